@@ -1,0 +1,48 @@
+# Every target sets up its own virtual environment in .venv on first use. Needs Python 3.10 or newer and nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test test-all check fmt docs bench parity clean
+
+demo: $(VENV)/.installed
+	$(BIN)/detectron2 quickstart --output output/quickstart
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu and not network and not parity"
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 -m "not gpu and not network"
+
+parity: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python tests/parity/run.py check tests/parity/goldens
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy detectron2
+
+fmt: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/build.py --output site
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[viz]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist site output
