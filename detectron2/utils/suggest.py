@@ -1,0 +1,57 @@
+"""Nearest known names, for error messages about names that do not exist."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["closest", "did_you_mean"]
+
+
+def closest(name: str, known: Iterable[object], limit: int = 3) -> list[str]:
+    """Find the known names that look most like ``name``.
+
+    Spelling is compared without regard to case. A name that differs only in case, or only in the dotted path
+    before it, comes first.
+
+    Args:
+        name: what was asked for.
+        known: names that exist; anything else in it is turned into text.
+        limit: at most so many names come back.
+
+    Returns:
+        Known names, best first; empty when nothing is similar.
+    """
+    names = list(dict.fromkeys(str(k) for k in known))
+    wanted = name.lower()
+    tail = wanted.rsplit(".", 1)[-1]
+    exact = [n for n in names if n.lower() == wanted or n.lower().rsplit(".", 1)[-1] == tail]
+    by_lower: dict[str, list[str]] = {}
+    for n in names:
+        by_lower.setdefault(n.lower(), []).append(n)
+    similar = [n for low in difflib.get_close_matches(wanted, by_lower, n=limit, cutoff=0.6) for n in by_lower[low]]
+    # A typed fragment ("retina") should find the names that contain it.
+    inside = [n for n in names if len(wanted) >= 3 and wanted in n.lower()]
+    return list(dict.fromkeys([*exact, *similar, *inside]))[:limit]
+
+
+def did_you_mean(name: str, known: Iterable[object], limit: int = 3) -> str:
+    """Make the sentence that follows "X is not known." in an error.
+
+    Args:
+        name: what was asked for.
+        known: names that exist.
+        limit: at most so many names are offered.
+
+    Returns:
+        ``"Did you mean 'a' or 'b'?"``; when nothing is similar, the known names if they are few, else how many
+        there are; empty if there are none at all.
+    """
+    names = sorted({str(k) for k in known})
+    near = closest(name, names, limit)
+    if near:
+        *front, last = [repr(n) for n in near]
+        return f"Did you mean {', '.join(front)} or {last}?" if front else f"Did you mean {last}?"
+    if not names:
+        return ""
+    if len(names) <= 12:
+        return f"Known: {', '.join(names)}."
+    return f"None of the {len(names)} known names is similar."
