@@ -1,0 +1,61 @@
+"""What every backbone promises to the rest of a model."""
+
+from abc import ABCMeta, abstractmethod
+
+import torch
+from torch import nn
+
+from detectron2.layers import ShapeSpec
+
+__all__ = ["Backbone"]
+
+
+class Backbone(nn.Module, metaclass=ABCMeta):
+    """A network that turns a batch of images into named feature maps.
+
+    A subclass implements :meth:`forward` and either overrides :meth:`output_shape` or fills three attributes:
+    ``_out_features`` (names, in the order of the output), ``_out_feature_channels`` and ``_out_feature_strides``
+    (name to number; the stride is in pixels of the input).
+    """
+
+    _out_features: list[str]
+    _out_feature_channels: dict[str, int]
+    _out_feature_strides: dict[str, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the features.
+
+        Args:
+            x: images of shape (N, C, H, W). Who calls pads H and W to what :attr:`size_divisibility` and
+                :attr:`padding_constraints` ask for.
+
+        Returns:
+            feature name to tensor of shape (N, channels, H / stride, W / stride).
+        """
+
+    @property
+    def size_divisibility(self) -> int:
+        """Height and width of the input must be multiples of this; 0 when any size will do."""
+        return 0
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        """Further wishes for the padding of the input, as ``ImageList.from_tensors`` takes them.
+
+        Keys: ``"size_divisibility"`` and ``"square_size"`` (pad to a square with this side; 0 means no square).
+        """
+        return {}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each feature map, in the order of the output."""
+        return {
+            name: ShapeSpec(
+                channels=self._out_feature_channels[name],
+                stride=self._out_feature_strides.get(name),
+            )
+            for name in self._out_features
+        }
