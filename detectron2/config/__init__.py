@@ -1,0 +1,14 @@
+"""Configs: the yacs-style tree of keys (:func:`get_cfg`) and Python configs (:class:`LazyConfig`)."""
+
+from .compat import downgrade_config, upgrade_config
+from .config import CfgNode, configurable, get_cfg, global_cfg, set_global_cfg
+
+__all__ = [
+    "CfgNode",
+    "configurable",
+    "downgrade_config",
+    "get_cfg",
+    "global_cfg",
+    "set_global_cfg",
+    "upgrade_config",
+]

@@ -1,0 +1,99 @@
+"""Reading YAML config files as data: safe loading, and ``_BASE_`` files that others build on."""
+
+import os
+from typing import IO, Any
+
+import yaml
+
+__all__ = ["BASE_KEY", "load_with_base", "merge_into", "parse"]
+
+BASE_KEY = "_BASE_"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML plus one harmless extension: the tag that Python's own dumper writes for tuples."""
+
+
+def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
+    assert isinstance(node, yaml.SequenceNode)
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
+
+
+def parse(stream: str | IO[str], source: str = "text") -> Any:
+    """Turn YAML into dictionaries, lists and scalars, never into anything that runs.
+
+    Args:
+        stream: text, or an open text file.
+        source: name for errors.
+
+    Raises:
+        ValueError: if it is not valid YAML, or asks for a Python object.
+    """
+    try:
+        return yaml.load(stream, _Loader)
+    except yaml.constructor.ConstructorError as e:
+        mark = e.problem_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{source}{where}: {e.problem}. A config is data; no code is run from it.") from e
+    except yaml.YAMLError as e:
+        raise ValueError(f"{source} is not valid YAML: {e}") from e
+
+
+def merge_into(new: dict[str, Any], into: dict[str, Any]) -> None:
+    """Lay ``new`` over ``into``, key by key where both sides are dictionaries."""
+    for key, value in new.items():
+        old = into.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            merge_into(value, old)
+        else:
+            into[key] = value
+
+
+def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a YAML file and the files that its ``_BASE_`` names, nearest last.
+
+    ``_BASE_`` is a path or a list of paths (later ones win), relative to the file that names it; ``~`` and URLs
+    work too.
+
+    Args:
+        path: a file, or any URL that ``PathManager`` opens.
+        chain: files that led here, to find circles.
+
+    Returns:
+        The merged dictionary, without the key ``_BASE_``.
+
+    Raises:
+        FileNotFoundError: if a file is missing; says which file asked for it.
+        ValueError: for bad YAML, a file that is no mapping, or a circle of bases.
+    """
+    from detectron2.utils.file_io import PathManager
+
+    asked = f", the {BASE_KEY} of {chain[-1]}" if chain else ""
+    if path in chain:
+        raise ValueError(f"{BASE_KEY} goes in a circle: {' -> '.join([*chain, path])}")
+    try:
+        with PathManager.open(path, "r") as f:
+            content = parse(f, path)
+    except FileNotFoundError as e:
+        raise FileNotFoundError(f"no config file {path}{asked}") from e
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a config file is a mapping of keys to values, this one is a {type(content).__name__}")
+    bases = content.pop(BASE_KEY, [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        merge_into(load_with_base(_beside(path, base), (*chain, path)), merged)
+    merge_into(content, merged)
+    return merged
+
+
+def _beside(path: str, base: str) -> str:
+    """Where ``base`` is, seen from the file ``path`` that names it."""
+    base = os.path.expanduser(base)
+    if "://" in base or os.path.isabs(base):
+        return base
+    folder = path.rsplit("/", 1)[0] if "://" in path else os.path.dirname(path)
+    return f"{folder}/{base}" if "://" in path else os.path.normpath(os.path.join(folder, base))

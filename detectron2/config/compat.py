@@ -1,0 +1,200 @@
+"""Config files of older versions: renaming their keys to those of today, and back."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from detectron2.utils.suggest import did_you_mean
+
+from ._cfg_node import BaseNode
+
+__all__ = ["downgrade_config", "upgrade_config"]
+
+# (older name, newer name) of each step between two versions; index 0 is from version 0 to 1.
+_RENAMED: tuple[tuple[tuple[str, str], ...], ...] = (
+    (("MODEL.RPN_HEAD.NAME", "MODEL.RPN.HEAD_NAME"),),
+    (
+        ("MODEL.WEIGHT", "MODEL.WEIGHTS"),
+        ("MODEL.PANOPTIC_FPN.SEMANTIC_LOSS_SCALE", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT"),
+        ("MODEL.PANOPTIC_FPN.RPN_LOSS_SCALE", "MODEL.RPN.LOSS_WEIGHT"),
+        ("MODEL.PANOPTIC_FPN.INSTANCE_LOSS_SCALE", "MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT"),
+        ("MODEL.PANOPTIC_FPN.COMBINE_ON", "MODEL.PANOPTIC_FPN.COMBINE.ENABLED"),
+        ("MODEL.PANOPTIC_FPN.COMBINE_OVERLAP_THRESHOLD", "MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH"),
+        ("MODEL.PANOPTIC_FPN.COMBINE_STUFF_AREA_LIMIT", "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT"),
+        (
+            "MODEL.PANOPTIC_FPN.COMBINE_INSTANCES_CONFIDENCE_THRESHOLD",
+            "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH",
+        ),
+        ("MODEL.ROI_HEADS.SCORE_THRESH", "MODEL.ROI_HEADS.SCORE_THRESH_TEST"),
+        ("MODEL.ROI_HEADS.NMS", "MODEL.ROI_HEADS.NMS_THRESH_TEST"),
+        ("MODEL.RETINANET.INFERENCE_SCORE_THRESHOLD", "MODEL.RETINANET.SCORE_THRESH_TEST"),
+        ("MODEL.RETINANET.INFERENCE_TOPK_CANDIDATES", "MODEL.RETINANET.TOPK_CANDIDATES_TEST"),
+        ("MODEL.RETINANET.INFERENCE_NMS_THRESHOLD", "MODEL.RETINANET.NMS_THRESH_TEST"),
+        ("TEST.DETECTIONS_PER_IMG", "TEST.DETECTIONS_PER_IMAGE"),
+        ("TEST.AUG_ON", "TEST.AUG.ENABLED"),
+        ("TEST.AUG_MIN_SIZES", "TEST.AUG.MIN_SIZES"),
+        ("TEST.AUG_MAX_SIZE", "TEST.AUG.MAX_SIZE"),
+        ("TEST.AUG_FLIP", "TEST.AUG.FLIP"),
+    ),
+)
+LATEST = len(_RENAMED)
+_ANCHORS = "MODEL.ANCHOR_GENERATOR"
+
+
+def upgrade_config(cfg: Any, to_version: int | None = None) -> Any:
+    """Bring a config to the key names of a newer version.
+
+    Args:
+        cfg: any config with ``VERSION``; it is not changed.
+        to_version: default: the latest.
+
+    Returns:
+        A new config. If it is at that version already, a copy.
+
+    Raises:
+        ValueError: if it is newer than ``to_version``.
+    """
+    target = _C_version() if to_version is None else to_version
+    return _walk(cfg, target, up=True)
+
+
+def downgrade_config(cfg: Any, to_version: int) -> Any:
+    """Bring a complete config to the key names of an older version; the inverse of :func:`upgrade_config`.
+
+    It only serves to merge old files, so a key that the old version did not have is kept under its name of today.
+
+    Args:
+        cfg: config with ``VERSION``; it is not changed.
+        to_version: 0 or 1.
+
+    Returns:
+        A new config.
+
+    Raises:
+        ValueError: if it is older than ``to_version``, or there is no such version.
+    """
+    return _walk(cfg, to_version, up=False)
+
+
+def guess_version(cfg: Any, filename: str) -> int:
+    """Tell the version of a (partial) config that does not name it, by the keys that it uses.
+
+    Args:
+        cfg: content of a file.
+        filename: for the log.
+
+    Returns:
+        The oldest version of which it uses a key; the latest if it uses no old one.
+    """
+    import logging
+
+    logger = logging.getLogger(__name__)
+    for version in reversed(range(LATEST)):
+        old = [name for name, _ in _RENAMED[version] if _get(cfg, name) is not _NOTHING]
+        if version == 1:
+            old += [k for k in ("MODEL.RPN.ANCHOR_SIZES", "MODEL.RETINANET.ANCHOR_SIZES") if _get(cfg, k) is not _NOTHING]
+        if old:
+            # A file may mix keys of versions 0 and 1; reading it as 0 would then miss nothing, as steps add up.
+            oldest = 0 if any(_get(cfg, name) is not _NOTHING for name, _ in _RENAMED[0]) else version
+            logger.warning("%s has no VERSION; read as version %d because it uses %s", filename, oldest, old[0])
+            return oldest
+    return LATEST
+
+
+def _C_version() -> int:
+    return LATEST
+
+
+def _walk(cfg: Any, target: int, up: bool) -> Any:
+    cfg = copy.deepcopy(cfg)
+    frozen = isinstance(cfg, BaseNode) and cfg.is_frozen()
+    if isinstance(cfg, BaseNode):
+        cfg.defrost()
+    version = cfg.get("VERSION")
+    if not isinstance(version, int) or not 0 <= target <= LATEST or (target < version if up else target > version):
+        word = "upgrade" if up else "downgrade"
+        raise ValueError(f"cannot {word} a config of VERSION {version!r} to {target!r}; versions are 0 to {LATEST}")
+    while cfg["VERSION"] != target:
+        step = cfg["VERSION"] if up else cfg["VERSION"] - 1
+        for older, newer in _RENAMED[step]:
+            _move(cfg, *((older, newer) if up else (newer, older)))
+        extra: Callable[[Any], None] | None = {(1, True): _join_anchors, (1, False): _split_anchors}.get((step, up))
+        if extra is not None:
+            extra(cfg)
+        cfg["VERSION"] = step + 1 if up else step
+    if frozen:
+        cfg.freeze()
+    return cfg
+
+
+def _split_anchors(cfg: Any) -> None:
+    """Version 1 kept anchors twice: for the RPN and for RetinaNet."""
+    for key in ("SIZES", "ASPECT_RATIOS"):
+        value = _get(cfg, f"{_ANCHORS}.{key}")
+        if value is not _NOTHING:
+            for owner in ("RPN", "RETINANET"):
+                _set(cfg, f"MODEL.{owner}.ANCHOR_{key}", copy.deepcopy(value))
+    _drop(cfg, f"{_ANCHORS}.SIZES")
+    _drop(cfg, f"{_ANCHORS}.ASPECT_RATIOS")
+    _set(cfg, "MODEL.RETINANET.ANCHOR_STRIDES", [])
+
+
+def _join_anchors(cfg: Any) -> None:
+    """Since version 2 the anchors of the architecture in use are the only ones."""
+    retina = _get(cfg, "MODEL.META_ARCHITECTURE") == "RetinaNet"
+    used, other = ("RETINANET", "RPN") if retina else ("RPN", "RETINANET")
+    for key in ("SIZES", "ASPECT_RATIOS"):
+        value = _get(cfg, f"MODEL.{used}.ANCHOR_{key}")
+        if value is not _NOTHING:
+            _set(cfg, f"{_ANCHORS}.{key}", value)
+        for owner in (used, other):
+            _drop(cfg, f"MODEL.{owner}.ANCHOR_{key}")
+    _drop(cfg, "MODEL.RETINANET.ANCHOR_STRIDES")
+
+
+# ------------------------------------------------------------ dotted paths
+_NOTHING = object()
+
+
+def _parent(cfg: Any, key: str, make: bool = False) -> tuple[Any, str]:
+    *path, last = key.split(".")
+    node = cfg
+    for part in path:
+        if part not in node:
+            if not make:
+                return None, last
+            node[part] = type(cfg)()
+        node = node[part]
+        if not isinstance(node, dict):
+            if make:
+                raise ValueError(f"{key}: {part} is a value, not a group of keys. {did_you_mean(part, cfg)}")
+            return None, last
+    return node, last
+
+
+def _get(cfg: Any, key: str) -> Any:
+    node, last = _parent(cfg, key)
+    return _NOTHING if node is None or last not in node else node[last]
+
+
+def _set(cfg: Any, key: str, value: Any) -> None:
+    node, last = _parent(cfg, key, make=True)
+    node[last] = value
+
+
+def _drop(cfg: Any, key: str) -> None:
+    """Remove a key, and the groups that it leaves empty."""
+    parts = key.split(".")
+    node, last = _parent(cfg, key)
+    if node is None or last not in node:
+        return
+    del node[last]
+    if not dict.__len__(node) and len(parts) > 1:
+        _drop(cfg, ".".join(parts[:-1]))
+
+
+def _move(cfg: Any, source: str, target: str) -> None:
+    value = _get(cfg, source)
+    if value is not _NOTHING:
+        _drop(cfg, source)
+        _set(cfg, target, value)
