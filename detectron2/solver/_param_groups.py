@@ -1,0 +1,193 @@
+"""Which parameter learns how fast and decays how much."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2.layers.batch_norm import LayerNorm
+
+__all__ = ["get_default_optimizer_params", "layer_decay", "pattern_factors", "reduce_param_groups"]
+
+Group = dict[str, Any]
+
+_NORMS: tuple[type[nn.Module], ...] = (
+    nn.modules.batchnorm._BatchNorm,  # every BatchNorm, synchronised ones too
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+    LayerNorm,
+)
+
+
+def get_default_optimizer_params(
+    model: nn.Module,
+    base_lr: float | None = None,
+    weight_decay: float | None = None,
+    weight_decay_norm: float | None = None,
+    bias_lr_factor: float | None = 1.0,
+    weight_decay_bias: float | None = None,
+    lr_factor_func: Callable[[str], float] | None = None,
+    overrides: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Group]:
+    """Parameter groups for an optimizer, with the usual exceptions for norms and biases.
+
+    Later rules win: base, norm, factor by name, overrides (biases are overrides for `bias`).
+
+    Args:
+        model: its parameters that require a gradient are taken, shared ones once.
+        base_lr: learning rate of all groups; the optimizer's own when None.
+        weight_decay: likewise.
+        weight_decay_norm: weight decay of normalisation layers.
+        bias_lr_factor: learning rate of biases as a multiple of `base_lr`.
+        weight_decay_bias: weight decay of biases.
+        lr_factor_func: dotted name of a parameter to a factor on its learning rate; for layer-wise
+            decay, or to hold a pretrained part back.
+        overrides: last part of a name (`"bias"`, `"pos_embed"`) to options of its group.
+
+    Returns:
+        Groups with equal options joined, ready for any `torch.optim` class.
+
+    Raises:
+        ValueError: if a factor is given without `base_lr`, or biases are both in `overrides` and in
+            the arguments for biases.
+
+    Example:
+        ``torch.optim.AdamW(get_default_optimizer_params(model, weight_decay_norm=0), lr=1e-4)``
+    """
+    common: dict[str, float] = {}
+    if base_lr is not None:
+        common["lr"] = base_lr
+    if weight_decay is not None:
+        common["weight_decay"] = weight_decay
+    by_tail = {tail: dict(options) for tail, options in (overrides or {}).items()}
+    for_bias = _bias_options(base_lr, bias_lr_factor, weight_decay_bias)
+    if for_bias:
+        if "bias" in by_tail:
+            raise ValueError(
+                "overrides['bias'] contradicts bias_lr_factor or weight_decay_bias: give one of the two"
+            )
+        by_tail["bias"] = for_bias
+    if lr_factor_func is not None and base_lr is None:
+        raise ValueError("lr_factor_func multiplies base_lr, which was not given")
+
+    groups: list[Group] = []
+    seen: set[nn.Parameter] = set()
+    for path, module in model.named_modules():
+        for tail, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            options = dict(common)
+            if weight_decay_norm is not None and isinstance(module, _NORMS):
+                options["weight_decay"] = weight_decay_norm
+            if lr_factor_func is not None:
+                options["lr"] *= lr_factor_func(f"{path}.{tail}" if path else tail)
+            options.update(by_tail.get(tail, {}))
+            groups.append({"params": [parameter], **options})
+    return reduce_param_groups(groups)
+
+
+def _bias_options(
+    base_lr: float | None, bias_lr_factor: float | None, weight_decay_bias: float | None
+) -> dict[str, float]:
+    """Options in which biases differ from the rest."""
+    options: dict[str, float] = {}
+    if bias_lr_factor is not None and bias_lr_factor != 1.0:
+        if base_lr is None:
+            raise ValueError(f"bias_lr_factor={bias_lr_factor} multiplies base_lr, which was not given")
+        options["lr"] = base_lr * bias_lr_factor
+    if weight_decay_bias is not None:
+        options["weight_decay"] = weight_decay_bias
+    return options
+
+
+def reduce_param_groups(params: Iterable[Group]) -> list[Group]:
+    """Joins groups with equal options; fewer groups make fused optimizer kernels larger.
+
+    Args:
+        params: groups; a parameter in several of them gets the options of all, later ones winning.
+
+    Returns:
+        Groups in order of the first parameter of each.
+    """
+    options_of: dict[torch.Tensor, dict[str, Any]] = {}
+    for group in params:
+        options = {name: value for name, value in group.items() if name != "params"}
+        members = group["params"]
+        for parameter in [members] if isinstance(members, torch.Tensor) else members:
+            options_of.setdefault(parameter, {}).update(options)
+    joined: dict[tuple[Any, ...], Group] = {}
+    for parameter, options in options_of.items():
+        group = joined.setdefault(tuple(options.items()), {**options, "params": []})
+        group["params"].append(parameter)
+    return list(joined.values())
+
+
+def pattern_factors(rules: Sequence[tuple[str, float]]) -> Callable[[str], float]:
+    """A factor for each parameter name from regular expressions, for `lr_factor_func`.
+
+    Args:
+        rules: pairs (expression, factor); the first expression found in a name decides, no match
+            gives 1.
+
+    Raises:
+        ValueError: for an expression that is none.
+    """
+    compiled: list[tuple[re.Pattern[str], float]] = []
+    for rule in rules:
+        pattern, factor = rule
+        try:
+            compiled.append((re.compile(pattern), float(factor)))
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+
+    def factor_of(name: str) -> float:
+        return next((factor for pattern, factor in compiled if pattern.search(name)), 1.0)
+
+    return factor_of
+
+
+_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers|res|stage)\.?(\d+)(?:\.|$)")
+_FRONT = re.compile(r"(?:^|\.)(?:stem|patch_embed|pos_embed|cls_token)(?:\.|$)")
+
+
+def layer_decay(model: nn.Module, rate: float) -> Callable[[str], float]:
+    """Factors that shrink towards the input (Clark et al., ELECTRA, https://arxiv.org/abs/2003.10555).
+
+    Numbered blocks of the backbone (`blocks.3`, `layers.1`, `res4`) are layers, the stem and the
+    embeddings come before them, everything else learns at the full rate.
+
+    Args:
+        model: read for the names of its blocks.
+        rate: factor from one layer to the one before, in (0, 1].
+
+    Raises:
+        ValueError: if the model has no numbered blocks in its backbone.
+    """
+
+    def block_of(name: str) -> int | None:
+        if "backbone" not in name.split("."):
+            return None
+        if _FRONT.search(name):
+            return 0
+        found = _BLOCK.search(name)
+        return int(found[1]) + 1 if found else None
+
+    depth = max((block_of(name) or 0 for name, _ in model.named_parameters()), default=0)
+    if depth == 0:
+        raise ValueError(
+            "layer-wise decay found no numbered blocks (blocks.N, layers.N, resN) in the backbone"
+        )
+
+    def factor_of(name: str) -> float:
+        block = block_of(name)
+        return 1.0 if block is None else rate ** (depth + 1 - block)
+
+    return factor_of

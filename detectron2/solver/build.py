@@ -1,0 +1,177 @@
+"""From a config to an optimizer and a learning rate schedule."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from detectron2.config import CfgNode
+from detectron2.solver._clip import (
+    Clipper,
+    GradientClipType,
+    clip_full_norm,
+    clip_norm,
+    clip_value,
+    with_gradient_clipping,
+)
+from detectron2.solver._param_groups import (
+    get_default_optimizer_params,
+    layer_decay,
+    pattern_factors,
+    reduce_param_groups,
+)
+from detectron2.solver._schedules import LR_SCHEDULE_REGISTRY, WITHOUT_WARMUP
+from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
+from detectron2.solver.param_scheduler import (
+    CompositeParamScheduler,
+    CosineParamScheduler,
+    MultiStepParamScheduler,
+    ParamScheduler,
+    PolynomialDecayParamScheduler,
+    StepWithFixedGammaParamScheduler,
+)
+from detectron2.utils.suggest import did_you_mean
+
+__all__ = [
+    "LR_SCHEDULE_REGISTRY",
+    "CfgNode",
+    "CompositeParamScheduler",
+    "CosineParamScheduler",
+    "GradientClipType",
+    "LRMultiplier",
+    "LRScheduler",
+    "MultiStepParamScheduler",
+    "ParamScheduler",
+    "PolynomialDecayParamScheduler",
+    "StepWithFixedGammaParamScheduler",
+    "WarmupParamScheduler",
+    "build_lr_scheduler",
+    "build_optimizer",
+    "get_default_optimizer_params",
+    "maybe_add_gradient_clipping",
+    "reduce_param_groups",
+]
+
+
+# -- optimizers -----------------------------------------------------------------------------------
+
+
+def build_clipper(cfg: CfgNode) -> Clipper:
+    """The clipping that `SOLVER.CLIP_GRADIENTS` asks for (here `cfg` is that node).
+
+    Raises:
+        ValueError: for an unknown `CLIP_TYPE`.
+    """
+    try:
+        kind = GradientClipType(cfg.CLIP_TYPE)
+    except ValueError:
+        known = [member.value for member in GradientClipType]
+        raise ValueError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.CLIP_TYPE!r}. {did_you_mean(str(cfg.CLIP_TYPE), known)}"
+        ) from None
+    if kind is GradientClipType.VALUE:
+        return functools.partial(clip_value, limit=cfg.CLIP_VALUE)
+    function = clip_norm if kind is GradientClipType.NORM else clip_full_norm
+    return functools.partial(function, limit=cfg.CLIP_VALUE, norm_type=cfg.NORM_TYPE)
+
+
+def maybe_add_gradient_clipping(
+    cfg: CfgNode, optimizer: type[torch.optim.Optimizer] | torch.optim.Optimizer
+) -> Any:
+    """Adds the clipping of `SOLVER.CLIP_GRADIENTS` to an optimizer, if it is enabled.
+
+    Args:
+        cfg: the whole config.
+        optimizer: a class, or an instance, which is changed in place.
+
+    Returns:
+        The same thing when clipping is off; else a subclass of the class, or the instance as an
+        instance of that subclass.
+    """
+    if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        return optimizer
+    clip = build_clipper(cfg.SOLVER.CLIP_GRADIENTS)
+    if isinstance(optimizer, torch.optim.Optimizer):
+        optimizer.__class__ = with_gradient_clipping(type(optimizer), clip)
+        return optimizer
+    return with_gradient_clipping(optimizer, clip)
+
+
+def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] | None:
+    """Factors by name from `SOLVER.LR_FACTORS` and `SOLVER.LAYER_DECAY`; None when both are off."""
+    functions = []
+    rules = cfg.SOLVER.get("LR_FACTORS", [])
+    if rules:
+        functions.append(pattern_factors([tuple(rule) for rule in rules]))
+    rate = cfg.SOLVER.get("LAYER_DECAY", 1.0)
+    if rate != 1.0:
+        functions.append(layer_decay(model, rate))
+    if not functions:
+        return None
+    return lambda name: functools.reduce(lambda product, f: product * f(name), functions, 1.0)
+
+
+def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a config, with parameter groups and clipping.
+
+    Args:
+        cfg: keys `SOLVER.{OPTIMIZER,BASE_LR,MOMENTUM,NESTEROV,BETAS,WEIGHT_DECAY*,BIAS_LR_FACTOR,
+            LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS}`.
+        model: its parameters that require a gradient are optimised.
+
+    Raises:
+        ValueError: for an unknown `SOLVER.OPTIMIZER`.
+    """
+    solver = cfg.SOLVER
+    params = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        lr_factor_func=_lr_factors(cfg, model),
+    )
+    name = solver.get("OPTIMIZER", "SGD")
+    shared: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
+    betas = tuple(solver.get("BETAS", (0.9, 0.999)))
+    arguments: dict[str, dict[str, Any]] = {
+        "SGD": {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV},
+        "AdamW": {"betas": betas},
+        "Adam": {"betas": betas},
+    }
+    if name not in arguments:
+        raise ValueError(f"SOLVER.OPTIMIZER is {name!r}. {did_you_mean(name, arguments)}")
+    kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name)
+    optimizer = kind(params, **shared, **arguments[name], foreach=True)
+    return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """The learning rate schedule of a config.
+
+    Args:
+        cfg: keys `SOLVER.{LR_SCHEDULER_NAME,MAX_ITER,WARMUP_*,RESCALE_INTERVAL}` and those of the
+            schedule itself.
+        optimizer: what it drives.
+
+    Raises:
+        ValueError: for an unknown schedule; names the nearest.
+    """
+    solver = cfg.SOLVER
+    name = solver.LR_SCHEDULER_NAME
+    if name not in LR_SCHEDULE_REGISTRY:
+        known = [key for key, _ in LR_SCHEDULE_REGISTRY]
+        raise ValueError(f"SOLVER.LR_SCHEDULER_NAME is {name!r}. {did_you_mean(name, known)}")
+    curve: ParamScheduler = LR_SCHEDULE_REGISTRY.get(name)(cfg)
+    if name not in WITHOUT_WARMUP:
+        curve = WarmupParamScheduler(
+            curve,
+            solver.WARMUP_FACTOR,
+            min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0),
+            solver.WARMUP_METHOD,
+            solver.RESCALE_INTERVAL,
+        )
+    return LRMultiplier(optimizer, multiplier=curve, max_iter=solver.MAX_ITER)

@@ -1,0 +1,221 @@
+"""Talking between the processes of one training run.
+
+Every function also works in a plain process without `torch.distributed`: there the world has one
+member and collectives return their own input. Rank means the number of a process among all
+machines, local rank its number on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+__all__ = [
+    "all_gather",
+    "create_local_process_group",
+    "gather",
+    "get_local_process_group",
+    "get_local_rank",
+    "get_local_size",
+    "get_rank",
+    "get_world_size",
+    "is_main_process",
+    "reduce_dict",
+    "shared_random_seed",
+    "synchronize",
+]
+
+# Processes of this machine; filled by create_local_process_group.
+_LOCAL_PROCESS_GROUP: dist.ProcessGroup | None = None
+# Group for pickled objects when the default group cannot carry CPU tensors (NCCL).
+_OBJECT_GROUP: dist.ProcessGroup | None = None
+
+
+def _running() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def get_world_size() -> int:
+    """Number of processes over all machines; 1 outside distributed runs."""
+    return dist.get_world_size() if _running() else 1
+
+
+def get_rank() -> int:
+    """Number of this process in [0, world size)."""
+    return dist.get_rank() if _running() else 0
+
+
+def is_main_process() -> bool:
+    """True in the process with rank 0, the one that writes files and logs."""
+    return get_rank() == 0
+
+
+def create_local_process_group(num_workers_per_machine: int) -> None:
+    """Makes the group of the processes on this machine, once per run, in every process.
+
+    Args:
+        num_workers_per_machine: processes on each machine, equal on all; ranks must be numbered
+            machine by machine, as `launch` and `torchrun` do.
+
+    Raises:
+        RuntimeError: if called twice.
+        ValueError: if the world size is no multiple of the number.
+    """
+    global _LOCAL_PROCESS_GROUP
+    if _LOCAL_PROCESS_GROUP is not None:
+        raise RuntimeError(
+            "the local process group exists already; create_local_process_group is called once"
+        )
+    world, rank = get_world_size(), get_rank()
+    if num_workers_per_machine < 1 or world % num_workers_per_machine:
+        raise ValueError(
+            f"num_workers_per_machine must divide the world size {world}, got {num_workers_per_machine}"
+        )
+    # new_group is collective: every process takes part in making the groups of all machines.
+    for first in range(0, world, num_workers_per_machine):
+        members = list(range(first, first + num_workers_per_machine))
+        group = dist.new_group(members)
+        if rank in members:
+            _LOCAL_PROCESS_GROUP = group
+
+
+def get_local_process_group() -> dist.ProcessGroup:
+    """Group of the processes on this machine.
+
+    Raises:
+        RuntimeError: if `create_local_process_group` has not run.
+    """
+    if _LOCAL_PROCESS_GROUP is None:
+        raise RuntimeError(
+            "no local process group yet: start processes with detectron2.engine.launch, or call "
+            "comm.create_local_process_group(processes_per_machine) after init_process_group"
+        )
+    return _LOCAL_PROCESS_GROUP
+
+
+def _local(from_group: str, variable: str, default: int) -> int:
+    """Asks the local group, else the variable that torchrun sets, else the default."""
+    if not _running():
+        return default
+    if _LOCAL_PROCESS_GROUP is not None:
+        return int(getattr(dist, from_group)(group=_LOCAL_PROCESS_GROUP))
+    value = os.environ.get(variable)
+    if value is not None:
+        return int(value)
+    raise RuntimeError(
+        f"cannot tell the place of rank {get_rank()} on its machine: neither a local process group nor "
+        f"{variable} is set; use detectron2.engine.launch or torchrun"
+    )
+
+
+def get_local_rank() -> int:
+    """Number of this process on its machine; 0 outside distributed runs."""
+    return _local("get_rank", "LOCAL_RANK", 0)
+
+
+def get_local_size() -> int:
+    """Number of processes on this machine; 1 outside distributed runs."""
+    return _local("get_world_size", "LOCAL_WORLD_SIZE", 1)
+
+
+def synchronize() -> None:
+    """Waits until every process has come here."""
+    if get_world_size() == 1:
+        return
+    if dist.get_backend() == "nccl":
+        # Without the device NCCL guesses one, and all ranks of a machine may guess the same.
+        dist.barrier(device_ids=[torch.cuda.current_device()])
+    else:
+        dist.barrier()
+
+
+def _object_group() -> dist.ProcessGroup | None:
+    """Group that carries pickled objects through CPU memory; None stands for the default group."""
+    global _OBJECT_GROUP
+    if dist.get_backend() != "nccl":
+        return None
+    if _OBJECT_GROUP is None:
+        _OBJECT_GROUP = dist.new_group(backend="gloo")
+    return _OBJECT_GROUP
+
+
+def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+    """Collects one picklable object of every process in every process.
+
+    Args:
+        data: any picklable object.
+        group: a group that carries CPU tensors; all processes when None.
+
+    Returns:
+        The objects in order of rank.
+    """
+    if get_world_size() == 1:
+        return [data]
+    group = group if group is not None else _object_group()
+    size = dist.get_world_size(group)
+    if size == 1:
+        return [data]
+    received: list[Any] = [None] * size
+    dist.all_gather_object(received, data, group=group)
+    return received
+
+
+def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> list[Any]:
+    """Collects one picklable object of every process in one process.
+
+    Args:
+        data: any picklable object.
+        dst: rank that receives.
+        group: a group that carries CPU tensors; all processes when None.
+
+    Returns:
+        The objects in order of rank on `dst`, an empty list elsewhere.
+    """
+    if get_world_size() == 1:
+        return [data]
+    group = group if group is not None else _object_group()
+    size = dist.get_world_size(group)
+    if size == 1:
+        return [data]
+    here = dist.get_rank() == dst
+    received: list[Any] | None = [None] * size if here else None
+    dist.gather_object(data, received, dst=dst, group=group)
+    return received if received is not None else []
+
+
+def shared_random_seed() -> int:
+    """A random number in [0, 2**31) on which all processes agree.
+
+    Drawn from torch's default generator of rank 0, so that it follows a seed that the caller has
+    set; every process must call it.
+    """
+    seed = int(torch.randint(0, 2**31, (), dtype=torch.int64))
+    return all_gather(seed)[0]
+
+
+def reduce_dict(input_dict: Mapping[str, torch.Tensor], average: bool = True) -> dict[str, torch.Tensor]:
+    """Sums or averages scalars over all processes, for logging.
+
+    Args:
+        input_dict: scalar tensors on one device, under the same keys in all processes.
+        average: divide by the world size. Only rank 0 receives the average; what the other ranks
+            get is not meant for use.
+
+    Returns:
+        The reduced scalars in order of their keys (the input itself in a world of one).
+    """
+    world = get_world_size()
+    if world == 1:
+        return dict(input_dict)
+    # Sorted, since the order of insertion may differ between processes.
+    names = sorted(input_dict)
+    with torch.no_grad():
+        values = torch.stack([input_dict[name].detach() for name in names])
+        dist.reduce(values, dst=0)
+        if average and is_main_process():
+            values /= world
+    return dict(zip(names, values))

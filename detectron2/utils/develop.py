@@ -1,0 +1,54 @@
+"""Stand-ins for things whose optional package is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+__all__ = ["create_dummy_class", "create_dummy_func"]
+
+
+def _complaint(name: str, dependency: str | Iterable[str], message: str) -> str:
+    needed = dependency if isinstance(dependency, str) else ", ".join(dependency)
+    return f"{name} needs {needed}, which cannot be imported here. {message}".rstrip()
+
+
+def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
+    """A class that raises ImportError, naming the missing package, on its first use.
+
+    Args:
+        klass: name of the class that is missing.
+        dependency: package that would bring it.
+        message: advice added to the error.
+    """
+    text = _complaint(klass, dependency, message)
+
+    class _AlwaysRaises(type):
+        def __getattr__(cls, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)  # keeps inspection and pickling of modules alive
+            raise ImportError(text)
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+            raise ImportError(text)
+
+    return _AlwaysRaises(klass, (), {})
+
+
+def create_dummy_func(
+    func: str, dependency: str | Iterable[str], message: str = ""
+) -> Callable[..., NoReturn]:
+    """A function that raises ImportError, naming the missing packages, when it is called.
+
+    Args:
+        func: name of the function that is missing.
+        dependency: package or packages that would bring it.
+        message: advice added to the error.
+    """
+    text = _complaint(func, dependency, message)
+
+    def dummy(*args: Any, **kwargs: Any) -> NoReturn:
+        raise ImportError(text)
+
+    dummy.__name__ = func
+    return dummy

@@ -1,0 +1,103 @@
+"""Random seeds and the set-up of a process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import random
+import secrets
+import sys
+from types import ModuleType
+
+import numpy as np
+import torch
+
+__all__ = ["TORCH_VERSION", "rng_state", "seed_all_rng", "set_rng_state", "setup_environment"]
+
+TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+"""Major and minor version of torch."""
+
+
+def seed_all_rng(seed: int | None = None) -> None:
+    """Seeds the generators of Python, NumPy and torch (all devices).
+
+    Args:
+        seed: any whole number; None draws a fresh one from the system and logs it, so that the
+            run can be repeated.
+    """
+    if seed is None:
+        seed = secrets.randbits(31)
+        logging.getLogger(__name__).info("Using the random seed %d.", seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    random.seed(seed)
+
+
+def rng_state() -> dict[str, object]:
+    """State of every generator that `seed_all_rng` seeds, as tensors and plain values.
+
+    The result holds nothing that `torch.load(weights_only=True)` refuses.
+    """
+    algorithm, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    version, internal, gauss_next = random.getstate()
+    state: dict[str, object] = {
+        "python": [version, list(internal), gauss_next],
+        "numpy": [
+            str(algorithm),
+            torch.from_numpy(keys.astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, object]) -> None:
+    """Puts back what `rng_state` took; parts that this machine lacks are left out."""
+    version, internal, gauss_next = state["python"]  # type: ignore[misc]
+    random.setstate((version, tuple(internal), gauss_next))
+    algorithm, keys, position, has_gauss, gauss = state["numpy"]  # type: ignore[misc]
+    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"].cpu())  # type: ignore[attr-defined]
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())  # type: ignore[attr-defined]
+
+
+def _import_file(module_name: str, file_path: str, make_importable: bool = False) -> ModuleType:
+    """Runs a Python file as a module of the given name."""
+    spec = importlib.util.spec_from_file_location(module_name, file_path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file_path} is no Python file that can be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if make_importable:
+        sys.modules[module_name] = module
+    return module
+
+
+def setup_environment() -> None:
+    """Runs the set-up hook that the user named in `DETECTRON2_ENV_MODULE`, if any.
+
+    The variable holds a module name or the path of a `.py` file with a function
+    `setup_environment()`. `import detectron2` never calls this; `default_setup` does.
+
+    Raises:
+        AttributeError: if the module has no such function.
+    """
+    name = os.environ.get("DETECTRON2_ENV_MODULE")
+    if not name:
+        return
+    if name.endswith(".py"):
+        module = _import_file("detectron2.utils.env.custom_module", name)
+    else:
+        module = importlib.import_module(name)
+    hook = getattr(module, "setup_environment", None)
+    if not callable(hook):
+        raise AttributeError(f"DETECTRON2_ENV_MODULE={name} must define a function setup_environment()")
+    hook()

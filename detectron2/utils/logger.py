@@ -1,0 +1,209 @@
+"""Logs: one call to set them up, and messages that do not repeat themselves.
+
+Loads neither torch nor any other heavy package, so that light modules may use it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from types import FrameType
+from typing import IO, Any
+
+from detectron2.utils.tables import create_small_table
+
+__all__ = ["create_small_table", "log_every_n", "log_every_n_seconds", "log_first_n", "setup_logger"]
+
+# Short forms for the start of lines; a longer name wins over its beginning.
+_ABBREVIATIONS = {"detectron2": "d2"}
+_DATE = "%m/%d %H:%M:%S"
+_MARKS = {
+    logging.WARNING: ("WARNING", "33"),
+    logging.ERROR: ("ERROR", "31"),
+    logging.CRITICAL: ("CRITICAL", "1;31"),
+}
+
+
+class _LineFormatter(logging.Formatter):
+    """`[date name]: message`, coloured for terminals, plain with the level's name for files."""
+
+    def __init__(self, *, colored: bool, abbreviations: dict[str, str]) -> None:
+        super().__init__(datefmt=_DATE)
+        self._colored = colored
+        self._abbreviations = sorted(abbreviations.items(), key=lambda item: -len(item[0]))
+
+    def _short(self, name: str) -> str:
+        for long, short in self._abbreviations:
+            if name == long or name.startswith(long + "."):
+                return (short + name[len(long) :]).lstrip(".")
+        return name
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        place = f"[{self.formatTime(record, self.datefmt)} {self._short(record.name)}]"
+        if not self._colored:
+            return f"{place} {record.levelname}: {record.message}"
+        mark, color = _MARKS.get(record.levelno, ("", ""))
+        text = f"\033[{color}m{mark}\033[0m {record.message}" if mark else record.message
+        return f"\033[32m{place}:\033[0m {text}"
+
+
+class _StdoutHandler(logging.StreamHandler):
+    """Writes to whatever `sys.stdout` is at that moment, so captured and redirected output works."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stdout
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        pass
+
+
+def _log_file(output: str, rank: int) -> str:
+    path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    return f"{path}.rank{rank}" if rank > 0 else path
+
+
+@functools.cache
+def _open_stream(path: str) -> IO[str]:
+    """One shared handle a file, since several loggers may write to it."""
+    from detectron2.utils.file_io import PathManager
+
+    PathManager.mkdirs(os.path.dirname(path) or ".")
+    # Local files by line, so that nothing is lost when the process is killed; remote ones in blocks.
+    stream: IO[str] = PathManager.open(path, "a", buffering=-1 if "://" in path else 1)
+    atexit.register(stream.close)
+    return stream
+
+
+# Functions that set logging up again and again (every rank, every notebook cell) get the same logger.
+@functools.cache
+def setup_logger(
+    output: str | None = None,
+    distributed_rank: int = 0,
+    *,
+    color: bool = True,
+    name: str = "detectron2",
+    abbrev_name: str | None = None,
+    enable_propagation: bool = False,
+    configure_stdout: bool = True,
+) -> logging.Logger:
+    """Sends the messages of one logger to the console and to a file.
+
+    Args:
+        output: a file ending in `.txt` or `.log`, or a folder that gets `log.txt`; ranks above 0
+            add `.rank<N>`. None writes no file.
+        distributed_rank: rank of the process; only rank 0 writes to the console.
+        color: colour the console's lines (left out when the console is no terminal).
+        name: root of the loggers to set up.
+        abbrev_name: name to print instead; `""` prints none. None prints `d2` for `detectron2`.
+        enable_propagation: pass messages on to the parents of the logger as well.
+        configure_stdout: write to the console at all.
+
+    Returns:
+        The logger. Its level becomes DEBUG.
+    """
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = enable_propagation
+    abbreviations = dict(_ABBREVIATIONS)
+    if abbrev_name is not None:
+        abbreviations[name] = abbrev_name
+
+    def add(handler: logging.Handler, colored: bool) -> None:
+        handler.setLevel(logging.DEBUG)
+        handler.setFormatter(_LineFormatter(colored=colored, abbreviations=abbreviations))
+        logger.addHandler(handler)
+
+    on_console = any(isinstance(handler, _StdoutHandler) for handler in logger.handlers)
+    if configure_stdout and distributed_rank == 0 and not on_console:
+        add(_StdoutHandler(), color and sys.stdout is not None and sys.stdout.isatty())
+    if output is not None:
+        add(logging.StreamHandler(_open_stream(_log_file(output, distributed_rank))), False)
+    return logger
+
+
+_calls: Counter[tuple[Any, ...]] = Counter()
+_last_times: dict[tuple[Any, ...], float] = {}
+
+
+def _caller() -> tuple[str, tuple[str, int]]:
+    """Module and place (file, line) of the first frame outside this file."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    if frame is None:
+        return "detectron2", ("", 0)
+    module = frame.f_globals.get("__name__", "detectron2")
+    return "detectron2" if module == "__main__" else module, (frame.f_code.co_filename, frame.f_lineno)
+
+
+def log_first_n(
+    lvl: int, msg: str, n: int = 1, *, name: str | None = None, key: str | tuple[str, ...] = "caller"
+) -> None:
+    """Logs only the first `n` times.
+
+    Args:
+        lvl: level, such as `logging.WARNING`.
+        msg: the text.
+        n: how often to log.
+        name: logger; the calling module's by default.
+        key: what counts as the same message: "caller" (the line of code), "message" (the text), or
+            a tuple of both.
+
+    Raises:
+        ValueError: for any other key.
+    """
+    keys = (key,) if isinstance(key, str) else tuple(key)
+    if not keys or set(keys) - {"caller", "message"}:
+        raise ValueError(f"key must be 'caller', 'message' or a tuple of them, got {key!r}")
+    module, place = _caller()
+    identity = ("first", place if "caller" in keys else None, msg if "message" in keys else None)
+    _calls[identity] += 1
+    if _calls[identity] <= n:
+        logging.getLogger(name or module).log(lvl, msg)
+
+
+def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
+    """Logs the first and then each n-th time that this line of code is reached.
+
+    Args:
+        lvl: level, such as `logging.INFO`.
+        msg: the text.
+        n: how many calls share one message.
+        name: logger; the calling module's by default.
+    """
+    module, place = _caller()
+    identity = ("every", place)
+    _calls[identity] += 1
+    if n == 1 or _calls[identity] % n == 1:
+        logging.getLogger(name or module).log(lvl, msg)
+
+
+def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
+    """Logs at most once in `n` seconds from this line of code.
+
+    Args:
+        lvl: level, such as `logging.INFO`.
+        msg: the text.
+        n: seconds between messages.
+        name: logger; the calling module's by default.
+    """
+    module, place = _caller()
+    identity = ("seconds", place)
+    now = time.monotonic()
+    if identity not in _last_times or now - _last_times[identity] >= n:
+        logging.getLogger(name or module).log(lvl, msg)
+        _last_times[identity] = now
+
+
+def _log_api_usage(identifier: str) -> None:
+    """Does nothing: this package reports usage to nobody. Kept for code that calls it."""

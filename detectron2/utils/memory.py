@@ -1,0 +1,83 @@
+"""Living with little accelerator memory."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+
+__all__ = ["is_out_of_memory", "release_memory", "retry_if_cuda_oom"]
+
+T = TypeVar("T")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an accelerator (CUDA, MPS, XPU) or the host ran out of memory."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+    )
+
+
+def release_memory() -> None:
+    """Frees what nothing refers to any more, on the host and in the allocators of devices."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _to_cpu(value: Any) -> Any:
+    """Moves tensors, and containers of this package that have `.to`, to the host; looks one level deep."""
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(_to_cpu(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    device = getattr(value, "device", None)
+    if device is not None and getattr(device, "type", "cpu") != "cpu" and hasattr(value, "to"):
+        return value.to(device="cpu")
+    return value
+
+
+def retry_if_cuda_oom(func: Callable[..., T]) -> Callable[..., T]:
+    """Wraps a stateless function so that running out of device memory does not end the run.
+
+    First the function runs as it is; after an out-of-memory error it runs again with an emptied
+    cache; after a second one its tensor arguments are copied to the host and it runs there. The
+    result then lies on the host: the caller must accept both places. Arguments may be tensors,
+    objects with `.device` and `.to` (such as `Boxes`), or lists, tuples and dicts of those.
+
+    Args:
+        func: a function without side effects that works on any device.
+
+    Returns:
+        The wrapped function.
+    """
+
+    @wraps(func)
+    def careful(*args: Any, **kwargs: Any) -> T:
+        for attempt in range(2):
+            try:
+                return func(*args, **kwargs)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler: the traceback would keep the failed attempt's tensors alive.
+            if attempt == 0:
+                release_memory()
+        release_memory()
+        with suppress(AttributeError):
+            logging.getLogger(__name__).info(
+                "Device memory does not suffice for %s; computing it on the CPU.", func.__qualname__
+            )
+        return func(*_to_cpu(args), **_to_cpu(kwargs))
+
+    return careful

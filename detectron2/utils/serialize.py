@@ -1,0 +1,43 @@
+"""Sending functions that plain pickle refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["PicklableWrapper"]
+
+
+def _restore(payload: bytes) -> PicklableWrapper:
+    import cloudpickle
+
+    return PicklableWrapper(cloudpickle.loads(payload))
+
+
+class PicklableWrapper:
+    """Holds an object and pickles it through cloudpickle where that is installed.
+
+    A data set that maps with a lambda or a closure can so travel to loader workers that are
+    spawned. Calls and attributes go to the object within.
+
+    Args:
+        obj: what to hold; a wrapper is unwrapped first.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        self._obj = obj._obj if isinstance(obj, PicklableWrapper) else obj
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            import cloudpickle
+        except ImportError:
+            return PicklableWrapper, (self._obj,)
+        return _restore, (cloudpickle.dumps(self._obj),)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._obj(*args, **kwargs)
+
+    def __getattr__(self, attr: str) -> Any:
+        # Only reached when normal look-up failed. `_obj` itself is missing while unpickling.
+        if attr == "_obj":
+            raise AttributeError(attr)
+        return getattr(self._obj, attr)
