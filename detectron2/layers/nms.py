@@ -1,0 +1,88 @@
+"""Non-maximum suppression, axis-aligned and rotated, plain and per class."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from ._rotated_nms import rotated_nms
+from .wrappers import disable_torch_compiler
+
+__all__ = ["batched_nms", "batched_nms_rotated", "disable_torch_compiler", "nms", "nms_rotated"]
+
+# From here on the N²/2 comparisons across classes cost more than one call per class.
+_PER_CLASS_FROM = 40_000
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress, within each class, boxes that overlap one of higher score.
+
+    There is no branch on values, so that whole models export: classes are told apart by moving each to a place of
+    its own, in double precision, where that changes no IoU by more than 1e-9.
+
+    Args:
+        boxes: [N, 4] XYXY.
+        scores: [N].
+        idxs: [N] class (or level, or image) of each box; any integers of 0 or more.
+        iou_threshold: A box goes when its IoU with a kept one is greater than this.
+
+    Returns:
+        int64 indices of the boxes kept, highest score first.
+    """
+    if boxes.dim() != 2 or boxes.shape[-1] != 4:
+        raise ValueError(f"boxes must be [N, 4], got {tuple(boxes.shape)}")
+    if not torch.compiler.is_compiling() and boxes.shape[0] > _PER_CLASS_FROM:
+        return _nms_class_by_class(boxes, scores, idxs, iou_threshold)
+    # MPS has no float64. There the square grid below keeps coordinates small enough for float32.
+    dtype = torch.float32 if boxes.device.type == "mps" else torch.float64
+    boxes = boxes.to(dtype)
+    # The zero makes the extremes of no boxes defined.
+    low, high = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).aminmax()
+    classes = torch.cat([idxs, idxs.new_zeros(1)]).amax() + 1
+    side = classes.to(dtype).sqrt().ceil()  # classes sit on a side x side grid of cells
+    cls = idxs.to(dtype)
+    row = torch.div(cls, side, rounding_mode="floor")
+    cell = torch.stack([cls - row * side, row], 1) * (high - low + 1)  # [N, 2]
+    return nms(boxes + cell.repeat(1, 2), scores.to(dtype), iou_threshold)
+
+
+def _nms_class_by_class(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    boxes, scores = boxes.float() if boxes.element_size() < 4 else boxes, scores.to(boxes.dtype)
+    by_class = idxs.argsort(stable=True)
+    counts = idxs.unique(return_counts=True)[1].tolist()
+    kept = [part[nms(boxes[part], scores[part], iou_threshold)] for part in by_class.split(counts)]
+    keep = torch.cat(kept)
+    keep = keep.sort().values  # equal scores: by position, as in one call
+    return keep[scores[keep].argsort(descending=True, stable=True)]
+
+
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress rotated boxes that overlap one of higher score.
+
+    Boxes are compared as they lie in the plane: (xc, yc, w, h, 0) and (xc, yc, h, w, 90) are one box,
+    and so are angles that differ by 180 degrees. Models that must tell the front of an object
+    from its back should pass the direction as part of the class to :func:`batched_nms_rotated`.
+
+    Args:
+        boxes: [N, 5] of (x centre, y centre, width, height, angle in degrees counter-clockwise).
+        scores: [N].
+        iou_threshold: A box goes when its IoU with a kept one is greater than this.
+
+    Returns:
+        int64 indices of the boxes kept, highest score first.
+    """
+    return rotated_nms(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), iou_threshold)
+
+
+def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Rotated suppression within each class.
+
+    Args:
+        boxes: [N, 5] of (x centre, y centre, width, height, angle in degrees counter-clockwise).
+        scores: [N].
+        idxs: [N] class of each box.
+        iou_threshold: A box goes when its IoU with a kept one of its class is greater than this.
+
+    Returns:
+        int64 indices of the boxes kept, highest score first.
+    """
+    return rotated_nms(boxes, scores, idxs, iou_threshold)

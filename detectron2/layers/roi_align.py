@@ -1,0 +1,79 @@
+"""Pooling of axis-aligned regions."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align as _tv_roi_align
+
+__all__ = ["ROIAlign", "roi_align"]
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Tensor | list[Tensor],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """``torchvision.ops.roi_align`` that never rounds box coordinates to half precision.
+
+    Args:
+        input: [N, C, H, W].
+        boxes: [R, 5] of (image index, x0, y0, x1, y1), or one [R_i, 4] tensor per image.
+        output_size: Bins, (height, width) or one number for both.
+        spatial_scale: Feature-map pixels per unit of ``boxes``.
+        sampling_ratio: Samples per bin and side; 0 or less = as many as the bin has pixels, rounded up.
+        aligned: Subtract the half pixel between pixel centres and pixel corners.
+
+    Returns:
+        [R, C, height, width] in the dtype of ``input``.
+    """
+    # Half-precision coordinates above 1024 are whole pixels, in bfloat16 even eight of them.
+    precise = torch.promote_types(input.dtype, torch.float32)
+    rois = [b.to(precise) for b in boxes] if isinstance(boxes, (list, tuple)) else boxes.to(precise)
+    with torch.autocast(input.device.type, enabled=False):
+        pooled = _tv_roi_align(input.to(precise), rois, output_size, spatial_scale, sampling_ratio, aligned)
+    return pooled.to(input.dtype)
+
+
+class ROIAlign(nn.Module):
+    """Average of bilinear samples in each bin of a region.
+
+    Args:
+        output_size: Bins, (height, width).
+        spatial_scale: Feature-map pixels per image pixel, such as 1/16.
+        sampling_ratio: Samples per bin and side; 0 = as many as the bin has pixels, rounded up.
+        aligned: True puts pixel centres at .5, as everything else here does ("ROIAlign v2"); False is the first
+            version, half a pixel off, kept for models trained with it.
+
+    Reference: Mask R-CNN, https://arxiv.org/abs/1703.06870
+    """
+
+    def __init__(
+        self, output_size: int | tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool = True
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:
+        """Pool regions.
+
+        Args:
+            input: [N, C, H, W].
+            rois: [R, 5] of (image index, x0, y0, x1, y1) in image pixels.
+
+        Returns:
+            [R, C, height, width].
+        """
+        if rois.dim() != 2 or rois.shape[1] != 5:
+            raise ValueError(f"rois must be [R, 5] of (image index, x0, y0, x1, y1), got {tuple(rois.shape)}")
+        return roi_align(
+            input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
+        )
+
+    def __repr__(self) -> str:
+        names = ("output_size", "spatial_scale", "sampling_ratio", "aligned")
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)}' for n in names)})"

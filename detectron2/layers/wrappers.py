@@ -1,0 +1,139 @@
+"""Thin layers over PyTorch: convolution with norm and activation attached, and small helpers.
+
+Empty batches need no special treatment here: today's PyTorch runs convolutions on them.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "BatchNorm2d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Linear",
+    "cat",
+    "check_if_dynamo_compiling",
+    "cross_entropy",
+    "disable_torch_compiler",
+    "empty_input_loss_func_wrapper",
+    "interpolate",
+    "move_device_like",
+    "nonzero_tuple",
+    "shapes_to_tensor",
+]
+
+_Fn = TypeVar("_Fn", bound=Callable[..., Any])
+
+BatchNorm2d = nn.BatchNorm2d
+ConvTranspose2d = nn.ConvTranspose2d
+Linear = nn.Linear
+interpolate = F.interpolate
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """``torch.cat`` that hands a lone tensor back as it is, without a copy.
+
+    Args:
+        tensors: List or tuple of tensors.
+        dim: Dimension along which they are joined.
+    """
+    if not isinstance(tensors, (list, tuple)):
+        raise TypeError(f"cat expects a list or tuple of tensors, got {type(tensors).__name__}")
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)  # type: ignore[arg-type]
+
+
+def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
+    """Indices of the non-zero entries, one int64 tensor per dimension of ``x``."""
+    return x.nonzero(as_tuple=True)
+
+
+def shapes_to_tensor(x: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+    """Sizes (ints, symbolic ints or 0-d tensors) as one int64 tensor.
+
+    Args:
+        x: The sizes.
+        device: Where the result lives; default: with the first tensor among ``x``, else the CPU.
+    """
+    traced = [s for s in x if isinstance(s, Tensor)]
+    if not traced:
+        return torch.tensor(list(x), dtype=torch.int64, device=device)
+    home = traced[0].device if device is None else device
+    return torch.stack([torch.as_tensor(s, dtype=torch.int64, device=home) for s in x])
+
+
+def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
+    """``src`` on the device of ``dst``."""
+    return src.to(dst.device)
+
+
+def check_if_dynamo_compiling() -> bool:
+    """Whether this line is being traced by ``torch.compile`` or ``torch.export``."""
+    return torch.compiler.is_compiling()
+
+
+def disable_torch_compiler(func: _Fn) -> _Fn:
+    """Decorator: leave ``func`` out of compiled graphs (it then splits them)."""
+    return torch.compiler.disable(func)  # type: ignore[no-any-return]
+
+
+def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a loss with mean reduction be zero, with zero gradients, for no samples at all (PyTorch gives NaN).
+
+    Args:
+        loss_func: Called as ``loss_func(input, target, reduction=..., **kwargs)``.
+    """
+
+    @functools.wraps(loss_func)
+    def loss_or_zero(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any) -> Tensor:
+        if reduction != "mean" or target.numel() > 0:
+            return loss_func(input, target, reduction=reduction, **kwargs)
+        return 0.0 * input.sum()  # keeps the graph, so that every parameter gets a gradient
+
+    return loss_or_zero
+
+
+def cross_entropy(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any) -> Tensor:
+    """``torch.nn.functional.cross_entropy`` whose mean over no samples is 0, not NaN.
+
+    Args:
+        input: [N, K] logits.
+        target: [N] class indices.
+        reduction: "mean", "sum" or "none".
+        **kwargs: Passed on (``weight``, ``ignore_index``, ``label_smoothing``).
+    """
+    return _cross_entropy_or_zero(input, target, reduction=reduction, **kwargs)
+
+
+_cross_entropy_or_zero = empty_input_loss_func_wrapper(F.cross_entropy)
+
+
+class Conv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` that owns the norm and the activation that follow it.
+
+    Args:
+        *args: As in ``torch.nn.Conv2d``.
+        **kwargs: As in ``torch.nn.Conv2d``, and also
+
+            * ``norm`` (``nn.Module`` or None): applied to the convolution's output;
+            * ``activation`` (callable or None): applied last.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        norm = kwargs.pop("norm", None)
+        activation = kwargs.pop("activation", None)
+        super().__init__(*args, **kwargs)
+        self.norm: nn.Module | None = norm
+        self.activation: Callable[[Tensor], Tensor] | None = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C', H', W'], normalised and activated."""
+        x = super().forward(x)
+        for step in (self.norm, self.activation):
+            if step is not None:
+                x = step(x)
+        return x
