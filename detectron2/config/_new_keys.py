@@ -29,3 +29,9 @@ def add_new_keys(cfg: BaseNode) -> None:
     cfg.DATALOADER.add_optional("RANDOM_SUBSET_RATIO", 1.0)
     # One repeat factor per data set in DATASETS.TRAIN for WeightedTrainingSampler; default: 1 for each.
     cfg.DATASETS.add_optional("TRAIN_REPEAT_FACTOR", [])
+    # Share of the images, 0 to 1, that a process may fail to read in training before the run stops; 0: the first.
+    cfg.DATALOADER.add_optional("MAX_BROKEN_SHARE", 0.01)
+    # How strongly ClassBalancedTrainingSampler balances: 1 fully, 0 not at all.
+    cfg.DATALOADER.add_optional("CLASS_BALANCE_POWER", 1.0)
+    # Share of the images drawn from each data set in DATASETS.TRAIN by MultiDatasetTrainingSampler, in proportion.
+    cfg.DATASETS.add_optional("TRAIN_WEIGHTS", [])

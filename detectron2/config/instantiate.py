@@ -1,0 +1,203 @@
+"""Turning dictionaries that describe calls into the objects that the calls return."""
+
+import dataclasses
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from detectron2.utils.suggest import did_you_mean
+
+from ._targets import resolve, target_name
+
+__all__ = ["dump_dataclass", "instantiate"]
+
+TARGET = "_target_"
+RECURSIVE = "_recursive_"
+
+
+def instantiate(cfg: Any) -> Any:
+    """Carry out the calls that a config describes.
+
+    A mapping with the key ``_target_`` stands for a call: the value is a callable or its dotted path, the other keys
+    are its arguments, and they are instantiated first. Lists and mappings around such calls are kept, with the
+    results in them. ``_recursive_: False`` beside ``_target_`` hands the arguments over as they are.
+
+    Args:
+        cfg: an omegaconf config, or plain dictionaries and lists. Interpolations are resolved.
+
+    Returns:
+        The result of the call; anything that describes no call comes back as it is. omegaconf lists come back as
+        omegaconf lists, dataclass nodes as dataclass objects.
+
+    Raises:
+        ImportError: if a target cannot be found.
+        TypeError: if a target is not callable, or an argument is missing or not known; the message has the place in
+            the config, the target and the argument.
+        Exception: whatever a target raises, with a note on its place in the config.
+
+    Example::
+
+        instantiate({"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 1})
+    """
+    return _build(cfg, _place_of(cfg))
+
+
+def dump_dataclass(obj: Any) -> dict[str, Any]:
+    """Describe a dataclass object as a call, so that :func:`instantiate` makes an equal one.
+
+    Args:
+        obj: an instance, also with dataclasses or lists of them in its fields.
+
+    Raises:
+        TypeError: if it is no instance of a dataclass.
+    """
+    if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
+        raise TypeError(f"expected an instance of a dataclass, got {obj!r}")
+    content: dict[str, Any] = {TARGET: target_name(type(obj))}
+    for field in dataclasses.fields(obj):
+        content[field.name] = _dump_value(getattr(obj, field.name))
+    return content
+
+
+def _dump_value(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dump_dataclass(value)
+    if isinstance(value, (list, tuple)):
+        return [_dump_value(v) for v in value]
+    return value
+
+
+# ------------------------------------------------------------ kinds of nodes
+def _is_omega(value: Any) -> bool:
+    return type(value).__module__.startswith("omegaconf")
+
+
+def _place_of(cfg: Any) -> str:
+    """Dotted place of an omegaconf node in its tree, "" for the root."""
+    return str(cfg._get_full_key("") or "") if _is_omega(cfg) else ""
+
+
+def _join(place: str, key: Any) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
+def _build(cfg: Any, place: str) -> Any:
+    if _is_omega(cfg):
+        from omegaconf import ListConfig, OmegaConf
+
+        if OmegaConf.is_list(cfg):
+            items = [_detached(_build(v, _join(place, i))) for i, v in enumerate(cfg)]
+            return ListConfig(items, flags={"allow_objects": True})
+        if OmegaConf.is_dict(cfg) and dataclasses.is_dataclass(OmegaConf.get_type(cfg)) and TARGET not in cfg:
+            return OmegaConf.to_object(cfg)
+    if type(cfg) in (list, tuple):
+        return type(cfg)(_build(v, _join(place, i)) for i, v in enumerate(cfg))
+    if isinstance(cfg, Mapping) and TARGET in cfg:
+        return _call(cfg, place)
+    if _has_calls(cfg):
+        return _build_mapping(cfg, place)
+    return cfg
+
+
+def _has_calls(cfg: Any) -> bool:
+    """Whether a plain mapping describes a call somewhere below."""
+    if type(cfg) is not dict and not _is_omega(cfg):
+        return False
+    if not isinstance(cfg, Mapping):
+        return False
+    for key in cfg:
+        if _is_omega(cfg) and _is_interpolation(cfg, key):
+            continue  # what it points to is built where it stands
+        value = cfg[key]
+        items = value if type(value) in (list, tuple) or type(value).__name__ == "ListConfig" else [value]
+        if any(isinstance(v, Mapping) and (TARGET in v or _has_calls(v)) for v in items):
+            return True
+    return False
+
+
+def _is_interpolation(cfg: Any, key: Any) -> bool:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key)
+
+
+def _build_mapping(cfg: Mapping[Any, Any], place: str) -> Any:
+    content = {k: _detached(_build(v, _join(place, k))) for k, v in cfg.items()}
+    if not _is_omega(cfg):
+        return content
+    from omegaconf import DictConfig
+
+    return DictConfig(content, flags={"allow_objects": True})
+
+
+def _detached(value: Any) -> Any:
+    """A config node with its interpolations resolved, so that it means the same outside its tree."""
+    if not _is_omega(value):
+        return value
+    from omegaconf import OmegaConf
+
+    if not OmegaConf.is_config(value):
+        return value
+    plain = OmegaConf.to_container(value, resolve=True)
+    return OmegaConf.create(plain, flags={"allow_objects": True})  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------ calling
+def _call(cfg: Mapping[Any, Any], place: str) -> Any:
+    target = _find_target(cfg[TARGET], place)
+    recursive = cfg.get(RECURSIVE, True)
+    arguments = {
+        k: _build(v, _join(place, k)) if recursive else v for k, v in cfg.items() if k not in (TARGET, RECURSIVE)
+    }
+    where = f"{place or 'config'}: {target_name(target)}"
+    try:
+        return target(**arguments)
+    except TypeError as e:
+        problem = _mismatch(target, arguments)
+        if problem:
+            raise TypeError(f"{where} {problem}") from e
+        _annotate(e, where)
+        raise
+    except Exception as e:
+        _annotate(e, where)
+        raise
+
+
+def _find_target(target: Any, place: str) -> Callable[..., Any]:
+    if isinstance(target, Mapping):
+        target = _build(target, _join(place, TARGET))
+    if isinstance(target, str):
+        try:
+            target = resolve(target)
+        except ImportError as e:
+            raise ImportError(f"{_join(place, TARGET)}: {e}") from e
+    if not callable(target):
+        raise TypeError(f"{_join(place, TARGET)} must be a callable or its dotted path, got {target!r}")
+    return target  # type: ignore[no-any-return]
+
+
+def _mismatch(target: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+    """What is wrong with the names of the arguments; empty if nothing is, or nobody knows."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [p.name for p in by_name]
+    problems = []
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        free = [n for n in names if n not in arguments]
+        problems += [f"has no argument {k!r}. {did_you_mean(k, free)}" for k in arguments if k not in names]
+    missing = [p.name for p in by_name if p.default is p.empty and p.name not in arguments]
+    if missing:
+        problems.append(f"needs the argument{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}")
+    return " and ".join(problems)
+
+
+def _annotate(error: Exception, where: str) -> None:
+    text = f"(while instantiating {where})"
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    else:  # Python 3.10
+        logging.getLogger(__name__).error("%s: %s", text, error)
