@@ -1,0 +1,43 @@
+"""The augmentations that come with the package."""
+
+from __future__ import annotations
+
+from ._aug_color import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
+from ._aug_crop import FixedSizeCrop, MinIoURandomCrop, RandomCrop, RandomCrop_CategoryAreaConstraint
+from ._aug_geometry import (
+    RandomApply,
+    RandomExtent,
+    RandomFlip,
+    RandomResize,
+    RandomRotation,
+    Resize,
+    ResizeScale,
+    ResizeShortestEdge,
+)
+
+__all__ = [
+    "FixedSizeCrop",
+    "MinIoURandomCrop",
+    "RandomApply",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomCrop_CategoryAreaConstraint",
+    "RandomExtent",
+    "RandomFlip",
+    "RandomLighting",
+    "RandomResize",
+    "RandomRotation",
+    "RandomSaturation",
+    "Resize",
+    "ResizeScale",
+    "ResizeShortestEdge",
+]
+
+# Pickles and dumped configs name the public module.
+for _class in (RandomBrightness, RandomContrast, RandomLighting, RandomSaturation, FixedSizeCrop, RandomCrop):
+    _class.__module__ = __name__
+for _class in (MinIoURandomCrop, RandomCrop_CategoryAreaConstraint, RandomApply, RandomExtent, RandomFlip):
+    _class.__module__ = __name__
+for _class in (RandomResize, RandomRotation, Resize, ResizeScale, ResizeShortestEdge):
+    _class.__module__ = __name__
