@@ -119,7 +119,9 @@ class FPN(Backbone):
 
 
 def _pyramid_conv(c_in: int, c_out: int, kernel: int, norm: Norm) -> Conv2d:
-    conv = Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=norm in ("", None), norm=get_norm(norm, c_out))
+    conv = Conv2d(
+        c_in, c_out, kernel, padding=kernel // 2, bias=norm in ("", None), norm=get_norm(norm, c_out)
+    )
     c2_xavier_fill(conv)
     return conv
 
@@ -129,7 +131,9 @@ def _check_in_features(in_features: Sequence[str], shapes: dict[str, ShapeSpec])
         raise ValueError(f"FPN: in_features is empty; the bottom-up network has {list(shapes)}")
     for name in in_features:
         if name not in shapes:
-            raise ValueError(f"FPN: the bottom-up network has no output {name!r}. {did_you_mean(name, shapes)}")
+            raise ValueError(
+                f"FPN: the bottom-up network has no output {name!r}. {did_you_mean(name, shapes)}"
+            )
 
 
 def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:

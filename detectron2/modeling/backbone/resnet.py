@@ -45,7 +45,9 @@ _BLOCKS_PER_STAGE = {
 
 def _blocks_per_stage(depth: int) -> tuple[int, ...]:
     if depth not in _BLOCKS_PER_STAGE:
-        raise ValueError(f"there is no ResNet of depth {depth}; depths: {', '.join(map(str, _BLOCKS_PER_STAGE))}")
+        raise ValueError(
+            f"there is no ResNet of depth {depth}; depths: {', '.join(map(str, _BLOCKS_PER_STAGE))}"
+        )
     return _BLOCKS_PER_STAGE[depth]
 
 
@@ -120,7 +122,9 @@ class ResNet(Backbone):
             ValueError: if ``x`` does not have four dimensions.
         """
         if x.dim() != 4:
-            raise ValueError(f"ResNet takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}")
+            raise ValueError(
+                f"ResNet takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}"
+            )
         found = {}
         x = self.stem(x)
         if "stem" in self._out_features:
@@ -177,7 +181,9 @@ class ResNet(Backbone):
         own = {k.removesuffix(suffix): v for k, v in kwargs.items() if k.endswith(suffix)}
         for name, values in own.items():
             if len(values) != num_blocks:
-                raise ValueError(f"make_stage: {name}{suffix} has {len(values)} values for {num_blocks} blocks")
+                raise ValueError(
+                    f"make_stage: {name}{suffix} has {len(values)} values for {num_blocks} blocks"
+                )
             if name in same:
                 raise ValueError(f"make_stage: give either {name} or {name}{suffix}, not both")
         return [

@@ -1,0 +1,104 @@
+"""One table that says what became of each weight when a checkpoint was loaded."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from detectron2.utils.suggest import closest
+from detectron2.utils.tables import format_table
+
+__all__ = ["LoadReport", "format_groups"]
+
+Shape = tuple[int, ...]
+_HINTS = 60
+
+
+def _group(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Module to the names of its own parameters, in order of appearance."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        module, _, leaf = name.rpartition(".")
+        groups.setdefault(module, []).append(leaf)
+    return list(groups.items())
+
+
+def _label(module: str, leaves: Sequence[str]) -> str:
+    tail = leaves[0] if len(leaves) == 1 else "{" + ", ".join(leaves) + "}"
+    return f"{module}.{tail}" if module else tail
+
+
+def format_groups(names: Iterable[str]) -> str:
+    """List parameters, one module a line: ``roi_heads.box_head.fc1.{bias, weight}``."""
+    return "\n".join(f"  {_label(module, leaves)}" for module, leaves in _group(names))
+
+
+@dataclass
+class LoadReport:
+    """What became of each weight.
+
+    Attributes:
+        path: the file.
+        loaded: names in the model that were filled.
+        adapted: first convolutions that were fitted to another number of channels: name, shape there, shape here.
+        mismatched: name, shape in the checkpoint, shape in the model; these keep their values in the model.
+        missing: names of the model that the checkpoint lacks.
+        unexpected: names of the checkpoint that the model lacks.
+    """
+
+    path: str = ""
+    loaded: list[str] = field(default_factory=list)
+    adapted: list[tuple[str, Shape, Shape]] = field(default_factory=list)
+    mismatched: list[tuple[str, Shape, Shape]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every name of both sides found its partner."""
+        return not (self.mismatched or self.missing or self.unexpected)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(fate, parameters of one module, why), worst first."""
+        rows = []
+        for name, there, here in self.mismatched:
+            rows.append(("shape differs", name, f"{there} in the file, {here} in the model: not loaded"))
+        for fate, names, others, side in (
+            ("missing", self.missing, self.unexpected, "the file has"),
+            ("unused", self.unexpected, self.missing, "the model has"),
+        ):
+            for module, leaves in _group(names):
+                label = _label(module, leaves)
+                full = f"{module}.{leaves[0]}" if module else leaves[0]
+                # Comparing spellings is slow: hints for as many rows as anybody reads.
+                near = closest(full, others, limit=1) if len(rows) < _HINTS else []
+                kept = (
+                    "not in the file: keeps its value" if fate == "missing" else "not in the model: ignored"
+                )
+                rows.append((fate, label, f"{kept}; {side} {near[0]}" if near else kept))
+        for name, there, here in self.adapted:
+            rows.append(("adapted", name, f"input channels {there[1]} -> {here[1]}"))
+        return rows
+
+    def summary(self) -> str:
+        """One sentence with counts."""
+        text = f"{len(self.loaded)} weights loaded"
+        for names, what in (
+            (self.adapted, "adapted to the input channels"),
+            (self.mismatched, "of another shape"),
+            (self.missing, "missing in the file"),
+            (self.unexpected, "of the file unused"),
+        ):
+            if names:
+                text += f", {len(names)} {what}"
+        return f"{self.path}: {text}" if self.path else text
+
+    def table(self, limit: int = _HINTS) -> str:
+        """The summary and one row a module.
+
+        Args:
+            limit: at most so many rows; the rest is counted.
+        """
+        rows = self.rows()
+        if not rows:
+            return self.summary()
+        text = self.summary() + "\n" + format_table(rows[:limit], ("what", "name", "why"))
+        return text + (f"\n… and {len(rows) - limit} more" if len(rows) > limit else "")

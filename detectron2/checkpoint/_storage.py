@@ -1,0 +1,33 @@
+"""Small file operations of the checkpointers."""
+
+import os
+import re
+
+from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io import PathManager
+
+__all__ = ["is_local", "remove_leftovers", "write_text"]
+
+_LEFTOVER = re.compile(r"^\..*\.(?:pth|safetensors)\..*\.tmp$")
+
+
+def is_local(path: str) -> bool:
+    """Whether ``path`` is on this machine, so that it can be written and renamed."""
+    return "://" not in path
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a small text file; atomically where that is possible."""
+    if is_local(path):
+        with atomic_write(path) as f:
+            f.write(text)
+    else:
+        with PathManager.open(path, "w") as f:
+            f.write(text)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Remove half-written checkpoints of a process that was killed while it saved."""
+    for name in os.listdir(folder):
+        if _LEFTOVER.match(name):
+            os.unlink(os.path.join(folder, name))

@@ -1,0 +1,175 @@
+"""The checkpointer of detectors: it also reads the files of the model zoo, of Caffe2 and of pycls."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from detectron2.utils import comm
+
+from ._checkpointer import Checkpointer, IncompatibleKeys, as_tensors
+from ._files import read_checkpoint_file
+from .c2_model_loading import align_and_update_state_dicts
+
+__all__ = ["DetectionCheckpointer", "align_and_update_state_dicts"]
+
+# Constants that a model computes for itself; a checkpoint may have them or not.
+_CONSTANT_BUFFERS = ("pixel_mean", "pixel_std")
+_CONSTANT_ENDINGS = ("anchor_generator.cell_anchors",)
+
+
+class DetectionCheckpointer(Checkpointer):
+    """A :class:`Checkpointer` that also takes:
+
+    * ``.pkl`` files of the model zoo (``{"model": arrays, "__author__": …}``) and of Caffe2 / Detectron;
+    * ``.pyth`` files of pycls and ``.safetensors`` files;
+    * a bare state dict;
+    * ``PATH?matching_heuristics=True``: names are matched by their tails, see :func:`align_and_update_state_dicts`.
+
+    With several processes the main one reads the file and the others are handed its content if they cannot see it.
+
+    Args:
+        model: the model.
+        save_dir: folder for :meth:`save`.
+        save_to_disk: whether this process writes; by default the main process does.
+        checkpointables: other objects to save and load.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        **checkpointables: Any,
+    ) -> None:
+        writes = comm.is_main_process() if save_to_disk is None else save_to_disk
+        super().__init__(model, save_dir, save_to_disk=writes, **checkpointables)
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint, see :meth:`Checkpointer.load`.
+
+        Args:
+            path: as there; may end in ``?matching_heuristics=True``.
+            args: further arguments of :meth:`Checkpointer.load`.
+            kwargs: the same.
+
+        Raises:
+            ValueError: if the path has another query.
+        """
+        if not path:
+            return super().load(path, *args, **kwargs)
+        plain, heuristics = _split_query(os.fspath(path))
+        self.logger.info(f"loading checkpoint {path}")
+        checkpoint = self._read_everywhere(plain)
+        if heuristics:
+            checkpoint["matching_heuristics"] = True
+        names = args[0] if args else kwargs.get("checkpointables")
+        return self._apply(checkpoint, path, names)
+
+    def _read_everywhere(self, path: str) -> dict[str, Any]:
+        """Read the file on every process; hand it over where only the main process sees it."""
+        if comm.get_world_size() == 1:
+            return self._load_file(self._local(path))
+        error: Exception | None = None
+        local = ""
+        try:
+            local = self._local(path)
+        except OSError as e:
+            error = e
+        seen = comm.all_gather(error is None)
+        if not seen[0]:
+            raise error or FileNotFoundError(
+                f"the main process cannot see {path!r}, though other processes can"
+            )
+        if all(seen):
+            return self._load_file(local)
+        blind = [rank for rank, ok in enumerate(seen) if not ok]
+        self.logger.warning(f"ranks {blind} cannot see {path}; the main process sends them what is in it")
+        box: list[Any] = [self._load_file(local) if comm.get_rank() == 0 else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def _choose_resume(self) -> str:
+        """The main process decides, lest two processes resume from different files."""
+        if comm.get_world_size() == 1:
+            return super()._choose_resume()
+        answer: tuple[str, str] = ("", "")
+        if comm.is_main_process():
+            try:
+                answer = (super()._choose_resume(), "")
+            except ValueError as e:
+                answer = ("", str(e))
+        found, problem = comm.all_gather(answer)[0]
+        if problem:
+            raise ValueError(problem)
+        return found
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        data = read_checkpoint_file(filename)
+        if not isinstance(data, Mapping):
+            raise ValueError(f"{filename!r} holds {type(data).__name__}, not a dict of weights")
+        if filename.endswith(".pkl"):
+            return _from_pickle(data)
+        if filename.endswith(".pyth"):
+            if "model_state" not in data:
+                raise ValueError(
+                    f"{filename!r} is no pycls checkpoint: it has no 'model_state' among {list(data)[:8]}"
+                )
+            weights = {k: v for k, v in data["model_state"].items() if not k.endswith("num_batches_tracked")}
+            return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
+        if "model" not in data:
+            return {"model": dict(data)}
+        return dict(data)
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys | None:
+        if checkpoint.get("matching_heuristics", False):
+            checkpoint["model"] = align_and_update_state_dicts(
+                self.model.state_dict(),
+                as_tensors(checkpoint["model"]),
+                c2_conversion=checkpoint.get("__author__") == "Caffe2",
+            )
+        incompatible = super()._load_model(checkpoint)
+        if incompatible is None:
+            return None
+        constant = {name for name, _ in self.model.named_buffers()}.intersection(_CONSTANT_BUFFERS)
+        missing = [k for k in incompatible.missing_keys if k not in constant]
+        unexpected = [k for k in incompatible.unexpected_keys if not _is_constant(k)]
+        return IncompatibleKeys(missing, unexpected, incompatible.incorrect_shapes)
+
+
+def _is_constant(name: str) -> bool:
+    return name in _CONSTANT_BUFFERS or any(e in name for e in _CONSTANT_ENDINGS)
+
+
+def _split_query(path: str) -> tuple[str, bool]:
+    """``"x.pth?matching_heuristics=True"`` to ``("x.pth", True)``."""
+    if "?" not in path or os.path.exists(path):
+        return path, False
+    plain, _, query = path.rpartition("?")
+    pairs = dict(parse_qsl(query, keep_blank_values=True))
+    flag = pairs.pop("matching_heuristics", None)
+    if flag is None and urlsplit(path).scheme in ("http", "https"):
+        return path, False  # a query of the server's own
+    if pairs or flag not in ("True", "False"):
+        raise ValueError(
+            f"the only query that a checkpoint path may have is '?matching_heuristics=True' (or False), not {query!r}"
+        )
+    return plain, flag == "True"
+
+
+def _from_pickle(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A zoo file as it is; blobs of Caffe2 with a mark that asks for conversion."""
+    if "model" in data and "__author__" in data:
+        return dict(data)
+    blobs = data.get("blobs", data)
+    weights = {k: v for k, v in blobs.items() if not k.endswith("_momentum") and _is_weight(v)}
+    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def _is_weight(value: Any) -> bool:
+    return hasattr(value, "__array__") or isinstance(value, torch.Tensor)
