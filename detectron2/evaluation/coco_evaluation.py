@@ -1,0 +1,427 @@
+"""COCO's figures for boxes, masks, keypoints and proposals."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import itertools
+import logging
+import os
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools.cocoeval import COCOeval
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.coco import convert_to_coco_json
+from detectron2.structures import Boxes, BoxMode, pairwise_iou
+from detectron2.utils import comm
+from detectron2.utils.atomic import atomic_write
+from detectron2.utils.logger import create_small_table
+
+from . import _coco_engine as engines
+from ._box_proposals import ProposalRecall
+from ._coco_gt import GroundTruth, ground_truth_of
+from ._coco_json import ImageDetections, from_json_dicts, instances_to_coco_json, pack_instances
+from ._coco_output import collect_results_file
+from ._coco_summary import METRICS, category_metrics, headline
+from ._why import explain
+from .evaluator import DatasetEvaluator
+from .fast_eval_api import COCOeval_opt
+
+__all__ = [
+    "BoxMode",
+    "Boxes",
+    "COCOEvaluator",
+    "COCOevalMaxDets",
+    "COCOeval_opt",
+    "CfgNode",
+    "DatasetEvaluator",
+    "MetadataCatalog",
+    "convert_to_coco_json",
+    "create_small_table",
+    "instances_to_coco_json",
+    "pairwise_iou",
+]
+
+_TASKS = ("bbox", "segm", "keypoints")
+
+
+class COCOEvaluator(DatasetEvaluator):
+    """AP and AR of detections, masks and keypoints, and AR of proposals, as COCO defines them.
+
+    Works with any registered data set that has instance annotations. Predictions are kept as compact arrays
+    (masks as RLE): about 40 bytes a box. In a distributed run each process matches its own images, and only
+    the matches travel; the figures equal those of a single process bit for bit.
+
+    The results are ``{"bbox": {"AP": ..., "AP50": ..., "AP-person": ...}, "segm": {...}, "keypoints": {...},
+    "box_proposals": {"AR@100": ...}}``, in percent, NaN where there is no ground truth.
+
+    Reference: Lin et al., Microsoft COCO, https://arxiv.org/abs/1405.0312 and https://cocodataset.org/#detection-eval
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Sequence[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | None = None,
+        use_fast_impl: bool = True,
+        kpt_oks_sigmas: Sequence[float] = (),
+        allow_cached_coco: bool = True,
+        engine: str = "auto",
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set. Its metadata name a COCO ``json_file``, or its dicts are
+                converted (kept in ``output_dir``).
+            tasks: of ``bbox``, ``segm``, ``keypoints``; None takes those that the predictions allow.
+            distributed: join the predictions of all processes; False for those of this process only.
+            output_dir: folder for ``instances_predictions.pth`` and ``coco_instances_results.json``
+                (or ``box_proposals.pkl``); None writes nothing.
+            max_dets_per_image: cap on the detections per image that count; None for COCO's 100
+                (keypoints: 20).
+            use_fast_impl: False for pycocotools in place of the fast engine, as ``engine="pycocotools"``.
+            kpt_oks_sigmas: one per keypoint; empty for COCO's 17.
+            allow_cached_coco: reuse a converted file in ``output_dir`` if it still fits the data set.
+            engine: ``hotcoco`` (fast), ``pycocotools``, or ``auto``: hotcoco wherever it takes the data.
+
+        Raises:
+            ValueError: for unknown tasks or engines, or a data set that cannot be converted.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._cpu_device = torch.device("cpu")
+        self._tasks = _checked_tasks(tasks, self._logger)
+        if engine not in engines.ENGINES:
+            raise ValueError(f"engine must be one of {engines.ENGINES}, got {engine!r}")
+        if max_dets_per_image is not None and max_dets_per_image < 1:
+            raise ValueError(f"max_dets_per_image must be at least 1, got {max_dets_per_image}")
+        self._use_fast_impl = use_fast_impl and engine != "pycocotools"
+        self._engine = engine
+        self._max_dets_per_image = None if max_dets_per_image is None else [1, 10, max_dets_per_image]
+        self._kpt_oks_sigmas = kpt_oks_sigmas
+        self._metadata = MetadataCatalog.get(dataset_name)
+        if output_dir:
+            os.makedirs(output_dir, exist_ok=True)
+        self._truth = self._load_truth(dataset_name, allow_cached_coco)
+        # A test set without labels is only written out.
+        self._do_evaluation = self._truth.labelled
+        self._predictions: list[dict[str, Any]] = []
+        self._results: OrderedDict[str, Any] = OrderedDict()
+
+    def _load_truth(self, dataset_name: str, allow_cached: bool) -> GroundTruth:
+        if not self._distributed or comm.get_world_size() == 1:
+            return ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
+        truth = None
+        if comm.is_main_process():  # first, so that the others find the converted file
+            truth = ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
+        comm.synchronize()
+        return truth or ground_truth_of(dataset_name, self._metadata, self._output_dir, True)
+
+    @property
+    def _coco_api(self) -> Any:
+        """The ground truth as a ``pycocotools.coco.COCO``."""
+        return self._truth.pycocotools
+
+    def reset(self) -> None:
+        self._predictions = []
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Take in one batch.
+
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``instances`` and/or ``proposals``.
+
+        Raises:
+            KeyError: when an input has no ``image_id``.
+            ValueError: when an image or class is not in the ground truth.
+        """
+        for record, output in zip(inputs, outputs):
+            if "image_id" not in record:
+                raise KeyError(
+                    f"inputs need 'image_id' to be found in the ground truth; this one has {sorted(record)}. "
+                    "A test loader built from dataset dicts keeps it; see register_coco_instances."
+                )
+            image_id = record["image_id"]
+            if image_id not in self._truth.images:
+                known = list(itertools.islice(self._truth.images, 3))
+                raise ValueError(
+                    f"image_id {image_id!r} is not in {self._truth.source}, whose ids are like {known}; "
+                    "is the evaluator built for another data set than the loader, or are the ids of another type?"
+                )
+            prediction: dict[str, Any] = {"image_id": image_id}
+            if "instances" in output:
+                prediction["instances"] = self._pack(output["instances"], image_id)
+            if "proposals" in output:
+                prediction["proposals"] = output["proposals"].to(self._cpu_device)
+            if len(prediction) > 1:
+                self._predictions.append(prediction)
+
+    def _pack(self, instances: Any, image_id: Any) -> ImageDetections:
+        return pack_instances(instances, image_id)
+
+    def evaluate(self, img_ids: Sequence[Any] | None = None) -> OrderedDict[str, Any]:
+        """Compute the figures.
+
+        Args:
+            img_ids: images to judge; None for all images of the ground truth.
+
+        Returns:
+            The results; an empty dict on processes other than the main one, and when nothing was processed.
+        """
+        alone = not self._distributed or comm.get_world_size() == 1
+        present = set().union(*(p.keys() for p in self._predictions)) - {"image_id"}
+        if not alone:
+            present = set().union(*comm.all_gather(present))
+        if not present:
+            if alone or comm.is_main_process():
+                self._logger.warning("COCOEvaluator got no predictions: process() was never called with any.")
+            return OrderedDict()
+        self._results = OrderedDict()
+        if "proposals" in present:
+            self._eval_box_proposals(self._predictions)
+        if "instances" in present:
+            self._eval_predictions(self._predictions, img_ids=img_ids)
+        if not alone and not comm.is_main_process():
+            return OrderedDict()
+        return copy.deepcopy(self._results)
+
+    # ------------------------------------------------------------------ instances
+
+    def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None = None) -> None:
+        """Write out and judge the detections of this process's images."""
+        own = [from_json_dicts(p["instances"], p["image_id"]) for p in predictions if "instances" in p]
+        own = [self._with_dataset_ids(d) for d in own]
+        tasks = self._tasks or self._tasks_of(own)
+        self._write(own)
+        if not self._do_evaluation:
+            self._logger.info("The data set has no annotations: predictions are written, not judged.")
+            return
+        if img_ids is not None:
+            wanted = set(img_ids)
+            own = [d for d in own if d.image_id in wanted]
+        for task in tasks:
+            figures = self._figures(own, task, img_ids)
+            if figures is not None:
+                self._results[task] = self._derive_coco_results(
+                    figures, task, class_names=self._metadata.get("thing_classes")
+                )
+                self._say_why(self._results[task], task, own, img_ids)
+
+    def _with_dataset_ids(self, detections: ImageDetections) -> ImageDetections:
+        """The detections with the data set's category ids in place of contiguous classes."""
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if not mapping:
+            return detections
+        ids = np.full(max(mapping.values()) + 1, -1, dtype=np.int64)
+        for dataset_id, class_id in mapping.items():
+            ids[class_id] = dataset_id
+        classes = detections.category_ids
+        outside = (classes < 0) | (classes >= len(ids))
+        if outside.any():
+            raise ValueError(
+                f"image {detections.image_id!r}: predicted class {int(classes[outside][0])}, but the data set "
+                f"{self._metadata.get('name')!r} has {len(mapping)} classes (0 to {len(ids) - 1}); do the model's "
+                "NUM_CLASSES and the data set belong together?"
+            )
+        changed = copy.copy(detections)
+        changed.category_ids = ids[classes]
+        return changed
+
+    def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
+        """The tasks for which COCO result dicts, or packed detections, have what is needed."""
+        found: set[str] = {"bbox"}
+        for entry in predictions:
+            if isinstance(entry, ImageDetections):
+                found |= entry.tasks
+            else:
+                found |= {t for t, key in (("segm", "segmentation"), ("keypoints", "keypoints")) if key in entry}
+        return [t for t in _TASKS if t in found]
+
+    def _tasks_of(self, own: list[ImageDetections]) -> list[str]:
+        tasks = self._tasks_from_predictions(own)
+        if self._distributed and comm.get_world_size() > 1:
+            everywhere = set(itertools.chain.from_iterable(comm.all_gather(tasks)))
+            tasks = [t for t in _TASKS if t in everywhere]
+        return tasks
+
+    def _figures(self, own: list[ImageDetections], task: str, img_ids: Sequence[Any] | None) -> Any:
+        """The arrays of one task on the main process, None elsewhere."""
+        sigmas = engines.sigmas_of(self._kpt_oks_sigmas, self._truth) if task == "keypoints" else None
+        caps = self._max_dets_per_image
+        if task == "keypoints" and caps is not None:
+            caps = caps[-1:]
+        fast = self._use_fast_impl and engines.can_use_hotcoco(self._truth)
+        if self._engine == "hotcoco" and not fast:
+            raise ValueError(f"engine='hotcoco' needs whole numbers as ids of images and categories in {self._truth.source}")
+        alone = not self._distributed or comm.get_world_size() == 1
+        if fast and alone:
+            matcher = engines.hotcoco_eval(self._truth, own, task, caps, sigmas, img_ids)
+            return engines.figures_of(matcher, task)
+        if fast:
+            return self._joined_figures(own, task, caps, sigmas, img_ids)
+        everything = [own] if alone else comm.gather(own, dst=0)
+        if not alone and not comm.is_main_process():
+            return None
+        flat = list(itertools.chain.from_iterable(everything))
+        results = engines._result_dicts(flat, task)
+        matcher = engines.pycocotools_eval(self._coco_api, results, task, caps, sigmas, img_ids)
+        return engines.figures_from(matcher, task)
+
+    def _joined_figures(self, own: list[ImageDetections], task: str, caps: Any, sigmas: Any, img_ids: Any) -> Any:
+        """Match own images, send only the matches to the main process, and join them there."""
+        seen = comm.gather([d.image_id for d in own], dst=0)
+        missing: list[int] = []
+        if comm.is_main_process():
+            expected = self._truth.images if img_ids is None else img_ids
+            missing = sorted(set(expected) - set(itertools.chain.from_iterable(seen)))
+        stream = engines.stream_shard(self._truth, own, task, caps, sigmas, missing)
+        states = comm.gather(stream.to_bytes(), dst=0)
+        if not comm.is_main_process():
+            return None
+        return engines.figures_of(engines.merge_shards(states), task)
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """Named figures of one task, logged as a table.
+
+        Args:
+            coco_eval: anything with the ``eval`` arrays and ``params`` of a ``COCOeval``.
+            iou_type: the task.
+            class_names: names of the classes; AP per class is reported if there are several.
+
+        Returns:
+            ``{metric: percent}``.
+        """
+        if coco_eval is None:
+            return dict.fromkeys(METRICS[iou_type], float("nan"))
+        if not isinstance(coco_eval, engines.CocoFigures):
+            coco_eval = engines.figures_from(coco_eval, iou_type)
+        results = headline(coco_eval)
+        self._logger.info("Evaluation of %s:\n%s", iou_type, create_small_table(results))
+        if class_names is None or len(class_names) <= 1:
+            return results
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        mapping = mapping or {c: k for k, c in enumerate(coco_eval.params.catIds)}
+        by_class = category_metrics(coco_eval, class_names, mapping)
+        self._logger.info("Evaluation of %s by category:\n%s", iou_type, _category_table(by_class))
+        results.update(by_class)
+        return results
+
+    def _say_why(self, results: Mapping[str, float], task: str, own: list[ImageDetections], img_ids: Any) -> None:
+        """Log reasons for an AP of 0 or NaN."""
+        if results.get("AP", 1.0) > 0:
+            return
+        images = self._truth.images if img_ids is None else {i: self._truth.images[i] for i in img_ids}
+        truth = {i: group for i, group in self._truth.by_image.items() if i in images}
+        names = {c["id"]: c.get("name", "") for c in self._truth.categories}
+        for reason in explain(images, truth, own, names):
+            self._logger.warning("AP of %s is %s: %s", task, results["AP"], reason)
+
+    def _write(self, detections: list[ImageDetections]) -> None:
+        if self._output_dir:
+            rank, world = (comm.get_rank(), comm.get_world_size()) if self._distributed else (0, 1)
+            collect_results_file(self._output_dir, self._predictions, detections, rank, world)
+
+    # ------------------------------------------------------------------ proposals
+
+    def _eval_box_proposals(self, predictions: list[dict[str, Any]]) -> None:
+        """Average recall of the proposals."""
+        own = [p for p in predictions if "proposals" in p]
+        if self._output_dir and (not self._distributed or comm.is_main_process()):
+            self._write_proposals(own)
+        if not self._do_evaluation:
+            return
+        recall = ProposalRecall()
+        for p in own:
+            recall.add_image(p["proposals"], self._truth.by_image.get(p["image_id"], ()))
+        if self._distributed and comm.get_world_size() > 1:
+            parts = comm.gather(recall, dst=0)
+            if not comm.is_main_process():
+                return
+            recall = parts[0].merge(parts[1:])
+        self._results["box_proposals"] = recall.metrics()
+        self._logger.info("Proposals:\n%s", create_small_table(self._results["box_proposals"]))
+
+    def _write_proposals(self, predictions: list[dict[str, Any]]) -> None:
+        content = {
+            "boxes": [p["proposals"].proposal_boxes.tensor.numpy() for p in predictions],
+            "objectness_logits": [p["proposals"].objectness_logits.numpy() for p in predictions],
+            "ids": [p["image_id"] for p in predictions],
+            "bbox_mode": BoxMode.XYXY_ABS.value,
+        }
+        assert self._output_dir is not None
+        with atomic_write(os.path.join(self._output_dir, "box_proposals.pkl"), "wb") as file:
+            pickle.dump(content, file)
+        with atomic_write(os.path.join(self._output_dir, "instances_predictions.pth"), "wb") as file:
+            torch.save(predictions, file)
+
+
+def _checked_tasks(tasks: Any, logger: logging.Logger) -> tuple[str, ...] | None:
+    if tasks is None:
+        return None
+    if isinstance(tasks, CfgNode):
+        logger.warning("COCOEvaluator(dataset, cfg, ...) takes only the keypoint sigmas from older calls; pass tasks=None.")
+        return None
+    tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    unknown = [t for t in tasks if t not in _TASKS]
+    if unknown:
+        raise ValueError(f"unknown tasks {unknown}; COCOEvaluator knows {list(_TASKS)}")
+    return tasks
+
+
+def _category_table(by_class: Mapping[str, float]) -> str:
+    """Names and AP in three pairs of columns."""
+    cells = [f"{name.removeprefix('AP-')[:28]:<28} {value:8.3f}" for name, value in by_class.items()]
+    return "\n".join("   ".join(cells[i : i + 3]) for i in range(0, len(cells), 3))
+
+
+def _evaluate_predictions_on_coco(
+    coco_gt: Any,
+    coco_results: Sequence[dict[str, Any]],
+    iou_type: str,
+    kpt_oks_sigmas: Sequence[float] | None = None,
+    cocoeval_fn: Callable[..., Any] = COCOeval_opt,
+    img_ids: Sequence[Any] | None = None,
+    max_dets_per_image: Sequence[int] | None = None,
+) -> Any:
+    """Evaluate COCO result dicts with a class like ``COCOeval``; several projects call this.
+
+    Returns:
+        The evaluator, summarised, with ``eval`` and ``stats``.
+    """
+    if iou_type == "segm":
+        coco_results = [{k: v for k, v in entry.items() if k != "bbox"} for entry in coco_results]
+    caps = list(max_dets_per_image or engines.DEFAULT_MAX_DETS)
+    if iou_type == "keypoints":
+        caps = [20] if max_dets_per_image is None else caps[-1:]
+    elif caps[-1] != 100:
+        cocoeval_fn = COCOevalMaxDets
+    matcher = engines.pycocotools_eval(coco_gt, coco_results, iou_type, caps, kpt_oks_sigmas, img_ids, cocoeval_fn)
+    matcher.summarize()
+    return matcher
+
+
+class COCOevalMaxDets(COCOeval):
+    """``COCOeval`` whose ``summarize()`` follows ``params.maxDets``, where the original insists on 100."""
+
+    def summarize(self) -> None:
+        """Fill ``self.stats`` from the largest cap and print them."""
+        if not self.eval:
+            raise RuntimeError("run evaluate() and accumulate() before summarize()")
+        figures = engines.figures_from(self, self.params.iouType)
+        self.stats = figures.stats
+        names = METRICS[self.params.iouType]
+        print(create_small_table({n: float(v) for n, v in zip(names, self.stats)}))

@@ -1,0 +1,211 @@
+"""The contract of an evaluator, and the loop that feeds it a model's outputs."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2.utils.comm import get_world_size, is_main_process
+from detectron2.utils.logger import log_every_n_seconds
+
+from ._progress import StageClock, progress_bar
+
+__all__ = [
+    "DatasetEvaluator",
+    "DatasetEvaluators",
+    "get_world_size",
+    "inference_context",
+    "inference_on_dataset",
+    "is_main_process",
+    "log_every_n_seconds",
+]
+
+_LOG_EVERY_SECONDS = 5
+_WARMUP_BATCHES = 5
+
+
+class DatasetEvaluator:
+    """Turns the outputs of a model on a data set into figures.
+
+    A run is ``reset()``, then ``process(inputs, outputs)`` for each batch, then ``evaluate()``.
+    Subclasses override all three.
+    """
+
+    def reset(self) -> None:
+        """Forget what earlier runs left, so that a new run can begin."""
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        """Take in one batch.
+
+        Args:
+            inputs: what the model was called with: usually a list of dicts, one per image.
+            outputs: what it returned: usually a list of dicts, parallel to ``inputs``.
+        """
+
+    def evaluate(self) -> Mapping[str, Any] | None:
+        """Compute the figures of everything processed since ``reset()``.
+
+        In a distributed run every rank calls this; ranks other than the first may return None.
+
+        Returns:
+            ``{task: {metric: value}}``, or None when there is nothing to say.
+        """
+
+
+class DatasetEvaluators(DatasetEvaluator):
+    """Several evaluators that see the same batches; their results are joined into one dict."""
+
+    def __init__(self, evaluators: Iterable[DatasetEvaluator]) -> None:
+        """
+        Args:
+            evaluators: the evaluators to run, in this order.
+        """
+        super().__init__()
+        self._evaluators = list(evaluators)
+
+    def reset(self) -> None:
+        for evaluator in self._evaluators:
+            evaluator.reset()
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        for evaluator in self._evaluators:
+            evaluator.process(inputs, outputs)
+
+    def evaluate(self) -> OrderedDict[str, Any]:
+        """Join the results of all evaluators (on the main process).
+
+        Raises:
+            ValueError: when two evaluators report the same task.
+        """
+        joined: OrderedDict[str, Any] = OrderedDict()
+        for evaluator in self._evaluators:
+            result = evaluator.evaluate()
+            if result is None or not is_main_process():
+                continue
+            clash = joined.keys() & result.keys()
+            if clash:
+                raise ValueError(
+                    f"two evaluators report {sorted(clash)}; the second is {type(evaluator).__name__}. "
+                    "Give each evaluator tasks of its own (COCOEvaluator(tasks=...)) or run them apart."
+                )
+            joined.update(result)
+        return joined
+
+
+@contextmanager
+def inference_context(model: nn.Module) -> Generator[None, None, None]:
+    """Put ``model`` in evaluation mode for a ``with`` block.
+
+    Afterwards each sub-module has the mode that it had before, frozen ones included, also when the
+    block raised.
+
+    Args:
+        model: any module.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def inference_on_dataset(
+    model: Callable[[Any], Any],
+    data_loader: Iterable[Any],
+    evaluator: DatasetEvaluator | Sequence[DatasetEvaluator] | None,
+    callbacks: Mapping[str, Callable[[], None]] | None = None,
+) -> Mapping[str, Any]:
+    """Run ``model`` over ``data_loader`` without gradients and evaluate its outputs.
+
+    The time of each stage (waiting for data, model, evaluator) is logged; on a terminal the main
+    process also draws a progress bar.
+
+    Args:
+        model: a module (put in evaluation mode meanwhile), or any callable that takes a batch.
+        data_loader: yields batches; must have a length.
+        evaluator: one evaluator, several, or None to run and time the model only.
+        callbacks: functions without arguments, called ``on_start``, ``before_inference`` and
+            ``after_inference`` (both once per batch) and ``on_end``.
+
+    Returns:
+        What ``evaluator.evaluate()`` returns; an empty dict in place of None.
+    """
+    if evaluator is None:
+        evaluator = DatasetEvaluators([])
+    elif not isinstance(evaluator, DatasetEvaluator) and isinstance(evaluator, Iterable):
+        evaluator = DatasetEvaluators(evaluator)
+    evaluator.reset()
+
+    hooks = _Callbacks(callbacks)
+    mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
+    with mode, torch.no_grad():
+        hooks("on_start")
+        clock = _feed(model, data_loader, evaluator, hooks)
+        hooks("on_end")
+    _report(clock)
+    results = evaluator.evaluate()
+    return {} if results is None else results
+
+
+class _Callbacks:
+    """Named callbacks, most of which are absent."""
+
+    NAMES = ("on_start", "before_inference", "after_inference", "on_end")
+
+    def __init__(self, callbacks: Mapping[str, Callable[[], None]] | None) -> None:
+        self._callbacks = dict(callbacks or {})
+        unknown = sorted(set(self._callbacks) - set(self.NAMES))
+        if unknown:
+            raise ValueError(f"unknown callbacks {unknown}; those called are {list(self.NAMES)}")
+
+    def __call__(self, name: str) -> None:
+        if name in self._callbacks:
+            self._callbacks[name]()
+
+
+def _feed(model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator, hooks: _Callbacks) -> StageClock:
+    """The loop itself: data, model, evaluator; returns the clock that timed them."""
+    total = len(loader)
+    logger = logging.getLogger(__name__)
+    logger.info("Inference on %d batches begins", total)
+    clock = StageClock(total, warmup=min(_WARMUP_BATCHES, total - 1))
+    last_log = time.perf_counter()
+    with progress_bar(total, "Inference", enabled=is_main_process()) as bar:
+        clock.start()
+        for inputs in loader:
+            clock.lap("data")
+            hooks("before_inference")
+            outputs = model(inputs)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # else the model's time is booked on whoever reads the result
+            hooks("after_inference")
+            clock.lap("model")
+            evaluator.process(inputs, outputs)
+            clock.lap("evaluator")
+            clock.next_batch()
+            bar.advance(clock.status())
+            now = time.perf_counter()
+            if clock.counted and now - last_log >= _LOG_EVERY_SECONDS and not bar.visible:
+                last_log = now
+                logger.info("Inference %d/%d. %s", clock.done, total, clock.status())
+    return clock
+
+
+def _report(clock: StageClock) -> None:
+    """Log total time and time per batch of a finished run."""
+    logger = logging.getLogger(__name__)
+    wall = datetime.timedelta(seconds=int(clock.elapsed()))
+    logger.info(
+        "Inference on %d batches took %s (%.6f s per batch on each of %d processes): %s",
+        clock.done, wall, clock.seconds_per_batch(), get_world_size(), clock.stage_report(),
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Results as text, as flat dicts, and against expected values."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["flatten_results_dict", "print_csv_format", "verify_results"]
+
+
+def print_csv_format(results: Mapping[str, Any]) -> None:
+    """Log results so that they paste into a spreadsheet: a line of names, a line of values, per task.
+
+    Metrics with a hyphen in their name (those of single categories) are left out.
+
+    Args:
+        results: ``{task: {metric: value}}``; a task with a bare value is logged as ``task=value``.
+
+    Raises:
+        TypeError: when ``results`` is not a mapping.
+    """
+    if not isinstance(results, Mapping):
+        raise TypeError(f"results must be a dict of dicts, got {type(results).__name__}")
+    logger = logging.getLogger(__name__)
+    for task, metrics in results.items():
+        if not isinstance(metrics, Mapping):
+            logger.info("copypaste: %s=%s", task, metrics)
+            continue
+        main = {name: value for name, value in metrics.items() if "-" not in name}
+        logger.info("copypaste: Task: %s", task)
+        logger.info("copypaste: %s", ",".join(main))
+        logger.info("copypaste: %s", ",".join(format(value, ".4f") for value in main.values()))
+
+
+def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:
+    """Compare results with ``cfg.TEST.EXPECTED_RESULTS``; a miss ends the process with status 1.
+
+    Args:
+        cfg: a config; each entry of its ``TEST.EXPECTED_RESULTS`` is ``[task, metric, value, tolerance]``.
+        results: ``{task: {metric: value}}``.
+
+    Returns:
+        True; on a result that is absent, not finite or off by more than the tolerance it does not return.
+
+    Raises:
+        SystemExit: status 1 when a result is not as expected.
+    """
+    expected = cfg.TEST.EXPECTED_RESULTS
+    if not expected:
+        return True
+    logger = logging.getLogger(__name__)
+    faults = [fault for entry in expected if (fault := _fault(entry, results))]
+    if not faults:
+        logger.info("All %d expected results were reached.", len(expected))
+        return True
+    for fault in faults:
+        logger.error("Unexpected result: %s", fault)
+    sys.exit(1)
+
+
+def _fault(entry: Any, results: Mapping[str, Any]) -> str | None:
+    """What is wrong with the result that ``entry`` speaks of, or None."""
+    task, metric, value, tolerance = entry
+    actual = results.get(task, {}).get(metric)
+    if actual is None:
+        return f"{task}/{metric} is absent; expected {value} +- {tolerance}"
+    if not math.isfinite(actual):
+        return f"{task}/{metric} is {actual}; expected {value} +- {tolerance}"
+    if abs(actual - value) > tolerance:
+        return f"{task}/{metric} is {actual:.4f}; expected {value} +- {tolerance}"
+    return None
+
+
+def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested results as one level, with keys joined by ``/``.
+
+    Args:
+        results: dicts within dicts, to any depth.
+
+    Returns:
+        ``{"bbox/AP": 38.5, ...}``.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in results.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}/{inner}": leaf for inner, leaf in flatten_results_dict(value).items()})
+        else:
+            flat[key] = value
+    return flat
