@@ -1,6 +1,8 @@
 """Describing a call in a config instead of making it."""
 
 import dataclasses
+import functools
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,8 +38,13 @@ class LazyCall:
     def __call__(self, **kwargs: Any) -> Any:
         from omegaconf import DictConfig
 
-        target = self._target
-        # omegaconf would take a dataclass for the schema of a node.
-        if isinstance(target, type) and dataclasses.is_dataclass(target):
-            target = target_name(target)
-        return DictConfig(content={**kwargs, "_target_": target}, flags={"allow_objects": True})
+        return DictConfig(content={**kwargs, "_target_": _storable(self._target)}, flags={"allow_objects": True})
+
+
+def _storable(target: Any) -> Any:
+    """The target in a form that omegaconf keeps as it is: it would take some classes for the schema of a node."""
+    is_schema = dataclasses.is_dataclass(target) or hasattr(target, "__attrs_attrs__")
+    if not isinstance(target, type) or not (is_schema or target in (dict, OrderedDict)):
+        return target
+    local = "<locals>" in target.__qualname__  # has no path that could be looked up
+    return functools.partial(target) if local else target_name(target)

@@ -1,0 +1,164 @@
+"""Values of overrides: a recursive-descent reader of the small grammar in ``_overrides.py``."""
+
+import re
+from typing import Any
+
+__all__ = ["parse_value"]
+
+_INT = re.compile(r"[+-]?\d[\d_]*\Z")
+_FLOAT = re.compile(r"[+-]?(\d[\d_]*\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)\Z", re.IGNORECASE)
+_WORDS = {"null": None, "none": None, "~": None, "true": True, "false": False}
+_CLOSING = {"[": "]", "(": ")", "{": "}"}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+def parse_value(text: str) -> Any:
+    """Read the text right of ``=``.
+
+    Raises:
+        ValueError: if brackets or quotes do not match, or a list is written without brackets.
+    """
+    reader = _Reader(text)
+    value = reader.value(stops="")
+    reader.skip_space()
+    if reader.at < len(text):
+        raise reader.error("the value should end here")
+    return value
+
+
+def _scalar(text: str) -> Any:
+    """A bare word: number, truth value, null, or text."""
+    low = text.lower()
+    if low in _WORDS:
+        return _WORDS[low]
+    if _INT.match(text):
+        return int(text)
+    if _FLOAT.match(text):
+        return float(text)
+    return text
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def error(self, what: str) -> ValueError:
+        return ValueError(f"{what}\n  {self.text}\n  {' ' * self.at}^")
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def skip_space(self) -> None:
+        while self.peek().isspace():
+            self.at += 1
+
+    def value(self, stops: str) -> Any:
+        """One value; a bare word inside brackets ends at one of ``stops``."""
+        self.skip_space()
+        c = self.peek()
+        if c and c in "[(":
+            return self.sequence()
+        if c == "{":
+            return self.mapping()
+        if c and c in "'\"":
+            return self.quoted()
+        return self.bare(stops)
+
+    def sequence(self) -> list[Any]:
+        close = _CLOSING[self.peek()]
+        self.at += 1
+        items: list[Any] = []
+        while not self.closed(close):
+            items.append(self.value(stops="," + close))
+            self.separator(close)
+        return items
+
+    def mapping(self) -> dict[Any, Any]:
+        self.at += 1
+        items: dict[Any, Any] = {}
+        while not self.closed("}"):
+            self.skip_space()
+            start = self.at
+            key = self.quoted() if self.peek() in ("'", '"') else self.bare(":,}")
+            self.skip_space()
+            if self.peek() != ":":
+                raise self.error("expected ':' after the key of a dictionary")
+            if isinstance(key, (float, type(None))) or key in items:
+                self.at = start
+                raise self.error("this cannot be a key of the dictionary" if key not in items else "this key is there twice")
+            self.at += 1
+            items[key] = self.value(stops=",}")
+            self.separator("}")
+        return items
+
+    def closed(self, close: str) -> bool:
+        """Step over ``close`` if it is next."""
+        self.skip_space()
+        if not self.peek():
+            raise self.error(f"expected {close!r}")
+        if self.peek() != close:
+            return False
+        self.at += 1
+        return True
+
+    def separator(self, close: str) -> None:
+        """Step over a comma; leave the closing bracket for :meth:`closed`."""
+        self.skip_space()
+        if self.peek() == ",":
+            self.at += 1
+        elif self.peek() != close:
+            raise self.error(f"expected ',' or {close!r}")
+
+    def quoted(self) -> str:
+        quote = self.peek()
+        start = self.at
+        self.at += 1
+        out = []
+        while True:
+            c = self.peek()
+            if not c:
+                self.at = start
+                raise self.error("this quote is not closed")
+            self.at += 1
+            if c == quote:
+                return "".join(out)
+            if c == "\\" and self.peek() in ("\\", quote, *_ESCAPES):
+                c = _ESCAPES.get(self.peek(), self.peek())
+                self.at += 1
+            out.append(c)
+
+    def bare(self, stops: str) -> Any:
+        """A word without quotes, interpolations in it kept whole; outside of brackets it goes to the end."""
+        start = self.at
+        while self.at < len(self.text):
+            c = self.peek()
+            if self.text.startswith("${", self.at):
+                self.interpolation()
+                continue
+            if c in stops:
+                break
+            if not stops and c == ",":
+                raise self.error("a list is written in brackets, [a, b]; text with a comma in quotes")
+            self.at += 1
+        word = self.text[start : self.at].strip()
+        if not word and stops:
+            raise self.error("expected a value")
+        return _scalar(word)
+
+    def interpolation(self) -> None:
+        """Step over ``${…}``, which may hold others."""
+        start, depth = self.at, 0
+        while self.at < len(self.text):
+            if self.text.startswith("${", self.at):
+                depth += 1
+                self.at += 2
+            elif self.peek() == "}":
+                depth -= 1
+                self.at += 1
+                if depth == 0:
+                    return
+            else:
+                self.at += 1
+        self.at = start
+        raise self.error("this '${' is not closed")
