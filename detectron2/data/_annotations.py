@@ -1,0 +1,307 @@
+"""Annotations of one image: transform them, and turn them into ``Instances``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+
+from detectron2.structures import (
+    BitMasks,
+    Boxes,
+    BoxMode,
+    Instances,
+    Keypoints,
+    PolygonMasks,
+    RotatedBoxes,
+    polygons_to_bitmask,
+)
+
+from . import transforms as T
+
+__all__ = [
+    "annotations_to_instances",
+    "annotations_to_instances_rotated",
+    "filter_empty_instances",
+    "transform_instance_annotations",
+    "transform_keypoint_annotations",
+    "transform_proposals",
+]
+
+
+def decode_rle(rle: dict[str, Any]) -> np.ndarray:
+    """Decode a COCO run-length encoding, compressed (text) or not (list of numbers), into a uint8 array (H, W)."""
+    if "counts" not in rle or "size" not in rle:
+        raise ValueError(
+            f"a run-length encoded mask needs 'size' and 'counts', got the keys {sorted(map(str, rle))}"
+        )
+    if isinstance(rle["counts"], (list, tuple, np.ndarray)):
+        height, width = rle["size"]
+        rle = mask_util.frPyObjects({"size": rle["size"], "counts": list(rle["counts"])}, height, width)
+    return mask_util.decode(rle)
+
+
+def transform_instance_annotations(
+    annotation: dict[str, Any],
+    transforms: T.Transform | Sequence[T.Transform],
+    image_size: tuple[int, int],
+    *,
+    keypoint_hflip_indices: Sequence[int] | np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Apply transforms to the box, mask and keypoints of one annotation.
+
+    Args:
+        annotation: in Detectron2's format; changed in place. ``bbox`` becomes absolute XYXY and is cut to the image;
+            rotated boxes (XYWHA_ABS) stay rotated and uncut. Polygons stay polygons; run-length encoded masks
+            and arrays become uint8 arrays (H, W).
+        transforms: one transform or a sequence of them.
+        image_size: (height, width) of the image after the transforms.
+        keypoint_hflip_indices: see :func:`create_keypoint_hflip_indices`; needed where keypoints are mirrored.
+
+    Returns:
+        The same dict.
+    """
+    if not isinstance(transforms, T.Transform):
+        transforms = T.TransformList(transforms)
+    height, width = image_size
+    if BoxMode(annotation["bbox_mode"]) == BoxMode.XYWHA_ABS:
+        rotated = np.asarray(annotation["bbox"], dtype=np.float64).reshape(1, 5)
+        annotation["bbox"] = transforms.apply_rotated_box(rotated)[0]  # type: ignore[attr-defined]
+    else:
+        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        moved = transforms.apply_box(np.asarray([box], dtype=np.float64))[0]
+        annotation["bbox"] = np.clip(moved, 0, [width, height, width, height])
+        annotation["bbox_mode"] = BoxMode.XYXY_ABS
+    if "segmentation" in annotation:
+        annotation["segmentation"] = _transform_mask(annotation["segmentation"], transforms, image_size)
+    if "keypoints" in annotation:
+        annotation["keypoints"] = transform_keypoint_annotations(
+            annotation["keypoints"], transforms, image_size, keypoint_hflip_indices
+        )
+    return annotation
+
+
+def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tuple[int, int]) -> Any:
+    if isinstance(segmentation, (list, tuple)):
+        polygons = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
+        return [p.reshape(-1) for p in transforms.apply_polygons(polygons)]
+    if isinstance(segmentation, dict):
+        mask = decode_rle(segmentation)
+    elif isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
+        mask = segmentation.astype(np.uint8)
+    else:
+        raise ValueError(
+            f"segmentation must be a list of polygons [x, y, x, y, ...], a COCO run-length encoding (dict with 'size' "
+            f"and 'counts') or an array (H, W), got {type(segmentation).__name__}: {str(segmentation)[:80]!r}"
+        )
+    mask = transforms.apply_segmentation(mask)
+    if mask.shape != tuple(image_size):
+        raise ValueError(
+            f"the transformed mask has the shape {mask.shape}, but the transformed image has the size "
+            f"{tuple(image_size)}; was the mask made for another image size?"
+        )
+    return mask
+
+
+def transform_keypoint_annotations(
+    keypoints: Sequence[float] | np.ndarray,
+    transforms: T.Transform,
+    image_size: tuple[int, int],
+    keypoint_hflip_indices: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Apply transforms to the keypoints of one instance.
+
+    Args:
+        keypoints: N times (x, y, visibility), flat or (N, 3).
+        transforms: a transform or list of transforms.
+        image_size: (height, width) after the transforms; keypoints that end outside are no longer labelled.
+        keypoint_hflip_indices: which keypoint takes the place of which in a mirrored image.
+
+    Returns:
+        float64 array (N, 3); unlabelled keypoints are (0, 0, 0).
+
+    Raises:
+        ValueError: if the image is mirrored and ``keypoint_hflip_indices`` is missing or of another length.
+    """
+    points = np.array(keypoints, dtype=np.float64).reshape(-1, 3)
+    points[:, :2] = transforms.apply_coords(points[:, :2])
+    inside = ((points[:, :2] >= 0) & (points[:, :2] <= tuple(image_size)[::-1])).all(axis=1)
+    points[~inside, 2] = 0
+
+    steps = transforms.transforms if isinstance(transforms, T.TransformList) else [transforms]
+    if sum(isinstance(step, T.HFlipTransform) for step in steps) % 2:
+        if keypoint_hflip_indices is None:
+            raise ValueError(
+                "the image is mirrored, so left and right keypoints change places: give keypoint_hflip_indices (see "
+                "create_keypoint_hflip_indices), or turn horizontal flips off"
+            )
+        if len(keypoint_hflip_indices) != len(points):
+            raise ValueError(
+                f"keypoint_hflip_indices is for {len(keypoint_hflip_indices)} keypoints, but the annotation has "
+                f"{len(points)}"
+            )
+        points = points[np.asarray(keypoint_hflip_indices, dtype=np.int64)]
+    points[points[:, 2] == 0] = 0  # COCO: what is not labelled lies at the origin
+    return points
+
+
+def transform_proposals(
+    dataset_dict: dict[str, Any],
+    image_shape: tuple[int, int],
+    transforms: T.Transform,
+    *,
+    proposal_topk: int,
+    min_box_size: float = 0,
+) -> None:
+    """Apply transforms to precomputed proposals, and keep the best that remain.
+
+    Args:
+        dataset_dict: ``proposal_boxes``, ``proposal_bbox_mode`` and ``proposal_objectness_logits`` (best first)
+            are taken out of it, and ``proposals`` (an Instances) is put in; without proposals nothing happens.
+        image_shape: (height, width) after the transforms.
+        transforms: a transform or list of transforms.
+        proposal_topk: how many proposals to keep at most.
+        min_box_size: proposals with a side of at most this many pixels are dropped.
+    """
+    if "proposal_boxes" not in dataset_dict:
+        return
+    boxes = BoxMode.convert(
+        dataset_dict.pop("proposal_boxes"), dataset_dict.pop("proposal_bbox_mode"), BoxMode.XYXY_ABS
+    )
+    moved = Boxes(torch.as_tensor(transforms.apply_box(np.asarray(boxes))))
+    logits = torch.as_tensor(np.asarray(dataset_dict.pop("proposal_objectness_logits"), dtype=np.float32))
+    moved.clip(image_shape)
+    keep = moved.nonempty(threshold=min_box_size)
+    proposals = Instances(image_shape)
+    proposals.proposal_boxes = moved[keep][:proposal_topk]
+    proposals.objectness_logits = logits[keep][:proposal_topk]
+    dataset_dict["proposals"] = proposals
+
+
+def _collect(annos: list[dict[str, Any]], key: str) -> list[Any] | None:
+    """The entries of all annotations under a key; None when no annotation has it."""
+    missing = [i for i, anno in enumerate(annos) if key not in anno]
+    if len(missing) == len(annos):
+        return None
+    if missing:
+        raise ValueError(
+            f"annotations {missing[:10]} of this image have no {key!r} while {len(annos) - len(missing)} others have; "
+            "give it to all of them or drop it from all"
+        )
+    return [anno[key] for anno in annos]
+
+
+def annotations_to_instances(
+    annos: list[dict[str, Any]], image_size: tuple[int, int], mask_format: str = "polygon"
+) -> Instances:
+    """Turn the annotations of one image into the Instances that models train on.
+
+    Args:
+        annos: annotations in Detectron2's format, already transformed.
+        image_size: (height, width) of the image.
+        mask_format: "polygon" for PolygonMasks, "bitmask" for BitMasks, "auto" for polygons where every instance
+            of the image has them and bitmasks otherwise.
+
+    Returns:
+        Instances with ``gt_boxes`` and ``gt_classes``, and with ``gt_masks`` and ``gt_keypoints`` where the
+        annotations have ``segmentation`` and ``keypoints``.
+    """
+    boxes = [BoxMode.convert(anno["bbox"], anno["bbox_mode"], BoxMode.XYXY_ABS) for anno in annos]
+    target = Instances(image_size)
+    target.gt_boxes = Boxes(np.stack(boxes) if boxes else np.zeros((0, 4), dtype=np.float32))
+    target.gt_classes = torch.tensor([int(anno["category_id"]) for anno in annos], dtype=torch.int64)
+    masks = _collect(annos, "segmentation")
+    if masks is not None:
+        target.gt_masks = _make_masks(masks, image_size, mask_format)
+    keypoints = _collect(annos, "keypoints")
+    if keypoints is not None:
+        points = [np.asarray(k, dtype=np.float64).reshape(-1, 3) for k in keypoints]
+        if len({len(p) for p in points}) > 1:
+            raise ValueError(
+                f"all instances of an image must have the same number of keypoints, got {[len(p) for p in points]}"
+            )
+        target.gt_keypoints = Keypoints(np.stack(points))
+    return target
+
+
+def _make_masks(masks: list[Any], image_size: tuple[int, int], mask_format: str) -> PolygonMasks | BitMasks:
+    if mask_format not in ("polygon", "bitmask", "auto"):
+        raise ValueError(f"mask_format must be 'polygon', 'bitmask' or 'auto', got {mask_format!r}")
+    others = [i for i, mask in enumerate(masks) if not isinstance(mask, (list, tuple))]
+    if mask_format == "polygon" and others:
+        raise ValueError(
+            f"mask_format is 'polygon', but annotations {others[:10]} have masks of another kind "
+            f"({type(masks[others[0]]).__name__}); use mask_format 'bitmask' or 'auto' (INPUT.MASK_FORMAT)"
+        )
+    if mask_format == "polygon" or (mask_format == "auto" and not others):
+        return PolygonMasks([[np.asarray(p, dtype=np.float64).reshape(-1) for p in mask] for mask in masks])
+    return BitMasks(torch.from_numpy(np.stack([_to_bitmask(mask, image_size) for mask in masks])))
+
+
+def _to_bitmask(mask: Any, image_size: tuple[int, int]) -> np.ndarray:
+    if isinstance(mask, (list, tuple)):
+        bits = polygons_to_bitmask([np.asarray(p, dtype=np.float64).reshape(-1) for p in mask], *image_size)
+    elif isinstance(mask, dict):
+        bits = decode_rle(mask)
+    elif isinstance(mask, np.ndarray):
+        bits = mask
+    else:
+        raise ValueError(
+            f"a mask must be a list of polygons, a COCO run-length encoding or an array (H, W), "
+            f"got {type(mask).__name__}"
+        )
+    if bits.shape != tuple(image_size):
+        raise ValueError(f"a mask has the shape {bits.shape}, but its image has the size {tuple(image_size)}")
+    return bits.astype(bool)
+
+
+def annotations_to_instances_rotated(annos: list[dict[str, Any]], image_size: tuple[int, int]) -> Instances:
+    """Turn annotations with rotated boxes into Instances.
+
+    Args:
+        annos: annotations whose ``bbox`` is (cx, cy, w, h, angle in degrees).
+        image_size: (height, width) of the image.
+
+    Returns:
+        Instances with ``gt_boxes`` (RotatedBoxes; the nearly upright ones are cut to the image) and ``gt_classes``.
+    """
+    rows = np.asarray([anno["bbox"] for anno in annos], dtype=np.float32).reshape(-1, 5)
+    boxes = RotatedBoxes(torch.from_numpy(rows))
+    boxes.clip(image_size)
+    target = Instances(image_size)
+    target.gt_boxes = boxes
+    target.gt_classes = torch.tensor([int(anno["category_id"]) for anno in annos], dtype=torch.int64)
+    return target
+
+
+def filter_empty_instances(
+    instances: Instances,
+    by_box: bool = True,
+    by_mask: bool = True,
+    box_threshold: float = 1e-5,
+    return_mask: bool = False,
+) -> Any:
+    """Drop instances without a box or without a mask.
+
+    Args:
+        instances: with ``gt_boxes``, perhaps with ``gt_masks``.
+        by_box: drop those with a side of at most ``box_threshold`` pixels.
+        by_mask: drop those whose mask has no pixel or no polygon.
+        box_threshold: in pixels.
+        return_mask: also return which were kept.
+
+    Returns:
+        The instances that remain, and with ``return_mask`` a bool tensor (N,) as well.
+    """
+    if not (by_box or by_mask):
+        raise ValueError("at least one of by_box and by_mask must be true")
+    keep = torch.ones(len(instances), dtype=torch.bool)
+    if len(instances) and by_box:
+        keep = keep & instances.gt_boxes.nonempty(threshold=box_threshold).cpu()
+    if len(instances) and by_mask and instances.has("gt_masks"):
+        keep = keep & instances.gt_masks.nonempty().cpu()
+    left = instances if bool(keep.all()) else instances[keep]
+    return (left, keep) if return_mask else left

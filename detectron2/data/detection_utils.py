@@ -1,0 +1,161 @@
+"""The parts that data set mappers are made of: read an image, transform its annotations, build augmentations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from detectron2.structures import BoxMode
+from detectron2.utils._image_io import (
+    _M_RGB2YUV,
+    _M_YUV2RGB,
+    _apply_exif_orientation,
+    convert_image_to_rgb,
+    convert_PIL_to_numpy,
+    read_image,
+    read_label_map,
+)
+
+from . import transforms as T
+from ._annotations import (
+    annotations_to_instances,
+    annotations_to_instances_rotated,
+    filter_empty_instances,
+    transform_instance_annotations,
+    transform_keypoint_annotations,
+    transform_proposals,
+)
+from ._metadata_checks import (
+    check_metadata_consistency,
+    create_keypoint_hflip_indices,
+    get_fed_loss_cls_weights,
+)
+
+__all__ = [
+    "_M_RGB2YUV",
+    "_M_YUV2RGB",
+    "SizeMismatchError",
+    "_apply_exif_orientation",
+    "annotations_to_instances",
+    "annotations_to_instances_rotated",
+    "build_augmentation",
+    "build_transform_gen",
+    "check_image_size",
+    "check_metadata_consistency",
+    "convert_PIL_to_numpy",
+    "convert_image_to_rgb",
+    "create_keypoint_hflip_indices",
+    "filter_empty_instances",
+    "gen_crop_transform_with_instance",
+    "get_bbox",
+    "get_fed_loss_cls_weights",
+    "read_image",
+    "read_label_map",
+    "transform_instance_annotations",
+    "transform_keypoint_annotations",
+    "transform_proposals",
+]
+
+
+class SizeMismatchError(ValueError):
+    """The image file has another size than its data set says."""
+
+
+def check_image_size(dataset_dict: dict[str, Any], image: np.ndarray) -> None:
+    """Check an image against ``width`` and ``height`` of its record, or fill these in where they are missing.
+
+    Args:
+        dataset_dict: record of the image; changed in place where it has no size.
+        image: array (H, W) or (H, W, C), as read from the file.
+
+    Raises:
+        SizeMismatchError: if the sizes differ.
+    """
+    height, width = image.shape[:2]
+    expected = dataset_dict.get("width", width), dataset_dict.get("height", height)
+    if expected != (width, height):
+        name = f" {dataset_dict['file_name']}" if "file_name" in dataset_dict else ""
+        turned = expected == (height, width)
+        raise SizeMismatchError(
+            f"the image{name} is {width} wide and {height} high, but its record says {expected[0]} wide and "
+            f"{expected[1]} high. "
+            + (
+                "Width and height are swapped: most likely the labels were made on the picture as stored, while "
+                "its EXIF tag turns it. Rewrite the file upright without the tag, or give the turned size and labels."
+                if turned
+                else "Correct width and height in the data set, or replace the file."
+            )
+        )
+    dataset_dict.setdefault("width", width)
+    dataset_dict.setdefault("height", height)
+
+
+def get_bbox(annotation: dict[str, Any]) -> np.ndarray:
+    """Return the box of an annotation as an array of absolute (x0, y0, x1, y1)."""
+    return np.asarray(BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS))
+
+
+def gen_crop_transform_with_instance(
+    crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict[str, Any]
+) -> T.CropTransform:
+    """Draw a crop at the centre of one instance: the centre lies inside, or within a pixel of its border.
+
+    Args:
+        crop_size: (height, width) in pixels; cut to the image.
+        image_size: (height, width).
+        instance: an annotation with ``bbox`` and ``bbox_mode``.
+
+    Raises:
+        ValueError: if the centre of the box is outside of the image.
+    """
+    size = np.asarray(image_size, dtype=np.int64)
+    crop = np.minimum(np.asarray(crop_size, dtype=np.int64), size)
+    box = get_bbox(instance)
+    center = np.asarray([box[1] + box[3], box[0] + box[2]]) * 0.5  # (y, x)
+    if (center < 0).any() or (center > size).any():
+        raise ValueError(
+            f"the centre (x, y) = {tuple(center[::-1])} of the box is outside of the image {image_size}"
+        )
+    first = np.maximum(np.floor(center).astype(np.int64) - crop, 0)
+    last = np.minimum(size - crop, np.ceil(center).astype(np.int64))
+    y0, x0 = (int(np.random.randint(low, high + 1)) for low, high in zip(first, last))
+    return T.CropTransform(x0, y0, int(crop[1]), int(crop[0]), int(size[1]), int(size[0]))
+
+
+def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
+    """Make the default augmentations of a config: resize, and in training a random flip.
+
+    ``INPUT.CROP`` is not among them; :class:`DatasetMapper` puts it in front.
+
+    Args:
+        cfg: a config with the keys of ``INPUT``.
+        is_train: for training or for testing.
+    """
+    backend = cfg.INPUT.get("RESIZE_BACKEND", "pillow")
+    if backend not in _RESIZE_BACKENDS:
+        raise ValueError(f"INPUT.RESIZE_BACKEND must be one of {sorted(_RESIZE_BACKENDS)}, got {backend!r}")
+    sizes: int | Sequence[int]
+    if is_train:
+        sizes, longest = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN
+        style = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    else:
+        sizes, longest, style = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice"
+    interp = _RESIZE_BACKENDS[backend]
+    augmentations: list[T.Augmentation] = [T.ResizeShortestEdge(sizes, longest, style, interp)]
+    if is_train and cfg.INPUT.RANDOM_FLIP != "none":
+        direction = cfg.INPUT.RANDOM_FLIP
+        if direction not in ("horizontal", "vertical"):
+            raise ValueError(
+                f"INPUT.RANDOM_FLIP must be 'horizontal', 'vertical' or 'none', got {direction!r}"
+            )
+        augmentations.append(
+            T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")
+        )
+    return augmentations
+
+
+_RESIZE_BACKENDS: dict[str, Any] = {"pillow": 2, "torch": "fast"}  # Pillow's number of bilinear
+
+build_transform_gen = build_augmentation

@@ -1,0 +1,186 @@
+"""Reading pictures and label maps, and converting between colour formats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from .file_io import PathManager
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "_M_RGB2YUV",
+    "_M_YUV2RGB",
+    "_apply_exif_orientation",
+    "convert_PIL_to_numpy",
+    "convert_image_to_rgb",
+    "read_image",
+    "read_label_map",
+]
+
+# ITU-R BT.601, analogue form, from and to R, G, B in [0, 1].
+_M_RGB2YUV = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
+_M_YUV2RGB = [[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]]
+
+_YUV = "YUV-BT.601"
+_EXIF_ORIENTATION = 0x0112
+_EXIF_FIX = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _apply_exif_orientation(image: Image.Image) -> Image.Image:
+    """Turn and mirror a picture as the EXIF tag of its camera says; without a (readable) tag, return it."""
+    try:
+        fix = _EXIF_FIX.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # broken metadata, of which there are many kinds, must not cost the picture
+        fix = None
+    return image if fix is None else image.transpose(fix)
+
+
+def _to_8_bit(image: Image.Image, target: str) -> Image.Image:
+    """Bring pictures of more than 8 bits to 8, which Pillow would do by cutting off everything above 255."""
+    if image.mode.startswith("I;16"):  # keep the upper byte
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        low, high = image.getextrema()
+        if low < 0 or high > 255:  # type: ignore[operator]
+            raise ValueError(
+                f"the image has values from {low} to {high}, which do not fit into the 8 bits of format {target!r}; "
+                "read it with format None (INPUT.FORMAT '') and scale it in your mapper"
+            )
+    return image
+
+
+def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
+    """Convert a Pillow image to an array.
+
+    Args:
+        image: any Pillow image.
+        format: "BGR", "YUV-BT.601", or a mode of Pillow such as "RGB" or "L"; None or "" to keep the image's own
+            mode, number of channels and bit depth.
+
+    Returns:
+        uint8 array (H, W, C) for "BGR" and Pillow's modes, with C = 1 for "L"; float64 (H, W, 3) for
+        "YUV-BT.601", with Y in [0, 1]; for None an array (H, W) or (H, W, C) of the image's own dtype.
+    """
+    if not format:
+        return np.array(image)
+    mode = "RGB" if format in ("BGR", _YUV) else format
+    image = _to_8_bit(image, format)
+    if image.mode != mode:
+        image = image.convert(mode)
+    if format == "BGR":
+        # Pillow packs the channels in any order while it copies; turning them round in numpy costs more.
+        packed = bytearray(image.tobytes("raw", "BGR"))
+        return np.frombuffer(packed, np.uint8).reshape(image.height, image.width, 3)
+    array = np.array(image)
+    if format == _YUV:
+        return (array / 255.0) @ np.asarray(_M_RGB2YUV).T
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def convert_image_to_rgb(image: np.ndarray | Tensor, format: str | None) -> np.ndarray:
+    """Convert an image back to RGB, for drawing.
+
+    Args:
+        image: array or tensor (H, W, C) in the given format.
+        format: as in :func:`read_image`.
+
+    Returns:
+        Array (H, W, 3) in [0, 255]: float64 for "YUV-BT.601", uint8 for most others.
+    """
+    array = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
+    if format == "BGR":
+        return array[:, :, ::-1]
+    if format == _YUV:
+        return (array @ np.asarray(_M_YUV2RGB).T) * 255.0
+    if not format or format == "RGB":
+        return array
+    if format == "L" and array.ndim == 3:
+        array = array[:, :, 0]
+    picture = Image.fromarray(array)
+    if picture.mode != format:  # e.g. YCbCr and LAB look like RGB to numpy
+        picture = Image.frombytes(format, picture.size, np.ascontiguousarray(array).tobytes())
+    return np.array(picture.convert("RGB"))
+
+
+def _open(file_name: str) -> tuple[Image.Image | None, np.ndarray | None]:
+    """The Pillow image of a picture file, or the array of a ``.npy`` file."""
+    if str(file_name).endswith(".npy"):
+        with PathManager.open(file_name, "rb") as f:
+            array = np.load(f, allow_pickle=False)
+        if array.ndim not in (2, 3):
+            raise ValueError(f"{file_name} must hold an array (H, W) or (H, W, C), got {array.shape}")
+        return None, array
+    with PathManager.open(file_name, "rb") as f:
+        image = Image.open(f)
+        image.load()
+        return _apply_exif_orientation(image), None
+
+
+def read_image(file_name: str, format: str | None = None) -> np.ndarray:
+    """Read a picture, upright according to its EXIF tag.
+
+    ``.npy`` files hold pictures of any number of channels and any dtype; they come back as stored, (H, W, C).
+
+    Args:
+        file_name: path or URL.
+        format: "BGR", "YUV-BT.601", or a mode of Pillow such as "RGB" or "L"; None or "" for the file's own
+            mode and bit depth.
+
+    Returns:
+        Array (H, W, C), uint8 in [0, 255] unless the format is "YUV-BT.601" (float64), or None. For None, images
+        of one channel are (H, W).
+    """
+    image, array = _open(file_name)
+    if image is None:
+        assert array is not None
+        return array[:, :, None] if array.ndim == 2 and format else array
+    return convert_PIL_to_numpy(image, format)
+
+
+def read_label_map(file_name: str) -> np.ndarray:
+    """Read a map of class numbers: 8-bit, 16-bit, 32-bit or palette PNG, TIFF, or ``.npy``.
+
+    The numbers come back as stored: a palette's colours are ignored, and 16 bits are not cut to 8.
+
+    Returns:
+        Integer array (H, W).
+
+    Raises:
+        ValueError: if the file holds colours.
+    """
+    image, array = _open(file_name)
+    labels = np.array(image) if image is not None else array
+    assert labels is not None
+    if labels.ndim == 3 and labels.shape[2] <= 4 and (labels[:, :, :1] == labels[:, :, :3]).all():
+        labels = labels[:, :, 0]  # grey, stored as colour
+    if labels.ndim != 2 or labels.dtype.kind not in "uib":
+        raise ValueError(
+            f"{file_name} must hold one whole number per pixel, got an array of shape {labels.shape} and type "
+            f"{labels.dtype}; convert colours to class numbers first"
+        )
+    return labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
+
+
+def image_size(file_name: str) -> tuple[int, int]:
+    """Return (height, width) of a picture, upright according to its EXIF tag, without decoding its pixels."""
+    with PathManager.open(file_name, "rb") as f:
+        image: Any = Image.open(f)
+        width, height = image.size
+        try:
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        except Exception:
+            turned = False
+    return (width, height) if turned else (height, width)
