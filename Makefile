@@ -27,7 +27,7 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev
-	$(BIN)/python docs/build.py --output site
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,82 @@
+"""Rendering: templates, pictures as data URIs, numbers as people read them."""
+
+import base64
+import json
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
+
+from detectron2 import __version__
+from detectron2.utils.atomic import atomic_write
+
+__all__ = ["chart", "data_uri", "figure", "percent", "read_json", "read_lines", "render"]
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("detectron2.reports"),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, path: Path, **values: Any) -> Path:
+    """Fill a template and write it in one step, so that a browser never sees half a page.
+
+    Args:
+        template: file name in `templates/`.
+        path: page to write.
+        **values: what the template names.
+    """
+    written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    text = _environment().get_template(template).render(version=__version__, written=written, **values)
+    with atomic_write(path) as f:
+        f.write(text)
+    return path
+
+
+def chart(title: str, svg: str) -> dict[str, Any]:
+    """A chart with its title, as the templates take it."""
+    return {"title": title, "svg": Markup(svg)}  # noqa: S704 - our own SVG, whose texts are escaped
+
+
+def figure(path: Path, caption: str) -> dict[str, str]:
+    """A picture with its caption, as the templates take it."""
+    return {"uri": data_uri(path), "caption": caption, "alt": caption}
+
+
+def data_uri(path: Path) -> str:
+    """A picture file inside a URL, so that the page stays one file."""
+    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}[path.suffix.lower()]
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in per cent; a dash for None, NaN and the -1 by which COCO marks "no ground truth"."""
+    if value is None or not math.isfinite(value) or value < 0:
+        return "–"
+    return f"{100 * value:.{digits}f}"
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file; None when it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Records of a file with one JSON object a line; a last line cut by a crash is left out."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue

@@ -1,0 +1,176 @@
+"""The page of a training run, made from the files in its folder."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ._charts import Series, line_chart
+from ._page import chart, figure, percent, read_json, read_lines, render
+
+__all__ = ["write_training_report"]
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
+
+
+def write_training_report(output_dir: str | Path) -> Path:
+    """Write `report.html` in the folder of a run, from what the folder holds so far.
+
+    Reads `metrics.json` (curves), `run.json` (data, model), `summary.json` and `evaluation.json` (figures of the
+    end) and `pictures/index.json`; each may be missing while training goes on.
+
+    Args:
+        output_dir: folder of the run.
+
+    Returns:
+        Path of the page.
+    """
+    folder = Path(output_dir)
+    records = list(read_lines(folder / "metrics.json"))
+    run = read_json(folder / "run.json") or {}
+    summary = read_json(folder / "summary.json") or {}
+    evaluation = read_json(folder / "evaluation.json") or {}
+    pictures = read_json(folder / "pictures" / "index.json") or {}
+    config = folder / "config.yaml"
+    val = run.get("val", {})
+    return render(
+        "training.html",
+        folder / "report.html",
+        title=f"{Path(run.get('model', folder.name)).stem}",
+        lead=_lead(run, summary, records),
+        tiles=_tiles(summary, records),
+        warnings=evaluation.get("notes", []),
+        charts=_charts(records),
+        results=_results(evaluation),
+        held_out=f"{val.get('num_images', '')} validation images".strip(),
+        classes=_classes(evaluation),
+        pictures=_figures(folder, pictures.get("examples", [])),
+        threshold=pictures.get("threshold", 0.5),
+        errors=_errors(folder, pictures.get("errors", [])),
+        facts=_facts(run, summary),
+        health=run.get("health", ""),
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+    )
+
+
+def _lead(run: Mapping[str, Any], summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    train = run.get("train", {})
+    data = f"{train.get('num_images', '?')} images, {train.get('num_instances', '?')} labelled objects"
+    classes = run.get("classes", [])
+    names = ", ".join(classes[:6]) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
+    state = "" if summary else f" Training is at step {_last(records, 'iteration')}."
+    return f"Trained on {data} ({names}).{state}"
+
+
+def _tiles(summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    tiles = [
+        {"name": f"{label} on validation", "value": percent(summary[key])}
+        for key, label in (
+            ("box_AP", "box AP"),
+            ("box_AP50", "box AP50"),
+            ("mask_AP", "mask AP"),
+            ("mask_AP50", "mask AP50"),
+            ("keypoint_AP", "keypoint AP"),
+        )
+        if key in summary
+    ]
+    if not tiles:
+        tiles.append({"name": "total loss", "value": _short(_last(records, "total_loss"))})
+    if "seconds" in summary:
+        tiles.append({"name": "from data to report", "value": _duration(summary["seconds"])})
+    steps = summary.get("iterations") or _last(records, "iteration")
+    tiles.append({"name": "training steps", "value": str(steps)})
+    return tiles
+
+
+def _charts(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if not records:
+        return [chart("Loss", line_chart([], x_label="", y_label=""))]
+    names = sorted({k for r in records for k in r if k.startswith("loss_") and not k.startswith("loss_val")})
+    charts = [
+        chart("Total loss", line_chart(_series(records, {"total_loss": "training", "validation_loss": "validation"}), x_label="step", y_label="loss")),
+        chart("Loss by part", line_chart(_series(records, {n: n.removeprefix("loss_") for n in names}), x_label="step", y_label="loss")),
+    ]
+    aps = {f"{task}/{m}": f"{label.lower()} {m}" for task, label in TASKS.items() for m in ("AP", "AP50")}
+    if any(k in r for r in records for k in aps):
+        charts.append(chart("Validation AP", line_chart(_series(records, aps), x_label="step", y_label="AP (%)", y_range=(0, 100))))
+    charts.append(chart("Learning rate", line_chart(_series(records, {"lr": "lr"}), x_label="step", y_label="learning rate")))
+    charts.append(
+        chart("Seconds a step", line_chart(_series(records, {"time": "step", "data_time": "waiting for data"}), x_label="step", y_label="seconds"))
+    )
+    return charts
+
+
+def _series(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[Series]:
+    return [
+        Series(label, [(r["iteration"], r[key]) for r in records if isinstance(r.get(key), (int, float))])
+        for key, label in names.items()
+        if any(key in r for r in records)
+    ]
+
+
+def _results(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    results = evaluation.get("results", {})
+    rows = []
+    for task, label in TASKS.items():
+        if task in results:
+            rows.append([label, *(_short(results[task].get(m)) for m in METRICS)])
+    return {"head": ["", *METRICS], "rows": rows} if rows else None
+
+
+def _classes(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
+    rows = evaluation.get("classes")
+    if not rows:
+        return None
+    return {
+        "note": "AP, AP50 and AR in per cent; precision, recall and F1 at IoU 0.5 and the score threshold with the best F1.",
+        "head": ["Class", "Labels", "AP", "AP50", "AR", "Precision", "Recall", "F1", "at score"],
+        "rows": [
+            [
+                r["name"],
+                r["labels"],
+                *(percent(r.get(k)) for k in ("ap", "ap50", "ar", "precision", "recall", "f1")),
+                "–" if r.get("threshold") is None else f"{r['threshold']:.2f}",
+            ]
+            for r in rows
+        ],
+    }
+
+
+def _figures(folder: Path, entries: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    paths = [(folder / "pictures" / e["file"], e["caption"]) for e in entries]
+    return [figure(path, caption) for path, caption in paths if path.is_file()]
+
+
+def _errors(folder: Path, entries: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
+    pictures = _figures(folder, entries)
+    note = "The errors that cost most: confident false alarms and labels that nothing found, at IoU 0.5."
+    return {"note": note, "pictures": pictures} if pictures else None
+
+
+def _facts(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("Model", run.get("model", "")), ("Started from", run.get("weights") or "random weights")]
+    for key, label in (("train", "Training data"), ("val", "Validation data")):
+        card = run.get(key, {})
+        part = "" if card.get("part", "all") == "all" else f", the {card['part']} part of a split by image"
+        facts.append((label, f"{card.get('json', '')}: {card.get('num_images', '?')} images, {card.get('num_instances', '?')} objects{part}"))
+    facts += [("Seed", str(run.get("seed", ""))), ("Command", " ".join(run.get("command", [])))]
+    facts += [(k, v) for k, v in run.get("versions", {}).items()]
+    return [(k, v) for k, v in facts if v]
+
+
+def _last(records: Sequence[Mapping[str, Any]], key: str) -> Any:
+    return next((r[key] for r in reversed(records) if key in r), "–")
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return "–"
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,120 @@
+"""Every public name of Detectron2, and every name that real projects import, is there with the same signature."""
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+API: dict[str, dict[str, Any]] = json.loads((HERE / "parity" / "api.json").read_text(encoding="utf-8"))["modules"]
+USED: list[list[Any]] = json.loads((HERE / "parity" / "used_names.json").read_text(encoding="utf-8"))
+
+# Modules of the original that exist only to compile or to serve dead back ends, and names that are Python's own.
+LEFT_OUT = ("detectron2._C",)
+NOT_NAMES = {"__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
+
+
+PACKAGES = {m for m in API if any(other.startswith(m + ".") for other in API)}
+
+
+def _belongs(module: str, fact: dict[str, Any]) -> bool:
+    """Whether a name is part of what a module offers: defined there, or offered by a package on purpose."""
+    return module in PACKAGES or fact.get("home", module) == module
+
+
+def resolve(module: str, name: str) -> Any:
+    """The object that `from module import name` gives."""
+    owner = importlib.import_module(module)
+    if hasattr(owner, name):
+        return getattr(owner, name)
+    return importlib.import_module(f"{module}.{name}")
+
+
+@pytest.mark.parametrize("module", [m for m in API if m not in LEFT_OUT])
+def test_public_names_exist(module: str) -> None:
+    missing = []
+    for name, fact in API[module].items():
+        if name in NOT_NAMES or not _belongs(module, fact):
+            continue
+        try:
+            found = resolve(module, name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+            continue
+        missing += [f"{name}.{m}" for m in fact.get("members", {}) if not hasattr(found, m) and not _is_field(found, m)]
+    assert not missing, f"{module} lacks {missing}"
+
+
+def _is_field(cls: Any, name: str) -> bool:
+    return name in getattr(cls, "__annotations__", {})
+
+
+@pytest.mark.parametrize("module", [m for m in API if m not in LEFT_OUT])
+def test_signatures_accept_what_detectron2_accepted(module: str) -> None:
+    wrong = []
+    for name, fact in API[module].items():
+        if name in NOT_NAMES or fact.get("home", module) != module or "sig" not in fact:
+            continue
+        try:
+            found = resolve(module, name)
+        except (ImportError, AttributeError):
+            continue  # reported by the test above
+        wrong += _differences(name, found, fact["sig"])
+        for member, about in fact.get("members", {}).items():
+            if isinstance(about, dict) and about.get("sig") and hasattr(found, member):
+                wrong += _differences(f"{name}.{member}", getattr(found, member), about["sig"])
+    assert not wrong, f"{module}: " + "; ".join(wrong)
+
+
+def _differences(name: str, found: Any, expected: Any) -> list[str]:
+    """Parameters of `expected` that `found` lacks or has in another order; more parameters are welcome."""
+    if not callable(found) or not isinstance(expected, list):
+        return []
+    try:
+        have = inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        return []
+    kinds = {p.kind for p in have.values()}
+    names = [p for p in have if p != "self"]
+    out = []
+    wanted = [p for p in expected if p[0] not in ("self", "cls")]
+    for i, parameter in enumerate(wanted):
+        label, kind = parameter[0], parameter[1]
+        if kind in ("*", "**", "vararg", "varkw", "kwarg"):
+            continue
+        if label in have:
+            moved = kind == "arg" and names.index(label) != i
+            if moved and inspect.Parameter.VAR_POSITIONAL not in kinds:
+                out.append(f"{name}: {label} is parameter {names.index(label)}, expected {i}")
+        elif inspect.Parameter.VAR_KEYWORD not in kinds:
+            out.append(f"{name} lacks {label}")
+    return out
+
+
+def _used_id(entry: list[Any]) -> str:
+    return f"{entry[0]}:{entry[1]}"
+
+
+@pytest.mark.parametrize("entry", USED, ids=_used_id)
+def test_names_that_projects_import_resolve(entry: list[Any]) -> None:
+    module, name = entry[0], entry[1]
+    if _used_id(entry) in ABSENT:
+        pytest.skip("absent from Detectron2 itself, or a part that has its own issue")
+    parts = module.split(".")
+    # An entry may name a class or a catalog as its "module".
+    for cut in range(len(parts), 0, -1):
+        try:
+            owner: Any = importlib.import_module(".".join(parts[:cut]))
+            break
+        except ModuleNotFoundError:
+            continue
+    for part in parts[cut:]:
+        owner = getattr(owner, part)
+    if name not in (None, "", "*"):
+        assert hasattr(owner, name) or importlib.import_module(f"{'.'.join(parts[:cut])}.{name}")
+
+
+ABSENT: set[str] = set()
