@@ -33,8 +33,8 @@ def _check(boxes: Tensor, name: str) -> None:
 
 def _inside(p: Tensor, d: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
     """Interval of t in which ``-half <= p + t d <= half``; empty ones come out with end before start."""
-    tiny = torch.finfo(d.dtype).tiny
-    inverse = 1 / torch.where(d.abs() < tiny, tiny, d)
+    # An edge along the slab gets a slope so small that its interval is all or nothing, and no inf - inf.
+    inverse = 1 / torch.where(d.abs() < 1e-30, 1e-30, d)
     limit = half * inverse.abs()
     middle = -p * inverse
     return middle - limit, middle + limit

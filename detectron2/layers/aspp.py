@@ -83,8 +83,8 @@ class ASPP(nn.Module):
                 in_channels, out_channels, 3, padding=dilation, dilation=dilation, **same
             )  # type: ignore[arg-type]
 
-        # A batch norm over one pixel per image has no variance to divide by, so the whole-image branch has no norm.
-        pooled = conv(in_channels, 1, normed=pool_kernel_size is not None)
+        # No norm after pooling: over one pixel per image a batch norm has no variance to divide by.
+        pooled = conv(in_channels, 1, normed=False)
         pool = nn.AdaptiveAvgPool2d(1) if pool_kernel_size is None else nn.AvgPool2d(pool_kernel_size, stride=1)
         branches = [conv(in_channels, 1), *(dilated(d) for d in dilations), nn.Sequential(pool, pooled)]
         self.convs = nn.ModuleList(branches)

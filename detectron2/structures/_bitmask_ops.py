@@ -1,0 +1,71 @@
+"""Operations on stacks of bitmaps that never turn a whole stack into floats."""
+
+import torch
+from torch import Tensor
+
+from detectron2.layers.roi_align import roi_align
+
+__all__ = ["bitmask_boxes", "crop_bitmasks"]
+
+_CELLS_AT_ONCE = 1 << 26  # 256 MiB of float32
+
+
+def _first_and_end(present: Tensor) -> tuple[Tensor, Tensor]:
+    """First true position of each row of [N, L], and one past the last; 0 and 0 for a row without any."""
+    length = present.shape[1]
+    at = torch.arange(length, device=present.device)
+    end = torch.where(present, at + 1, 0).amax(1)
+    first = torch.where(present, at, length).amin(1)
+    return torch.minimum(first, end), end
+
+
+def bitmask_boxes(masks: Tensor) -> Tensor:
+    """Tight XYXY boxes around [N, H, W] bool masks; [N, 4] float32, zeros for empty masks."""
+    if 0 in masks.shape[1:]:
+        return torch.zeros(masks.shape[0], 4, device=masks.device)
+    x0, x1 = _first_and_end(masks.any(1))
+    y0, y1 = _first_and_end(masks.any(2))
+    return torch.stack([x0, y0, x1, y1], 1).float()
+
+
+def _crop_one(mask: Tensor, box: Tensor, mask_size: int) -> Tensor:
+    """[H, W] bool and [4] -> [mask_size, mask_size]; only the pixels around the box become floats."""
+    height, width = mask.shape
+    left, top, right, bottom = box.tolist()
+    left, top = max(int(left) - 2, 0), max(int(top) - 2, 0)
+    right, bottom = min(int(right) + 3, width), min(int(bottom) + 3, height)
+    if left >= right or top >= bottom:
+        return mask.new_zeros(mask_size, mask_size)
+    window = mask[None, None, top:bottom, left:right].float()
+    # Whole numbers are subtracted: no coordinate loses precision.
+    moved = box - box.new_tensor([left, top, left, top])
+    roi = torch.cat([moved.new_zeros(1), moved])[None]
+    return roi_align(window, roi, (mask_size, mask_size), 1.0, 0, True)[0, 0] >= 0.5
+
+
+def crop_bitmasks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
+    """Mean coverage of each cell, cut at one half.
+
+    Args:
+        masks: [N, H, W] bool.
+        boxes: [N, 4] XYXY on the same device.
+        mask_size: Side of the grid.
+
+    Returns:
+        [N, mask_size, mask_size] bool.
+    """
+    count, height, width = masks.shape
+    boxes = boxes.detach().float()
+    if masks.device.type == "cpu" and not torch.compiler.is_compiling():
+        crops = [_crop_one(m, b, mask_size) for m, b in zip(masks, boxes)]
+        return torch.stack(crops) if crops else masks.new_zeros(0, mask_size, mask_size)
+    step = max(1, _CELLS_AT_ONCE // max(height * width, 1))
+    if torch.compiler.is_compiling():
+        step = max(count, 1) if isinstance(count, int) else count
+    parts = []
+    for i in range(0, max(count, 1), step):
+        some = boxes[i : i + step]
+        rois = torch.cat([torch.arange(len(some), device=boxes.device, dtype=boxes.dtype)[:, None], some], 1)
+        pooled = roi_align(masks[i : i + step, None].float(), rois, (mask_size, mask_size), 1.0, 0, True)
+        parts.append(pooled[:, 0] >= 0.5)
+    return torch.cat(parts)

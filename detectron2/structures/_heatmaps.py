@@ -1,0 +1,106 @@
+"""Bicubic enlargement of keypoint heatmaps as two matrix products, many regions at a time."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["decode_heatmaps"]
+
+_CELLS_AT_ONCE = 1 << 24  # 64 MiB of float32
+_A = -0.75  # the cubic that torch and OpenCV use
+
+
+def _near(d: Tensor) -> Tensor:
+    """Cubic convolution kernel for |d| <= 1."""
+    return ((_A + 2) * d - (_A + 3)) * d * d + 1
+
+
+def _far(d: Tensor) -> Tensor:
+    """Cubic convolution kernel for 1 < |d| < 2."""
+    return ((_A * d - 5 * _A) * d + 8 * _A) * d - 4 * _A
+
+
+def _resize_weights(sizes: Tensor, longest: int, bins: int) -> Tensor:
+    """Bicubic weights from ``bins`` samples to ``sizes[r]`` samples.
+
+    Args:
+        sizes: [R] whole numbers, in floating point.
+        longest: Rows to make, at least the largest size; those beyond a size are of no use.
+        bins: Samples on the heatmap side.
+
+    Returns:
+        [R, longest, bins].
+    """
+    at = (torch.arange(longest, dtype=sizes.dtype, device=sizes.device) + 0.5) * (bins / sizes[:, None]) - 0.5
+    base = at.floor()
+    t = at - base
+    taps = torch.stack([_far(t + 1), _near(t), _near(1 - t), _far(2 - t)], -1)  # [R, L, 4]
+    index = base.long()[..., None] + torch.arange(-1, 3, device=sizes.device)
+    weights = sizes.new_zeros(*at.shape, bins)
+    return weights.scatter_add_(-1, index.clamp(0, bins - 1), taps)  # the border repeats
+
+
+def _decode_some(maps: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Column, row and value of the maximum of each enlarged map; [R, K] each."""
+    h, w = int(height.max()), int(width.max())
+    rows = _resize_weights(height, h, maps.shape[2])[:, None]  # [R, 1, h, S]
+    columns = _resize_weights(width, w, maps.shape[3])[:, None]
+    full = rows @ maps @ columns.transpose(-1, -2)  # [R, K, h, w]
+    valid = torch.arange(h, device=maps.device)[:, None] < height[:, None, None]  # [R, h, 1]
+    valid = valid & (torch.arange(w, device=maps.device) < width[:, None, None])
+    if len(height) > 1:  # alone, a region is as large as the largest
+        full = full.masked_fill(~valid[:, None], -torch.inf)
+    best, at = full.flatten(2).max(-1)
+    return at % w, at // w, best
+
+
+def _groups(height: Tensor, width: Tensor, keypoints: int) -> list[Tensor]:
+    """Regions of like size together, so that padding them to one size wastes little and memory is bounded."""
+    sides = torch.stack([height, width], 1).cpu().long()
+    order = (sides[:, 0] * sides[:, 1]).argsort(descending=True).tolist()
+    groups, group = [], [order[0]]
+    h, w = sides[order[0]].tolist()
+    for i in order[1:]:
+        new_h, new_w = max(h, int(sides[i, 0])), max(w, int(sides[i, 1]))
+        useful = int((sides[[*group, i]].prod(1)).sum())
+        total = (len(group) + 1) * new_h * new_w
+        if total * keypoints > _CELLS_AT_ONCE or total > 1.5 * useful:
+            groups.append(group)
+            group, h, w = [i], *sides[i].tolist()
+        else:
+            group.append(i)
+            h, w = new_h, new_w
+    return [torch.tensor(g, device=height.device) for g in [*groups, group]]
+
+
+def _decode(maps: Tensor, rois: Tensor) -> Tensor:
+    out = maps.new_zeros(*maps.shape[:2], 4, dtype=torch.promote_types(maps.dtype, torch.float32))
+    if out.numel() == 0:
+        return out
+    maps, rois = maps.to(out.dtype), rois.to(out.dtype)
+    near = rois[:, :2]
+    size = (rois[:, 2:] - near).clamp(min=1)
+    pixels = size.ceil()  # [R, 2]
+    for group in _groups(pixels[:, 1], pixels[:, 0], maps.shape[1]):
+        x, y, best = _decode_some(maps[group], pixels[group, 1], pixels[group, 0])
+        xy = torch.stack([x, y], -1) + 0.5  # pixel centres
+        xy = xy * (size / pixels)[group, None] + near[group, None]
+        score = (best - maps[group].flatten(2).logsumexp(-1)).exp()
+        out[group] = torch.cat([xy, best[..., None], score[..., None]], -1)
+    return out
+
+
+@torch.library.custom_op("detectron2::heatmaps_to_keypoints", mutates_args=())
+def _decode_op(maps: Tensor, rois: Tensor) -> Tensor:
+    return _decode(maps, rois)
+
+
+@_decode_op.register_fake
+def _(maps: Tensor, rois: Tensor) -> Tensor:
+    dtype = torch.promote_types(maps.dtype, torch.float32)
+    return maps.new_empty((maps.shape[0], maps.shape[1], 4), dtype=dtype)
+
+
+def decode_heatmaps(maps: Tensor, rois: Tensor) -> Tensor:
+    """[R, K, S, S] logits and [R, 4] regions -> [R, K, 4] of (x, y, logit, score)."""
+    # The size of the enlarged maps depends on values: for a compiled graph this is one opaque step.
+    return _decode_op(maps, rois) if torch.compiler.is_compiling() else _decode(maps, rois)

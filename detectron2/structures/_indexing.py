@@ -1,0 +1,70 @@
+"""What the containers share: taking in rows, and index objects of any kind."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["as_index", "as_rows", "row_slice"]
+
+
+def as_rows(data: Any, columns: int, owner: str) -> Tensor:
+    """``data`` as an [N, columns] float32 tensor; anything without elements becomes [0, columns].
+
+    Tensors stay on their device, all else goes to the CPU.
+    """
+    if isinstance(data, Tensor):
+        rows = data.to(torch.float32)
+    else:
+        rows = torch.as_tensor(data, dtype=torch.float32, device="cpu")
+    # The shape is asked before the count of elements: that one is not known while a graph is traced.
+    if rows.dim() == 2 and rows.shape[1] == columns:
+        return rows
+    if rows.numel() == 0:
+        return rows.reshape(0, columns)
+    raise ValueError(f"{owner} expects an [N, {columns}] tensor, got {tuple(rows.shape)}")
+
+
+def is_single(item: Any) -> bool:
+    """Whether an index means one element: any integer, or a 0-d integer array or tensor."""
+    if isinstance(item, (bool, np.bool_)):
+        return False
+    if isinstance(item, (int, np.integer, torch.SymInt)):
+        return True
+    if isinstance(item, Tensor):
+        return item.dim() == 0 and item.dtype != torch.bool
+    return isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "iu"
+
+
+def row_slice(item: Any, length: int) -> Any:
+    """A single index as a slice of one element, so that the leading dimension stays; others unchanged.
+
+    Raises:
+        IndexError: The index is out of range.
+    """
+    if not is_single(item):
+        return item
+    i = int(item)
+    if not -length <= i < length:
+        raise IndexError(f"index {i} is out of range for {length} instances")
+    i %= length
+    return slice(i, i + 1)
+
+
+def as_index(item: Any, length: int) -> range | list[int]:
+    """Positions that an index of any kind (single, slice, list, mask or index tensor) picks from a list."""
+    item = row_slice(item, length)
+    if isinstance(item, slice):
+        return range(length)[item]
+    picks = torch.as_tensor(item)
+    if picks.dim() != 1 and picks.numel() > 0:
+        raise IndexError(f"an index of instances must have 1 dimension, got {tuple(picks.shape)}")
+    if picks.dtype in (torch.bool, torch.uint8):
+        if len(picks) != length:
+            raise IndexError(f"the mask has {len(picks)} entries for {length} instances")
+        picks = picks.nonzero()[:, 0]
+    chosen = picks.reshape(-1).long().tolist()
+    for i in chosen:
+        row_slice(i, length)
+    return [i % length for i in chosen]

@@ -1,0 +1,302 @@
+"""Axis-aligned boxes: formats, a container, and measures between sets of them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from enum import IntEnum, unique
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._indexing import as_rows
+
+__all__ = [
+    "BoxMode",
+    "Boxes",
+    "matched_pairwise_iou",
+    "pairwise_intersection",
+    "pairwise_ioa",
+    "pairwise_iou",
+    "pairwise_point_box_distance",
+]
+
+_Box = TypeVar("_Box", list, tuple, np.ndarray, Tensor)
+
+
+@unique
+class BoxMode(IntEnum):
+    """How the numbers of a box are meant.
+
+    ``XYXY``: near and far corner. ``XYWH``: near corner, width, height. ``XYWHA``: centre, width, height, angle in
+    degrees counter-clockwise. ``ABS``: pixels; ``REL``: fractions of the image size.
+    """
+
+    XYXY_ABS = 0
+    XYWH_ABS = 1
+    XYXY_REL = 2
+    XYWH_REL = 3
+    XYWHA_ABS = 4
+
+    @staticmethod
+    def convert(box: _Box, from_mode: "BoxMode", to_mode: "BoxMode") -> _Box:
+        """Express boxes in another mode.
+
+        Args:
+            box: One box as a list or tuple of 4 or 5 numbers, or [N, 4] or [N, 5] as an array or tensor.
+            from_mode: The mode they are in.
+            to_mode: The mode wanted.
+
+        Returns:
+            The same kind of object; the very same object if the modes are equal.
+
+        Raises:
+            ValueError: The length does not fit the mode.
+            NotImplementedError: The conversion needs the image size (``REL``), or would lose the angle.
+        """
+        if from_mode == to_mode:
+            return box
+        if BoxMode.XYXY_REL in (from_mode, to_mode) or BoxMode.XYWH_REL in (from_mode, to_mode):
+            raise NotImplementedError("relative boxes cannot be converted without the image size")
+        single = isinstance(box, (list, tuple))
+        wanted = 5 if from_mode == BoxMode.XYWHA_ABS else 4
+        length = len(box) if single else box.shape[-1] if box.ndim else 0
+        if length != wanted:
+            raise ValueError(f"boxes in {BoxMode(from_mode).name} have {wanted} numbers, got {length}")
+        try:
+            rule = _CONVERSIONS[from_mode, to_mode]
+        except KeyError:
+            names = f"{BoxMode(from_mode).name} to {BoxMode(to_mode).name}"
+            raise NotImplementedError(f"no conversion from {names}") from None
+        if single:
+            return type(box)(rule(*box))
+        columns = rule(*(box[..., k] for k in range(wanted)))
+        if isinstance(box, Tensor):
+            return torch.stack(columns, -1).to(box.dtype)
+        return np.stack(columns, -1).astype(box.dtype, copy=False)
+
+
+# The rules below work alike on numbers, arrays and tensors, one per coordinate.
+def _xyxy_to_xywh(x0: Any, y0: Any, x1: Any, y1: Any) -> list[Any]:
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def _xywh_to_xyxy(x: Any, y: Any, w: Any, h: Any) -> list[Any]:
+    return [x, y, x + w, y + h]
+
+
+def _xywh_to_xywha(x: Any, y: Any, w: Any, h: Any) -> list[Any]:
+    return [x + w / 2, y + h / 2, w, h, 0 * w]
+
+
+def _xywha_to_xyxy(x: Any, y: Any, w: Any, h: Any, angle: Any) -> list[Any]:
+    """The enclosing axis-aligned box."""
+    lib: Any = torch if isinstance(angle, Tensor) else np if isinstance(angle, np.ndarray) else math
+    turn = angle.double() if lib is torch and angle.device.type != "mps" else angle
+    turn = turn * (math.pi / 180)
+    cos, sin = abs(lib.cos(turn)), abs(lib.sin(turn))
+    dx, dy = (cos * w + sin * h) / 2, (sin * w + cos * h) / 2
+    return [x - dx, y - dy, x + dx, y + dy]
+
+
+_CONVERSIONS = {
+    (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS): _xyxy_to_xywh,
+    (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS): _xywh_to_xyxy,
+    (BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS): _xywh_to_xywha,
+    (BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS): _xywha_to_xyxy,
+}
+
+
+class Boxes:
+    """N boxes as an [N, 4] float32 tensor of (x0, y0, x1, y1) in pixels.
+
+    Args:
+        tensor: [N, 4] tensor, array or nested list; anything empty stands for no boxes.
+
+    Attributes:
+        tensor: [N, 4].
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = as_rows(tensor, 4, type(self).__name__)
+
+    def clone(self) -> "Boxes":
+        """A deep copy."""
+        return type(self)(self.tensor.clone())
+
+    def to(self, device: torch.device) -> "Boxes":
+        """The same boxes on ``device``."""
+        return type(self)(self.tensor.to(device=device))
+
+    def area(self) -> Tensor:
+        """[N] areas."""
+        box = self.tensor
+        return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+
+    def clip(self, box_size: tuple[int, int]) -> None:
+        """Cut the boxes, in place, to the image ``0 <= x <= width, 0 <= y <= height``.
+
+        Args:
+            box_size: (height, width).
+
+        Raises:
+            ValueError: A coordinate is infinite or NaN (not checked in compiled graphs).
+        """
+        if not torch.compiler.is_compiling() and not bool(self.tensor.isfinite().all()):
+            bad = int((~self.tensor.isfinite()).any(1).sum())
+            raise ValueError(f"{bad} of {len(self)} boxes have infinite or NaN coordinates and cannot be clipped")
+        height, width = box_size
+        x0, y0, x1, y1 = self.tensor.unbind(-1)
+        xs, ys = (torch.stack(pair, -1) for pair in ((x0, x1), (y0, y1)))
+        xs, ys = xs.clamp(min=0, max=width), ys.clamp(min=0, max=height)
+        self.tensor = torch.stack([xs, ys], -1).flatten(-2)  # [N, (near, far), (x, y)]
+
+    def nonempty(self, threshold: float = 0.0) -> Tensor:
+        """[N] bool: both sides are longer than ``threshold`` pixels."""
+        return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(-1)
+
+    def __getitem__(self, item: Any) -> "Boxes":
+        """Some of the boxes, as ``Boxes``.
+
+        Args:
+            item: An integer of any kind (gives one box), a slice, or an index or mask tensor.
+        """
+        picked = self.tensor[item]
+        width = self.tensor.shape[-1]
+        if picked.dim() == 1 and picked.shape[0] == width:
+            picked = picked.reshape(1, width)
+        if picked.dim() != 2:
+            raise IndexError(f"indexing {type(self).__name__} with {item!r} does not give a list of boxes")
+        return type(self)(picked)
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tensor})"
+
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
+        """[N] bool: the box lies in the image, or reaches out by less than ``boundary_threshold`` pixels.
+
+        Args:
+            box_size: (height, width).
+            boundary_threshold: Pixels of tolerance.
+        """
+        height, width = box_size
+        x0, y0, x1, y1 = self.tensor.unbind(-1)
+        near = torch.minimum(x0, y0) >= -boundary_threshold
+        return near & (x1 < width + boundary_threshold) & (y1 < height + boundary_threshold)
+
+    def get_centers(self) -> Tensor:
+        """[N, 2] centres (x, y)."""
+        return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
+
+    def scale(self, scale_x: float, scale_y: float) -> None:
+        """Multiply x and y coordinates in place."""
+        self.tensor[:, 0::2] *= scale_x
+        self.tensor[:, 1::2] *= scale_y
+
+    @classmethod
+    def cat(cls, boxes_list: Sequence["Boxes"]) -> "Boxes":
+        """All boxes of a list, one after another; no list entries give no boxes."""
+        if not isinstance(boxes_list, (list, tuple)):
+            raise TypeError(f"{cls.__name__}.cat expects a list or tuple, got {type(boxes_list).__name__}")
+        for boxes in boxes_list:
+            if not isinstance(boxes, cls):
+                raise TypeError(f"{cls.__name__}.cat expects {cls.__name__} only, got {type(boxes).__name__}")
+        if len(boxes_list) == 0:
+            return cls(torch.empty(0))
+        return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lives."""
+        return self.tensor.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """One [4] tensor per box."""
+        yield from self.tensor
+
+
+def _overlap_1d(near1: Tensor, far1: Tensor, near2: Tensor, far2: Tensor) -> Tensor:
+    return (torch.minimum(far1, far2) - torch.maximum(near1, near2)).clamp(min=0)
+
+
+def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """Areas of the intersections of every pair.
+
+    Args:
+        boxes1: N boxes.
+        boxes2: M boxes.
+
+    Returns:
+        [N, M]. Temporary memory is three times that of the result.
+    """
+    # One side at a time: no [N, M, 2] arrays.
+    a, b = boxes1.tensor[:, None], boxes2.tensor[None]
+    width = _overlap_1d(a[..., 0], a[..., 2], b[..., 0], b[..., 2])  # [N, M]
+    return width * _overlap_1d(a[..., 1], a[..., 3], b[..., 1], b[..., 3])
+
+
+def _ratio(inter: Tensor, whole: Tensor) -> Tensor:
+    """``inter / whole``, and 0 where they do not meet, boxes without area included."""
+    return torch.where(inter > 0, inter / whole, torch.zeros((), dtype=inter.dtype, device=inter.device))
+
+
+def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """Intersection over union of every pair.
+
+    Args:
+        boxes1: N boxes.
+        boxes2: M boxes.
+
+    Returns:
+        [N, M] in [0, 1].
+    """
+    inter = pairwise_intersection(boxes1, boxes2)
+    return _ratio(inter, boxes1.area()[:, None] + boxes2.area() - inter)
+
+
+def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """Intersection over the area of the second box, for every pair.
+
+    Args:
+        boxes1: N boxes.
+        boxes2: M boxes.
+
+    Returns:
+        [N, M] in [0, 1].
+    """
+    return _ratio(pairwise_intersection(boxes1, boxes2), boxes2.area())
+
+
+def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
+    """Signed distances of points to the four sides of boxes; all are positive for a point inside.
+
+    Args:
+        points: [N, 2] (x, y).
+        boxes: M boxes.
+
+    Returns:
+        [N, M, 4]: to the left, top, right and bottom side.
+    """
+    points = points[:, None]
+    near, far = boxes.tensor[None, :, :2], boxes.tensor[None, :, 2:]
+    return torch.cat([points - near, far - points], -1)
+
+
+def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
+    """Intersection over union of box i of one set with box i of the other.
+
+    Args:
+        boxes1: N boxes.
+        boxes2: N boxes.
+
+    Returns:
+        [N] in [0, 1].
+    """
+    if len(boxes1) != len(boxes2):
+        raise ValueError(f"matched boxes must be as many on both sides, got {len(boxes1)} and {len(boxes2)}")
+    a, b = boxes1.tensor, boxes2.tensor
+    inter = _overlap_1d(a[:, 0], a[:, 2], b[:, 0], b[:, 2]) * _overlap_1d(a[:, 1], a[:, 3], b[:, 1], b[:, 3])
+    return _ratio(inter, boxes1.area() + boxes2.area() - inter)

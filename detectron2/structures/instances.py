@@ -1,0 +1,180 @@
+"""Per-instance data of one image."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._indexing import as_index, is_single, row_slice
+
+__all__ = ["Instances"]
+
+
+class Instances:
+    """Fields with one entry per instance of an image: boxes, scores, masks, whatever has a length.
+
+    Fields are set and read as attributes. All have the same length; indexing, moving and concatenating the object does
+    so with every field::
+
+        >>> found = Instances((480, 640), scores=torch.tensor([0.9, 0.2]))
+        >>> found.pred_classes = torch.tensor([3, 7])
+        >>> found[found.scores > 0.5].pred_classes
+        tensor([3])
+
+    Args:
+        image_size: (height, width) of the image.
+        **kwargs: First fields.
+    """
+
+    def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:
+        self._image_size = image_size
+        self._fields: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            self.set(name, value)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the image."""
+        return self._image_size
+
+    def __setattr__(self, name: str, val: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, val)
+        else:
+            self.set(name, val)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked when there is no such attribute. While unpickling there are no fields yet either.
+        fields = self.__dict__.get("_fields")
+        if fields is None or name not in fields:
+            known = ", ".join(fields) if fields else "none"
+            raise AttributeError(f"Instances have no field {name!r}; fields: {known}")
+        return fields[name]
+
+    def set(self, name: str, value: Any) -> None:
+        """Set the field ``name``.
+
+        Args:
+            name: Name of the field.
+            value: Anything with a length: tensor, list, ``Boxes``, ``BitMasks``, ...
+
+        Raises:
+            ValueError: The length is not that of the fields already there.
+        """
+        # Lengths of traced tensors are symbols which need not be known to be equal.
+        if self._fields and not torch.compiler.is_compiling():
+            length = len(self)
+            if len(value) != length:
+                raise ValueError(f"field {name!r} has {len(value)} entries for {length} instances")
+        self._fields[name] = value
+
+    def has(self, name: str) -> bool:
+        """Whether there is a field ``name``."""
+        return name in self._fields
+
+    def remove(self, name: str) -> None:
+        """Remove the field ``name``."""
+        del self._fields[name]
+
+    def get(self, name: str) -> Any:
+        """The field ``name``; ``KeyError`` if there is none."""
+        return self._fields[name]
+
+    def get_fields(self) -> dict[str, Any]:
+        """All fields by name: the dict itself, whose changes bypass the check of lengths."""
+        return self._fields
+
+    def _like(self, fields: dict[str, Any]) -> "Instances":
+        new = type(self)(self._image_size)
+        new._fields = fields
+        return new
+
+    def to(self, *args: Any, **kwargs: Any) -> "Instances":
+        """A new object with every field that has a method ``to`` moved or cast by it."""
+        moved = {k: v.to(*args, **kwargs) if hasattr(v, "to") else v for k, v in self._fields.items()}
+        return self._like(moved)
+
+    def __getitem__(self, item: Any) -> "Instances":
+        """Some of the instances.
+
+        Args:
+            item: An integer of any kind (gives one instance), a slice, or an index or mask tensor.
+        """
+        if is_single(item):
+            item = row_slice(item, len(self))
+        return self._like({k: _pick(v, item) for k, v in self._fields.items()})
+
+    def __len__(self) -> int:
+        for value in self._fields.values():
+            return len(value)
+        raise NotImplementedError("Instances without a field have no length; set a field first")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError("Instances cannot be iterated; use `for i in range(len(x)): x[i]`")
+
+    @staticmethod
+    def cat(instance_lists: Sequence["Instances"]) -> "Instances":
+        """Instances of one image, one after another.
+
+        Args:
+            instance_lists: At least one, all with the same fields and image size.
+
+        Returns:
+            A new object, or the only one given itself.
+
+        Raises:
+            ValueError: None given, or sizes or fields differ.
+        """
+        if len(instance_lists) == 0 or not all(isinstance(i, Instances) for i in instance_lists):
+            raise ValueError("Instances.cat expects one or more Instances")
+        first = instance_lists[0]
+        if len(instance_lists) == 1:
+            return first
+        for other in instance_lists[1:]:
+            if not _same_size(other.image_size, first.image_size):
+                raise ValueError(
+                    f"Instances.cat joins instances of one image, got sizes {first.image_size} and {other.image_size}"
+                )
+            if other._fields.keys() != first._fields.keys():
+                raise ValueError(f"Instances.cat got fields {list(first._fields)} and {list(other._fields)}")
+        return first._like({k: _join([i.get(k) for i in instance_lists]) for k in first._fields})
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{k}: {v}" for k, v in self._fields.items())
+        return f"{self._header()}, fields=[{fields}])"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _header(self) -> str:
+        height, width = self._image_size
+        count = len(self) if self._fields else 0
+        return f"{type(self).__name__}(num_instances={count}, image_height={height}, image_width={width}"
+
+
+def _same_size(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return bool(torch.equal(torch.as_tensor(a).cpu(), torch.as_tensor(b).cpu()))
+    return tuple(a) == tuple(b)
+
+
+def _pick(value: Any, item: Any) -> Any:
+    """Entries of one field; lists and tuples take index and mask tensors too."""
+    if isinstance(value, (list, tuple)) and not isinstance(item, slice):
+        return type(value)(value[i] for i in as_index(item, len(value)))
+    return value[item]
+
+
+def _join(values: list[Any]) -> Any:
+    """One field of several objects."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, (list, tuple)):
+        return type(first)(entry for value in values for entry in value)
+    if not hasattr(type(first), "cat"):
+        raise TypeError(f"Instances.cat cannot join fields of type {type(first).__name__}: it has no method `cat`")
+    return type(first).cat(values)

@@ -1,0 +1,286 @@
+"""Instance masks: as bitmaps, as polygons, and as small maps over boxes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, device
+
+from detectron2.layers.mask_ops import paste_masks_in_image
+from detectron2.layers.roi_align import ROIAlign
+
+from ._bitmask_ops import bitmask_boxes, crop_bitmasks
+from ._indexing import as_index, row_slice
+from ._polygons import (
+    extent,
+    polygon_area,
+    polygons_to_bitmask,
+    rasterize_polygons_within_box,
+    to_polygons,
+)
+from .boxes import Boxes
+
+__all__ = [
+    "BitMasks",
+    "PolygonMasks",
+    "ROIAlign",
+    "ROIMasks",
+    "polygon_area",
+    "polygons_to_bitmask",
+    "rasterize_polygons_within_box",
+]
+
+
+def _corners(boxes: Any) -> Tensor:
+    return boxes if isinstance(boxes, Tensor) else boxes.tensor
+
+
+class BitMasks:
+    """N masks of one image as bitmaps.
+
+    Args:
+        tensor: [N, H, W] tensor or array; what is not zero belongs to the mask.
+
+    Attributes:
+        tensor: [N, H, W] bool.
+        image_size: (H, W).
+    """
+
+    def __init__(self, tensor: Tensor | np.ndarray) -> None:
+        if isinstance(tensor, Tensor):
+            data = tensor.to(torch.bool)
+        else:
+            data = torch.as_tensor(np.asarray(tensor), dtype=torch.bool, device="cpu")
+        if data.dim() != 3:
+            raise ValueError(f"bit masks must be [N, H, W], got {tuple(data.shape)}")
+        self.image_size = (data.shape[1], data.shape[2])
+        self.tensor = data
+
+    def to(self, *args: Any, **kwargs: Any) -> "BitMasks":
+        """The same masks moved as by ``Tensor.to``."""
+        return BitMasks(self.tensor.to(*args, **kwargs))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lives."""
+        return self.tensor.device
+
+    def __getitem__(self, item: Any) -> "BitMasks":
+        """Some of the masks; an integer of any kind gives one.
+
+        Args:
+            item: Integer, slice, or index or mask tensor.
+        """
+        picked = self.tensor[row_slice(item, len(self))]
+        if picked.dim() != 3:
+            raise IndexError(f"indexing BitMasks with {item!r} does not give a list of masks")
+        return BitMasks(picked)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """One [H, W] tensor per mask."""
+        yield from self.tensor
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_instances={len(self.tensor)})"
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def nonempty(self) -> Tensor:
+        """[N] bool: the mask has a pixel."""
+        return self.tensor.flatten(1).any(1)
+
+    @staticmethod
+    def from_polygon_masks(
+        polygon_masks: "PolygonMasks | list[list[np.ndarray]]", height: int, width: int
+    ) -> "BitMasks":
+        """Rasterise polygons as the COCO API does.
+
+        Args:
+            polygon_masks: ``PolygonMasks``, or a list of flat polygons per instance.
+            height: Of the image.
+            width: Of the image.
+        """
+        instances = polygon_masks.polygons if isinstance(polygon_masks, PolygonMasks) else polygon_masks
+        masks = np.zeros((len(instances), height, width), dtype=bool)
+        for mask, polygons in zip(masks, instances):
+            mask[:] = polygons_to_bitmask(polygons, height, width)
+        return BitMasks(torch.from_numpy(masks))
+
+    @staticmethod
+    def from_roi_masks(roi_masks: "ROIMasks", height: int, width: int) -> "BitMasks":
+        """Resize masks that cover the whole image to its size.
+
+        ``ROIMasks`` know no boxes, so each is taken to lie on the full image; for masks that belong to boxes
+        use :meth:`ROIMasks.to_bitmasks`.
+
+        Args:
+            roi_masks: N masks.
+            height: Of the image.
+            width: Of the image.
+        """
+        whole = roi_masks.tensor.new_tensor([0, 0, width, height], dtype=torch.float32)
+        return roi_masks.to_bitmasks(whole.expand(len(roi_masks), 4), height, width)
+
+    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+        """Each mask within its box, on a square grid.
+
+        Args:
+            boxes: [N, 4] XYXY, one per mask.
+            mask_size: Side of the grid.
+
+        Returns:
+            [N, mask_size, mask_size] bool: at least half of the cell is covered.
+        """
+        corners = _corners(boxes)
+        if len(corners) != len(self):
+            raise ValueError(f"crop_and_resize takes one box per mask, got {len(corners)} for {len(self)} masks")
+        return crop_bitmasks(self.tensor, corners.to(self.device), mask_size)
+
+    def get_bounding_boxes(self) -> Boxes:
+        """The tight box around each mask; zeros for an empty one."""
+        return Boxes(bitmask_boxes(self.tensor))
+
+    @staticmethod
+    def cat(bitmasks_list: Sequence["BitMasks"]) -> "BitMasks":
+        """All masks of a list, one after another."""
+        if len(bitmasks_list) == 0 or not all(isinstance(m, BitMasks) for m in bitmasks_list):
+            raise ValueError("BitMasks.cat expects one or more BitMasks")
+        return type(bitmasks_list[0])(torch.cat([m.tensor for m in bitmasks_list]))
+
+
+class PolygonMasks:
+    """N masks, each the union of some polygons. They live on the CPU, whatever the device of other fields.
+
+    Args:
+        polygons: For each instance a list of polygons, each flat: [x0, y0, x1, y1, ...], 3 points or more,
+            in pixels.
+
+    Attributes:
+        polygons: The same, as float64 arrays.
+    """
+
+    def __init__(self, polygons: list[list[Tensor | np.ndarray]]) -> None:
+        if not isinstance(polygons, (list, tuple)):
+            raise TypeError(f"polygons must be a list of instances, got {type(polygons).__name__}")
+        self.polygons: list[list[np.ndarray]] = [to_polygons(instance) for instance in polygons]
+
+    def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
+        """Itself: polygons stay on the CPU."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Always the CPU."""
+        return torch.device("cpu")
+
+    def get_bounding_boxes(self) -> Boxes:
+        """The tight box around the points of each instance."""
+        return Boxes(torch.tensor([extent(p) for p in self.polygons], dtype=torch.float32).reshape(-1, 4))
+
+    def nonempty(self) -> Tensor:
+        """[N] bool: the instance has a polygon."""
+        return torch.tensor([len(p) > 0 for p in self.polygons], dtype=torch.bool)
+
+    def __getitem__(self, item: Any) -> "PolygonMasks":
+        """Some of the instances; an integer of any kind gives one.
+
+        Args:
+            item: Integer, slice, list of integers, or index or mask tensor.
+        """
+        picked = PolygonMasks([])
+        picked.polygons = [self.polygons[i] for i in as_index(item, len(self))]
+        return picked
+
+    def __iter__(self) -> Iterator[list[np.ndarray]]:
+        """The polygons of each instance."""
+        yield from self.polygons
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_instances={len(self.polygons)})"
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+        """Each instance within its box, on a square grid.
+
+        Args:
+            boxes: [N, 4] XYXY, one per instance.
+            mask_size: Side of the grid.
+
+        Returns:
+            [N, mask_size, mask_size] bool, on the device of ``boxes``.
+        """
+        corners = _corners(boxes)
+        if len(corners) != len(self):
+            raise ValueError(f"crop_and_resize takes one box per instance, got {len(corners)} for {len(self)}")
+        out = np.zeros((len(self), mask_size, mask_size), dtype=bool)
+        for mask, polygons, box in zip(out, self.polygons, corners.detach().cpu().numpy()):
+            mask[:] = rasterize_polygons_within_box(polygons, box, mask_size)
+        return torch.from_numpy(out).to(corners.device)
+
+    def area(self) -> Tensor:
+        """[N] float32: the summed areas of each instance's polygons; overlaps count twice."""
+        areas = [sum(polygon_area(p[0::2], p[1::2]) for p in polygons) for polygons in self.polygons]
+        return torch.tensor(areas, dtype=torch.float32)
+
+    @staticmethod
+    def cat(polymasks_list: Sequence["PolygonMasks"]) -> "PolygonMasks":
+        """All instances of a list, one after another."""
+        if len(polymasks_list) == 0 or not all(isinstance(m, PolygonMasks) for m in polymasks_list):
+            raise ValueError("PolygonMasks.cat expects one or more PolygonMasks")
+        joined = type(polymasks_list[0])([])
+        joined.polygons = [polygons for masks in polymasks_list for polygons in masks.polygons]
+        return joined
+
+
+class ROIMasks:
+    """N small square masks, each meant to cover a box that is kept elsewhere.
+
+    Args:
+        tensor: [N, M, M], usually probabilities.
+
+    Attributes:
+        tensor: See above.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        if tensor.dim() != 3:
+            raise ValueError(f"region masks must be [N, M, M], got {tuple(tensor.shape)}")
+        self.tensor = tensor
+
+    def to(self, device: device) -> "ROIMasks":
+        """The same masks on ``device``."""
+        return ROIMasks(self.tensor.to(device))
+
+    @property
+    def device(self) -> device:
+        """Where the tensor lives."""
+        return self.tensor.device
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def __getitem__(self, item: Any) -> "ROIMasks":
+        """Some of the masks; an integer of any kind gives one.
+
+        Args:
+            item: Integer, slice, or index or mask tensor.
+        """
+        return ROIMasks(self.tensor[row_slice(item, len(self))])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_instances={len(self.tensor)})"
+
+    def to_bitmasks(self, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> BitMasks:
+        """Place each mask in its box on the image.
+
+        Args:
+            boxes: ``Boxes`` or [N, 4] XYXY, one per mask.
+            height: Of the image.
+            width: Of the image.
+            threshold: Pixels of this value or more belong to the mask.
+        """
+        return BitMasks(paste_masks_in_image(self.tensor, boxes, (height, width), threshold=threshold))
