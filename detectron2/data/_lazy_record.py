@@ -1,0 +1,195 @@
+"""A record whose annotations stay in their file until somebody reads them.
+
+Parsed annotations of 118,000 images are some gigabytes of small Python objects. A :class:`LazyRecord` is the dict
+that every user of a data set expects, mutable as ever, but its ``"annotations"`` are parsed at the first access,
+from a source that all records share and that each process opens once.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["AnnotationSource", "AnnotationSummary", "LazyRecord", "revive"]
+
+_KEY = "annotations"
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class AnnotationSummary:
+    """What filters and samplers ask of the annotations of one image.
+
+    Attributes:
+        category_ids: one per annotation, as in the record.
+        crowd: ``iscrowd`` of each annotation.
+        visible_keypoints: number of keypoints with a visibility above zero, per annotation.
+    """
+
+    category_ids: list[int]
+    crowd: list[int]
+    visible_keypoints: list[int]
+
+
+class AnnotationSource(Protocol):
+    """Where records get their annotations from."""
+
+    def annotations(self, index: int) -> list[dict[str, Any]]:
+        """Parse the annotations of image ``index``."""
+
+    def summary(self, index: int) -> AnnotationSummary:
+        """The summary of image ``index``, without parsing."""
+
+    def token(self) -> Any:
+        """A small picklable value from which another process can open the same source."""
+
+
+class LazyRecord(dict):
+    """A dict with all keys of a record; ``"annotations"`` is filled at the first use.
+
+    Whatever reads or changes the whole dict (iteration over values, comparison, copies, pickling) parses first, so
+    that code which takes a plain dict sees no difference.
+
+    Args:
+        fields: the other keys of the record.
+        source: gives the annotations.
+        index: number of the image in the source.
+    """
+
+    __slots__ = ("_index", "_source")
+
+    def __init__(self, fields: dict[str, Any], source: AnnotationSource, index: int) -> None:
+        super().__init__(fields)
+        super().__setitem__(_KEY, None)
+        self._source: AnnotationSource | None = source
+        self._index = index
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the annotations were not parsed yet."""
+        return self._source is not None
+
+    def annotation_summary(self) -> AnnotationSummary | None:
+        """Category ids and flags without parsing; None once the annotations were parsed (they may have changed)."""
+        return None if self._source is None else self._source.summary(self._index)
+
+    def peek(self) -> list[dict[str, Any]]:
+        """The annotations, parsed for the caller only: the record stays packed."""
+        return dict.__getitem__(self, _KEY) if self._source is None else self._source.annotations(self._index)
+
+    def reference(self) -> tuple[Any, int, dict[str, Any]]:
+        """Arguments of :func:`revive`."""
+        assert self._source is not None
+        return self._source.token(), self._index, {k: v for k, v in dict.items(self) if k != _KEY}
+
+    def _unpack(self) -> None:
+        source = self._source
+        if source is not None:
+            dict.__setitem__(self, _KEY, source.annotations(self._index))
+            self._source = None
+
+    # -------------------------------------------------------------- one key
+    def __getitem__(self, key: Any) -> Any:
+        if key == _KEY:
+            self._unpack()
+        return super().__getitem__(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self[key] if key in self else default
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if key == _KEY:
+            self._source = None
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        if key == _KEY:
+            self._source = None
+        super().__delitem__(key)
+
+    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+        if key == _KEY:
+            self._unpack()
+        return super().pop(key) if default is _MISSING else super().pop(key, default)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    # -------------------------------------------------------------- the whole dict
+    def __iter__(self) -> Iterator[Any]:
+        # Overridden so that C code (dict(record), {**record}) goes through __getitem__ and not around it.
+        return super().__iter__()
+
+    def items(self) -> Any:
+        self._unpack()
+        return super().items()
+
+    def values(self) -> Any:
+        self._unpack()
+        return super().values()
+
+    def popitem(self) -> Any:
+        self._unpack()
+        return super().popitem()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> "LazyRecord":  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def __or__(self, other: Any) -> Any:
+        return dict(self) | dict(other)
+
+    def __ror__(self, other: Any) -> Any:
+        return dict(other) | dict(self)
+
+    def clear(self) -> None:
+        self._source = None
+        super().clear()
+
+    def copy(self) -> dict[Any, Any]:
+        return dict(self.items())
+
+    def __eq__(self, other: object) -> bool:
+        self._unpack()
+        if isinstance(other, LazyRecord):
+            other._unpack()
+        return dict.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        self._unpack()
+        return super().__repr__()
+
+    def __copy__(self) -> dict[Any, Any]:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+        rest = {copy.deepcopy(k, memo): copy.deepcopy(v, memo) for k, v in dict.items(self) if k != _KEY}
+        if _KEY in self:
+            # Parsed anew these belong to nobody else, so that they need no second copy.
+            rest[_KEY] = self.peek() if self.is_packed else copy.deepcopy(self[_KEY], memo)
+        return rest
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (dict(self.items()),)
+
+
+def revive(token: Any, index: int, fields: dict[str, Any]) -> LazyRecord:
+    """Make a record again in another process; see :meth:`LazyRecord.reference`.
+
+    Args:
+        token: from :meth:`AnnotationSource.token`; calling ``token.open()`` gives the source.
+        index: number of the image in the source.
+        fields: the other keys of the record.
+    """
+    return LazyRecord(fields, token.open(), index)

@@ -1,0 +1,183 @@
+"""Loaders for training and inference, from a config or from parts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.utils.data as torchdata
+
+from detectron2.config import configurable
+
+from ._filtering import (
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+    get_detection_dataset_dicts,
+    load_proposals_into_dataset,
+    print_instances_class_histogram,
+)
+from ._loader import TrainLoader, build_batch_data_loader, trivial_batch_collator, worker_init_reset_seed
+from ._tolerant import TolerantMapDataset
+from .common import DatasetFromList, MapDataset
+from .dataset_mapper import DatasetMapper
+from .detection_utils import check_metadata_consistency
+from .samplers import InferenceSampler, TrainingSampler, build_train_sampler
+
+__all__ = [
+    "TrainLoader",
+    "build_batch_data_loader",
+    "build_detection_test_loader",
+    "build_detection_train_loader",
+    "check_metadata_consistency",
+    "filter_images_with_few_keypoints",
+    "filter_images_with_only_crowd_annotations",
+    "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
+    "print_instances_class_histogram",
+    "trivial_batch_collator",
+    "worker_init_reset_seed",
+]
+
+
+def _train_loader_from_config(
+    cfg: Any, mapper: Any = None, *, dataset: Any = None, sampler: Any = None
+) -> dict[str, Any]:
+    """Arguments of :func:`build_detection_train_loader` from a config."""
+    if dataset is None:
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+        )
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
+        sampler = build_train_sampler(cfg, dataset)
+    return {
+        "dataset": dataset,
+        "sampler": sampler,
+        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
+        "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "seed": cfg.SEED if cfg.SEED >= 0 else None,
+        "max_broken_share": cfg.DATALOADER.MAX_BROKEN_SHARE,
+    }
+
+
+@configurable(from_config=_train_loader_from_config)
+def build_detection_train_loader(
+    dataset: Any,
+    *,
+    mapper: Callable[[dict[str, Any]], Any] | None,
+    sampler: Any = None,
+    total_batch_size: int,
+    aspect_ratio_grouping: bool = True,
+    num_workers: int = 0,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Make an endless loader of training batches; can also be called with a config.
+
+    Args:
+        dataset: a list of records, or a torch data set with an index or iterable. From a config: the data sets in
+            ``DATASETS.TRAIN``.
+        mapper: turns a record into what the model takes, or None for records that cannot be used; None: no change.
+            From a config: ``DatasetMapper(cfg, True)``.
+        sampler: order of the records; default: a shuffled :class:`TrainingSampler`. From a config: the one that
+            ``DATALOADER.SAMPLER_TRAIN`` names.
+        total_batch_size: images of a batch over all ranks.
+        aspect_ratio_grouping: keep upright images and others in separate batches, which pads less.
+        num_workers: reading processes per rank.
+        collate_fn: makes a batch of a list of elements; default: the list itself.
+        **kwargs: ``max_broken_share``, the share of images that a process may fail to read before it stops
+            (default 0: none; from a config ``DATALOADER.MAX_BROKEN_SHARE``); the rest goes to
+            :func:`build_batch_data_loader`.
+
+    Returns:
+        An iterable of batches, each a list of ``total_batch_size / world size`` mapped records, with
+        ``state_dict`` and ``load_state_dict`` for exact resume.
+    """
+    max_broken_share = kwargs.pop("max_broken_share", 0.0)
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        if isinstance(dataset, torchdata.IterableDataset):
+            dataset = MapDataset(dataset, mapper)
+        else:
+            dataset = TolerantMapDataset(dataset, mapper, max_broken_share)
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise ValueError("an iterable data set has its own order: sampler must be None")
+    elif sampler is None:
+        sampler = TrainingSampler(len(dataset))
+    return build_batch_data_loader(
+        dataset,
+        sampler,
+        total_batch_size,
+        aspect_ratio_grouping=aspect_ratio_grouping,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+        **kwargs,
+    )
+
+
+def _test_loader_from_config(
+    cfg: Any, dataset_name: str | Sequence[str], mapper: Any = None
+) -> dict[str, Any]:
+    """Arguments of :func:`build_detection_test_loader` from a config and the name of a data set."""
+    names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
+    proposal_files = None
+    if cfg.MODEL.LOAD_PROPOSALS:
+        file_of = dict(zip(cfg.DATASETS.TEST, cfg.DATASETS.PROPOSAL_FILES_TEST))
+        proposal_files = [file_of[name] for name in names]
+    dataset = get_detection_dataset_dicts(
+        names, filter_empty=False, proposal_files=proposal_files, check_consistency=len(names) > 1
+    )
+    return {
+        "dataset": dataset,
+        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "sampler": None if isinstance(dataset, torchdata.IterableDataset) else InferenceSampler(len(dataset)),
+    }
+
+
+@configurable(from_config=_test_loader_from_config)
+def build_detection_test_loader(
+    dataset: Any,
+    *,
+    mapper: Callable[[dict[str, Any]], Any],
+    sampler: Any = None,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+) -> torchdata.DataLoader:
+    """Make a loader that gives each record once; can also be called with a config and a data set name.
+
+    An image that cannot be read raises: a silent gap would falsify the evaluation.
+
+    Args:
+        dataset: a list of records, or a torch data set.
+        mapper: turns a record into what the model takes. From a config: ``DatasetMapper(cfg, False)``.
+        sampler: order of the records; default: :class:`InferenceSampler`, which splits them over the ranks.
+        batch_size: images of a batch on this rank; the last batch may be smaller.
+        num_workers: reading processes per rank.
+        collate_fn: makes a batch of a list of elements; default: the list itself.
+
+    Returns:
+        A ``torch.utils.data.DataLoader``.
+    """
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise ValueError("an iterable data set has its own order: sampler must be None")
+    elif sampler is None:
+        sampler = InferenceSampler(len(dataset))
+    return torchdata.DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=False,
+        num_workers=num_workers,
+        collate_fn=collate_fn or trivial_batch_collator,
+    )

@@ -1,0 +1,250 @@
+"""Names for data: which function loads a data set, and what is known about it."""
+
+import contextlib
+import copy
+import logging
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+
+from detectron2.utils.suggest import did_you_mean
+
+__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog", "forget", "overwriting"]
+
+logger = logging.getLogger(__name__)
+
+_OVERWRITE: ContextVar[bool] = ContextVar("detectron2_overwrite_datasets", default=False)
+
+# Attributes that had other names in the first releases of the API; old code still reads them.
+_RENAMED = {
+    "class_names": "thing_classes",
+    "dataset_id_to_contiguous_id": "thing_dataset_id_to_contiguous_id",
+    "stuff_class_names": "stuff_classes",
+}
+
+
+@contextlib.contextmanager
+def overwriting() -> Iterator[None]:
+    """Let every registration inside the block replace what had the same name.
+
+    For notebooks, where a cell runs again and again::
+
+        with overwriting():
+            register_coco_instances("parts", {}, "parts.json", "images")
+    """
+    token = _OVERWRITE.set(True)
+    try:
+        yield
+    finally:
+        _OVERWRITE.reset(token)
+
+
+def forget(*names: str) -> None:
+    """Remove data sets and their metadata from both catalogs; names that are not there are passed over."""
+    for name in names:
+        DatasetCatalog.pop(name, None)
+        MetadataCatalog.pop(name, None)
+
+
+class _DatasetCatalog(UserDict):
+    """Data set name -> function that returns its records (``list[dict]``).
+
+    Registering calls nothing: the function runs at each :meth:`get`. It must give the same records in the same
+    order each time, since ranks and evaluators call it independently of each other.
+    """
+
+    def register(self, name: str, func: Callable[[], Any], overwrite: bool = False) -> None:
+        """Give a name to a data set.
+
+        Args:
+            name: for instance ``"parts_train"``.
+            func: takes nothing and returns a list of records in the format of
+                ``docs/tutorials/datasets.md``.
+            overwrite: replace an older registration of this name, and drop the metadata that belong to it.
+
+        Raises:
+            TypeError: ``func`` cannot be called.
+            ValueError: the name is taken and ``overwrite`` is false.
+        """
+        if not callable(func):
+            raise TypeError(
+                f"data set {name!r}: expected a function that returns the records, got {type(func).__name__}. "
+                "Wrap what is already loaded: DatasetCatalog.register(name, lambda: records)"
+            )
+        if name in self.data:
+            if not (overwrite or _OVERWRITE.get()):
+                raise ValueError(
+                    f"data set {name!r} is registered already. Take another name, or replace it with "
+                    f"DatasetCatalog.register({name!r}, func, overwrite=True); around other register_* functions "
+                    "use `with detectron2.data.catalog.overwriting():`"
+                )
+            MetadataCatalog.pop(name, None)
+        self.data[name] = func
+
+    def get(self, name: str) -> Any:  # type: ignore[override]
+        """Load a data set by calling its function.
+
+        Raises:
+            KeyError: no data set has this name; the message lists the nearest names.
+        """
+        return self[name]()
+
+    def __missing__(self, name: str) -> Callable[[], Any]:
+        raise KeyError(f"no data set is registered as {name!r}. {did_you_mean(str(name), self.data)}")
+
+    def list(self) -> list[str]:
+        """Names of all data sets, in the order of registration."""
+        return list(self.data)
+
+    def remove(self, name: str) -> None:
+        """Forget a data set; its metadata stay (see :func:`forget`).
+
+        Raises:
+            KeyError: no data set has this name.
+        """
+        self[name]
+        del self.data[name]
+
+    def __str__(self) -> str:
+        return f"DatasetCatalog({len(self.data)} data sets: {', '.join(self.data)})"
+
+    __repr__ = __str__
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality that also takes arrays and tensors, whose ``==`` is element by element."""
+    try:
+        return bool(a == b)
+    except (ValueError, RuntimeError):
+        return type(a) is type(b) and a.shape == b.shape and bool((a == b).all())
+
+
+class Metadata(SimpleNamespace):
+    """What is known about one data set: class names, colours, paths, which evaluator suits it.
+
+    Values are read and written as attributes. A value may be set again only to something equal, because code
+    that ran before may have used the first one; delete the attribute, or use
+    ``DatasetCatalog.register(..., overwrite=True)``, to change it deliberately.
+
+    Attributes that the package reads: ``thing_classes``, ``thing_colors``, ``stuff_classes``, ``stuff_colors``,
+    ``keypoint_names``, ``keypoint_flip_map``, ``keypoint_connection_rules``, ``ignore_label``,
+    ``evaluator_type``, ``thing_dataset_id_to_contiguous_id``, ``stuff_dataset_id_to_contiguous_id``,
+    ``json_file``, ``image_root``, ``panoptic_root``, ``panoptic_json``, ``sem_seg_root``, ``class_image_count``.
+    """
+
+    name: str = "N/A"
+
+    def __getattr__(self, key: str) -> Any:
+        if key in _RENAMED:
+            return getattr(self, _RENAMED[key])
+        if key.startswith("__"):
+            raise AttributeError(key)
+        known = [k for k in self.__dict__ if k != "name"]
+        if len(known) == 0:
+            hint = "Nothing is set yet: load the data set first, or set it with MetadataCatalog.get(name).set(...)."
+        else:
+            hint = f"{did_you_mean(key, known)} Set are: {', '.join(known)}."
+        raise AttributeError(f"metadata of {self.name!r} have no {key!r}. {hint}")
+
+    def __setattr__(self, key: str, val: Any) -> None:
+        key = _RENAMED.get(key, key)
+        if key in self.__dict__ and not _OVERWRITE.get() and not _same(self.__dict__[key], val):
+            raise AttributeError(
+                f"metadata of {self.name!r}: {key!r} is {_shorten(self.__dict__[key])} and cannot become "
+                f"{_shorten(val)}, since code that ran before may have used the first value. If the change is "
+                f"meant, `del MetadataCatalog.get({self.name!r}).{key}` first, or register under another name."
+            )
+        super().__setattr__(key, val)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All values as a new dict; the values themselves are not copied."""
+        return copy.copy(self.__dict__)
+
+    def set(self, **kwargs: Any) -> "Metadata":
+        """Set several values; returns ``self``, so that calls can be chained."""
+        for key, val in kwargs.items():
+            setattr(self, key, val)
+        return self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of ``key``, or ``default`` where it is not set."""
+        return self.__dict__.get(_RENAMED.get(key, key), default)
+
+
+def _shorten(value: Any, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+class _MetadataCatalog(UserDict):
+    """Data set name -> :class:`Metadata`; asking for an unknown name makes an empty one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._deferred: dict[str, list[Callable[[], Mapping[str, Any]]]] = {}
+
+    def get(self, name: str) -> Metadata:  # type: ignore[override]
+        """The metadata of a data set, the same object at each call.
+
+        Args:
+            name: name of a data set; need not be registered yet.
+        """
+        if not name:
+            raise ValueError("a data set needs a name that is not empty")
+        if name not in self.data:
+            self.data[name] = Metadata(name=name)
+        meta: Metadata = self.data[name]
+        for values in self._deferred.pop(name, ()):
+            meta.set(**values())
+        return meta
+
+    def defer(self, name: str, values: Callable[[], Mapping[str, Any]]) -> None:
+        """Give values that are worked out at the first :meth:`get`, so that registering reads no file.
+
+        Args:
+            name: name of a data set.
+            values: takes nothing, returns the attributes to set.
+        """
+        self._deferred.setdefault(name, []).append(values)
+
+    def __getitem__(self, name: str) -> Metadata:
+        if name not in self:
+            raise KeyError(f"no metadata for {name!r}. {did_you_mean(str(name), self.list())}")
+        return self.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.data or name in self._deferred
+
+    def list(self) -> list[str]:
+        """Names of all data sets that have metadata."""
+        return list(dict.fromkeys([*self.data, *self._deferred]))
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove and return the metadata of ``name``."""
+        if name not in self and default:
+            return default[0]
+        meta = self[name]
+        self.remove(name)
+        return meta
+
+    def remove(self, name: str) -> None:
+        """Forget the metadata of a data set.
+
+        Raises:
+            KeyError: there are none.
+        """
+        if name not in self:
+            raise KeyError(f"no metadata for {name!r}. {did_you_mean(str(name), self.list())}")
+        self.data.pop(name, None)
+        self._deferred.pop(name, None)
+
+    def __str__(self) -> str:
+        return f"MetadataCatalog({len(self.list())} data sets: {', '.join(self.list())})"
+
+    __repr__ = __str__
+
+
+DatasetCatalog = _DatasetCatalog()
+MetadataCatalog = _MetadataCatalog()

@@ -1,0 +1,162 @@
+"""Classes, colours and keypoints of the built-in data sets; the tables are read when first asked for.
+
+Facts of COCO (https://cocodataset.org), LVIS (https://www.lvisdataset.org), Cityscapes
+(https://www.cityscapes-dataset.com) and ADE20K's scene parsing benchmark (http://sceneparsing.csail.mit.edu).
+"""
+
+import functools
+import json
+from importlib import resources
+from typing import Any
+
+__all__ = [
+    "ADE20K_SEM_SEG_CATEGORIES",
+    "CITYSCAPES_CATEGORIES",
+    "COCO_CATEGORIES",
+    "COCO_PERSON_KEYPOINT_FLIP_MAP",
+    "COCO_PERSON_KEYPOINT_NAMES",
+    "KEYPOINT_CONNECTION_RULES",
+]
+
+# The part of a panoptic data set's semantic labels that stands for every countable object.
+_THINGS_COLOR = [82, 18, 128]
+
+
+@functools.cache
+def read_table(name: str) -> dict[str, Any]:
+    """A table of the package by name; do not change what comes back."""
+    text = resources.files(__package__).joinpath("_tables", f"{name}.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+@functools.cache
+def category_rows(name: str) -> list[dict[str, Any]]:
+    """The categories of a table, one dict each."""
+    table = read_table(name)
+    return [dict(zip(table["columns"], row)) for row in table["categories"]]
+
+
+def _coco(key: str) -> list[Any]:
+    return read_table("coco")[key]
+
+
+_LAZY = {
+    "COCO_CATEGORIES": lambda: category_rows("coco"),
+    "COCO_PERSON_KEYPOINT_NAMES": lambda: tuple(_coco("keypoint_names")),
+    "COCO_PERSON_KEYPOINT_FLIP_MAP": lambda: tuple(map(tuple, _coco("keypoint_flip_map"))),
+    "KEYPOINT_CONNECTION_RULES": lambda: [(a, b, tuple(c)) for a, b, c in _coco("keypoint_connection_rules")],
+    "COCO_PERSON_KEYPOINT_OKS_SIGMAS": lambda: list(_coco("keypoint_oks_sigmas")),
+    "CITYSCAPES_CATEGORIES": lambda: category_rows("cityscapes"),
+    "ADE20K_SEM_SEG_CATEGORIES": lambda: list(read_table("ade20k")["stuff_classes"]),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, _LAZY[name]())
+
+
+def _coco_things() -> list[dict[str, Any]]:
+    return [c for c in category_rows("coco") if c["isthing"]]
+
+
+def _coco_stuff() -> list[dict[str, Any]]:
+    return [c for c in category_rows("coco") if not c["isthing"]]
+
+
+def _numbered(rows: list[dict[str, Any]], start: int = 0, key: str = "id") -> dict[int, int]:
+    return {row[key]: number for number, row in enumerate(rows, start)}
+
+
+def _get_coco_instances_meta() -> dict[str, Any]:
+    """The 80 things of COCO."""
+    things = _coco_things()
+    return {
+        "thing_dataset_id_to_contiguous_id": _numbered(things),
+        "thing_classes": [c["name"] for c in things],
+        "thing_colors": [c["color"] for c in things],
+    }
+
+
+def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
+    """80 things with numbers of their own, and 53 stuff classes beside one class for all things."""
+    stuff = _coco_stuff()
+    return {
+        "stuff_dataset_id_to_contiguous_id": {**_numbered(stuff, start=1), 0: 0},
+        "stuff_classes": ["things", *(c["name"].replace("-other", "").replace("-merged", "") for c in stuff)],
+        "stuff_colors": [_THINGS_COLOR, *(c["color"] for c in stuff)],
+        **_get_coco_instances_meta(),
+    }
+
+
+def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
+    """133 classes in one numbering, in which both kinds are named alike, so that maps can be drawn with either."""
+    things, stuff = _coco_things(), _coco_stuff()
+    both = category_rows("coco")
+    names, colors = [c["name"] for c in both], [c["color"] for c in both]
+    return {
+        "thing_classes": names,
+        "thing_colors": colors,
+        "stuff_classes": names,
+        "stuff_colors": colors,
+        "thing_dataset_id_to_contiguous_id": _numbered(things),
+        "stuff_dataset_id_to_contiguous_id": _numbered(stuff, start=len(things)),
+    }
+
+
+def _get_coco_person_meta() -> dict[str, Any]:
+    """One class with 17 keypoints."""
+    return {
+        "thing_classes": ["person"],
+        **{
+            key: list(_coco(key))
+            for key in ("keypoint_names", "keypoint_flip_map", "keypoint_connection_rules")
+        },
+    }
+
+
+def _get_cityscapes_meta() -> dict[str, Any]:
+    """8 classes for instances, 19 for semantic labels."""
+    rows = category_rows("cityscapes")
+    return {
+        "thing_classes": [c["name"] for c in rows if c["isthing"]],
+        "stuff_classes": [c["name"] for c in rows],
+    }
+
+
+def _get_cityscapes_panoptic_meta() -> dict[str, Any]:
+    """19 classes numbered by their training id."""
+    rows = category_rows("cityscapes")
+    names, colors = [c["name"] for c in rows], [c["color"] for c in rows]
+    return {
+        "thing_classes": names,
+        "thing_colors": colors,
+        "stuff_classes": names,
+        "stuff_colors": colors,
+        "thing_dataset_id_to_contiguous_id": {c["id"]: c["trainId"] for c in rows if c["isthing"]},
+        "stuff_dataset_id_to_contiguous_id": {c["id"]: c["trainId"] for c in rows if not c["isthing"]},
+        "ignore_label": 255,
+        "label_divisor": 1000,
+    }
+
+
+_BUILTIN = {
+    "coco": _get_coco_instances_meta,
+    "coco_panoptic_separated": _get_coco_panoptic_separated_meta,
+    "coco_panoptic_standard": _get_coco_panoptic_standard_meta,
+    "coco_person": _get_coco_person_meta,
+    "cityscapes": _get_cityscapes_meta,
+}
+
+
+def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
+    """Metadata by the name of a family: ``coco``, ``coco_panoptic_separated``, ``coco_panoptic_standard``,
+    ``coco_person`` or ``cityscapes``.
+
+    Raises:
+        KeyError: no such family.
+    """
+    if dataset_name not in _BUILTIN:
+        raise KeyError(f"no built-in metadata for {dataset_name!r}; there are: {', '.join(_BUILTIN)}")
+    return _BUILTIN[dataset_name]()

@@ -1,0 +1,148 @@
+"""COCO JSON in and out, and folders of semantic masks."""
+
+import json
+import logging
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from ._coco_records import AnnotationReader, class_table, contiguous_ids
+from ._coco_write import convert_to_coco_dict, convert_to_coco_json
+from ._sem_seg import load_sem_seg
+
+__all__ = [
+    "convert_to_coco_dict",
+    "convert_to_coco_json",
+    "load_coco_json",
+    "load_sem_seg",
+    "register_coco_instances",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def load_coco_json(
+    json_file: str,
+    image_root: str,
+    dataset_name: str | None = None,
+    extra_annotation_keys: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Load a file in COCO's instance format (boxes, polygons or RLE, keypoints).
+
+    Args:
+        json_file: path or address of the JSON file.
+        image_root: folder against which ``file_name`` of the images is meant.
+        dataset_name: if given, ``thing_classes`` and ``thing_dataset_id_to_contiguous_id`` are written to its
+            metadata, and ``category_id`` becomes the class number 0..K-1; else it stays as in the file.
+        extra_annotation_keys: further keys of the annotations to keep.
+
+    Returns:
+        One record per image, in the order of the image ids. Keypoints are moved by half a pixel to continuous
+        coordinates; polygons with fewer than 3 points are dropped, and annotations that have only such polygons
+        are left out, with a count in the log.
+
+    Raises:
+        ValueError: an annotation has an empty ``bbox``, or ids are used twice.
+        KeyError: an annotation has a category that the file does not define.
+    """
+    started = time.perf_counter()
+    with PathManager.open(json_file, "r") as f:
+        content = json.load(f)
+    id_map = _note_classes(content.get("categories", []), str(json_file), dataset_name)
+    reader = AnnotationReader(str(json_file), id_map, tuple(extra_annotation_keys or ()))
+    by_image = _group(content.get("annotations", []), content["images"], str(json_file))
+    records = []
+    for image in sorted(content["images"], key=lambda i: i["id"]):
+        converted = map(reader, by_image.get(image["id"], ()))
+        records.append(
+            {
+                "file_name": os.path.join(image_root, image["file_name"]),
+                "height": image["height"],
+                "width": image["width"],
+                "image_id": image["id"],
+                "annotations": [a for a in converted if a is not None],
+            }
+        )
+    reader.report()
+    logger.info("Loaded %d images from %s in %.1f s", len(records), json_file, time.perf_counter() - started)
+    return records
+
+
+def _note_classes(
+    categories: Sequence[Mapping[str, Any]], source: str, dataset_name: str | None
+) -> dict[int, int] | None:
+    """Write the classes to the metadata; returns the map from category ids to class numbers, if one is wanted."""
+    if dataset_name is None:
+        return None
+    ids, names = class_table(categories, source)
+    meta = MetadataCatalog.get(dataset_name)
+    meta.thing_classes = names
+    if ids and not (min(ids) == 1 and max(ids) == len(ids)) and "coco" not in dataset_name:
+        logger.info("%s: category ids %d..%d are mapped to 0..%d", source, min(ids), max(ids), len(ids) - 1)
+    id_map = contiguous_ids(ids)
+    meta.thing_dataset_id_to_contiguous_id = id_map
+    return id_map
+
+
+def _group(
+    annotations: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]], source: str
+) -> dict[Any, list[Mapping[str, Any]]]:
+    """Annotations by image id, after a check that ids are used once."""
+    image_ids = {image["id"] for image in images}
+    if len(image_ids) < len(images):
+        raise ValueError(f"{source}: {len(images) - len(image_ids)} image ids are used more than once")
+    ids = [a["id"] for a in annotations if "id" in a]
+    # The old COCO file "minival" is known to repeat ids, and harmless, since its annotations are whole.
+    if len(set(ids)) < len(ids) and "minival" not in os.path.basename(source):
+        seen: set[Any] = set()
+        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise ValueError(
+            f"{source}: {len(ids) - len(set(ids))} annotation ids are used more than once, {twice} is the first. "
+            "Number the annotations anew: `detectron2 data check --fix` writes a mended copy."
+        )
+    grouped: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    strays = 0
+    for a in annotations:
+        if a["image_id"] in image_ids:
+            grouped[a["image_id"]].append(a)
+        else:
+            strays += 1
+    if strays:
+        logger.warning("%s: left out %d annotations of images that the file does not list", source, strays)
+    return grouped
+
+
+def register_coco_instances(
+    name: str, metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]], json_file: str, image_root: str
+) -> None:
+    """Give a name to a data set in COCO's instance format; the file is read when the data set is first used.
+
+    Args:
+        name: for instance ``"parts_train"``.
+        metadata: further metadata, for instance ``{"thing_colors": […]}`` or ``{}``; or a function that returns
+            them, called when they are first asked for.
+        json_file: path or address of the JSON file.
+        image_root: folder of the images.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {type(name).__name__}")
+    for what, path in (("json_file", json_file), ("image_root", image_root)):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"{what} must be a path, got {type(path).__name__}")
+    DatasetCatalog.register(name, lambda: load_coco_json(json_file, image_root, name))
+    set_metadata(name, metadata, json_file=json_file, image_root=image_root, evaluator_type="coco")
+
+
+def set_metadata(
+    name: str, metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]], **more: Any
+) -> None:
+    """Set metadata at once, or, where they come from a function, when they are first asked for."""
+    if callable(metadata):
+        MetadataCatalog.defer(name, lambda: {**metadata(), **more})
+    else:
+        MetadataCatalog.get(name).set(**more, **metadata)

@@ -1,0 +1,13 @@
+"""Categories of LVIS 0.5: ``LVIS_CATEGORIES``, a list of dicts, read when first asked for."""
+
+from typing import Any
+
+from .builtin_meta import category_rows
+
+__all__ = ["LVIS_CATEGORIES"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "LVIS_CATEGORIES":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, category_rows("lvis_v0.5"))

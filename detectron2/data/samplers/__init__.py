@@ -1,0 +1,23 @@
+"""Samplers: which record comes when, in training and in inference."""
+
+from ._registry import TRAIN_SAMPLER_REGISTRY, build_train_sampler
+from ._weighted import WeightedIndexSampler, class_balanced_weights
+from .distributed_sampler import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+from .grouped_batch_sampler import GroupedBatchSampler
+
+__all__ = [
+    "TRAIN_SAMPLER_REGISTRY",
+    "GroupedBatchSampler",
+    "InferenceSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "TrainingSampler",
+    "WeightedIndexSampler",
+    "build_train_sampler",
+    "class_balanced_weights",
+]

@@ -1,0 +1,246 @@
+"""Index streams for training and inference, split over the processes of a run.
+
+Every training sampler is an endless stream that all ranks compute alike from one seed; a rank keeps each
+``world_size``-th index. The stream is a function of the seed alone, which is what makes an exact resume possible:
+the loader saves the seed and how many indices it used (``state_dict``), and starts there again.
+"""
+
+import itertools
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from detectron2.utils import comm
+
+__all__ = [
+    "InferenceSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "TrainingSampler",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def _agreed_seed(seed: int | None) -> int:
+    """The seed given, or a random one that all ranks share."""
+    return int(comm.shared_random_seed() if seed is None else seed)
+
+
+def _check_size(size: Any, least: int = 1) -> int:
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(
+            f"size is the number of records and must be an int, got {type(size).__name__}: {size!r}"
+        )
+    if size < least:
+        raise ValueError(
+            f"size must be at least {least}, got {size}: the data set has no records to sample from"
+        )
+    return size
+
+
+class _SeededStream:
+    """State that the samplers for training have in common: the seed, which they save and restore."""
+
+    _seed: int
+
+    def state_dict(self) -> dict[str, Any]:
+        """What an exact resume needs: the seed of the stream."""
+        return {"seed": self._seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the seed of a saved stream; iterators made before are not affected."""
+        self._seed = int(state["seed"])
+
+    def _of_this_rank(self, stream: Iterable[int]) -> Iterator[int]:
+        return itertools.islice(stream, comm.get_rank(), None, comm.get_world_size())
+
+
+class TrainingSampler(_SeededStream, Sampler):
+    """Endless stream of shuffled epochs, dealt out to the ranks one index at a time.
+
+    Args:
+        size: number of records.
+        shuffle: permute each epoch anew; else the records come in order.
+        seed: the same on all ranks; None: drawn once and shared.
+
+    Raises:
+        TypeError: ``size`` is not an int.
+        ValueError: ``size`` is below 1.
+    """
+
+    def __init__(self, size: int, shuffle: bool = True, seed: int | None = None) -> None:
+        self._size = _check_size(size)
+        self._shuffle = shuffle
+        self._seed = _agreed_seed(seed)
+
+    def __iter__(self) -> Iterator[int]:
+        return self._of_this_rank(self._infinite_indices())
+
+    def _infinite_indices(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed)
+        while True:
+            if self._shuffle:
+                yield from torch.randperm(self._size, generator=generator).tolist()
+            else:
+                yield from range(self._size)
+
+
+class RandomSubsetTrainingSampler(TrainingSampler):
+    """Like :class:`TrainingSampler` on a random part of the data that is drawn once.
+
+    Args:
+        size: number of records of the whole data set.
+        subset_ratio: share of them that is used, in (0, 1].
+        shuffle: permute each epoch; else the part comes again and again in the order drawn.
+        seed_shuffle: seed of the order.
+        seed_subset: seed of the choice; ranks must agree, so None draws and shares one.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        subset_ratio: float,
+        shuffle: bool = True,
+        seed_shuffle: int | None = None,
+        seed_subset: int | None = None,
+    ) -> None:
+        super().__init__(size=size, shuffle=shuffle, seed=seed_shuffle)
+        if not 0.0 < subset_ratio <= 1.0:
+            raise ValueError(f"subset_ratio must be above 0 and at most 1, got {subset_ratio}")
+        self._size_subset = int(size * subset_ratio)
+        if self._size_subset < 1:
+            raise ValueError(f"subset_ratio {subset_ratio} of {size} records is less than one record")
+        self._draw_subset(_agreed_seed(seed_subset))
+        logger.info("Training on a random subset: %d of %d records", self._size_subset, size)
+
+    def _draw_subset(self, seed: int) -> None:
+        self._seed_subset = seed
+        order = torch.randperm(self._size, generator=torch.Generator().manual_seed(seed))
+        self._indexes_subset = order[: self._size_subset]
+
+    def _infinite_indices(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed)
+        while True:
+            part = self._indexes_subset
+            if self._shuffle:
+                part = part[torch.randperm(len(part), generator=generator)]
+            yield from part.tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self._seed, "seed_subset": self._seed_subset}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._draw_subset(int(state["seed_subset"]))
+
+
+class RepeatFactorTrainingSampler(_SeededStream, Sampler):
+    """Endless stream in which record ``i`` comes ``repeat_factors[i]`` times an epoch on average.
+
+    The whole part of a factor is kept; the fraction is rounded up or down at random, anew in each epoch.
+
+    Args:
+        repeat_factors: [N] float, one factor a record, not negative.
+        shuffle: permute each epoch after the repetition.
+        seed: the same on all ranks; None: drawn once and shared.
+
+    Reference: LVIS: A Dataset for Large Vocabulary Instance Segmentation, appendix B,
+    https://arxiv.org/abs/1908.03195
+    """
+
+    def __init__(self, repeat_factors: Tensor, *, shuffle: bool = True, seed: int | None = None) -> None:
+        factors = torch.as_tensor(repeat_factors, dtype=torch.float32)
+        if factors.ndim != 1 or len(factors) == 0:
+            raise ValueError(
+                f"repeat_factors must be a vector with one factor a record, got shape {tuple(factors.shape)}"
+            )
+        if not bool(torch.isfinite(factors).all()) or bool((factors < 0).any()) or float(factors.sum()) == 0:
+            raise ValueError("repeat_factors must be finite, not negative, and not all zero")
+        self._shuffle = shuffle
+        self._seed = _agreed_seed(seed)
+        self._int_part = torch.trunc(factors)
+        self._frac_part = factors - self._int_part
+
+    @staticmethod
+    def repeat_factors_from_category_frequency(
+        dataset_dicts: Sequence[dict[str, Any]], repeat_thresh: float, sqrt: bool = True
+    ) -> Tensor:
+        """Factors that show images with rare categories more often.
+
+        A category that is on the share f of all images gets max(1, sqrt(t / f)); an image gets the largest
+        factor of the categories on it, and 1 when it has none.
+
+        Args:
+            dataset_dicts: records with ``annotations``, each with a ``category_id``.
+            repeat_thresh: the share t below which a category is repeated, 0 to 1.
+            sqrt: false takes t / f itself, which repeats more strongly.
+
+        Returns:
+            [N] float tensor, all at least 1.
+        """
+        present = [categories_of(record) for record in dataset_dicts]
+        images_with = Counter(itertools.chain.from_iterable(present))
+        factor_of = {}
+        for category, count in images_with.items():
+            ratio = repeat_thresh * len(present) / count
+            factor_of[category] = max(1.0, math.sqrt(ratio) if sqrt else ratio)
+        return torch.tensor([max((factor_of[c] for c in cats), default=1.0) for cats in present])
+
+    def _epoch_indices(self, generator: torch.Generator) -> Tensor:
+        extra = torch.rand(len(self._frac_part), generator=generator) < self._frac_part
+        times = (self._int_part + extra).to(torch.int64)
+        return torch.arange(len(times)).repeat_interleave(times)
+
+    def __iter__(self) -> Iterator[int]:
+        return self._of_this_rank(self._infinite_indices())
+
+    def _infinite_indices(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed)
+        while True:
+            indices = self._epoch_indices(generator)
+            if self._shuffle:
+                indices = indices[torch.randperm(len(indices), generator=generator)]
+            yield from indices.tolist()
+
+
+def categories_of(record: dict[str, Any]) -> set[int]:
+    """The category ids on one image, without unpacking annotations that are stored packed."""
+    summary = getattr(record, "annotation_summary", None)
+    found = summary() if summary is not None else None
+    if found is not None:
+        return set(found.category_ids)
+    return {a["category_id"] for a in record.get("annotations", ())}
+
+
+class InferenceSampler(Sampler):
+    """Every index once, in consecutive blocks, one block a rank; block sizes differ by at most one.
+
+    Args:
+        size: number of records.
+
+    Raises:
+        ValueError: ``size`` is below 1.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = _check_size(size)
+        self._local_indices = self._get_local_indices(size, comm.get_world_size(), comm.get_rank())
+
+    @staticmethod
+    def _get_local_indices(total_size: int, world_size: int, rank: int) -> range:
+        base, longer = divmod(total_size, world_size)
+        start = rank * base + min(rank, longer)
+        return range(start, start + base + int(rank < longer))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._local_indices)
+
+    def __len__(self) -> int:
+        return len(self._local_indices)
