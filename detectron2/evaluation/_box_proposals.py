@@ -49,7 +49,9 @@ class ProposalRecall:
         if not objects:
             return
         truth = BoxMode.convert(
-            torch.tensor([a["bbox"] for a in objects], dtype=torch.float32), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
+            torch.tensor([a["bbox"] for a in objects], dtype=torch.float32),
+            BoxMode.XYWH_ABS,
+            BoxMode.XYXY_ABS,
         )
         areas = np.array([a["area"] for a in objects], dtype=np.float64)
         order = torch.argsort(proposals.objectness_logits, descending=True, stable=True)

@@ -70,7 +70,9 @@ def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float
     given = list(kpt_oks_sigmas)
     expected = len(given) or 17
     if count is not None and count != expected:
-        what = f"{expected} kpt_oks_sigmas were given" if given else "COCO's default kpt_oks_sigmas are for 17"
+        what = (
+            f"{expected} kpt_oks_sigmas were given" if given else "COCO's default kpt_oks_sigmas are for 17"
+        )
         raise ValueError(
             f"{truth.source} has {count} keypoints per instance, but {what}; pass one sigma per keypoint "
             "(config: TEST.KEYPOINT_OKS_SIGMAS)"

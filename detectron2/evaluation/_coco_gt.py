@@ -32,12 +32,17 @@ class GroundTruth:
     def __init__(self, dataset: Mapping[str, Any], source: str = "the ground truth") -> None:
         for key in ("images", "categories"):
             if not isinstance(dataset.get(key), Sequence):
-                raise ValueError(f"{source} is not in COCO's format: it needs a list {key!r}, has {sorted(dataset)}")
+                raise ValueError(
+                    f"{source} is not in COCO's format: it needs a list {key!r}, has {sorted(dataset)}"
+                )
         self.source = source
         self.labelled = "annotations" in dataset
         self.images: dict[Any, dict[str, Any]] = {image["id"]: image for image in dataset["images"]}
         self.categories = list(dataset["categories"])
-        self.dataset = {**dataset, "annotations": _completed(dataset.get("annotations", []), self.images, source)}
+        self.dataset = {
+            **dataset,
+            "annotations": _completed(dataset.get("annotations", []), self.images, source),
+        }
         self._engines: dict[str, Any] = {}
 
     @property
@@ -63,9 +68,16 @@ class GroundTruth:
         if task not in self._engines:
             import hotcoco
 
-            images = [{"id": i["id"], **{k: i[k] for k in ("height", "width") if k in i}} for i in self.images.values()]
+            images = [
+                {"id": i["id"], **{k: i[k] for k in ("height", "width") if k in i}}
+                for i in self.images.values()
+            ]
             self._engines[task] = hotcoco.COCO(
-                {"images": images, "categories": self.categories, "annotations": self.slim(self.annotations, task)}
+                {
+                    "images": images,
+                    "categories": self.categories,
+                    "annotations": self.slim(self.annotations, task),
+                }
             )
         return self._engines[task]
 
@@ -81,7 +93,9 @@ class GroundTruth:
         return api
 
 
-def _completed(annotations: Sequence[Mapping[str, Any]], images: Mapping[Any, Any], source: str) -> list[dict[str, Any]]:
+def _completed(
+    annotations: Sequence[Mapping[str, Any]], images: Mapping[Any, Any], source: str
+) -> list[dict[str, Any]]:
     """Copies of the annotations with missing ids, crowd flags, boxes and areas filled in."""
     complete = [dict(a) for a in annotations]
     ids = [a.get("id") for a in complete]
@@ -132,7 +146,9 @@ def _to_rle(segmentation: Any, image: Mapping[str, Any], source: str) -> Any:
     if isinstance(segmentation, Mapping) and not isinstance(segmentation["counts"], list):
         return segmentation
     if "height" not in image or "width" not in image:
-        raise ValueError(f"{source}: image {image['id']!r} needs 'height' and 'width', for its masks are polygons")
+        raise ValueError(
+            f"{source}: image {image['id']!r} needs 'height' and 'width', for its masks are polygons"
+        )
     rle = mask_util.frPyObjects(segmentation, image["height"], image["width"])
     return mask_util.merge(rle) if isinstance(rle, list) else rle
 
@@ -144,7 +160,9 @@ def read_coco_json(path: str) -> GroundTruth:
         return GroundTruth(json.load(file), source=os.path.basename(path))
 
 
-def ground_truth_of(dataset_name: str, metadata: Any, output_dir: str | None, allow_cached: bool) -> GroundTruth:
+def ground_truth_of(
+    dataset_name: str, metadata: Any, output_dir: str | None, allow_cached: bool
+) -> GroundTruth:
     """The ground truth of a registered data set.
 
     It is read from the set's ``json_file`` if the metadata name one; else it is made from the data set
@@ -173,7 +191,9 @@ def ground_truth_of(dataset_name: str, metadata: Any, output_dir: str | None, al
         from detectron2.data.datasets.coco import convert_to_coco_dict
 
         return GroundTruth(convert_to_coco_dict(dataset_name), source=dataset_name)
-    return _converted(dataset_name, os.path.join(output_dir, f"{dataset_name}_coco_format.json"), allow_cached)
+    return _converted(
+        dataset_name, os.path.join(output_dir, f"{dataset_name}_coco_format.json"), allow_cached
+    )
 
 
 def _converted(dataset_name: str, path: str, allow_cached: bool) -> GroundTruth:
@@ -186,7 +206,9 @@ def _converted(dataset_name: str, path: str, allow_cached: bool) -> GroundTruth:
     wanted = Counter({d["image_id"]: len(d.get("annotations", ())) for d in dicts})
     found = Counter({image: len(truth.by_image.get(image, ())) for image in truth.images})
     if wanted != found:
-        logging.getLogger(__name__).warning("%s does not fit the data set %r any more; it is made anew.", path, dataset_name)
+        logging.getLogger(__name__).warning(
+            "%s does not fit the data set %r any more; it is made anew.", path, dataset_name
+        )
         convert_to_coco_json(dataset_name, path, allow_cached=False)
         truth = read_coco_json(path)
     return truth

@@ -91,7 +91,9 @@ class ImageDetections(Sequence[dict[str, Any]]):
         return found
 
 
-def pack_instances(instances: Instances, image_id: Any, category_ids: npt.NDArray | None = None) -> ImageDetections:
+def pack_instances(
+    instances: Instances, image_id: Any, category_ids: npt.NDArray | None = None
+) -> ImageDetections:
     """The predictions of one image as arrays on the CPU.
 
     Args:
@@ -131,7 +133,9 @@ def _boxes(instances: Instances, count: int) -> npt.NDArray:
             f"predictions need pred_boxes, scores and pred_classes; these have {sorted(instances.get_fields())}"
         )
     boxes = instances.pred_boxes
-    return _array(boxes if isinstance(boxes, torch.Tensor) else boxes.tensor).reshape(count, -1 if count else 4)
+    return _array(boxes if isinstance(boxes, torch.Tensor) else boxes.tensor).reshape(
+        count, -1 if count else 4
+    )
 
 
 def _array(tensor: Any) -> npt.NDArray:
@@ -200,7 +204,9 @@ def _json_boxes(dicts: Sequence[Mapping[str, Any]]) -> npt.NDArray:
         return np.array([d["bbox"] for d in dicts], dtype=np.float64)
     import hotcoco
 
-    return np.asarray([hotcoco.mask.toBbox(d["segmentation"]) for d in dicts], dtype=np.float64).reshape(-1, 4)
+    return np.asarray([hotcoco.mask.toBbox(d["segmentation"]) for d in dicts], dtype=np.float64).reshape(
+        -1, 4
+    )
 
 
 def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, Any]]:
@@ -240,8 +246,8 @@ def write_results(path: str, detections: Sequence[Sequence[Mapping[str, Any]]]) 
 
 
 __all__ = [
-    "Boxes",
     "BoxMode",
+    "Boxes",
     "ImageDetections",
     "from_json_dicts",
     "instances_to_coco_json",

@@ -19,7 +19,11 @@ PREDICTIONS = "instances_predictions.pth"
 
 
 def collect_results_file(
-    output_dir: str, predictions: Sequence[dict[str, Any]], detections: Sequence[ImageDetections], rank: int, world: int
+    output_dir: str,
+    predictions: Sequence[dict[str, Any]],
+    detections: Sequence[ImageDetections],
+    rank: int,
+    world: int,
 ) -> None:
     """Write predictions and COCO results; several processes write a part each, which the first one joins.
 

@@ -73,7 +73,9 @@ def per_category(figures: CocoFigures) -> npt.NDArray[np.float64]:
     return np.array([100 * v if v >= 0 else np.nan for v in averages])
 
 
-def category_metrics(figures: CocoFigures, class_names: Sequence[str], classes: Mapping[int, int]) -> dict[str, float]:
+def category_metrics(
+    figures: CocoFigures, class_names: Sequence[str], classes: Mapping[int, int]
+) -> dict[str, float]:
     """``{"AP-name": AP}`` in the order of the classes.
 
     Args:
@@ -81,5 +83,7 @@ def category_metrics(figures: CocoFigures, class_names: Sequence[str], classes: 
         class_names: names of the classes ``0 .. K-1``.
         classes: class of each category id.
     """
-    by_class = {classes[c]: ap for c, ap in zip(figures.params.catIds, per_category(figures).tolist()) if c in classes}
+    by_class = {
+        classes[c]: ap for c, ap in zip(figures.params.catIds, per_category(figures).tolist()) if c in classes
+    }
     return {f"AP-{name}": by_class.get(k, float("nan")) for k, name in enumerate(class_names)}

@@ -8,6 +8,7 @@ transposed and scanned, where ``encode`` reads every pixel of every mask in colu
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -168,4 +169,4 @@ def _compress(runs: IntArray, lengths: IntArray) -> list[bytes]:
             break
     text = chars[np.arange(_MAX_CHARS) < sizes[:, None]].tobytes()
     stops = np.concatenate([[0], np.cumsum(sizes)])[begin].tolist()
-    return [text[a:b] for a, b in zip(stops[:-1], stops[1:])]
+    return [text[a:b] for a, b in itertools.pairwise(stops)]

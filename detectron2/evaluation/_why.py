@@ -76,14 +76,20 @@ def explain(
     if all(a.get("iscrowd") for a in objects):
         return ["every annotation is a crowd (iscrowd=1), and crowds are not counted: AP is undefined."]
     if not any(len(d) for d in detections):
-        return ["the model detected nothing; is its score threshold too high, or are its weights loaded at all?"]
+        return [
+            "the model detected nothing; is its score threshold too high, or are its weights loaded at all?"
+        ]
     pairs = [d for d in detections if len(d) and len(truth.get(d.image_id, ()))][:_SAMPLE]
     if not pairs:
-        return ["no image with annotations has a detection; do the image ids of predictions and ground truth agree?"]
+        return [
+            "no image with annotations has a detection; do the image ids of predictions and ground truth agree?"
+        ]
     return _class_faults(objects, detections, class_names or {}) + _box_faults(images, truth, pairs)
 
 
-def _class_faults(objects: Sequence[Mapping[str, Any]], detections: Sequence[Any], names: Mapping[int, str]) -> list[str]:
+def _class_faults(
+    objects: Sequence[Mapping[str, Any]], detections: Sequence[Any], names: Mapping[int, str]
+) -> list[str]:
     wanted = {a["category_id"] for a in objects}
     found = set(np.concatenate([d.category_ids for d in detections]).tolist())
     if wanted & found:
@@ -95,12 +101,16 @@ def _class_faults(objects: Sequence[Mapping[str, Any]], detections: Sequence[Any
     ]
 
 
-def _box_faults(images: Mapping[Any, Mapping[str, Any]], truth: Mapping[Any, Any], pairs: Sequence[Any]) -> list[str]:
+def _box_faults(
+    images: Mapping[Any, Mapping[str, Any]], truth: Mapping[Any, Any], pairs: Sequence[Any]
+) -> list[str]:
     found = [np.asarray(d.boxes[:, :4], dtype=np.float64) for d in pairs]
     wanted = [np.array([a["bbox"][:4] for a in truth[d.image_id]], dtype=np.float64) for d in pairs]
     overlap = _overlap(found, wanted)
     if overlap >= _GOOD:
-        return [f"boxes lie well (mean best IoU {overlap:.2f}, classes ignored): the classes are what does not fit."]
+        return [
+            f"boxes lie well (mean best IoU {overlap:.2f}, classes ignored): the classes are what does not fit."
+        ]
     for k, reading in enumerate(_reread(found[0], images.get(pairs[0].image_id, {}))):
         other = [list(_reread(f, images.get(d.image_id, {})).values())[k] for f, d in zip(found, pairs)]
         if _overlap(other, wanted) >= max(_GOOD, 2 * overlap):
@@ -112,5 +122,7 @@ def _box_faults(images: Mapping[Any, Mapping[str, Any]], truth: Mapping[Any, Any
             "the original images?"
         ]
     if overlap < _NONE:
-        return [f"predicted boxes hardly touch annotated ones (mean best IoU {overlap:.3f}): an untrained model?"]
+        return [
+            f"predicted boxes hardly touch annotated ones (mean best IoU {overlap:.3f}): an untrained model?"
+        ]
     return [f"predicted boxes are too far off to count (mean best IoU {overlap:.2f}, 0.5 is needed)."]

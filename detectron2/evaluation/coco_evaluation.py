@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import itertools
 import logging
 import os
@@ -199,7 +197,9 @@ class COCOEvaluator(DatasetEvaluator):
 
     # ------------------------------------------------------------------ instances
 
-    def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None = None) -> None:
+    def _eval_predictions(
+        self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None = None
+    ) -> None:
         """Write out and judge the detections of this process's images."""
         own = [from_json_dicts(p["instances"], p["image_id"]) for p in predictions if "instances" in p]
         own = [self._with_dataset_ids(d) for d in own]
@@ -246,7 +246,9 @@ class COCOEvaluator(DatasetEvaluator):
             if isinstance(entry, ImageDetections):
                 found |= entry.tasks
             else:
-                found |= {t for t, key in (("segm", "segmentation"), ("keypoints", "keypoints")) if key in entry}
+                found |= {
+                    t for t, key in (("segm", "segmentation"), ("keypoints", "keypoints")) if key in entry
+                }
         return [t for t in _TASKS if t in found]
 
     def _tasks_of(self, own: list[ImageDetections]) -> list[str]:
@@ -264,7 +266,9 @@ class COCOEvaluator(DatasetEvaluator):
             caps = caps[-1:]
         fast = self._use_fast_impl and engines.can_use_hotcoco(self._truth)
         if self._engine == "hotcoco" and not fast:
-            raise ValueError(f"engine='hotcoco' needs whole numbers as ids of images and categories in {self._truth.source}")
+            raise ValueError(
+                f"engine='hotcoco' needs whole numbers as ids of images and categories in {self._truth.source}"
+            )
         alone = not self._distributed or comm.get_world_size() == 1
         if fast and alone:
             matcher = engines.hotcoco_eval(self._truth, own, task, caps, sigmas, img_ids)
@@ -279,7 +283,9 @@ class COCOEvaluator(DatasetEvaluator):
         matcher = engines.pycocotools_eval(self._coco_api, results, task, caps, sigmas, img_ids)
         return engines.figures_from(matcher, task)
 
-    def _joined_figures(self, own: list[ImageDetections], task: str, caps: Any, sigmas: Any, img_ids: Any) -> Any:
+    def _joined_figures(
+        self, own: list[ImageDetections], task: str, caps: Any, sigmas: Any, img_ids: Any
+    ) -> Any:
         """Match own images, send only the matches to the main process, and join them there."""
         seen = comm.gather([d.image_id for d in own], dst=0)
         missing: list[int] = []
@@ -320,7 +326,9 @@ class COCOEvaluator(DatasetEvaluator):
         results.update(by_class)
         return results
 
-    def _say_why(self, results: Mapping[str, float], task: str, own: list[ImageDetections], img_ids: Any) -> None:
+    def _say_why(
+        self, results: Mapping[str, float], task: str, own: list[ImageDetections], img_ids: Any
+    ) -> None:
         """Log reasons for an AP of 0 or NaN."""
         if results.get("AP", 1.0) > 0:
             return
@@ -373,7 +381,9 @@ def _checked_tasks(tasks: Any, logger: logging.Logger) -> tuple[str, ...] | None
     if tasks is None:
         return None
     if isinstance(tasks, CfgNode):
-        logger.warning("COCOEvaluator(dataset, cfg, ...) takes only the keypoint sigmas from older calls; pass tasks=None.")
+        logger.warning(
+            "COCOEvaluator(dataset, cfg, ...) takes only the keypoint sigmas from older calls; pass tasks=None."
+        )
         return None
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     unknown = [t for t in tasks if t not in _TASKS]
@@ -409,7 +419,9 @@ def _evaluate_predictions_on_coco(
         caps = [20] if max_dets_per_image is None else caps[-1:]
     elif caps[-1] != 100:
         cocoeval_fn = COCOevalMaxDets
-    matcher = engines.pycocotools_eval(coco_gt, coco_results, iou_type, caps, kpt_oks_sigmas, img_ids, cocoeval_fn)
+    matcher = engines.pycocotools_eval(
+        coco_gt, coco_results, iou_type, caps, kpt_oks_sigmas, img_ids, cocoeval_fn
+    )
     matcher.summarize()
     return matcher
 

@@ -173,7 +173,9 @@ class _Callbacks:
             self._callbacks[name]()
 
 
-def _feed(model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator, hooks: _Callbacks) -> StageClock:
+def _feed(
+    model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator, hooks: _Callbacks
+) -> StageClock:
     """The loop itself: data, model, evaluator; returns the clock that timed them."""
     total = len(loader)
     logger = logging.getLogger(__name__)

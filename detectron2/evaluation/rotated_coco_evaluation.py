@@ -1,0 +1,138 @@
+"""COCO's figures for rotated boxes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pycocotools.cocoeval import COCOeval
+
+from detectron2.structures import BoxMode, RotatedBoxes, pairwise_iou_rotated
+from detectron2.utils import comm
+
+from . import _coco_engine as engines
+from ._coco_json import ImageDetections, pack_instances
+from .coco_evaluation import COCOEvaluator
+
+__all__ = [
+    "BoxMode",
+    "COCOEvaluator",
+    "RotatedBoxes",
+    "RotatedCOCOEvaluator",
+    "RotatedCOCOeval",
+    "pairwise_iou_rotated",
+]
+
+
+class RotatedCOCOeval(COCOeval):
+    """``COCOeval`` whose boxes may be rotated: ``[cx, cy, w, h, angle]``, degrees counter-clockwise.
+
+    Lists of four numbers are ordinary COCO boxes and count as rotated by 0 degrees.
+    """
+
+    @staticmethod
+    def is_rotated(box_list: Any) -> bool:
+        """Whether boxes, an array or a list, have five numbers each."""
+        if isinstance(box_list, np.ndarray):
+            return box_list.ndim == 2 and box_list.shape[1] == 5
+        if isinstance(box_list, (list, tuple)):
+            return len(box_list) > 0 and all(len(box) == 5 for box in box_list)
+        return False
+
+    @staticmethod
+    def boxlist_to_tensor(boxlist: Any, output_box_dim: int) -> torch.Tensor:
+        """Boxes as a tensor.
+
+        Args:
+            boxlist: array or list of boxes of 4 (XYWH) or 5 numbers.
+            output_box_dim: 4 or 5.
+
+        Returns:
+            ``[N, output_box_dim]``; four numbers become five as centre, size and an angle of 0.
+
+        Raises:
+            ValueError: when rotated boxes are wanted as four numbers, or the input is neither.
+        """
+        if output_box_dim not in (4, 5):
+            raise ValueError(f"output_box_dim must be 4 or 5, got {output_box_dim}")
+        boxes = torch.as_tensor(np.asarray(boxlist, dtype=np.float32))
+        if boxes.numel() == 0:
+            return torch.zeros(0, output_box_dim)
+        if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+            raise ValueError(f"boxes must be [N, 4] or [N, 5], got {list(boxes.shape)}")
+        if boxes.shape[1] == output_box_dim:
+            return boxes
+        if output_box_dim == 4:
+            raise ValueError("rotated boxes cannot be given as four numbers")
+        centres = boxes[:, :2] + boxes[:, 2:] / 2
+        return torch.cat([centres, boxes[:, 2:], boxes.new_zeros(len(boxes), 1)], dim=1)
+
+    def compute_iou_dt_gt(self, dt: Any, gt: Any, is_crowd: Sequence[int]) -> npt.NDArray[np.float64]:
+        """IoU ``[D, G]`` of detections and ground truths; with a crowd, the share of the detection that it covers.
+
+        Args:
+            dt: D boxes.
+            gt: G boxes.
+            is_crowd: G flags.
+        """
+        found, truth = self.boxlist_to_tensor(dt, 5), self.boxlist_to_tensor(gt, 5)
+        iou = pairwise_iou_rotated(RotatedBoxes(found), RotatedBoxes(truth)).double()
+        crowd = torch.as_tensor(np.asarray(is_crowd), dtype=torch.bool)
+        if crowd.any():
+            sizes = (found[:, 2] * found[:, 3]).double()[:, None]  # [D, 1]
+            others = (truth[:, 2] * truth[:, 3]).double()[None]  # [1, G]
+            shared = iou * (sizes + others) / (1 + iou)
+            iou = torch.where(crowd[None], shared / sizes.clamp(min=1e-12), iou)
+        return iou.numpy()
+
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+        """IoU of the detections (best first, at most the largest cap) and ground truths of an image and category."""
+        categories = [catId] if self.params.useCats else self.params.catIds
+        truth = [g for c in categories for g in self._gts[imgId, c]]
+        found = [d for c in categories for d in self._dts[imgId, c]]
+        if not truth and not found:
+            return []
+        order = np.argsort([-d["score"] for d in found], kind="stable")[: self.params.maxDets[-1]]
+        boxes = [found[i]["bbox"] for i in order]
+        return self.compute_iou_dt_gt(boxes, [g["bbox"] for g in truth], [int(g["iscrowd"]) for g in truth])
+
+
+class RotatedCOCOEvaluator(COCOEvaluator):
+    """AP of rotated boxes (task ``bbox``); ordinary boxes are taken too.
+
+    Ground truth has ``bbox`` of five numbers ``[cx, cy, w, h, angle]``, as predictions with ``RotatedBoxes``.
+    """
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Take in one batch; see :meth:`COCOEvaluator.process`."""
+        super().process(inputs, outputs)
+
+    def instances_to_json(self, instances: Any, img_id: Any) -> list[dict[str, Any]]:
+        """The predictions of one image as COCO result dicts with boxes of five (or four) numbers."""
+        return list(self._pack(instances, img_id))
+
+    def _pack(self, instances: Any, image_id: Any) -> ImageDetections:
+        packed = pack_instances(instances, image_id)
+        packed.rles = packed.areas = packed.keypoints = None
+        return packed
+
+    def _tasks_of(self, own: list[ImageDetections]) -> list[str]:
+        return ["bbox"]
+
+    def _figures(self, own: list[ImageDetections], task: str, img_ids: Sequence[Any] | None) -> Any:
+        if task != "bbox":
+            raise ValueError(f"RotatedCOCOEvaluator knows the task 'bbox' only, got {task!r}")
+        alone = not self._distributed or comm.get_world_size() == 1
+        everything = [own] if alone else comm.gather(own, dst=0)
+        if not alone and not comm.is_main_process():
+            return None
+        flat = sorted(itertools.chain.from_iterable(everything), key=lambda d: str(d.image_id))
+        results = engines._result_dicts(flat, task)
+        matcher = engines.pycocotools_eval(
+            self._coco_api, results, task, self._max_dets_per_image, None, img_ids, RotatedCOCOeval
+        )
+        return engines.figures_from(matcher, task)

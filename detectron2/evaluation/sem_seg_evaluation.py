@@ -1,0 +1,276 @@
+"""Mean IoU, boundary IoU and accuracy of semantic segmentation."""
+
+# Legend: K classes (index K: pixels to be ignored), H x W pixels.
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.atomic import atomic_write
+from detectron2.utils.comm import all_gather, is_main_process, synchronize
+from detectron2.utils.file_io import PathManager
+
+from ._rle import encode_masks
+from .evaluator import DatasetEvaluator
+
+__all__ = [
+    "DatasetCatalog",
+    "DatasetEvaluator",
+    "MetadataCatalog",
+    "SemSegEvaluator",
+    "all_gather",
+    "is_main_process",
+    "load_image_into_numpy_array",
+    "synchronize",
+]
+
+_BOUNDARY_RATIO = 0.02  # of the image's diagonal
+_MOST_CLASSES = 255
+
+IntArray = npt.NDArray[np.int64]
+
+
+def load_image_into_numpy_array(filename: str, dtype: Any = None) -> npt.NDArray:
+    """An image file as an array, without any conversion of colours.
+
+    Args:
+        filename: a path that the ``PathManager`` can open.
+        dtype: of the result; None for that of the file.
+    """
+    with PathManager.open(filename, "rb") as file:
+        return np.array(Image.open(file), dtype=dtype)
+
+
+def boundary_levels(labels: IntArray) -> IntArray:
+    """How far each pixel's label rises above the lowest one nearby; 0 in the inside of the lowest regions.
+
+    "Nearby" is a square of 2 % of the image's diagonal to each side; beyond the image lies label 0. This is
+    the erosion residue of Boundary IoU (https://arxiv.org/abs/2103.16562) taken of the label map as a whole,
+    as Detectron2 defines its ``BoundaryIoU`` figures.
+
+    Args:
+        labels: ``[H, W]``, at least 0.
+    """
+    radius = max(1, round(_BOUNDARY_RATIO * float(np.hypot(*labels.shape))))
+    lowest = -torch.from_numpy(labels).float()[None, None]
+    lowest = F.pad(lowest, (radius,) * 4)
+    # the minimum over a square is the minimum over rows of the minimum over columns
+    lowest = F.max_pool2d(lowest, (2 * radius + 1, 1), stride=1)
+    lowest = F.max_pool2d(lowest, (1, 2 * radius + 1), stride=1)
+    return labels + lowest[0, 0].numpy().astype(np.int64)
+
+
+def confusion(predicted: IntArray, truth: IntArray, num_classes: int) -> IntArray:
+    """Pixel counts ``[K + 1, K + 1]``: rows for predictions, columns for ground truth."""
+    side = num_classes + 1
+    return np.bincount(side * predicted.reshape(-1) + truth.reshape(-1), minlength=side * side).reshape(
+        side, side
+    )
+
+
+def _ratio(part: npt.NDArray, whole: npt.NDArray, valid: npt.NDArray) -> npt.NDArray[np.float64]:
+    """part / whole where valid, NaN elsewhere."""
+    result = np.full(len(part), np.nan)
+    result[valid] = part[valid] / whole[valid]
+    return result
+
+
+class SemSegEvaluator(DatasetEvaluator):
+    """Figures of semantic segmentation: mIoU, fwIoU, mACC, pACC, and IoU, boundary IoU and ACC per class.
+
+    Pixels are counted batch by batch; in a distributed run only the counts travel.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        sem_seg_loading_fn: Callable[..., npt.NDArray] = load_image_into_numpy_array,
+        num_classes: int | None = None,
+        ignore_label: int | None = None,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set with ``sem_seg_file_name`` in its dicts, ``stuff_classes`` and
+                ``ignore_label`` in its metadata.
+            distributed: join the counts of all processes.
+            output_dir: folder for ``sem_seg_predictions.json`` and ``sem_seg_evaluation.pth``; None writes nothing.
+            sem_seg_loading_fn: reads a label file, called as ``fn(path, dtype=int)``.
+            num_classes: must be that of the metadata when given.
+            ignore_label: must be that of the metadata when given; it is used when they have none.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._dataset_name = dataset_name
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._cpu_device = torch.device("cpu")
+        metadata = MetadataCatalog.get(dataset_name)
+        self.input_file_to_gt_file = {
+            record["file_name"]: record["sem_seg_file_name"]
+            for record in DatasetCatalog.get(dataset_name)
+            if "sem_seg_file_name" in record
+        }
+        if not self.input_file_to_gt_file:
+            raise ValueError(
+                f"no dict of {dataset_name!r} has 'sem_seg_file_name': there are no labels to compare with"
+            )
+        mapping = metadata.get("stuff_dataset_id_to_contiguous_id")
+        self._contiguous_id_to_dataset_id = {v: k for k, v in mapping.items()} if mapping else None
+        self._class_names = list(metadata.stuff_classes)
+        self.sem_seg_loading_fn = sem_seg_loading_fn
+        self._num_classes = len(self._class_names)
+        if num_classes is not None and num_classes != self._num_classes:
+            raise ValueError(
+                f"num_classes is {num_classes}, but {dataset_name!r} has {self._num_classes} stuff_classes"
+            )
+        own_label = metadata.get("ignore_label", ignore_label)
+        if ignore_label is not None and ignore_label != own_label:
+            raise ValueError(
+                f"ignore_label is {ignore_label}, but the metadata of {dataset_name!r} say {own_label}"
+            )
+        self._ignore_label = own_label
+        self._compute_boundary_iou = self._num_classes < _MOST_CLASSES
+        self.reset()
+
+    def reset(self) -> None:
+        side = self._num_classes + 1
+        self._conf_matrix = np.zeros((side, side), dtype=np.int64)
+        self._b_conf_matrix = np.zeros((side, side), dtype=np.int64)
+        self._predictions: list[dict[str, Any]] = []
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Count the pixels of one batch.
+
+        Args:
+            inputs: dicts with ``file_name``.
+            outputs: dicts with ``sem_seg``: scores ``[K, H, W]`` or labels ``[H, W]``.
+        """
+        for record, output in zip(inputs, outputs):
+            name = record["file_name"]
+            if name not in self.input_file_to_gt_file:
+                raise KeyError(
+                    f"{name!r} is not an image of {self._dataset_name!r}, or has no label file there"
+                )
+            scores = output["sem_seg"]
+            labels = scores.argmax(dim=0) if scores.ndim == 3 else scores
+            predicted = labels.to(self._cpu_device).numpy().astype(np.int64)
+            truth = np.array(
+                self.sem_seg_loading_fn(self.input_file_to_gt_file[name], dtype=int), dtype=np.int64
+            )
+            self._count(predicted, truth, name)
+            if self._output_dir:
+                self._predictions.extend(self.encode_json_sem_seg(predicted, name))
+
+    def _count(self, predicted: IntArray, truth: IntArray, name: str) -> None:
+        k = self._num_classes
+        if predicted.shape != truth.shape:
+            raise ValueError(
+                f"{name}: prediction is {list(predicted.shape)}, its labels are {list(truth.shape)}"
+            )
+        truth[truth == self._ignore_label] = k
+        for what, array, top in (("prediction", predicted, k - 1), ("label file", truth, k)):
+            if array.size and (array.min() < 0 or array.max() > top):
+                raise ValueError(
+                    f"{name}: {what} holds class {int(array.max())} (lowest {int(array.min())}); {k} classes are "
+                    f"known, and {self._ignore_label} is ignored"
+                )
+        self._conf_matrix += confusion(predicted, truth, k)
+        if self._compute_boundary_iou:
+            self._b_conf_matrix += confusion(boundary_levels(predicted), boundary_levels(truth), k)
+
+    def evaluate(self) -> OrderedDict[str, Any] | None:
+        """The figures, in percent: ``{"sem_seg": {...}}``; None on processes other than the main one."""
+        if self._distributed:
+            synchronize()
+            self._conf_matrix = sum(all_gather(self._conf_matrix))  # type: ignore[assignment]
+            self._b_conf_matrix = sum(all_gather(self._b_conf_matrix))  # type: ignore[assignment]
+            if self._output_dir:
+                self._predictions = list(itertools.chain.from_iterable(all_gather(self._predictions)))
+            if not is_main_process():
+                return None
+        figures = self._figures()
+        if self._output_dir:
+            os.makedirs(self._output_dir, exist_ok=True)
+            with atomic_write(os.path.join(self._output_dir, "sem_seg_predictions.json"), "w") as file:
+                file.write(json.dumps(self._predictions))
+            with atomic_write(os.path.join(self._output_dir, "sem_seg_evaluation.pth"), "wb") as file:
+                torch.save(figures, file)
+        results = OrderedDict({"sem_seg": figures})
+        self._logger.info("%s", results)
+        if np.isnan(figures["mIoU"]):
+            self._logger.warning(
+                "mIoU is NaN: the label files hold no pixel of any class, only ignored ones."
+            )
+        return results
+
+    def _figures(self) -> dict[str, float]:
+        counts = self._conf_matrix[:-1, :-1].astype(np.float64)
+        hits, truth, predicted = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+        present = truth > 0
+        union = truth + predicted - hits
+        iou = _ratio(hits, union, present)
+        accuracy = _ratio(hits, truth, present)
+        total = truth.sum()
+        edge = self._b_conf_matrix[:-1, :-1].astype(np.float64)
+        edge_union = edge.sum(axis=0) + edge.sum(axis=1) - edge.diagonal()
+        edge_iou = _ratio(edge.diagonal(), edge_union, edge_union > 0)
+
+        figures: dict[str, float] = {
+            "mIoU": _mean(iou[present]),
+            "fwIoU": float((iou * truth)[present].sum() / total) if total else float("nan"),
+        }
+        for k, name in enumerate(self._class_names):
+            figures[f"IoU-{name}"] = iou[k]
+            if self._compute_boundary_iou:
+                figures[f"BoundaryIoU-{name}"] = edge_iou[k]
+                figures[f"min(IoU, B-Iou)-{name}"] = np.minimum(iou[k], edge_iou[k])
+        figures["mACC"] = _mean(accuracy[present])
+        figures["pACC"] = float(hits.sum() / total) if total else float("nan")
+        for k, name in enumerate(self._class_names):
+            figures[f"ACC-{name}"] = accuracy[k]
+        return {name: float(100 * value) for name, value in figures.items()}
+
+    def encode_json_sem_seg(self, sem_seg: IntArray, input_file_name: str) -> list[dict[str, Any]]:
+        """A label map as one RLE per class that occurs.
+
+        Args:
+            sem_seg: ``[H, W]`` of contiguous classes.
+            input_file_name: name of the image.
+
+        Returns:
+            Dicts with ``file_name``, ``category_id`` (of the data set) and ``segmentation``.
+        """
+        labels = np.unique(sem_seg)
+        masks = encode_masks(sem_seg[None] == labels[:, None, None])
+        ids = self._contiguous_id_to_dataset_id
+        entries = []
+        for label, counts in zip(labels.tolist(), masks.counts):
+            if ids is not None and label not in ids:
+                raise ValueError(f"class {label} has no data set id; known are classes {sorted(ids)}")
+            entries.append(
+                {
+                    "file_name": input_file_name,
+                    "category_id": label if ids is None else ids[label],
+                    "segmentation": {"size": list(masks.size), "counts": counts.decode("ascii")},
+                }
+            )
+        return entries
+
+
+def _mean(values: npt.NDArray) -> float:
+    return float(values.mean()) if len(values) else float("nan")

@@ -1,0 +1,109 @@
+"""Colours: reading what callers give, and varying it."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from enum import Enum, unique
+from typing import Any
+
+import numpy as np
+
+from detectron2.utils.colormap import colormap
+
+Color = tuple[float, float, float]
+
+# matplotlib's one-letter names, which callers of draw_box and draw_text use
+_LETTERS: dict[str, Color] = {
+    "b": (0.0, 0.0, 1.0),
+    "g": (0.0, 0.5, 0.0),
+    "r": (1.0, 0.0, 0.0),
+    "c": (0.0, 0.75, 0.75),
+    "m": (0.75, 0.0, 0.75),
+    "y": (0.75, 0.75, 0.0),
+    "k": (0.0, 0.0, 0.0),
+    "w": (1.0, 1.0, 1.0),
+}
+
+
+@unique
+class ColorMode(Enum):
+    """How instances are coloured."""
+
+    IMAGE = 0
+    """Every instance in a colour of its own, half transparent."""
+    SEGMENTATION = 1
+    """Instances of one class in shades of the class's colour (``thing_colors`` of the metadata)."""
+    IMAGE_BW = 2
+    """As ``IMAGE``, on a picture that is grey wherever there is no instance."""
+
+
+def to_rgb(color: Any) -> Color:
+    """A colour as three floats in [0, 1].
+
+    Args:
+        color: a letter (``"g"``), a name (``"white"``), ``"#rrggbb"``, a grey level as text (``"0.5"``),
+            or 3 or 4 numbers in [0, 1] (a fourth one, alpha, is left out).
+
+    Raises:
+        ValueError: when it is none of these.
+    """
+    if isinstance(color, str):
+        return _named(color)
+    values = np.asarray(color, dtype=np.float64).reshape(-1)
+    if values.size not in (3, 4) or not np.isfinite(values).all():
+        raise ValueError(f"a colour is a name or 3 numbers in [0, 1], got {color!r}")
+    if values.max() > 1.0 + 1e-6 or values.min() < -1e-6:
+        raise ValueError(f"colour values lie in [0, 1], got {color!r}; divide 0..255 values by 255")
+    r, g, b = np.clip(values[:3], 0.0, 1.0).tolist()
+    return r, g, b
+
+
+def _named(name: str) -> Color:
+    from PIL import ImageColor
+
+    if name in _LETTERS:
+        return _LETTERS[name]
+    try:
+        grey = float(name)
+    except ValueError:
+        try:
+            r, g, b = ImageColor.getrgb(name)[:3]
+        except ValueError as error:
+            raise ValueError(
+                f"unknown colour {name!r}; use a name of CSS, '#rrggbb' or 3 numbers in [0, 1]"
+            ) from error
+        return r / 255, g / 255, b / 255
+    return grey, grey, grey
+
+
+def palette_color(index: int) -> Color:
+    """The colour of the n-th thing; the same in every run."""
+    colours = colormap(rgb=True, maximum=1)
+    return to_rgb(colours[index % len(colours)])
+
+
+def change_brightness(color: Any, factor: float) -> Color:
+    """A lighter (factor > 0) or darker (factor < 0) shade.
+
+    Args:
+        color: any colour.
+        factor: in [-1, 1]: share of the lightness by which it moves towards white or black.
+    """
+    if not -1.0 <= factor <= 1.0:
+        raise ValueError(f"brightness factor must lie in [-1, 1], got {factor}")
+    hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(color))
+    lightness = min(max(lightness * (1.0 + factor), 0.0), 1.0)
+    return colorsys.hls_to_rgb(hue, lightness, saturation)
+
+
+def jitter(color: Sequence[float], index: int) -> Color:
+    """A shade near ``color``, a different one for each index, so that instances of a class can be told apart."""
+    rng = np.random.default_rng(index)
+    return to_rgb(np.clip(np.asarray(to_rgb(color)) + rng.uniform(-0.12, 0.12, 3), 0.0, 1.0))
+
+
+def readable_on_dark(color: Any) -> Color:
+    """The colour, lightened until it can be read on a dark ground."""
+    rgb = np.maximum(np.asarray(to_rgb(color)), 0.15)
+    return to_rgb(rgb / rgb.max())

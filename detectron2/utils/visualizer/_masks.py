@@ -1,0 +1,183 @@
+"""Masks in whatever form they come, as pixels and as polygons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+# steps along pixel edges: right, down, left, up
+_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+
+
+def trace_outlines(mask: Mask) -> list[tuple[npt.NDArray[np.float64], bool]]:
+    """The outlines of a mask along the edges of its pixels.
+
+    Pixels that touch only at a corner belong to different outlines.
+
+    Args:
+        mask: ``[H, W]``.
+
+    Returns:
+        For each outline its corners ``[N, 2]`` (x, y) and whether it surrounds a hole.
+    """
+    padded = np.pad(np.asarray(mask, dtype=bool), 1)
+    edges = _directed_edges(padded)
+    outlines = []
+    while edges:
+        (x, y), turns = next(iter(edges.items()))
+        direction = turns[0]
+        corners: list[tuple[int, int]] = []
+        while True:
+            found = edges.get((x, y))
+            if not found:
+                break
+            # at a corner shared by two outlines turn right, which stays with the same pixel
+            turn = next(
+                (d for d in ((direction + 1) % 4, direction, (direction + 3) % 4) if d in found), found[0]
+            )
+            found.remove(turn)
+            if not found:
+                del edges[(x, y)]
+            if turn != direction or not corners:
+                corners.append((x, y))
+            direction = turn
+            x, y = x + _STEPS[turn][0], y + _STEPS[turn][1]
+        outline = np.array(corners, dtype=np.float64)
+        outlines.append((outline, _signed_area(outline) < 0))
+    return outlines
+
+
+def _directed_edges(padded: Mask) -> dict[tuple[int, int], list[int]]:
+    """Edges between inside and outside, walked with the inside on the right, by starting corner."""
+    edges: dict[tuple[int, int], list[int]] = {}
+    inside = padded[1:-1, 1:-1]
+    borders = (
+        (inside & ~padded[:-2, 1:-1], 0, 0, 0),  # upper edge, walked to the right
+        (inside & ~padded[1:-1, 2:], 1, 0, 1),  # right edge, downwards
+        (inside & ~padded[2:, 1:-1], 1, 1, 2),  # lower edge, to the left
+        (inside & ~padded[1:-1, :-2], 0, 1, 3),  # left edge, upwards
+    )
+    for border, dx, dy, direction in borders:
+        ys, xs = np.nonzero(border)
+        for x, y in zip((xs + dx).tolist(), (ys + dy).tolist()):
+            edges.setdefault((x, y), []).append(direction)
+    return edges
+
+
+def _signed_area(polygon: npt.NDArray[np.float64]) -> float:
+    """Area by the shoelace formula; positive for outlines walked clockwise on the screen."""
+    x, y = polygon[:, 0], polygon[:, 1]
+    return float(0.5 * (np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+
+
+class GenericMask:
+    """A mask given as polygons, RLE or pixels, readable as either polygons or pixels.
+
+    Attributes:
+        height, width: size of the image.
+    """
+
+    def __init__(self, mask_or_polygons: Any, height: int, width: int) -> None:
+        """
+        Args:
+            mask_or_polygons: list of flat polygons ``[x0, y0, x1, y1, ...]``, an RLE dict, or ``[H, W]`` pixels.
+            height: of the image.
+            width: of the image.
+        """
+        self.height, self.width = height, width
+        self._mask: Mask | None = None
+        self._polygons: list[npt.NDArray[np.float64]] | None = None
+        self._has_holes: bool | None = None
+        if isinstance(mask_or_polygons, Mapping):
+            self._mask = _decode(mask_or_polygons, height, width)
+        elif isinstance(mask_or_polygons, (list, tuple)):
+            self._polygons = [np.asarray(p, dtype=np.float64).reshape(-1) for p in mask_or_polygons]
+            self._has_holes = False
+        else:
+            array = np.asarray(mask_or_polygons)
+            if array.shape != (height, width):
+                raise ValueError(f"mask must be [{height}, {width}] like the image, got {list(array.shape)}")
+            self._mask = array > 0.5 if array.dtype.kind == "f" else array != 0
+
+    @property
+    def mask(self) -> Mask:
+        """Pixels, bool ``[height, width]``."""
+        if self._mask is None:
+            self._mask = self.polygons_to_mask(self._polygons or [])
+        return self._mask
+
+    @property
+    def polygons(self) -> list[npt.NDArray[np.float64]]:
+        """Outer outlines as flat arrays ``[x0, y0, x1, y1, ...]``."""
+        if self._polygons is None:
+            self._polygons, self._has_holes = self.mask_to_polygons(self.mask)
+        return self._polygons
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether the mask encloses pixels that are not part of it."""
+        if self._has_holes is None:
+            self._polygons, self._has_holes = self.mask_to_polygons(self.mask)
+        return self._has_holes
+
+    def mask_to_polygons(self, mask: Mask) -> tuple[list[npt.NDArray[np.float64]], bool]:
+        """Outer outlines of a mask, and whether it has holes (which polygons cannot show)."""
+        outlines = trace_outlines(mask)
+        return [o.reshape(-1) for o, hole in outlines if not hole], any(hole for _, hole in outlines)
+
+    def polygons_to_mask(self, polygons: Any) -> Mask:
+        """Pixels of the union of polygons."""
+        import pycocotools.mask as mask_util
+
+        rings = [np.asarray(p, dtype=np.float64).reshape(-1).tolist() for p in polygons]
+        rings = [r for r in rings if len(r) >= 6]
+        if not rings:
+            return np.zeros((self.height, self.width), dtype=bool)
+        rle = mask_util.merge(mask_util.frPyObjects(rings, self.height, self.width))
+        return mask_util.decode(rle).astype(bool)
+
+    def area(self) -> int:
+        """Number of pixels."""
+        return int(self.mask.sum())
+
+    def bbox(self) -> npt.NDArray[np.float64]:
+        """Tight box XYXY of the pixels; zeros for an empty mask."""
+        ys, xs = np.nonzero(self.mask)
+        if not len(xs):
+            return np.zeros(4)
+        return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], dtype=np.float64)
+
+
+def _decode(rle: Mapping[str, Any], height: int, width: int) -> Mask:
+    import pycocotools.mask as mask_util
+
+    compressed: Any = rle
+    if isinstance(rle["counts"], list):
+        compressed = mask_util.frPyObjects(dict(rle), height, width)
+    mask = mask_util.decode(compressed).astype(bool)
+    if mask.shape != (height, width):
+        raise ValueError(f"RLE is of size {list(mask.shape)}, the image of [{height}, {width}]")
+    return mask
+
+
+def edge_pixels(mask: Mask, width: int = 1) -> Mask:
+    """Pixels of a mask that lie within ``width`` pixels of its outline (4-neighbours)."""
+    core = np.asarray(mask, dtype=bool)
+    for _ in range(width):
+        p = np.pad(core, 1, mode="edge")
+        core = core & p[:-2, 1:-1] & p[2:, 1:-1] & p[1:-1, :-2] & p[1:-1, 2:]
+    return np.asarray(mask, dtype=bool) & ~core
+
+
+def label_point(mask: Mask) -> tuple[float, float] | None:
+    """A point (x, y) in the middle of a mask and inside it; None for an empty one."""
+    ys, xs = np.nonzero(mask)
+    if not len(xs):
+        return None
+    middle_x, middle_y = np.median(xs), np.median(ys)
+    nearest = int(np.argmin((xs - middle_x) ** 2 + (ys - middle_y) ** 2))
+    return float(xs[nearest]) + 0.5, float(ys[nearest]) + 0.5
