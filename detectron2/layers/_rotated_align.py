@@ -192,7 +192,9 @@ def roi_align_rotated(
         [R, C, height, width] in the dtype of ``input``; differentiable in ``input``.
     """
     if rois.dim() != 2 or rois.shape[1] != 6:
-        raise ValueError(f"rois must be [R, 6] of (image index, xc, yc, w, h, angle), got {tuple(rois.shape)}")
+        raise ValueError(
+            f"rois must be [R, 6] of (image index, xc, yc, w, h, angle), got {tuple(rois.shape)}"
+        )
     bins = _pair(output_size)
     images, channels, height, width = input.shape
     precise = torch.promote_types(input.dtype, torch.float32)

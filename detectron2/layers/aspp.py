@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,14 +79,21 @@ class ASPP(nn.Module):
         def dilated(dilation: int) -> nn.Module:
             if not use_depthwise_separable_conv:
                 return conv(in_channels, 3, dilation)
-            same = {"norm1": norm, "norm2": norm, "activation1": _own(activation), "activation2": _own(activation)}
+            same: dict[str, Any] = {
+                "norm1": norm,
+                "norm2": norm,
+                "activation1": _own(activation),
+                "activation2": _own(activation),
+            }
             return DepthwiseSeparableConv2d(
                 in_channels, out_channels, 3, padding=dilation, dilation=dilation, **same
-            )  # type: ignore[arg-type]
+            )
 
         # No norm after pooling: over one pixel per image a batch norm has no variance to divide by.
         pooled = conv(in_channels, 1, normed=False)
-        pool = nn.AdaptiveAvgPool2d(1) if pool_kernel_size is None else nn.AvgPool2d(pool_kernel_size, stride=1)
+        pool = (
+            nn.AdaptiveAvgPool2d(1) if pool_kernel_size is None else nn.AvgPool2d(pool_kernel_size, stride=1)
+        )
         branches = [conv(in_channels, 1), *(dilated(d) for d in dilations), nn.Sequential(pool, pooled)]
         self.convs = nn.ModuleList(branches)
         self.project = conv(len(branches) * out_channels, 1)
@@ -94,7 +102,9 @@ class ASPP(nn.Module):
         """[N, C_in, H, W] -> [N, C_out, H, W]."""
         size = x.shape[-2:]
         if self.pool_kernel_size is not None and any(s % k for s, k in zip(size, self.pool_kernel_size)):
-            raise ValueError(f"pool_kernel_size={self.pool_kernel_size} must divide the input size {tuple(size)}")
+            raise ValueError(
+                f"pool_kernel_size={self.pool_kernel_size} must divide the input size {tuple(size)}"
+            )
         views = [branch(x) for branch in self.convs]
         views[-1] = F.interpolate(views[-1], size=size, mode="bilinear", align_corners=False)
         mixed = self.project(torch.cat(views, dim=1))

@@ -25,6 +25,10 @@ class FrozenBatchNorm2d(nn.Module):
     """
 
     _version = 3
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -190,13 +194,15 @@ class CycleBatchNormList(nn.ModuleList):
     Reference: Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576
     """
 
-    def __init__(self, length: int, bn_class: Callable[..., nn.Module] = nn.BatchNorm2d, **kwargs: Any) -> None:
+    def __init__(
+        self, length: int, bn_class: Callable[..., nn.Module] = nn.BatchNorm2d, **kwargs: Any
+    ) -> None:
         self._affine = kwargs.pop("affine", True)
         super().__init__(bn_class(**kwargs, affine=False) for _ in range(length))
         if self._affine:
-            channels = self[0].num_features
-            self.weight = nn.Parameter(torch.ones(channels))  # type: ignore[arg-type]
-            self.bias = nn.Parameter(torch.zeros(channels))  # type: ignore[arg-type]
+            channels = int(self[0].num_features)  # type: ignore[arg-type]
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
         self._pos = 0
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torchvision.ops import deform_conv2d
 
-__all__ = ["DeformConv", "ModulatedDeformConv"]
+from detectron2.utils.develop import create_dummy_class, create_dummy_func
+
+__all__ = ["DeformConv", "ModulatedDeformConv", "create_dummy_class", "create_dummy_func"]
 
 _Size = int | tuple[int, int]
 
@@ -38,9 +40,9 @@ class _DeformableConv(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = _pair(kernel_size)
-        self.stride = _pair(stride)
-        self.padding = _pair(padding)
-        self.dilation = _pair(dilation)
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
         self.groups = groups
         self.deformable_groups = deformable_groups
         self.norm = norm
@@ -74,11 +76,14 @@ class _DeformableConv(nn.Module):
         return y
 
     def _check(self, name: str, given: Tensor, channels: int, x: Tensor) -> None:
-        sizes = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation)
+        steps = (_pair(v) for v in (self.stride, self.padding, self.dilation))
+        sizes = zip(x.shape[2:], self.kernel_size, *steps)
         out = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes]
         want = (x.shape[0], channels, *out)
         if tuple(given.shape) != want:
-            raise ValueError(f"{name} must be {want} for an input of {tuple(x.shape)}, got {tuple(given.shape)}")
+            raise ValueError(
+                f"{name} must be {want} for an input of {tuple(x.shape)}, got {tuple(given.shape)}"
+            )
 
     def extra_repr(self) -> str:
         """Geometry, for ``repr``."""
@@ -122,8 +127,18 @@ class DeformConv(_DeformableConv):
     ) -> None:
         if bias:
             raise ValueError("DeformConv has no bias; pass bias=False, or use ModulatedDeformConv")
-        geometry = (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deformable_groups)
+        geometry = (
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deformable_groups,
+        )
         super().__init__(*geometry, norm, activation)
+        self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
@@ -176,7 +191,16 @@ class ModulatedDeformConv(_DeformableConv):
         norm: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        geometry = (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deformable_groups)
+        geometry = (
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            deformable_groups,
+        )
         super().__init__(*geometry, norm, activation)
         self.with_bias = bias
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None

@@ -84,7 +84,9 @@ def _overlap(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
         if not torch.compiler.is_compiling() and boxes.device.type == "cpu":
             if bool((boxes[..., 2:] < boxes[..., :2]).any()):
-                raise ValueError(f"{name} has boxes whose far corner (x1, y1) lies before the near one (x0, y0)")
+                raise ValueError(
+                    f"{name} has boxes whose far corner (x1, y1) lies before the near one (x0, y0)"
+                )
     near = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     far = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
     overlaps = (far > near).all(-1)

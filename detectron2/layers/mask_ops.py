@@ -32,6 +32,8 @@ def paste_masks_in_image(
     if masks.dim() != 3:
         raise ValueError(f"masks must be [N, M, M] or [N, 1, M, M], got {tuple(masks.shape)}")
     if corners.dim() != 2 or corners.shape[1] != 4 or len(corners) != len(masks):
-        raise ValueError(f"boxes must be [N, 4], one for each mask; got {len(masks)} masks and {tuple(corners.shape)}")
+        raise ValueError(
+            f"boxes must be [N, 4], one for each mask; got {len(masks)} masks and {tuple(corners.shape)}"
+        )
     height, width = image_shape
     return paste(masks, corners, height, width, threshold)

@@ -50,7 +50,11 @@ class ROIAlign(nn.Module):
     """
 
     def __init__(
-        self, output_size: int | tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool = True
+        self,
+        output_size: int | tuple[int, int],
+        spatial_scale: float,
+        sampling_ratio: int,
+        aligned: bool = True,
     ) -> None:
         super().__init__()
         self.output_size = output_size
@@ -70,9 +74,7 @@ class ROIAlign(nn.Module):
         """
         if rois.dim() != 2 or rois.shape[1] != 5:
             raise ValueError(f"rois must be [R, 5] of (image index, x0, y0, x1, y1), got {tuple(rois.shape)}")
-        return roi_align(
-            input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
-        )
+        return roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
 
     def __repr__(self) -> str:
         names = ("output_size", "spatial_scale", "sampling_ratio", "aligned")

@@ -19,9 +19,7 @@ class ROIAlignRotated(nn.Module):
     Reference: Arbitrary-Oriented Scene Text Detection via Rotation Proposals, https://arxiv.org/abs/1703.01086
     """
 
-    def __init__(
-        self, output_size: int | tuple[int, int], spatial_scale: float, sampling_ratio: int
-    ) -> None:
+    def __init__(self, output_size: int | tuple[int, int], spatial_scale: float, sampling_ratio: int) -> None:
         super().__init__()
         self.output_size = output_size
         self.spatial_scale = spatial_scale

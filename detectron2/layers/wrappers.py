@@ -59,11 +59,12 @@ def shapes_to_tensor(x: Sequence[int], device: torch.device | str | None = None)
         x: The sizes.
         device: Where the result lives; default: with the first tensor among ``x``, else the CPU.
     """
-    traced = [s for s in x if isinstance(s, Tensor)]
+    sizes: list[Any] = list(x)
+    traced = [s for s in sizes if isinstance(s, Tensor)]
     if not traced:
-        return torch.tensor(list(x), dtype=torch.int64, device=device)
+        return torch.tensor(sizes, dtype=torch.int64, device=device)
     home = traced[0].device if device is None else device
-    return torch.stack([torch.as_tensor(s, dtype=torch.int64, device=home) for s in x])
+    return torch.stack([torch.as_tensor(s, dtype=torch.int64, device=home) for s in sizes])
 
 
 def move_device_like(src: Tensor, dst: Tensor) -> Tensor:

@@ -26,14 +26,18 @@ def to_polygons(instance: Sequence[object]) -> list[np.ndarray]:
         ValueError: A polygon has an odd count of numbers, or fewer than six.
     """
     if not isinstance(instance, (list, tuple)):
-        raise TypeError(f"the polygons of an instance must be a list of polygons, got {type(instance).__name__}")
+        raise TypeError(
+            f"the polygons of an instance must be a list of polygons, got {type(instance).__name__}"
+        )
     polygons = []
     for polygon in instance:
         if hasattr(polygon, "detach"):
             polygon = polygon.detach().cpu().numpy()
         flat = np.asarray(polygon, dtype=np.float64)
         if flat.ndim != 1 or len(flat) % 2 or len(flat) < 6:
-            raise ValueError(f"a polygon must be [x0, y0, x1, y1, ...] with 3 or more points, got shape {flat.shape}")
+            raise ValueError(
+                f"a polygon must be [x0, y0, x1, y1, ...] with 3 or more points, got shape {flat.shape}"
+            )
         polygons.append(flat)
     return polygons
 

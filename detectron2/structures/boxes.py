@@ -1,7 +1,7 @@
 """Axis-aligned boxes: formats, a container, and measures between sets of them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, unique
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ __all__ = [
     "pairwise_point_box_distance",
 ]
 
-_Box = TypeVar("_Box", list, tuple, np.ndarray, Tensor)
+_Box = TypeVar("_Box", bound="list[float] | tuple[float, ...] | np.ndarray | Tensor")
 
 
 @unique
@@ -58,9 +58,10 @@ class BoxMode(IntEnum):
             return box
         if BoxMode.XYXY_REL in (from_mode, to_mode) or BoxMode.XYWH_REL in (from_mode, to_mode):
             raise NotImplementedError("relative boxes cannot be converted without the image size")
-        single = isinstance(box, (list, tuple))
+        data: Any = box
+        single = isinstance(data, (list, tuple))
         wanted = 5 if from_mode == BoxMode.XYWHA_ABS else 4
-        length = len(box) if single else box.shape[-1] if box.ndim else 0
+        length = len(data) if single else data.shape[-1] if data.ndim else 0
         if length != wanted:
             raise ValueError(f"boxes in {BoxMode(from_mode).name} have {wanted} numbers, got {length}")
         try:
@@ -69,11 +70,11 @@ class BoxMode(IntEnum):
             names = f"{BoxMode(from_mode).name} to {BoxMode(to_mode).name}"
             raise NotImplementedError(f"no conversion from {names}") from None
         if single:
-            return type(box)(rule(*box))
-        columns = rule(*(box[..., k] for k in range(wanted)))
-        if isinstance(box, Tensor):
-            return torch.stack(columns, -1).to(box.dtype)
-        return np.stack(columns, -1).astype(box.dtype, copy=False)
+            return type(data)(rule(*data))
+        columns = rule(*(data[..., k] for k in range(wanted)))
+        if isinstance(data, Tensor):
+            return torch.stack(columns, -1).to(data.dtype)  # type: ignore[return-value]
+        return np.stack(columns, -1).astype(data.dtype, copy=False)  # type: ignore[return-value]
 
 
 # The rules below work alike on numbers, arrays and tensors, one per coordinate.
@@ -99,7 +100,7 @@ def _xywha_to_xyxy(x: Any, y: Any, w: Any, h: Any, angle: Any) -> list[Any]:
     return [x - dx, y - dy, x + dx, y + dy]
 
 
-_CONVERSIONS = {
+_CONVERSIONS: dict[tuple[BoxMode, BoxMode], Callable[..., list[Any]]] = {
     (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS): _xyxy_to_xywh,
     (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS): _xywh_to_xyxy,
     (BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS): _xywh_to_xywha,
@@ -144,7 +145,9 @@ class Boxes:
         """
         if not torch.compiler.is_compiling() and not bool(self.tensor.isfinite().all()):
             bad = int((~self.tensor.isfinite()).any(1).sum())
-            raise ValueError(f"{bad} of {len(self)} boxes have infinite or NaN coordinates and cannot be clipped")
+            raise ValueError(
+                f"{bad} of {len(self)} boxes have infinite or NaN coordinates and cannot be clipped"
+            )
         height, width = box_size
         x0, y0, x1, y1 = self.tensor.unbind(-1)
         xs, ys = (torch.stack(pair, -1) for pair in ((x0, x1), (y0, y1)))

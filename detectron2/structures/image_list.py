@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, device
 
-__all__ = ["ImageList"]
+from detectron2.layers.wrappers import move_device_like, shapes_to_tensor
+from detectron2.utils.torch_version_utils import min_torch_version
+
+__all__ = ["ImageList", "min_torch_version", "move_device_like", "shapes_to_tensor"]
 
 
 class ImageList:
@@ -79,7 +82,9 @@ class ImageList:
         sizes = [(t.shape[-2], t.shape[-1]) for t in tensors]
         height, width = _padded_size(sizes, size_divisibility, padding_constraints or {})
         # Plain padding and stacking, so that sizes may be symbols while a graph is traced.
-        padded = [F.pad(t, (0, width - w, 0, height - h), value=pad_value) for t, (h, w) in zip(tensors, sizes)]
+        padded = [
+            F.pad(t, (0, width - w, 0, height - h), value=pad_value) for t, (h, w) in zip(tensors, sizes)
+        ]
         return ImageList(torch.stack(padded).contiguous(), sizes)
 
 

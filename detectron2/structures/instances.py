@@ -176,5 +176,7 @@ def _join(values: list[Any]) -> Any:
     if isinstance(first, (list, tuple)):
         return type(first)(entry for value in values for entry in value)
     if not hasattr(type(first), "cat"):
-        raise TypeError(f"Instances.cat cannot join fields of type {type(first).__name__}: it has no method `cat`")
+        raise TypeError(
+            f"Instances.cat cannot join fields of type {type(first).__name__}: it has no method `cat`"
+        )
     return type(first).cat(values)

@@ -9,6 +9,7 @@ from torch import Tensor, device
 
 from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.layers.roi_align import ROIAlign
+from detectron2.utils.memory import retry_if_cuda_oom
 
 from ._bitmask_ops import bitmask_boxes, crop_bitmasks
 from ._indexing import as_index, row_slice
@@ -29,6 +30,7 @@ __all__ = [
     "polygon_area",
     "polygons_to_bitmask",
     "rasterize_polygons_within_box",
+    "retry_if_cuda_oom",
 ]
 
 
@@ -135,7 +137,9 @@ class BitMasks:
         """
         corners = _corners(boxes)
         if len(corners) != len(self):
-            raise ValueError(f"crop_and_resize takes one box per mask, got {len(corners)} for {len(self)} masks")
+            raise ValueError(
+                f"crop_and_resize takes one box per mask, got {len(corners)} for {len(self)} masks"
+            )
         return crop_bitmasks(self.tensor, corners.to(self.device), mask_size)
 
     def get_bounding_boxes(self) -> Boxes:
@@ -215,7 +219,9 @@ class PolygonMasks:
         """
         corners = _corners(boxes)
         if len(corners) != len(self):
-            raise ValueError(f"crop_and_resize takes one box per instance, got {len(corners)} for {len(self)}")
+            raise ValueError(
+                f"crop_and_resize takes one box per instance, got {len(corners)} for {len(self)}"
+            )
         out = np.zeros((len(self), mask_size, mask_size), dtype=bool)
         for mask, polygons, box in zip(out, self.polygons, corners.detach().cpu().numpy()):
             mask[:] = rasterize_polygons_within_box(polygons, box, mask_size)

@@ -59,7 +59,9 @@ class RotatedBoxes(Boxes):
         height, width = box_size
         self.normalize_angles()
         centre, size, angle = self.tensor.split([2, 2, 1], 1)
-        limit = torch.stack([torch.as_tensor(s, dtype=size.dtype, device=size.device) for s in (width, height)])
+        limit = torch.stack(
+            [torch.as_tensor(s, dtype=size.dtype, device=size.device) for s in (width, height)]
+        )
         near = (centre - size / 2).clamp(min=0).minimum(limit)
         far = (centre + size / 2).clamp(min=0).minimum(limit)
         # Rounding must not let a box grow.
