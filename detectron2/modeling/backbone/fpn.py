@@ -112,7 +112,7 @@ class FPN(Backbone):
                     merged = merged / 2
             found[f"p{level}"] = getattr(self, f"fpn_output{level}")(merged)
         if self.top_block is not None:
-            source = self.top_block.in_feature
+            source = str(self.top_block.in_feature)
             added = self.top_block(below[source] if source in below else found[source])
             found.update(zip(self._out_features[len(self._levels) :], added))
         return {name: found[name] for name in self._out_features}
@@ -140,7 +140,7 @@ def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:
     pairs = ", ".join(f"{n}: {s}" for n, s in zip(names, strides))
     if any(s < 1 or s & (s - 1) for s in strides):
         raise ValueError(f"FPN: strides must be powers of two; got {pairs}")
-    if any(b != 2 * a for a, b in zip(strides, strides[1:])):
+    if any(b != 2 * a for a, b in zip(strides[:-1], strides[1:])):
         raise ValueError(f"FPN: each stride must be twice the one before; got {pairs}")
 
 

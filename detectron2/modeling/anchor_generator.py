@@ -1,0 +1,257 @@
+"""Reference boxes ("anchors") tiled over the cells of feature maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, move_device_like
+from detectron2.structures import Boxes, RotatedBoxes
+from detectron2.utils.registry import Registry
+
+__all__ = [
+    "ANCHOR_GENERATOR_REGISTRY",
+    "BufferList",
+    "DefaultAnchorGenerator",
+    "RotatedAnchorGenerator",
+    "build_anchor_generator",
+    "move_device_like",
+]
+
+ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
+ANCHOR_GENERATOR_REGISTRY.__doc__ = """
+Modules that make anchors from feature maps. An entry is called with ``(cfg, input_shape)`` where
+``input_shape`` is a list of ShapeSpec, one for each feature map.
+"""
+
+# Tilings kept for reuse: sizes repeat during training (buckets of aspect ratios) and are constant in a video.
+_CACHED_TILINGS = 16
+
+
+class BufferList(nn.Module):
+    """A list of buffers that move with the module and stay out of its state dict.
+
+    Args:
+        buffers: the tensors.
+    """
+
+    def __init__(self, buffers: Sequence[Tensor]) -> None:
+        super().__init__()
+        for i, buffer in enumerate(buffers):
+            self.register_buffer(str(i), buffer, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._buffers.values())  # type: ignore[arg-type]
+
+
+def _per_level(values: Sequence[Any], num_levels: int, name: str) -> list[Sequence[float]]:
+    """One list of numbers for each level, from one list for all or from a list of lists."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or not len(values):
+        raise ValueError(f"{name} must be a non-empty list, got {values!r}")
+    if not isinstance(values[0], Sequence):
+        return [values] * num_levels
+    if len(values) == 1:
+        return [values[0]] * num_levels
+    if len(values) != num_levels:
+        raise ValueError(f"{name} has entries for {len(values)} feature maps, but there are {num_levels}")
+    return list(values)
+
+
+def _plain(values: Any) -> Any:
+    """Lists and tuples of any origin (OmegaConf's included) as lists."""
+    if hasattr(values, "__iter__") and not isinstance(values, str):
+        return [_plain(v) for v in values]
+    return values
+
+
+def _grid_centers(height: int, width: int, stride: int, offset: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y of every cell of a map in row-major order, two vectors [height * width]."""
+    x = (torch.arange(width, device=like.device, dtype=like.dtype) + offset) * stride
+    y = (torch.arange(height, device=like.device, dtype=like.dtype) + offset) * stride
+    return x.repeat(height), y.repeat_interleave(width, output_size=height * width)
+
+
+class _TiledAnchors(nn.Module):
+    """Places a fixed set of boxes around the origin at each cell of each map; what both generators share."""
+
+    box_dim: int
+
+    def _set_up(self, strides: Sequence[int], offset: float, cells: list[Tensor]) -> None:
+        if not 0.0 <= offset < 1.0:
+            raise ValueError(f"offset is a part of the stride in [0, 1), got {offset}")
+        self.strides = list(strides)
+        self.num_features = len(self.strides)
+        self.offset = offset
+        self.cell_anchors = BufferList(cells)
+        self._tilings: dict[Any, list[Tensor]] = {}
+
+    @property
+    def num_cell_anchors(self) -> list[int]:
+        """The same as :attr:`num_anchors`."""
+        return self.num_anchors
+
+    @property
+    def num_anchors(self) -> list[int]:
+        """How many anchors each cell has, for each feature map."""
+        return [len(cell) for cell in self.cell_anchors]
+
+    def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Anchors [height * width * A, box_dim] for each map size (height, width)."""
+        tiles = []
+        for (height, width), stride, cell in zip(grid_sizes, self.strides, self.cell_anchors):
+            x, y = _grid_centers(height, width, stride, self.offset, cell)
+            rest = torch.zeros_like(x)
+            shift = (x, y, x, y) if self.box_dim == 4 else (x, y, rest, rest, rest)
+            tiled = torch.stack(shift, dim=1)[:, None] + cell[None]  # [H * W, A, box_dim]
+            tiles.append(tiled.reshape(-1, self.box_dim))
+        return tiles
+
+    def _tile(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Anchors for these maps, from the cache when maps of these sizes were seen lately."""
+        if len(features) != self.num_features:
+            raise ValueError(f"the anchors are made for {self.num_features} feature maps, got {len(features)}")
+        sizes = [f.shape[-2:] for f in features]
+        if torch.compiler.is_compiling():  # sizes may be symbolic, and a graph has no use for a cache
+            return self._grid_anchors(sizes)
+        first = next(iter(self.cell_anchors))
+        key = (tuple(map(tuple, sizes)), first.device, first.dtype, torch.is_inference_mode_enabled())
+        found = self._tilings.pop(key, None)
+        tiles = self._grid_anchors(sizes) if found is None else found
+        self._tilings[key] = tiles
+        while len(self._tilings) > _CACHED_TILINGS:
+            del self._tilings[next(iter(self._tilings))]
+        return tiles
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tilings": {}}
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class DefaultAnchorGenerator(_TiledAnchors):
+    """Axis-aligned anchors of every size and aspect ratio at each cell.
+
+    Faster R-CNN (Ren et al. 2015, https://arxiv.org/abs/1506.01497), section 3.1.1.
+
+    Args:
+        sizes: square roots of anchor areas in pixels: a list for each feature map, or one list for all.
+        aspect_ratios: height / width, in the same two forms. Each size comes with each ratio.
+        strides: pixels of the image for each cell, one number for each feature map.
+        offset: where in its cell an anchor is centered, as a part of the stride in [0, 1): 0 = top left corner,
+            0.5 = middle.
+    """
+
+    box_dim = 4
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[Any],
+        aspect_ratios: Sequence[Any],
+        strides: Sequence[int],
+        offset: float = 0.5,
+    ) -> None:
+        super().__init__()
+        sizes, ratios = _plain(sizes), _plain(aspect_ratios)
+        size_lists = _per_level(sizes, len(strides), "sizes")
+        ratio_lists = _per_level(ratios, len(strides), "aspect_ratios")
+        cells = [self.generate_cell_anchors(s, r).float() for s, r in zip(size_lists, ratio_lists)]
+        self._set_up(strides, offset, cells)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+        """Arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
+        node = cfg.MODEL.ANCHOR_GENERATOR
+        return {
+            "sizes": node.SIZES,
+            "aspect_ratios": node.ASPECT_RATIOS,
+            "strides": [s.stride for s in input_shape],
+            "offset": node.OFFSET,
+        }
+
+    def generate_cell_anchors(
+        self, sizes: Sequence[float] = (32, 64, 128, 256, 512), aspect_ratios: Sequence[float] = (0.5, 1, 2)
+    ) -> Tensor:
+        """Anchors [len(sizes) * len(aspect_ratios), 4] XYXY around the origin; ratios vary fastest."""
+        halves = [
+            (0.5 * math.sqrt(size * size / ratio), 0.5 * math.sqrt(size * size / ratio) * ratio)
+            for size in sizes
+            for ratio in aspect_ratios
+        ]
+        return torch.tensor([(-w, -h, w, h) for w, h in halves], dtype=torch.float32).reshape(-1, 4)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
+        """Anchors for feature maps [N, C, H, W], one ``Boxes`` [H * W * A] for each map.
+
+        The order is row by row, cell by cell, anchor by anchor. Do not change the boxes in place: they may be
+        shared between calls.
+        """
+        return [Boxes(tile) for tile in self._tile(features)]
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class RotatedAnchorGenerator(_TiledAnchors):
+    """Rotated anchors of every size, aspect ratio and angle at each cell.
+
+    RRPN (Ma et al. 2018, https://arxiv.org/abs/1703.01086).
+
+    Args:
+        sizes, aspect_ratios, strides, offset: as for :class:`DefaultAnchorGenerator`.
+        angles: degrees, counter-clockwise: a list for each feature map, or one list for all.
+    """
+
+    box_dim = 5
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[Any],
+        aspect_ratios: Sequence[Any],
+        strides: Sequence[int],
+        angles: Sequence[Any],
+        offset: float = 0.5,
+    ) -> None:
+        super().__init__()
+        size_lists = _per_level(_plain(sizes), len(strides), "sizes")
+        ratio_lists = _per_level(_plain(aspect_ratios), len(strides), "aspect_ratios")
+        angle_lists = _per_level(_plain(angles), len(strides), "angles")
+        cells = [
+            self.generate_cell_anchors(s, r, a).float()
+            for s, r, a in zip(size_lists, ratio_lists, angle_lists)
+        ]
+        self._set_up(strides, offset, cells)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+        """Arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
+        args = DefaultAnchorGenerator.from_config(cfg, input_shape)
+        return {**args, "angles": cfg.MODEL.ANCHOR_GENERATOR.ANGLES}
+
+    def generate_cell_anchors(
+        self,
+        sizes: Sequence[float] = (32, 64, 128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1, 2),
+        angles: Sequence[float] = (-90, -60, -30, 0, 30, 60, 90),
+    ) -> Tensor:
+        """Anchors [sizes * ratios * angles, 5] (cx, cy, w, h, angle) around the origin; angles vary fastest."""
+        widths = [(math.sqrt(size * size / ratio), ratio) for size in sizes for ratio in aspect_ratios]
+        rows = [(0.0, 0.0, w, w * ratio, angle) for w, ratio in widths for angle in angles]
+        return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+
+    def forward(self, features: Sequence[Tensor]) -> list[RotatedBoxes]:
+        """Anchors for feature maps [N, C, H, W], one ``RotatedBoxes`` [H * W * A] for each map."""
+        return [RotatedBoxes(tile) for tile in self._tile(features)]
+
+
+def build_anchor_generator(cfg: Any, input_shape: list[ShapeSpec]) -> nn.Module:
+    """The registered generator that ``MODEL.ANCHOR_GENERATOR.NAME`` names, for these feature maps."""
+    return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)

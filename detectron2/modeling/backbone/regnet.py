@@ -1,0 +1,447 @@
+"""RegNet X and Y, and the wider family (AnyNet) that they come from.
+
+Source: Radosavovic et al., "Designing Network Design Spaces", arXiv 2003.13678. Names of layers follow pycls.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from detectron2.layers import CNNBlockBase, get_norm
+from detectron2.utils.suggest import did_you_mean
+
+from ._resnet_blocks import Norm
+from .backbone import Backbone
+
+__all__ = ["AnyNet", "RegNet", "ResBasicBlock", "ResBottleneckBlock", "ResStem", "SimpleStem", "VanillaBlock"]
+
+Activation = Callable[[], nn.Module]
+
+
+def _conv(w_in: int, w_out: int, k: int, *, stride: int = 1, groups: int = 1, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(w_in, w_out, k, stride=stride, padding=(k - 1) // 2, groups=groups, bias=bias)
+
+
+def _init_layer(module: nn.Module) -> None:
+    """Convolutions from a normal scaled by their fan-out, linear layers from one of deviation 0.01."""
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+class ResStem(CNNBlockBase):
+    """7x7 convolution of stride 2, norm, activation and 3x3 max pooling: stride 4.
+
+    Args:
+        w_in: channels of the images.
+        w_out: channels of the output.
+        norm: see :func:`detectron2.layers.get_norm`.
+        activation_class: called without arguments to make the activation.
+    """
+
+    def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation) -> None:
+        super().__init__(w_in, w_out, 4)
+        self.conv = _conv(w_in, w_out, 7, stride=2)
+        self.bn = get_norm(norm, w_out)
+        self.af = activation_class()
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+class SimpleStem(CNNBlockBase):
+    """3x3 convolution of stride 2, norm and activation.
+
+    Args:
+        w_in: channels of the images.
+        w_out: channels of the output.
+        norm: see :func:`detectron2.layers.get_norm`.
+        activation_class: called without arguments to make the activation.
+    """
+
+    def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation) -> None:
+        super().__init__(w_in, w_out, 2)
+        self.conv = _conv(w_in, w_out, 3, stride=2)
+        self.bn = get_norm(norm, w_out)
+        self.af = activation_class()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+class SE(nn.Module):
+    """Squeeze and excitation: weigh channels by what their means say (arXiv 1709.01507).
+
+    Args:
+        w_in: channels.
+        w_se: channels between.
+        activation_class: called without arguments to make the activation.
+    """
+
+    def __init__(self, w_in: int, w_se: int, activation_class: Activation) -> None:
+        super().__init__()
+        self.avg_pool = nn.AdaptiveAvgPool2d((1, 1))
+        self.f_ex = nn.Sequential(
+            _conv(w_in, w_se, 1, bias=True), activation_class(), _conv(w_se, w_in, 1, bias=True), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.f_ex(self.avg_pool(x))
+
+
+class VanillaBlock(CNNBlockBase):
+    """Two 3x3 convolutions, each with norm and activation; no shortcut.
+
+    Args:
+        w_in: channels of the input.
+        w_out: channels of the output.
+        stride: of the first convolution.
+        norm: see :func:`detectron2.layers.get_norm`.
+        activation_class: called without arguments to make the activations.
+        _params: not used.
+    """
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        _params: dict[str, Any],
+    ) -> None:
+        super().__init__(w_in, w_out, stride)
+        self.a = _conv(w_in, w_out, 3, stride=stride)
+        self.a_bn = get_norm(norm, w_out)
+        self.a_af = activation_class()
+        self.b = _conv(w_out, w_out, 3)
+        self.b_bn = get_norm(norm, w_out)
+        self.b_af = activation_class()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+class BasicTransform(nn.Sequential):
+    """Branch of :class:`ResBasicBlock`: two 3x3 convolutions."""
+
+    def __init__(self, w_in: int, w_out: int, stride: int, norm: Norm, activation_class: Activation) -> None:
+        super().__init__()
+        self.add_module("a", _conv(w_in, w_out, 3, stride=stride))
+        self.add_module("a_bn", get_norm(norm, w_out))
+        self.add_module("a_af", activation_class())
+        self.add_module("b", _conv(w_out, w_out, 3))
+        self.add_module("b_bn", get_norm(norm, w_out))
+
+
+class BottleneckTransform(nn.Sequential):
+    """Branch of :class:`ResBottleneckBlock`: 1x1, grouped 3x3, squeeze and excitation if wanted, 1x1."""
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        params: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        width = round(w_out * params["bot_mul"])
+        self.add_module("a", _conv(w_in, width, 1))
+        self.add_module("a_bn", get_norm(norm, width))
+        self.add_module("a_af", activation_class())
+        self.add_module("b", _conv(width, width, 3, stride=stride, groups=width // params["group_w"]))
+        self.add_module("b_bn", get_norm(norm, width))
+        self.add_module("b_af", activation_class())
+        if params["se_r"]:
+            self.add_module("se", SE(width, round(w_in * params["se_r"]), activation_class))
+        self.add_module("c", _conv(width, w_out, 1))
+        self.add_module("c_bn", get_norm(norm, w_out))
+
+
+class _ResBlock(CNNBlockBase):
+    """``activation(shortcut + branch)``; the shortcut is a convolution where the shape changes."""
+
+    f: nn.Module
+
+    def __init__(self, w_in: int, w_out: int, stride: int, norm: Norm) -> None:
+        super().__init__(w_in, w_out, stride)
+        self.proj: nn.Module | None = None
+        self.bn: nn.Module | None = None
+        if w_in != w_out or stride != 1:
+            self.proj = _conv(w_in, w_out, 1, stride=stride)
+            self.bn = get_norm(norm, w_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip = x
+        if self.proj is not None:
+            skip = self.proj(x)
+            skip = self.bn(skip) if self.bn is not None else skip
+        return self.af(skip + self.f(x))
+
+
+class ResBasicBlock(_ResBlock):
+    """Residual block with a :class:`BasicTransform`.
+
+    Args:
+        w_in: channels of the input.
+        w_out: channels of the output.
+        stride: of the block.
+        norm: see :func:`detectron2.layers.get_norm`.
+        activation_class: called without arguments to make the activations.
+        params: not used.
+    """
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        params: dict[str, Any],
+    ) -> None:
+        super().__init__(w_in, w_out, stride, norm)
+        self.f = BasicTransform(w_in, w_out, stride, norm, activation_class)
+        self.af = activation_class()
+
+
+class ResBottleneckBlock(_ResBlock):
+    """Residual block with a :class:`BottleneckTransform`: the X block, and with ``se_r`` the Y block.
+
+    Args:
+        w_in: channels of the input.
+        w_out: channels of the output.
+        stride: of the block.
+        norm: see :func:`detectron2.layers.get_norm`.
+        activation_class: called without arguments to make the activations.
+        params: ``"bot_mul"`` (width of the 3x3 convolution over ``w_out``), ``"group_w"`` (width of its groups),
+            ``"se_r"`` (width of squeeze and excitation over ``w_in``; 0 for none).
+    """
+
+    def __init__(
+        self,
+        w_in: int,
+        w_out: int,
+        stride: int,
+        norm: Norm,
+        activation_class: Activation,
+        params: dict[str, Any],
+    ) -> None:
+        super().__init__(w_in, w_out, stride, norm)
+        self.f = BottleneckTransform(w_in, w_out, stride, norm, activation_class, params)
+        self.af = activation_class()
+
+
+class AnyNet(Backbone):
+    """A stem and stages ``s1``, ``s2``, … of blocks ``b1``, ``b2``, …, with free widths and depths.
+
+    Args:
+        stem_class: class of the stem, such as :class:`SimpleStem`.
+        stem_width: channels after the stem.
+        block_class: class of the blocks, such as :class:`ResBottleneckBlock`.
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        group_widths: width of the groups, for each stage.
+        strides: stride of each stage.
+        bottleneck_ratios: width of the 3x3 convolution over that of the stage, for each stage.
+        se_ratio: width of squeeze and excitation over that of a block's input; 0 for none.
+        activation_class: called without arguments to make the activations.
+        freeze_at: see :meth:`freeze`.
+        norm: see :func:`detectron2.layers.get_norm`.
+        out_features: of ``"stem"``, ``"s1"``, …; by default the last stage.
+
+    Raises:
+        ValueError: if the lists differ in length, or an output is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem_class: Callable[..., CNNBlockBase],
+        stem_width: int,
+        block_class: Callable[..., CNNBlockBase],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        group_widths: Sequence[int],
+        strides: Sequence[int],
+        bottleneck_ratios: Sequence[float],
+        se_ratio: float,
+        activation_class: Activation,
+        freeze_at: int = 0,
+        norm: Norm = "BN",
+        out_features: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if len({len(x) for x in (depths, widths, group_widths, strides, bottleneck_ratios)}) != 1:
+            raise ValueError(
+                "AnyNet: depths, widths, group_widths, strides and bottleneck_ratios need one entry a stage; got "
+                f"{len(depths)}, {len(widths)}, {len(group_widths)}, {len(strides)} and {len(bottleneck_ratios)}"
+            )
+        self.stem = stem_class(3, stem_width, norm, activation_class)
+        self.stage_names = [f"s{i + 1}" for i in range(len(depths))]
+        stride, width = self.stem.stride, stem_width
+        self._out_feature_channels = {"stem": stem_width}
+        self._out_feature_strides = {"stem": stride}
+        for i, name in enumerate(self.stage_names):
+            params = {"bot_mul": bottleneck_ratios[i], "group_w": group_widths[i], "se_r": se_ratio}
+            stage = nn.Sequential()
+            for j in range(depths[i]):
+                block = block_class(
+                    width, widths[i], strides[i] if j == 0 else 1, norm, activation_class, params
+                )
+                stage.add_module(f"b{j + 1}", block)
+                stride *= block.stride
+                width = widths[i]
+            self.add_module(name, stage)
+            self._out_feature_channels[name] = width
+            self._out_feature_strides[name] = stride
+        self._out_features = list(out_features) if out_features is not None else self.stage_names[-1:]
+        for feature in self._out_features:
+            if feature not in self._out_feature_strides:
+                hint = did_you_mean(feature, self._out_feature_strides)
+                raise ValueError(f"AnyNet: no output {feature!r}. {hint}")
+        self.apply(_init_layer)
+        self.freeze(freeze_at)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the features of images (N, 3, H, W).
+
+        Raises:
+            ValueError: if ``x`` does not have four dimensions.
+        """
+        if x.dim() != 4:
+            raise ValueError(f"AnyNet takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}")
+        found = {}
+        for name in ("stem", *self.stage_names):
+            x = getattr(self, name)(x)
+            if name in self._out_features:
+                found[name] = x
+        return found
+
+    def freeze(self, freeze_at: int = 0) -> "AnyNet":
+        """Freeze the first layers, as :meth:`ResNet.freeze` does.
+
+        Args:
+            freeze_at: 0 freezes nothing, 1 the stem, 2 the stem and s1, and so on.
+
+        Returns:
+            this network.
+        """
+        if freeze_at >= 1:
+            self.stem.freeze()
+        for name in self.stage_names[: max(freeze_at - 1, 0)]:
+            for block in getattr(self, name).children():
+                block.freeze()
+        return self
+
+
+def _fit_groups(width: int, ratio: float, group: int) -> tuple[int, int]:
+    """Move a width so that groups divide it evenly; return it with the width of a group."""
+    inner = max(1, int(width * ratio))
+    group = min(group, inner)
+    multiple = math.lcm(group, int(ratio)) if ratio > 1 else group
+    inner = max(multiple, round(inner / multiple) * multiple)
+    return int(inner / ratio), group
+
+
+def regnet_stages(w_a: float, w_0: int, w_m: float, depth: int, quantum: int = 8) -> tuple[list[int], list[int]]:
+    """Widths and depths of the stages, from the linear rule and its quantisation (section 3.3, equations 2 to 4).
+
+    Returns:
+        ``(widths, depths)``.
+
+    Raises:
+        ValueError: if the parameters make no network.
+    """
+    if w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % quantum:
+        raise ValueError(
+            f"RegNet: needs w_a >= 0, w_0 > 0 a multiple of {quantum}, w_m > 1; got {w_a}, {w_0} and {w_m}"
+        )
+    linear = w_0 + w_a * np.arange(depth)
+    steps = np.round(np.log(linear / w_0) / np.log(w_m))
+    widths = np.round(w_0 * np.power(w_m, steps) / quantum) * quantum
+    stages, counts = np.unique(widths.astype(int), return_counts=True)
+    return stages.tolist(), counts.tolist()
+
+
+class RegNet(AnyNet):
+    """An :class:`AnyNet` whose widths grow by a quantised linear rule.
+
+    Args:
+        stem_class: class of the stem.
+        stem_width: channels after the stem.
+        block_class: class of the blocks.
+        depth: blocks in all.
+        w_a: slope of the widths.
+        w_0: first width, a multiple of 8.
+        w_m: factor between stages.
+        group_width: width of the groups.
+        stride: of each stage.
+        bottleneck_ratio: width of the 3x3 convolution over that of the stage.
+        se_ratio: width of squeeze and excitation; 0 for none (X), 0.25 for Y.
+        activation_class: called without arguments to make the activations; by default a relu in place.
+        freeze_at: see :meth:`AnyNet.freeze`.
+        norm: see :func:`detectron2.layers.get_norm`.
+        out_features: of ``"stem"``, ``"s1"``, …; by default the last stage.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem_class: Callable[..., CNNBlockBase],
+        stem_width: int,
+        block_class: Callable[..., CNNBlockBase],
+        depth: int,
+        w_a: float,
+        w_0: int,
+        w_m: float,
+        group_width: int,
+        stride: int = 2,
+        bottleneck_ratio: float = 1.0,
+        se_ratio: float = 0.0,
+        activation_class: Activation | None = None,
+        freeze_at: int = 0,
+        norm: Norm = "BN",
+        out_features: Sequence[str] | None = None,
+    ) -> None:
+        widths, depths = regnet_stages(w_a, w_0, w_m, depth)
+        fitted = [_fit_groups(width, bottleneck_ratio, group_width) for width in widths]
+        count = len(widths)
+        super().__init__(
+            stem_class=stem_class,
+            stem_width=stem_width,
+            block_class=block_class,
+            depths=depths,
+            widths=[width for width, _ in fitted],
+            group_widths=[group for _, group in fitted],
+            strides=[stride] * count,
+            bottleneck_ratios=[bottleneck_ratio] * count,
+            se_ratio=se_ratio,
+            activation_class=activation_class or _relu,
+            freeze_at=freeze_at,
+            norm=norm,
+            out_features=out_features,
+        )
+
+
+def _relu() -> nn.Module:
+    return nn.ReLU(inplace=True)

@@ -1,0 +1,393 @@
+"""Plain vision transformer as a backbone, and the simple pyramid on its last map.
+
+Source: Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection" (ViTDet), arXiv 2203.16527.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from detectron2.layers import CNNBlockBase, Conv2d, get_norm
+from detectron2.layers.weight_init import c2_msra_fill
+
+from ._resnet_blocks import Norm
+from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
+from .backbone import Backbone
+from .utils import PatchEmbed, decomposed_rel_pos, get_abs_pos, window_partition, window_unpartition
+
+__all__ = ["SimpleFeaturePyramid", "ViT", "get_vit_lr_decay_rate"]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over a map, with relative positions if wanted.
+
+    Args:
+        dim: channels.
+        num_heads: heads; ``dim`` must be a multiple.
+        qkv_bias: biases for queries, keys and values.
+        use_rel_pos: learn relative positions, split by axis.
+        rel_pos_zero_init: start them at zero.
+        input_size: (H, W) that the positions are made for; others are interpolated.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 8,
+        qkv_bias: bool = True,
+        use_rel_pos: bool = False,
+        rel_pos_zero_init: bool = True,
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"attention: dim ({dim}) must be a multiple of num_heads ({num_heads})")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.use_rel_pos = use_rel_pos
+        if use_rel_pos:
+            if input_size is None:
+                raise ValueError("attention: relative positions need input_size=(H, W)")
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * input_size[0] - 1, dim // num_heads))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * input_size[1] - 1, dim // num_heads))
+            if not rel_pos_zero_init:
+                nn.init.trunc_normal_(self.rel_pos_h, std=0.02)
+                nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) to the same shape."""
+        b, h, w, c = x.shape
+        qkv = self.qkv(x).view(b, h * w, 3, self.num_heads, c // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, H * W, C / heads)
+        bias = None
+        if self.use_rel_pos:
+            flat = decomposed_rel_pos(q.flatten(0, 1), self.rel_pos_h, self.rel_pos_w, (h, w), (h, w))
+            bias = flat.view(b, self.num_heads, h * w, h * w)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).reshape(b, h, w, c))
+
+
+class ResBottleneckBlock(CNNBlockBase):
+    """A convolutional residual block that starts as the identity: between windows it carries information.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output; the same number.
+        bottleneck_channels: channels of the 3x3 convolution.
+        norm: normalisation after each convolution.
+        act_layer: class of the activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bottleneck_channels: int,
+        norm: Norm = "LN",
+        act_layer: Layer = nn.GELU,
+    ) -> None:
+        super().__init__(in_channels, out_channels, 1)
+        mid = bottleneck_channels
+        for i, (c_in, c_out, kernel) in enumerate(((in_channels, mid, 1), (mid, mid, 3), (mid, out_channels, 1)), 1):
+            conv = Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
+            c2_msra_fill(conv)
+            self.add_module(f"conv{i}", conv)
+            self.add_module(f"norm{i}", get_norm(norm, c_out))
+            if i < 3:
+                self.add_module(f"act{i}", act_layer())
+        last = self.get_submodule("norm3")
+        if isinstance(getattr(last, "weight", None), torch.Tensor):
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to the same shape."""
+        y = x
+        for layer in self.children():
+            y = layer(y)
+        return x + y
+
+
+class Block(nn.Module):
+    """Attention and MLP, each with a norm before and a shortcut around; attention within windows if wanted.
+
+    Args:
+        dim: channels.
+        num_heads: attention heads.
+        mlp_ratio: hidden size of the MLP over ``dim``.
+        qkv_bias: biases for queries, keys and values.
+        drop_path: rate of stochastic depth.
+        norm_layer: class of the norms.
+        act_layer: class of the activations.
+        use_rel_pos: relative positions.
+        rel_pos_zero_init: start them at zero.
+        window_size: side of the windows; 0 for attention over the whole map.
+        use_residual_block: add a :class:`ResBottleneckBlock` at the end.
+        input_size: (H, W) of the map that the positions are made for.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
+        norm_layer: Layer = nn.LayerNorm,
+        act_layer: Layer = nn.GELU,
+        use_rel_pos: bool = False,
+        rel_pos_zero_init: bool = True,
+        window_size: int = 0,
+        use_residual_block: bool = False,
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm1 = norm_layer(dim)
+        extent = (window_size, window_size) if window_size else input_size
+        self.attn = Attention(dim, num_heads, qkv_bias, use_rel_pos, rel_pos_zero_init, extent)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = norm_layer(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer)
+        self.window_size = window_size
+        self.use_residual_block = use_residual_block
+        if use_residual_block:
+            self.residual = ResBottleneckBlock(dim, dim, dim // 2, norm="LN", act_layer=act_layer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, H, W, C) to the same shape."""
+        y = self.norm1(x)
+        if self.window_size:
+            hw = (y.shape[1], y.shape[2])
+            windows, padded = window_partition(y, self.window_size)
+            y = window_unpartition(self.attn(windows), self.window_size, padded, hw)
+        else:
+            y = self.attn(y)
+        x = x + self.drop_path(y)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        if self.use_residual_block:
+            x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x
+
+
+class ViT(Backbone):
+    """Vision transformer with one output map, most of its attention within windows if wanted.
+
+    Args:
+        img_size: side of the images that relative positions are made for, in pixels.
+        patch_size: side of a patch; also the stride of the output.
+        in_chans: channels of the images.
+        embed_dim: channels of the map.
+        depth: number of blocks.
+        num_heads: attention heads of each.
+        mlp_ratio: hidden size of the MLPs over ``embed_dim``.
+        qkv_bias: biases for queries, keys and values.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        norm_layer: class of the norms.
+        act_layer: class of the activations.
+        use_abs_pos: learned absolute positions.
+        use_rel_pos: learned relative positions.
+        rel_pos_zero_init: start relative positions at zero.
+        window_size: side of the windows, in patches.
+        window_block_indexes: blocks that attend within windows; the others see the whole map.
+        residual_block_indexes: blocks that end with a convolutional residual block.
+        use_act_checkpoint: trade time for memory in training.
+        pretrain_img_size: side of the images of pretraining; it fixes the number of absolute positions.
+        pretrain_use_cls_token: absolute positions have a first row for a class token, which is skipped.
+        out_feature: name of the output.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 1024,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        norm_layer: Layer = nn.LayerNorm,
+        act_layer: Layer = nn.GELU,
+        use_abs_pos: bool = True,
+        use_rel_pos: bool = False,
+        rel_pos_zero_init: bool = True,
+        window_size: int = 0,
+        window_block_indexes: Sequence[int] = (),
+        residual_block_indexes: Sequence[int] = (),
+        use_act_checkpoint: bool = False,
+        pretrain_img_size: int = 224,
+        pretrain_use_cls_token: bool = True,
+        out_feature: str = "last_feat",
+    ) -> None:
+        super().__init__()
+        self.pretrain_use_cls_token = pretrain_use_cls_token
+        self.use_act_checkpoint = use_act_checkpoint
+        patch = (patch_size, patch_size)
+        self.patch_embed = PatchEmbed(patch, patch, in_chans=in_chans, embed_dim=embed_dim)
+        self.pos_embed: nn.Parameter | None = None
+        if use_abs_pos:
+            positions = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
+            self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        side = img_size // patch_size
+        self.blocks = nn.ModuleList(
+            Block(
+                embed_dim,
+                num_heads,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                drop_path=rate,
+                norm_layer=norm_layer,
+                act_layer=act_layer,
+                use_rel_pos=use_rel_pos,
+                rel_pos_zero_init=rel_pos_zero_init,
+                window_size=window_size if i in window_block_indexes else 0,
+                use_residual_block=i in residual_block_indexes,
+                input_size=(side, side),
+            )
+            for i, rate in enumerate(drop_path_rates(drop_path_rate, depth))
+        )
+        self._out_features = [out_feature]
+        self._out_feature_channels = {out_feature: embed_dim}
+        self._out_feature_strides = {out_feature: patch_size}
+        for block in self.blocks:
+            # Residual blocks keep their own initialisation, which makes them the identity.
+            for name, child in block.named_children():
+                if name != "residual":
+                    child.apply(init_transformer)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute ``{out_feature: (N, embed_dim, H / patch_size, W / patch_size)}``."""
+        x = self.patch_embed(x)  # (N, h, w, C)
+        if self.pos_embed is not None:
+            x = x + get_abs_pos(self.pos_embed, self.pretrain_use_cls_token, (x.shape[1], x.shape[2]))
+        for block in self.blocks:
+            x = run_block(block, self.use_act_checkpoint, x)
+        return {self._out_features[0]: x.permute(0, 3, 1, 2)}
+
+
+class SimpleFeaturePyramid(Backbone):
+    """Levels of several strides from one map, each by itself (ViTDet, section 3).
+
+    Args:
+        net: backbone with the map.
+        in_feature: name of the map.
+        out_channels: channels of every level.
+        scale_factors: resolution of each level over that of the map, fine to coarse: of 4, 2, 1 and 0.5.
+        top_block: makes further levels, as in :class:`FPN`.
+        norm: normalisation after the convolutions.
+        square_pad: pad images to a square with this side; 0 for no square.
+
+    Raises:
+        ValueError: for another scale factor, or an ``in_feature`` that ``net`` lacks.
+    """
+
+    def __init__(
+        self,
+        net: Backbone,
+        in_feature: str,
+        out_channels: int,
+        scale_factors: Sequence[float],
+        top_block: nn.Module | None = None,
+        norm: Norm = "LN",
+        square_pad: int = 0,
+    ) -> None:
+        super().__init__()
+        shapes = net.output_shape()
+        if in_feature not in shapes:
+            raise ValueError(f"SimpleFeaturePyramid: the network has no output {in_feature!r}, only {list(shapes)}")
+        dim, stride = int(shapes[in_feature].channels or 0), int(shapes[in_feature].stride or 0)
+        self.scale_factors = tuple(scale_factors)
+        self._levels = []
+        for scale in scale_factors:
+            level = round(math.log2(stride / scale))
+            self.add_module(f"simfp_{level}", _pyramid_level(scale, dim, out_channels, norm))
+            self._levels.append(level)
+        self.net = net
+        self.in_feature = in_feature
+        self.top_block = top_block
+        self._square_pad = square_pad
+        extra = int(getattr(top_block, "num_levels", 0)) if top_block is not None else 0
+        levels = self._levels + [self._levels[-1] + i for i in range(1, extra + 1)]
+        self._out_features = [f"p{k}" for k in levels]
+        self._out_feature_strides = {f"p{k}": 2**k for k in levels}
+        self._out_feature_channels = {f"p{k}": out_channels for k in levels}
+        self._size_divisibility = 2 ** max(self._levels)
+
+    @property
+    def size_divisibility(self) -> int:
+        """Stride of the coarsest level, without those of the top block."""
+        return self._size_divisibility
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        """``"size_divisibility"`` and ``"square_size"`` (0 for no square)."""
+        return {"size_divisibility": self._size_divisibility, "square_size": self._square_pad}
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the levels of images (N, C, H, W)."""
+        below = self.net(x)
+        source = below[self.in_feature]
+        found = {f"p{k}": getattr(self, f"simfp_{k}")(source) for k in self._levels}
+        if self.top_block is not None:
+            start = str(self.top_block.in_feature)
+            added = self.top_block(below[start] if start in below else found[start])
+            found.update(zip(self._out_features[len(self._levels) :], added))
+        return {name: found[name] for name in self._out_features}
+
+
+def _pyramid_level(scale: float, dim: int, out_channels: int, norm: Norm) -> nn.Sequential:
+    """Resample by ``scale``, then a 1x1 and a 3x3 convolution."""
+    resample: list[nn.Module]
+    if scale == 4.0:
+        between = get_norm(norm, dim // 2) or nn.Identity()  # the numbers of the layers are part of their names
+        resample = [
+            nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
+            between,
+            nn.GELU(),
+            nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2),
+        ]
+        dim = dim // 4
+    elif scale == 2.0:
+        resample = [nn.ConvTranspose2d(dim, dim // 2, 2, stride=2)]
+        dim = dim // 2
+    elif scale == 1.0:
+        resample = []
+    elif scale == 0.5:
+        resample = [nn.MaxPool2d(2, stride=2)]
+    else:
+        raise ValueError(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, not {scale}")
+    bias = norm in ("", None)
+    return nn.Sequential(
+        *resample,
+        Conv2d(dim, out_channels, 1, bias=bias, norm=get_norm(norm, out_channels)),
+        Conv2d(out_channels, out_channels, 3, padding=1, bias=bias, norm=get_norm(norm, out_channels)),
+    )
+
+
+def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
+    """Factor on the learning rate of a parameter, for layer-wise decay.
+
+    Layers are counted from the input: 0 is the patch embedding and positions, 1 to ``num_layers`` are the blocks,
+    the rest comes after them. Each layer below the rest multiplies by ``lr_decay_rate``. Convolutional residual blocks
+    count as rest, since they are not pretrained.
+
+    Args:
+        name: of the parameter in the whole model, which has the network as ``backbone``.
+        lr_decay_rate: factor a layer.
+        num_layers: blocks of the network.
+
+    Returns:
+        ``lr_decay_rate ** (num_layers + 1 - layer)``.
+    """
+    layer = num_layers + 1
+    if name.startswith("backbone"):
+        if ".pos_embed" in name or ".patch_embed" in name:
+            layer = 0
+        elif ".blocks." in name and ".residual." not in name:
+            layer = 1 + int(name.split(".blocks.", 1)[1].split(".", 1)[0])
+    return lr_decay_rate ** (num_layers + 1 - layer)

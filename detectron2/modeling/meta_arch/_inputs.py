@@ -1,0 +1,84 @@
+"""From the list of dicts that models take to padded, normalised batches of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.structures import ImageList, Instances
+
+__all__ = ["ImageModel", "ground_truth", "output_size"]
+
+
+class ImageModel(nn.Module):
+    """What every model that takes images shares: the pixel statistics, and making a batch.
+
+    Subclasses have a ``backbone``.
+    """
+
+    backbone: Any
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def _set_pixel_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        if len(mean) != len(std):
+            raise ValueError(f"pixel_mean has {len(mean)} channels, but pixel_std {len(std)}")
+        for name, values in (("pixel_mean", mean), ("pixel_std", std)):
+            as_column = torch.tensor([float(v) for v in values]).view(-1, 1, 1)
+            self.register_buffer(name, as_column, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.pixel_mean.device
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        return x.to(self.device, non_blocking=True)
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise, pad and batch the images [C, H, W] under the key ``image``.
+
+        Raises:
+            ValueError: when an image has another number of channels than ``pixel_mean``.
+        """
+        channels = self.pixel_mean.shape[0]
+        images = []
+        for item in batched_inputs:
+            image = self._move_to_current_device(item["image"])
+            if image.dim() != 3 or (channels > 1 and image.shape[0] != channels):
+                raise ValueError(
+                    f"images must be [{channels}, H, W] for this model, got {list(image.shape)}; the number of "
+                    f"channels is that of MODEL.PIXEL_MEAN"
+                )
+            images.append((image - self.pixel_mean) / self.pixel_std)
+        return ImageList.from_tensors(
+            images,
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
+
+
+def ground_truth(
+    batched_inputs: list[dict[str, Any]], device: torch.device, required: bool = True
+) -> list[Instances] | None:
+    """The ``instances`` of a batch on a device; None where there are none.
+
+    Raises:
+        ValueError: when they are required and missing.
+    """
+    if all("instances" in item for item in batched_inputs):
+        return [item["instances"].to(device) for item in batched_inputs]
+    if required:
+        raise ValueError(
+            "training needs ground truth under the key 'instances' of every input, got the keys "
+            f"{[sorted(item) for item in batched_inputs]}; call .eval() to predict only"
+        )
+    return None
+
+
+def output_size(item: dict[str, Any], image_size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that results of an input are wanted in: its own keys, or the size of the image."""
+    return int(item.get("height", image_size[0])), int(item.get("width", image_size[1]))

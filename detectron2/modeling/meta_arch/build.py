@@ -1,0 +1,36 @@
+"""Building a whole model from a config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2.utils.registry import Registry
+
+__all__ = ["META_ARCH_REGISTRY", "build_model"]
+
+META_ARCH_REGISTRY = Registry("META_ARCH")
+META_ARCH_REGISTRY.__doc__ = """
+Whole models. An entry is called with ``(cfg)`` and gives a module whose input is a list of dicts; see
+docs/tutorials/models.md for the formats.
+"""
+
+
+def build_model(cfg: Any) -> nn.Module:
+    """The registered model that ``MODEL.META_ARCHITECTURE`` names, on ``MODEL.DEVICE``, with random weights.
+
+    Weights are loaded by :class:`detectron2.checkpoint.DetectionCheckpointer`.
+
+    Raises:
+        KeyError: when no such model is registered.
+        RuntimeError: when the device is not there.
+    """
+    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but torch sees no CUDA device; set MODEL.DEVICE to 'cpu'"
+        )
+    return model.to(device)

@@ -1,0 +1,220 @@
+"""R-CNN: proposals, then a decision on each of them. Two models: with and without the second step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+
+from ..backbone import Backbone, build_backbone
+from ..postprocessing import detector_postprocess
+from ..proposal_generator import build_proposal_generator
+from ..roi_heads import build_roi_heads
+from ._inputs import ImageModel, ground_truth, output_size
+from ._training_pictures import put_proposal_pictures
+from .build import META_ARCH_REGISTRY
+
+__all__ = ["GeneralizedRCNN", "ProposalNetwork"]
+
+
+@META_ARCH_REGISTRY.register()
+class GeneralizedRCNN(ImageModel):
+    """Backbone, proposals, heads: Faster, Mask, Keypoint and Cascade R-CNN, and Fast R-CNN with given proposals.
+
+    Args:
+        backbone: makes feature maps of images.
+        proposal_generator: makes proposals of feature maps; None = the data bring them.
+        roi_heads: make detections of proposals.
+        pixel_mean, pixel_std: statistics of each channel, in the range of the images.
+        input_format: order of the channels, such as "BGR"; needed for drawing only.
+        vis_period: every how many iterations to draw what training sees; 0 = never.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        proposal_generator: nn.Module | None,
+        roi_heads: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str | None = None,
+        vis_period: int = 0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.proposal_generator = proposal_generator
+        self.roi_heads = roi_heads
+        if vis_period > 0 and input_format is None:
+            raise ValueError("drawing (vis_period > 0) needs input_format, the order of the channels")
+        self.input_format = input_format
+        self.vis_period = vis_period
+        self._set_pixel_statistics(pixel_mean, pixel_std)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``, ``INPUT`` and ``VIS_PERIOD``."""
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        return {
+            "backbone": backbone,
+            "proposal_generator": build_proposal_generator(cfg, shapes),
+            "roi_heads": build_roi_heads(cfg, shapes),
+            "input_format": cfg.INPUT.FORMAT,
+            "vis_period": cfg.VIS_PERIOD,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def visualize_training(self, batched_inputs: list[dict[str, Any]], proposals: list[Instances]) -> None:
+        """Draw ground truth beside the best proposals of the first image into the event storage."""
+        put_proposal_pictures(batched_inputs, proposals, self.input_format or "BGR")
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses in training, results in evaluation.
+
+        Args:
+            batched_inputs: for each image a dict with ``image`` ([C, H, W] in ``input_format``), in training
+                ``instances`` (ground truth), with precomputed proposals ``proposals``, and optionally ``height`` and
+                ``width``, the size that results are wanted in.
+
+        Returns:
+            In training a dict from names to scalar losses. In evaluation for each image a dict whose ``instances``
+            have ``pred_boxes``, ``scores``, ``pred_classes``, and where there are such heads ``pred_masks`` and
+            ``pred_keypoints``.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        targets = ground_truth(batched_inputs, self.device, required=False)
+        features = self.backbone(images.tensor)
+        losses: dict[str, Tensor] = {}
+        if self.proposal_generator is not None:
+            proposals, losses = self.proposal_generator(images, features, targets)
+        else:
+            proposals = self._given_proposals(batched_inputs)
+        _, head_losses = self.roi_heads(images, features, proposals, targets)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, proposals)
+        return {**head_losses, **losses}
+
+    def _given_proposals(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
+        missing = [i for i, item in enumerate(batched_inputs) if "proposals" not in item]
+        if missing:
+            raise ValueError(
+                f"this model has no proposal generator, so that every input needs 'proposals'; inputs {missing} lack "
+                "them (see DATASETS.PROPOSAL_FILES_TRAIN and PROPOSAL_FILES_TEST)"
+            )
+        return [item["proposals"].to(self.device) for item in batched_inputs]
+
+    def inference(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> Any:
+        """Results without gradients of training.
+
+        Args:
+            batched_inputs: as in :meth:`forward`.
+            detected_instances: for each image Instances with ``pred_boxes`` and ``pred_classes`` in coordinates of
+                the input image; given these, boxes are not predicted, and masks and keypoints are added to them.
+            do_postprocess: whether to rescale results to the wanted size and paste masks into the image.
+
+        Returns:
+            With ``do_postprocess`` as :meth:`forward`, without it a list of Instances in input coordinates.
+
+        Raises:
+            RuntimeError: in training mode.
+        """
+        if self.training:
+            raise RuntimeError("inference() is for evaluation; call .eval() first")
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        if detected_instances is not None:
+            given = [x.to(self.device) for x in detected_instances]
+            results = self.roi_heads.forward_with_given_boxes(features, given)
+        else:
+            if self.proposal_generator is not None:
+                proposals, _ = self.proposal_generator(images, features, None)
+            else:
+                proposals = self._given_proposals(batched_inputs)
+            results, _ = self.roi_heads(images, features, proposals, None)
+        if not do_postprocess:
+            return results
+        return type(self)._postprocess(results, batched_inputs, images.image_sizes)
+
+    @staticmethod
+    def _postprocess(
+        instances: list[Instances], batched_inputs: list[dict[str, Any]], image_sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        """Results in the wanted size, as a list of dicts."""
+        return [
+            {"instances": detector_postprocess(found, *output_size(item, size))}
+            for found, item, size in zip(instances, batched_inputs, image_sizes)
+        ]
+
+
+@META_ARCH_REGISTRY.register()
+class ProposalNetwork(ImageModel):
+    """A proposal generator alone.
+
+    Args:
+        backbone: makes feature maps of images.
+        proposal_generator: makes proposals of feature maps.
+        pixel_mean, pixel_std: statistics of each channel, in the range of the images.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        proposal_generator: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.proposal_generator = proposal_generator
+        self._set_pixel_statistics(pixel_mean, pixel_std)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``."""
+        backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses in training; in evaluation for each image a dict whose ``proposals`` are Instances.
+
+        Args:
+            batched_inputs: as in :meth:`GeneralizedRCNN.forward`.
+
+        Returns:
+            The Instances have ``proposal_boxes``, in the wanted size, and ``objectness_logits``.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        targets = ground_truth(batched_inputs, self.device, required=self.training)
+        proposals, losses = self.proposal_generator(images, features, targets)
+        if self.training:
+            return losses
+        # inputs do not always have height and width; proposals then stay in coordinates of the input
+        return [
+            {"proposals": detector_postprocess(found, *output_size(item, size))}
+            for found, item, size in zip(proposals, batched_inputs, images.image_sizes)
+        ]
+
+

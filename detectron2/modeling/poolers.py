@@ -1,0 +1,177 @@
+"""Cutting features of a fixed size out of one or several feature maps, for every box of a batch.
+
+N images, R boxes in all of them together, C channels, L feature levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import RoIPool
+
+from detectron2.layers import ROIAlign, ROIAlignRotated
+from detectron2.structures import Boxes
+
+__all__ = ["ROIPooler", "assign_boxes_to_levels", "convert_boxes_to_pooler_format"]
+
+
+def assign_boxes_to_levels(
+    box_lists: Sequence[Boxes],
+    min_level: int,
+    max_level: int,
+    canonical_box_size: int,
+    canonical_level: int,
+) -> Tensor:
+    """The feature level that each box belongs to, by its size.
+
+    FPN (Lin et al. 2017, https://arxiv.org/abs/1612.03144), equation 1.
+
+    Args:
+        box_lists: boxes of N images.
+        min_level, max_level: levels that exist; level l has stride 2 ** l. What would go beyond is clamped.
+        canonical_box_size: square root of the area of a box that belongs to ``canonical_level``, in pixels.
+        canonical_level: see above.
+
+    Returns:
+        int64 [R], 0 for ``min_level``.
+    """
+    areas = torch.cat([boxes.area() for boxes in box_lists])
+    return _levels_of_areas(areas, min_level, max_level, canonical_box_size, canonical_level)
+
+
+def _levels_of_areas(
+    areas: Tensor, min_level: int, max_level: int, canonical_box_size: int, canonical_level: int
+) -> Tensor:
+    # the small term keeps the logarithm of an empty box finite
+    octave = torch.log2(areas.sqrt() / canonical_box_size + 1e-8)
+    return torch.floor(canonical_level + octave).clamp(min_level, max_level).long() - min_level
+
+
+def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
+    """Boxes of N images as one tensor [R, 1 + D] whose first column is the index of the image.
+
+    Args:
+        box_lists: Boxes (D = 4) or RotatedBoxes (D = 5), one for each image.
+    """
+    rows = []
+    for i, boxes in enumerate(box_lists):
+        t = boxes.tensor
+        rows.append(torch.cat((torch.full_like(t[:, :1], i), t), dim=1))
+    return torch.cat(rows)
+
+
+def _build_op(kind: str, size: tuple[int, int], scale: float, sampling_ratio: int) -> nn.Module:
+    if kind == "ROIAlign":
+        return ROIAlign(size, spatial_scale=scale, sampling_ratio=sampling_ratio, aligned=False)
+    if kind == "ROIAlignV2":
+        return ROIAlign(size, spatial_scale=scale, sampling_ratio=sampling_ratio, aligned=True)
+    if kind == "ROIAlignRotated":
+        return ROIAlignRotated(size, spatial_scale=scale, sampling_ratio=sampling_ratio)
+    if kind == "ROIPool":
+        return RoIPool(size, spatial_scale=scale)
+    raise ValueError(
+        f"unknown pooler_type {kind!r}; known are 'ROIAlign', 'ROIAlignV2', 'ROIAlignRotated' and 'ROIPool'"
+    )
+
+
+def _level_of_scale(scale: float) -> int:
+    """log2 of the stride that a scale stands for."""
+    level = -math.log2(scale)
+    if not math.isclose(level, round(level), abs_tol=1e-9):
+        raise ValueError(f"scales must be powers of two such as 1/8, got {scale}")
+    return round(level)
+
+
+class ROIPooler(nn.Module):
+    """Pool each box from the feature map that suits its size.
+
+    Args:
+        output_size: height and width of the result, or one number for both.
+        scales: for each feature map its size relative to the image, e.g. 1/4; powers of two, each half of the one
+            before.
+        sampling_ratio: samples in each direction in each bin of the ROIAlign kinds; 0 = as many as the bin has cells.
+        pooler_type: "ROIPool", "ROIAlign" (half a pixel off, as in Mask R-CNN's first code), "ROIAlignV2" or
+            "ROIAlignRotated".
+        canonical_box_size, canonical_level: see :func:`assign_boxes_to_levels`. 224 pixels at level 4 (stride 16)
+            is how ImageNet pre-training saw its images.
+
+    Raises:
+        ValueError: for an unknown kind or scales that make no pyramid.
+    """
+
+    def __init__(
+        self,
+        output_size: int | tuple[int, int] | list[int],
+        scales: Sequence[float],
+        sampling_ratio: int,
+        pooler_type: str,
+        canonical_box_size: int = 224,
+        canonical_level: int = 4,
+    ) -> None:
+        super().__init__()
+        size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        if len(size) != 2:
+            raise ValueError(f"output_size must be one number or (height, width), got {output_size}")
+        if canonical_box_size <= 0:
+            raise ValueError(f"canonical_box_size must be positive, got {canonical_box_size}")
+        self.output_size: tuple[int, int] = (int(size[0]), int(size[1]))
+        self.level_poolers = nn.ModuleList(
+            _build_op(pooler_type, self.output_size, s, sampling_ratio) for s in scales
+        )
+        levels = [_level_of_scale(s) for s in scales]
+        if not levels or levels != list(range(levels[0], levels[0] + len(levels))):
+            raise ValueError(f"scales must go down by factors of two, e.g. (1/4, 1/8, 1/16), got {list(scales)}")
+        self.min_level, self.max_level = levels[0], levels[-1]
+        self.canonical_level = canonical_level
+        self.canonical_box_size = canonical_box_size
+
+    def forward(self, x: list[Tensor], box_lists: Sequence[Boxes]) -> Tensor:
+        """Features [R, C, height, width] of all boxes, in the order of the images and of their boxes.
+
+        Args:
+            x: feature maps [N, C, H, W], as many as there are scales.
+            box_lists: N Boxes or RotatedBoxes in image coordinates.
+
+        Raises:
+            ValueError: when the numbers of maps or of images do not fit.
+        """
+        if len(x) != len(self.level_poolers):
+            raise ValueError(f"this pooler has {len(self.level_poolers)} scales, got {len(x)} feature maps")
+        if len(box_lists) != x[0].size(0):
+            raise ValueError(f"boxes of {len(box_lists)} images, but features of {x[0].size(0)}")
+        if len(box_lists) == 0:
+            return x[0].new_zeros((0, x[0].shape[1], *self.output_size))
+        rois = convert_boxes_to_pooler_format(box_lists)
+        areas = torch.cat([boxes.area() for boxes in box_lists])
+        return self.pool(x, rois, areas)
+
+    def pool(self, x: list[Tensor], rois: Tensor, areas: Tensor) -> Tensor:
+        """The tensor core of :meth:`forward`: rows ``rois`` [R, 1 + D] (image, box) with their ``areas`` [R]."""
+        if len(self.level_poolers) == 1:
+            return self.level_poolers[0](x[0], rois)
+        level = _levels_of_areas(
+            areas, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
+        )
+        if torch.compiler.is_compiling():
+            return self._pool_masked(x, rois, level)
+        output = x[0].new_zeros((rois.shape[0], x[0].shape[1], *self.output_size))
+        for i, (features, op) in enumerate(zip(x, self.level_poolers)):
+            rows = torch.nonzero(level == i)[:, 0]
+            output.index_put_((rows,), op(features, rois[rows]).to(output.dtype))
+        return output
+
+    def _pool_masked(self, x: list[Tensor], rois: Tensor, level: Tensor) -> Tensor:
+        """The same with shapes that do not depend on values: a box is empty on every level but its own.
+
+        Empty boxes cost next to nothing, because the number of samples follows the size of the box.
+        """
+        output = x[0].new_zeros((rois.shape[0], x[0].shape[1], *self.output_size))
+        for i, (features, op) in enumerate(zip(x, self.level_poolers)):
+            here = level == i  # [R]
+            index, boxes = rois[:, :1], rois[:, 1:]
+            pooled = op(features, torch.cat((index, boxes * here[:, None]), dim=1))
+            output = torch.where(here[:, None, None, None], pooled.to(output.dtype), output)
+        return output

@@ -1,0 +1,69 @@
+"""From the resolution at which a model worked to the one that its caller asked for."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from detectron2.structures import Instances, ROIMasks
+
+__all__ = ["detector_postprocess", "sem_seg_postprocess"]
+
+
+def detector_postprocess(
+    results: Instances, output_height: int, output_width: int, mask_threshold: float = 0.5
+) -> Instances:
+    """Rescale detections or proposals to an output size, drop empty boxes, and paste masks into the image.
+
+    Args:
+        results: with ``pred_boxes`` or ``proposal_boxes``; ``image_size`` is the size at which they were made.
+            Masks are soft masks of the boxes, [R, 1, M, M] in [0, 1]. Left as it is.
+        output_height, output_width: the wanted size, in pixels.
+        mask_threshold: where a soft mask becomes foreground.
+
+    Returns:
+        Instances of the output size; boxes inside the image, ``pred_masks`` bool [R, height, width],
+        ``pred_keypoints`` [R, K, 3] in its coordinates.
+
+    Raises:
+        ValueError: when there are no boxes in ``results``.
+    """
+    height, width = int(output_height), int(output_width)
+    name = next((f for f in ("pred_boxes", "proposal_boxes") if results.has(f)), None)
+    if name is None:
+        raise ValueError(
+            f"results need pred_boxes or proposal_boxes, got the fields {sorted(results.get_fields())}"
+        )
+    scale_y, scale_x = height / results.image_size[0], width / results.image_size[1]
+    boxes = results.get(name).clone()
+    boxes.scale(scale_x, scale_y)
+    boxes.clip((height, width))
+
+    scaled = Instances((height, width), **results.get_fields())
+    scaled.set(name, boxes)
+    scaled = scaled[boxes.nonempty()]
+    if scaled.has("pred_masks"):
+        masks = scaled.pred_masks
+        soft = masks if isinstance(masks, ROIMasks) else ROIMasks(masks[:, 0])
+        scaled.pred_masks = soft.to_bitmasks(scaled.get(name), height, width, mask_threshold).tensor
+    if scaled.has("pred_keypoints"):
+        keypoints = scaled.pred_keypoints
+        scaled.pred_keypoints = keypoints * keypoints.new_tensor((scale_x, scale_y, 1.0))
+    return scaled
+
+
+def sem_seg_postprocess(
+    result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
+) -> Tensor:
+    """Cut the padding off class scores and resample them bilinearly to the output size.
+
+    Args:
+        result: [C, H, W] scores of a padded image.
+        img_size: height and width of the image without padding.
+        output_height, output_width: the wanted size.
+
+    Returns:
+        [C, output_height, output_width].
+    """
+    inside = result[None, :, : img_size[0], : img_size[1]]
+    return F.interpolate(inside, size=(output_height, output_width), mode="bilinear", align_corners=False)[0]

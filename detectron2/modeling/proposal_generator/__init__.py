@@ -1,0 +1,16 @@
+"""Region proposals: where in an image objects may be."""
+
+from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
+from .build import build_proposal_generator
+from .rpn import RPN, StandardRPNHead, build_rpn_head
+from .rrpn import RRPN
+
+__all__ = [
+    "PROPOSAL_GENERATOR_REGISTRY",
+    "RPN",
+    "RPN_HEAD_REGISTRY",
+    "RRPN",
+    "StandardRPNHead",
+    "build_proposal_generator",
+    "build_rpn_head",
+]

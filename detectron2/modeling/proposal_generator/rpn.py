@@ -1,0 +1,333 @@
+"""Region proposal network.
+
+Faster R-CNN (Ren et al. 2015, https://arxiv.org/abs/1506.01497), section 3.
+N images, L levels, A anchors (A_l of them on level l), D = 4 or 5 numbers for each box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ShapeSpec, cat
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.memory import retry_if_cuda_oom
+from detectron2.utils.registry import Registry
+
+from ..anchor_generator import build_anchor_generator
+from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
+from ..matcher import Matcher
+from ..sampling import subsample_labels
+from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
+from .proposal_utils import find_top_rpn_proposals
+
+__all__ = ["RPN", "RPN_HEAD_REGISTRY", "Registry", "StandardRPNHead", "build_rpn_head"]
+
+
+def build_rpn_head(cfg: Any, input_shape: list[ShapeSpec]) -> nn.Module:
+    """The registered head that ``MODEL.RPN.HEAD_NAME`` names."""
+    return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
+
+
+@RPN_HEAD_REGISTRY.register()
+class StandardRPNHead(nn.Module):
+    """3x3 convolutions, then one 1x1 convolution for objectness and one for deltas; shared by all levels.
+
+    Args:
+        in_channels: channels of every feature map.
+        num_anchors: anchors at each cell.
+        box_dim: numbers for each box, 4 or (rotated) 5.
+        conv_dims: output channels of each 3x3 convolution; -1 = as many as ``in_channels``.
+    """
+
+    @configurable
+    def __init__(
+        self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: Sequence[int] = (-1,)
+    ) -> None:
+        super().__init__()
+        widths = [in_channels if d == -1 else int(d) for d in conv_dims]
+        if not widths or min(widths) <= 0:
+            raise ValueError(f"conv_dims needs one or more positive widths (or -1), got {list(conv_dims)}")
+        layers = [
+            Conv2d(a, b, kernel_size=3, padding=1, activation=nn.ReLU())
+            for a, b in zip([in_channels, *widths], widths)
+        ]
+        if len(layers) == 1:
+            self.conv: nn.Module = layers[0]
+        else:
+            self.conv = nn.Sequential()
+            for i, layer in enumerate(layers):
+                self.conv.add_module(f"conv{i}", layer)
+        self.objectness_logits = nn.Conv2d(widths[-1], num_anchors, kernel_size=1)
+        self.anchor_deltas = nn.Conv2d(widths[-1], num_anchors * box_dim, kernel_size=1)
+        for layer in (*layers, self.objectness_logits, self.anchor_deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+        """Arguments from ``MODEL.RPN.CONV_DIMS``, the feature maps and the anchors configured for them."""
+        channels = {s.channels for s in input_shape}
+        if len(channels) != 1:
+            raise ValueError(f"all feature maps of the RPN need the same number of channels, got {channels}")
+        generator = build_anchor_generator(cfg, input_shape)
+        counts = set(generator.num_anchors)
+        if len(counts) != 1:
+            raise ValueError(f"all feature maps of the RPN need the same number of anchors, got {counts}")
+        return {
+            "in_channels": channels.pop(),
+            "num_anchors": counts.pop(),
+            "box_dim": generator.box_dim,
+            "conv_dims": cfg.MODEL.RPN.CONV_DIMS,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits [N, num_anchors, H, W] and deltas [N, num_anchors * box_dim, H, W] for each map [N, C, H, W]."""
+        hidden = [self.conv(f) for f in features]
+        return [self.objectness_logits(h) for h in hidden], [self.anchor_deltas(h) for h in hidden]
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class RPN(nn.Module):
+    """Classify anchors into object and background, and regress boxes from them.
+
+    Args:
+        in_features: names of the feature maps to use.
+        head: predicts logits and deltas from a list of feature maps.
+        anchor_generator: makes the anchors.
+        anchor_matcher: labels anchors by their IoU with the ground truth.
+        box2box_transform: relation of anchors, deltas and boxes.
+        batch_size_per_image: anchors drawn for the loss.
+        positive_fraction: largest share of foreground among them.
+        pre_nms_topk: proposals of each level that take part in NMS, in training and in evaluation.
+        post_nms_topk: proposals after NMS, in training and in evaluation.
+        nms_thresh: IoU threshold of NMS.
+        min_box_size: proposals with a side of at most so many pixels are dropped.
+        anchor_boundary_thresh: anchors that reach out of the image by more than so many pixels are not trained; a
+            negative number trains them all.
+        loss_weight: one factor for all losses, or a dict with a factor for ``loss_rpn_cls`` and ``loss_rpn_loc``.
+        box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+        smooth_l1_beta: where smooth L1 goes from quadratic to linear; 0 = plain L1.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features: list[str],
+        head: nn.Module,
+        anchor_generator: nn.Module,
+        anchor_matcher: Matcher,
+        box2box_transform: Any,
+        batch_size_per_image: int,
+        positive_fraction: float,
+        pre_nms_topk: tuple[int, int],
+        post_nms_topk: tuple[int, int],
+        nms_thresh: float = 0.7,
+        min_box_size: float = 0.0,
+        anchor_boundary_thresh: float = -1.0,
+        loss_weight: float | dict[str, float] = 1.0,
+        box_reg_loss_type: str = "smooth_l1",
+        smooth_l1_beta: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.rpn_head = head
+        self.anchor_generator = anchor_generator
+        self.anchor_matcher = anchor_matcher
+        self.box2box_transform = box2box_transform
+        self.batch_size_per_image = batch_size_per_image
+        self.positive_fraction = positive_fraction
+        # indexed by self.training
+        self.pre_nms_topk = {True: pre_nms_topk[0], False: pre_nms_topk[1]}
+        self.post_nms_topk = {True: post_nms_topk[0], False: post_nms_topk[1]}
+        self.nms_thresh = nms_thresh
+        self.min_box_size = float(min_box_size)
+        self.anchor_boundary_thresh = anchor_boundary_thresh
+        if not isinstance(loss_weight, Mapping):
+            loss_weight = {"loss_rpn_cls": loss_weight, "loss_rpn_loc": loss_weight}
+        self.loss_weight = dict(loss_weight)
+        self.box_reg_loss_type = box_reg_loss_type
+        self.smooth_l1_beta = smooth_l1_beta
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Arguments from ``MODEL.RPN`` and ``MODEL.PROPOSAL_GENERATOR``."""
+        node = cfg.MODEL.RPN
+        shapes = [input_shape[f] for f in node.IN_FEATURES]
+        return {
+            "in_features": node.IN_FEATURES,
+            "min_box_size": cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE,
+            "nms_thresh": node.NMS_THRESH,
+            "batch_size_per_image": node.BATCH_SIZE_PER_IMAGE,
+            "positive_fraction": node.POSITIVE_FRACTION,
+            "loss_weight": {
+                "loss_rpn_cls": node.LOSS_WEIGHT,
+                "loss_rpn_loc": node.BBOX_REG_LOSS_WEIGHT * node.LOSS_WEIGHT,
+            },
+            "anchor_boundary_thresh": node.BOUNDARY_THRESH,
+            "box2box_transform": Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS),
+            "box_reg_loss_type": node.BBOX_REG_LOSS_TYPE,
+            "smooth_l1_beta": node.SMOOTH_L1_BETA,
+            "pre_nms_topk": (node.PRE_NMS_TOPK_TRAIN, node.PRE_NMS_TOPK_TEST),
+            "post_nms_topk": (node.POST_NMS_TOPK_TRAIN, node.POST_NMS_TOPK_TEST),
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "anchor_matcher": Matcher(node.IOU_THRESHOLDS, node.IOU_LABELS, allow_low_quality_matches=True),
+            "head": build_rpn_head(cfg, shapes),
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Proposals for each image, and in training the losses.
+
+        Args:
+            images: N images; only their sizes are used.
+            features: maps [N, C, H, W] by name.
+            gt_instances: N Instances with ``gt_boxes``; needed in training.
+
+        Returns:
+            N Instances with ``proposal_boxes`` and ``objectness_logits`` in descending order, and the losses
+            (empty in evaluation).
+
+        Raises:
+            ValueError: in training without ground truth.
+        """
+        maps = [features[f] for f in self.in_features]
+        anchors = self.anchor_generator(maps)
+        logits, deltas = self.predict(maps)
+        losses: dict[str, Tensor] = {}
+        if self.training:
+            if gt_instances is None:
+                raise ValueError("the RPN needs gt_instances in training; call .eval() to predict only")
+            labels, boxes = self.label_and_sample_anchors(anchors, gt_instances)
+            losses = self.losses(anchors, logits, labels, deltas, boxes)
+        return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses
+
+    def predict(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits [N, A_l] and deltas [N, A_l, D] for each level, in the order of the anchors."""
+        dim = self.anchor_generator.box_dim
+        logits, deltas = self.rpn_head(maps)
+        flat_logits = [s.permute(0, 2, 3, 1).flatten(1) for s in logits]
+        # [N, a * D, H, W] -> [N, H, W, a * D] -> [N, H * W * a, D]
+        flat_deltas = [d.permute(0, 2, 3, 1).reshape(d.shape[0], -1, dim) for d in deltas]
+        return flat_logits, flat_deltas
+
+    def _subsample_labels(self, label: Tensor) -> Tensor:
+        """Set to -1, in place, the labels [A] that the random draw left out. Override to sample otherwise."""
+        pos, neg = subsample_labels(label, self.batch_size_per_image, self.positive_fraction, 0)
+        label.fill_(-1)
+        label[pos] = 1
+        label[neg] = 0
+        return label
+
+    def _pairwise_quality(self, gt: Any, anchors: Any) -> Tensor:
+        """IoU [M, A] of ground truth and anchors; on the CPU where the accelerator lacks the memory."""
+        return retry_if_cuda_oom(pairwise_iou)(gt, anchors)
+
+    @torch.no_grad()
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Which anchors count for the loss, and which box each of them is to become.
+
+        Args:
+            anchors: one ``Boxes`` for each level.
+            gt_instances: N Instances with ``gt_boxes``.
+
+        Returns:
+            For each image labels int8 [A] in {-1 (left out), 0 (background), 1 (foreground)} and boxes [A, D],
+            which mean something for the foreground only.
+        """
+        everywhere = type(anchors[0]).cat(anchors)
+        labels, boxes = [], []
+        for gt in gt_instances:
+            matches, label = retry_if_cuda_oom(self.anchor_matcher)(
+                self._pairwise_quality(gt.gt_boxes, everywhere)
+            )
+            label = label.to(device=everywhere.device)
+            if self.anchor_boundary_thresh >= 0:
+                inside = everywhere.inside_box(gt.image_size, self.anchor_boundary_thresh)
+                label[~inside] = -1
+            labels.append(self._subsample_labels(label))
+            targets = gt.gt_boxes.tensor
+            boxes.append(targets[matches] if len(targets) else torch.zeros_like(everywhere.tensor))
+        return labels, boxes
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """``loss_rpn_cls`` and ``loss_rpn_loc``, both divided by the number of anchors that were to be drawn.
+
+        Args:
+            anchors: one ``Boxes`` [A_l] for each level.
+            pred_objectness_logits: [N, A_l] for each level.
+            gt_labels: [A] for each image, from :meth:`label_and_sample_anchors`.
+            pred_anchor_deltas: [N, A_l, D] for each level.
+            gt_boxes: [A, D] for each image.
+        """
+        labels = torch.stack(gt_labels)  # [N, A]
+        num_images = labels.shape[0]
+        foreground = labels == 1
+        storage = get_event_storage()
+        # tensors: the storage reads them when a writer asks
+        storage.put_scalar("rpn/num_pos_anchors", foreground.sum() / num_images)
+        storage.put_scalar("rpn/num_neg_anchors", (labels == 0).sum() / num_images)
+
+        location = _dense_box_regression_loss(
+            anchors,
+            self.box2box_transform,
+            pred_anchor_deltas,
+            gt_boxes,
+            foreground,
+            box_reg_loss_type=self.box_reg_loss_type,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        drawn = labels >= 0
+        objectness = F.binary_cross_entropy_with_logits(
+            cat(pred_objectness_logits, dim=1)[drawn], labels[drawn].to(torch.float32), reduction="sum"
+        )
+        scale = 1.0 / (self.batch_size_per_image * num_images)
+        found = {"loss_rpn_cls": objectness * scale, "loss_rpn_loc": location * scale}
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in found.items()}
+
+    def predict_proposals(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """Decode all anchors and keep the best of each image; no gradient flows through proposals."""
+        with torch.no_grad():
+            return find_top_rpn_proposals(
+                self._decode_proposals(anchors, pred_anchor_deltas),
+                pred_objectness_logits,
+                image_sizes,
+                self.nms_thresh,
+                self.pre_nms_topk[self.training],
+                self.post_nms_topk[self.training],
+                self.min_box_size,
+                self.training,
+            )
+
+    def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]) -> list[Tensor]:
+        """Boxes [N, A_l, D] for each level."""
+        return [
+            self.box2box_transform.apply_deltas(deltas, level.tensor)
+            for level, deltas in zip(anchors, pred_anchor_deltas)
+        ]

@@ -1,0 +1,161 @@
+"""What all heads of R-CNN share.
+
+N images, R proposals in all of them, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.structures import ImageList, Instances, pairwise_iou
+from detectron2.utils.registry import Registry
+
+from ..matcher import Matcher
+from ..proposal_generator.proposal_utils import add_ground_truth_to_proposals
+from ._sampling import classes_of_matches, match_and_sample, sample_by_label
+
+ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
+ROI_HEADS_REGISTRY.__doc__ = """
+Heads of R-CNN: from features and proposals to losses or detections. An entry is called with
+``(cfg, input_shape)``, ``input_shape`` mapping names of feature maps to ShapeSpec; see :class:`ROIHeads`.
+"""
+
+
+def build_roi_heads(cfg: Any, input_shape: dict[str, ShapeSpec]) -> nn.Module:
+    """The registered heads that ``MODEL.ROI_HEADS.NAME`` names."""
+    return ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)(cfg, input_shape)
+
+
+class ROIHeads(nn.Module):
+    """What all heads share: drawing proposals to train on. Subclasses define :meth:`forward`.
+
+    Args:
+        num_classes: K.
+        batch_size_per_image: proposals drawn from each image.
+        positive_fraction: largest share of foreground among them.
+        proposal_matcher: labels proposals by their IoU with the ground truth.
+        proposal_append_gt: whether the ground truth joins the proposals.
+    """
+
+    __module__ = "detectron2.modeling.roi_heads.roi_heads"  # where configs and pickles name it
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        batch_size_per_image: int,
+        positive_fraction: float,
+        proposal_matcher: Matcher,
+        proposal_append_gt: bool = True,
+    ) -> None:
+        super().__init__()
+        self.batch_size_per_image = batch_size_per_image
+        self.positive_fraction = positive_fraction
+        self.num_classes = num_classes
+        self.proposal_matcher = proposal_matcher
+        self.proposal_append_gt = proposal_append_gt
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Arguments from ``MODEL.ROI_HEADS``."""
+        node = cfg.MODEL.ROI_HEADS
+        return {
+            "batch_size_per_image": node.BATCH_SIZE_PER_IMAGE,
+            "positive_fraction": node.POSITIVE_FRACTION,
+            "num_classes": node.NUM_CLASSES,
+            "proposal_append_gt": node.PROPOSAL_APPEND_GT,
+            "proposal_matcher": Matcher(
+                node.IOU_THRESHOLDS, node.IOU_LABELS, allow_low_quality_matches=False
+            ),
+        }
+
+    def _sample_proposals(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Draw proposals of one image. Override to draw otherwise.
+
+        Args:
+            matched_idxs: [R_i], the ground truth that fits each proposal best.
+            matched_labels: [R_i], the matcher's label.
+            gt_classes: [M].
+
+        Returns:
+            Indices of the drawn proposals, and their classes in [0, K].
+        """
+        classes = classes_of_matches(matched_idxs, matched_labels, gt_classes, self.num_classes)
+        rows = sample_by_label(classes, self.batch_size_per_image, self.positive_fraction, self.num_classes)
+        return rows, classes[rows]
+
+    def _pairwise_quality(self, gt: Any, proposals: Any) -> Tensor:
+        """Overlap [M, R_i] that proposals are matched by."""
+        return pairwise_iou(gt, proposals)
+
+    @torch.no_grad()
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """Match proposals to ground truth and draw a batch to train on.
+
+        Args:
+            proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``.
+            targets: N Instances with ``gt_boxes``, ``gt_classes`` and any other field named ``gt_*``.
+
+        Returns:
+            N Instances of at most ``batch_size_per_image`` proposals with ``gt_classes`` (K = background) and the
+            other ``gt_*`` fields of the ground truth that each matches, unless the image has none.
+        """
+        if self.proposal_append_gt:
+            proposals = add_ground_truth_to_proposals(targets, proposals)
+        return match_and_sample(
+            proposals,
+            targets,
+            self._pairwise_quality,
+            self.proposal_matcher,
+            self._sample_proposals,
+            self.num_classes,
+        )
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Losses in training, detections in evaluation.
+
+        Args:
+            images: N images.
+            features: maps [N, C, H, W] by name.
+            proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``.
+            targets: N Instances of ground truth, needed in training: ``gt_boxes``, ``gt_classes``, and ``gt_masks``
+                or ``gt_keypoints`` where a head needs them.
+
+        Returns:
+            In training the drawn proposals and the losses; in evaluation Instances with ``pred_boxes``, ``scores``,
+            ``pred_classes`` and what further heads add, and an empty dict.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward()")
+
+
+def need_targets(targets: list[Instances] | None) -> list[Instances]:
+    if targets is None:
+        raise ValueError("heads need targets in training; call .eval() to predict only")
+    return targets
+
+
+def need_boxes_and_classes(instances: list[Instances]) -> None:
+    for name in ("pred_boxes", "pred_classes"):
+        if instances and not instances[0].has(name):
+            raise ValueError(f"instances need {name}, got the fields {sorted(instances[0].get_fields())}")
+
+
+def check_evaluating(module: nn.Module) -> None:
+    if module.training:
+        raise RuntimeError("heads take given boxes in evaluation only; call .eval() first")

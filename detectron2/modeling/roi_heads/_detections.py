@@ -1,0 +1,90 @@
+"""From class scores and boxes of each proposal to the detections of an image.
+
+R proposals, K classes, D = 4 or 5 numbers for each box, k detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detectron2.structures import Boxes, Instances
+
+from .._selection import best_rows, class_aware_nms_mask, clip_boxes
+
+Clip = Callable[[Tensor, Any, Any], Tensor]
+
+
+def select_detections(
+    boxes: Tensor,
+    scores: Tensor,
+    image_size: tuple[Any, Any],
+    score_thresh: float,
+    nms_thresh: float,
+    topk: int,
+    clip: Clip = clip_boxes,
+    valid: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The best ``topk`` pairs of proposal and class after a threshold and class-wise NMS.
+
+    Args:
+        boxes: [R, K * D], or [R, D] where all classes share a box.
+        scores: [R, K + 1]; the last column, background, plays no part.
+        image_size: height and width that boxes are cut to.
+        score_thresh: scores must be higher.
+        nms_thresh: IoU above which the lower score goes.
+        topk: how many; negative = all.
+        clip: takes boxes [.., D], height and width.
+        valid: bool [R], proposals that exist; None = all.
+
+    Returns:
+        Boxes [k, D], scores [k], classes [k], proposal indices [k], and bool [k]: which rows are real.
+    """
+    dim = 4 if clip is clip_boxes else 5
+    finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    if valid is not None:
+        finite = finite & valid
+    scores = scores[:, :-1]
+    num_classes = scores.shape[1]
+    per_class = torch.where(finite[:, None], boxes, 0.0).reshape(boxes.shape[0], -1, dim)  # [R, K or 1, D]
+    candidates = (scores > score_thresh) & finite[:, None]  # [R, K]
+    if torch.compiler.is_compiling():
+        flat = clip(per_class.expand(-1, num_classes, -1).reshape(-1, dim), *image_size)
+        rows = torch.arange(flat.shape[0], device=flat.device)
+        kept = candidates.flatten()
+    else:  # the few candidates above the threshold, instead of all R * K with a mask
+        rows = torch.nonzero(candidates.flatten())[:, 0]
+        shared = per_class.shape[1] == 1
+        where = torch.div(rows, num_classes, rounding_mode="floor") if shared else rows
+        flat = clip(per_class.reshape(-1, dim)[where], *image_size)
+        kept = torch.ones_like(rows, dtype=torch.bool)
+    score = scores.flatten()[rows]
+    classes = rows % num_classes
+    keep = class_aware_nms_mask(flat, score, classes, kept, nms_thresh)
+    best, real = best_rows(score, keep, topk)
+    proposal = torch.div(rows[best], num_classes, rounding_mode="floor")
+    return flat[best] * real[:, None], score[best] * real, classes[best], proposal, real
+
+
+def detections_as_instances(
+    boxes: list[Tensor],
+    scores: list[Tensor],
+    image_shapes: list[tuple[int, int]],
+    options: tuple[float, float, int],
+    clip: Clip = clip_boxes,
+    box_type: Callable[[Tensor], Any] = Boxes,
+) -> tuple[list[Instances], list[Tensor]]:
+    """:func:`select_detections` for each image, as Instances, and the indices of the proposals they come from."""
+    results, kept = [], []
+    for b, s, size in zip(boxes, scores, image_shapes):
+        chosen, score, classes, proposal, real = select_detections(b, s, size, *options, clip)
+        found = Instances(size)
+        found.pred_boxes = box_type(chosen[real])
+        found.scores = score[real]
+        found.pred_classes = classes[real]
+        results.append(found)
+        kept.append(proposal[real])
+    return results, kept

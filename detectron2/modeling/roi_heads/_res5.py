@@ -1,0 +1,155 @@
+"""Heads that run the last stage of a ResNet on each proposal.
+
+N images, R proposals in all of them, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.structures import Boxes, ImageList, Instances
+
+from ..backbone.resnet import BottleneckBlock, ResNet
+from ..poolers import ROIPooler
+from ._base import ROI_HEADS_REGISTRY, ROIHeads, check_evaluating, need_boxes_and_classes, need_targets
+from ._sampling import select_foreground_proposals
+from .fast_rcnn import FastRCNNOutputLayers
+from .mask_head import build_mask_head
+
+
+@ROI_HEADS_REGISTRY.register()
+class Res5ROIHeads(ROIHeads):
+    """The "C4" heads: the last stage of a ResNet runs on each proposal, for boxes and masks alike.
+
+    Mask R-CNN (He et al. 2017, https://arxiv.org/abs/1703.06870), figure 4, left.
+
+    Args:
+        in_features: the one feature map to pool from, in a list.
+        pooler: cuts features [R, C, H, W] out of it.
+        res5: the stage that runs on them.
+        box_predictor: class scores and deltas from its output, averaged over space.
+        mask_head: masks from its output; None = no masks.
+        kwargs: for :class:`ROIHeads`.
+    """
+
+    __module__ = "detectron2.modeling.roi_heads.roi_heads"  # where configs and pickles name it
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features: list[str],
+        pooler: ROIPooler,
+        res5: nn.Module,
+        box_predictor: nn.Module,
+        mask_head: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.in_features = in_features
+        self.pooler = pooler
+        self.res5 = nn.Sequential(*res5) if isinstance(res5, (list, tuple)) else res5
+        self.box_predictor = box_predictor
+        self.mask_on = mask_head is not None
+        if mask_head is not None:
+            self.mask_head = mask_head
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
+        """Arguments from ``MODEL.ROI_HEADS``, ``MODEL.ROI_BOX_HEAD`` and ``MODEL.RESNETS``."""
+        args = super().from_config(cfg)
+        names, node = cfg.MODEL.ROI_HEADS.IN_FEATURES, cfg.MODEL.ROI_BOX_HEAD
+        if len(names) != 1:
+            raise ValueError(f"Res5ROIHeads pools from one feature map, got IN_FEATURES {list(names)}")
+        if cfg.MODEL.KEYPOINT_ON:
+            raise NotImplementedError("Res5ROIHeads has no keypoints; use StandardROIHeads")
+        args["in_features"] = names
+        args["pooler"] = ROIPooler(
+            output_size=node.POOLER_RESOLUTION,
+            scales=(1.0 / input_shape[names[0]].stride,),
+            sampling_ratio=node.POOLER_SAMPLING_RATIO,
+            pooler_type=node.POOLER_TYPE,
+        )
+        # Subclasses of older projects override _build_res5_block(self, cfg); a class method can be called here.
+        builder = cls._build_res5_block
+        args["res5"], channels = builder(cfg) if inspect.ismethod(builder) else (None, 0)
+        if args["res5"] is None:
+            del args["res5"]
+            return args
+        args["box_predictor"] = FastRCNNOutputLayers(cfg, ShapeSpec(channels=channels, height=1, width=1))
+        if cfg.MODEL.MASK_ON:
+            size = node.POOLER_RESOLUTION
+            shape = ShapeSpec(channels=channels, width=size, height=size)
+            args["mask_head"] = build_mask_head(cfg, shape)
+        return args
+
+    @classmethod
+    def _build_res5_block(cls, cfg: Any) -> tuple[nn.Module, int]:
+        """Stage res5 with stride 2, and its output channels."""
+        node = cfg.MODEL.RESNETS
+        if node.DEFORM_ON_PER_STAGE[-1]:
+            raise NotImplementedError("Res5ROIHeads has no deformable convolution; unset DEFORM_ON_PER_STAGE[3]")
+        growth = 8  # each stage doubles the channels: res5 has 8 times those of res2
+        channels = node.RES2_OUT_CHANNELS * growth
+        blocks = ResNet.make_stage(
+            BottleneckBlock,
+            3,
+            stride_per_block=[2, 1, 1],
+            in_channels=channels // 2,
+            bottleneck_channels=node.NUM_GROUPS * node.WIDTH_PER_GROUP * growth,
+            out_channels=channels,
+            num_groups=node.NUM_GROUPS,
+            norm=node.NORM,
+            stride_in_1x1=node.STRIDE_IN_1X1,
+        )
+        return nn.Sequential(*blocks), channels
+
+    def _shared_roi_transform(
+        self, features: list[Tensor], boxes: list[Boxes]
+    ) -> Tensor:
+        """Pooled features after res5, [R, C, H / 2, W / 2]."""
+        return self.res5(self.pooler(features, boxes))
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """See :meth:`ROIHeads.forward`. In training no proposals come back, since nothing needs them."""
+        if self.training:
+            proposals = self.label_and_sample_proposals(proposals, need_targets(targets))
+        maps = [features[f] for f in self.in_features]
+        box_features = self._shared_roi_transform(maps, [p.proposal_boxes for p in proposals])
+        predictions = self.box_predictor(box_features.mean(dim=(2, 3)))
+        if not self.training:
+            found, _ = self.box_predictor.inference(predictions, proposals)
+            return self.forward_with_given_boxes(features, found), {}
+        losses = self.box_predictor.losses(predictions, proposals)
+        if self.mask_on:
+            foreground, masks = select_foreground_proposals(proposals, self.num_classes)
+            mask_features = box_features[torch.nonzero(torch.cat(masks))[:, 0]]
+            losses.update(self.mask_head(mask_features, foreground))
+        return [], losses
+
+    def forward_with_given_boxes(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> list[Instances]:
+        """Add masks to Instances that have ``pred_boxes`` and ``pred_classes`` (evaluation only)."""
+        check_evaluating(self)
+        need_boxes_and_classes(instances)
+        if not self.mask_on:
+            return instances
+        maps = [features[f] for f in self.in_features]
+        return self.mask_head(
+            self._shared_roi_transform(maps, [x.pred_boxes for x in instances]), instances
+        )
+
+

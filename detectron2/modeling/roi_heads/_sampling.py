@@ -1,0 +1,131 @@
+"""Which proposals a head of R-CNN trains on, and what they are to become.
+
+R proposals, M ground truths, K classes (K itself stands for background), N images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+
+from ..matcher import Matcher
+from ..sampling import subsample_labels
+
+
+def classes_of_matches(matches: Tensor, labels: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
+    """The class [R] that each proposal is to learn: its match's, K for background, -1 for ignored."""
+    if gt_classes.numel() == 0:
+        return torch.full_like(matches, num_classes)
+    classes = gt_classes[matches]
+    return classes.masked_fill(labels == 0, num_classes).masked_fill(labels == -1, -1)
+
+
+def sample_by_label(
+    gt_classes: Tensor, batch_size: int, positive_fraction: float, num_classes: int
+) -> Tensor:
+    """Indices of the drawn proposals, foreground first."""
+    return torch.cat(subsample_labels(gt_classes, batch_size, positive_fraction, num_classes))
+
+
+def attach_targets(proposals: Instances, targets: Instances, rows: Tensor) -> None:
+    """Give each proposal every ``gt_*`` field of its match ``rows`` [R] that it does not have yet."""
+    for name, value in targets.get_fields().items():
+        if name.startswith("gt_") and not proposals.has(name):
+            proposals.set(name, value[rows])
+
+
+def match_and_sample(
+    proposals: list[Instances],
+    targets: list[Instances],
+    quality: Callable[[Any, Any], Tensor],
+    matcher: Matcher,
+    sample: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    num_classes: int,
+) -> list[Instances]:
+    """Match, sample and label the proposals of N images, and record how many of each kind there are.
+
+    Args:
+        proposals: Instances with ``proposal_boxes``.
+        targets: Instances with ``gt_boxes``, ``gt_classes`` and any other ``gt_*`` field.
+        quality: overlap [M, R] of ground truth and proposals.
+        matcher: labels proposals by that overlap.
+        sample: from matches, labels and ground-truth classes the drawn indices and their classes.
+        num_classes: K.
+
+    Returns:
+        The drawn proposals with ``gt_classes``, and with the other ``gt_*`` fields where an image has ground truth.
+        Background has those of some ground truth too; they mean nothing.
+    """
+    drawn, foreground, background = [], [], []
+    for mine, target in zip(proposals, targets):
+        matches, labels = matcher(quality(target.gt_boxes, mine.proposal_boxes))
+        rows, classes = sample(matches, labels, target.gt_classes)
+        chosen = mine[rows]
+        chosen.gt_classes = classes
+        if len(target):
+            attach_targets(chosen, target, matches[rows])
+        is_background = classes == num_classes
+        background.append(is_background.sum())
+        foreground.append(classes.numel() - background[-1])
+        drawn.append(chosen)
+    log_sample_counts(foreground, background)
+    return drawn
+
+
+def log_sample_counts(foreground: list[Tensor], background: list[Tensor]) -> None:
+    """Record the mean numbers of both kinds of samples per image."""
+    if not foreground:
+        return
+    storage = get_event_storage()
+    storage.put_scalar("roi_head/num_fg_samples", torch.stack(foreground).float().mean())
+    storage.put_scalar("roi_head/num_bg_samples", torch.stack(background).float().mean())
+
+
+def select_foreground_proposals(
+    proposals: list[Instances], bg_label: int
+) -> tuple[list[Instances], list[Tensor]]:
+    """The foreground of each image, and bool [R_i] of which proposals that is.
+
+    Args:
+        proposals: Instances with ``gt_classes``.
+        bg_label: K; besides it, -1 (ignored) is not foreground.
+    """
+    masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]
+    return [p[torch.nonzero(mask)[:, 0]] for p, mask in zip(proposals, masks)], masks
+
+
+def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:
+    """Of foreground proposals those that contain at least one visible keypoint of their ground truth.
+
+    The share of foreground without one is recorded in the event storage.
+
+    Args:
+        proposals: foreground Instances with ``proposal_boxes`` and ``gt_keypoints``.
+    """
+    chosen, num_visible = [], []
+    for p in proposals:
+        if len(p) == 0:
+            chosen.append(p)
+            num_visible.append(0)
+            continue
+        points = p.gt_keypoints.tensor  # [R, keypoints, 3]
+        boxes = p.proposal_boxes.tensor[:, None]  # [R, 1, 4]
+        xy = points[..., :2]
+        inside = ((xy >= boxes[..., :2]) & (xy <= boxes[..., 2:])).all(dim=-1)
+        rows = torch.nonzero(((points[..., 2] >= 1) & inside).any(dim=1))[:, 0]
+        chosen.append(p[rows])
+        num_visible.append(len(rows))
+    storage = get_event_storage()
+    storage.put_scalar("keypoint_head/num_fg_samples", sum(num_visible) / max(len(num_visible), 1))
+    return chosen
+
+
+# Both are defined for everybody in the public module.
+for _function in (select_foreground_proposals, select_proposals_with_visible_keypoints):
+    _function.__module__ = "detectron2.modeling.roi_heads.roi_heads"

@@ -1,0 +1,223 @@
+"""A cascade of box heads, each of which refines the boxes of the one before.
+
+Cascade R-CNN (Cai and Vasconcelos 2018, https://arxiv.org/abs/1712.00726).
+N images, R proposals, K classes, T stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage
+
+from ..box_regression import Box2BoxTransform
+from ..matcher import Matcher
+from ..poolers import ROIPooler
+from ._base import ROI_HEADS_REGISTRY, need_targets
+from ._sampling import attach_targets, classes_of_matches, log_sample_counts
+from .box_head import build_box_head
+from .fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
+from .roi_heads import StandardROIHeads, _build_pooler, _pooled_shape
+
+__all__ = ["CascadeROIHeads"]
+
+
+class _ScaleGradient(Function):
+    """The identity, whose gradient is multiplied by a number."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return input.view_as(input)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        return grad_output * ctx.scale, None
+
+
+@ROI_HEADS_REGISTRY.register()
+class CascadeROIHeads(StandardROIHeads):
+    """Standard heads whose box head is a chain: each stage matches, classifies and regresses what the last one made.
+
+    In evaluation the scores of all stages are averaged, and the boxes are those of the last stage.
+
+    Args:
+        box_in_features: names of the feature maps for boxes.
+        box_pooler: cuts features out of them, for every stage.
+        box_heads: one for each stage.
+        box_predictors: one for each stage, class-agnostic in their boxes.
+        proposal_matchers: one for each stage; the first labels the proposals, and the others, with rising
+            thresholds, the boxes between stages.
+        kwargs: for :class:`.StandardROIHeads`.
+
+    Raises:
+        ValueError: when the numbers of heads, predictors and matchers differ.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        box_in_features: list[str],
+        box_pooler: ROIPooler,
+        box_heads: Sequence[nn.Module],
+        box_predictors: Sequence[nn.Module],
+        proposal_matchers: Sequence[Matcher],
+        **kwargs: Any,
+    ) -> None:
+        counts = (len(box_heads), len(box_predictors), len(proposal_matchers))
+        if len(set(counts)) != 1:
+            raise ValueError(f"each stage needs one head, one predictor and one matcher, got {counts} of them")
+        if "proposal_matcher" in kwargs:
+            raise ValueError("a cascade takes proposal_matchers, one for each stage, and no proposal_matcher")
+        super().__init__(
+            box_in_features=box_in_features,
+            box_pooler=box_pooler,
+            box_head=nn.ModuleList(box_heads),
+            box_predictor=nn.ModuleList(box_predictors),
+            proposal_matcher=proposal_matchers[0],
+            **kwargs,
+        )
+        self.num_cascade_stages = counts[0]
+        self.proposal_matchers = list(proposal_matchers)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """As for :class:`.StandardROIHeads`, with the stages of ``MODEL.ROI_BOX_CASCADE_HEAD``."""
+        args = super().from_config(cfg, input_shape)
+        args.pop("proposal_matcher")
+        return args
+
+    @classmethod
+    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        names = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
+        if len(stages.BBOX_REG_WEIGHTS) != len(stages.IOUS):
+            raise ValueError("MODEL.ROI_BOX_CASCADE_HEAD needs as many BBOX_REG_WEIGHTS as IOUS")
+        if not cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
+            raise ValueError("a cascade needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True")
+        if list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[:1]) != list(stages.IOUS[:1]):
+            raise ValueError(
+                "the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS must be that of MODEL.ROI_HEADS.IOU_THRESHOLDS"
+            )
+        pooler = _build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
+        shape = _pooled_shape(pooler, names, input_shape)
+        heads = [build_box_head(cfg, shape) for _ in stages.IOUS]
+        predictors = [
+            FastRCNNOutputLayers(cfg, head.output_shape, box2box_transform=Box2BoxTransform(weights=weights))
+            for head, weights in zip(heads, stages.BBOX_REG_WEIGHTS)
+        ]
+        return {
+            "box_in_features": names,
+            "box_pooler": pooler,
+            "box_heads": heads,
+            "box_predictors": predictors,
+            "proposal_matchers": [Matcher([iou], [0, 1]) for iou in stages.IOUS],
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """See :meth:`.ROIHeads.forward`; the box losses are named for their stage, as ``loss_cls_stage0``."""
+        if not self.training:
+            found = self._forward_box(features, proposals)
+            return self.forward_with_given_boxes(features, found), {}
+        targets = need_targets(targets)
+        proposals = self.label_and_sample_proposals(proposals, targets)
+        losses = dict(self._forward_box(features, proposals, targets))
+        losses.update(self._forward_mask(features, proposals))
+        losses.update(self._forward_keypoint(features, proposals))
+        return proposals, losses
+
+    def _forward_box(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> Any:
+        """Losses of all stages in training (``targets`` needed), detections in evaluation."""
+        maps = [features[f] for f in self.box_in_features]
+        sizes = [p.image_size for p in proposals]
+        stages: list[tuple[Any, Any, list[Instances]]] = []
+        boxes: Sequence[Tensor] | None = None
+        for k in range(self.num_cascade_stages):
+            if boxes is not None:  # the stage before has made new proposals
+                proposals = self._create_proposals_from_boxes(boxes, sizes)
+                if self.training:
+                    proposals = self._match_and_label_boxes(proposals, k, need_targets(targets))
+            predictions = self._run_stage(maps, proposals, k)
+            boxes = self.box_predictor[k].predict_boxes(predictions, proposals)
+            stages.append((self.box_predictor[k], predictions, proposals))
+        if self.training:
+            return self._stage_losses(stages)
+        scores = [predictor.predict_probs(found, given) for predictor, found, given in stages]
+        averages = [torch.stack(per_image).mean(dim=0) for per_image in zip(*scores)]
+        last = self.box_predictor[-1]
+        return fast_rcnn_inference(
+            list(boxes or ()),
+            averages,
+            sizes,
+            last.test_score_thresh,
+            last.test_nms_thresh,
+            last.test_topk_per_image,
+        )[0]
+
+    def _stage_losses(self, stages: list[tuple[Any, Any, list[Instances]]]) -> dict[str, Tensor]:
+        losses = {}
+        for k, (predictor, predictions, proposals) in enumerate(stages):
+            with get_event_storage().name_scope(f"stage{k}"):
+                found = predictor.losses(predictions, proposals)
+            losses.update({f"{name}_stage{k}": loss for name, loss in found.items()})
+        return losses
+
+    @torch.no_grad()
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        """Label all boxes by a stage's matcher, without drawing; they get ``gt_classes`` and ``gt_boxes``."""
+        foreground, background = [], []
+        for p, target in zip(proposals, targets):
+            matches, labels = self.proposal_matchers[stage](pairwise_iou(target.gt_boxes, p.proposal_boxes))
+            p.gt_classes = classes_of_matches(matches, labels, target.gt_classes, self.num_classes)
+            if len(target):
+                attach_targets(p, Instances(target.image_size, gt_boxes=target.gt_boxes), matches)
+            else:
+                p.gt_boxes = Boxes(torch.zeros_like(p.proposal_boxes.tensor))
+            foreground.append((labels == 1).sum())
+            background.append(labels.numel() - foreground[-1])
+        with get_event_storage().name_scope(f"stage{stage}"):
+            log_sample_counts(foreground, background)
+        return proposals
+
+    def _run_stage(self, features: list[Tensor], proposals: list[Instances], stage: int) -> Any:
+        """What a stage's predictor returns for R proposals."""
+        pooled = self.box_pooler(features, [p.proposal_boxes for p in proposals])
+        if self.training:
+            # each stage sends its gradient to the backbone; the mean of them trains as steadily as one
+            pooled = _ScaleGradient.apply(pooled, 1.0 / self.num_cascade_stages)
+        return self.box_predictor[stage](self.box_head[stage](pooled))
+
+    def _create_proposals_from_boxes(
+        self, boxes: Sequence[Tensor], image_sizes: list[tuple[int, int]]
+    ) -> list[Instances]:
+        """Proposals from the boxes [R_i, 4] of a stage, cut to the image; in training without the empty ones."""
+        proposals = []
+        for predicted, size in zip(boxes, image_sizes):
+            clipped = Boxes(predicted.detach().clone())
+            clipped.clip(size)
+            if self.training:
+                clipped = clipped[clipped.nonempty()]
+            proposals.append(Instances(size, proposal_boxes=clipped))
+        return proposals

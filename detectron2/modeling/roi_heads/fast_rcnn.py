@@ -1,0 +1,337 @@
+"""Box classification and regression of Fast R-CNN.
+
+Fast R-CNN (Girshick 2015, https://arxiv.org/abs/1504.08083), section 2.
+R proposals in all images of a batch, K classes, D = 4 or 5 numbers for each box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.data.detection_utils import get_fed_loss_cls_weights
+from detectron2.layers import ShapeSpec, cat, cross_entropy
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+
+from ..box_regression import Box2BoxTransform, _box_loss
+from ._detections import detections_as_instances
+
+__all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
+
+
+def fast_rcnn_inference(
+    boxes: list[Tensor],
+    scores: list[Tensor],
+    image_shapes: list[tuple[int, int]],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[list[Instances], list[Tensor]]:
+    """Detections of each image: scores above a threshold, class-wise NMS, the best ``topk_per_image``.
+
+    Args:
+        boxes: for each image [R_i, K * 4], or [R_i, 4] where classes share a box.
+        scores: for each image [R_i, K + 1], background last.
+        image_shapes: height and width of each image.
+        score_thresh: scores must be higher than this.
+        nms_thresh: IoU above which the lower score of one class goes.
+        topk_per_image: how many to keep; negative = all.
+
+    Returns:
+        Instances with ``pred_boxes``, ``scores`` and ``pred_classes`` in descending order of score, and for each
+        image the indices of the proposals that they come from. Rows that are not finite are dropped.
+    """
+    return detections_as_instances(boxes, scores, image_shapes, (score_thresh, nms_thresh, topk_per_image))
+
+
+def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn") -> None:
+    """Record accuracy over all proposals and over foreground, and the share of foreground called background.
+
+    Args:
+        pred_logits: [R, K + 1], background last.
+        gt_classes: [R] in [0, K].
+        prefix: put before the names of the scalars.
+    """
+    if gt_classes.numel() == 0:
+        return
+    background = pred_logits.shape[1] - 1
+    predicted = pred_logits.argmax(dim=1)
+    foreground = torch.nonzero((gt_classes >= 0) & (gt_classes < background))[:, 0]
+    predicted_fg = predicted[foreground]
+    storage = get_event_storage()
+    # tensors, which the storage reads when a writer asks, instead of numbers, which would have to be waited for
+    storage.put_scalar(f"{prefix}/cls_accuracy", (predicted == gt_classes).float().mean())
+    if len(foreground):
+        right = (predicted_fg == gt_classes[foreground]).float().mean()
+        storage.put_scalar(f"{prefix}/fg_cls_accuracy", right)
+        storage.put_scalar(f"{prefix}/false_negative", (predicted_fg == background).float().mean())
+
+
+class FastRCNNOutputLayers(nn.Module):
+    """Two linear layers on the features of a proposal: class scores and box deltas.
+
+    Args:
+        input_shape: shape of the features of one proposal, or their number.
+        box2box_transform: relation of proposals, deltas and boxes; any object with ``get_deltas``,
+            ``apply_deltas`` and, if boxes are rotated, five ``weights``.
+        num_classes: K, foreground classes.
+        test_score_thresh, test_nms_thresh, test_topk_per_image: see :func:`fast_rcnn_inference`.
+        cls_agnostic_bbox_reg: whether all classes share one box.
+        smooth_l1_beta: where smooth L1 goes from quadratic to linear; 0 = plain L1.
+        box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+        loss_weight: one factor for all losses, or a dict with a factor for ``loss_cls`` and ``loss_box_reg``.
+        use_fed_loss: federated loss of LVIS: besides the classes at hand, only a few drawn ones count as negatives
+            (https://arxiv.org/abs/2103.07461, section 6). Needs ``use_sigmoid_ce``.
+        use_sigmoid_ce: one binary cross-entropy for each class, instead of softmax.
+        get_fed_loss_cls_weights: called without arguments, gives the weights [K] that classes are drawn with.
+        fed_loss_num_classes: how many classes count, those at hand included.
+
+    Raises:
+        ValueError: when federated loss lacks what it needs.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        box2box_transform: Any,
+        num_classes: int,
+        test_score_thresh: float = 0.0,
+        test_nms_thresh: float = 0.5,
+        test_topk_per_image: int = 100,
+        cls_agnostic_bbox_reg: bool = False,
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+        loss_weight: float | dict[str, float] = 1.0,
+        use_fed_loss: bool = False,
+        use_sigmoid_ce: bool = False,
+        get_fed_loss_cls_weights: Callable[[], Tensor] | None = None,
+        fed_loss_num_classes: int = 50,
+    ) -> None:
+        super().__init__()
+        shape = ShapeSpec(channels=input_shape) if isinstance(input_shape, int) else input_shape
+        features = shape.channels * (shape.width or 1) * (shape.height or 1)
+        self.num_classes = num_classes
+        self.box_dim = len(getattr(box2box_transform, "weights", (1.0,) * 4))
+        self.cls_score = nn.Linear(features, num_classes + 1)
+        self.bbox_pred = nn.Linear(features, self.box_dim * (1 if cls_agnostic_bbox_reg else num_classes))
+        for layer, std in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+        self.box2box_transform = box2box_transform
+        self.smooth_l1_beta = smooth_l1_beta
+        self.test_score_thresh = test_score_thresh
+        self.test_nms_thresh = test_nms_thresh
+        self.test_topk_per_image = test_topk_per_image
+        self.box_reg_loss_type = box_reg_loss_type
+        if not isinstance(loss_weight, Mapping):
+            loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
+        self.loss_weight = dict(loss_weight)
+        self.use_fed_loss = use_fed_loss
+        self.use_sigmoid_ce = use_sigmoid_ce
+        self.fed_loss_num_classes = fed_loss_num_classes
+        if use_fed_loss:
+            self._register_class_weights(get_fed_loss_cls_weights)
+
+    def _register_class_weights(self, get_weights: Callable[[], Tensor] | None) -> None:
+        if not self.use_sigmoid_ce:
+            raise ValueError("federated loss is made of one sigmoid for each class; set use_sigmoid_ce=True")
+        if get_weights is None:
+            raise ValueError("federated loss needs get_fed_loss_cls_weights, a function that gives the weights")
+        weights = get_weights()
+        if len(weights) != self.num_classes:
+            raise ValueError(f"federated loss has weights of {len(weights)} classes, but K = {self.num_classes}")
+        self.register_buffer("fed_loss_cls_weights", weights)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Arguments from ``MODEL.ROI_BOX_HEAD``, ``MODEL.ROI_HEADS`` and ``TEST``."""
+        node, heads = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
+        return {
+            "input_shape": input_shape,
+            "box2box_transform": Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS),
+            "num_classes": heads.NUM_CLASSES,
+            "cls_agnostic_bbox_reg": node.CLS_AGNOSTIC_BBOX_REG,
+            "smooth_l1_beta": node.SMOOTH_L1_BETA,
+            "test_score_thresh": heads.SCORE_THRESH_TEST,
+            "test_nms_thresh": heads.NMS_THRESH_TEST,
+            "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "box_reg_loss_type": node.BBOX_REG_LOSS_TYPE,
+            "loss_weight": {"loss_box_reg": node.BBOX_REG_LOSS_WEIGHT},
+            "use_fed_loss": node.USE_FED_LOSS,
+            "use_sigmoid_ce": node.USE_SIGMOID_CE,
+            "get_fed_loss_cls_weights": lambda: get_fed_loss_cls_weights(
+                cfg.DATASETS.TRAIN, node.FED_LOSS_FREQ_WEIGHT_POWER
+            ),
+            "fed_loss_num_classes": node.FED_LOSS_NUM_CLASSES,
+        }
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [R, K + 1] and deltas [R, K * D] (or [R, D]) of features [R, ...]."""
+        if x.dim() > 2:
+            x = x.flatten(1)
+        return self.cls_score(x), self.bbox_pred(x)
+
+    def losses(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_box_reg`` of the proposals that :meth:`forward` saw.
+
+        Args:
+            predictions: what :meth:`forward` returned.
+            proposals: Instances with ``proposal_boxes`` and ``gt_classes`` (K = background), and ``gt_boxes`` where
+                an image has ground truth.
+        """
+        scores, deltas = predictions
+        gt_classes = cat([p.gt_classes for p in proposals]) if proposals else scores.new_zeros(0).long()
+        _log_classification_stats(scores, gt_classes)
+        if proposals:
+            # without ground truth a proposal is background, and its target is never read
+            boxes = cat([p.proposal_boxes.tensor for p in proposals])
+            targets = cat([(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals])
+        else:
+            boxes = targets = deltas.new_zeros((0, self.box_dim))
+        if self.use_sigmoid_ce:
+            loss_cls = self.sigmoid_cross_entropy_loss(scores, gt_classes)
+        else:
+            loss_cls = cross_entropy(scores, gt_classes, reduction="mean")
+        found = {
+            "loss_cls": loss_cls,
+            "loss_box_reg": self.box_reg_loss(boxes, targets, deltas, gt_classes),
+        }
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in found.items()}
+
+    def get_fed_loss_classes(
+        self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
+    ) -> Tensor:
+        """The classes at hand and, up to ``num_fed_loss_classes``, others drawn with ``weight`` [K].
+
+        Args:
+            gt_classes: [R] in [0, K], K = background.
+            num_fed_loss_classes: how many classes to return; more if more are at hand.
+            num_classes: K.
+            weight: [K].
+
+        Returns:
+            int64 [C] without repetition; background may be among them, as one of the classes at hand.
+        """
+        present = gt_classes.unique()
+        missing = num_fed_loss_classes - len(present)
+        if missing <= 0:
+            return present
+        chances = weight.new_ones(num_classes + 1, dtype=torch.float32)
+        chances[:num_classes] = weight.float()
+        chances[num_classes] = 0
+        chances[present] = 0
+        missing = min(missing, int((chances > 0).sum()))
+        if missing == 0:
+            return present
+        return torch.cat((present, torch.multinomial(chances, missing, replacement=False)))
+
+    def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
+        """Binary cross-entropies of all (or, federated, of the chosen) classes, summed and divided by R.
+
+        Args:
+            pred_class_logits: [R, K + 1]; the background column is not used.
+            gt_classes: [R] in [0, K], K = background.
+        """
+        if pred_class_logits.numel() == 0:
+            return pred_class_logits.sum() * 0.0
+        num_rows, num_classes = pred_class_logits.shape[0], self.num_classes
+        logits = pred_class_logits[:, :num_classes]
+        target = F.one_hot(gt_classes, num_classes + 1)[:, :num_classes].to(logits.dtype)
+        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")  # [R, K]
+        if self.use_fed_loss:
+            chosen = self.get_fed_loss_classes(
+                gt_classes, self.fed_loss_num_classes, num_classes, self.fed_loss_cls_weights
+            )
+            counts = loss.new_zeros(num_classes + 1).index_fill(0, chosen, 1.0)
+            loss = loss * counts[:num_classes]
+        return loss.sum() / num_rows
+
+    def box_reg_loss(
+        self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
+    ) -> Tensor:
+        """Localisation loss of the foreground, summed and divided by the number of all proposals.
+
+        Dividing by R, background included, weighs each foreground box alike whatever their number in a batch.
+
+        Args:
+            proposal_boxes, gt_boxes: [R, D].
+            pred_deltas: [R, K * D] or [R, D].
+            gt_classes: [R] in [0, K], K = background.
+        """
+        foreground = torch.nonzero((gt_classes >= 0) & (gt_classes < self.num_classes))[:, 0]  # [P]
+        chosen = pred_deltas.reshape(pred_deltas.shape[0], -1, self.box_dim)[foreground]  # [P, K or 1, D]
+        column = gt_classes[foreground] if chosen.shape[1] > 1 else torch.zeros_like(foreground)
+        deltas = chosen[torch.arange(len(foreground), device=foreground.device), column]  # [P, D]
+        loss = _box_loss(
+            self.box2box_transform,
+            proposal_boxes[foreground],
+            deltas,
+            gt_boxes[foreground],
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
+        )
+        return loss / max(gt_classes.numel(), 1)
+
+    def inference(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Detections; arguments as in :meth:`losses`, result as of :func:`fast_rcnn_inference`."""
+        return fast_rcnn_inference(
+            list(self.predict_boxes(predictions, proposals)),
+            list(self.predict_probs(predictions, proposals)),
+            [p.image_size for p in proposals],
+            self.test_score_thresh,
+            self.test_nms_thresh,
+            self.test_topk_per_image,
+        )
+
+    def predict_boxes_for_gt_classes(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """For each image the predicted box [R_i, D] of the class that each proposal truly has.
+
+        Background proposals get the box of the last class.
+        """
+        if not proposals:
+            return ()
+        boxes = self._decode(predictions[1], proposals)  # [R, K or 1, D]
+        if boxes.shape[1] > 1:
+            classes = torch.cat([p.gt_classes for p in proposals]).clamp(0, self.num_classes - 1)
+            boxes = torch.take_along_dim(boxes, classes[:, None, None], dim=1)
+        return boxes[:, 0].split([len(p) for p in proposals])
+
+    def predict_boxes(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """For each image boxes [R_i, K * D], or [R_i, D] where classes share a box."""
+        if not proposals:
+            return ()
+        return self._decode(predictions[1], proposals).flatten(1).split([len(p) for p in proposals])
+
+    def _decode(self, deltas: Tensor, proposals: list[Instances]) -> Tensor:
+        """Boxes [R, K or 1, D]."""
+        base = cat([p.proposal_boxes.tensor for p in proposals])
+        boxes = self.box2box_transform.apply_deltas(deltas, base)
+        return boxes.reshape(boxes.shape[0], deltas.shape[1] // self.box_dim, self.box_dim)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Class probabilities [R, K + 1] of scores [R, K + 1]; with sigmoids the last column means nothing."""
+        return scores.sigmoid() if self.use_sigmoid_ce else F.softmax(scores, dim=-1)
+
+    def predict_probs(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """For each image class probabilities [R_i, K + 1]."""
+        return self.probabilities(predictions[0]).split([len(p) for p in proposals])
+

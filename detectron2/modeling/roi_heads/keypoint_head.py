@@ -1,0 +1,192 @@
+"""Keypoints within boxes, as one heat map for each of them.
+
+Mask R-CNN (He et al. 2017, https://arxiv.org/abs/1703.06870), section 5.
+R boxes in all images of a batch, K keypoints, S x S cells of a heat map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, interpolate
+from detectron2.structures import Instances, heatmaps_to_keypoints
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.registry import Registry
+
+__all__ = [
+    "ROI_KEYPOINT_HEAD_REGISTRY",
+    "BaseKeypointRCNNHead",
+    "KRCNNConvDeconvUpsampleHead",
+    "build_keypoint_head",
+]
+
+ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
+ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = """
+Heads that predict keypoint heat maps from pooled features. An entry is called with ``(cfg, input_shape)``; see
+:class:`BaseKeypointRCNNHead` for what the result has to do.
+"""
+
+
+def build_keypoint_head(cfg: Any, input_shape: ShapeSpec) -> nn.Module:
+    """The registered head that ``MODEL.ROI_KEYPOINT_HEAD.NAME`` names."""
+    return ROI_KEYPOINT_HEAD_REGISTRY.get(cfg.MODEL.ROI_KEYPOINT_HEAD.NAME)(cfg, input_shape)
+
+
+def keypoint_rcnn_loss(
+    pred_keypoint_logits: Tensor, instances: list[Instances], normalizer: float | None
+) -> Tensor:
+    """Cross-entropy over the cells of each heat map, for visible keypoints inside their proposal.
+
+    Args:
+        pred_keypoint_logits: [R, K, S, S].
+        instances: foreground Instances, R in all, with ``gt_keypoints`` and ``proposal_boxes``.
+        normalizer: what to divide the sum by; None = the number of keypoints that count.
+
+    Returns:
+        A scalar; 0, and attached to the predictions, when no keypoint counts.
+    """
+    num_keypoints, side = pred_keypoint_logits.shape[1], pred_keypoint_logits.shape[2]
+    cells, valid = [], []
+    for x in instances:
+        if len(x):
+            cell, ok = x.gt_keypoints.to_heatmap(x.proposal_boxes.tensor, side)  # [R_i, K] each
+            cells.append(cell.flatten())
+            valid.append(ok.flatten())
+    counted = torch.nonzero(cat(valid))[:, 0] if cells else None  # [V]
+    if counted is None or counted.numel() == 0:
+        get_event_storage().put_scalar("kpts_num_skipped_batches", 1, smoothing_hint=False)
+        return pred_keypoint_logits.sum() * 0.0
+    logits = pred_keypoint_logits.reshape(-1, side * side)  # [R * K, S * S]
+    if logits.shape[0] != sum(len(c) for c in cells):
+        raise ValueError(
+            f"heat maps of {logits.shape[0] // num_keypoints} boxes, but ground truth of "
+            f"{sum(len(c) for c in cells) // num_keypoints}"
+        )
+    loss = F.cross_entropy(logits[counted], cat(cells)[counted].long(), reduction="sum")
+    return loss / (counted.numel() if normalizer is None else normalizer)
+
+
+def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[Instances]) -> None:
+    """Write ``pred_keypoints`` [R_i, K, 3] and ``pred_keypoint_heatmaps`` [R_i, K, S, S] into Instances.
+
+    Args:
+        pred_keypoint_logits: [R, K, S, S].
+        pred_instances: Instances with ``pred_boxes``, R in all. They are changed in place. The columns of
+            ``pred_keypoints`` are x, y and score.
+    """
+    if not pred_instances:
+        return
+    boxes = cat([x.pred_boxes.tensor for x in pred_instances])
+    logits = pred_keypoint_logits.detach()
+    keypoints = heatmaps_to_keypoints(logits, boxes.detach())[:, :, [0, 1, 3]]  # without the logit
+    sizes = [len(x) for x in pred_instances]
+    for x, points, maps in zip(pred_instances, keypoints.split(sizes), logits.split(sizes)):
+        x.pred_keypoints = points
+        x.pred_keypoint_heatmaps = maps
+
+
+class BaseKeypointRCNNHead(nn.Module):
+    """What keypoint heads share: the loss, and writing keypoints into Instances. Subclasses define :meth:`layers`.
+
+    Args:
+        num_keypoints: K.
+        loss_weight: factor of the loss.
+        loss_normalizer: what to divide the loss of an image by: "visible" = the keypoints that count, or a number
+            that is multiplied with the number of images.
+    """
+
+    @configurable
+    def __init__(
+        self, *, num_keypoints: int, loss_weight: float = 1.0, loss_normalizer: float | str = 1.0
+    ) -> None:
+        super().__init__()
+        if isinstance(loss_normalizer, str) and loss_normalizer != "visible":
+            raise ValueError(f"loss_normalizer must be a number or 'visible', got {loss_normalizer!r}")
+        self.num_keypoints = num_keypoints
+        self.loss_weight = loss_weight
+        self.loss_normalizer = loss_normalizer
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Arguments from ``MODEL.ROI_KEYPOINT_HEAD`` and the sampling of ``MODEL.ROI_HEADS``.
+
+        Unless the loss is divided by the visible keypoints, it is divided by as many as there would be if all
+        foreground that is drawn were there and all its keypoints visible.
+        """
+        node, heads = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
+        most = node.NUM_KEYPOINTS * heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION
+        return {
+            "loss_weight": node.LOSS_WEIGHT,
+            "num_keypoints": node.NUM_KEYPOINTS,
+            "loss_normalizer": "visible" if node.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS else most,
+        }
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+        """The loss in training, and the same Instances with ``pred_keypoints`` in evaluation.
+
+        Args:
+            x: pooled features [R, C, H, W].
+            instances: see :func:`keypoint_rcnn_loss` and :func:`keypoint_rcnn_inference`.
+        """
+        logits = self.layers(x)
+        if not self.training:
+            keypoint_rcnn_inference(logits, instances)
+            return instances
+        by_count = self.loss_normalizer == "visible"
+        normalizer = None if by_count else len(instances) * float(self.loss_normalizer)
+        return {"loss_keypoint": keypoint_rcnn_loss(logits, instances, normalizer) * self.loss_weight}
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Logits [R, K, S, S] of pooled features [R, C, H, W]."""
+        raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts heat maps")
+
+
+@ROI_KEYPOINT_HEAD_REGISTRY.register()
+class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
+    """3x3 convolutions, then a transposed convolution and bilinear upsampling, each doubling the resolution.
+
+    Args:
+        input_shape: channels of the pooled features.
+        num_keypoints: K.
+        conv_dims: output channels of the convolutions.
+        kwargs: for :class:`BaseKeypointRCNNHead`.
+    """
+
+    @configurable
+    def __init__(
+        self, input_shape: ShapeSpec, *, num_keypoints: int, conv_dims: Sequence[int], **kwargs: Any
+    ) -> None:
+        super().__init__(num_keypoints=num_keypoints, **kwargs)
+        self.up_scale = 2.0
+        width = input_shape.channels
+        for i, dim in enumerate(conv_dims, start=1):
+            self.add_module(f"conv_fcn{i}", Conv2d(width, dim, kernel_size=3, padding=1))
+            self.add_module(f"conv_fcn_relu{i}", nn.ReLU())
+            width = dim
+        self.score_lowres = ConvTranspose2d(width, num_keypoints, kernel_size=4, stride=2, padding=1)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:  # He et al. 2015 for the transposed convolution too, since Caffe2 did so
+                nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Arguments from ``MODEL.ROI_KEYPOINT_HEAD``."""
+        return {
+            **super().from_config(cfg, input_shape),
+            "input_shape": input_shape,
+            "conv_dims": cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS,
+        }
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Logits [R, K, 4 * H, 4 * W] of pooled features [R, C, H, W]."""
+        for layer in self:
+            x = layer(x)
+        return interpolate(x, scale_factor=self.up_scale, mode="bilinear", align_corners=False)

@@ -1,0 +1,217 @@
+"""Masks within boxes.
+
+Mask R-CNN (He et al. 2017, https://arxiv.org/abs/1703.06870).
+R boxes in all images of a batch, K classes, M x M cells of a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
+from detectron2.layers.weight_init import c2_msra_fill
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.registry import Registry
+
+__all__ = [
+    "ROI_MASK_HEAD_REGISTRY",
+    "BaseMaskRCNNHead",
+    "MaskRCNNConvUpsampleHead",
+    "build_mask_head",
+]
+
+ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
+ROI_MASK_HEAD_REGISTRY.__doc__ = """
+Heads that predict masks from pooled features. An entry is called with ``(cfg, input_shape)``; see
+:class:`BaseMaskRCNNHead` for what the result has to do.
+"""
+
+
+def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_period: int = 0) -> Tensor:
+    """Mean binary cross-entropy between predicted masks and the ground truth seen through the proposals.
+
+    Args:
+        pred_mask_logits: [R, K, M, M], or [R, 1, M, M] where classes share a mask.
+        instances: foreground Instances, R in all, with ``proposal_boxes``, ``gt_classes`` and ``gt_masks``.
+        vis_period: every how many iterations to record a picture of predictions and ground truth; 0 = never.
+
+    Returns:
+        A scalar; 0, and attached to the predictions, when R = 0.
+
+    Raises:
+        ValueError: when the predicted masks are not square.
+    """
+    side = pred_mask_logits.shape[-1]
+    if pred_mask_logits.shape[-2] != side:
+        raise ValueError(f"masks must be square, got logits {list(pred_mask_logits.shape)}")
+    present = [x for x in instances if len(x)]
+    if not present:
+        return pred_mask_logits.sum() * 0.0
+    truth = cat([x.gt_masks.crop_and_resize(x.proposal_boxes.tensor, side) for x in present])
+    truth = truth.to(device=pred_mask_logits.device, dtype=torch.bool)  # [R, M, M]
+    classes = cat([x.gt_classes for x in present]).to(torch.int64)
+    logits = _masks_of_classes(pred_mask_logits, classes)  # [R, M, M]
+    _log_mask_stats(logits.detach(), truth)
+    if vis_period > 0:
+        _record_masks(logits.detach(), truth, vis_period)
+    return F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="mean")
+
+
+def _masks_of_classes(masks: Tensor, classes: Tensor) -> Tensor:
+    """[R, K, M, M] and classes [R] to [R, M, M]; with K = 1 the only mask there is."""
+    if masks.shape[1] == 1:
+        return masks[:, 0]
+    return masks[torch.arange(masks.shape[0], device=masks.device), classes]
+
+
+def _log_mask_stats(logits: Tensor, truth: Tensor) -> None:
+    """Record how many cells are right, and how many are wrong among the truly empty and the truly filled."""
+    wrong = (logits > 0) != truth
+    filled = truth.sum()
+    storage = get_event_storage()
+    # tensors: the storage reads them when a writer asks
+    storage.put_scalar("mask_rcnn/accuracy", 1 - wrong.sum() / max(truth.numel(), 1))
+    empty = (truth.numel() - filled).clamp(min=1)
+    storage.put_scalar("mask_rcnn/false_positive", (wrong & ~truth).sum() / empty)
+    storage.put_scalar("mask_rcnn/false_negative", (wrong & truth).sum() / filled.clamp(min=1))
+
+
+def _record_masks(logits: Tensor, truth: Tensor, period: int) -> None:
+    storage = get_event_storage()
+    if storage.iter % period:
+        return
+    pairs = torch.cat((logits.sigmoid(), truth.to(logits.dtype)), dim=2)  # [R, M, 2 * M]
+    for i, pair in enumerate(pairs[:8]):
+        storage.put_image(f"Left: mask prediction;   Right: mask GT ({i})", pair[None].expand(3, -1, -1))
+
+
+def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances]) -> None:
+    """Write ``pred_masks`` [R_i, 1, M, M] in [0, 1] into Instances: the mask of each predicted class.
+
+    Args:
+        pred_mask_logits: [R, K, M, M] or [R, 1, M, M].
+        pred_instances: Instances with ``pred_classes``, R in all. They are changed in place.
+    """
+    if not pred_instances:
+        return
+    classes = cat([x.pred_classes for x in pred_instances])
+    soft = _masks_of_classes(pred_mask_logits, classes).sigmoid()[:, None]  # [R, 1, M, M]
+    for x, masks in zip(pred_instances, soft.split([len(x) for x in pred_instances])):
+        x.pred_masks = masks
+
+
+class BaseMaskRCNNHead(nn.Module):
+    """What mask heads share: the loss, and writing masks into Instances. Subclasses define :meth:`layers`.
+
+    Args:
+        loss_weight: factor of the loss.
+        vis_period: see :func:`mask_rcnn_loss`.
+    """
+
+    @configurable
+    def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0) -> None:
+        super().__init__()
+        self.vis_period = vis_period
+        self.loss_weight = loss_weight
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Arguments from ``VIS_PERIOD``."""
+        return {"vis_period": cfg.VIS_PERIOD}
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+        """The loss in training, and the same Instances with ``pred_masks`` in evaluation.
+
+        Args:
+            x: pooled features [R, C, H, W].
+            instances: see :func:`mask_rcnn_loss` for training and :func:`mask_rcnn_inference` for evaluation.
+        """
+        logits = self.layers(x)
+        if self.training:
+            return {"loss_mask": mask_rcnn_loss(logits, instances, self.vis_period) * self.loss_weight}
+        mask_rcnn_inference(logits, instances)
+        return instances
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Logits [R, K or 1, M, M] of pooled features [R, C, H, W]."""
+        raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts mask logits")
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
+    """3x3 convolutions, a transposed convolution that doubles the resolution, and a 1x1 convolution.
+
+    Args:
+        input_shape: channels of the pooled features.
+        num_classes: K, or 1 for masks that do not depend on the class.
+        conv_dims: output channels of the convolutions; the last entry is that of the transposed convolution.
+        conv_norm: norm of the convolutions, see :func:`detectron2.layers.get_norm`.
+        kwargs: for :class:`BaseMaskRCNNHead`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        num_classes: int,
+        conv_dims: Sequence[int],
+        conv_norm: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not len(conv_dims):
+            raise ValueError("conv_dims needs at least one entry, the width of the transposed convolution")
+        width = input_shape.channels
+        self.conv_norm_relus: list[nn.Module] = []
+        for i, dim in enumerate(conv_dims[:-1], start=1):
+            conv = Conv2d(
+                width,
+                dim,
+                kernel_size=3,
+                padding=1,
+                bias=not conv_norm,
+                norm=get_norm(conv_norm, dim),
+                activation=nn.ReLU(),
+            )
+            self.add_module(f"mask_fcn{i}", conv)
+            self.conv_norm_relus.append(conv)
+            width = dim
+        self.deconv = ConvTranspose2d(width, conv_dims[-1], kernel_size=2, stride=2)
+        self.add_module("deconv_relu", nn.ReLU())
+        self.predictor = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
+        for layer in (*self.conv_norm_relus, self.deconv):
+            c2_msra_fill(layer)
+        nn.init.normal_(self.predictor.weight, std=0.001)
+        if self.predictor.bias is not None:
+            nn.init.zeros_(self.predictor.bias)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Arguments from ``MODEL.ROI_MASK_HEAD``; the transposed convolution is as wide as the others."""
+        node = cfg.MODEL.ROI_MASK_HEAD
+        return {
+            **super().from_config(cfg, input_shape),
+            "input_shape": input_shape,
+            "conv_dims": [node.CONV_DIM] * (node.NUM_CONV + 1),
+            "conv_norm": node.NORM,
+            "num_classes": 1 if node.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        }
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Logits [R, K or 1, 2 * H, 2 * W] of pooled features [R, C, H, W]."""
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def build_mask_head(cfg: Any, input_shape: ShapeSpec) -> nn.Module:
+    """The registered head that ``MODEL.ROI_MASK_HEAD.NAME`` names."""
+    return ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME)(cfg, input_shape)

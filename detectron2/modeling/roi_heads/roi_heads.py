@@ -1,0 +1,257 @@
+"""Heads of R-CNN: everything that is computed for each proposal.
+
+N images, R proposals in all of them, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, nonzero_tuple
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage
+
+from ..backbone.resnet import BottleneckBlock, ResNet
+from ..matcher import Matcher
+from ..poolers import ROIPooler
+from ..proposal_generator.proposal_utils import add_ground_truth_to_proposals
+from ..sampling import subsample_labels
+from ._base import (
+    ROI_HEADS_REGISTRY,
+    ROIHeads,
+    build_roi_heads,
+    check_evaluating,
+    need_boxes_and_classes,
+    need_targets,
+)
+from ._res5 import Res5ROIHeads
+from ._sampling import select_foreground_proposals, select_proposals_with_visible_keypoints
+from .box_head import build_box_head
+from .fast_rcnn import FastRCNNOutputLayers
+from .keypoint_head import build_keypoint_head
+from .mask_head import build_mask_head
+
+__all__ = [
+    "ROI_HEADS_REGISTRY",
+    "BottleneckBlock",
+    "Boxes",
+    "Matcher",
+    "ROIHeads",
+    "Res5ROIHeads",
+    "ResNet",
+    "StandardROIHeads",
+    "add_ground_truth_to_proposals",
+    "build_roi_heads",
+    "get_event_storage",
+    "nonzero_tuple",
+    "pairwise_iou",
+    "select_foreground_proposals",
+    "select_proposals_with_visible_keypoints",
+    "subsample_labels",
+]
+
+
+@ROI_HEADS_REGISTRY.register()
+class StandardROIHeads(ROIHeads):
+    """Separate poolers and heads for boxes, masks and keypoints; no computation is shared between them.
+
+    Args:
+        box_in_features: names of the feature maps for boxes.
+        box_pooler: cuts features out of them.
+        box_head: makes a vector of each.
+        box_predictor: class scores and deltas from it; see :class:`.FastRCNNOutputLayers`.
+        mask_in_features, mask_pooler, mask_head: the same for masks; None = no masks. Without a pooler the head gets
+            the feature maps themselves, as a dict.
+        keypoint_in_features, keypoint_pooler, keypoint_head: the same for keypoints.
+        train_on_pred_boxes: whether masks and keypoints train on the boxes that the box head predicts, instead of on
+            the proposals.
+        kwargs: for :class:`ROIHeads`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        box_in_features: list[str],
+        box_pooler: ROIPooler,
+        box_head: nn.Module,
+        box_predictor: nn.Module,
+        mask_in_features: list[str] | None = None,
+        mask_pooler: ROIPooler | None = None,
+        mask_head: nn.Module | None = None,
+        keypoint_in_features: list[str] | None = None,
+        keypoint_pooler: ROIPooler | None = None,
+        keypoint_head: nn.Module | None = None,
+        train_on_pred_boxes: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        # older projects know the maps of the box head by this name
+        self.in_features = self.box_in_features = box_in_features
+        self.box_pooler = box_pooler
+        self.box_head = box_head
+        self.box_predictor = box_predictor
+        self.mask_on = mask_in_features is not None
+        if self.mask_on:
+            self.mask_in_features = mask_in_features
+            self.mask_pooler = mask_pooler
+            self.mask_head = mask_head
+        self.keypoint_on = keypoint_in_features is not None
+        if self.keypoint_on:
+            self.keypoint_in_features = keypoint_in_features
+            self.keypoint_pooler = keypoint_pooler
+            self.keypoint_head = keypoint_head
+        self.train_on_pred_boxes = train_on_pred_boxes
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
+        """Arguments from ``MODEL.ROI_HEADS`` and the nodes of the three heads."""
+        args = super().from_config(cfg)
+        args["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
+        # Subclasses may override these with methods of an instance, which they then call themselves.
+        for init in (cls._init_box_head, cls._init_mask_head, cls._init_keypoint_head):
+            if inspect.ismethod(init):
+                args.update(init(cfg, input_shape))
+        return args
+
+    @classmethod
+    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """The arguments of ``__init__`` that are about boxes."""
+        names = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        pooler = _build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
+        head = build_box_head(cfg, _pooled_shape(pooler, names, input_shape))
+        return {
+            "box_in_features": names,
+            "box_pooler": pooler,
+            "box_head": head,
+            "box_predictor": FastRCNNOutputLayers(cfg, head.output_shape),
+        }
+
+    @classmethod
+    def _init_mask_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """The arguments of ``__init__`` that are about masks."""
+        if not cfg.MODEL.MASK_ON:
+            return {}
+        return cls._extra_head("mask", cfg, cfg.MODEL.ROI_MASK_HEAD, build_mask_head, input_shape)
+
+    @classmethod
+    def _init_keypoint_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """The arguments of ``__init__`` that are about keypoints."""
+        if not cfg.MODEL.KEYPOINT_ON:
+            return {}
+        return cls._extra_head("keypoint", cfg, cfg.MODEL.ROI_KEYPOINT_HEAD, build_keypoint_head, input_shape)
+
+    @classmethod
+    def _extra_head(
+        cls, kind: str, cfg: Any, node: Any, build: Any, input_shape: dict[str, ShapeSpec]
+    ) -> dict[str, Any]:
+        names = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        shape: Any = {name: input_shape[name] for name in names}
+        pooler = None
+        if node.POOLER_TYPE:
+            pooler = _build_pooler(node, names, input_shape)
+            shape = _pooled_shape(pooler, names, input_shape)
+        return {
+            f"{kind}_in_features": names,
+            f"{kind}_pooler": pooler,
+            f"{kind}_head": build(cfg, shape),
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """See :meth:`ROIHeads.forward`."""
+        if not self.training:
+            found = self._forward_box(features, proposals)
+            return self.forward_with_given_boxes(features, found), {}
+        proposals = self.label_and_sample_proposals(proposals, need_targets(targets))
+        losses = dict(self._forward_box(features, proposals))
+        # With train_on_pred_boxes the box head has just replaced the proposals by what it predicts.
+        losses.update(self._forward_mask(features, proposals))
+        losses.update(self._forward_keypoint(features, proposals))
+        return proposals, losses
+
+    def forward_with_given_boxes(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> list[Instances]:
+        """Add masks and keypoints to Instances that have ``pred_boxes`` and ``pred_classes`` (evaluation only)."""
+        check_evaluating(self)
+        need_boxes_and_classes(instances)
+        return self._forward_keypoint(features, self._forward_mask(features, instances))
+
+    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
+        """Losses in training, N Instances of detections in evaluation."""
+        maps = [features[f] for f in self.box_in_features]
+        vectors = self.box_head(self.box_pooler(maps, [p.proposal_boxes for p in proposals]))
+        predictions = self.box_predictor(vectors)
+        if not self.training:
+            return self.box_predictor.inference(predictions, proposals)[0]
+        losses = self.box_predictor.losses(predictions, proposals)
+        if self.train_on_pred_boxes:
+            with torch.no_grad():
+                boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
+                for p, predicted in zip(proposals, boxes):
+                    p.proposal_boxes = type(p.proposal_boxes)(predicted)
+        return losses
+
+    def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
+        """Losses from drawn proposals in training; in evaluation the same detections with ``pred_masks``."""
+        if not self.mask_on:
+            return {} if self.training else instances
+        if self.training:  # only foreground has a mask to learn
+            instances, _ = select_foreground_proposals(instances, self.num_classes)
+        return self.mask_head(
+            self._pool_for(features, self.mask_in_features, self.mask_pooler, instances), instances
+        )
+
+    def _forward_keypoint(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
+        """The same for keypoints and ``pred_keypoints``."""
+        if not self.keypoint_on:
+            return {} if self.training else instances
+        if self.training:  # only foreground with a keypoint in sight has something to learn
+            instances, _ = select_foreground_proposals(instances, self.num_classes)
+            instances = select_proposals_with_visible_keypoints(instances)
+        pooled = self._pool_for(features, self.keypoint_in_features, self.keypoint_pooler, instances)
+        return self.keypoint_head(pooled, instances)
+
+    def _pool_for(
+        self,
+        features: dict[str, Tensor],
+        names: list[str] | None,
+        pooler: ROIPooler | None,
+        instances: list[Instances],
+    ) -> Any:
+        """Features [R, C, H, W] of proposals (training) or detections; without a pooler the maps themselves."""
+        chosen = {name: features[name] for name in names or ()}
+        if pooler is None:
+            return chosen
+        boxes = [x.proposal_boxes if self.training else x.pred_boxes for x in instances]
+        return pooler(list(chosen.values()), boxes)
+
+
+def _build_pooler(node: Any, names: list[str], input_shape: dict[str, ShapeSpec]) -> ROIPooler:
+    return ROIPooler(
+        output_size=node.POOLER_RESOLUTION,
+        scales=tuple(1.0 / input_shape[name].stride for name in names),
+        sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        pooler_type=node.POOLER_TYPE,
+    )
+
+
+def _pooled_shape(pooler: ROIPooler, names: list[str], input_shape: dict[str, ShapeSpec]) -> ShapeSpec:
+    channels = {input_shape[name].channels for name in names}
+    if len(channels) != 1:
+        raise ValueError(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
+    height, width = pooler.output_size
+    return ShapeSpec(channels=channels.pop(), height=height, width=width)
+
+
