@@ -53,14 +53,15 @@ def adapt_input_channels(
         ``(weights, [(name, shape before, shape after)])``.
     """
     fitted = dict(weights)
-    changed = []
+    changed: list[tuple[str, Shape, Shape]] = []
     for name, value in weights.items():
         target = state.get(name)
         if not isinstance(target, torch.Tensor) or not isinstance(value, torch.Tensor) or value.dim() != 4:
             continue
         if value.shape == target.shape or not _FIRST.search(name) or _INNER.search(name):
             continue
-        there, here = tuple(value.shape), tuple(target.shape)
+        there: Shape = tuple(value.shape)
+        here: Shape = tuple(target.shape)
         if len(here) == 4 and there[1] in (1, 3) and (there[0], *there[2:]) == (here[0], *here[2:]):
             fitted[name] = adapt_weight(value, here[1])
             changed.append((name, there, here))

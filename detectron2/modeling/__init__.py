@@ -7,10 +7,16 @@ from .backbone import (
     BACKBONE_REGISTRY,
     FPN,
     Backbone,
+    MViT,
+    RegNet,
     ResNet,
     ResNetBlockBase,
+    SimpleFeaturePyramid,
+    SwinTransformer,
+    ViT,
     build_backbone,
     build_resnet_backbone,
+    get_vit_lr_decay_rate,
     make_stage,
 )
 from .meta_arch import (

@@ -3,6 +3,8 @@
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY, build_backbone
 from .fpn import FPN
+from .mvit import MViT
+from .regnet import RegNet
 from .resnet import (
     BasicStem,
     BottleneckBlock,
@@ -11,6 +13,8 @@ from .resnet import (
     build_resnet_backbone,
     make_stage,
 )
+from .swin import SwinTransformer
+from .vit import SimpleFeaturePyramid, ViT, get_vit_lr_decay_rate
 
 __all__ = [
     "BACKBONE_REGISTRY",
@@ -18,9 +22,15 @@ __all__ = [
     "Backbone",
     "BasicStem",
     "BottleneckBlock",
+    "MViT",
+    "RegNet",
     "ResNet",
     "ResNetBlockBase",
+    "SimpleFeaturePyramid",
+    "SwinTransformer",
+    "ViT",
     "build_backbone",
     "build_resnet_backbone",
+    "get_vit_lr_decay_rate",
     "make_stage",
 ]

@@ -1,5 +1,6 @@
 """Feature pyramid network and the blocks that add levels on top of it."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -140,7 +141,7 @@ def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:
     pairs = ", ".join(f"{n}: {s}" for n, s in zip(names, strides))
     if any(s < 1 or s & (s - 1) for s in strides):
         raise ValueError(f"FPN: strides must be powers of two; got {pairs}")
-    if any(b != 2 * a for a, b in zip(strides[:-1], strides[1:])):
+    if any(b != 2 * a for a, b in itertools.pairwise(strides)):
         raise ValueError(f"FPN: each stride must be twice the one before; got {pairs}")
 
 

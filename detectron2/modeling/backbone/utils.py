@@ -27,10 +27,14 @@ def window_partition(x: torch.Tensor, window_size: int) -> tuple[torch.Tensor, t
         windows (N * number of windows, window_size, window_size, C), and height and width after filling up.
     """
     _, h, w, _ = x.shape
-    return pad_and_partition(x, window_size, (h + window_size - 1) // window_size, (w + window_size - 1) // window_size)
+    return pad_and_partition(
+        x, window_size, (h + window_size - 1) // window_size, (w + window_size - 1) // window_size
+    )
 
 
-def pad_and_partition(x: torch.Tensor, window_size: int, rows: int, cols: int) -> tuple[torch.Tensor, tuple[int, int]]:
+def pad_and_partition(
+    x: torch.Tensor, window_size: int, rows: int, cols: int
+) -> tuple[torch.Tensor, tuple[int, int]]:
     """:func:`window_partition` into a given number of rows and columns of windows, which must cover the map."""
     n, h, w, c = x.shape
     size = (rows * window_size, cols * window_size)
@@ -55,7 +59,9 @@ def window_unpartition(
     """
     rows, cols = pad_hw[0] // window_size, pad_hw[1] // window_size
     n = windows.shape[0] // (rows * cols)
-    x = windows.view(n, rows, cols, window_size, window_size, -1).transpose(2, 3)  # (N, rows, ws, cols, ws, C)
+    x = windows.view(n, rows, cols, window_size, window_size, -1).transpose(
+        2, 3
+    )  # (N, rows, ws, cols, ws, C)
     return x.reshape(n, pad_hw[0], pad_hw[1], -1)[:, : hw[0], : hw[1]].contiguous()
 
 

@@ -92,7 +92,9 @@ class ResBottleneckBlock(CNNBlockBase):
     ) -> None:
         super().__init__(in_channels, out_channels, 1)
         mid = bottleneck_channels
-        for i, (c_in, c_out, kernel) in enumerate(((in_channels, mid, 1), (mid, mid, 3), (mid, out_channels, 1)), 1):
+        for i, (c_in, c_out, kernel) in enumerate(
+            ((in_channels, mid, 1), (mid, mid, 3), (mid, out_channels, 1)), 1
+        ):
             conv = Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
             c2_msra_fill(conv)
             self.add_module(f"conv{i}", conv)
@@ -299,7 +301,9 @@ class SimpleFeaturePyramid(Backbone):
         super().__init__()
         shapes = net.output_shape()
         if in_feature not in shapes:
-            raise ValueError(f"SimpleFeaturePyramid: the network has no output {in_feature!r}, only {list(shapes)}")
+            raise ValueError(
+                f"SimpleFeaturePyramid: the network has no output {in_feature!r}, only {list(shapes)}"
+            )
         dim, stride = int(shapes[in_feature].channels or 0), int(shapes[in_feature].stride or 0)
         self.scale_factors = tuple(scale_factors)
         self._levels = []
@@ -344,7 +348,9 @@ def _pyramid_level(scale: float, dim: int, out_channels: int, norm: Norm) -> nn.
     """Resample by ``scale``, then a 1x1 and a 3x3 convolution."""
     resample: list[nn.Module]
     if scale == 4.0:
-        between = get_norm(norm, dim // 2) or nn.Identity()  # the numbers of the layers are part of their names
+        between = (
+            get_norm(norm, dim // 2) or nn.Identity()
+        )  # the numbers of the layers are part of their names
         resample = [
             nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
             between,
