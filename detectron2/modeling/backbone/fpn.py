@@ -76,6 +76,8 @@ class FPN(Backbone):
             output = _pyramid_conv(out_channels, out_channels, 3, norm)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
+        if isinstance(top_block, LastLevelMaxPool):
+            top_block.in_feature = f"p{self._levels[-1]}"  # p5 unless the pyramid ends at another level
         self.top_block = top_block
         self.in_features = tuple(in_features)
         self.bottom_up = bottom_up
@@ -146,7 +148,7 @@ def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:
 
 
 class LastLevelMaxPool(nn.Module):
-    """One more level: every second pixel of p5 (Faster R-CNN with FPN)."""
+    """One more level: every second pixel of the coarsest, usually p5 (Faster R-CNN with FPN)."""
 
     def __init__(self) -> None:
         super().__init__()
