@@ -1,0 +1,140 @@
+"""Getting configs, weights and models of the zoo by the path of their config."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.utils.suggest import did_you_mean
+
+from ._checkpoints import CHECKPOINTS, ZOO_URL
+
+if TYPE_CHECKING:
+    import torch
+
+    from detectron2.checkpoint import DetectionCheckpointer
+    from detectron2.modeling import build_model
+
+__all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
+
+CONFIG_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
+
+
+class UnknownConfigError(ValueError, RuntimeError):
+    """There is no such config, or no weights for it; also a RuntimeError, which older programs expect."""
+
+
+def __getattr__(name: str) -> Any:
+    """Give the two names that load torch only to those who ask for them."""
+    if name == "DetectionCheckpointer":
+        from detectron2.checkpoint import DetectionCheckpointer
+
+        return DetectionCheckpointer
+    if name == "build_model":
+        from detectron2.modeling import build_model
+
+        return build_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def get_checkpoint_url(config_path: str) -> str:
+    """Address of the published weights of a config.
+
+    Args:
+        config_path: such as ``"COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"``.
+
+    Raises:
+        UnknownConfigError: if no weights were published for it.
+    """
+    name = _without_extension(config_path)
+    if name not in CHECKPOINTS:
+        raise UnknownConfigError(f"no weights were published for {config_path}. {did_you_mean(name, CHECKPOINTS)}")
+    return f"{ZOO_URL}{name}/{CHECKPOINTS[name]}"
+
+
+def get_config_file(config_path: str) -> str:
+    """Path of a config file on this machine.
+
+    Args:
+        config_path: relative to the folder of all configs, such as ``"Misc/semantic_R_50_FPN_1x.yaml"``.
+
+    Raises:
+        UnknownConfigError: if there is none; lists the nearest.
+    """
+    path = os.path.join(CONFIG_DIR, config_path)
+    if not os.path.isfile(path):
+        from ._listing import config_names
+
+        raise UnknownConfigError(f"the zoo has no config {config_path!r}. {did_you_mean(config_path, config_names())}")
+    return path
+
+
+def get_config(config_path: str, trained: bool = False) -> Any:
+    """Load a config of the zoo.
+
+    Args:
+        config_path: such as ``"COCO-Detection/retinanet_R_50_FPN_1x.py"``.
+        trained: set the weights to the published ones, instead of those that training starts from.
+
+    Returns:
+        A ``CfgNode`` for a ``.yaml`` file, an omegaconf dictionary for a ``.py`` file.
+
+    Raises:
+        UnknownConfigError: if there is no such config, or no published weights.
+    """
+    path = get_config_file(config_path)
+    if path.endswith(".yaml"):
+        cfg = get_cfg()
+        cfg.merge_from_file(path)
+        if trained:
+            cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)
+        return cfg
+    lazy = LazyConfig.load(path)
+    if trained:
+        url = get_checkpoint_url(config_path)
+        if "init_checkpoint" not in lazy.get("train", {}):
+            raise UnknownConfigError(f"{config_path} describes a part, not a whole model with weights")
+        lazy.train.init_checkpoint = url
+    return lazy
+
+
+def get(config_path: str, trained: bool = False, device: str | None = None) -> "torch.nn.Module":
+    """Build a model of the zoo and load weights into it.
+
+    Args:
+        config_path: as in :func:`get_config`.
+        trained: load the published weights, instead of those that training starts from (which may be none).
+        device: where the model goes; default: as the config says, or the CPU if there is no GPU.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        UnknownConfigError: if there is no such config, or no published weights.
+        ConnectionError: if weights are neither in the cache nor can be downloaded.
+    """
+    import torch
+
+    from detectron2.checkpoint import DetectionCheckpointer
+    from detectron2.modeling import build_model
+
+    cfg = get_config(config_path, trained)
+    if device is None and not torch.cuda.is_available():
+        device = "cpu"
+    if isinstance(cfg, CfgNode):
+        if device is not None:
+            cfg.MODEL.DEVICE = device
+        model = build_model(cfg)
+        weights = cfg.MODEL.WEIGHTS
+    else:
+        model = instantiate(cfg.model)
+        train = cfg.get("train", {})
+        model = model.to(device or train.get("device", "cpu"))
+        weights = train.get("init_checkpoint") or ""
+    if weights:
+        DetectionCheckpointer(model).load(weights)
+    return model
+
+
+def _without_extension(config_path: str) -> str:
+    base, extension = os.path.splitext(config_path)
+    return base.replace(os.sep, "/") if extension in (".yaml", ".py") else config_path
