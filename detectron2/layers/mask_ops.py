@@ -31,7 +31,8 @@ def paste_masks_in_image(
         masks = masks[:, 0]
     if masks.dim() != 3:
         raise ValueError(f"masks must be [N, M, M] or [N, 1, M, M], got {tuple(masks.shape)}")
-    if corners.dim() != 2 or corners.shape[1] != 4 or len(corners) != len(masks):
+    # Sizes are compared as shapes: len() would fix the count of masks in an exported graph.
+    if corners.dim() != 2 or corners.shape[1] != 4 or corners.shape[0] != masks.shape[0]:
         raise ValueError(
             f"boxes must be [N, 4], one for each mask; got {len(masks)} masks and {tuple(corners.shape)}"
         )

@@ -43,6 +43,13 @@ def _crop_one(mask: Tensor, box: Tensor, mask_size: int) -> Tensor:
     return roi_align(window, roi, (mask_size, mask_size), 1.0, 0, True)[0, 0] >= 0.5
 
 
+def _crop_all(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
+    """[N, H, W] bool and [N, 4] -> [N, mask_size, mask_size], in one call."""
+    image = torch.arange(masks.shape[0], device=boxes.device, dtype=boxes.dtype)
+    rois = torch.cat([image[:, None], boxes], 1)
+    return roi_align(masks[:, None].float(), rois, (mask_size, mask_size), 1.0, 0, True)[:, 0] >= 0.5
+
+
 def crop_bitmasks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
     """Mean coverage of each cell, cut at one half.
 
@@ -54,18 +61,13 @@ def crop_bitmasks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
     Returns:
         [N, mask_size, mask_size] bool.
     """
-    count, height, width = masks.shape
     boxes = boxes.detach().float()
-    if masks.device.type == "cpu" and not torch.compiler.is_compiling():
-        crops = [_crop_one(m, b, mask_size) for m, b in zip(masks, boxes)]
-        return torch.stack(crops) if crops else masks.new_zeros(0, mask_size, mask_size)
-    step = max(1, _CELLS_AT_ONCE // max(height * width, 1))
     if torch.compiler.is_compiling():
-        step = max(count, 1) if isinstance(count, int) else count
-    parts = []
-    for i in range(0, max(count, 1), step):
-        some = boxes[i : i + step]
-        rois = torch.cat([torch.arange(len(some), device=boxes.device, dtype=boxes.dtype)[:, None], some], 1)
-        pooled = roi_align(masks[i : i + step, None].float(), rois, (mask_size, mask_size), 1.0, 0, True)
-        parts.append(pooled[:, 0] >= 0.5)
-    return torch.cat(parts)
+        return _crop_all(masks, boxes, mask_size)
+    if len(masks) == 0:
+        return masks.new_zeros(0, mask_size, mask_size)
+    if masks.device.type == "cpu":
+        return torch.stack([_crop_one(m, b, mask_size) for m, b in zip(masks, boxes)])
+    step = max(1, _CELLS_AT_ONCE // max(masks[0].numel(), 1))
+    parts = zip(masks.split(step), boxes.split(step))
+    return torch.cat([_crop_all(m, b, mask_size) for m, b in parts])

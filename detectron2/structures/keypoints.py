@@ -69,7 +69,7 @@ class Keypoints:
 
     def __getitem__(self, item: Any) -> "Keypoints":
         """Some of the instances; an integer gives one."""
-        return type(self)(self.tensor[row_slice(item, len(self))])
+        return type(self)(self.tensor[row_slice(item, self.tensor.shape[0])])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_instances={len(self.tensor)})"

@@ -74,7 +74,7 @@ class BitMasks:
         Args:
             item: Integer, slice, or index or mask tensor.
         """
-        picked = self.tensor[row_slice(item, len(self))]
+        picked = self.tensor[row_slice(item, self.tensor.shape[0])]
         if picked.dim() != 3:
             raise IndexError(f"indexing BitMasks with {item!r} does not give a list of masks")
         return BitMasks(picked)
@@ -136,7 +136,7 @@ class BitMasks:
             [N, mask_size, mask_size] bool: at least half of the cell is covered.
         """
         corners = _corners(boxes)
-        if len(corners) != len(self):
+        if corners.shape[0] != self.tensor.shape[0]:
             raise ValueError(
                 f"crop_and_resize takes one box per mask, got {len(corners)} for {len(self)} masks"
             )
@@ -275,7 +275,7 @@ class ROIMasks:
         Args:
             item: Integer, slice, or index or mask tensor.
         """
-        return ROIMasks(self.tensor[row_slice(item, len(self))])
+        return ROIMasks(self.tensor[row_slice(item, self.tensor.shape[0])])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_instances={len(self.tensor)})"

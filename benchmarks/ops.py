@@ -1,0 +1,254 @@
+"""Operators against yardsticks at equal counts, in one process: ``python -m benchmarks.ops``.
+
+Each line times ours and the yardstick in turn, several rounds, and compares the best of each. Yardsticks are the obvious
+way to do the same (one full-image grid sample per mask), or, for rotated operators, torchvision's compiled
+axis-aligned ones, which have much less to do.
+"""
+
+import argparse
+import json
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from detectron2.layers import (
+    ROIAlignRotated,
+    batched_nms,
+    batched_nms_rotated,
+    nms_rotated,
+    pairwise_iou_rotated,
+    paste_masks_in_image,
+)
+from detectron2.structures import BitMasks, Boxes, heatmaps_to_keypoints, pairwise_iou
+
+SIZE = (800, 1333)
+
+
+def seconds(run: Callable[[], Any], rounds: int) -> float:
+    """Best of several runs."""
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def peak_mib(run: Callable[[], Any]) -> float:
+    """Resident memory that ``run`` adds at its highest, in MiB, sampled every millisecond."""
+    page = resource.getpagesize() / 2**20
+    statm = Path("/proc/self/statm")
+
+    def resident() -> float:
+        return int(statm.read_text().split()[1]) * page
+
+    before, highest, done = resident(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            highest[0] = max(highest[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    result = run()
+    highest[0] = max(highest[0], resident())
+    done.set()
+    watcher.join()
+    del result
+    return highest[0] - before
+
+
+def boxes(count: int, smallest: float = 16, largest: float = 400) -> Tensor:
+    """XYXY boxes of log-uniform sides inside the image."""
+    side = smallest * (largest / smallest) ** torch.rand(count, 2)
+    near = torch.rand(count, 2) * (torch.tensor([SIZE[1], SIZE[0]]) - side)
+    return torch.cat([near, near + side], 1)
+
+
+def rotated(count: int) -> Tensor:
+    """Rotated boxes of the same sides."""
+    b = boxes(count)
+    return torch.cat([(b[:, :2] + b[:, 2:]) / 2, b[:, 2:] - b[:, :2], torch.rand(count, 1) * 360 - 180], 1)
+
+
+def paste_one_by_one(masks: Tensor, where: Tensor) -> Tensor:
+    """One grid sample over the full image for each mask."""
+    h, w = SIZE
+    out = torch.zeros(len(masks), h, w, dtype=torch.bool)
+    y, x = torch.arange(h) + 0.5, torch.arange(w) + 0.5
+    for i, (x0, y0, x1, y1) in enumerate(where.tolist()):
+        v, u = (y - y0) / (y1 - y0) * 2 - 1, (x - x0) / (x1 - x0) * 2 - 1
+        grid = torch.stack([u.expand(h, w), v[:, None].expand(h, w)], -1)[None]
+        out[i] = F.grid_sample(masks[i][None, None], grid, align_corners=False)[0, 0] >= 0.5
+    return out
+
+
+def keypoints_one_by_one(maps: Tensor, rois: Tensor) -> Tensor:
+    """One bicubic resize for each region."""
+    found = []
+    for m, (x0, y0, x1, y1) in zip(maps, rois.tolist()):
+        size = (int(-(-(y1 - y0) // 1)), int(-(-(x1 - x0) // 1)))
+        full = F.interpolate(m[None], size=size, mode="bicubic", align_corners=False)[0]
+        found.append(full.flatten(1).max(1).indices)
+    return torch.stack(found)
+
+
+def compare(rounds: int) -> list[dict[str, Any]]:
+    """Times of ours and of each yardstick."""
+    torch.manual_seed(0)
+    rows = []
+
+    def row(name: str, ours: Callable[[], Any], yardstick: str, theirs: Callable[[], Any]) -> None:
+        ours(), theirs()
+        a, b = seconds(ours, rounds), seconds(theirs, rounds)
+        rows.append(
+            {"operator": name, "ms": 1e3 * a, "yardstick": yardstick, "yardstick_ms": 1e3 * b, "ratio": b / a}
+        )
+
+    masks, where = torch.rand(100, 28, 28), boxes(100)
+    row(
+        "paste 100 masks, 800x1333",
+        lambda: paste_masks_in_image(masks, where, SIZE),
+        "full-image grid_sample per mask",
+        lambda: paste_one_by_one(masks, where),
+    )
+    r1, r2, b1, b2 = rotated(1000), rotated(200), boxes(1000), boxes(200)
+    row(
+        "rotated IoU, 1000 x 200",
+        lambda: pairwise_iou_rotated(r1, r2),
+        "torchvision box_iou (upright)",
+        lambda: torchvision.ops.box_iou(b1, b2),
+    )
+    r, b, s, c = rotated(2000), boxes(2000), torch.rand(2000), torch.randint(0, 15, (2000,))
+    row(
+        "rotated NMS, 2000",
+        lambda: nms_rotated(r, s, 0.5),
+        "torchvision nms (upright)",
+        lambda: torchvision.ops.nms(b, s, 0.5),
+    )
+    row(
+        "rotated NMS, 2000 of 15 classes",
+        lambda: batched_nms_rotated(r, s, c, 0.5),
+        "torchvision batched_nms (upright)",
+        lambda: torchvision.ops.batched_nms(b, s, c, 0.5),
+    )
+    row(
+        "NMS, 2000 of 15 classes",
+        lambda: batched_nms(b, s, c, 0.5),
+        "torchvision batched_nms",
+        lambda: torchvision.ops.batched_nms(b, s, c, 0.5),
+    )
+    x = torch.randn(1, 256, 50, 84)
+    rois = torch.cat([torch.zeros(512, 1), rotated(512)], 1)
+    flat = torch.cat([torch.zeros(512, 1), boxes(512)], 1)
+    for ratio in (2, 0):
+        row(
+            f"ROIAlignRotated, 512 x 256 x 7 x 7, sampling {ratio}",
+            lambda ratio=ratio: ROIAlignRotated((7, 7), 1 / 16, ratio)(x, rois),
+            "torchvision roi_align (upright)",
+            lambda ratio=ratio: torchvision.ops.roi_align(x, flat, (7, 7), 1 / 16, ratio, True),
+        )
+
+    def backward(pool: Callable[[Tensor], Tensor]) -> None:
+        leaf = x.clone().requires_grad_()
+        pool(leaf).sum().backward()
+
+    row(
+        "the same with backward, sampling 2",
+        lambda: backward(lambda leaf: ROIAlignRotated((7, 7), 1 / 16, 2)(leaf, rois)),
+        "torchvision roi_align (upright)",
+        lambda: backward(lambda leaf: torchvision.ops.roi_align(leaf, flat, (7, 7), 1 / 16, 2, True)),
+    )
+    maps, people = torch.randn(10, 17, 56, 56), boxes(10, 60, 400)
+    row(
+        "keypoints from 10 x 17 heatmaps",
+        lambda: heatmaps_to_keypoints(maps, people),
+        "bicubic resize per region",
+        lambda: keypoints_one_by_one(maps, people),
+    )
+    bitmaps = BitMasks(paste_masks_in_image(masks[:32] * 0 + 1, where[:32], SIZE))
+    index = torch.arange(32.0)[:, None]
+    row(
+        "crop and resize 32 bit masks",
+        lambda: bitmaps.crop_and_resize(where[:32], 28),
+        "roi_align on all as float",
+        lambda: torchvision.ops.roi_align(
+            bitmaps.tensor[:, None].float(), torch.cat([index, where[:32]], 1), (28, 28), 1.0, 0, True
+        ),
+    )
+    return rows
+
+
+def memory() -> list[dict[str, Any]]:
+    """Highest additional memory, the result included."""
+    torch.manual_seed(0)
+    many, some = Boxes(boxes(10_000)), Boxes(boxes(2_000))
+    r_many, r_some = rotated(10_000), rotated(2_000)
+    result = 100 * SIZE[0] * SIZE[1] / 2**20
+    whole = torch.tensor([[0.0, 0.0, SIZE[1], SIZE[0]]])
+    return [
+        {
+            "operator": "pairwise IoU, 10,000 x 2,000",
+            "MiB": peak_mib(lambda: pairwise_iou(many, some)),
+            "result_MiB": 76.3,
+        },
+        {
+            "operator": "rotated IoU, 10,000 x 2,000",
+            "MiB": peak_mib(lambda: pairwise_iou_rotated(r_many, r_some)),
+            "result_MiB": 76.3,
+        },
+        *(
+            {
+                "operator": f"paste {n} masks as large as the image",
+                "MiB": peak_mib(
+                    lambda n=n: paste_masks_in_image(torch.rand(n, 28, 28), whole.expand(n, 4), SIZE)
+                ),
+                "result_MiB": result * n / 100,
+            }
+            for n in (10, 100)
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each; the best counts")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    speed, space = compare(args.rounds), memory()
+    console = Console(width=130)
+    table = Table(
+        title=f"torch {torch.__version__}, {args.threads} thread(s) of {os.cpu_count()} CPUs, best of {args.rounds}"
+    )
+    for title in ("operator", "ours, ms", "yardstick", "yardstick, ms", "times as fast"):
+        table.add_column(title, justify="left" if title in ("operator", "yardstick") else "right")
+    for r in speed:
+        table.add_row(
+            r["operator"], f"{r['ms']:.2f}", r["yardstick"], f"{r['yardstick_ms']:.2f}", f"{r['ratio']:.2f}"
+        )
+    console.print(table)
+    table = Table(title="memory added at the highest, result included")
+    for title in ("operator", "MiB", "of which result"):
+        table.add_column(title, justify="left" if title == "operator" else "right")
+    for r in space:
+        table.add_row(r["operator"], f"{r['MiB']:.0f}", f"{r['result_MiB']:.0f}")
+    console.print(table)
+    if args.json:
+        args.json.write_text(json.dumps({"speed": speed, "memory": space}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
