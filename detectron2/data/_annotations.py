@@ -25,7 +25,10 @@ from . import transforms as T
 __all__ = [
     "annotations_to_instances",
     "annotations_to_instances_rotated",
+    "boxes_as_xyxy",
+    "decode_rle",
     "filter_empty_instances",
+    "transform_annotations",
     "transform_instance_annotations",
     "transform_keypoint_annotations",
     "transform_proposals",
@@ -64,30 +67,97 @@ def transform_instance_annotations(
     Returns:
         The same dict.
     """
+    return transform_annotations(
+        [annotation], transforms, image_size, keypoint_hflip_indices=keypoint_hflip_indices
+    )[0]
+
+
+def transform_annotations(
+    annos: list[dict[str, Any]],
+    transforms: T.Transform | Sequence[T.Transform],
+    image_size: tuple[int, int],
+    *,
+    keypoint_hflip_indices: Sequence[int] | np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """Do for all annotations of an image what :func:`transform_instance_annotations` does for one, at once.
+
+    Returns:
+        The same dicts, changed in place.
+    """
     if not isinstance(transforms, T.Transform):
         transforms = T.TransformList(transforms)
-    height, width = image_size
-    if BoxMode(annotation["bbox_mode"]) == BoxMode.XYWHA_ABS:
-        rotated = np.asarray(annotation["bbox"], dtype=np.float64).reshape(1, 5)
-        annotation["bbox"] = transforms.apply_rotated_box(rotated)[0]  # type: ignore[attr-defined]
-    else:
-        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-        moved = transforms.apply_box(np.asarray([box], dtype=np.float64))[0]
-        annotation["bbox"] = np.clip(moved, 0, [width, height, width, height])
-        annotation["bbox_mode"] = BoxMode.XYXY_ABS
-    if "segmentation" in annotation:
-        annotation["segmentation"] = _transform_mask(annotation["segmentation"], transforms, image_size)
-    if "keypoints" in annotation:
-        annotation["keypoints"] = transform_keypoint_annotations(
-            annotation["keypoints"], transforms, image_size, keypoint_hflip_indices
-        )
-    return annotation
+    _transform_boxes(annos, transforms, image_size)
+    _transform_masks([a for a in annos if "segmentation" in a], transforms, image_size)
+    for annotation in annos:
+        if "keypoints" in annotation:
+            annotation["keypoints"] = transform_keypoint_annotations(
+                annotation["keypoints"], transforms, image_size, keypoint_hflip_indices
+            )
+    return annos
 
 
-def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tuple[int, int]) -> Any:
-    if isinstance(segmentation, (list, tuple)):
-        polygons = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
-        return [p.reshape(-1) for p in transforms.apply_polygons(polygons)]
+def boxes_as_xyxy(annos: list[dict[str, Any]]) -> np.ndarray:
+    """The boxes of annotations as a float64 array (N, 4) of absolute (x0, y0, x1, y1)."""
+    if not annos:
+        return np.zeros((0, 4))
+    modes = [anno["bbox_mode"] for anno in annos]
+    if all(mode == modes[0] for mode in modes):
+        rows = np.asarray([anno["bbox"] for anno in annos], dtype=np.float64)
+        return np.asarray(BoxMode.convert(rows, modes[0], BoxMode.XYXY_ABS))
+    return np.concatenate([boxes_as_xyxy([anno]) for anno in annos])
+
+
+def _transform_boxes(
+    annos: list[dict[str, Any]], transforms: T.Transform, image_size: tuple[int, int]
+) -> None:
+    rotated = [a for a in annos if a["bbox_mode"] == BoxMode.XYWHA_ABS]
+    upright = [a for a in annos if a["bbox_mode"] != BoxMode.XYWHA_ABS] if rotated else annos
+    if rotated:
+        rows = np.asarray([a["bbox"] for a in rotated], dtype=np.float64).reshape(-1, 5)
+        for annotation, row in zip(rotated, transforms.apply_rotated_box(rows)):  # type: ignore[attr-defined]
+            annotation["bbox"] = row
+    if upright:
+        height, width = image_size
+        moved = transforms.apply_box(boxes_as_xyxy(upright))
+        for annotation, row in zip(upright, np.clip(moved, 0, [width, height, width, height])):
+            annotation["bbox"], annotation["bbox_mode"] = row, BoxMode.XYXY_ABS
+
+
+def _steps(transforms: T.Transform) -> list[T.Transform]:
+    return transforms.transforms if isinstance(transforms, T.TransformList) else [transforms]
+
+
+def _transform_masks(
+    annos: list[dict[str, Any]], transforms: T.Transform, image_size: tuple[int, int]
+) -> None:
+    """Transform ``segmentation`` of annotations that all have it."""
+    polygons: list[np.ndarray] = []
+    spans: list[tuple[dict[str, Any], int, int]] = []
+    for annotation in annos:
+        segmentation = annotation["segmentation"]
+        if isinstance(segmentation, (list, tuple)):
+            first = len(polygons)
+            polygons += [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
+            spans.append((annotation, first, len(polygons)))
+        else:
+            annotation["segmentation"] = _transform_mask(segmentation, transforms, image_size)
+    if not spans:
+        return
+    # Where polygons move corner by corner, all corners of the image move in one call.
+    if polygons and all(
+        type(step).apply_polygons is T.Transform.apply_polygons for step in _steps(transforms)
+    ):
+        corners = np.asarray(transforms.apply_coords(np.concatenate(polygons)))
+        moved = np.split(corners, np.cumsum([len(p) for p in polygons])[:-1])
+        for annotation, first, last in spans:
+            annotation["segmentation"] = [p.reshape(-1) for p in moved[first:last]]
+        return
+    for annotation, first, last in spans:
+        parts = transforms.apply_polygons(polygons[first:last])
+        annotation["segmentation"] = [p.reshape(-1) for p in parts]
+
+
+def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tuple[int, int]) -> np.ndarray:
     if isinstance(segmentation, dict):
         mask = decode_rle(segmentation)
     elif isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
@@ -104,6 +174,11 @@ def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tupl
             f"{tuple(image_size)}; was the mask made for another image size?"
         )
     return mask
+
+
+def _mirrors(step: T.Transform) -> bool:
+    """Whether a transform swaps left and right; adapters of other libraries answer by an attribute."""
+    return isinstance(step, T.HFlipTransform) or bool(getattr(step, "mirrors", False))
 
 
 def transform_keypoint_annotations(
@@ -130,9 +205,7 @@ def transform_keypoint_annotations(
     points[:, :2] = transforms.apply_coords(points[:, :2])
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= tuple(image_size)[::-1])).all(axis=1)
     points[~inside, 2] = 0
-
-    steps = transforms.transforms if isinstance(transforms, T.TransformList) else [transforms]
-    if sum(isinstance(step, T.HFlipTransform) for step in steps) % 2:
+    if sum(_mirrors(step) for step in _steps(transforms)) % 2:
         if keypoint_hflip_indices is None:
             raise ValueError(
                 "the image is mirrored, so left and right keypoints change places: give keypoint_hflip_indices (see "
@@ -209,9 +282,8 @@ def annotations_to_instances(
         Instances with ``gt_boxes`` and ``gt_classes``, and with ``gt_masks`` and ``gt_keypoints`` where the
         annotations have ``segmentation`` and ``keypoints``.
     """
-    boxes = [BoxMode.convert(anno["bbox"], anno["bbox_mode"], BoxMode.XYXY_ABS) for anno in annos]
     target = Instances(image_size)
-    target.gt_boxes = Boxes(np.stack(boxes) if boxes else np.zeros((0, 4), dtype=np.float32))
+    target.gt_boxes = Boxes(torch.from_numpy(boxes_as_xyxy(annos).astype(np.float32)))
     target.gt_classes = torch.tensor([int(anno["category_id"]) for anno in annos], dtype=torch.int64)
     masks = _collect(annos, "segmentation")
     if masks is not None:

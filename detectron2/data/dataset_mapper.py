@@ -14,6 +14,7 @@ from detectron2.structures import BoxMode
 
 from . import detection_utils as utils
 from . import transforms as T
+from ._annotations import boxes_as_xyxy, transform_annotations
 from .transforms._resample import to_chw_tensor
 
 __all__ = ["DatasetMapper"]
@@ -129,19 +130,13 @@ class DatasetMapper:
             for key, use in (("segmentation", self.use_instance_mask), ("keypoints", self.use_keypoint))
             if not use
         ]
-        annos = []
-        for annotation in dataset_dict.pop("annotations"):
+        annos = [a for a in dataset_dict.pop("annotations") if not a.get("iscrowd", 0)]
+        for annotation in annos:
             for key in unused:
                 annotation.pop(key, None)
-            if not annotation.get("iscrowd", 0):
-                annos.append(
-                    utils.transform_instance_annotations(
-                        annotation,
-                        transforms,
-                        image_shape,
-                        keypoint_hflip_indices=self.keypoint_hflip_indices,
-                    )
-                )
+        annos = transform_annotations(
+            annos, transforms, image_shape, keypoint_hflip_indices=self.keypoint_hflip_indices
+        )
         if annos and BoxMode(annos[0]["bbox_mode"]) == BoxMode.XYWHA_ABS:
             instances = utils.annotations_to_instances_rotated(annos, image_shape)
         else:
@@ -157,8 +152,7 @@ class DatasetMapper:
         annotations = dataset_dict.get("annotations")
         if not (self._show_boxes and self.is_train and annotations):
             return None
-        boxes = [utils.get_bbox(a) for a in annotations if not a.get("iscrowd", 0)]
-        return np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        return boxes_as_xyxy([a for a in annotations if not a.get("iscrowd", 0)])
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map one record.

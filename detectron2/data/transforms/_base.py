@@ -168,14 +168,13 @@ class TransformList(Transform):
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
-        flat: list[Transform] = []
+        self.transforms: list[Transform] = []
         for item in transforms:
             if not isinstance(item, Transform):
                 raise TypeError(
                     f"transforms must hold Transform objects, got {type(item).__name__}: {item!r}"
                 )
-            flat.extend(item.transforms if isinstance(item, TransformList) else [item])
-        self.transforms = flat
+            self.transforms.extend(item.transforms if isinstance(item, TransformList) else [item])
 
     def _chain(self, name: str, data: Any) -> Any:
         for transform in self.transforms:

@@ -60,8 +60,8 @@ def _runs(
         return point
 
     runs = []
-    for start in np.flatnonzero(inside & ~np.roll(inside, 1)):
-        points, i = [crossing(start - 1, start)], int(start)
+    for start in np.flatnonzero(inside & ~np.roll(inside, 1)).tolist():
+        points, i = [crossing(start - 1, start)], start
         while inside[i]:
             points.append(polygon[i])
             i = (i + 1) % count

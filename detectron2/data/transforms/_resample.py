@@ -78,8 +78,9 @@ def _resize_nearest(img: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _resize_torch(img: np.ndarray, height: int, width: int, mode: str, antialias: bool = False) -> np.ndarray:
-    planes = from_numpy(img if img.ndim == 3 else img[:, :, None])
-    batch = planes.permute(2, 0, 1)[None]  # [1, C, H, W], channels-last memory for ordinary images
+    pixels = from_numpy(np.ascontiguousarray(img))
+    # view, not [None]: torch takes its fast kernel only where the stride of the batch dimension fits
+    batch = pixels.view(1, *img.shape[:2], -1).permute(0, 3, 1, 2)  # [1, C, H, W], channels-last memory
     half = batch.dtype == torch.float16
     if half:  # not every kernel knows half precision on the CPU
         batch = batch.float()
@@ -124,14 +125,12 @@ def to_chw_tensor(img: np.ndarray) -> torch.Tensor:
     """Turn an image (H, W) or (H, W, C) into a contiguous tensor (C, H, W) that shares no memory with it."""
     if img.ndim == 2:
         img = img[:, :, None]
-    flipped = [axis for axis, step in enumerate(img.strides) if step < 0 and img.shape[axis] > 1]
-    straight = np.flip(img, flipped) if flipped else img
-    if any(step < 0 for step in straight.strides):
-        straight = straight.copy()
-    if not straight.flags.writeable:
-        straight = straight.copy(order="K")
-    tensor = torch.from_numpy(straight)
-    # numpy and torch number the axes alike; flips of a view are done while copying, in torch's faster kernels
-    if flipped:
-        tensor = tensor.flip(flipped)
-    return tensor.permute(2, 0, 1).clone(memory_format=torch.contiguous_format)
+    if img.dtype.kind == "u" and img.dtype.itemsize > 1:  # torch computes little in unsigned types
+        img = img.astype(np.int32 if img.dtype.itemsize == 2 else np.int64)
+    flipped = tuple(axis for axis, step in enumerate(img.strides) if step < 0)
+    planar = abs(img.strides[2]) > abs(img.strides[1])
+    if planar and flipped:  # torch mirrors rows of pixels several times as fast as numpy
+        straight = np.flip(img, flipped)
+        return from_numpy(straight).flip(flipped).permute(2, 0, 1).contiguous()
+    chw = img.transpose(2, 0, 1)
+    return torch.from_numpy(np.array(chw, order="C") if chw.flags.c_contiguous else np.ascontiguousarray(chw))

@@ -35,9 +35,5 @@ __all__ = [
 ]
 
 # Pickles and dumped configs name the public module.
-for _class in (RandomBrightness, RandomContrast, RandomLighting, RandomSaturation, FixedSizeCrop, RandomCrop):
-    _class.__module__ = __name__
-for _class in (MinIoURandomCrop, RandomCrop_CategoryAreaConstraint, RandomApply, RandomExtent, RandomFlip):
-    _class.__module__ = __name__
-for _class in (RandomResize, RandomRotation, Resize, ResizeScale, ResizeShortestEdge):
-    _class.__module__ = __name__
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -40,12 +40,8 @@ __all__ = [
 ]
 
 # Pickles and dumped configs name the public module.
-for _class in (ColorTransform, ExtentTransform, PILColorTransform, ResizeTransform, RotationTransform):
-    _class.__module__ = __name__
-for _class in (NoOpTransform, Transform, TransformList, BlendTransform, CropTransform, HFlipTransform):
-    _class.__module__ = __name__
-for _class in (GridSampleTransform, PadTransform, ScaleTransform, VFlipTransform):
-    _class.__module__ = __name__
+for _name in __all__:
+    globals()[_name].__module__ = __name__
 
 
 def _rows(rotated_boxes: np.ndarray) -> np.ndarray:
