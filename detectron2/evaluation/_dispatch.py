@@ -1,0 +1,126 @@
+"""Which evaluators a data set asks for, by the ``evaluator_type`` in its metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from detectron2.data import MetadataCatalog
+from detectron2.utils.registry import Registry
+from detectron2.utils.suggest import did_you_mean
+
+from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
+from .coco_evaluation import COCOEvaluator
+from .evaluator import DatasetEvaluator, DatasetEvaluators
+from .lvis_evaluation import LVISEvaluator
+from .panoptic_evaluation import COCOPanopticEvaluator
+from .pascal_voc_evaluation import PascalVOCDetectionEvaluator
+from .rotated_coco_evaluation import RotatedCOCOEvaluator
+from .sem_seg_evaluation import SemSegEvaluator
+
+EVALUATOR_REGISTRY = Registry("EVALUATOR")
+"""Functions ``fn(dataset_name, output_dir, **options)`` by ``evaluator_type``, each returning a list of evaluators.
+
+Options are ``max_dets_per_image``, ``kpt_oks_sigmas`` and ``engine``; a function ignores those that mean nothing to it.
+"""
+
+Options = dict[str, Any]
+
+
+def _register(name: str) -> Callable[[Callable], Callable]:
+    def add(function: Callable) -> Callable:
+        function.__name__ = name
+        EVALUATOR_REGISTRY.register(function)
+        return function
+
+    return add
+
+
+@_register("coco")
+def _coco(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return [COCOEvaluator(name, output_dir=output_dir, **options)]
+
+
+@_register("rotated_coco")
+def _rotated(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return [RotatedCOCOEvaluator(name, output_dir=output_dir, **options)]
+
+
+@_register("lvis")
+def _lvis(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return [LVISEvaluator(name, output_dir=output_dir, max_dets_per_image=options.get("max_dets_per_image"))]
+
+
+@_register("sem_seg")
+def _sem_seg(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return [SemSegEvaluator(name, output_dir=output_dir)]
+
+
+@_register("coco_panoptic_seg")
+def _coco_panoptic(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    pictures = None if output_dir is None else os.path.join(output_dir, "panoptic_seg")
+    return [
+        *_sem_seg(name, output_dir),
+        *_coco(name, output_dir, **options),
+        COCOPanopticEvaluator(name, pictures),
+    ]
+
+
+@_register("ade20k_panoptic_seg")
+def _ade_panoptic(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return _coco_panoptic(name, output_dir, **options)
+
+
+@_register("cityscapes_instance")
+def _cityscapes_instance(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return [CityscapesInstanceEvaluator(name)]
+
+
+@_register("cityscapes_sem_seg")
+def _cityscapes_sem_seg(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return [CityscapesSemSegEvaluator(name)]
+
+
+@_register("pascal_voc")
+def _pascal_voc(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+    return [PascalVOCDetectionEvaluator(name)]
+
+
+def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: Any) -> DatasetEvaluator:
+    """The evaluator of a registered data set.
+
+    Args:
+        dataset_name: its ``evaluator_type`` decides; sets without one, but with ``thing_classes``, count as ``coco``.
+        output_dir: folder for result files.
+        **options: ``max_dets_per_image``, ``kpt_oks_sigmas``, ``engine``.
+
+    Returns:
+        One evaluator, or several as ``DatasetEvaluators``.
+
+    Raises:
+        KeyError: when the data set has no known ``evaluator_type``.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    kind = metadata.get("evaluator_type") or ("coco" if metadata.get("thing_classes") else None)
+    if kind not in EVALUATOR_REGISTRY:
+        known = [name for name, _ in EVALUATOR_REGISTRY]
+        hint = did_you_mean(kind, known) if kind else f"known are {known}."
+        raise KeyError(
+            f"data set {dataset_name!r} has evaluator_type {kind!r}: {hint} Set it with "
+            "MetadataCatalog.get(name).set(evaluator_type=...), or override build_evaluator."
+        )
+    evaluators = EVALUATOR_REGISTRY.get(kind)(dataset_name, output_dir, **options)
+    return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
+
+
+def build_evaluator(cfg: Any, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
+    """The evaluator that a config asks for.
+
+    Args:
+        cfg: its ``OUTPUT_DIR`` and ``TEST.KEYPOINT_OKS_SIGMAS`` are read.
+        dataset_name: a registered data set.
+        output_folder: for result files; None for ``OUTPUT_DIR/inference``.
+    """
+    folder = os.path.join(cfg.OUTPUT_DIR, "inference") if output_folder is None else output_folder
+    return evaluator_for(dataset_name, folder, kpt_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS))
