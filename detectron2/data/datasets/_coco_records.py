@@ -1,5 +1,6 @@
 """Turning one COCO annotation into an annotation of a record."""
 
+import itertools
 import logging
 import numbers
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ def class_table(categories: Sequence[Mapping[str, Any]], source: str) -> tuple[l
             raise ValueError(f"{source}: each category needs 'id' and 'name', got {dict(entry)!r}")
     ordered = sorted(categories, key=lambda c: c["id"])
     ids = [c["id"] for c in ordered]
-    twice = sorted({a for a, b in zip(ids, ids[1:]) if a == b})
+    twice = sorted({a for a, b in itertools.pairwise(ids) if a == b})
     if twice:
         raise ValueError(f"{source}: category ids {twice[:10]} are used by more than one category")
     return ids, [c["name"] for c in ordered]

@@ -18,6 +18,15 @@ __all__ = [
     "KEYPOINT_CONNECTION_RULES",
 ]
 
+# Filled by __getattr__.
+ADE20K_SEM_SEG_CATEGORIES: list[str]
+CITYSCAPES_CATEGORIES: list[dict[str, Any]]
+COCO_CATEGORIES: list[dict[str, Any]]
+COCO_PERSON_KEYPOINT_FLIP_MAP: tuple[tuple[str, str], ...]
+COCO_PERSON_KEYPOINT_NAMES: tuple[str, ...]
+COCO_PERSON_KEYPOINT_OKS_SIGMAS: list[float]
+KEYPOINT_CONNECTION_RULES: list[tuple[str, str, tuple[int, int, int]]]
+
 # The part of a panoptic data set's semantic labels that stands for every countable object.
 _THINGS_COLOR = [82, 18, 128]
 

@@ -6,6 +6,9 @@ from .builtin_meta import category_rows
 
 __all__ = ["LVIS_CATEGORIES"]
 
+# Filled by __getattr__.
+LVIS_CATEGORIES: list[dict[str, Any]]
+
 
 def __getattr__(name: str) -> Any:
     if name != "LVIS_CATEGORIES":

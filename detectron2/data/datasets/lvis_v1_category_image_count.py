@@ -6,6 +6,9 @@ from .builtin_meta import category_rows
 
 __all__ = ["LVIS_CATEGORY_IMAGE_COUNT"]
 
+# Filled by __getattr__.
+LVIS_CATEGORY_IMAGE_COUNT: list[dict[str, int]]
+
 
 def __getattr__(name: str) -> Any:
     if name != "LVIS_CATEGORY_IMAGE_COUNT":

@@ -1,0 +1,218 @@
+"""What a check of data found: single findings, and their report."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from detectron2.utils.tables import format_table
+
+__all__ = ["KINDS", "DataError", "Finding", "HealthReport", "Kind"]
+
+Severity = Literal["error", "skip", "note"]
+Action = Literal["drop-image", "drop-annotation", "drop-polygons", ""]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of defect.
+
+    Attributes:
+        severity: ``error``: training must not start; ``skip``: :func:`~detectron2.data.health.repair` leaves it
+            out; ``note``: harmless, but worth knowing.
+        title: what it is, in a few words.
+        mend: what to do about it.
+        action: what is left out for a ``skip``.
+    """
+
+    severity: Severity
+    title: str
+    mend: str
+    action: Action = ""
+
+
+KINDS: dict[str, Kind] = {
+    "no-images": Kind("error", "no images at all", "Check that the file lists 'images', or that the folder is right."),
+    "no-annotations": Kind(
+        "error",
+        "no annotations at all",
+        "Nothing can be learnt. Check that the annotations were exported; to train on background only makes no sense.",
+    ),
+    "all-images-missing": Kind(
+        "error", "none of the image files exists", "Check the image folder: file names are meant relative to it."
+    ),
+    "malformed": Kind("error", "not in the expected format", "Compare with the format in docs/tutorials/datasets.md."),
+    "category-unknown": Kind(
+        "error", "category id out of range", "Correct the id, or add the category to 'categories'."
+    ),
+    "image-id-duplicate": Kind("error", "image id used twice", "Give each image an id of its own."),
+    "annotation-id-duplicate": Kind(
+        "skip", "annotation id used twice", "Number the annotations anew (a mended copy is numbered).", ""
+    ),
+    "annotation-stray": Kind(
+        "skip", "annotation of an image that is not listed", "List the image, or remove the annotation.",
+        "drop-annotation",
+    ),
+    "image-missing": Kind("skip", "image file does not exist", "Restore the file, or remove the image.", "drop-image"),
+    "image-broken": Kind(
+        "skip", "image file cannot be read, or is cut off", "Copy or download the file again.", "drop-image"
+    ),
+    "image-size": Kind(
+        "skip", "size in the annotations unlike the file", "Correct width and height, or find the image that was annotated.",
+        "drop-image",
+    ),
+    "image-exif": Kind(
+        "skip", "size is that of the picture before its EXIF rotation",
+        "The picture is turned when read, the annotations are not. Rotate the file itself (and remove the EXIF tag), "
+        "or annotate the turned picture.",
+        "drop-image",
+    ),
+    "image-size-absent": Kind("note", "no width or height given", "They are read from the file."),
+    "image-duplicate": Kind("note", "same file listed twice", "Remove one of the two."),
+    "image-unlabelled": Kind(
+        "note", "image without annotations", "Left out of training unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False."
+    ),
+    "box-missing": Kind("skip", "no box and nothing to take it from", "Add bbox.", "drop-annotation"),
+    "box-not-finite": Kind("skip", "box with a coordinate that is not a number", "Correct it.", "drop-annotation"),
+    "box-empty": Kind("skip", "box without width or height", "Draw it again, or remove it.", "drop-annotation"),
+    "box-outside": Kind("skip", "box wholly outside the image", "Correct or remove it.", "drop-annotation"),
+    "box-beyond": Kind("note", "box that reaches beyond the image", "It is cut to the image when read."),
+    "polygon-short": Kind(
+        "skip", "polygon with fewer than 3 points", "Draw it again, or remove it.", "drop-polygons"
+    ),
+    "polygon-odd": Kind("skip", "polygon with an odd number of coordinates", "Correct it.", "drop-polygons"),
+    "polygon-not-finite": Kind(
+        "skip", "polygon with a coordinate that is not a number", "Correct it.", "drop-polygons"
+    ),
+    "mask-size": Kind("skip", "mask of another size than the image", "Make the mask anew.", "drop-annotation"),
+    "mask-missing": Kind("note", "annotation without a mask", "It is left out when masks are trained."),
+    "keypoints-count": Kind(
+        "skip", "wrong number of keypoint values", "Give x, y and visibility of each keypoint.", "drop-annotation"
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One defect.
+
+    Attributes:
+        kind: key of :data:`KINDS`.
+        file: the image, or the annotation file where no image is concerned.
+        value: what was found, as text.
+        annotation: id of the annotation, or its position in the record where it has none.
+        index: position of the record in the list checked; -1 for the whole file.
+        position: position of the annotation in its record; -1 for the image.
+        part: position of the polygon in the annotation; -1 for all of it.
+    """
+
+    kind: str
+    file: str
+    value: str = ""
+    annotation: int | str | None = None
+    index: int = -1
+    position: int = -1
+    part: int = -1
+
+    @property
+    def severity(self) -> Severity:
+        return KINDS[self.kind].severity
+
+    def __str__(self) -> str:
+        where = self.file if self.annotation is None else f"{self.file}, annotation {self.annotation}"
+        return f"{where}: {KINDS[self.kind].title}{f' ({self.value})' if self.value else ''}"
+
+
+class DataError(ValueError):
+    """The data cannot be trained on; the message lists what is wrong and how to mend it."""
+
+
+@dataclass
+class HealthReport:
+    """All findings of a check.
+
+    Attributes:
+        source: what was checked.
+        num_images: images looked at.
+        num_annotations: annotations looked at.
+        findings: in the order of the data.
+    """
+
+    source: str = ""
+    num_images: int = 0
+    num_annotations: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Append findings."""
+        self.findings.extend(findings)
+
+    def of(self, *severities: Severity) -> list[Finding]:
+        """Findings of some severities."""
+        return [f for f in self.findings if f.severity in severities]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Findings that forbid training."""
+        return self.of("error")
+
+    @property
+    def skips(self) -> list[Finding]:
+        """Findings that are left out by :func:`~detectron2.data.health.repair`."""
+        return self.of("skip")
+
+    @property
+    def ok(self) -> bool:
+        """No errors; there may be skips and notes."""
+        return not self.errors
+
+    def counts(self) -> dict[str, int]:
+        """Number of findings of each kind, in the order of :data:`KINDS`."""
+        found = Counter(f.kind for f in self.findings)
+        return {kind: found[kind] for kind in KINDS if found[kind]}
+
+    def to_text(self, examples: int = 3) -> str:
+        """The report for people: a table of kinds, then examples of each with how to mend it."""
+        head = f"{self.source}: {self.num_images} images, {self.num_annotations} annotations"
+        if not self.findings:
+            return f"{head}, no defects found"
+        by_kind: dict[str, list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            by_kind[finding.kind].append(finding)
+        rows = [(KINDS[k].severity, KINDS[k].title, n) for k, n in self.counts().items()]
+        lines = [head, format_table(rows, ["", "defect", "number"])]
+        for kind in self.counts():
+            found = by_kind[kind]
+            lines.append(f"{KINDS[kind].severity}: {KINDS[kind].title}. {KINDS[kind].mend}")
+            lines += [f"    {f}" for f in found[:examples]]
+            if len(found) > examples:
+                lines.append(f"    … and {len(found) - examples} more")
+        return "\n".join(lines)
+
+    __str__ = to_text
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for programs: plain values only, everything listed."""
+        return {
+            "source": self.source,
+            "num_images": self.num_images,
+            "num_annotations": self.num_annotations,
+            "ok": self.ok,
+            "counts": self.counts(),
+            "findings": [
+                {**asdict(f), "severity": f.severity, "mend": KINDS[f.kind].mend} for f in self.findings
+            ],
+        }
+
+    def raise_for_errors(self) -> "HealthReport":
+        """Raise :class:`DataError` if there are errors; returns itself otherwise."""
+        if not self.ok:
+            kinds = list(dict.fromkeys(f.kind for f in self.errors))
+            parts = []
+            for kind in kinds:
+                found = [f for f in self.errors if f.kind == kind]
+                listed = "\n".join(f"    {f}" for f in found[:5])
+                more = f"\n    … and {len(found) - 5} more" if len(found) > 5 else ""
+                parts.append(f"{len(found)} × {KINDS[kind].title}. {KINDS[kind].mend}\n{listed}{more}")
+            raise DataError(f"{self.source} cannot be used:\n" + "\n".join(parts))
+        return self

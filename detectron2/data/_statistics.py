@@ -1,0 +1,104 @@
+"""Numbers that describe a data set."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from detectron2.structures import BoxMode
+
+__all__ = ["dataset_statistics"]
+
+# COCO's limits between small, medium and large objects, in pixels of area.
+_SMALL, _LARGE = 32**2, 96**2
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    if len(values) == 0:
+        return {}
+    q = np.quantile(np.asarray(values, dtype=float), [0, 0.25, 0.5, 0.75, 1])
+    return dict(zip(("min", "q25", "median", "q75", "max"), (round(float(v), 2) for v in q)))
+
+
+def _width_height(anno: Mapping[str, Any]) -> tuple[float, float]:
+    box = [float(v) for v in anno["bbox"]]
+    if len(box) == 5 or BoxMode(anno.get("bbox_mode", BoxMode.XYXY_ABS)) == BoxMode.XYWH_ABS:
+        return box[2], box[3]
+    return box[2] - box[0], box[3] - box[1]
+
+
+def _label_kind(anno: Mapping[str, Any]) -> str:
+    segmentation = anno.get("segmentation")
+    if segmentation is None or len(segmentation) == 0:
+        return "box only"
+    return "polygon" if isinstance(segmentation, list) else "mask"
+
+
+def dataset_statistics(
+    dataset_dicts: Sequence[Mapping[str, Any]], class_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Describe a data set: classes and their imbalance, sizes of images and objects, kinds of labels.
+
+    Args:
+        dataset_dicts: records.
+        class_names: names of the classes; default: their numbers.
+
+    Returns:
+        Plain values: ``num_images``, ``num_annotations``, ``num_unlabelled``, ``num_crowd``, ``classes`` (name,
+        annotations, images, share, median area), ``imbalance`` (most frequent class over the least frequent that
+        occurs), ``unused_classes``, ``labels``, ``object_sizes``, and quantiles of image and object sizes.
+    """
+    instances: Counter[int] = Counter()
+    images_with: Counter[int] = Counter()
+    areas: dict[int, list[float]] = {}
+    labels: Counter[str] = Counter()
+    per_image, ratios, crowd = [], [], 0
+    for record in dataset_dicts:
+        peek = getattr(record, "peek", None)
+        annotations = (peek() if peek is not None else record.get("annotations")) or ()
+        per_image.append(len(annotations))
+        images_with.update({a["category_id"] for a in annotations})
+        for a in annotations:
+            instances[a["category_id"]] += 1
+            crowd += int(a.get("iscrowd", 0))
+            labels[_label_kind(a)] += 1
+            labels["keypoints"] += int(bool(a.get("keypoints") is not None))
+            width, height = _width_height(a)
+            areas.setdefault(a["category_id"], []).append(width * height)
+            if height > 0:
+                ratios.append(width / height)
+    every = [v for values in areas.values() for v in values]
+    count = len(class_names) if class_names is not None else max(instances, default=-1) + 1
+    names = list(class_names) if class_names is not None else [str(i) for i in range(count)]
+    used = [instances[i] for i in range(count) if instances[i]]
+    total = sum(instances.values())
+    return {
+        "num_images": len(dataset_dicts),
+        "num_annotations": total,
+        "num_unlabelled": sum(n == 0 for n in per_image),
+        "num_crowd": crowd,
+        "classes": [
+            {
+                "name": name,
+                "annotations": instances[i],
+                "images": images_with[i],
+                "share": round(instances[i] / total, 4) if total else 0.0,
+                "median_area": round(float(np.median(areas[i])), 1) if i in areas else None,
+            }
+            for i, name in enumerate(names)
+        ],
+        "imbalance": round(max(used) / min(used), 2) if used else None,
+        "unused_classes": [name for i, name in enumerate(names) if not instances[i]],
+        "labels": {k: n for k, n in labels.items() if n},
+        "object_sizes": {
+            "small": sum(v < _SMALL for v in every),
+            "medium": sum(_SMALL <= v <= _LARGE for v in every),
+            "large": sum(v > _LARGE for v in every),
+        },
+        "annotations_per_image": _quantiles(per_image),
+        "image_width": _quantiles([r["width"] for r in dataset_dicts if r.get("width")]),
+        "image_height": _quantiles([r["height"] for r in dataset_dicts if r.get("height")]),
+        "object_area": _quantiles(every),
+        "object_aspect_ratio": _quantiles(ratios),
+    }
