@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import re
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any
 
@@ -12,6 +13,21 @@ from detectron2.utils.suggest import did_you_mean
 __all__ = ["BaseNode", "check_type", "decode"]
 
 LEAF_TYPES = (tuple, list, str, int, float, bool, type(None))
+
+
+# Lengths of a training: a number of iterations, or of epochs as text ("12ep").
+EPOCH_KEYS = {
+    "SOLVER.MAX_ITER",
+    "SOLVER.WARMUP_ITERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.REPORT_PERIOD",
+    "TEST.EVAL_PERIOD",
+    "TEST.VAL_LOSS.PERIOD",
+}
+
+
+def _is_length(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?ep", value) is not None)
 
 
 def decode(value: Any) -> Any:
@@ -35,6 +51,8 @@ def check_type(old: Any, new: Any, key: str) -> Any:
     """
     if type(old) is type(new) or old is None or new is None:
         return new
+    if key in EPOCH_KEYS and _is_length(old) and _is_length(new):
+        return new
     if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
         return type(old)(new)
     if isinstance(old, float) and type(new) is int:
@@ -46,7 +64,9 @@ def check_type(old: Any, new: Any, key: str) -> Any:
         hint = f"; one entry is written as {[new]!r}"
     elif isinstance(old, bool):
         hint = "; write True or False"
-    raise ValueError(f"{key} is a {type(old).__name__} ({old!r}) and cannot become {new!r}, a {type(new).__name__}{hint}")
+    raise ValueError(
+        f"{key} is a {type(old).__name__} ({old!r}) and cannot become {new!r}, a {type(new).__name__}{hint}"
+    )
 
 
 class BaseNode(dict[str, Any]):
@@ -64,7 +84,10 @@ class BaseNode(dict[str, Any]):
     OPTIONAL = "__optional__"
 
     def __init__(
-        self, init_dict: dict[str, Any] | None = None, key_list: list[str] | None = None, new_allowed: bool = False
+        self,
+        init_dict: dict[str, Any] | None = None,
+        key_list: list[str] | None = None,
+        new_allowed: bool = False,
     ) -> None:
         path = list(key_list or [])
         content = {}
@@ -98,11 +121,14 @@ class BaseNode(dict[str, Any]):
         except KeyError:
             if name.startswith("__"):
                 raise AttributeError(name) from None
-            raise AttributeError(f"config has no key {name!r} here. {did_you_mean(name, dict.keys(self))}") from None
+            known: list[str] = list(dict.keys(self))
+            raise AttributeError(f"config has no key {name!r} here. {did_you_mean(name, known)}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.is_frozen():
-            raise AttributeError(f"cannot set {name} = {value!r}: the config is frozen; call defrost() or clone() first")
+            raise AttributeError(
+                f"cannot set {name} = {value!r}: the config is frozen; call defrost() or clone() first"
+            )
         if name in self.__dict__:
             raise AttributeError(f"{name!r} is reserved")
         if not isinstance(value, (BaseNode, *LEAF_TYPES)):
@@ -139,7 +165,11 @@ class BaseNode(dict[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         optional = self._optional()
-        return (k for k in dict.keys(self) if k not in optional or not self._hidden(k)) if optional else super().__iter__()
+        return (
+            (k for k in dict.keys(self) if k not in optional or not self._hidden(k))
+            if optional
+            else super().__iter__()
+        )
 
     def __len__(self) -> int:
         return sum(1 for _ in self) if self._optional() else super().__len__()
@@ -196,7 +226,12 @@ class BaseNode(dict[str, Any]):
         return _empty, (type(self),), dict(self.__dict__), None, iter(dict.items(self))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        defaults = {self.IMMUTABLE: False, self.DEPRECATED_KEYS: set(), self.RENAMED_KEYS: {}, self.NEW_ALLOWED: False}
+        defaults = {
+            self.IMMUTABLE: False,
+            self.DEPRECATED_KEYS: set(),
+            self.RENAMED_KEYS: {},
+            self.NEW_ALLOWED: False,
+        }
         self.__dict__.update({**defaults, self.OPTIONAL: {}, **state})
 
     # ------------------------------------------------------------ printing
@@ -288,7 +323,9 @@ class BaseNode(dict[str, Any]):
         self._refuse_if_frozen("merge into it")
         flat = list(cfg_list)
         if len(flat) % 2:
-            raise ValueError(f"expected KEY VALUE pairs, got {len(flat)} entries; {flat[-1]!r} has no partner: {flat}")
+            raise ValueError(
+                f"expected KEY VALUE pairs, got {len(flat)} entries; {flat[-1]!r} has no partner: {flat}"
+            )
         for full_key, value in zip(flat[::2], flat[1::2]):
             if self.key_is_deprecated(full_key):
                 continue

@@ -38,7 +38,9 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _function_parts(function: types.FunctionType) -> tuple[Any, ...]:
-    used = {k: v for k, v in function.__globals__.items() if k in _names(function.__code__) and v is not function}
+    used = {
+        k: v for k, v in function.__globals__.items() if k in _names(function.__code__) and v is not function
+    }
     cells = tuple(c.cell_contents for c in function.__closure__ or ())
     parts = (marshal.dumps(function.__code__), used, function.__name__, function.__defaults__, cells)
     return _make_function, (*parts, function.__kwdefaults__, function.__module__, function.__qualname__)

@@ -60,7 +60,9 @@ def _wrap_init(init: Callable[..., None]) -> Callable[..., None]:
         cls = type(self)
         translate = getattr(cls, "from_config", None)
         if not inspect.ismethod(translate):
-            raise TypeError(f"{cls.__name__} was called with a config, but has no class method from_config(cls, cfg, …)")
+            raise TypeError(
+                f"{cls.__name__} was called with a config, but has no class method from_config(cls, cfg, …)"
+            )
         _check_first_parameter(translate, f"{cls.__name__}.from_config")
         init(self, **_arguments(translate, args, kwargs))
 
@@ -81,7 +83,9 @@ def _wrap_function(function: Callable[..., Any], translate: Callable[..., Any]) 
 def _check_first_parameter(translate: Callable[..., Any], name: str) -> None:
     first = next(iter(inspect.signature(translate).parameters), None)
     if first != "cfg":
-        raise TypeError(f"{name} must take the config as its first parameter, called cfg; it is called {first!r}")
+        raise TypeError(
+            f"{name} must take the config as its first parameter, called cfg; it is called {first!r}"
+        )
 
 
 def _given_config(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -101,7 +105,9 @@ def _is_config(value: Any) -> bool:
     return isinstance(value, DictConfig)
 
 
-def _arguments(translate: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _arguments(
+    translate: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """Split the arguments of a call between the translation and the function that it serves."""
     parameters = inspect.signature(translate).parameters.values()
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -113,5 +119,7 @@ def _arguments(translate: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
         rest = {k: v for k, v in kwargs.items() if k not in named}
         result = translate(*args, **{k: v for k, v in kwargs.items() if k in named})
     if not isinstance(result, Mapping):
-        raise TypeError(f"{translate.__qualname__} must return a dictionary of arguments, it returned {type(result).__name__}")
+        raise TypeError(
+            f"{translate.__qualname__} must return a dictionary of arguments, it returned {type(result).__name__}"
+        )
     return {**result, **rest}

@@ -38,7 +38,8 @@ class LazyCall:
     def __call__(self, **kwargs: Any) -> Any:
         from omegaconf import DictConfig
 
-        return DictConfig(content={**kwargs, "_target_": _storable(self._target)}, flags={"allow_objects": True})
+        content: dict[Any, Any] = {**kwargs, "_target_": _storable(self._target)}
+        return DictConfig(content, flags={"allow_objects": True})
 
 
 def _storable(target: Any) -> Any:

@@ -48,7 +48,9 @@ def load(filename: str, keys: str | tuple[str, ...] | None) -> Any:
 
 def path_beside(filename: str, other: str) -> str:
     """Path of ``other``, seen from the file ``filename``."""
-    folder, separator, _ = filename.rpartition("/") if "://" in filename else (os.path.dirname(filename), "/", "")
+    folder, separator, _ = (
+        filename.rpartition("/") if "://" in filename else (os.path.dirname(filename), "/", "")
+    )
     if "://" not in filename:
         return os.path.normpath(os.path.join(folder, other))
     scheme, _, rest = folder.partition("://")
@@ -167,7 +169,11 @@ def _find(filename: str, name: str, level: int, statement: str) -> str:
     for candidate in (target + ".py", target + "/__init__.py"):
         if _is_file(candidate):
             return candidate
-    what = "a folder without __init__.py is there; only files can be imported" if os.path.isdir(target) else "no such file"
+    what = (
+        "a folder without __init__.py is there; only files can be imported"
+        if os.path.isdir(target)
+        else "no such file"
+    )
     raise ImportError(f"{filename}: {statement!r} looks for {target}.py: {what}. {_similar_files(target)}")
 
 

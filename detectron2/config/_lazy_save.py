@@ -18,16 +18,22 @@ __all__ = ["partial_of", "save", "to_plain"]
 logger = logging.getLogger(__name__)
 
 
-def partial_of(function: Any, args: tuple[Any, ...] | list[Any] = (), keywords: dict[str, Any] | None = None) -> Any:
+def partial_of(
+    function: Any, args: tuple[Any, ...] | list[Any] = (), keywords: dict[str, Any] | None = None
+) -> Any:
     """``functools.partial`` with its positional arguments given by name; target of saved configs."""
     from ._targets import resolve
 
-    return functools.partial(resolve(function) if isinstance(function, str) else function, *args, **(keywords or {}))
+    return functools.partial(
+        resolve(function) if isinstance(function, str) else function, *args, **(keywords or {})
+    )
 
 
 def not_saved(what: str) -> Any:
     """Target that saved configs have in place of an object that YAML cannot hold."""
-    raise ValueError(f"this config was saved without {what}; load the .pkl file beside it, or the file that it came from")
+    raise ValueError(
+        f"this config was saved without {what}; load the .pkl file beside it, or the file that it came from"
+    )
 
 
 class _Dumper(yaml.SafeDumper):
@@ -50,7 +56,9 @@ def save(cfg: Any, filename: str) -> None:
         places = ", ".join(lost)
         text = f"# Not complete: YAML cannot hold {places}. The whole config is in {side.rsplit('/', 1)[-1]}\n{text}"
         _save_side_file(cfg, side)
-        logger.warning("%s is not complete: YAML cannot hold %s; the whole config is in %s", filename, places, side)
+        logger.warning(
+            "%s is not complete: YAML cannot hold %s; the whole config is in %s", filename, places, side
+        )
     with atomic_write(filename) as f:
         f.write(text)
 
@@ -109,7 +117,10 @@ def _plain_object(value: Any, lost: list[str], place: str) -> Any:
         return to_plain(dump_dataclass(value), lost, place)
     if isinstance(value, functools.partial):
         call = {"function": value.func, "args": list(value.args), "keywords": dict(value.keywords)}
-        return {TARGET: target_name(partial_of), **to_plain({k: v for k, v in call.items() if v}, lost, place)}
+        return {
+            TARGET: target_name(partial_of),
+            **to_plain({k: v for k, v in call.items() if v}, lost, place),
+        }
     name = _findable(value)
     if name is None and type(value).__module__ == "torch":
         name = str(value)  # torch.float32, torch.channels_last: printed as their own path

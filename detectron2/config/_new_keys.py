@@ -38,3 +38,58 @@ def add_new_keys(cfg: BaseNode) -> None:
     # What resizes images: "pillow" (the bytes that all published weights were trained on) or "torch", several times as
     # fast, antialiased alike, and at most one level off in about one value of ten thousand; default "pillow".
     cfg.INPUT.add_optional("RESIZE_BACKEND", "pillow")
+
+    # ---- training (docs/training.md) ----
+    # Seed everything and use deterministic operators only: equal runs on one device give equal bits.
+    cfg.add_optional("DETERMINISTIC", False)
+    solver = cfg.SOLVER
+    # SGD, Adam or AdamW; the latter two read BETAS instead of MOMENTUM.
+    solver.add_optional("OPTIMIZER", "SGD")
+    solver.add_optional("BETAS", (0.9, 0.999))
+    # [[regular expression, factor], ...]: learning rate of the parameters whose names match, as a multiple of BASE_LR.
+    solver.add_optional("LR_FACTORS", [])
+    # Factor on the learning rate from one block of the backbone to the one before it, in (0, 1]; 1: none.
+    solver.add_optional("LAYER_DECAY", 1.0)
+    # Exponent of LR_SCHEDULER_NAME WarmupPolynomialLR.
+    solver.add_optional("POLY_POWER", 0.9)
+    # LR_SCHEDULER_NAME OneCycleLR: share of the training that climbs, how far below BASE_LR it starts and ends.
+    _group(solver, "ONE_CYCLE", UP_SHARE=0.3, START_DIVISOR=25.0, END_DIVISOR=1e4)
+    # Batches whose gradients are summed before each optimizer step; one iteration is one step. 1: no accumulation.
+    solver.add_optional("ACCUMULATE_STEPS", 1)
+    # dtype of mixed precision (AMP.ENABLED): float16 (with loss scaling) or bfloat16.
+    solver.AMP.add_optional("DTYPE", "float16")
+    # Moving average of the weights, and whether evaluation and the best checkpoint use it.
+    _group(solver, "EMA", ENABLED=False, DECAY=0.999, EVALUATE=True)
+    # torch.compile for these modules of the model ("" is the whole model), and its mode.
+    _group(solver, "COMPILE", ENABLED=False, PARTS=["backbone"], MODE="default")
+    # Keep weights and feature maps in channels-last order, which convolutions in low precision like.
+    solver.add_optional("CHANNELS_LAST", False)
+    # Regular expressions searched in parameter names; what matches does not learn.
+    solver.add_optional("FREEZE", [])
+    # Regular expressions for whole module names that recompute their activations in the backward pass.
+    solver.add_optional("ACTIVATION_CHECKPOINT", [])
+    # Iterations between two lines of figures.
+    solver.add_optional("LOG_PERIOD", 20)
+    # How many periodic checkpoints stay on disk; 0: all.
+    solver.add_optional("CHECKPOINT_KEEP", 0)
+    # Metric whose best value keeps model_best.pth, such as bbox/AP or val/total_loss (then MODE min); "": none.
+    _group(solver, "BEST_CHECKPOINT", METRIC="", MODE="max")
+    # Metric that ends the training after PATIENCE evaluations without an improvement of MIN_DELTA; "": none.
+    _group(solver, "EARLY_STOPPING", METRIC="", MODE="max", PATIENCE=5, MIN_DELTA=0.0)
+    # Steps with a loss that is not finite: how many may be skipped, and whether to keep their batch for replay.
+    _group(solver, "NONFINITE", SKIP=0, KEEP_BATCH=True)
+    # After running out of memory, try the batch again image by image.
+    solver.add_optional("OOM_RETRY", False)
+    # What --resume takes from the last checkpoint: resume (all), finetune (weights), restart-schedule (weights,
+    # optimizer, EMA).
+    solver.add_optional("RESUME_MODE", "resume")
+    # Iterations between two report.html; -1: with each evaluation or else checkpoint; 0: never.
+    solver.add_optional("REPORT_PERIOD", -1)
+    # Options of DistributedDataParallel.
+    _group(solver, "DDP", FIND_UNUSED_PARAMETERS=False, BROADCAST_BUFFERS=False, FP16_COMPRESSION=False)
+    # Losses on DATASETS.TEST: iterations between two computations (0: never), batches at most (0: all).
+    _group(cfg.TEST, "VAL_LOSS", PERIOD=0, MAX_BATCHES=0)
+    # Where figures go besides metrics.json: progress bar (auto, on, off), TensorBoard, Weights & Biases, MLflow.
+    _group(cfg, "WRITERS", PROGRESS_BAR="auto", TENSORBOARD=True)
+    _group(cfg.WRITERS, "WANDB", ENABLED=False, PROJECT="detectron2")
+    _group(cfg.WRITERS, "MLFLOW", ENABLED=False, EXPERIMENT="detectron2", URI="")

@@ -86,7 +86,11 @@ class _Reader:
                 raise self.error("expected ':' after the key of a dictionary")
             if isinstance(key, (float, type(None))) or key in items:
                 self.at = start
-                raise self.error("this cannot be a key of the dictionary" if key not in items else "this key is there twice")
+                raise self.error(
+                    "this cannot be a key of the dictionary"
+                    if key not in items
+                    else "this key is there twice"
+                )
             self.at += 1
             items[key] = self.value(stops=",}")
             self.separator("}")
@@ -114,7 +118,7 @@ class _Reader:
         quote = self.peek()
         start = self.at
         self.at += 1
-        out = []
+        out: list[str] = []
         while True:
             c = self.peek()
             if not c:

@@ -1,9 +1,9 @@
 """Changing a config by texts from a command line: a small grammar and what each form does.
 
-    override  = ["+" | "++"] key "=" value  |  "~" key
-    key       = name ("." name | "[" index "]")*
-    value     = text of one of: null, true, false, integer, float, "quoted", 'quoted', [value, …], (value, …),
-                {key: value, …}, ${interpolation}, or anything else, which is text
+override  = ["+" | "++"] key "=" value  |  "~" key
+key       = name ("." name | "[" index "]")*
+value     = text of one of: null, true, false, integer, float, "quoted", 'quoted', [value, …], (value, …),
+            {key: value, …}, ${interpolation}, or anything else, which is text
 """
 
 import difflib
@@ -19,7 +19,9 @@ __all__ = ["Override", "apply_overrides", "parse_override"]
 
 logger = logging.getLogger(__name__)
 
-_KEY = re.compile(r"(?P<mark>\+\+|\+|~)?(?P<key>[^=\s\[\]{}'\"]+(?:\[-?\w+\][^=\s\[\]{}'\"]*)*)(?P<rest>=.*)?\Z", re.DOTALL)
+_KEY = re.compile(
+    r"(?P<mark>\+\+|\+|~)?(?P<key>[^=\s\[\]{}'\"]+(?:\[-?\w+\][^=\s\[\]{}'\"]*)*)(?P<rest>=.*)?\Z", re.DOTALL
+)
 # A new key at least this similar to one beside it is taken for a misspelling of it.
 MISSPELLED = 0.8
 
@@ -54,7 +56,9 @@ def parse_override(text: str) -> Override:
             raise ValueError(f"cannot read the override {text!r}: deletion takes no value; write ~{key}")
         return Override("delete", parts, None)
     if rest is None:
-        raise ValueError(f"the override {text!r} has no value: write {key}=VALUE, or ~{key} to delete the key")
+        raise ValueError(
+            f"the override {text!r} has no value: write {key}=VALUE, or ~{key} to delete the key"
+        )
     try:
         value = parse_value(rest[1:])
     except ValueError as e:
@@ -96,7 +100,11 @@ def _set(cfg: Any, change: Override) -> None:
         _check_spelling(node, last, change)
     index = _index(node, last, change.name)
     old = node._get_node(index) if _has(node, last) else None
-    if isinstance(change.value, dict) and OmegaConf.is_dict(old) and not OmegaConf.is_interpolation(node, index):
+    if (
+        isinstance(change.value, dict)
+        and OmegaConf.is_dict(old)
+        and not OmegaConf.is_interpolation(node, index)
+    ):
         node[index] = OmegaConf.merge(old, change.value)
     else:
         node[index] = change.value
@@ -143,7 +151,9 @@ def _index(node: Any, part: str, place: str) -> Any:
     if not part.lstrip("-").isdigit():
         raise KeyError(f"cannot set {place}: it is in a list, where {part!r} is no index")
     if not -len(node) <= int(part) < len(node):
-        raise KeyError(f"cannot set {place}: the list has {len(node)} entries; give the whole list to make it longer")
+        raise KeyError(
+            f"cannot set {place}: the list has {len(node)} entries; give the whole list to make it longer"
+        )
     return int(part)
 
 

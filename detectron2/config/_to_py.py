@@ -110,7 +110,9 @@ def _call(cfg: Mapping[Any, Any]) -> _Group:
         name = described if isinstance(described, str) else _one_line(described)
     arguments = [(k, v) for k, v in _sorted(cfg) if k != TARGET]
     plain = [(f"{k}=", _describe(v)) for k, v in arguments if _is_name(k)]
-    odd = {k: v for k, v in arguments if not _is_name(k)}  # no argument can be called so; still, nothing is lost
+    odd = {
+        k: v for k, v in arguments if not _is_name(k)
+    }  # no argument can be called so; still, nothing is lost
     return _Group(f"{name}(", plain + ([("**", _describe(odd))] if odd else []), ")")
 
 

@@ -81,7 +81,9 @@ def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
         raise FileNotFoundError(f"no config file {path}{asked}") from e
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a config file is a mapping of keys to values, this one is a {type(content).__name__}")
+        raise ValueError(
+            f"{path}: a config file is a mapping of keys to values, this one is a {type(content).__name__}"
+        )
     bases = content.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:

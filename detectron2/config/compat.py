@@ -92,11 +92,17 @@ def guess_version(cfg: Any, filename: str) -> int:
     for version in reversed(range(LATEST)):
         old = [name for name, _ in _RENAMED[version] if _get(cfg, name) is not _NOTHING]
         if version == 1:
-            old += [k for k in ("MODEL.RPN.ANCHOR_SIZES", "MODEL.RETINANET.ANCHOR_SIZES") if _get(cfg, k) is not _NOTHING]
+            old += [
+                k
+                for k in ("MODEL.RPN.ANCHOR_SIZES", "MODEL.RETINANET.ANCHOR_SIZES")
+                if _get(cfg, k) is not _NOTHING
+            ]
         if old:
             # A file may mix keys of versions 0 and 1; reading it as 0 would then miss nothing, as steps add up.
             oldest = 0 if any(_get(cfg, name) is not _NOTHING for name, _ in _RENAMED[0]) else version
-            logger.warning("%s has no VERSION; read as version %d because it uses %s", filename, oldest, old[0])
+            logger.warning(
+                "%s has no VERSION; read as version %d because it uses %s", filename, oldest, old[0]
+            )
             return oldest
     return LATEST
 
@@ -111,14 +117,22 @@ def _walk(cfg: Any, target: int, up: bool) -> Any:
     if isinstance(cfg, BaseNode):
         cfg.defrost()
     version = cfg.get("VERSION")
-    if not isinstance(version, int) or not 0 <= target <= LATEST or (target < version if up else target > version):
+    if (
+        not isinstance(version, int)
+        or not 0 <= target <= LATEST
+        or (target < version if up else target > version)
+    ):
         word = "upgrade" if up else "downgrade"
-        raise ValueError(f"cannot {word} a config of VERSION {version!r} to {target!r}; versions are 0 to {LATEST}")
+        raise ValueError(
+            f"cannot {word} a config of VERSION {version!r} to {target!r}; versions are 0 to {LATEST}"
+        )
     while cfg["VERSION"] != target:
         step = cfg["VERSION"] if up else cfg["VERSION"] - 1
         for older, newer in _RENAMED[step]:
             _move(cfg, *((older, newer) if up else (newer, older)))
-        extra: Callable[[Any], None] | None = {(1, True): _join_anchors, (1, False): _split_anchors}.get((step, up))
+        extra: Callable[[Any], None] | None = {(1, True): _join_anchors, (1, False): _split_anchors}.get(
+            (step, up)
+        )
         if extra is not None:
             extra(cfg)
         cfg["VERSION"] = step + 1 if up else step

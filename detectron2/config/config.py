@@ -58,7 +58,9 @@ class CfgNode(BaseNode):
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith(COMPUTED_PREFIX):
             if name in self and self[name] != value:
-                raise KeyError(f"{name} is computed and has the value {self[name]!r} already, cannot set {value!r}")
+                raise KeyError(
+                    f"{name} is computed and has the value {self[name]!r} already, cannot set {value!r}"
+                )
             self[name] = value
         else:
             super().__setattr__(name, value)

@@ -15,7 +15,9 @@ _C.VERSION = 2  # of the key names; files of version 1 are still read
 _C.MODEL = CN()
 _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # name in META_ARCH_REGISTRY
 _C.MODEL.DEVICE = "cuda"  # "cpu", "cuda", "cuda:1", "mps", …
-_C.MODEL.WEIGHTS = ""  # path or URL (https://, detectron2://, catalog://) of the initial weights; empty: random
+_C.MODEL.WEIGHTS = (
+    ""  # path or URL (https://, detectron2://, catalog://) of the initial weights; empty: random
+)
 _C.MODEL.LOAD_PROPOSALS = False  # proposals come from files (DATASETS.PROPOSAL_FILES_*) instead of an RPN
 _C.MODEL.MASK_ON = False
 _C.MODEL.KEYPOINT_ON = False
@@ -34,7 +36,9 @@ _C.INPUT.MAX_SIZE_TRAIN = 1333  # longer edge at most
 _C.INPUT.MIN_SIZE_TEST = 800  # 0: do not resize
 _C.INPUT.MAX_SIZE_TEST = 1333
 _C.INPUT.RANDOM_FLIP = "horizontal"  # "horizontal", "vertical" or "none"; in training, with probability 1/2
-_C.INPUT.MASK_FORMAT = "polygon"  # ground-truth masks: "polygon" (cheap) or "bitmask" (exact for crowds and holes)
+_C.INPUT.MASK_FORMAT = (
+    "polygon"  # ground-truth masks: "polygon" (cheap) or "bitmask" (exact for crowds and holes)
+)
 _C.INPUT.CROP = CN()
 _C.INPUT.CROP.ENABLED = False  # random crop before resizing, in training
 # "relative": this share of both edges; "relative_range": a share between it and 1; "absolute": pixels;
@@ -63,7 +67,9 @@ _C.DATALOADER.REPEAT_SQRT = True  # repeat by the square root of the ratio (LVIS
 # ---------------------------------------------------------------- backbone
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"  # name in BACKBONE_REGISTRY
-_C.MODEL.BACKBONE.FREEZE_AT = 2  # freeze the stem and stages up to this; 1 is the stem, 2 the stem and res2, 0 nothing
+_C.MODEL.BACKBONE.FREEZE_AT = (
+    2  # freeze the stem and stages up to this; 1 is the stem, 2 the stem and res2, 0 nothing
+)
 
 _C.MODEL.FPN = CN()
 _C.MODEL.FPN.IN_FEATURES = []
@@ -77,7 +83,9 @@ _C.MODEL.RESNETS.OUT_FEATURES = ["res4"]  # res4 for C4 models, res2 to res5 for
 _C.MODEL.RESNETS.NUM_GROUPS = 1  # groups of the 3x3 convolution: 1 for ResNet, more for ResNeXt
 _C.MODEL.RESNETS.NORM = "FrozenBN"  # "FrozenBN", "GN", "SyncBN", "BN"
 _C.MODEL.RESNETS.WIDTH_PER_GROUP = 64
-_C.MODEL.RESNETS.STRIDE_IN_1X1 = True  # stride in the 1x1 convolution (MSRA weights) or in the 3x3 (torchvision, C2)
+_C.MODEL.RESNETS.STRIDE_IN_1X1 = (
+    True  # stride in the 1x1 convolution (MSRA weights) or in the 3x3 (torchvision, C2)
+)
 _C.MODEL.RESNETS.RES5_DILATION = 1
 _C.MODEL.RESNETS.RES2_OUT_CHANNELS = 256
 _C.MODEL.RESNETS.STEM_OUT_CHANNELS = 64
@@ -95,7 +103,9 @@ _C.MODEL.ANCHOR_GENERATOR.ANGLES = [[-90, 0, 90]]  # degrees counter-clockwise; 
 _C.MODEL.ANCHOR_GENERATOR.OFFSET = 0.0  # of the first anchor from the corner, in strides, in [0, 1)
 
 _C.MODEL.PROPOSAL_GENERATOR = CN()
-_C.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"  # name in PROPOSAL_GENERATOR_REGISTRY; "PrecomputedProposals" for none
+_C.MODEL.PROPOSAL_GENERATOR.NAME = (
+    "RPN"  # name in PROPOSAL_GENERATOR_REGISTRY; "PrecomputedProposals" for none
+)
 _C.MODEL.PROPOSAL_GENERATOR.MIN_SIZE = 0  # drop proposals whose edge is not longer than this
 
 _C.MODEL.RPN = CN()
@@ -109,7 +119,12 @@ _C.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 256  # anchors in the loss
 _C.MODEL.RPN.POSITIVE_FRACTION = 0.5  # of them at most this share objects
 _C.MODEL.RPN.BBOX_REG_LOSS_TYPE = "smooth_l1"  # "smooth_l1", "giou", "diou" or "ciou"
 _C.MODEL.RPN.BBOX_REG_LOSS_WEIGHT = 1.0
-_C.MODEL.RPN.BBOX_REG_WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # of dx, dy, dw, dh; a fifth for the angle of rotated boxes
+_C.MODEL.RPN.BBOX_REG_WEIGHTS = (
+    1.0,
+    1.0,
+    1.0,
+    1.0,
+)  # of dx, dy, dw, dh; a fifth for the angle of rotated boxes
 _C.MODEL.RPN.SMOOTH_L1_BETA = 0.0  # 0 is plain L1
 _C.MODEL.RPN.LOSS_WEIGHT = 1.0
 # Proposals per feature map before NMS, and per image after it.
@@ -148,7 +163,9 @@ _C.MODEL.ROI_BOX_HEAD.NUM_FC = 0
 _C.MODEL.ROI_BOX_HEAD.FC_DIM = 1024
 _C.MODEL.ROI_BOX_HEAD.NORM = ""
 _C.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = False  # one box regression for all classes
-_C.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES = False  # feed the mask and keypoint heads with refined boxes in training
+_C.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES = (
+    False  # feed the mask and keypoint heads with refined boxes in training
+)
 _C.MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE = False  # a sigmoid per class instead of one softmax
 _C.MODEL.ROI_BOX_HEAD.USE_FED_LOSS = False  # federated loss (LVIS); needs USE_SIGMOID_CE
 _C.MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES = 50  # classes drawn per batch
@@ -200,7 +217,9 @@ _C.MODEL.PANOPTIC_FPN = CN()
 _C.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT = 1.0  # of all losses of the region heads
 _C.MODEL.PANOPTIC_FPN.COMBINE = CN()
 _C.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = True
-_C.MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH = 0.5  # drop an instance if more of it than this share is covered
+_C.MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH = (
+    0.5  # drop an instance if more of it than this share is covered
+)
 _C.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT = 4096  # drop stuff regions with fewer pixels
 _C.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = 0.5
 

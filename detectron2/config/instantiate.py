@@ -148,7 +148,9 @@ def _call(cfg: Mapping[Any, Any], place: str) -> Any:
     target = _find_target(cfg[TARGET], place)
     recursive = cfg.get(RECURSIVE, True)
     arguments = {
-        k: _build(v, _join(place, k)) if recursive else v for k, v in cfg.items() if k not in (TARGET, RECURSIVE)
+        k: _build(v, _join(place, k)) if recursive else v
+        for k, v in cfg.items()
+        if k not in (TARGET, RECURSIVE)
     }
     where = f"{place or 'config'}: {target_name(target)}"
     try:

@@ -48,7 +48,9 @@ class LazyConfig:
 
         caller = sys._getframe(1).f_globals.get("__file__")
         if not caller:
-            raise ValueError("load_rel is relative to the file that calls it; here is none, use LazyConfig.load")
+            raise ValueError(
+                "load_rel is relative to the file that calls it; here is none, use LazyConfig.load"
+            )
         return load(path_beside(caller, filename), keys)
 
     @staticmethod

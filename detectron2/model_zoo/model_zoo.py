@@ -11,8 +11,6 @@ from ._checkpoints import CHECKPOINTS, ZOO_URL
 if TYPE_CHECKING:
     import torch
 
-    from detectron2.checkpoint import DetectionCheckpointer
-    from detectron2.modeling import build_model
 
 __all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
 
@@ -47,7 +45,9 @@ def get_checkpoint_url(config_path: str) -> str:
     """
     name = _without_extension(config_path)
     if name not in CHECKPOINTS:
-        raise UnknownConfigError(f"no weights were published for {config_path}. {did_you_mean(name, CHECKPOINTS)}")
+        raise UnknownConfigError(
+            f"no weights were published for {config_path}. {did_you_mean(name, CHECKPOINTS)}"
+        )
     return f"{ZOO_URL}{name}/{CHECKPOINTS[name]}"
 
 
@@ -64,7 +64,9 @@ def get_config_file(config_path: str) -> str:
     if not os.path.isfile(path):
         from ._listing import config_names
 
-        raise UnknownConfigError(f"the zoo has no config {config_path!r}. {did_you_mean(config_path, config_names())}")
+        raise UnknownConfigError(
+            f"the zoo has no config {config_path!r}. {did_you_mean(config_path, config_names())}"
+        )
     return path
 
 

@@ -6,7 +6,7 @@ against the hash in its name, and resumed if a download broke off. With ``DETECT
 local files are used.
 """
 
-from ._file_io_base import NativePathHandler, PathHandler, PathRegistry
+from ._file_io_base import PathHandler, PathRegistry
 from ._file_io_http import HTTPURLHandler, get_cache_dir
 
 __all__ = ["PathHandler", "PathManager", "get_cache_dir"]
