@@ -14,7 +14,6 @@ from torch import Tensor
 
 from detectron2.layers import cat, ciou_loss, diou_loss
 from detectron2.layers.losses import giou_loss, smooth_l1_loss
-from detectron2.structures import Boxes
 
 __all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated"]
 
@@ -78,7 +77,7 @@ class Box2BoxTransform:
         """Boxes [R, K * 4] float32 (at least) from deltas [R, K * 4] on reference boxes [R, 4] XYXY, K >= 1."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         center, size = _split_boxes(boxes.to(d.dtype).unsqueeze(-2))  # [R, 1, 2]
-        d = d.reshape(*d.shape[:-1], -1, 4)  # [R, K, 4]
+        d = d.reshape(*d.shape[:-1], d.shape[-1] // 4, 4)  # [R, K, 4]
         wx, wy, ww, wh = self.weights
         cx = d[..., 0] / wx * size[..., 0] + center[..., 0]  # [R, K]
         cy = d[..., 1] / wy * size[..., 1] + center[..., 1]
@@ -123,7 +122,7 @@ class Box2BoxTransformRotated:
         """Boxes [R, K * 5] from deltas [R, K * 5] on reference boxes [R, 5]; angles in [-180, 180)."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         base = boxes.to(d.dtype).unsqueeze(-2)  # [R, 1, 5]
-        d = d.reshape(*d.shape[:-1], -1, 5)  # [R, K, 5]
+        d = d.reshape(*d.shape[:-1], d.shape[-1] // 5, 5)  # [R, K, 5]
         dx, dy, dw, dh, da = (p / w for p, w in zip(d.unbind(-1), self.weights))
         out = (
             dx * base[..., 2] + base[..., 0],
@@ -162,7 +161,7 @@ class Box2BoxTransformLinear:
         """Boxes [R, K * 4] from distances [R, K * 4] at reference boxes [R, 4]; negative distances count as 0."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         center, size = _split_boxes(boxes.to(d.dtype).unsqueeze(-2))  # [R, 1, 2]
-        d = d.reshape(*d.shape[:-1], -1, 4).relu()  # [R, K, 4]
+        d = d.reshape(*d.shape[:-1], d.shape[-1] // 4, 4).relu()  # [R, K, 4]
         low, high = d[..., :2], d[..., 2:]
         if self.normalize_by_size:
             low, high = low * size, high * size
@@ -226,7 +225,3 @@ def _box_loss(
             f"unknown box regression loss {kind!r}; known are 'smooth_l1', 'giou', 'diou' and 'ciou'"
         )
     return overlap_losses[kind](transform.apply_deltas(deltas, reference), target, reduction="sum")
-
-
-def _as_boxes_tensor(boxes: Boxes | Tensor) -> Tensor:
-    return boxes if isinstance(boxes, Tensor) else boxes.tensor

@@ -175,6 +175,7 @@ class _ResBlock(CNNBlockBase):
     """``activation(shortcut + branch)``; the shortcut is a convolution where the shape changes."""
 
     f: nn.Module
+    af: nn.Module
 
     def __init__(self, w_in: int, w_out: int, stride: int, norm: Norm) -> None:
         super().__init__(w_in, w_out, stride)

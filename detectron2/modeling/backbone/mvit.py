@@ -84,6 +84,9 @@ class MultiScaleAttention(nn.Module):
                 nn.init.trunc_normal_(self.rel_pos_h, std=0.02)
                 nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
 
+    def _pooled(self, x: torch.Tensor, which: str) -> torch.Tensor:
+        return attention_pool(x, getattr(self, f"pool_{which}"), getattr(self, f"norm_{which}"))
+
     def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Attention between maps (B, h, w, C); heads are in the batch."""
         q_hw, k_hw = (q.shape[1], q.shape[2]), (k.shape[1], k.shape[2])
@@ -99,9 +102,7 @@ class MultiScaleAttention(nn.Module):
         heads = self.num_heads
         qkv = self.qkv(x).view(b, h, w, 3, heads, -1).permute(3, 0, 4, 1, 2, 5)  # (3, B, heads, H, W, C)
         q, k, v = qkv.flatten(1, 2).unbind(0)  # each (B * heads, H, W, C)
-        q = attention_pool(q, self.pool_q, self.norm_q)
-        k = attention_pool(k, self.pool_k, self.norm_k)
-        v = attention_pool(v, self.pool_v, self.norm_v)
+        q, k, v = self._pooled(q, "q"), self._pooled(k, "k"), self._pooled(v, "v")
         if self.window_size:
             size = self.q_win_size
             rows, cols = (q.shape[1] + size - 1) // size, (q.shape[2] + size - 1) // size

@@ -1,6 +1,7 @@
 """Parts that the transformer backbones share: windows, positions, patches. Maps are (N, H, W, C) here."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,7 @@ def window_unpartition(
 
 def _ratio(a: int, b: int) -> float:
     """max(a / b, 1), also for the symbolic sizes of ``torch.export``."""
-    return 1.0 if a is b else torch.sym_max(a / b, 1.0)
+    return 1.0 if a is b else cast(float, torch.sym_max(a / b, 1.0))
 
 
 def get_rel_pos(q_size: int, k_size: int, rel_pos: torch.Tensor) -> torch.Tensor:
@@ -81,7 +82,7 @@ def get_rel_pos(q_size: int, k_size: int, rel_pos: torch.Tensor) -> torch.Tensor
     Returns:
         (q_size, k_size, C).
     """
-    length = 2 * torch.sym_max(q_size, k_size) - 1
+    length = cast(int, 2 * torch.sym_max(q_size, k_size) - 1)
     # Interpolating to the same length changes nothing, and spares the graph a branch on a size.
     table = F.interpolate(rel_pos.T[None].float(), size=length, mode="linear")[0].T.to(rel_pos.dtype)
     step_q, step_k = _ratio(k_size, q_size), _ratio(q_size, k_size)

@@ -43,7 +43,7 @@ class StandardRPNHead(nn.Module):
         in_channels: channels of every feature map.
         num_anchors: anchors at each cell.
         box_dim: numbers for each box, 4 or (rotated) 5.
-        conv_dims: output channels of each 3x3 convolution; -1 = as many as ``in_channels``.
+        conv_dims: output channels of each 3x3 convolution; -1 = as many as go into it.
     """
 
     @configurable
@@ -51,7 +51,9 @@ class StandardRPNHead(nn.Module):
         self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: Sequence[int] = (-1,)
     ) -> None:
         super().__init__()
-        widths = [in_channels if d == -1 else int(d) for d in conv_dims]
+        widths: list[int] = []
+        for dim in conv_dims:
+            widths.append((widths[-1] if widths else in_channels) if dim == -1 else int(dim))
         if not widths or min(widths) <= 0:
             raise ValueError(f"conv_dims needs one or more positive widths (or -1), got {list(conv_dims)}")
         layers = [

@@ -48,6 +48,17 @@ def find_top_rrpn_proposals(
     )
 
 
+def _break_ties(iou: Tensor) -> Tensor:
+    """Lower, by about the rounding of float32, all but the first of equally large entries of each row [M, A].
+
+    All anchors of one area that lie inside a ground truth have the same IoU with it, whatever their angle. One of
+    them is a good enough match where none is good; the rest would only be many more poor ones.
+    """
+    largest = iou == iou.amax(dim=1, keepdim=True) if iou.numel() else iou.bool()
+    again = largest & (largest.cumsum(dim=1, dtype=torch.int32) > 1)
+    return torch.where(again, iou * (1 - 1e-6), iou)
+
+
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class RRPN(RPN):
     """An :class:`.RPN` whose anchors, proposals and overlaps are rotated. Takes the same arguments."""
@@ -68,7 +79,7 @@ class RRPN(RPN):
         return args
 
     def _pairwise_quality(self, gt: Any, anchors: Any) -> Tensor:
-        return retry_if_cuda_oom(pairwise_iou_rotated)(gt, anchors)
+        return _break_ties(retry_if_cuda_oom(pairwise_iou_rotated)(gt, anchors))
 
     @torch.no_grad()
     def predict_proposals(

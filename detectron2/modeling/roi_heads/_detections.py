@@ -49,7 +49,7 @@ def select_detections(
         finite = finite & valid
     scores = scores[:, :-1]
     num_classes = scores.shape[1]
-    per_class = torch.where(finite[:, None], boxes, 0.0).reshape(boxes.shape[0], -1, dim)  # [R, K or 1, D]
+    per_class = torch.where(finite[:, None], boxes, 0.0).reshape(boxes.shape[0], boxes.shape[1] // dim, dim)  # [R, K or 1, D]
     candidates = (scores > score_thresh) & finite[:, None]  # [R, K]
     if torch.compiler.is_compiling():
         flat = clip(per_class.expand(-1, num_classes, -1).reshape(-1, dim), *image_size)
@@ -77,7 +77,10 @@ def detections_as_instances(
     clip: Clip = clip_boxes,
     box_type: Callable[[Tensor], Any] = Boxes,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """:func:`select_detections` for each image, as Instances, and the indices of the proposals they come from."""
+    """:func:`select_detections` for each image, as Instances, and the proposals that they come from.
+
+    These are indices among the proposals whose boxes and scores are finite, all of them as a rule.
+    """
     results, kept = [], []
     for b, s, size in zip(boxes, scores, image_shapes):
         chosen, score, classes, proposal, real = select_detections(b, s, size, *options, clip)
@@ -86,5 +89,6 @@ def detections_as_instances(
         found.scores = score[real]
         found.pred_classes = classes[real]
         results.append(found)
-        kept.append(proposal[real])
+        finite = b.isfinite().all(dim=1) & s.isfinite().all(dim=1)
+        kept.append((finite.cumsum(dim=0) - 1)[proposal[real]])
     return results, kept

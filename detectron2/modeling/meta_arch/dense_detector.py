@@ -1,0 +1,214 @@
+"""Detectors that predict at every cell of their feature maps, without proposals.
+
+N images, L levels, A anchors (A_l of them on level l), K numbers for each anchor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.data.detection_utils import convert_image_to_rgb
+from detectron2.layers import move_device_like
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import get_event_storage
+
+from .._selection import best_rows, class_aware_nms_mask, top_scores
+from ..backbone import Backbone
+from ..postprocessing import detector_postprocess
+from ._inputs import ImageModel, ground_truth, output_size
+from ._training_pictures import put_detection_pictures
+
+__all__ = [
+    "Backbone",
+    "Boxes",
+    "DenseDetector",
+    "ImageList",
+    "convert_image_to_rgb",
+    "move_device_like",
+    "permute_to_N_HWA_K",
+]
+
+
+def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
+    """[N, A * K, H, W] to [N, H * W * A, K], the order of anchors."""
+    if tensor.dim() != 4:
+        raise ValueError(f"predictions of a level must be [N, A * K, H, W], got {list(tensor.shape)}")
+    return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1, K)
+
+
+def select_dense_detections(
+    anchors: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    transform: Any,
+    score_thresh: float,
+    topk_candidates: int,
+    nms_thresh: float,
+    max_detections: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Detections of one image from scores and deltas at every anchor.
+
+    Args:
+        anchors: [A_l, 4] for each level.
+        scores: [A_l, K] for each level.
+        deltas: [A_l, 4] for each level.
+        transform: turns deltas into boxes.
+        score_thresh: scores must be higher.
+        topk_candidates: how many pairs of anchor and class of each level take part in NMS.
+        nms_thresh: IoU above which the lower score of a class goes.
+        max_detections: how many in all.
+
+    Returns:
+        Boxes [k, 4], scores [k] and classes [k] in descending order of score, and bool [k]: which rows are real.
+    """
+    boxes, values, classes = [], [], []
+    for base, score, delta in zip(anchors, scores, deltas):
+        num_classes = score.shape[1]
+        flat = score.flatten()
+        if torch.compiler.is_compiling():
+            best, places = top_scores(flat, topk_candidates)
+        else:  # few pass, so that sorting all A_l * K would be a waste
+            passed = torch.nonzero(flat > score_thresh)[:, 0]
+            best, order = top_scores(flat[passed], topk_candidates)
+            places = passed[order]
+        rows = torch.div(places, num_classes, rounding_mode="floor")
+        boxes.append(transform.apply_deltas(delta[rows], base[rows]))
+        values.append(best)
+        classes.append(places % num_classes)
+    box, value, label = torch.cat(boxes), torch.cat(values), torch.cat(classes)
+    valid = (value > score_thresh) & box.isfinite().all(dim=1)
+    box = torch.where(valid[:, None], box, 0.0)
+    keep = class_aware_nms_mask(box, value, label, valid, nms_thresh)
+    rows, real = best_rows(value, keep, max_detections)
+    return box[rows] * real[:, None], value[rows] * real, label[rows], real
+
+
+class DenseDetector(ImageModel):
+    """Backbone and head, and what to do with their outputs. Subclasses define training and inference.
+
+    Args:
+        backbone: makes feature maps of images.
+        head: called with the list of maps, gives one list of predictions (one for each level) per kind of prediction.
+        head_in_features: names of the maps for the head; None = all, by stride.
+        pixel_mean, pixel_std: statistics of each channel, in the range of the images.
+    """
+
+    vis_period = 0
+    input_format: str | None = "BGR"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str] | None = None,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        if head_in_features is None:
+            shapes = backbone.output_shape()
+            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride or 0)
+        self.head_in_features = head_in_features
+        self._set_pixel_statistics(pixel_mean, pixel_std)
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses in training, results in evaluation.
+
+        Args:
+            batched_inputs: for each image a dict with ``image``, in training ``instances``, and optionally ``height``
+                and ``width``, the size that results are wanted in.
+
+        Returns:
+            In training a dict of losses; in evaluation for each image a dict whose ``instances`` have ``pred_boxes``,
+            ``scores`` and ``pred_classes``.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        maps = [features[name] for name in self.head_in_features]
+        predictions = self.head(maps)
+        if self.training:
+            targets = ground_truth(batched_inputs, self.device)
+            if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+                with torch.no_grad():
+                    detached = [[p.detach() for p in levels] for levels in predictions]
+                    results = self.forward_inference(images, maps, detached)
+                self.visualize_training(batched_inputs, results)
+            return self.forward_training(images, maps, predictions, targets or [])
+        found = self.forward_inference(images, maps, predictions)
+        return [
+            {"instances": detector_postprocess(instances, *output_size(item, size))}
+            for instances, item, size in zip(found, batched_inputs, images.image_sizes)
+        ]
+
+    def forward_training(
+        self, images: ImageList, features: list[Tensor], predictions: Any, gt_instances: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Losses by name. To be defined by subclasses."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward_training()")
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Any
+    ) -> list[Instances]:
+        """Detections of N images, in input coordinates. To be defined by subclasses."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward_inference()")
+
+    def image_scores(self, predictions: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores [N, A_l, K] in [0, 1] and deltas [N, A_l, 4] for each level. To be defined by subclasses."""
+        raise NotImplementedError(f"{type(self).__name__} must define image_scores()")
+
+    def _transpose_dense_predictions(
+        self, predictions: Sequence[Sequence[Tensor]], dims_per_anchor: Sequence[int]
+    ) -> list[list[Tensor]]:
+        """Each kind of prediction, [N, A * K, H, W] for each level, as [N, H * W * A, K]."""
+        if len(predictions) != len(dims_per_anchor):
+            raise ValueError(f"the head made {len(predictions)} kinds of predictions, not {len(dims_per_anchor)}")
+        return [
+            [permute_to_N_HWA_K(level, dim) for level in levels]
+            for levels, dim in zip(predictions, dims_per_anchor)
+        ]
+
+    def _ema_update(self, name: str, value: Any, initial_value: float, momentum: float = 0.9) -> Any:
+        """Moving average of a number or scalar tensor, kept in the attribute ``name``; a tensor is not waited for."""
+        old = getattr(self, name, initial_value)
+        new = old * momentum + value * (1 - momentum)
+        setattr(self, name, new)
+        return new
+
+    def _one_image(
+        self, anchors: Sequence[Any], scores: Sequence[Tensor], deltas: Sequence[Tensor], size: tuple[int, int]
+    ) -> Instances:
+        boxes, values, classes, real = self.select(anchors, scores, deltas)
+        found = Instances(size)
+        found.pred_boxes = Boxes(boxes[real])
+        found.scores = values[real]
+        found.pred_classes = classes[real]
+        return found
+
+    def select(
+        self, anchors: Sequence[Any], scores: Sequence[Tensor], deltas: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """:func:`select_dense_detections` with the settings of this model."""
+        settings: Any = self
+        return select_dense_detections(
+            [a.tensor for a in anchors],
+            scores,
+            deltas,
+            settings.box2box_transform,
+            settings.test_score_thresh,
+            settings.test_topk_candidates,
+            settings.test_nms_thresh,
+            settings.max_detections_per_image,
+        )
+
+    def visualize_training(self, batched_inputs: list[dict[str, Any]], results: list[Instances]) -> None:
+        """Draw ground truth beside the best detections of the first image into the event storage."""
+        if len(batched_inputs) != len(results):
+            raise ValueError(f"{len(batched_inputs)} inputs, but results of {len(results)} images")
+        put_detection_pictures(batched_inputs, results, self.input_format or "BGR")

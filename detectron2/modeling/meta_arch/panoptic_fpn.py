@@ -1,0 +1,203 @@
+"""Panoptic segmentation: things as instances, stuff as regions, each pixel in one segment.
+
+Panoptic FPN (Kirillov et al. 2019, https://arxiv.org/abs/1901.02446).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import configurable
+from detectron2.structures import Instances
+
+from ..postprocessing import detector_postprocess, sem_seg_postprocess
+from ._inputs import ground_truth, output_size
+from .build import META_ARCH_REGISTRY
+from .rcnn import GeneralizedRCNN
+from .semantic_seg import build_sem_seg_head, semantic_targets
+
+__all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
+
+
+@META_ARCH_REGISTRY.register()
+class PanopticFPN(GeneralizedRCNN):
+    """An R-CNN with masks and a segmentation head on the same features, and a rule that merges their results.
+
+    Args:
+        sem_seg_head: labels pixels; see :class:`.SemSegFPNHead`.
+        combine_overlap_thresh, combine_stuff_area_thresh, combine_instances_score_thresh: see
+            :func:`combine_semantic_and_instance_outputs`.
+        kwargs: for :class:`.GeneralizedRCNN`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sem_seg_head: nn.Module,
+        combine_overlap_thresh: float = 0.5,
+        combine_stuff_area_thresh: float = 4096,
+        combine_instances_score_thresh: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sem_seg_head = sem_seg_head
+        self.combine_overlap_thresh = combine_overlap_thresh
+        self.combine_stuff_area_thresh = combine_stuff_area_thresh
+        self.combine_instances_score_thresh = combine_instances_score_thresh
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """As for :class:`.GeneralizedRCNN`, with ``MODEL.PANOPTIC_FPN``.
+
+        ``INSTANCE_LOSS_WEIGHT`` has no argument of its own: it multiplies the weights of all losses of instances.
+        """
+        args = super().from_config(cfg)
+        node = cfg.MODEL.PANOPTIC_FPN
+        if not node.COMBINE.ENABLED:
+            logging.getLogger(__name__).warning(
+                "MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False has no effect; for results that are not merged call "
+                "inference(inputs, do_postprocess=False)"
+            )
+        _scale_instance_losses(args["proposal_generator"], args["roi_heads"], node.INSTANCE_LOSS_WEIGHT)
+        args["sem_seg_head"] = build_sem_seg_head(cfg, args["backbone"].output_shape())
+        args["combine_overlap_thresh"] = node.COMBINE.OVERLAP_THRESH
+        args["combine_stuff_area_thresh"] = node.COMBINE.STUFF_AREA_LIMIT
+        args["combine_instances_score_thresh"] = node.COMBINE.INSTANCES_CONFIDENCE_THRESH
+        return args
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses in training, results in evaluation.
+
+        Args:
+            batched_inputs: for each image a dict with ``image``, in training ``instances`` and ``sem_seg`` (where 0
+                stands for all things), and optionally ``height`` and ``width``.
+
+        Returns:
+            In training a dict of losses. In evaluation for each image a dict with ``instances`` as of
+            :class:`.GeneralizedRCNN`, ``sem_seg`` as of :class:`.SemanticSegmentor`, and ``panoptic_seg`` as of
+            :func:`combine_semantic_and_instance_outputs`.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        ignore = self.sem_seg_head.ignore_value
+        labels = semantic_targets(batched_inputs, self._move_to_current_device, self.backbone, ignore)
+        _, losses = self.sem_seg_head(features, labels)
+        targets = ground_truth(batched_inputs, self.device)
+        proposals, proposal_losses = self.proposal_generator(images, features, targets)
+        _, detector_losses = self.roi_heads(images, features, proposals, targets)
+        return {**losses, **proposal_losses, **detector_losses}
+
+    def inference(self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True) -> Any:  # type: ignore[override]
+        """Results of a batch, see :meth:`forward`.
+
+        Args:
+            batched_inputs: as in :meth:`forward`.
+            do_postprocess: without it the Instances in input coordinates and the scores [N, C, H, W] of the padded
+                batch come back as they are, as a pair.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        scores, _ = self.sem_seg_head(features, None)
+        proposals, _ = self.proposal_generator(images, features, None)
+        found, _ = self.roi_heads(images, features, proposals, None)
+        if not do_postprocess:
+            return found, scores
+        results = []
+        for score, instances, item, size in zip(scores, found, batched_inputs, images.image_sizes):
+            wanted = output_size(item, size)
+            sem_seg = sem_seg_postprocess(score, size, *wanted)
+            things = detector_postprocess(instances, *wanted)
+            panoptic = combine_semantic_and_instance_outputs(
+                things,
+                sem_seg.argmax(dim=0),
+                self.combine_overlap_thresh,
+                self.combine_stuff_area_thresh,
+                self.combine_instances_score_thresh,
+            )
+            results.append({"sem_seg": sem_seg, "instances": things, "panoptic_seg": panoptic})
+        return results
+
+
+def _scale_instance_losses(proposal_generator: Any, roi_heads: Any, factor: float) -> None:
+    """Multiply the weights of the losses of instances, wherever they are kept."""
+    if factor == 1.0:
+        return
+    parts = [proposal_generator]
+    for name in ("box_predictor", "mask_head", "keypoint_head"):
+        part = getattr(roi_heads, name, None)
+        parts.extend(part if isinstance(part, nn.ModuleList) else [part])
+    for part in parts:
+        weight = getattr(part, "loss_weight", None)
+        if isinstance(weight, dict):
+            names = {*weight, *(("loss_cls", "loss_box_reg") if part in parts[1:] else ())}
+            part.loss_weight = {name: weight.get(name, 1.0) * factor for name in names}
+        elif weight is not None:
+            part.loss_weight = weight * factor
+
+
+def combine_semantic_and_instance_outputs(
+    instance_results: Instances,
+    semantic_results: Tensor,
+    overlap_threshold: float,
+    stuff_area_thresh: float,
+    instances_score_thresh: float,
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Merge instances and labels of pixels into segments that do not overlap.
+
+    Instances are laid down in descending order of score, each on what is still free; then every stuff class takes
+    what is left of its pixels.
+
+    Args:
+        instance_results: with ``scores``, ``pred_classes`` and ``pred_masks``, bool [R, H, W].
+        semantic_results: int64 [H, W]; 0 = things, which has no segment.
+        overlap_threshold: an instance of which more than this part is covered already is dropped.
+        stuff_area_thresh: stuff regions with fewer pixels are dropped.
+        instances_score_thresh: instances with a lower score are dropped.
+
+    Returns:
+        Segment ids int32 [H, W], 0 = no segment, and for each segment a dict with ``id``, ``isthing``,
+        ``category_id``, and ``score`` and ``instance_id`` (place in ``instance_results``) or ``area``.
+    """
+    masks = instance_results.pred_masks.to(torch.bool)
+    panoptic = torch.zeros_like(semantic_results, dtype=torch.int32)
+    info: list[dict[str, Any]] = []
+    order = instance_results.scores.argsort(descending=True)
+    scores = instance_results.scores[order].tolist()
+    classes = instance_results.pred_classes[order].tolist()
+    areas = masks.flatten(1).sum(dim=1)[order].tolist()
+    for index, score, category, area in zip(order.tolist(), scores, classes, areas):
+        if score < instances_score_thresh:
+            break  # the rest scores lower still
+        if area == 0:
+            continue
+        free = masks[index] & (panoptic == 0)
+        covered = area - int(free.sum())
+        if covered > overlap_threshold * area:
+            continue
+        panoptic[free] = len(info) + 1
+        info.append(
+            {
+                "id": len(info) + 1,
+                "isthing": True,
+                "score": score,
+                "category_id": category,
+                "instance_id": index,
+            }
+        )
+    for label in semantic_results.unique().tolist():
+        if label == 0:
+            continue
+        free = (semantic_results == label) & (panoptic == 0)
+        size = int(free.sum())
+        if size < stuff_area_thresh:
+            continue
+        panoptic[free] = len(info) + 1
+        info.append({"id": len(info) + 1, "isthing": False, "category_id": label, "area": size})
+    return panoptic, info

@@ -1,0 +1,247 @@
+"""Semantic segmentation: one class for every pixel.
+
+N images, C classes, S the stride that predictions are made at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers.weight_init import c2_msra_fill
+from detectron2.structures import ImageList
+from detectron2.utils.registry import Registry
+
+from ..backbone import Backbone, build_backbone
+from ..postprocessing import sem_seg_postprocess
+from ._inputs import ImageModel, output_size
+from .build import META_ARCH_REGISTRY
+
+__all__ = [
+    "SEM_SEG_HEADS_REGISTRY",
+    "SemSegFPNHead",
+    "SemanticSegmentor",
+    "build_sem_seg_head",
+]
+
+SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
+SEM_SEG_HEADS_REGISTRY.__doc__ = """
+Heads that predict a class for every pixel from feature maps. An entry is called with ``(cfg, input_shape)``,
+``input_shape`` mapping names of feature maps to ShapeSpec.
+"""
+
+
+def build_sem_seg_head(cfg: Any, input_shape: dict[str, ShapeSpec]) -> nn.Module:
+    """The registered head that ``MODEL.SEM_SEG_HEAD.NAME`` names."""
+    return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, input_shape)
+
+
+def semantic_targets(
+    batched_inputs: list[dict[str, Any]],
+    move: Callable[[Tensor], Tensor],
+    backbone: Any,
+    ignore_value: int,
+) -> Tensor:
+    """The ``sem_seg`` maps [H, W] of a batch, padded like the images; [N, H, W].
+
+    Raises:
+        ValueError: when an input has none.
+    """
+    if any("sem_seg" not in item for item in batched_inputs):
+        raise ValueError("training of semantic segmentation needs a label map under 'sem_seg' in every input")
+    maps = [move(item["sem_seg"]) for item in batched_inputs]
+    return ImageList.from_tensors(
+        maps, backbone.size_divisibility, ignore_value, backbone.padding_constraints
+    ).tensor
+
+
+@META_ARCH_REGISTRY.register()
+class SemanticSegmentor(ImageModel):
+    """A backbone and a head that labels every pixel.
+
+    Args:
+        backbone: makes feature maps of images.
+        sem_seg_head: called with features and label maps, gives class scores (evaluation) and losses (training).
+        pixel_mean, pixel_std: statistics of each channel, in the range of the images.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        sem_seg_head: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = sem_seg_head
+        self._set_pixel_statistics(pixel_mean, pixel_std)
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``."""
+        backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses in training, class scores in evaluation.
+
+        Args:
+            batched_inputs: for each image a dict with ``image`` [C, H, W], in training ``sem_seg`` (int64 [H, W]), and
+                optionally ``height`` and ``width``, the size that results are wanted in.
+
+        Returns:
+            In training a dict of losses; in evaluation for each image a dict whose ``sem_seg`` is [C, height, width],
+            logits of C classes.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        targets = None
+        if self.training:
+            ignore = self.sem_seg_head.ignore_value
+            targets = semantic_targets(batched_inputs, self._move_to_current_device, self.backbone, ignore)
+        scores, losses = self.sem_seg_head(features, targets)
+        if self.training:
+            return losses
+        return [
+            {"sem_seg": sem_seg_postprocess(score, size, *output_size(item, size))}
+            for score, item, size in zip(scores, batched_inputs, images.image_sizes)
+        ]
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class SemSegFPNHead(nn.Module):
+    """Bring all levels of a pyramid to one stride, add them up, and classify.
+
+    Panoptic FPN (Kirillov et al. 2019, https://arxiv.org/abs/1901.02446), figure 3. Its children are named after the
+    feature maps, and ``predictor``.
+
+    Args:
+        input_shape: the feature maps to use, with channels and stride.
+        num_classes: C.
+        conv_dims: channels of all convolutions.
+        common_stride: the stride S that levels are brought to; those above it are doubled until they have it.
+        loss_weight: factor of the loss.
+        norm: norm of the convolutions, or None.
+        ignore_value: label of pixels that do not count.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: dict[str, ShapeSpec],
+        *,
+        num_classes: int,
+        conv_dims: int,
+        common_stride: int,
+        loss_weight: float = 1.0,
+        norm: str | Callable[[int], nn.Module] | None = None,
+        ignore_value: int = -1,
+    ) -> None:
+        super().__init__()
+        if not input_shape:
+            raise ValueError("a segmentation head needs at least one feature map")
+        levels = sorted(input_shape.items(), key=lambda item: item[1].stride)
+        self.in_features = [name for name, _ in levels]
+        self.ignore_value = ignore_value
+        self.common_stride = common_stride
+        self.loss_weight = loss_weight
+        self.scale_heads: list[nn.Module] = []
+        for name, shape in levels:
+            head = self._level_head(shape.channels, conv_dims, shape.stride, norm)
+            self.add_module(name, head)
+            self.scale_heads.append(head)
+        self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
+        c2_msra_fill(self.predictor)
+
+    def _level_head(
+        self, channels: int, width: int, stride: int, norm: str | Callable[[int], nn.Module] | None
+    ) -> nn.Sequential:
+        """Convolutions, each followed by a doubling, until a level has the common stride; at least one convolution."""
+        doublings = int(math.log2(stride) - math.log2(self.common_stride))
+        layers: list[nn.Module] = []
+        for i in range(max(1, doublings)):
+            conv = Conv2d(
+                channels if i == 0 else width,
+                width,
+                kernel_size=3,
+                padding=1,
+                bias=not norm,
+                norm=get_norm(norm, width),
+                activation=nn.ReLU(),
+            )
+            c2_msra_fill(conv)
+            layers.append(conv)
+            if stride != self.common_stride:
+                layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+        return nn.Sequential(*layers)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Arguments from ``MODEL.SEM_SEG_HEAD``."""
+        node = cfg.MODEL.SEM_SEG_HEAD
+        return {
+            "input_shape": {name: s for name, s in input_shape.items() if name in node.IN_FEATURES},
+            "ignore_value": node.IGNORE_VALUE,
+            "num_classes": node.NUM_CLASSES,
+            "conv_dims": node.CONVS_DIM,
+            "common_stride": node.COMMON_STRIDE,
+            "norm": node.NORM,
+            "loss_weight": node.LOSS_WEIGHT,
+        }
+
+    def forward(
+        self, features: dict[str, Tensor], targets: Tensor | None = None
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """(None, losses) in training; in evaluation class scores at full resolution [N, C, H, W] and no losses.
+
+        Args:
+            features: feature maps by name.
+            targets: labels [N, H, W], needed in training.
+        """
+        scores = self.layers(features)
+        if self.training:
+            if targets is None:
+                raise ValueError("a segmentation head needs targets in training; call .eval() to predict only")
+            return None, self.losses(scores, targets)
+        return self._to_full_resolution(scores), {}
+
+    def _to_full_resolution(self, scores: Tensor) -> Tensor:
+        return F.interpolate(
+            scores, scale_factor=float(self.common_stride), mode="bilinear", align_corners=False
+        )
+
+    def layers(self, features: dict[str, Tensor]) -> Tensor:
+        """Class scores at the common stride, [N, C, H / S, W / S]."""
+        total: Tensor | None = None
+        for name, head in zip(self.in_features, self.scale_heads):
+            level = head(features[name])
+            total = level if total is None else total + level
+        return self.predictor(total)
+
+    def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Mean cross-entropy over the pixels that count, as ``loss_sem_seg``; 0 when none does.
+
+        Args:
+            predictions: scores at the common stride.
+            targets: labels [N, H, W] at full resolution.
+        """
+        scores = self._to_full_resolution(predictions.float())  # half precision loses small logits
+        total = F.cross_entropy(scores, targets, reduction="sum", ignore_index=self.ignore_value)
+        counted = (targets != self.ignore_value).sum().clamp(min=1)
+        return {"loss_sem_seg": total / counted * self.loss_weight}
+
+
