@@ -116,7 +116,7 @@ class LRMultiplier(LRScheduler):
         """The initial rates and the step; the curve itself comes from the config."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Rates of the groups for the coming step."""
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base * factor for base in self.base_lrs]
@@ -193,7 +193,7 @@ class WarmupMultiStepLR(_WarmupLR):
     def _decay(self, step: int) -> float:
         return self.gamma ** bisect.bisect_right(self.milestones, step)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Rates of the groups for the coming step."""
         factor = self._warm_factor()
         return [base * factor for base in self.base_lrs]
@@ -226,7 +226,7 @@ class WarmupCosineLR(_WarmupLR):
     def _decay(self, step: int) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * step / self.max_iters))
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Rates of the groups for the coming step."""
         factor = self._warm_factor()
         return [base * factor for base in self.base_lrs]

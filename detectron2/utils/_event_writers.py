@@ -36,14 +36,14 @@ class _NewScalars:
         self._seen = -1
 
     def take(self, storage: EventStorage) -> dict[int, dict[str, float]]:
-        """Iteration to names and values that came since the last call, oldest first."""
+        """Iteration to names and values that came since the last call; the running iteration first."""
         fresh: dict[int, dict[str, float]] = defaultdict(dict)
         for name, (value, when) in storage.latest_with_smoothing_hint(self._window).items():
             if when > self._seen:
                 fresh[when][name] = value
         if fresh:
             self._seen = max(fresh)
-        return dict(sorted(fresh.items()))
+        return dict(fresh)
 
 
 class JSONWriter(EventWriter):
@@ -145,6 +145,8 @@ class CommonMetricPrinter(EventWriter):
         self._max_iter = max_iter
         self._window_size = window_size
         self._last_write: tuple[int, float] | None = None
+        # Set to False by a progress bar: the line then goes to log files only.
+        self.to_console = True
 
     def _eta(self, storage: EventStorage) -> str | None:
         """Time left as text, from step times or, without those, from the time between two lines."""
@@ -194,4 +196,5 @@ class CommonMetricPrinter(EventWriter):
         # The call after the last step would repeat the line before it.
         if self._max_iter is not None and storage.iter == self._max_iter:
             return
-        self.logger.info("  ".join(f"{name}: {text}" for name, text in self._fields(storage).items()))
+        line = "  ".join(f"{name}: {text}" for name, text in self._fields(storage).items())
+        self.logger.info(line, extra={"to_console": self.to_console})

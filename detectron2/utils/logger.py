@@ -57,6 +57,7 @@ class _StdoutHandler(logging.StreamHandler):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self.addFilter(lambda record: getattr(record, "to_console", True))
 
     @property
     def stream(self) -> Any:

@@ -1,0 +1,198 @@
+"""Starting the processes of a distributed run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from detectron2.utils import comm
+
+__all__ = ["DEFAULT_TIMEOUT", "launch"]
+
+DEFAULT_TIMEOUT = timedelta(minutes=30)
+"""How long a process waits for the others, at the start and in each collective."""
+
+logger = logging.getLogger(__name__)
+
+
+def _find_free_port() -> int:
+    """A TCP port that is free on this machine now; another program may still take it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def _under_torchrun() -> bool:
+    return all(
+        name in os.environ for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    )
+
+
+def launch(
+    main_func: Callable[..., Any],
+    num_gpus_per_machine: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str | None = None,
+    args: tuple[Any, ...] = (),
+    timeout: timedelta = DEFAULT_TIMEOUT,
+) -> Any:
+    """Calls a function in one process per device, on every machine.
+
+    In a world of one the function is called directly. Under `torchrun`, which has started the
+    processes already, this one takes its place from the environment and the other numbers here are
+    not needed. Without CUDA the processes run on the CPU and talk through gloo.
+
+    Args:
+        main_func: what to run; must be importable, since processes are spawned.
+        num_gpus_per_machine: processes on this machine (devices, or CPU processes without CUDA).
+        num_machines: how many machines take part.
+        machine_rank: number of this machine.
+        dist_url: `tcp://HOST:PORT` of machine 0, the same everywhere; `"auto"` or None picks a free
+            port for a single machine.
+        args: arguments for `main_func`.
+        timeout: how long to wait for other processes.
+
+    Returns:
+        What `main_func` returned when it ran in this process (a world of one, or torchrun).
+
+    Raises:
+        ValueError: for several machines without an address.
+        RuntimeError: if a process fails or never appears; names the rank.
+    """
+    if _under_torchrun():
+        return _run_in_place(main_func, args, timeout)
+    world_size = num_machines * num_gpus_per_machine
+    if world_size <= 1:
+        return main_func(*args)
+    if dist_url in (None, "auto"):
+        if num_machines > 1:
+            raise ValueError(
+                "several machines need the address of the first one: --dist-url tcp://HOST:PORT, the same on all"
+            )
+        dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
+    assert dist_url is not None
+    if num_machines > 1 and dist_url.startswith("file://"):
+        logger.warning(
+            "A file:// address works for several machines only on a shared file system; prefer tcp://"
+        )
+    _check_devices(num_gpus_per_machine)
+    mp.start_processes(
+        _worker,
+        nprocs=num_gpus_per_machine,
+        args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args, timeout),
+        daemon=False,
+        start_method="spawn",
+    )
+    return None
+
+
+def _check_devices(wanted: int) -> None:
+    if torch.cuda.is_available() and wanted > torch.cuda.device_count():
+        raise ValueError(
+            f"{wanted} processes were asked for, but this machine has {torch.cuda.device_count()} GPU(s): lower "
+            "--num-gpus"
+        )
+
+
+def _backend() -> str:
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def _join(init_method: str, world_size: int, rank: int, timeout: timedelta) -> None:
+    """Meets the other processes.
+
+    Raises:
+        RuntimeError: if some do not come in time; says which where that can be known.
+    """
+    try:
+        dist.init_process_group(
+            backend=_backend(), init_method=init_method, world_size=world_size, rank=rank, timeout=timeout
+        )
+    except Exception as error:
+        raise RuntimeError(
+            f"rank {rank} of {world_size} could not meet the others at {init_method} within "
+            f"{timeout.total_seconds():.0f} s. Check that all machines run the same command with their own "
+            "--machine-rank, that the address is that of machine 0, and that no firewall closes the port "
+            f"(another port in --dist-url may help). Cause: {error}"
+        ) from error
+    _roll_call(world_size, rank, timeout)
+
+
+def _roll_call(world_size: int, rank: int, timeout: timedelta) -> None:
+    """Each process signs in at the store, so that the first one can name those that are missing."""
+    store = dist.distributed_c10d._get_default_store()
+    store.set(f"detectron2/present/{rank}", b"1")
+    if rank != 0:
+        return
+    missing = []
+    for other in range(world_size):
+        # Full patience for the first; whoever is late after that has had the same time.
+        patience = timeout if not missing else timedelta(seconds=1)
+        try:
+            store.wait([f"detectron2/present/{other}"], patience)
+        except (RuntimeError, dist.DistError):
+            missing.append(other)
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} of {world_size} processes have not appeared within {timeout.total_seconds():.0f} s: ranks "
+            f"{missing}. Look at their machines' logs."
+        )
+
+
+def _worker(
+    local_rank: int,
+    main_func: Callable[..., Any],
+    world_size: int,
+    per_machine: int,
+    machine_rank: int,
+    dist_url: str,
+    args: tuple[Any, ...],
+    timeout: timedelta,
+) -> None:
+    """Body of a spawned process."""
+    rank = machine_rank * per_machine + local_rank
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+    _join(dist_url, world_size, rank, timeout)
+    try:
+        comm.create_local_process_group(per_machine)
+        comm.synchronize()
+        main_func(*args)
+    finally:
+        _leave()
+
+
+def _run_in_place(main_func: Callable[..., Any], args: tuple[Any, ...], timeout: timedelta) -> Any:
+    """Runs in a process that torchrun started."""
+    if dist.is_initialized():  # the caller has joined already
+        return main_func(*args)
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+    _join("env://", world_size, rank, timeout)
+    try:
+        per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        # Machines of unequal size have no common grouping; get_local_rank then reads the environment.
+        if world_size % per_machine == 0 and len(set(comm.all_gather(per_machine))) == 1:
+            comm.create_local_process_group(per_machine)
+        comm.synchronize()
+        return main_func(*args)
+    finally:
+        _leave()
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._OBJECT_GROUP = None
