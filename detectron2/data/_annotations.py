@@ -28,6 +28,7 @@ __all__ = [
     "boxes_as_xyxy",
     "decode_rle",
     "filter_empty_instances",
+    "to_bitmask",
     "transform_annotations",
     "transform_instance_annotations",
     "transform_keypoint_annotations",
@@ -161,7 +162,7 @@ def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tupl
     if isinstance(segmentation, dict):
         mask = decode_rle(segmentation)
     elif isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
-        mask = segmentation.astype(np.uint8)
+        mask = (segmentation != 0).astype(np.uint8)
     else:
         raise ValueError(
             f"segmentation must be a list of polygons [x, y, x, y, ...], a COCO run-length encoding (dict with 'size' "
@@ -173,7 +174,8 @@ def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tupl
             f"the transformed mask has the shape {mask.shape}, but the transformed image has the size "
             f"{tuple(image_size)}; was the mask made for another image size?"
         )
-    return mask
+    # Borders of label maps are filled with the label "ignored" (255), which is no part of any object.
+    return (mask == 1).astype(np.uint8)
 
 
 def _mirrors(step: T.Transform) -> bool:
@@ -310,10 +312,11 @@ def _make_masks(masks: list[Any], image_size: tuple[int, int], mask_format: str)
         )
     if mask_format == "polygon" or (mask_format == "auto" and not others):
         return PolygonMasks([[np.asarray(p, dtype=np.float64).reshape(-1) for p in mask] for mask in masks])
-    return BitMasks(torch.from_numpy(np.stack([_to_bitmask(mask, image_size) for mask in masks])))
+    return BitMasks(torch.from_numpy(np.stack([to_bitmask(mask, image_size) for mask in masks])))
 
 
-def _to_bitmask(mask: Any, image_size: tuple[int, int]) -> np.ndarray:
+def to_bitmask(mask: Any, image_size: tuple[int, int]) -> np.ndarray:
+    """Turn any kind of mask (polygons, run-length encoding, array) into a bool array (H, W)."""
     if isinstance(mask, (list, tuple)):
         bits = polygons_to_bitmask([np.asarray(p, dtype=np.float64).reshape(-1) for p in mask], *image_size)
     elif isinstance(mask, dict):

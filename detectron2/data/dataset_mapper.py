@@ -167,11 +167,22 @@ class DatasetMapper:
         image = utils.read_image(record["file_name"], format=self.image_format)
         utils.check_image_size(record, image)
         labels = record.pop("sem_seg_file_name", None)
-        inputs = T.AugInput(
-            image,
-            boxes=self._boxes_to_see(record),
-            sem_seg=None if labels is None else utils.read_label_map(labels),
-        )
+        return self.map_loaded(record, image, None if labels is None else utils.read_label_map(labels))
+
+    def map_loaded(
+        self, record: dict[str, Any], image: np.ndarray, sem_seg: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """Map a record whose image is in memory already.
+
+        Args:
+            record: its own copy of the record; changed in place.
+            image: array (H, W, C) in the order of ``image_format``.
+            sem_seg: integer label map (H, W), or None.
+
+        Returns:
+            The same dict, as the input of a model.
+        """
+        inputs = T.AugInput(image, boxes=self._boxes_to_see(record), sem_seg=sem_seg)
         transforms = self.augmentations(inputs)
         shape = inputs.image.shape[:2]  # (height, width)
         record["image"] = to_chw_tensor(inputs.image)

@@ -91,8 +91,8 @@ class RandomCrop(Augmentation):
         if self.crop_type == "absolute":
             return min(int(first), height), min(int(second), width)
         if self.crop_type == "absolute_range":
-            crop_h = np.random.randint(min(height, first), min(height, second) + 1)
-            crop_w = np.random.randint(min(width, first), min(width, second) + 1)
+            crop_h = np.random.randint(int(min(height, first)), int(min(height, second)) + 1)
+            crop_w = np.random.randint(int(min(width, first)), int(min(width, second)) + 1)
             return int(crop_h), int(crop_w)
         if self.crop_type == "relative_range":
             # float32, as the fractions always were: with a seed, the same crops come out

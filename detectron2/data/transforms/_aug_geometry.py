@@ -99,7 +99,8 @@ class Resize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        return ResizeTransform(*image.shape[:2], self.shape[0], self.shape[1], self.interp)
+        height, width = image.shape[:2]
+        return ResizeTransform(height, width, self.shape[0], self.shape[1], self.interp)
 
     shape: tuple[int, int]
     interp: Any
@@ -121,8 +122,9 @@ class RandomResize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = self.shape_list[np.random.choice(len(self.shape_list))]
-        return ResizeTransform(*image.shape[:2], height, width, self.interp)
+        new_h, new_w = self.shape_list[np.random.choice(len(self.shape_list))]
+        height, width = image.shape[:2]
+        return ResizeTransform(height, width, new_h, new_w, self.interp)
 
     shape_list: Sequence[tuple[int, int]]
     interp: Any
@@ -211,10 +213,11 @@ class ResizeScale(Augmentation):
         self._init(locals())
 
     def _get_resize(self, image: np.ndarray, scale: float) -> Transform:
-        size = np.asarray(image.shape[:2])
+        height, width = image.shape[:2]
+        size = np.asarray([height, width])
         target = scale * np.asarray([self.target_height, self.target_width])
         new_h, new_w = np.round(size * np.min(target / size)).astype(int).tolist()
-        return ResizeTransform(*image.shape[:2], max(new_h, 1), max(new_w, 1), self.interp)
+        return ResizeTransform(height, width, max(new_h, 1), max(new_w, 1), self.interp)
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return self._get_resize(image, np.random.uniform(self.min_scale, self.max_scale))

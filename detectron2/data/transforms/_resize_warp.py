@@ -240,17 +240,9 @@ class RotationTransform(Transform):
         interp: int | None = None,
     ) -> None:
         middle = np.asarray([w / 2, h / 2])
-        if center is None:
-            center = middle
-        interp = _warp.LINEAR if interp is None else interp
-        self.h, self.w, self.angle, self.expand, self.center, self.interp = (
-            h,
-            w,
-            angle,
-            expand,
-            center,
-            interp,
-        )
+        self.h, self.w, self.angle, self.expand = h, w, angle, expand
+        self.center = middle if center is None else center
+        self.interp = _warp.LINEAR if interp is None else interp
         self.image_center = middle
         turn = math.radians(angle)
         self.abs_cos, self.abs_sin = abs(math.cos(turn)), abs(math.sin(turn))

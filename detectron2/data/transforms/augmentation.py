@@ -214,6 +214,7 @@ def apply_augmentations(
 TransformGen = Augmentation
 StandardAugInput = AugInput
 apply_transform_gens = apply_augmentations
+augment_image = apply_augmentations
 
 # Some programs spell these as Detectron2 did.
 _transform_to_aug = as_augmentation

@@ -1,0 +1,217 @@
+"""Transforms of other libraries as augmentations: albumentations and anything of its style, torchvision v2.
+
+Those libraries transform an image and its labels in one call. Here a transform must do the same thing again to each
+kind of data, whenever it comes. So the random choices of the call on the image are kept, and repeated::
+
+    from torchvision.transforms import v2
+    T.AugmentationList([TorchvisionAugmentation(v2.RandomAffine(10)), T.RandomFlip()])
+
+Both libraries put a pixel's centre at whole coordinates; here it lies at a half. The adapters convert, so that a point
+stays on its pixel (under a change of scale by s within ``(s - 1) / 2`` pixels, which the libraries ignore).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from ._base import Transform, as_coords
+from ._resample import from_numpy
+from .augmentation import Augmentation
+
+__all__ = ["AlbumentationsAugmentation", "TorchvisionAugmentation"]
+
+_HALF = 0.5
+
+
+class _Foreign(Transform):
+    """A transform of another library with its random choices made."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self._source = image
+        self._result = self._run_image(image)
+        self._mirrors: bool | None = None
+
+    def _run_image(self, img: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _run_labels(self, labels: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _run_points(self, points: np.ndarray) -> np.ndarray:
+        """Take and give (N, 2) coordinates with pixel centres at whole numbers."""
+        raise NotImplementedError
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        if img is self._source:  # computed when the choices were made
+            return self._result
+        self._check_size(img)
+        return self._run_image(img)
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        self._check_size(segmentation)
+        return self._run_labels(segmentation)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        points = as_coords(coords)
+        if len(points) == 0:
+            return points
+        return self._run_points(points - _HALF) + _HALF
+
+    def _check_size(self, img: np.ndarray) -> None:
+        if img.shape[:2] != self._source.shape[:2]:
+            raise ValueError(
+                f"{type(self).__name__} was made for an image of size {self._source.shape[:2]}, got {img.shape[:2]}"
+            )
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether left and right change places, so that keypoints such as "left eye" must too."""
+        if self._mirrors is None:
+            height, width = self._source.shape[:2]
+            corner = np.asarray([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75]]) * [width, height]
+            a, b, c = self.apply_coords(corner)
+            self._mirrors = bool((b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0] < 0)
+        return self._mirrors
+
+
+class AlbumentationsAugmentation(Augmentation):
+    """An albumentations-style pipeline as an augmentation.
+
+    Args:
+        transform: one of
+
+            * a ``ReplayCompose``: any object that is called with ``image=`` (and ``mask=``, ``keypoints=``), whose
+              result has the entry ``"replay"``, and that has a function ``replay(saved, **data)``. It must be made
+              with ``keypoint_params=KeypointParams(format="xy", remove_invisible=False)``;
+            * an albumentations transform or a list of them, of which such a ReplayCompose is made here. That needs
+              albumentations installed.
+
+    Boxes and polygons follow from their corners, so that all labels move alike.
+    """
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = transform if hasattr(transform, "replay") else _replay_compose(transform)
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        return _AlbumentationsTransform(self.transform, image)
+
+
+def _replay_compose(transforms: Any) -> Any:
+    try:
+        import albumentations
+    except ImportError as error:
+        raise ImportError(
+            "making a pipeline of albumentations transforms needs albumentations: pip install albumentations; or "
+            "give an object with a function replay(saved, **data)"
+        ) from error
+    steps = list(transforms) if isinstance(transforms, Sequence) else [transforms]
+    keypoints = albumentations.KeypointParams(format="xy", remove_invisible=False)
+    return albumentations.ReplayCompose(steps, keypoint_params=keypoints)
+
+
+class _AlbumentationsTransform(_Foreign):
+    def __init__(self, pipeline: Any, image: np.ndarray) -> None:
+        self._pipeline = pipeline
+        self._saved: Any = None
+        # A view with negative strides, such as a flipped picture, is not for OpenCV.
+        super().__init__(image)
+
+    def _call(self, **data: Any) -> dict[str, Any]:
+        if self._saved is None:
+            result = self._pipeline(**data)
+            self._saved = result["replay"]
+            return result
+        return self._pipeline.replay(self._saved, **data)
+
+    def _run_image(self, img: np.ndarray) -> np.ndarray:
+        return self._call(image=np.ascontiguousarray(img), keypoints=[])["image"]
+
+    def _run_labels(self, labels: np.ndarray) -> np.ndarray:
+        dummy = np.zeros((*labels.shape[:2], 3), np.uint8)
+        return self._call(image=dummy, mask=np.ascontiguousarray(labels), keypoints=[])["mask"]
+
+    def _run_points(self, points: np.ndarray) -> np.ndarray:
+        dummy = np.zeros((*self._source.shape[:2], 3), np.uint8)
+        moved = self._call(image=dummy, keypoints=points.tolist())["keypoints"]
+        if len(moved) != len(points):
+            raise ValueError(
+                f"the pipeline returned {len(moved)} of {len(points)} keypoints: make it with "
+                "KeypointParams(format='xy', remove_invisible=False)"
+            )
+        return np.asarray([row[:2] for row in moved], dtype=np.float64)
+
+
+class TorchvisionAugmentation(Augmentation):
+    """A torchvision v2 transform, or several, as an augmentation.
+
+    The transform is called on the image, on label maps and on points separately, each time from the same random
+    state. So its choices may depend on the size of the image and on chance, and not on pixels or on other labels
+    (as those of ``RandomIoUCrop`` and ``SanitizeBoundingBoxes`` do).
+
+    Args:
+        transform: a v2 transform, or any function of ``tv_tensors``; a sequence of them is applied in order. Pixels
+            that come in from outside are what the transform fills with; give it
+            ``fill={tv_tensors.Mask: 255, tv_tensors.Image: 0}`` to mark them as ignored in label maps.
+    """
+
+    def __init__(self, transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]]) -> None:
+        steps = list(transform) if isinstance(transform, Sequence) else [transform]
+        self.transform = steps
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        return _TorchvisionTransform(self.transform, image, int(np.random.randint(2**31)))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Run with known states of the three generators that transforms draw from, and put them back after."""
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+class _TorchvisionTransform(_Foreign):
+    def __init__(self, steps: list[Callable[[Any], Any]], image: np.ndarray, seed: int) -> None:
+        self._steps, self._seed = steps, seed
+        super().__init__(image)
+
+    def _call(self, data: Any) -> Any:
+        with _seeded(self._seed):
+            for step in self._steps:
+                data = step(data)
+        return data
+
+    def _run_image(self, img: np.ndarray) -> np.ndarray:
+        from torchvision import tv_tensors
+
+        planes = from_numpy(img if img.ndim == 3 else img[:, :, None]).permute(2, 0, 1)
+        out = self._call(tv_tensors.Image(planes)).permute(1, 2, 0)
+        pixels = out.as_subclass(torch.Tensor).numpy()
+        return pixels if img.ndim == 3 else pixels[:, :, 0]
+
+    def _run_labels(self, labels: np.ndarray) -> np.ndarray:
+        from torchvision import tv_tensors
+
+        out = self._call(tv_tensors.Mask(from_numpy(labels)))
+        return out.as_subclass(torch.Tensor).numpy()
+
+    def _run_points(self, points: np.ndarray) -> np.ndarray:
+        from torchvision import tv_tensors
+
+        size = self._source.shape[:2]
+        exact = torch.from_numpy(points)
+        out = self._call(tv_tensors.KeyPoints(exact, canvas_size=size))
+        return out.as_subclass(torch.Tensor).numpy().astype(np.float64)
