@@ -187,7 +187,7 @@ def compare_instances(
                     scores[found].astype(np.float64),
                     rows[:, void].sum(axis=1),
                     rows[:, own],
-                )  # fmt: skip
+                )
             )
     return records
 

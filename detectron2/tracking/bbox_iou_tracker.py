@@ -1,0 +1,75 @@
+"""Tracking by overlap, first come first served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode as CfgNode_
+from detectron2.config import configurable
+from detectron2.structures import Boxes, Instances, pairwise_iou
+
+from ._base_matching import MatchingTracker, settings_from
+from .base_tracker import TRACKER_HEADS_REGISTRY, BaseTracker
+from .utils import create_prediction_pairs
+
+__all__ = ["BBoxIOUTracker", "BaseTracker", "Boxes", "CfgNode_", "Instances", "configurable", "pairwise_iou"]
+
+
+@TRACKER_HEADS_REGISTRY.register()
+class BBoxIOUTracker(MatchingTracker):
+    """An instance continues the first earlier one, still free, that it overlaps enough."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        video_height: int,
+        video_width: int,
+        max_num_instances: int = 200,
+        max_lost_frame_count: int = 0,
+        min_box_rel_dim: float = 0.02,
+        min_instance_period: int = 1,
+        track_iou_threshold: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            video_height: of a frame, in pixels.
+            video_width: of a frame, in pixels.
+            max_num_instances: lost instances are carried on only up to this number in all.
+            max_lost_frame_count: frames for which a lost instance is carried on.
+            min_box_rel_dim: lost boxes whose width or height is a smaller share of the frame are dropped.
+            min_instance_period: lost instances seen in this many frames or fewer are dropped.
+            track_iou_threshold: least IoU of an instance with the one that it continues.
+            **kwargs: for subclasses.
+        """
+        super().__init__(**kwargs)
+        self._set_up(
+            video_height,
+            video_width,
+            max_num_instances,
+            max_lost_frame_count,
+            min_box_rel_dim,
+            min_instance_period,
+        )
+        self._track_iou_threshold = track_iou_threshold
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
+        """Constructor arguments from ``cfg.TRACKER_HEADS``."""
+        return settings_from(cfg)
+
+    def update(self, instances: Instances) -> Instances:
+        """Take in the next frame; see :class:`MatchingTracker`."""
+        return super().update(instances)
+
+    def _match(self, instances: Instances, previous: Instances) -> list[tuple[int, int]]:
+        iou = pairwise_iou(instances.pred_boxes, previous.pred_boxes).cpu()
+        taken: set[int] = set()
+        chosen: dict[int, int] = {}
+        for pair in create_prediction_pairs(instances, previous, iou, self._track_iou_threshold):
+            i, j = pair["idx"], pair["prev_idx"]
+            if i not in chosen and j not in taken:
+                chosen[i] = j
+                taken.add(j)
+        return list(chosen.items())

@@ -1,0 +1,81 @@
+"""Tracking by an assignment of least total cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detectron2.config import CfgNode as CfgNode_
+from detectron2.config import configurable
+from detectron2.structures import Boxes, Instances
+
+from ._base_matching import MatchingTracker, settings_from
+from .base_tracker import BaseTracker
+
+__all__ = ["BaseHungarianTracker", "BaseTracker", "Boxes", "CfgNode_", "Instances", "configurable"]
+
+LARGE_COST_VALUE = 100000.0
+
+
+class BaseHungarianTracker(MatchingTracker):
+    """Matches so that the sum of the costs of all pairs is least; subclasses define the costs.
+
+    The assignment is complete, as in Detectron2: when instances and earlier ones are left over on both sides, they
+    are paired even at ``LARGE_COST_VALUE``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        video_height: int,
+        video_width: int,
+        max_num_instances: int = 200,
+        max_lost_frame_count: int = 0,
+        min_box_rel_dim: float = 0.02,
+        min_instance_period: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            video_height: of a frame, in pixels.
+            video_width: of a frame, in pixels.
+            max_num_instances: lost instances are carried on only up to this number in all.
+            max_lost_frame_count: frames for which a lost instance is carried on.
+            min_box_rel_dim: lost boxes whose width or height is a smaller share of the frame are dropped.
+            min_instance_period: lost instances seen in this many frames or fewer are dropped.
+            **kwargs: for subclasses.
+        """
+        super().__init__(**kwargs)
+        self._set_up(
+            video_height,
+            video_width,
+            max_num_instances,
+            max_lost_frame_count,
+            min_box_rel_dim,
+            min_instance_period,
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
+        """Constructor arguments from ``cfg.TRACKER_HEADS``."""
+        return settings_from(cfg, with_threshold=False)
+
+    def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> npt.NDArray[np.float64]:
+        """Costs ``[N, M]`` of continuing each of M earlier instances by each of N new ones."""
+        raise NotImplementedError(f"{type(self).__name__} must implement build_cost_matrix()")
+
+    def update(self, instances: Instances) -> Instances:
+        """Take in the next frame; see :class:`MatchingTracker`."""
+        return super().update(instances)
+
+    def _match(self, instances: Instances, previous: Instances) -> list[tuple[int, int]]:
+        try:
+            from scipy.optimize import linear_sum_assignment
+        except ImportError as error:
+            raise ImportError(
+                f"{type(self).__name__} needs scipy: pip install 'detectron2[tracking]'"
+            ) from error
+        rows, columns = linear_sum_assignment(self.build_cost_matrix(instances, previous))
+        return list(zip(rows.tolist(), columns.tolist()))

@@ -1,0 +1,41 @@
+"""Pairs of boxes in successive frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detectron2.structures import Instances
+
+__all__ = ["Instances", "create_prediction_pairs"]
+
+
+def create_prediction_pairs(
+    instances: Instances, prev_instances: Instances, iou_all: Any, threshold: float = 0.5
+) -> list[dict[str, Any]]:
+    """Pairs of instances that overlap enough to be the same object.
+
+    Args:
+        instances: of this frame, N.
+        prev_instances: of the last frame, M, with ``ID`` and ``ID_period``.
+        iou_all: IoU ``[N, M]``.
+        threshold: pairs below are left out.
+
+    Returns:
+        Dicts with ``idx`` and ``prev_idx`` (positions), ``prev_id``, ``IoU`` and ``prev_period``, by ``idx`` and then
+        ``prev_idx``.
+    """
+    iou = np.asarray(iou_all)
+    if iou.shape != (len(instances), len(prev_instances)):
+        raise ValueError(f"iou_all must be [{len(instances)}, {len(prev_instances)}], got {list(iou.shape)}")
+    return [
+        {
+            "idx": int(i),
+            "prev_idx": int(j),
+            "prev_id": prev_instances.ID[j],
+            "IoU": iou[i, j],
+            "prev_period": prev_instances.ID_period[j],
+        }
+        for i, j in zip(*np.nonzero(iou >= threshold))
+    ]
