@@ -36,6 +36,8 @@ __all__ = [
     "worker_init_reset_seed",
 ]
 
+get_detection_dataset_dicts.__module__ = __name__  # configs and pickles name it here
+
 
 def _train_loader_from_config(
     cfg: Any, mapper: Any = None, *, dataset: Any = None, sampler: Any = None

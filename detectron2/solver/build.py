@@ -55,6 +55,8 @@ __all__ = [
     "reduce_param_groups",
 ]
 
+get_default_optimizer_params.__module__ = __name__  # configs and pickles name it here
+
 
 # -- optimizers -----------------------------------------------------------------------------------
 
