@@ -68,9 +68,7 @@ def class_aware_nms_mask(
     return _nms_mask_op(boxes, scores, groups, valid, iou_threshold)
 
 
-def _nms_mask(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float
-) -> Tensor:
+def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     rows = torch.nonzero(valid)[:, 0]
     nms = batched_nms if boxes.shape[-1] == 4 else batched_nms_rotated
     kept = nms(boxes[rows], scores[rows], groups[rows], iou_threshold)

@@ -117,7 +117,9 @@ class _TiledAnchors(nn.Module):
     def _tile(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Anchors for these maps, from the cache when maps of these sizes were seen lately."""
         if len(features) != self.num_features:
-            raise ValueError(f"the anchors are made for {self.num_features} feature maps, got {len(features)}")
+            raise ValueError(
+                f"the anchors are made for {self.num_features} feature maps, got {len(features)}"
+            )
         sizes = [f.shape[-2:] for f in features]
         if torch.compiler.is_compiling():  # sizes may be symbolic, and a graph has no use for a cache
             return self._grid_anchors(sizes)

@@ -26,7 +26,9 @@ def _require_positive_sizes(sizes: Tensor, what: str) -> None:
     positive = (sizes > 0).all()
     if sizes.device.type == "cpu":
         if not bool(positive):
-            raise ValueError(f"{what} must have positive width and height, the smallest is {sizes.min().item()}")
+            raise ValueError(
+                f"{what} must have positive width and height, the smallest is {sizes.min().item()}"
+            )
     else:
         torch._assert_async(positive)
 
@@ -50,9 +52,7 @@ class Box2BoxTransform:
         scale_clamp: upper bound on dw / ww and dh / wh in :meth:`apply_deltas`, so that exp() stays finite.
     """
 
-    def __init__(
-        self, weights: Sequence[float], scale_clamp: float = _DEFAULT_SCALE_CLAMP
-    ) -> None:
+    def __init__(self, weights: Sequence[float], scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
         self.weights = weights
         self.scale_clamp = scale_clamp
 
@@ -97,9 +97,7 @@ class Box2BoxTransformRotated:
         scale_clamp: as in :class:`Box2BoxTransform`.
     """
 
-    def __init__(
-        self, weights: Sequence[float], scale_clamp: float = _DEFAULT_SCALE_CLAMP
-    ) -> None:
+    def __init__(self, weights: Sequence[float], scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
         self.weights = weights
         self.scale_clamp = scale_clamp
 
@@ -171,7 +169,9 @@ class Box2BoxTransformLinear:
 def _check_pairs(src: Tensor, dst: Tensor) -> None:
     for name, t in (("src_boxes", src), ("target_boxes", dst)):
         if not isinstance(t, Tensor):
-            raise TypeError(f"{name} must be a tensor of boxes, got {type(t).__name__}; use .tensor of a Boxes")
+            raise TypeError(
+                f"{name} must be a tensor of boxes, got {type(t).__name__}; use .tensor of a Boxes"
+            )
 
 
 def _wrap_degrees(angle: Tensor) -> Tensor:
@@ -206,9 +206,7 @@ def _dense_box_regression_loss(
     predicted = cat(pred_anchor_deltas, dim=1)[fg_mask]  # [P, D]
     target = torch.stack(list(gt_boxes))[fg_mask]  # [P, D]
     reference = base.unsqueeze(0).expand(fg_mask.shape[0], -1, -1)[fg_mask]  # [P, D]
-    return _box_loss(
-        box2box_transform, reference, predicted, target, box_reg_loss_type, smooth_l1_beta
-    )
+    return _box_loss(box2box_transform, reference, predicted, target, box_reg_loss_type, smooth_l1_beta)
 
 
 def _box_loss(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -33,7 +34,7 @@ class Matcher:
         self, thresholds: Sequence[float], labels: Sequence[int], allow_low_quality_matches: bool = False
     ) -> None:
         cuts = [float(t) for t in thresholds]
-        if any(not t > 0 for t in cuts[:1]) or any(b < a for a, b in zip(cuts, cuts[1:])):
+        if any(not t > 0 for t in cuts[:1]) or any(b < a for a, b in itertools.pairwise(cuts)):
             raise ValueError(f"thresholds must be positive and ascending, got {list(thresholds)}")
         if len(labels) != len(cuts) + 1:
             raise ValueError(

@@ -123,7 +123,9 @@ class ROIPooler(nn.Module):
         )
         levels = [_level_of_scale(s) for s in scales]
         if not levels or levels != list(range(levels[0], levels[0] + len(levels))):
-            raise ValueError(f"scales must go down by factors of two, e.g. (1/4, 1/8, 1/16), got {list(scales)}")
+            raise ValueError(
+                f"scales must go down by factors of two, e.g. (1/4, 1/8, 1/16), got {list(scales)}"
+            )
         self.min_level, self.max_level = levels[0], levels[-1]
         self.canonical_level = canonical_level
         self.canonical_box_size = canonical_box_size

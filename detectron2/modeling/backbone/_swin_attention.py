@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .utils import fresh
+
 
 def window_partition(x: torch.Tensor, window_size: int) -> torch.Tensor:
     """Cut maps into square windows.
@@ -17,7 +19,7 @@ def window_partition(x: torch.Tensor, window_size: int) -> torch.Tensor:
     """
     b, h, w, c = x.shape
     x = x.view(b, h // window_size, window_size, w // window_size, window_size, c)
-    return x.transpose(2, 3).reshape(-1, window_size, window_size, c)
+    return fresh(x.transpose(2, 3)).view(-1, window_size, window_size, c)
 
 
 def window_reverse(windows: torch.Tensor, window_size: int, H: int, W: int) -> torch.Tensor:
@@ -34,7 +36,7 @@ def window_reverse(windows: torch.Tensor, window_size: int, H: int, W: int) -> t
     """
     rows, cols = H // window_size, W // window_size
     x = windows.view(windows.shape[0] // (rows * cols), rows, cols, window_size, window_size, -1)
-    return x.transpose(2, 3).reshape(x.shape[0], H, W, -1)
+    return fresh(x.transpose(2, 3)).view(x.shape[0], H, W, -1)
 
 
 def shifted_window_mask(
@@ -129,4 +131,4 @@ class WindowAttention(nn.Module):
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=bias.to(q.dtype), dropout_p=drop, scale=self.scale
         )
-        return self.proj_drop(self.proj(y.transpose(1, 2).reshape(b, n, c)))
+        return self.proj_drop(self.proj(fresh(y.transpose(1, 2)).view(b, n, c)))

@@ -12,6 +12,7 @@ from torch import nn
 from ._swin_attention import WindowAttention, shifted_window_mask, window_partition, window_reverse
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
+from .utils import fresh
 
 __all__ = [
     "BasicLayer",
@@ -108,7 +109,7 @@ class SwinTransformerBlock(nn.Module):
         y = window_reverse(windows.view(-1, window, window, c), window, full_h, full_w)
         if shift:
             y = torch.roll(y, shifts=(shift, shift), dims=(1, 2))
-        x = x + self.drop_path(y[:, :height, :width].reshape(b, length, c))
+        x = x + self.drop_path(fresh(y[:, :height, :width]).view(b, length, c))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -132,7 +133,7 @@ class PatchMerging(nn.Module):
         x = F.pad(x.view(b, H, W, c), (0, 0, 0, W % 2, 0, H % 2))
         cells = x.view(b, (H + 1) // 2, 2, (W + 1) // 2, 2, c)
         # The order of the four is part of the weights: down the first column, then down the second.
-        cells = cells.permute(0, 1, 3, 4, 2, 5).reshape(b, -1, 4 * c)
+        cells = fresh(cells.permute(0, 1, 3, 4, 2, 5)).view(b, -1, 4 * c)
         return self.reduction(self.norm(cells))
 
 
@@ -368,11 +369,11 @@ class SwinTransformer(Backbone):
         height, width = x.shape[2], x.shape[3]
         if self.ape:
             x = x + F.interpolate(self.absolute_pos_embed, size=(height, width), mode="bicubic")
-        x = self.pos_drop(x.flatten(2).transpose(1, 2))  # (N, h * w, C)
+        x = self.pos_drop(fresh(x.flatten(2).transpose(1, 2)))  # (N, h * w, C)
         found = {}
         for i, layer in enumerate(self.layers):
             y, h, w, x, height, width = layer(x, height, width)
             if i in self.out_indices:
                 y = getattr(self, f"norm{i}")(y).view(-1, h, w, self.num_features[i])
-                found[f"p{i}"] = y.permute(0, 3, 1, 2).contiguous()
+                found[f"p{i}"] = fresh(y.permute(0, 3, 1, 2))
         return found

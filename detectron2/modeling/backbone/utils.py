@@ -17,6 +17,14 @@ __all__ = [
 ]
 
 
+def fresh(x: torch.Tensor) -> torch.Tensor:
+    """Copy to contiguous memory without asking whether ``x`` is contiguous already.
+
+    With dynamic sizes that question would put a condition on the sizes into an exported graph.
+    """
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def window_partition(x: torch.Tensor, window_size: int) -> tuple[torch.Tensor, tuple[int, int]]:
     """Cut maps into square windows that do not overlap; zeros fill up the last ones.
 
@@ -41,7 +49,7 @@ def pad_and_partition(
     size = (rows * window_size, cols * window_size)
     x = F.pad(x, (0, 0, 0, size[1] - w, 0, size[0] - h))
     x = x.view(n, rows, window_size, cols, window_size, c).transpose(2, 3)  # (N, rows, cols, ws, ws, C)
-    return x.reshape(-1, window_size, window_size, c), size
+    return fresh(x).view(-1, window_size, window_size, c), size
 
 
 def window_unpartition(

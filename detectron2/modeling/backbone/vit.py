@@ -16,7 +16,7 @@ from detectron2.layers.weight_init import c2_msra_fill
 from ._resnet_blocks import Norm
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
-from .utils import PatchEmbed, decomposed_rel_pos, get_abs_pos, window_partition, window_unpartition
+from .utils import PatchEmbed, decomposed_rel_pos, fresh, get_abs_pos, window_partition, window_unpartition
 
 __all__ = ["SimpleFeaturePyramid", "ViT", "get_vit_lr_decay_rate"]
 
@@ -68,7 +68,7 @@ class Attention(nn.Module):
             flat = decomposed_rel_pos(q.flatten(0, 1), self.rel_pos_h, self.rel_pos_w, (h, w), (h, w))
             bias = flat.view(b, self.num_heads, h * w, h * w)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(b, h, w, c))
+        return self.proj(fresh(x.transpose(1, 2)).view(b, h, w, c))
 
 
 class ResBottleneckBlock(CNNBlockBase):

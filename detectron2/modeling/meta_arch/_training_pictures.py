@@ -37,9 +37,7 @@ def put_proposal_pictures(
 ) -> None:
     """Ground truth beside the best proposals of the first image of a batch."""
     boxes = proposals[0].proposal_boxes.tensor[:_MOST_BOXES]
-    _put_pair(
-        batched_inputs[0], boxes, input_format, "Left: GT bounding boxes;  Right: Predicted proposals"
-    )
+    _put_pair(batched_inputs[0], boxes, input_format, "Left: GT bounding boxes;  Right: Predicted proposals")
 
 
 def put_detection_pictures(

@@ -168,7 +168,9 @@ class DenseDetector(ImageModel):
     ) -> list[list[Tensor]]:
         """Each kind of prediction, [N, A * K, H, W] for each level, as [N, H * W * A, K]."""
         if len(predictions) != len(dims_per_anchor):
-            raise ValueError(f"the head made {len(predictions)} kinds of predictions, not {len(dims_per_anchor)}")
+            raise ValueError(
+                f"the head made {len(predictions)} kinds of predictions, not {len(dims_per_anchor)}"
+            )
         return [
             [permute_to_N_HWA_K(level, dim) for level in levels]
             for levels, dim in zip(predictions, dims_per_anchor)
@@ -182,7 +184,11 @@ class DenseDetector(ImageModel):
         return new
 
     def _one_image(
-        self, anchors: Sequence[Any], scores: Sequence[Tensor], deltas: Sequence[Tensor], size: tuple[int, int]
+        self,
+        anchors: Sequence[Any],
+        scores: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        size: tuple[int, int],
     ) -> Instances:
         boxes, values, classes, real = self.select(anchors, scores, deltas)
         found = Instances(size)

@@ -181,9 +181,11 @@ class FCOS(DenseDetector):
         Where a cell lies outside its box, the value means nothing.
         """
         cells = Boxes.cat(anchors).tensor
-        left, top, right, bottom = Box2BoxTransformLinear(normalize_by_size=True).get_deltas(
-            cells.expand(len(gt_boxes), -1, -1), torch.stack(list(gt_boxes))
-        ).unbind(dim=2)
+        left, top, right, bottom = (
+            Box2BoxTransformLinear(normalize_by_size=True)
+            .get_deltas(cells.expand(len(gt_boxes), -1, -1), torch.stack(list(gt_boxes)))
+            .unbind(dim=2)
+        )
         across = torch.minimum(left, right) / torch.maximum(left, right)
         down = torch.minimum(top, bottom) / torch.maximum(top, bottom)
         return (across * down).sqrt()
@@ -205,7 +207,11 @@ class FCOS(DenseDetector):
         ]
 
     def inference_single_image(
-        self, anchors: list[Boxes], box_cls: list[Tensor], box_delta: list[Tensor], image_size: tuple[int, int]
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
     ) -> Instances:
         """Detections of one image; see :meth:`.RetinaNet.inference_single_image`."""
         return self._one_image(anchors, box_cls, box_delta, image_size)

@@ -54,7 +54,8 @@ class PanopticFPN(GeneralizedRCNN):
     def from_config(cls, cfg: Any) -> dict[str, Any]:
         """As for :class:`.GeneralizedRCNN`, with ``MODEL.PANOPTIC_FPN``.
 
-        ``INSTANCE_LOSS_WEIGHT`` has no argument of its own: it multiplies the weights of all losses of instances.
+        ``INSTANCE_LOSS_WEIGHT`` has no argument of its own: it multiplies the weights of
+        the losses of box regression and masks.
         """
         args = super().from_config(cfg)
         node = cfg.MODEL.PANOPTIC_FPN
@@ -63,7 +64,8 @@ class PanopticFPN(GeneralizedRCNN):
                 "MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False has no effect; for results that are not merged call "
                 "inference(inputs, do_postprocess=False)"
             )
-        _scale_instance_losses(args["proposal_generator"], args["roi_heads"], node.INSTANCE_LOSS_WEIGHT)
+        if node.INSTANCE_LOSS_WEIGHT != 1.0:
+            _scale_instance_losses(args["roi_heads"], node.INSTANCE_LOSS_WEIGHT)
         args["sem_seg_head"] = build_sem_seg_head(cfg, args["backbone"].output_shape())
         args["combine_overlap_thresh"] = node.COMBINE.OVERLAP_THRESH
         args["combine_stuff_area_thresh"] = node.COMBINE.STUFF_AREA_LIMIT
@@ -125,21 +127,19 @@ class PanopticFPN(GeneralizedRCNN):
         return results
 
 
-def _scale_instance_losses(proposal_generator: Any, roi_heads: Any, factor: float) -> None:
-    """Multiply the weights of the losses of instances, wherever they are kept."""
-    if factor == 1.0:
-        return
-    parts = [proposal_generator]
-    for name in ("box_predictor", "mask_head", "keypoint_head"):
-        part = getattr(roi_heads, name, None)
-        parts.extend(part if isinstance(part, nn.ModuleList) else [part])
-    for part in parts:
+def _scale_instance_losses(roi_heads: Any, factor: float) -> None:
+    """Multiply the weights of box regression and of masks.
+
+    Classification keeps its weight, and so does the RPN: published figures were reached that way.
+    """
+    predictors = getattr(roi_heads, "box_predictor", None)
+    predictors = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]
+    for part in (*predictors, getattr(roi_heads, "mask_head", None)):
         weight = getattr(part, "loss_weight", None)
         if isinstance(weight, dict):
-            names = {*weight, *(("loss_cls", "loss_box_reg") if part in parts[1:] else ())}
-            part.loss_weight = {name: weight.get(name, 1.0) * factor for name in names}
+            part.loss_weight = {name: w * factor for name, w in weight.items()}  # type: ignore[union-attr]
         elif weight is not None:
-            part.loss_weight = weight * factor
+            part.loss_weight = weight * factor  # type: ignore[union-attr]
 
 
 def combine_semantic_and_instance_outputs(

@@ -216,5 +216,3 @@ class ProposalNetwork(ImageModel):
             {"proposals": detector_postprocess(found, *output_size(item, size))}
             for found, item, size in zip(proposals, batched_inputs, images.image_sizes)
         ]
-
-

@@ -106,9 +106,7 @@ class RetinaNet(DenseDetector):
             "head_in_features": node.IN_FEATURES,
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "box2box_transform": Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS),
-            "anchor_matcher": Matcher(
-                node.IOU_THRESHOLDS, node.IOU_LABELS, allow_low_quality_matches=True
-            ),
+            "anchor_matcher": Matcher(node.IOU_THRESHOLDS, node.IOU_LABELS, allow_low_quality_matches=True),
             "num_classes": node.NUM_CLASSES,
             "focal_loss_alpha": node.FOCAL_LOSS_ALPHA,
             "focal_loss_gamma": node.FOCAL_LOSS_GAMMA,
@@ -222,7 +220,11 @@ class RetinaNet(DenseDetector):
         ]
 
     def inference_single_image(
-        self, anchors: list[Boxes], box_cls: list[Tensor], box_delta: list[Tensor], image_size: tuple[int, int]
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
     ) -> Instances:
         """Detections of one image.
 

@@ -215,7 +215,9 @@ class SemSegFPNHead(nn.Module):
         scores = self.layers(features)
         if self.training:
             if targets is None:
-                raise ValueError("a segmentation head needs targets in training; call .eval() to predict only")
+                raise ValueError(
+                    "a segmentation head needs targets in training; call .eval() to predict only"
+                )
             return None, self.losses(scores, targets)
         return self._to_full_resolution(scores), {}
 
@@ -243,5 +245,3 @@ class SemSegFPNHead(nn.Module):
         total = F.cross_entropy(scores, targets, reduction="sum", ignore_index=self.ignore_value)
         counted = (targets != self.ignore_value).sum().clamp(min=1)
         return {"loss_sem_seg": total / counted * self.loss_weight}
-
-

@@ -114,7 +114,7 @@ def proposals_as_instances(
     box_type: Callable[[Tensor], Any],
 ) -> list[Instances]:
     """Candidates of N images to ``Instances``; ``options`` are nms_thresh, post_nms_topk and min_box_size."""
-    if training and not bool((boxes.isfinite().all() & logits.isfinite().all())):
+    if training and not bool(boxes.isfinite().all() & logits.isfinite().all()):
         raise FloatingPointError(
             "the proposal network predicted boxes or logits that are not finite: training has diverged. "
             "Lower SOLVER.BASE_LR, lengthen the warm-up, or turn on gradient clipping."

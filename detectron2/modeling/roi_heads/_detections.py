@@ -49,7 +49,9 @@ def select_detections(
         finite = finite & valid
     scores = scores[:, :-1]
     num_classes = scores.shape[1]
-    per_class = torch.where(finite[:, None], boxes, 0.0).reshape(boxes.shape[0], boxes.shape[1] // dim, dim)  # [R, K or 1, D]
+    per_class = torch.where(finite[:, None], boxes, 0.0).reshape(
+        boxes.shape[0], boxes.shape[1] // dim, dim
+    )  # [R, K or 1, D]
     candidates = (scores > score_thresh) & finite[:, None]  # [R, K]
     if torch.compiler.is_compiling():
         flat = clip(per_class.expand(-1, num_classes, -1).reshape(-1, dim), *image_size)

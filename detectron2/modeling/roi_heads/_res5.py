@@ -94,7 +94,9 @@ class Res5ROIHeads(ROIHeads):
         """Stage res5 with stride 2, and its output channels."""
         node = cfg.MODEL.RESNETS
         if node.DEFORM_ON_PER_STAGE[-1]:
-            raise NotImplementedError("Res5ROIHeads has no deformable convolution; unset DEFORM_ON_PER_STAGE[3]")
+            raise NotImplementedError(
+                "Res5ROIHeads has no deformable convolution; unset DEFORM_ON_PER_STAGE[3]"
+            )
         growth = 8  # each stage doubles the channels: res5 has 8 times those of res2
         channels = node.RES2_OUT_CHANNELS * growth
         blocks = ResNet.make_stage(
@@ -110,9 +112,7 @@ class Res5ROIHeads(ROIHeads):
         )
         return nn.Sequential(*blocks), channels
 
-    def _shared_roi_transform(
-        self, features: list[Tensor], boxes: list[Boxes]
-    ) -> Tensor:
+    def _shared_roi_transform(self, features: list[Tensor], boxes: list[Boxes]) -> Tensor:
         """Pooled features after res5, [R, C, H / 2, W / 2]."""
         return self.res5(self.pooler(features, boxes))
 
@@ -148,8 +148,4 @@ class Res5ROIHeads(ROIHeads):
         if not self.mask_on:
             return instances
         maps = [features[f] for f in self.in_features]
-        return self.mask_head(
-            self._shared_roi_transform(maps, [x.pred_boxes for x in instances]), instances
-        )
-
-
+        return self.mask_head(self._shared_roi_transform(maps, [x.pred_boxes for x in instances]), instances)

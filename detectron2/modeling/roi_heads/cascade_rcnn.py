@@ -75,7 +75,9 @@ class CascadeROIHeads(StandardROIHeads):
     ) -> None:
         counts = (len(box_heads), len(box_predictors), len(proposal_matchers))
         if len(set(counts)) != 1:
-            raise ValueError(f"each stage needs one head, one predictor and one matcher, got {counts} of them")
+            raise ValueError(
+                f"each stage needs one head, one predictor and one matcher, got {counts} of them"
+            )
         if "proposal_matcher" in kwargs:
             raise ValueError("a cascade takes proposal_matchers, one for each stage, and no proposal_matcher")
         super().__init__(

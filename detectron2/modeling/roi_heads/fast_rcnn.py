@@ -145,10 +145,14 @@ class FastRCNNOutputLayers(nn.Module):
         if not self.use_sigmoid_ce:
             raise ValueError("federated loss is made of one sigmoid for each class; set use_sigmoid_ce=True")
         if get_weights is None:
-            raise ValueError("federated loss needs get_fed_loss_cls_weights, a function that gives the weights")
+            raise ValueError(
+                "federated loss needs get_fed_loss_cls_weights, a function that gives the weights"
+            )
         weights = get_weights()
         if len(weights) != self.num_classes:
-            raise ValueError(f"federated loss has weights of {len(weights)} classes, but K = {self.num_classes}")
+            raise ValueError(
+                f"federated loss has weights of {len(weights)} classes, but K = {self.num_classes}"
+            )
         self.register_buffer("fed_loss_cls_weights", weights)
 
     @classmethod
@@ -180,9 +184,7 @@ class FastRCNNOutputLayers(nn.Module):
             x = x.flatten(1)
         return self.cls_score(x), self.bbox_pred(x)
 
-    def losses(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> dict[str, Tensor]:
+    def losses(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_box_reg`` of the proposals that :meth:`forward` saw.
 
         Args:
@@ -334,4 +336,3 @@ class FastRCNNOutputLayers(nn.Module):
     ) -> tuple[Tensor, ...]:
         """For each image class probabilities [R_i, K + 1]."""
         return self.probabilities(predictions[0]).split([len(p) for p in proposals])
-

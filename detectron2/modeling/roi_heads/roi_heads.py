@@ -253,5 +253,3 @@ def _pooled_shape(pooler: ROIPooler, names: list[str], input_shape: dict[str, Sh
         raise ValueError(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
     height, width = pooler.output_size
     return ShapeSpec(channels=channels.pop(), height=height, width=width)
-
-

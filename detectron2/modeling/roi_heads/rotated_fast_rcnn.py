@@ -98,9 +98,13 @@ class RROIHeads(StandardROIHeads):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.mask_on or self.keypoint_on:
-            raise NotImplementedError("rotated heads predict boxes only; unset MODEL.MASK_ON and MODEL.KEYPOINT_ON")
+            raise NotImplementedError(
+                "rotated heads predict boxes only; unset MODEL.MASK_ON and MODEL.KEYPOINT_ON"
+            )
         if self.train_on_pred_boxes:
-            raise NotImplementedError("train_on_pred_boxes is for masks and keypoints, which rotated heads lack")
+            raise NotImplementedError(
+                "train_on_pred_boxes is for masks and keypoints, which rotated heads lack"
+            )
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:

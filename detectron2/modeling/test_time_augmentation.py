@@ -1,0 +1,309 @@
+"""Test-time augmentation: predict on several versions of an image and merge what was found."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detectron2.config import configurable
+from detectron2.data.detection_utils import read_image
+from detectron2.data.transforms import (
+    HFlipTransform,
+    NoOpTransform,
+    RandomFlip,
+    ResizeShortestEdge,
+    ResizeTransform,
+    TransformList,
+    apply_augmentations,
+)
+from detectron2.structures import Boxes, Instances
+
+from .meta_arch import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
+from .postprocessing import detector_postprocess
+from .roi_heads.fast_rcnn import fast_rcnn_inference
+
+__all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA", "SemanticSegmentorWithTTA"]
+
+# Scores have passed the model's own threshold already; this one only tells them from the zeros around them.
+_ANY_SCORE = 1e-8
+
+
+class DatasetMapperTTA:
+    """Makes versions of an image: several sizes, each of them also mirrored.
+
+    Args:
+        min_sizes: lengths of the shorter side, in pixels.
+        max_size: upper bound on the longer side.
+        flip: whether to add a mirrored version of each size.
+    """
+
+    @configurable
+    def __init__(self, min_sizes: Sequence[int], max_size: int, flip: bool) -> None:
+        self.min_sizes = min_sizes
+        self.max_size = max_size
+        self.flip = flip
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Arguments from ``TEST.AUG``."""
+        return {
+            "min_sizes": cfg.TEST.AUG.MIN_SIZES,
+            "max_size": cfg.TEST.AUG.MAX_SIZE,
+            "flip": cfg.TEST.AUG.FLIP,
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> list[dict[str, Any]]:
+        """Versions of one input of a model.
+
+        Args:
+            dataset_dict: with ``image`` [C, H, W]; ``height`` and ``width``, the size of the original, are those of
+                the image if missing.
+
+        Returns:
+            A copy of the input for each version, with its own ``image`` and, under ``transforms``, the TransformList
+            from the original to it.
+        """
+        image = dataset_dict["image"].permute(1, 2, 0).cpu().numpy()
+        height, width = image.shape[:2]
+        original = (dataset_dict.get("height", height), dataset_dict.get("width", width))
+        before = NoOpTransform()
+        if original != (height, width):
+            before = ResizeTransform(original[0], original[1], height, width)
+        rest = {k: v for k, v in dataset_dict.items() if k != "image"}
+        versions = []
+        for size in self.min_sizes:
+            resize = ResizeShortestEdge(size, self.max_size)
+            for augmentations in ([resize], [resize, RandomFlip(prob=1.0)])[: 2 if self.flip else 1]:
+                changed, transforms = apply_augmentations(augmentations, np.copy(image))
+                tensor = torch.from_numpy(np.ascontiguousarray(changed.transpose(2, 0, 1)))
+                versions.append(
+                    {
+                        **copy.deepcopy(rest),
+                        "image": tensor,
+                        "transforms": TransformList([before]) + transforms,
+                    }
+                )
+        return versions
+
+
+def _with_image(item: dict[str, Any], image_format: str | None) -> dict[str, Any]:
+    """The input with ``image``, read from ``file_name`` where it is missing, and ``height`` and ``width``."""
+    item = dict(item)
+    if "image" not in item:
+        pixels = read_image(item["file_name"], image_format)
+        item["image"] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    if "height" not in item or "width" not in item:
+        item["height"], item["width"] = (int(n) for n in item["image"].shape[1:])
+    return item
+
+
+def _is_mirrored(transforms: TransformList) -> bool:
+    return sum(isinstance(t, HFlipTransform) for t in transforms.transforms) % 2 == 1
+
+
+def _move_boxes(transform: Any, boxes: Tensor) -> Tensor:
+    """Boxes [R, 4] through a transform of numpy coordinates."""
+    moved = transform.apply_box(boxes.detach().cpu().numpy())
+    return torch.from_numpy(moved).to(boxes)
+
+
+class GeneralizedRCNNWithTTA(nn.Module):
+    """A :class:`.GeneralizedRCNN` that sees several versions of each image. Evaluation only.
+
+    Boxes of all versions are merged by non-maximum suppression; masks of the merged boxes are the means over versions.
+
+    Args:
+        cfg: config of the model; of it ``TEST.DETECTIONS_PER_IMAGE``, ``MODEL.ROI_HEADS``, and ``TEST.AUG`` unless
+            there is a ``tta_mapper``.
+        model: the model.
+        tta_mapper: makes the versions, see :class:`DatasetMapperTTA`.
+        batch_size: how many versions go through the model at once.
+
+    Raises:
+        TypeError: for models of other kinds.
+        NotImplementedError: for models with keypoints or given proposals.
+    """
+
+    def __init__(
+        self, cfg: Any, model: Any, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 3
+    ) -> None:
+        super().__init__()
+        model = getattr(model, "module", model) if not isinstance(model, GeneralizedRCNN) else model
+        if not isinstance(model, GeneralizedRCNN) or isinstance(model, PanopticFPN):
+            raise TypeError(
+                f"test-time augmentation of boxes takes a GeneralizedRCNN, got {type(model).__name__}"
+            )
+        if cfg.MODEL.KEYPOINT_ON:
+            raise NotImplementedError(
+                "test-time augmentation of keypoints is not available; unset MODEL.KEYPOINT_ON"
+            )
+        if cfg.MODEL.LOAD_PROPOSALS or model.proposal_generator is None:
+            raise NotImplementedError("test-time augmentation needs a model that makes its own proposals")
+        self.cfg = cfg.clone()
+        self.model = model
+        self.tta_mapper = DatasetMapperTTA(cfg) if tta_mapper is None else tta_mapper
+        self.batch_size = batch_size
+
+    @contextmanager
+    def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
+        """Within this context the named switches of the heads, such as ``mask_on``, are False."""
+        heads = self.model.roi_heads
+        old = {name: getattr(heads, name) for name in attrs if hasattr(heads, name)}
+        try:
+            for name in old:
+                setattr(heads, name, False)
+            yield
+        finally:
+            for name, value in old.items():
+                setattr(heads, name, value)
+
+    def _batch_inference(
+        self, batched_inputs: list[dict[str, Any]], detected_instances: list[Instances] | None = None
+    ) -> list[Instances]:
+        """Results in input coordinates, ``batch_size`` inputs at a time."""
+        outputs: list[Instances] = []
+        for start in range(0, len(batched_inputs), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            given = None if detected_instances is None else detected_instances[part]
+            outputs.extend(self.model.inference(batched_inputs[part], given, do_postprocess=False))
+        return outputs
+
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The same in- and output as the model's, in evaluation.
+
+        Args:
+            batched_inputs: as of the model; ``image`` may be missing where there is a ``file_name``.
+        """
+        image_format = self.model.input_format or "BGR"
+        return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
+
+    def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
+        """Results for one input with ``image``, ``height`` and ``width``."""
+        size = (int(input["height"]), int(input["width"]))
+        versions, transforms = self._get_augmented_inputs(input)
+        with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
+            boxes, scores, classes = self._get_augmented_boxes(versions, transforms)
+        merged = self._merge_detections(boxes, scores, classes, size)
+        if self.cfg.MODEL.MASK_ON:
+            again = self._rescale_detected_boxes(versions, merged, transforms)
+            merged.pred_masks = self._reduce_pred_masks(self._batch_inference(versions, again), transforms)
+            merged = detector_postprocess(merged, *size)
+        return {"instances": merged}
+
+    def _get_augmented_inputs(
+        self, input: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[TransformList]]:
+        """Versions of an input, and the transforms that lead to each of them."""
+        versions = self.tta_mapper(input)
+        return versions, [version.pop("transforms") for version in versions]
+
+    def _get_augmented_boxes(
+        self, augmented_inputs: list[dict[str, Any]], tfms: list[TransformList]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [R, 4] in coordinates of the original, scores [R] and classes [R] of all versions together."""
+        outputs = self._batch_inference(augmented_inputs)
+        boxes = [_move_boxes(t.inverse(), out.pred_boxes.tensor) for out, t in zip(outputs, tfms)]
+        scores = torch.cat([out.scores for out in outputs])
+        classes = torch.cat([out.pred_classes for out in outputs])
+        return torch.cat(boxes), scores, classes
+
+    def _merge_detections(
+        self, all_boxes: Tensor, all_scores: Tensor, all_classes: Tensor, shape_hw: tuple[int, int]
+    ) -> Instances:
+        """What is left of the detections of all versions after class-wise NMS."""
+        num_classes = self.cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        table = all_scores.new_zeros((len(all_boxes), num_classes + 1))  # one score in each row
+        table.scatter_(1, all_classes[:, None], all_scores[:, None])
+        merged, _ = fast_rcnn_inference(
+            [all_boxes],
+            [table],
+            [shape_hw],
+            _ANY_SCORE,
+            self.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
+            self.cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+        return merged[0]
+
+    def _rescale_detected_boxes(
+        self, augmented_inputs: list[dict[str, Any]], merged_instances: Instances, tfms: list[TransformList]
+    ) -> list[Instances]:
+        """The merged detections in coordinates of each version."""
+        moved = []
+        for version, transform in zip(augmented_inputs, tfms):
+            height, width = version["image"].shape[1:3]
+            moved.append(
+                Instances(
+                    (int(height), int(width)),
+                    pred_boxes=Boxes(_move_boxes(transform, merged_instances.pred_boxes.tensor)),
+                    pred_classes=merged_instances.pred_classes,
+                    scores=merged_instances.scores,
+                )
+            )
+        return moved
+
+    def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
+        """Mean of the soft masks [R, 1, M, M] of all versions, mirrored ones turned back."""
+        masks = [
+            out.pred_masks.flip(dims=[3]) if _is_mirrored(t) else out.pred_masks
+            for out, t in zip(outputs, tfms)
+        ]
+        return torch.stack(masks).mean(dim=0)
+
+
+class SemanticSegmentorWithTTA(nn.Module):
+    """A :class:`.SemanticSegmentor` that sees several versions of each image. Evaluation only.
+
+    Class probabilities of all versions, turned back and in the size of the original, are averaged.
+
+    Args:
+        cfg: config of the model; of it ``TEST.AUG`` unless there is a ``tta_mapper``, and ``INPUT.FORMAT``.
+        model: the model.
+        tta_mapper: makes the versions, see :class:`DatasetMapperTTA`.
+        batch_size: how many versions go through the model at once.
+
+    Raises:
+        TypeError: for models of other kinds.
+    """
+
+    def __init__(
+        self, cfg: Any, model: Any, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 1
+    ) -> None:
+        super().__init__()
+        model = getattr(model, "module", model) if not isinstance(model, SemanticSegmentor) else model
+        if not isinstance(model, SemanticSegmentor):
+            raise TypeError(
+                f"this test-time augmentation takes a SemanticSegmentor, got {type(model).__name__}"
+            )
+        self.cfg = cfg.clone()
+        self.model = model
+        self.tta_mapper = DatasetMapperTTA(cfg) if tta_mapper is None else tta_mapper
+        self.batch_size = batch_size
+
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """For each image a dict whose ``sem_seg`` [C, height, width] is the mean of class probabilities."""
+        image_format = self.cfg.INPUT.FORMAT
+        return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
+
+    def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
+        versions = self.tta_mapper(input)
+        mirrored = [_is_mirrored(version.pop("transforms")) for version in versions]
+        total: Tensor | None = None
+        for start in count(0, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            if not versions[part]:
+                break
+            for out, flip in zip(self.model(versions[part]), mirrored[part]):
+                scores = F.softmax(out["sem_seg"].float(), dim=0)
+                scores = scores.flip(dims=[2]) if flip else scores
+                total = scores if total is None else total + scores
+        if total is None:
+            raise ValueError("the tta_mapper made no version of the image")
+        return {"sem_seg": total / len(versions)}
