@@ -21,7 +21,11 @@ __all__ = ["CfgNode_", "IOUWeightedHungarianBBoxIOUTracker", "VanillaHungarianBB
 
 @TRACKER_HEADS_REGISTRY.register()
 class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
-    """A pair costs the less the more it overlaps, so that the best overlaps are continued."""
+    """A pair costs the less the more it overlaps, so that the best overlaps are continued.
+
+    Detectron2 keeps the costs as whole numbers, in which every IoU below 1 counts the same. That is the default
+    here, too, so that identities agree; ``exact_weights=True`` weighs overlaps as the name says.
+    """
 
     @configurable
     def __init__(
@@ -34,6 +38,7 @@ class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
         min_box_rel_dim: float = 0.02,
         min_instance_period: int = 1,
         track_iou_threshold: float = 0.5,
+        exact_weights: bool = False,
         **kwargs: Any,
     ) -> None:
         """
@@ -45,6 +50,7 @@ class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
             min_box_rel_dim: lost boxes whose width or height is a smaller share of the frame are dropped.
             min_instance_period: lost instances seen in this many frames or fewer are dropped.
             track_iou_threshold: least IoU of an instance with the one that it continues.
+            exact_weights: weigh pairs by their IoU itself, not by its whole part.
             **kwargs: for subclasses.
         """
         super().__init__(
@@ -57,11 +63,12 @@ class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
             track_iou_threshold=track_iou_threshold,
             **kwargs,
         )
+        self._exact_weights = exact_weights
 
     @classmethod
     def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
         """Constructor arguments from ``cfg.TRACKER_HEADS``."""
-        return settings_from(cfg)
+        return settings_from(cfg) | {"exact_weights": cfg.TRACKER_HEADS.get("EXACT_IOU_WEIGHTS", False)}
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> npt.NDArray[np.float64]:
         """Costs ``[N, M]``; ``LARGE_COST_VALUE`` where boxes overlap too little."""
@@ -74,12 +81,13 @@ class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
     def assign_cost_matrix_values(
         self, cost_matrix: npt.NDArray[np.float64], bbox_pairs: Sequence[dict[str, Any]]
     ) -> npt.NDArray[np.float64]:
-        """Put minus the IoU of overlapping pairs into the matrix.
+        """Put minus the IoU of overlapping pairs (or its whole part) into the matrix.
 
         Args:
             cost_matrix: ``[N, M]``, changed in place.
             bbox_pairs: see :func:`create_prediction_pairs`.
         """
         for pair in bbox_pairs:
-            cost_matrix[pair["idx"], pair["prev_idx"]] = -pair["IoU"]
+            iou = float(pair["IoU"])
+            cost_matrix[pair["idx"], pair["prev_idx"]] = -iou if self._exact_weights else -int(iou)
         return cost_matrix
