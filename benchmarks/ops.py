@@ -1,15 +1,20 @@
 """Operators against yardsticks at equal counts, in one process: ``python -m benchmarks.ops``.
 
-Each line times ours and the yardstick in turn, several rounds, and compares the best of each. Yardsticks are the obvious
-way to do the same (one full-image grid sample per mask), or, for rotated operators, torchvision's compiled
-axis-aligned ones, which have much less to do.
+Each line times ours and the yardstick in turn, several rounds, and compares the best of each (processor time of the
+calling thread, so that other work on the machine counts less). Yardsticks are the obvious way to do the same, and for
+rotated operators two: plain loops in C (``rotated_loops.c``, left out where there is no ``cc``), which
+do the same, and torchvision's compiled axis-aligned operators, which have much less to do.
 """
 
 import argparse
+import ctypes
 import json
+import multiprocessing
 import os
 import resource
-import threading
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,38 +40,65 @@ from detectron2.structures import BitMasks, Boxes, heatmaps_to_keypoints, pairwi
 SIZE = (800, 1333)
 
 
-def seconds(run: Callable[[], Any], rounds: int) -> float:
-    """Best of several runs."""
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
+def seconds(run: Callable[[], Any]) -> float:
+    """Processor time of one run."""
+    start = time.thread_time()
+    run()
+    return time.thread_time() - start
+
+
+class Loops:
+    """The C loops, compiled for this run; None where there is no compiler."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
+
+    @classmethod
+    def build(cls) -> "Loops | None":
+        compiler = shutil.which("cc")
+        if compiler is None:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "loops.so"
+            source = Path(__file__).with_name("rotated_loops.c")
+            subprocess.run([compiler, "-O3", "-shared", "-fPIC", "-o", made, source, "-lm"], check=True)
+            return cls(ctypes.CDLL(str(made)))
+
+    def _call(self, name: str, *args: Tensor | int | float) -> None:
+        kinds = {int: ctypes.c_long, float: ctypes.c_float}
+        values = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else kinds[type(a)](a) for a in args]
+        getattr(self.library, name)(*values)
+
+    def pairwise(self, a: Tensor, b: Tensor) -> Tensor:
+        out = torch.empty(len(a), len(b))
+        self._call("pairwise", a, len(a), b, len(b), out)
+        return out
+
+    def nms(self, boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+        order = scores.argsort(descending=True)
+        ranked, standing = boxes[order].contiguous(), torch.empty(len(boxes), dtype=torch.uint8)
+        self._call("nms", ranked, len(ranked), threshold, standing)
+        return order[standing.bool()]
+
+    def align(self, x: Tensor, rois: Tensor, bins: int, scale: float, ratio: int) -> Tensor:
+        """For one image; rois [R, 6] as in the layer."""
+        boxes = (rois[:, 1:] * torch.tensor([scale] * 4 + [1.0])).contiguous()
+        out = torch.empty(len(rois), x.shape[1], bins, bins)
+        self._call("align", x, *x.shape[1:], boxes, len(rois), bins, ratio, out)
+        return out
 
 
 def peak_mib(run: Callable[[], Any]) -> float:
-    """Resident memory that ``run`` adds at its highest, in MiB, sampled every millisecond."""
-    page = resource.getpagesize() / 2**20
-    statm = Path("/proc/self/statm")
-
-    def resident() -> float:
-        return int(statm.read_text().split()[1]) * page
-
-    before, highest, done = resident(), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            highest[0] = max(highest[0], resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    result = run()
-    highest[0] = max(highest[0], resident())
-    done.set()
-    watcher.join()
-    del result
-    return highest[0] - before
+    """Resident memory that ``run`` adds at its highest, in MiB; measured in a child process, whose memory is fresh."""
+    near, far = multiprocessing.get_context("fork").Pipe(duplex=False)
+    child = os.fork()
+    if child == 0:
+        before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        run()
+        far.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20)
+        os._exit(0)
+    os.waitpid(child, 0)
+    return float(near.recv())
 
 
 def boxes(count: int, smallest: float = 16, largest: float = 400) -> Tensor:
@@ -108,10 +140,11 @@ def compare(rounds: int) -> list[dict[str, Any]]:
     """Times of ours and of each yardstick."""
     torch.manual_seed(0)
     rows = []
+    loops = Loops.build()
 
     def row(name: str, ours: Callable[[], Any], yardstick: str, theirs: Callable[[], Any]) -> None:
-        ours(), theirs()
-        a, b = seconds(ours, rounds), seconds(theirs, rounds)
+        times = [(seconds(ours), seconds(theirs)) for _ in range(rounds + 1)]
+        a, b = (min(side) for side in zip(*times[1:]))  # the first one warms up
         rows.append(
             {"operator": name, "ms": 1e3 * a, "yardstick": yardstick, "yardstick_ms": 1e3 * b, "ratio": b / a}
         )
@@ -130,6 +163,13 @@ def compare(rounds: int) -> list[dict[str, Any]]:
         "torchvision box_iou (upright)",
         lambda: torchvision.ops.box_iou(b1, b2),
     )
+    if loops:
+        row(
+            "rotated IoU, 1000 x 200",
+            lambda: pairwise_iou_rotated(r1, r2),
+            "loop in C",
+            lambda: loops.pairwise(r1, r2),
+        )
     r, b, s, c = rotated(2000), boxes(2000), torch.rand(2000), torch.randint(0, 15, (2000,))
     row(
         "rotated NMS, 2000",
@@ -137,6 +177,8 @@ def compare(rounds: int) -> list[dict[str, Any]]:
         "torchvision nms (upright)",
         lambda: torchvision.ops.nms(b, s, 0.5),
     )
+    if loops:
+        row("rotated NMS, 2000", lambda: nms_rotated(r, s, 0.5), "loop in C", lambda: loops.nms(r, s, 0.5))
     row(
         "rotated NMS, 2000 of 15 classes",
         lambda: batched_nms_rotated(r, s, c, 0.5),
@@ -152,6 +194,13 @@ def compare(rounds: int) -> list[dict[str, Any]]:
     x = torch.randn(1, 256, 50, 84)
     rois = torch.cat([torch.zeros(512, 1), rotated(512)], 1)
     flat = torch.cat([torch.zeros(512, 1), boxes(512)], 1)
+    if loops:
+        row(
+            "ROIAlignRotated, 512 x 256 x 7 x 7, sampling 2",
+            lambda: ROIAlignRotated((7, 7), 1 / 16, 2)(x, rois),
+            "loop in C",
+            lambda: loops.align(x, rois, 7, 1 / 16, 2),
+        )
     for ratio in (2, 0):
         row(
             f"ROIAlignRotated, 512 x 256 x 7 x 7, sampling {ratio}",
@@ -228,7 +277,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    speed, space = compare(args.rounds), memory()
+    space = memory()  # first, while little memory is in use
+    speed = compare(args.rounds)
     console = Console(width=130)
     table = Table(
         title=f"torch {torch.__version__}, {args.threads} thread(s) of {os.cpu_count()} CPUs, best of {args.rounds}"

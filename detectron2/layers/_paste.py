@@ -4,6 +4,9 @@ A bilinear sample on an axis-aligned grid separates into rows and columns: ``ima
 holds the weights ``max(0, 1 - |s_i - k|)`` of mask row k, where s_i is pixel centre i in mask rows.
 """
 
+from math import ceil, floor
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,20 +52,30 @@ def _paste_whole(masks: Tensor, boxes: Tensor, height: int, width: int, threshol
     return _finish(rows @ masks @ columns.transpose(1, 2), threshold)
 
 
+def _side_weights(low: float, high: float, first: int, last: int, bins: int, taps: Tensor) -> Tensor:
+    """:func:`_weights` for pixels ``first`` to ``last`` of one box; [last - first, bins]."""
+    step = bins / (high - low)
+    at = torch.arange(last - first, dtype=taps.dtype) * step + ((first + 0.5 - low) * step - 0.5)
+    return (at[:, None] - taps[:bins]).abs_().neg_().add_(1).clamp_(min=0)
+
+
 def _paste_regions(masks: Tensor, boxes: Tensor, out: Tensor, threshold: float) -> None:
     """Mask by mask, only where its box is."""
     height, width = out.shape[1:]
-    near, far = boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1
-    limits = torch.tensor([width, height], dtype=boxes.dtype)
-    region = torch.cat([near.clamp(min=0).minimum(limits), far.clamp(min=0).minimum(limits)], 1)
-    ys, xs = (torch.arange(n, dtype=boxes.dtype) for n in (height, width))
-    for i, (left, top, right, bottom) in enumerate(region.nan_to_num(0).long().tolist()):
+    taps = torch.arange(max(masks.shape[1:]), dtype=masks.dtype)
+    usable = (boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)).tolist()
+    for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        if not usable[i]:
+            continue
+        left, right = max(floor(x0) - 1, 0), min(ceil(x1) + 1, width)
+        top, bottom = max(floor(y0) - 1, 0), min(ceil(y1) + 1, height)
         if left >= right or top >= bottom:
             continue
-        x0, y0, x1, y1 = boxes[i : i + 1].unbind(1)
-        rows = _weights(ys[top:bottom], y0, y1, masks.shape[1], height)[0]
-        columns = _weights(xs[left:right], x0, x1, masks.shape[2], width)[0]
-        out[i, top:bottom, left:right] = _finish(rows @ masks[i] @ columns.T, threshold)
+        rows = _side_weights(y0, y1, top, bottom, masks.shape[1], taps)
+        columns = _side_weights(x0, x1, left, right, masks.shape[2], taps)
+        out[i, top:bottom, left:right] = _finish(
+            torch.linalg.multi_dot([rows, masks[i], columns.T]), threshold
+        )
 
 
 def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
@@ -72,15 +85,13 @@ def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: floa
     with torch.autocast(masks.device.type, enabled=False):
         if torch.compiler.is_compiling():
             return _paste_whole(masks, boxes, height, width, threshold)
-        kind = torch.bool if threshold >= 0 else torch.uint8
         if threshold == 0:  # every pixel reaches it
-            return torch.ones(len(masks), height, width, dtype=kind, device=masks.device)
-        out = torch.zeros(len(masks), height, width, dtype=kind, device=masks.device)
+            return torch.ones(len(masks), height, width, dtype=torch.bool, device=masks.device)
         if masks.device.type == "cpu":
+            # NumPy's zeros take no memory where nothing is written.
+            out = torch.from_numpy(np.zeros((len(masks), height, width), bool if threshold > 0 else np.uint8))
             _paste_regions(masks.detach(), boxes.detach(), out, threshold)
             return out
         step = max(1, _CELLS_AT_ONCE // max(height * width, 1))
-        for i in range(0, len(masks), step):
-            part = slice(i, i + step)
-            out[part] = _paste_whole(masks[part], boxes[part], height, width, threshold)
-        return out
+        parts = zip(masks.split(step), boxes.split(step))
+        return torch.cat([_paste_whole(m, b, height, width, threshold) for m, b in parts])

@@ -10,133 +10,150 @@ one part in 1e9, which puts every such edge of B strictly inside of it; that cha
 For the difference to be visible next to the rounding, all is done in double precision.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-__all__ = ["candidate_pairs", "pair_iou", "rotated_iou"]
+__all__ = ["candidate_pairs", "pair_iou", "prepare", "rotated_iou", "split_pairs"]
 
 # Signs of the corners in the order in which the boundary passes them, and of the edges from each to the next.
-_CORNER_X, _CORNER_Y = (1.0, -1.0, -1.0, 1.0), (1.0, 1.0, -1.0, -1.0)
-_EDGE_X, _EDGE_Y = (-2.0, 0.0, 2.0, 0.0), (0.0, -2.0, 0.0, 2.0)
-_PAIRS_AT_ONCE = 1 << 18  # 50 temporary arrays of [8, P] doubles stay below 1 GiB
-_CELLS_AT_ONCE = 1 << 22
+_CORNER = ((1.0, -1.0, -1.0, 1.0), (1.0, 1.0, -1.0, -1.0))
+_EDGE = ((-2.0, 0.0, 2.0, 0.0), (0.0, -2.0, 0.0, 2.0))
+# Sizes at which the temporary arrays stay in the cache of a core; on GPUs launches cost more than memory.
+_PAIRS_AT_ONCE = {"cpu": 1 << 13, "": 1 << 18}
+_CELLS_AT_ONCE = {"cpu": 1 << 17, "": 1 << 24}
 
 
-def _working_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
+def prepare(boxes: Tensor) -> Tensor:
+    """[N, 5] boxes -> [N, 6] of (x centre, y centre, half width, half height, cos, sin), in working precision."""
+    # MPS has no float64. There, overlaps of nearly parallel boxes are good to three digits.
+    boxes = boxes.to(torch.float32 if boxes.device.type == "mps" else torch.float64)
+    turn = torch.deg2rad(boxes[:, 4:])
+    return torch.cat([boxes[:, :2], boxes[:, 2:4].abs() / 2, turn.cos(), turn.sin()], 1)
 
 
-def _check(boxes: Tensor, name: str) -> None:
-    if boxes.dim() != 2 or boxes.shape[-1] != 5:
-        raise ValueError(f"{name} must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
-
-
-def _inside(p: Tensor, d: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+def _within(p: Tensor, d: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
     """Interval of t in which ``-half <= p + t d <= half``; empty ones come out with end before start."""
     # An edge along the slab gets a slope so small that its interval is all or nothing, and no inf - inf.
     inverse = 1 / torch.where(d.abs() < 1e-30, 1e-30, d)
-    limit = half * inverse.abs()
-    middle = -p * inverse
-    return middle - limit, middle + limit
+    limit, middle = half * inverse.abs(), p * inverse
+    return -middle - limit, limit - middle
 
 
-def _visible(px: Tensor, py: Tensor, dx: Tensor, dy: Tensor, hw: Tensor, hh: Tensor) -> Tensor:
-    """Share, 0 to 1, of each edge that lies in the rectangle |x| <= hw, |y| <= hh. All [4, P]."""
-    x0, x1 = _inside(px, dx, hw)
-    y0, y1 = _inside(py, dy, hh)
-    start = torch.maximum(x0, y0).clamp(min=0)
-    end = torch.minimum(x1, y1).clamp(max=1)
-    return (end - start).clamp(min=0)
+def _visible(p: tuple[Tensor, Tensor], d: tuple[Tensor, Tensor], half: tuple[Tensor, Tensor]) -> Tensor:
+    """Share, 0 to 1, of each edge ``p + t d`` that lies in the upright rectangle of given half sides; [4, P]."""
+    x0, x1 = _within(p[0], d[0], half[0])
+    y0, y1 = _within(p[1], d[1], half[1])
+    return (torch.minimum(x1, y1).clamp(max=1) - torch.maximum(x0, y0).clamp(min=0)).clamp(min=0)
 
 
 def pair_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of matched pairs.
 
     Args:
-        a: [P, 5] of (x centre, y centre, width, height, angle in degrees).
-        b: [P, 5].
+        a: [P, 6], from :func:`prepare`.
+        b: [P, 6].
 
     Returns:
-        [P], in the working precision.
+        [P], in working precision.
     """
-    dtype = _working_dtype(a.device)
-    a, b = a.to(dtype), b.to(dtype)
-    size_a, size_b = a[:, 2:4].abs(), b[:, 2:4].abs()
-    area_a, area_b = size_a.prod(1), size_b.prod(1)
-    grow = 0.5 * (1 + (1e-9 if dtype == torch.float64 else 2e-6))
-    (wa, ha), (wb, hb) = (size_a * grow).unbind(1), (size_b * 0.5).unbind(1)  # half sides
-    # Frame of B: relative angle, and the centre of A. Angles turn counter-clockwise with y pointing down.
-    turn_b = torch.deg2rad(b[:, 4])
-    turn = torch.deg2rad(torch.remainder(a[:, 4] - b[:, 4], 360.0))
-    cos, sin, cos_b, sin_b = turn.cos(), turn.sin(), turn_b.cos(), turn_b.sin()
-    gap = a[:, :2] - b[:, :2]
-    cx = gap[:, 0] * cos_b - gap[:, 1] * sin_b
-    cy = gap[:, 0] * sin_b + gap[:, 1] * cos_b
-
-    def signs(values: tuple[float, ...]) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=a.device)[:, None]  # [4, 1]
-
-    corner_x, corner_y, edge_x, edge_y = (signs(s) for s in (_CORNER_X, _CORNER_Y, _EDGE_X, _EDGE_Y))
+    ax, ay, aw, ah, cos_a, sin_a = a.unbind(1)
+    bx, by, bw, bh, cos_b, sin_b = b.unbind(1)
+    area_a, area_b = 4 * aw * ah, 4 * bw * bh
+    grow = 1 + (1e-9 if a.dtype == torch.float64 else 2e-6)
+    aw, ah = aw * grow, ah * grow
+    # Frame of B: angle and centre of A. Angles turn counter-clockwise with y pointing down.
+    cos, sin = cos_a * cos_b + sin_a * sin_b, sin_a * cos_b - cos_a * sin_b
+    gx, gy = ax - bx, ay - by
+    cx, cy = gx * cos_b - gy * sin_b, gx * sin_b + gy * cos_b
+    corner, edge = (a.new_tensor(signs)[..., None] for signs in (_CORNER, _EDGE))  # [2, 4, 1]
     # edges of A as B sees them, [4, P]
-    u, v = corner_x * wa, corner_y * ha
-    px, py = cx + u * cos + v * sin, cy - u * sin + v * cos
-    u, v = edge_x * wa, edge_y * ha
-    dx, dy = u * cos + v * sin, v * cos - u * sin
-    twice = (_visible(px, py, dx, dy, wb, hb) * (px * dy - py * dx)).sum(0)
-    # edges of B as A sees them; each spans a triangle of area wb * hb with the centre of B
-    u, v = corner_x * wb - cx, corner_y * hb - cy
-    px, py = u * cos - v * sin, u * sin + v * cos
-    u, v = edge_x * wb, edge_y * hb
-    dx, dy = u * cos - v * sin, u * sin + v * cos
-    twice = twice + 2 * wb * hb * _visible(px, py, dx, dy, wa, ha).sum(0)
+    w_cos, w_sin, h_cos, h_sin = aw * cos, aw * sin, ah * cos, ah * sin
+    p = (cx + corner[0] * w_cos + corner[1] * h_sin, cy + corner[1] * h_cos - corner[0] * w_sin)
+    d = (edge[0] * w_cos + edge[1] * h_sin, edge[1] * h_cos - edge[0] * w_sin)
+    twice = (_visible(p, d, (bw, bh)) * (p[0] * d[1] - p[1] * d[0])).sum(0)
+    # edges of B as A sees them; each spans a triangle of area bw * bh with the centre of B
+    u, v = corner[0] * bw - cx, corner[1] * bh - cy
+    p = (u * cos - v * sin, u * sin + v * cos)
+    w_cos, w_sin, h_cos, h_sin = bw * cos, bw * sin, bh * cos, bh * sin
+    d = (edge[0] * w_cos - edge[1] * h_sin, edge[0] * w_sin + edge[1] * h_cos)
+    twice = twice + 2 * bw * bh * _visible(p, d, (aw, ah)).sum(0)
     inter = torch.minimum((0.5 * twice).clamp(min=0), torch.minimum(area_a, area_b))
     union = area_a + area_b - inter
-    return torch.where(union > 0, inter / union.clamp(min=torch.finfo(dtype).tiny), 0.0)
+    return torch.where(union > 0, inter / union.clamp(min=torch.finfo(a.dtype).tiny), 0.0)
 
 
-def _extent(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres and half sides of the enclosing axis-aligned boxes, [N, 2] each."""
-    turn = torch.deg2rad(boxes[:, 4])
-    cos, sin = turn.cos().abs(), turn.sin().abs()
-    w, h = boxes[:, 2].abs(), boxes[:, 3].abs()
-    return boxes[:, :2], 0.5 * torch.stack([cos * w + sin * h, sin * w + cos * h], 1)
+def _hull(boxes: Tensor) -> list[Tensor]:
+    """Left, top, right and bottom, [N] each, of the upright boxes around prepared ones; a little too large."""
+    x, y, w, h, cos, sin = boxes.detach().unbind(1)
+    cos, sin = cos.abs(), sin.abs()
+    # Tests on hulls are in float32, so they are grown by more than its rounding.
+    dx, dy = 1.00001 * (cos * w + sin * h), 1.00001 * (sin * w + cos * h)
+    slack = 1e-6
+    sides = (x - dx, y - dy, x + dx, y + dy)
+    signs = (-slack, -slack, slack, slack)
+    return [(side + sign * side.abs()).float() for side, sign in zip(sides, signs)]
 
 
-def candidate_pairs(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of pairs whose enclosing axis-aligned boxes and circles meet; no other pair can overlap.
+def _meet(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """Whether hulls overlap, [N, M]."""
+    meet = a[0][:, None] < b[2]
+    meet &= a[2][:, None] > b[0]
+    meet &= a[1][:, None] < b[3]
+    meet &= a[3][:, None] > b[1]
+    return meet
+
+
+def _overlap_enough(a: list[Tensor], b: list[Tensor], iou_threshold: float) -> Tensor:
+    """Whether the IoU can exceed a threshold, given hulls and (fifth) areas; [N, M].
+
+    ``I / (A + B - I) > t`` is ``I > t / (1 + t) (A + B)``, and the overlap of the hulls is at least I.
+    """
+    inter = torch.minimum(a[2][:, None], b[2]).sub_(torch.maximum(a[0][:, None], b[0])).clamp_(min=0)
+    inter *= torch.minimum(a[3][:, None], b[3]).sub_(torch.maximum(a[1][:, None], b[1])).clamp_(min=0)
+    factor = iou_threshold / (1 + iou_threshold) * 0.9999
+    return inter > (a[4] * factor)[:, None] + b[4] * factor
+
+
+def candidate_pairs(boxes1: Tensor, boxes2: Tensor, iou_threshold: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Indices of pairs among which are all with an IoU above a threshold; judged by enclosing upright boxes.
 
     Args:
-        boxes1: [N, 5].
-        boxes2: [M, 5].
+        boxes1: [N, 6], prepared.
+        boxes2: [M, 6].
+        iou_threshold: Pairs of no more than this need not come.
 
     Returns:
         Two int64 tensors [P], sorted by the first.
     """
-    boxes1, boxes2 = boxes1.detach(), boxes2.detach()
-    (c1, e1), (c2, e2) = _extent(boxes1), _extent(boxes2)
-    rows = max(1, _CELLS_AT_ONCE // max(len(boxes2), 1))
-    first, second = [], []
+    a, b = (_hull(t) + [(4 * t[:, 2] * t[:, 3]).detach().float()] for t in (boxes1, boxes2))
+    at_once = _CELLS_AT_ONCE.get(boxes1.device.type, _CELLS_AT_ONCE[""])
+    rows = max(1, at_once // max(len(boxes2), 1))
+    first = [torch.zeros(0, dtype=torch.int64, device=boxes1.device)]
+    second = first[:]
     for start in range(0, len(boxes1), rows):
-        part = slice(start, start + rows)
-        meet = (c1[part, None, 0] - c2[None, :, 0]).abs() < e1[part, None, 0] + e2[None, :, 0]
-        meet &= (c1[part, None, 1] - c2[None, :, 1]).abs() < e1[part, None, 1] + e2[None, :, 1]
-        i, j = meet.nonzero(as_tuple=True)
+        some = [v[start : start + rows] for v in a]
+        found = _overlap_enough(some, b, iou_threshold) if iou_threshold > 0 else _meet(some, b)
+        i, j = found.nonzero(as_tuple=True)
         first.append(i + start)
         second.append(j)
-    if not first:
-        none = torch.zeros(0, dtype=torch.int64, device=boxes1.device)
-        return none, none
     return torch.cat(first), torch.cat(second)
 
 
+def split_pairs(i: Tensor, j: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Runs of pairs of a size that suits the device."""
+    at_once = _PAIRS_AT_ONCE.get(i.device.type, _PAIRS_AT_ONCE[""])
+    return zip(i.split(at_once), j.split(at_once))
+
+
 def _pairwise(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    dtype = _working_dtype(boxes1.device)
-    a, b = boxes1.to(dtype), boxes2.to(dtype)
-    i, j = candidate_pairs(a, b)
-    parts = [pair_iou(a[p], b[q]) for p, q in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE))]
     precise = torch.promote_types(boxes1.dtype, torch.float32)
+    a, b = prepare(boxes1), prepare(boxes2)
+    i, j = candidate_pairs(a, b)
+    parts = [pair_iou(a[p], b[q]).to(precise) for p, q in split_pairs(i, j)]
     iou = torch.zeros(len(a), len(b), dtype=precise, device=a.device)
-    return iou.index_put((i, j), torch.cat(parts).to(precise)) if parts else iou
+    return iou.index_put((i, j), torch.cat(parts)) if parts else iou
 
 
 @torch.library.custom_op("detectron2::pairwise_iou_rotated", mutates_args=())
@@ -148,6 +165,11 @@ def _pairwise_op(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 def _(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     precise = torch.promote_types(boxes1.dtype, torch.float32)
     return boxes1.new_empty((boxes1.shape[0], boxes2.shape[0]), dtype=precise)
+
+
+def _check(boxes: Tensor, name: str) -> None:
+    if boxes.dim() != 2 or boxes.shape[-1] != 5:
+        raise ValueError(f"{name} must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
 
 
 def rotated_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:

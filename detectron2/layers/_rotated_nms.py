@@ -1,31 +1,50 @@
 """Greedy suppression over the pairs of rotated boxes that overlap too much."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._rotated_iou import candidate_pairs, pair_iou
+from ._rotated_iou import candidate_pairs, pair_iou, prepare, split_pairs
 
 __all__ = ["rotated_nms"]
 
-_ROWS_AT_ONCE = 2048
-_PAIRS_AT_ONCE = 1 << 18
+_ROWS_AT_ONCE = {"cpu": 128, "": 2048}
+_PAIRS_AT_ONCE = {"cpu": 1 << 13, "": 1 << 20}
 
 
-def _conflicts(boxes: Tensor, idxs: Tensor, iou_threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs i < j of one class with IoU above the threshold, sorted by i."""
-    first, second = [], []
-    for start in range(0, len(boxes), _ROWS_AT_ONCE):
-        # Only boxes behind the first of this block can be suppressed by it.
-        i, j = candidate_pairs(boxes[start : start + _ROWS_AT_ONCE], boxes[start:])
+def _candidates(boxes: Tensor, last: Tensor, iou_threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs i < j of one class that may overlap by more than the threshold, in batches of some size.
+
+    Args:
+        boxes: [N, 6], prepared and sorted by class, then by falling score.
+        last: [N] end of the class of each box.
+        iou_threshold: See above.
+    """
+    kind = "cpu" if boxes.device.type == "cpu" else ""
+    rows = _ROWS_AT_ONCE[kind]
+    waiting: list[tuple[Tensor, Tensor]] = []
+    ends = [*last[rows - 1 :: rows].tolist(), len(boxes)]
+    for start, end in zip(range(0, len(boxes), rows), ends):
+        # What a block can suppress begins in the block and ends with the class of its last box.
+        i, j = candidate_pairs(boxes[start : start + rows], boxes[start:end], iou_threshold)
         i, j = i + start, j + start
-        wanted = (i < j) & (idxs[i] == idxs[j])
-        for p, q in zip(i[wanted].split(_PAIRS_AT_ONCE), j[wanted].split(_PAIRS_AT_ONCE)):
-            over = pair_iou(boxes[p], boxes[q]) > iou_threshold
-            first.append(p[over])
-            second.append(q[over])
-    if not first:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        wanted = (i < j) & (j < last[i])
+        waiting.append((i[wanted], j[wanted]))
+        if sum(len(i) for i, _ in waiting) >= _PAIRS_AT_ONCE[kind] or start + rows >= len(boxes):
+            firsts, seconds = zip(*waiting)
+            waiting = []
+            yield from split_pairs(torch.cat(firsts), torch.cat(seconds))
+
+
+def _overlapping(boxes: Tensor, last: Tensor, iou_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs i < j of one class with IoU above the threshold, sorted by i; arguments as above."""
+    first, second = [last[:0]], [last[:0]]
+    for i, j in _candidates(boxes, last, iou_threshold):
+        over = pair_iou(boxes[i], boxes[j]) > iou_threshold
+        first.append(i[over])
+        second.append(j[over])
     return torch.cat(first).cpu().numpy(), torch.cat(second).cpu().numpy()
 
 
@@ -41,11 +60,14 @@ def _greedy(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _suppress(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    dtype = torch.float32 if boxes.device.type == "mps" else torch.float64
-    order = scores.argsort(descending=True, stable=True)
-    ranked = boxes.detach()[order].to(dtype)
-    standing = _greedy(len(order), *_conflicts(ranked, idxs[order], iou_threshold))
-    return order[torch.from_numpy(standing).to(order.device)]
+    by_score = scores.argsort(descending=True, stable=True)
+    order = by_score[idxs[by_score].argsort(stable=True)]
+    counts = idxs.unique(return_counts=True)[1]
+    last = counts.cumsum(0).repeat_interleave(counts)
+    standing = _greedy(len(order), *_overlapping(prepare(boxes.detach()[order]), last, iou_threshold))
+    keep = torch.zeros(len(order), dtype=torch.bool, device=boxes.device)
+    keep[order] = torch.from_numpy(standing).to(boxes.device)
+    return by_score[keep[by_score]]
 
 
 @torch.library.custom_op("detectron2::nms_rotated", mutates_args=())

@@ -10,14 +10,15 @@ from .wrappers import disable_torch_compiler
 __all__ = ["batched_nms", "batched_nms_rotated", "disable_torch_compiler", "nms", "nms_rotated"]
 
 # From here on the N²/2 comparisons across classes cost more than one call per class.
-_PER_CLASS_FROM = 40_000
+_PER_CLASS_FROM = {"cpu": 1_000, "": 40_000}
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     """Suppress, within each class, boxes that overlap one of higher score.
 
     There is no branch on values, so that whole models export: classes are told apart by moving each to a place of
-    its own, in double precision, where that changes no IoU by more than 1e-9.
+    its own, in double precision, where that changes no IoU by more than 1e-9. Outside of compiled graphs, many
+    boxes are taken class by class, which gives the same.
 
     Args:
         boxes: [N, 4] XYXY.
@@ -30,8 +31,9 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     """
     if boxes.dim() != 2 or boxes.shape[-1] != 4:
         raise ValueError(f"boxes must be [N, 4], got {tuple(boxes.shape)}")
-    if not torch.compiler.is_compiling() and boxes.shape[0] > _PER_CLASS_FROM:
-        return _nms_class_by_class(boxes, scores, idxs, iou_threshold)
+    if not torch.compiler.is_compiling():
+        if boxes.shape[0] > _PER_CLASS_FROM.get(boxes.device.type, _PER_CLASS_FROM[""]):
+            return _nms_class_by_class(boxes, scores, idxs, iou_threshold)
     # MPS has no float64. There the square grid below keeps coordinates small enough for float32.
     dtype = torch.float32 if boxes.device.type == "mps" else torch.float64
     boxes = boxes.to(dtype)
