@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from detectron2 import structures
+from detectron2.checkpoint._unpickle import numpy_safe_globals
 from detectron2.utils.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -130,8 +132,9 @@ def diagnose(
     parameter = _bad_parameter(trainer.model)
     norm = _gradient_norm(trainer.model)
     listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    what = f"first {bad} ({listed})" if values else "the model stopped before there were losses"
     lines = [
-        f"Loss is not finite in iteration {iteration}: first {bad} ({listed}).",
+        f"Loss is not finite in iteration {iteration}: {what}.",
         f"Images:\n{describe_batch(batch)}",
         f"Learning rate {rate:.4g}; gradient norm of the step before "
         + ("unknown" if norm is None else f"{norm:.4g}")
@@ -181,19 +184,6 @@ def load_incident(path: str) -> dict[str, Any]:
     Returns:
         Keys `model`, `batch`, `iteration`, `losses`, `rng`.
     """
-    import numpy as np
-
-    from detectron2 import structures
-
     kinds = [getattr(structures, n) for n in dir(structures) if isinstance(getattr(structures, n), type)]
-    arrays = [np.ndarray, np.dtype, *{type(np.dtype(c)) for c in "?bBhHiIlLqQfdU"}]
-    functions: list[Any] = []
-    for module in ("numpy._core.multiarray", "numpy.core.multiarray"):
-        try:
-            functions += [__import__(module, fromlist=["x"])._reconstruct]
-            functions += [__import__(module, fromlist=["x"]).scalar]
-            break
-        except ImportError:
-            continue
-    with torch.serialization.safe_globals([*kinds, *arrays, *functions]):
+    with torch.serialization.safe_globals([*kinds, *numpy_safe_globals()]):
         return torch.load(path, map_location="cpu", weights_only=True)

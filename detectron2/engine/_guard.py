@@ -6,6 +6,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from detectron2.utils.memory import is_out_of_memory, release_memory
 if TYPE_CHECKING:
     from detectron2.engine.train_loop import SimpleTrainer
 
-__all__ = ["StepGuard"]
+__all__ = ["DivergenceError", "StepGuard"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ class _Open:
     values: torch.Tensor
     arrived: Any
     rng: torch.Tensor
+
+
+class DivergenceError(FloatingPointError):
+    """A step whose numbers are not finite; the text says what is known about it."""
 
 
 class _SkipStepError(Exception):
@@ -91,6 +96,10 @@ class StepGuard:
             return forward_backward(batch, 1.0, first)
         except _SkipStepError:
             return None
+        except DivergenceError:
+            raise
+        except FloatingPointError as error:  # the model itself found numbers that are not finite
+            return self._after_model_refused(trainer, batch, error)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -131,12 +140,21 @@ class StepGuard:
 
     def _count_skip(self, iteration: int, report: str) -> None:
         if self.skipped >= self.max_skips:
-            raise FloatingPointError(report)
+            raise DivergenceError(report)
         self.skipped += 1
         logger.error(
             "Iteration %d is skipped (%d of at most %d): %s", iteration, self.skipped, self.max_skips, report
         )
         raise _SkipStepError
+
+    def _after_model_refused(self, trainer: SimpleTrainer, batch: Any, error: FloatingPointError) -> None:
+        if comm.get_world_size() > 1 and self.max_skips:
+            logger.error("A step cannot be skipped on one process alone when the model itself raises.")
+        elif self.skipped < self.max_skips:
+            with suppress(_SkipStepError):
+                self._count_skip(trainer.iter, f"{error}\n{describe_batch(batch)}")
+            return
+        raise DivergenceError(f"{error}\n{self._report(trainer, trainer.iter, batch, {}, None)}") from error
 
     def _check_later(
         self, trainer: SimpleTrainer, batch: Any, names: list[str], values: torch.Tensor
@@ -163,7 +181,7 @@ class StepGuard:
         if first_bad(values) is not None:
             self._open.clear()
             self._rng = step.rng
-            raise FloatingPointError(self._report(trainer, step.iteration, step.batch, values, None))
+            raise DivergenceError(self._report(trainer, step.iteration, step.batch, values, None))
 
     def _report(
         self,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Callable
 from typing import Any
+
+from torch.utils.data import IterableDataset
 
 __all__ = ["dataset_size", "parse_length", "resolve_lengths"]
 
@@ -62,7 +65,8 @@ def dataset_size(loader: Any) -> int | None:
         inner = [getattr(item, name, None) for name in ("_stream", "dataset", "loader", "batch_sampler")]
         inner = [x for x in inner if x is not None and not isinstance(x, (str, int))]
         queue.extend(inner)
-        if hasattr(item, "__getitem__") and hasattr(item, "__len__"):
+        sized = hasattr(item, "__getitem__") and hasattr(item, "__len__")
+        if sized and not isinstance(item, IterableDataset):
             return len(item)
         if isinstance(getattr(item, "_size", None), int):
             return int(item._size)
@@ -73,12 +77,12 @@ def _has_epochs(values: list[Any]) -> bool:
     return any(isinstance(v, str) for v in values)
 
 
-def resolve_lengths(cfg: Any, size: int | None) -> bool:
+def resolve_lengths(cfg: Any, measure: Callable[[], int | None]) -> bool:
     """Replaces epochs in a config by iterations, in place.
 
     Args:
         cfg: either kind of config; may be frozen.
-        size: images in the training data; None if not known.
+        measure: gives the number of training images, or None; called only if there are epochs.
 
     Returns:
         Whether anything was replaced.
@@ -99,6 +103,7 @@ def resolve_lengths(cfg: Any, size: int | None) -> bool:
     steps = [] if is_lazy(cfg) else list(cfg.SOLVER.STEPS)
     if not _has_epochs([*current.values(), *steps]):
         return False
+    size = measure()
     per_epoch = None if size is None or not batch else size / (batch * steps_per_iter)
     frozen = not is_lazy(cfg) and cfg.is_frozen()
     if frozen:

@@ -69,7 +69,7 @@ class DefaultTrainer(TrainerBase):
         _apply_model_options(model, settings)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        if resolve_lengths(cfg, dataset_size(data_loader)):
+        if resolve_lengths(cfg, lambda: dataset_size(data_loader)):
             settings = Settings.from_config(cfg)
         model = create_ddp_model(
             model,
