@@ -87,7 +87,6 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("--workers", type=int, help="loader processes (default: from the processor)")
     p.add_argument("--seed", type=int, default=0, help="seed of the run (default: %(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in --output")
-    p.add_argument("--skip-defects", action="store_true", help="leave defective labels out instead of stopping")
     _overrides(p)
 
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     records, broken = [], []
     for path, name in zip(paths, names):
         try:
-            image = utils.read_image(str(path), cfg.INPUT.FORMAT)
+            image = utils.read_image(str(path), "BGR")
         except (OSError, ValueError, SyntaxError) as error:
             broken.append(f"{path} ({error})")
             continue
@@ -49,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
         if "instances" not in found:
             raise UserError(f"{args.model} gives {', '.join(found)}, and predict draws instances")
         kept = above(found["instances"].to("cpu"), args.threshold)
-        rgb = image[:, :, ::-1] if cfg.INPUT.FORMAT == "BGR" else image
-        Image.fromarray(draw_instances(rgb, kept, metadata)).save(output / name, quality=90)
+        Image.fromarray(draw_instances(image[:, :, ::-1], kept, metadata)).save(output / name, quality=90)
         records.append(_record(path, name, kept, metadata))
         logger.info("%s: %d objects", path, len(kept))
     write_json(output / "predictions.json", records)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import time
 from importlib import resources
 from pathlib import Path
@@ -13,12 +12,11 @@ from PIL import Image
 from detectron2.config import get_cfg
 from detectron2.utils.logger import setup_logger
 
-from ._check import check_data
-from ._datasets import classes_of, find_coco
+from ._datasets import find_coco
 from ._errors import UserError
 from ._recipe import recipe
-from ._run_folder import RunCard, read_run, write_json
-from ._train import train, versions
+from ._run_folder import read_run, write_json
+from ._train import make_card, save_run, train
 
 __all__ = ["run", "write_nuclei"]
 
@@ -39,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         if (folder / "run.json").is_file():
             raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
-        card = _card(folder, args.seed)
+        parts = write_nuclei(folder / "data")
+        train_data, val_data = find_coco(str(parts["train"])), find_coco(str(parts["val"]))
+        card = make_card(folder, "quickstart/mask_rcnn_nuclei", train_data, val_data, args.seed)
         with resources.as_file(assets / "mask_rcnn_nuclei.yaml") as config_file:
             # Small enough that a processor is the right device unless another is asked for.
             cfg = recipe(
@@ -54,11 +54,10 @@ def run(args: argparse.Namespace) -> int:
             )
         cfg.SEED = args.seed
         cfg.merge_from_list(args.opts)
-        card.health = check_data(card, skip=False)
-        card.save(folder)
+        cfg.OUTPUT_DIR = str(folder)
+        save_run(folder, card, cfg)
     cfg.OUTPUT_DIR = str(folder)
     setup_logger(str(folder))
-    (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
     train(cfg, card, folder, resume=args.resume, start=start)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     print(
@@ -66,22 +65,6 @@ def run(args: argparse.Namespace) -> int:
         f"after {summary['seconds']:.0f} s; open {folder / 'report.html'}"
     )
     return 0
-
-
-def _card(folder: Path, seed: int) -> RunCard:
-    parts = write_nuclei(folder / "data")
-    train_data, val_data = find_coco(str(parts["train"])), find_coco(str(parts["val"]))
-    classes, ids = classes_of(train_data)
-    return RunCard(
-        model="quickstart/mask_rcnn_nuclei",
-        classes=classes,
-        category_ids=ids,
-        train=train_data,
-        val=val_data,
-        seed=seed,
-        versions=versions(),
-        command=["detectron2", *sys.argv[1:]],
-    )
 
 
 def write_nuclei(folder: Path) -> dict[str, Path]:

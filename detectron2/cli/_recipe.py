@@ -96,6 +96,7 @@ def recipe(
     cfg.MODEL.DEVICE = device
     cfg.DATALOADER.NUM_WORKERS = min(max((os.cpu_count() or 1) - 1, 0), 4) if workers is None else workers
     set_classes(cfg, num_classes)
+    cfg.SOLVER.BEST_CHECKPOINT.METRIC = "segm/AP" if cfg.MODEL.MASK_ON else "bbox/AP"
     if own_length and epochs is None and batch_size is None:
         return cfg
     old_batch, old_length = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER

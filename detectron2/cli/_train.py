@@ -11,10 +11,11 @@ import torch
 import torchvision
 
 from detectron2 import __version__
-from detectron2.config import CfgNode
-from detectron2.engine import launch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import DefaultTrainer, launch
 from detectron2.reports import write_training_report
 from detectron2.utils import comm
+from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
@@ -23,10 +24,9 @@ from ._datasets import classes_of, find_coco, register, split
 from ._errors import UserError
 from ._evaluate import evaluate_run
 from ._recipe import best_device, find_model, from_scratch, recipe, starting_weights
-from ._run_folder import RunCard, read_run
-from ._trainer import RunTrainer
+from ._run_folder import DataCard, RunCard, read_run, weights_of
 
-__all__ = ["run", "train"]
+__all__ = ["make_card", "run", "save_run", "train"]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, CfgNode]:
     """Find and check the data, choose the config, and write both into the folder of the run."""
     config_file, zoo_name = find_model(args.model)
-    card = _card(args)
-    folder = Path(args.output or f"runs/{Path(card.train.json).stem}-{Path(args.model).stem}")
+    train_data = find_coco(args.train, args.train_images)
+    folder = Path(args.output or f"runs/{Path(train_data.json).stem}-{Path(args.model).stem}")
     if (folder / "run.json").is_file() and not args.resume:
         raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
     setup_logger(str(folder))
-    card.health = check_data(card, skip=args.skip_defects)
+    val_data = find_coco(args.val, args.val_images) if args.val else None
+    card = make_card(folder, args.model, train_data, val_data, args.seed)
     cfg = recipe(
         config_file,
         num_classes=len(card.classes),
@@ -69,34 +70,45 @@ def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, CfgNode]:
     cfg.OUTPUT_DIR = str(folder)
     cfg.merge_from_list(args.opts)
     card.weights = cfg.MODEL.WEIGHTS
-    folder.mkdir(parents=True, exist_ok=True)
-    card.save(folder)
-    (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+    save_run(folder, card, cfg)
     return folder, card, cfg
 
 
-def _card(args: argparse.Namespace) -> RunCard:
-    train_data = find_coco(args.train, args.train_images)
-    classes, ids = classes_of(train_data)
-    if args.val:
-        val_data = find_coco(args.val, args.val_images)
-    else:
-        train_data, val_data = split(train_data)
+def save_run(folder: Path, card: RunCard, cfg: CfgNode) -> None:
+    """Write the card and the config of a run into its folder."""
+    card.save(folder)
+    with atomic_write(folder / "config.yaml") as f:
+        f.write(cfg.dump())
+
+
+def make_card(folder: Path, model: str, train_data: DataCard, val_data: DataCard | None, seed: int) -> RunCard:
+    """Check the data and describe the run.
+
+    Args:
+        folder: of the run; gets mended copies of json files with defects.
+        model: what the user calls it.
+        train_data: training data.
+        val_data: validation data; None holds out a part of the training data.
+        seed: seed of the run.
+    """
+    checked, val_checked, health = check_data(train_data, val_data, folder)
+    if val_checked is None:
+        checked, val_checked = split(checked)
+    classes, ids = classes_of(checked)
     return RunCard(
-        model=args.model,
+        model=model,
         classes=classes,
         category_ids=ids,
-        train=train_data,
-        val=val_data,
-        seed=args.seed,
+        train=checked,
+        val=val_checked,
+        seed=seed,
+        health=health,
         versions=versions(),
         command=["detectron2", *sys.argv[1:]],
     )
 
 
 def _saved_config(folder: Path) -> CfgNode:
-    from detectron2.config import get_cfg
-
     cfg = get_cfg()
     cfg.merge_from_file(str(folder / "config.yaml"))
     cfg.OUTPUT_DIR = str(folder)
@@ -132,7 +144,7 @@ def train(
     cfg.freeze()
     launch(_worker, num_gpus, dist_url="auto", args=(cfg, card, resume))
     register(card.train, card.val, card.classes, card.category_ids)
-    evaluate_run(cfg, card, folder, seconds_since=start)
+    evaluate_run(cfg, card, folder, weights=weights_of(folder, "best"), since=start)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)
 
@@ -141,6 +153,6 @@ def _worker(cfg: CfgNode, card: RunCard, resume: bool) -> None:
     """One process of training."""
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank())
     register(card.train, card.val, card.classes, card.category_ids)
-    trainer = RunTrainer(cfg)
+    trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     trainer.train()

@@ -10,7 +10,7 @@ __all__ = ["Series", "bar_chart", "heat_map", "line_chart", "nice_ticks"]
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart with every common colour vision.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34
 MAX_POINTS = 400
 
 

@@ -1,0 +1,42 @@
+"""`detectron2 eval`: the figures of a run on its validation data or on others."""
+
+import argparse
+from pathlib import Path
+
+from detectron2.config import get_cfg
+from detectron2.reports import write_training_report
+from detectron2.utils.logger import setup_logger
+
+from ._check import check_data
+from ._datasets import find_coco, register
+from ._evaluate import evaluate_run
+from ._recipe import best_device
+from ._run_folder import read_run, weights_of
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, write the page, and print the figures."""
+    card = read_run(args.model)
+    folder = Path(args.output or Path(args.model) / "eval")
+    folder.mkdir(parents=True, exist_ok=True)
+    setup_logger(str(folder))
+    weights = weights_of(args.model, args.weights)
+    if args.data:
+        _, val, card.health = check_data(card.train, find_coco(args.data, args.images), folder)
+        assert val is not None
+        card.val = val
+    register(None, card.val, card.classes, card.category_ids)
+    cfg = get_cfg()
+    cfg.merge_from_file(str(Path(args.model) / "config.yaml"))
+    cfg.MODEL.DEVICE = args.device or best_device()
+    cfg.OUTPUT_DIR = str(folder)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    card.save(folder)
+    summary = evaluate_run(cfg, card, folder, weights=weights)
+    page = write_training_report(folder)
+    print(", ".join(f"{k} {v:.3f}" for k, v in summary.items() if "AP" in k))
+    print(f"see {page}")
+    return 0

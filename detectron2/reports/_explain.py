@@ -1,0 +1,115 @@
+"""From predictions to what a page shows: figures by class, examples and the worst errors."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils.atomic import atomic_write
+
+from ._diagnose import diagnose
+from ._pictures import save_pair
+
+__all__ = ["explain_predictions", "load_predictions"]
+
+EXAMPLES = 8
+ERRORS = 6
+THRESHOLD = 0.5
+
+
+def explain_predictions(dataset_name: str, folder: Path, results: Mapping[str, Any]) -> None:
+    """Write `evaluation.json` and `pictures/` for predictions in `folder/inference`.
+
+    Args:
+        dataset_name: registered data set that was evaluated.
+        folder: the run's folder, with `inference/coco_instances_results.json`.
+        results: figures of the evaluator.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    records = DatasetCatalog.get(dataset_name)
+    predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
+    diagnosis = diagnose(records, predictions, metadata)
+    content = {"results": results, "classes": diagnosis["classes"], "notes": diagnosis["notes"]}
+    with atomic_write(folder / "evaluation.json") as f:
+        json.dump(content, f, indent=2, default=float)
+    _draw(records, predictions, metadata, diagnosis["worst"], folder / "pictures")
+
+
+def load_predictions(
+    path: Path, records: Sequence[Mapping[str, Any]], metadata: Metadata
+) -> dict[Any, Instances]:
+    """Read predictions in COCO format.
+
+    Args:
+        path: result file of `COCOEvaluator`.
+        records: dataset dicts, for the sizes of the images.
+        metadata: with the map of category ids, if there is one.
+
+    Returns:
+        `Instances` with boxes, scores, classes and run-length masks (`pred_rle`), by image id; each image of
+        `records` has an entry.
+    """
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    rows: dict[Any, list[dict[str, Any]]] = {r["image_id"]: [] for r in records}
+    for row in json.loads(path.read_bytes()) if path.is_file() else []:
+        if row["image_id"] in rows:
+            rows[row["image_id"]].append(row)
+    sizes = {r["image_id"]: (r["height"], r["width"]) for r in records}
+    return {key: _instances(found, sizes[key], to_index) for key, found in rows.items()}
+
+
+def _instances(
+    rows: Sequence[Mapping[str, Any]], size: tuple[int, int], to_index: Mapping[int, int]
+) -> Instances:
+    found = Instances(size)
+    boxes = np.array([r["bbox"] for r in rows], dtype=np.float64).reshape(-1, 4)
+    found.pred_boxes = Boxes(torch.from_numpy(BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)))
+    found.scores = torch.tensor([r["score"] for r in rows], dtype=torch.float32)
+    found.pred_classes = torch.tensor([to_index.get(r["category_id"], r["category_id"]) for r in rows]).long()
+    if rows and all("segmentation" in r for r in rows):
+        found.pred_rle = [r["segmentation"] for r in rows]
+    return found
+
+
+def visible(instances: Instances, threshold: float = THRESHOLD) -> Instances:
+    """The predictions of at least this score, with masks as pixels so that they can be drawn."""
+    kept = instances[instances.scores >= threshold]
+    shown = Instances(kept.image_size, **{k: v for k, v in kept.get_fields().items() if k != "pred_rle"})
+    if kept.has("pred_rle") and len(kept):
+        from pycocotools import mask as mask_utils
+
+        shown.pred_masks = torch.from_numpy(mask_utils.decode(kept.pred_rle)).permute(2, 0, 1).bool()
+    return shown
+
+
+def _draw(
+    records: Sequence[Mapping[str, Any]],
+    predictions: Mapping[Any, Instances],
+    metadata: Metadata,
+    worst: Sequence[tuple[Any, str]],
+    folder: Path,
+) -> None:
+    """Draw examples spread evenly over the data, and the images with the worst errors."""
+    by_id = {r["image_id"]: r for r in records}
+    step = max(len(records) / EXAMPLES, 1.0)
+    chosen = [records[int(i * step)] for i in range(min(EXAMPLES, len(records)))]
+    index: dict[str, Any] = {"threshold": THRESHOLD, "examples": [], "errors": []}
+
+    def add(kind: str, record: Mapping[str, Any], text: str) -> None:
+        shown = visible(predictions[record["image_id"]])
+        name = f"{kind}_{len(index[kind]):02d}.jpg"
+        save_pair(record, shown, metadata, folder / name)
+        caption = f"{Path(record['file_name']).name}: {len(record.get('annotations', ()))} labels, {len(shown)} predictions"
+        index[kind].append({"file": name, "caption": f"{caption}{text}"})
+
+    for record in chosen:
+        add("examples", record, "")
+    for image_id, text in worst[:ERRORS]:
+        add("errors", by_id[image_id], f"; {text}")
+    with atomic_write(folder / "index.json") as f:
+        json.dump(index, f, indent=2)
