@@ -220,8 +220,10 @@ def figures_from(matcher: Any, task: str) -> CocoFigures:
         recThrs=np.asarray(p.recThrs), maxDets=list(p.maxDets), areaRng=[list(r) for r in p.areaRng],
         areaRngLbl=list(p.areaRngLbl), useCats=int(p.useCats), kpt_oks_sigmas=getattr(p, "kpt_oks_sigmas", None),
     )  # fmt: skip
-    arrays = (np.asarray(found[key], dtype=np.float64) for key in ("precision", "recall", "scores"))
-    return CocoFigures(task, *arrays, params=params)
+    precision, recall, scores = (
+        np.asarray(found[key], dtype=np.float64) for key in ("precision", "recall", "scores")
+    )
+    return CocoFigures(task, precision, recall, scores, params)
 
 
 # ------------------------------------------------------------------ pycocotools

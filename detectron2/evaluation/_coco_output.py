@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 
@@ -50,6 +52,20 @@ def collect_results_file(
         _join(parts, target)
 
 
+def write_proposals(output_dir: str, predictions: Sequence[dict[str, Any]]) -> None:
+    """Write proposals as ``box_proposals.pkl``, which ``PROPOSAL_FILES`` of a config can name."""
+    content = {
+        "boxes": [p["proposals"].proposal_boxes.tensor.numpy() for p in predictions],
+        "objectness_logits": [p["proposals"].objectness_logits.numpy() for p in predictions],
+        "ids": [p["image_id"] for p in predictions],
+        "bbox_mode": BoxMode.XYXY_ABS.value,
+    }
+    with atomic_write(os.path.join(output_dir, "box_proposals.pkl"), "wb") as file:
+        pickle.dump(content, file)
+    with atomic_write(os.path.join(output_dir, PREDICTIONS), "wb") as file:
+        torch.save(list(predictions), file)
+
+
 def _plain(prediction: dict[str, Any]) -> dict[str, Any]:
     """A record of ordinary lists and dicts, readable without this package."""
     if "instances" not in prediction:
@@ -81,4 +97,4 @@ def _join(parts: Sequence[str], target: str) -> None:
         out.write("]")
 
 
-__all__ = ["PREDICTIONS", "RESULTS", "collect_results_file"]
+__all__ = ["PREDICTIONS", "RESULTS", "collect_results_file", "write_proposals"]

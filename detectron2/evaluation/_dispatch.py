@@ -103,7 +103,7 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
     """
     metadata = MetadataCatalog.get(dataset_name)
     kind = metadata.get("evaluator_type") or ("coco" if metadata.get("thing_classes") else None)
-    if kind not in EVALUATOR_REGISTRY:
+    if kind is None or kind not in EVALUATOR_REGISTRY:
         known = [name for name, _ in EVALUATOR_REGISTRY]
         hint = did_you_mean(kind, known) if kind else f"known are {known}."
         raise KeyError(

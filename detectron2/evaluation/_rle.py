@@ -72,7 +72,7 @@ def _windows_of_masks(masks: npt.NDArray[np.bool_]) -> IntArray:
     """[N, 4] tight windows XYXY of the masks' pixels; empty for an empty mask."""
     windows = np.zeros((len(masks), 4), dtype=np.int64)
     for axis, column in ((1, 0), (2, 1)):
-        used = masks.any(axis=axis)  # [N, W] or [N, H]
+        used = np.logical_or.reduce(masks, axis=axis)  # [N, W] or [N, H]
         filled = used.any(axis=1)
         windows[:, column] = np.where(filled, used.argmax(axis=1), 0)
         windows[:, column + 2] = np.where(filled, used.shape[1] - used[:, ::-1].argmax(axis=1), 0)

@@ -6,29 +6,29 @@ import copy
 import itertools
 import logging
 import os
-import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from pycocotools.cocoeval import COCOeval
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_json
 from detectron2.structures import Boxes, BoxMode, pairwise_iou
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.logger import create_small_table
 
 from . import _coco_engine as engines
 from ._box_proposals import ProposalRecall
 from ._coco_gt import GroundTruth, ground_truth_of
 from ._coco_json import ImageDetections, from_json_dicts, instances_to_coco_json, pack_instances
-from ._coco_output import collect_results_file
+from ._coco_legacy import TASKS, COCOevalMaxDets, category_table, checked_tasks
+from ._coco_legacy import evaluate_predictions_on_coco as _evaluate_predictions_on_coco
+from ._coco_output import collect_results_file, write_proposals
 from ._coco_summary import METRICS, category_metrics, headline
+from ._diagnosis import Diagnosis, diagnose
 from ._why import explain
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
@@ -42,13 +42,12 @@ __all__ = [
     "CfgNode",
     "DatasetEvaluator",
     "MetadataCatalog",
+    "_evaluate_predictions_on_coco",
     "convert_to_coco_json",
     "create_small_table",
     "instances_to_coco_json",
     "pairwise_iou",
 ]
-
-_TASKS = ("bbox", "segm", "keypoints")
 
 
 class COCOEvaluator(DatasetEvaluator):
@@ -99,7 +98,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._output_dir = output_dir
         self._cpu_device = torch.device("cpu")
-        self._tasks = _checked_tasks(tasks, self._logger)
+        self._tasks = checked_tasks(tasks, self._logger)
         if engine not in engines.ENGINES:
             raise ValueError(f"engine must be one of {engines.ENGINES}, got {engine!r}")
         if max_dets_per_image is not None and max_dets_per_image < 1:
@@ -249,13 +248,13 @@ class COCOEvaluator(DatasetEvaluator):
                 found |= {
                     t for t, key in (("segm", "segmentation"), ("keypoints", "keypoints")) if key in entry
                 }
-        return [t for t in _TASKS if t in found]
+        return [t for t in TASKS if t in found]
 
     def _tasks_of(self, own: list[ImageDetections]) -> list[str]:
         tasks = self._tasks_from_predictions(own)
         if self._distributed and comm.get_world_size() > 1:
             everywhere = set(itertools.chain.from_iterable(comm.all_gather(tasks)))
-            tasks = [t for t in _TASKS if t in everywhere]
+            tasks = [t for t in TASKS if t in everywhere]
         return tasks
 
     def _figures(self, own: list[ImageDetections], task: str, img_ids: Sequence[Any] | None) -> Any:
@@ -322,7 +321,7 @@ class COCOEvaluator(DatasetEvaluator):
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
         mapping = mapping or {c: k for k, c in enumerate(coco_eval.params.catIds)}
         by_class = category_metrics(coco_eval, class_names, mapping)
-        self._logger.info("Evaluation of %s by category:\n%s", iou_type, _category_table(by_class))
+        self._logger.info("Evaluation of %s by category:\n%s", iou_type, category_table(by_class))
         results.update(by_class)
         return results
 
@@ -343,13 +342,36 @@ class COCOEvaluator(DatasetEvaluator):
             rank, world = (comm.get_rank(), comm.get_world_size()) if self._distributed else (0, 1)
             collect_results_file(self._output_dir, self._predictions, detections, rank, world)
 
+    def detections(self) -> list[ImageDetections]:
+        """What was processed since ``reset()``, with the data set's category ids; joined on the main process."""
+        own = [from_json_dicts(p["instances"], p["image_id"]) for p in self._predictions if "instances" in p]
+        own = [self._with_dataset_ids(d) for d in own]
+        if self._distributed and comm.get_world_size() > 1:
+            own = list(itertools.chain.from_iterable(comm.gather(own, dst=0)))
+        return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))
+
+    def diagnose(self, task: str = "bbox", top: int = 12) -> Diagnosis | None:
+        """What lies behind the figures: classes, curves, kinds of errors, calibration, worst images.
+
+        Args:
+            task: ``bbox`` or ``segm``.
+            top: number of worst images.
+
+        Returns:
+            The findings; None on processes other than the main one.
+        """
+        found = self.detections()
+        if self._distributed and not comm.is_main_process():
+            return None
+        return diagnose(self._truth, found, task, max_dets=self._max_dets_per_image, top=top)
+
     # ------------------------------------------------------------------ proposals
 
     def _eval_box_proposals(self, predictions: list[dict[str, Any]]) -> None:
         """Average recall of the proposals."""
         own = [p for p in predictions if "proposals" in p]
         if self._output_dir and (not self._distributed or comm.is_main_process()):
-            self._write_proposals(own)
+            write_proposals(self._output_dir, own)
         if not self._do_evaluation:
             return
         recall = ProposalRecall()
@@ -363,77 +385,5 @@ class COCOEvaluator(DatasetEvaluator):
         self._results["box_proposals"] = recall.metrics()
         self._logger.info("Proposals:\n%s", create_small_table(self._results["box_proposals"]))
 
-    def _write_proposals(self, predictions: list[dict[str, Any]]) -> None:
-        content = {
-            "boxes": [p["proposals"].proposal_boxes.tensor.numpy() for p in predictions],
-            "objectness_logits": [p["proposals"].objectness_logits.numpy() for p in predictions],
-            "ids": [p["image_id"] for p in predictions],
-            "bbox_mode": BoxMode.XYXY_ABS.value,
-        }
-        assert self._output_dir is not None
-        with atomic_write(os.path.join(self._output_dir, "box_proposals.pkl"), "wb") as file:
-            pickle.dump(content, file)
-        with atomic_write(os.path.join(self._output_dir, "instances_predictions.pth"), "wb") as file:
-            torch.save(predictions, file)
 
-
-def _checked_tasks(tasks: Any, logger: logging.Logger) -> tuple[str, ...] | None:
-    if tasks is None:
-        return None
-    if isinstance(tasks, CfgNode):
-        logger.warning(
-            "COCOEvaluator(dataset, cfg, ...) takes only the keypoint sigmas from older calls; pass tasks=None."
-        )
-        return None
-    tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    unknown = [t for t in tasks if t not in _TASKS]
-    if unknown:
-        raise ValueError(f"unknown tasks {unknown}; COCOEvaluator knows {list(_TASKS)}")
-    return tasks
-
-
-def _category_table(by_class: Mapping[str, float]) -> str:
-    """Names and AP in three pairs of columns."""
-    cells = [f"{name.removeprefix('AP-')[:28]:<28} {value:8.3f}" for name, value in by_class.items()]
-    return "\n".join("   ".join(cells[i : i + 3]) for i in range(0, len(cells), 3))
-
-
-def _evaluate_predictions_on_coco(
-    coco_gt: Any,
-    coco_results: Sequence[dict[str, Any]],
-    iou_type: str,
-    kpt_oks_sigmas: Sequence[float] | None = None,
-    cocoeval_fn: Callable[..., Any] = COCOeval_opt,
-    img_ids: Sequence[Any] | None = None,
-    max_dets_per_image: Sequence[int] | None = None,
-) -> Any:
-    """Evaluate COCO result dicts with a class like ``COCOeval``; several projects call this.
-
-    Returns:
-        The evaluator, summarised, with ``eval`` and ``stats``.
-    """
-    if iou_type == "segm":
-        coco_results = [{k: v for k, v in entry.items() if k != "bbox"} for entry in coco_results]
-    caps = list(max_dets_per_image or engines.DEFAULT_MAX_DETS)
-    if iou_type == "keypoints":
-        caps = [20] if max_dets_per_image is None else caps[-1:]
-    elif caps[-1] != 100:
-        cocoeval_fn = COCOevalMaxDets
-    matcher = engines.pycocotools_eval(
-        coco_gt, coco_results, iou_type, caps, kpt_oks_sigmas, img_ids, cocoeval_fn
-    )
-    matcher.summarize()
-    return matcher
-
-
-class COCOevalMaxDets(COCOeval):
-    """``COCOeval`` whose ``summarize()`` follows ``params.maxDets``, where the original insists on 100."""
-
-    def summarize(self) -> None:
-        """Fill ``self.stats`` from the largest cap and print them."""
-        if not self.eval:
-            raise RuntimeError("run evaluate() and accumulate() before summarize()")
-        figures = engines.figures_from(self, self.params.iouType)
-        self.stats = figures.stats
-        names = METRICS[self.params.iouType]
-        print(create_small_table({n: float(v) for n, v in zip(names, self.stats)}))
+COCOevalMaxDets.__module__ = __name__

@@ -267,7 +267,7 @@ def _text_sheets(text: str, size: int) -> tuple[Image.Image, Image.Image]:
     ascent, descent = font.getmetrics() if hasattr(font, "getmetrics") else (bottom, 0)
     pad = max(round(size * 0.2), 1)
     lines = text.count("\n")
-    height = max(int(bottom), ascent + descent // 2) if lines == 0 else int(bottom)
+    height = max(int(bottom), int(ascent + descent // 2)) if lines == 0 else int(bottom)
     shape = (int(right - min(left, 0)) + 2 * pad + 1, height + 2 * pad)
     letters = Image.new("L", shape)
     ImageDraw.Draw(letters).multiline_text((pad - min(left, 0), pad), text, fill=255, font=font)

@@ -1,0 +1,200 @@
+"""The findings of a diagnosis, as plain data."""
+
+# Legend: N detections, K categories, B bins.
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+RIGHT, WRONG, IGNORED = 1, 0, -1
+
+ERROR_NAMES = {
+    "Cls": "wrong class",
+    "Loc": "wrong place",
+    "Both": "wrong class and place",
+    "Dupe": "found twice",
+    "Bkg": "nothing there",
+    "Miss": "not found",
+}
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Each detection, and whether it is right at one IoU threshold.
+
+    Attributes:
+        iou: the threshold.
+        image: ``[N]`` number of the image in the list of detections.
+        row: ``[N]`` number of the detection within its image.
+        category: ``[N]`` category id.
+        score: ``[N]``.
+        status: ``[N]`` of ``RIGHT``, ``WRONG`` or ``IGNORED`` (in a crowd, or beyond the cap per image).
+        truth: ``[N]`` id of the matched annotation, 0 for none.
+        positives: objects to be found, by category id.
+        missed: annotations that no detection matches.
+    """
+
+    iou: float
+    image: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    category: npt.NDArray[np.int64]
+    score: FloatArray
+    status: npt.NDArray[np.int8]
+    truth: npt.NDArray[np.int64]
+    positives: dict[int, int]
+    missed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall of one class as the score threshold falls.
+
+    Attributes:
+        score: thresholds, falling; every distinct score once.
+        precision, recall, f1: at each threshold, in [0, 1].
+    """
+
+    score: FloatArray
+    precision: FloatArray
+    recall: FloatArray
+    f1: FloatArray
+
+    def best(self) -> tuple[float, float, float, float]:
+        """Threshold of the best F1, and precision, recall and F1 there; NaN without a right detection."""
+        if not len(self.f1) or self.f1.max() <= 0:
+            return (float("nan"),) * 4
+        k = int(self.f1.argmax())
+        return float(self.score[k]), float(self.precision[k]), float(self.recall[k]), float(self.f1[k])
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Figures of one class, in percent; NaN where it has no ground truth.
+
+    ``threshold`` is the score at which F1 is best at IoU 0.5; ``precision``, ``recall`` and ``f1`` are those there.
+    """
+
+    category_id: int
+    name: str
+    objects: int
+    detections: int
+    ap: float
+    ap50: float
+    ap75: float
+    ar: float
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Kinds of errors, after TIDE (https://arxiv.org/abs/2008.08115).
+
+    Attributes:
+        counts: how often each kind occurs, by the keys of ``ERROR_NAMES``.
+        cost: AP50 points that would be won if all errors of a kind were mended, by the same keys, and ``FP``
+            (all false detections) and ``FN`` (all missed objects).
+        base: AP50, in percent.
+    """
+
+    counts: dict[str, int]
+    cost: dict[str, float]
+    base: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Which class is taken for which.
+
+    Attributes:
+        names: K class names; row and column K is "nothing": a missed object, a false detection.
+        matrix: ``[K + 1, K + 1]`` counts; rows for ground truth, columns for predictions.
+    """
+
+    names: tuple[str, ...]
+    matrix: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far scores can be read as probabilities.
+
+    Attributes:
+        edges: ``[B + 1]`` of the bins of scores.
+        confidence: ``[B]`` mean score; NaN in an empty bin.
+        accuracy: ``[B]`` share of right detections.
+        count: ``[B]`` detections.
+        ece: expected calibration error: mean of ``|accuracy - confidence|`` over detections.
+    """
+
+    edges: FloatArray
+    confidence: FloatArray
+    accuracy: FloatArray
+    count: npt.NDArray[np.int64]
+    ece: float
+
+
+@dataclass(frozen=True)
+class ImageErrors:
+    """The errors of one image at the best score threshold of each class.
+
+    Attributes:
+        image_id, file_name: which image.
+        right: number of right detections.
+        false: rows (within the image's detections) of false ones, best score first.
+        missed: ids of annotations that were not found.
+    """
+
+    image_id: Any
+    file_name: str
+    right: int
+    false: tuple[int, ...]
+    missed: tuple[int, ...]
+
+    @property
+    def errors(self) -> int:
+        """Number of errors."""
+        return len(self.false) + len(self.missed)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of two models, with the confidence of their difference (b - a), in percent points."""
+
+    name: str
+    a: float
+    b: float
+    low: float
+    high: float
+    probability_better: float
+
+    @property
+    def delta(self) -> float:
+        """b - a."""
+        return self.b - self.a
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All of it, for one task."""
+
+    task: str
+    summary: dict[str, float]
+    by_size: dict[str, dict[str, float]]
+    by_iou: dict[float, float]
+    classes: tuple[ClassRow, ...]
+    curves: dict[int, Curve]
+    errors: Errors
+    confusion: Confusion
+    calibration: Calibration
+    worst: tuple[ImageErrors, ...]
+    doubtful_labels: tuple[dict[str, Any], ...]
+    matches: Matches = field(repr=False)
