@@ -192,7 +192,7 @@ def _read_safetensors(path: str) -> dict[str, Any]:
 
     try:
         with safe_open(path, framework="pt", device="cpu") as f:
-            found: dict[str, Any] = {"model": {key: f.get_tensor(key) for key in f.keys()}}  # noqa: SIM118
+            found: dict[str, Any] = {"model": {key: f.get_tensor(key) for key in f.keys()}}
             card = (f.metadata() or {}).get("model_card")
     except SafetensorError as e:
         raise BrokenCheckpointError(f"{path!r} cannot be read ({_size(path)}): {e}") from e
