@@ -30,7 +30,9 @@ def do_test(cfg: Any, model: torch.nn.Module) -> dict[str, Any]:
         return {}
     loader = instantiate(cfg.dataloader.test)
     evaluators = instantiate(cfg.dataloader.evaluator)
-    results = inference_on_dataset(model, loader, list(evaluators) if hasattr(evaluators, "__iter__") else evaluators)
+    results = inference_on_dataset(
+        model, loader, list(evaluators) if hasattr(evaluators, "__iter__") else evaluators
+    )
     if all(isinstance(v, dict) for v in results.values()):
         print_csv_format(results)
     else:

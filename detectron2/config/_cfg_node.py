@@ -27,7 +27,9 @@ EPOCH_KEYS = {
 
 
 def _is_length(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?ep", value) is not None)
+    return type(value) is int or (
+        isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?ep", value) is not None
+    )
 
 
 def decode(value: Any) -> Any:

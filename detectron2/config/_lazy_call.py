@@ -8,7 +8,7 @@ from typing import Any
 
 from ._targets import target_name
 
-__all__ = ["LazyCall"]
+__all__ = ["LazyCall", "lists_for_tuples"]
 
 
 class LazyCall:
@@ -38,7 +38,7 @@ class LazyCall:
     def __call__(self, **kwargs: Any) -> Any:
         from omegaconf import DictConfig
 
-        content: dict[Any, Any] = {**kwargs, "_target_": _storable(self._target)}
+        content: dict[Any, Any] = {**lists_for_tuples(kwargs), "_target_": _storable(self._target)}
         return DictConfig(content, flags={"allow_objects": True})
 
 
@@ -49,3 +49,16 @@ def _storable(target: Any) -> Any:
         return target
     local = "<locals>" in target.__qualname__  # has no path that could be looked up
     return functools.partial(target) if local else target_name(target)
+
+
+def lists_for_tuples(value: Any) -> Any:
+    """Plain containers with lists in place of tuples.
+
+    omegaconf keeps tuples as immutable nodes since its version 2.4, whose entries no override could set and which
+    turn a list that is assigned to them into a tuple again. Lists behave alike in all versions.
+    """
+    if type(value) in (list, tuple):
+        return [lists_for_tuples(v) for v in value]
+    if type(value) is dict:
+        return {k: lists_for_tuples(v) for k, v in value.items()}
+    return value

@@ -13,6 +13,7 @@ from typing import Any
 
 from detectron2.utils.suggest import did_you_mean
 
+from ._lazy_call import lists_for_tuples
 from ._yaml import parse
 
 __all__ = ["as_config", "load", "path_beside"]
@@ -26,7 +27,7 @@ def as_config(value: Any) -> Any:
         return value
     from omegaconf import DictConfig
 
-    return DictConfig(value, flags={"allow_objects": True})
+    return DictConfig(lists_for_tuples(value), flags={"allow_objects": True})
 
 
 def load(filename: str, keys: str | tuple[str, ...] | None) -> Any:

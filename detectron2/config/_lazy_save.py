@@ -13,7 +13,7 @@ from detectron2.utils.atomic import atomic_write
 from ._targets import target_name
 from .instantiate import TARGET, dump_dataclass
 
-__all__ = ["partial_of", "save", "to_plain"]
+__all__ = ["partial_of", "save", "to_plain", "to_text"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +43,8 @@ class _Dumper(yaml.SafeDumper):
 
 def save(cfg: Any, filename: str) -> None:
     """See :meth:`detectron2.config.LazyConfig.save`."""
-    from omegaconf import OmegaConf, SCMode
-
-    tree = cfg
-    if OmegaConf.is_config(cfg):
-        tree = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
     lost: list[str] = []
-    plain = to_plain(tree, lost)
-    text = yaml.dump(plain, Dumper=_Dumper, default_flow_style=None, allow_unicode=True, width=9999)
+    text = to_text(cfg, lost)
     if lost:
         side = filename + ".pkl"
         places = ", ".join(lost)
@@ -61,6 +55,17 @@ def save(cfg: Any, filename: str) -> None:
         )
     with atomic_write(filename) as f:
         f.write(text)
+
+
+def to_text(cfg: Any, lost: list[str]) -> str:
+    """YAML text of a config; ``lost`` gets the places that YAML cannot hold."""
+    from omegaconf import OmegaConf, SCMode
+
+    tree = cfg
+    if OmegaConf.is_config(cfg):
+        tree = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
+    plain = to_plain(tree, lost)
+    return str(yaml.dump(plain, Dumper=_Dumper, default_flow_style=None, allow_unicode=True, width=9999))
 
 
 def to_plain(value: Any, lost: list[str], place: str = "") -> Any:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from detectron2.utils.suggest import did_you_mean
 
 from ._override_values import parse_value
+from .instantiate import is_tuple_config
 
 __all__ = ["Override", "apply_overrides", "parse_override"]
 
@@ -92,7 +93,10 @@ def _set(cfg: Any, change: Override) -> None:
         if not _has(node, part):
             _check_spelling(node, part, change)
             node[_index(node, part, here)] = {}
-        node = node[_index(node, part, here)]
+        index = _index(node, part, here)
+        if is_tuple_config(node[index]):  # cannot be changed in place
+            _replace(node, index, list(node[index]))
+        node = node[index]
         if not OmegaConf.is_config(node):
             raise KeyError(f"cannot set {change.name}: {here} is {node!r}, which has nothing below it")
     last = change.key[-1]
@@ -107,7 +111,14 @@ def _set(cfg: Any, change: Override) -> None:
     ):
         node[index] = OmegaConf.merge(old, change.value)
     else:
-        node[index] = change.value
+        _replace(node, index, change.value)
+
+
+def _replace(node: Any, index: Any, value: Any) -> None:
+    """Set an entry, also one that is a tuple, which would turn a list that is assigned to it into a tuple."""
+    if isinstance(value, list) and _has(node, str(index)) and is_tuple_config(node._get_node(index)):
+        node[index] = 0  # another kind of node, which keeps no type
+    node[index] = value
 
 
 def _delete(cfg: Any, change: Override) -> None:
@@ -119,6 +130,10 @@ def _delete(cfg: Any, change: Override) -> None:
     last = change.key[-1]
     if not _has(node, last):
         raise _no_key(change, node, last)
+    if is_tuple_config(node):
+        raise KeyError(
+            f"cannot delete {change.name}: entries of a tuple cannot be deleted; set the whole tuple"
+        )
     users = _referring(cfg, change.key)
     if users:
         raise KeyError(f"cannot delete {change.name}: {', '.join(users)} refers to it")
@@ -133,7 +148,7 @@ def _no_key(change: Override, node: Any, part: str) -> KeyError:
 def _has(node: Any, part: str) -> bool:
     from omegaconf import OmegaConf
 
-    if OmegaConf.is_list(node):
+    if OmegaConf.is_list(node) or is_tuple_config(node):
         return part.lstrip("-").isdigit() and -len(node) <= int(part) < len(node)
     return OmegaConf.is_dict(node) and (part in node.keys() or _typed(node, part) in node.keys())
 
@@ -146,7 +161,7 @@ def _typed(node: Any, part: str) -> Any:
 def _index(node: Any, part: str, place: str) -> Any:
     from omegaconf import OmegaConf
 
-    if not OmegaConf.is_list(node):
+    if OmegaConf.is_dict(node):
         return _typed(node, part)
     if not part.lstrip("-").isdigit():
         raise KeyError(f"cannot set {place}: it is in a list, where {part!r} is no index")

@@ -28,7 +28,7 @@ def instantiate(cfg: Any) -> Any:
 
     Returns:
         The result of the call; anything that describes no call comes back as it is. omegaconf lists come back as
-        omegaconf lists, dataclass nodes as dataclass objects.
+        omegaconf lists, tuples as tuples, dataclass nodes as dataclass objects.
 
     Raises:
         ImportError: if a target cannot be found.
@@ -69,6 +69,14 @@ def _dump_value(value: Any) -> Any:
 
 
 # ------------------------------------------------------------ kinds of nodes
+_SEQUENCES = ("ListConfig", "TupleConfig")
+
+
+def is_tuple_config(value: Any) -> bool:
+    """Whether this is the immutable sequence that omegaconf keeps a tuple as since its version 2.4."""
+    return type(value).__name__ == "TupleConfig" and _is_omega(value)
+
+
 def _is_omega(value: Any) -> bool:
     return type(value).__module__.startswith("omegaconf")
 
@@ -86,6 +94,8 @@ def _build(cfg: Any, place: str) -> Any:
     if _is_omega(cfg):
         from omegaconf import ListConfig, OmegaConf
 
+        if is_tuple_config(cfg):
+            return tuple(_detached(_build(v, _join(place, i))) for i, v in enumerate(cfg))
         if OmegaConf.is_list(cfg):
             items = [_detached(_build(v, _join(place, i))) for i, v in enumerate(cfg)]
             return ListConfig(items, flags={"allow_objects": True})
@@ -110,7 +120,7 @@ def _has_calls(cfg: Any) -> bool:
         if _is_omega(cfg) and _is_interpolation(cfg, key):
             continue  # what it points to is built where it stands
         value = cfg[key]
-        items = value if type(value) in (list, tuple) or type(value).__name__ == "ListConfig" else [value]
+        items = value if type(value) in (list, tuple) or type(value).__name__ in _SEQUENCES else [value]
         if any(isinstance(v, Mapping) and (TARGET in v or _has_calls(v)) for v in items):
             return True
     return False

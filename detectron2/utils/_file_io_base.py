@@ -43,7 +43,9 @@ class PathHandler:
     def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
         raise self._cannot("copy", src_path)
 
-    def _copy_from_local(self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def _copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+    ) -> bool:
         raise self._cannot("write", dst_path)
 
     def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
@@ -100,7 +102,9 @@ class NativePathHandler(PathHandler):
         shutil.copyfile(self._path(src_path), target)
         return True
 
-    def _copy_from_local(self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def _copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+    ) -> bool:
         return self._copy(local_path, dst_path, overwrite, **kwargs)
 
     def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
@@ -187,7 +191,9 @@ class PathRegistry:
             return handler
         return self._native
 
-    def open(self, path: str | os.PathLike[str], mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+    def open(
+        self, path: str | os.PathLike[str], mode: str = "r", buffering: int = -1, **kwargs: Any
+    ) -> IO[Any]:
         """Open a file, like the builtin ``open``."""
         return self._handler(path)._open(os.fspath(path), mode, buffering=buffering, **kwargs)
 
@@ -208,7 +214,9 @@ class PathRegistry:
         """
         handler = self._handler(src_path)
         if handler is not self._handler(dst_path):
-            raise ValueError(f"cannot copy between kinds of paths: {src_path} to {dst_path}; see copy_from_local")
+            raise ValueError(
+                f"cannot copy between kinds of paths: {src_path} to {dst_path}; see copy_from_local"
+            )
         return handler._copy(os.fspath(src_path), os.fspath(dst_path), overwrite, **kwargs)
 
     def copy_from_local(self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:

@@ -19,7 +19,9 @@ def _filesystem(path: str) -> tuple[Any, str]:
     try:
         fs, inner = fsspec.core.url_to_fs(path)
     except ValueError as e:
-        raise ValueError(f"{path}: no handler for {scheme}://, neither registered with PathManager nor in fsspec") from e
+        raise ValueError(
+            f"{path}: no handler for {scheme}://, neither registered with PathManager nor in fsspec"
+        ) from e
     except ImportError as e:
         raise ImportError(f"{path}: fsspec needs another package for {scheme}://: {e}") from e
     return fs, inner
@@ -38,7 +40,9 @@ class FsspecHandler(PathHandler):
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         self._check_kwargs(kwargs)
         scheme, rest = path.split("://", 1)
-        local = os.path.join(get_cache_dir(), "fsspec", scheme, *[p for p in rest.split("/") if p not in ("", "..")])
+        local = os.path.join(
+            get_cache_dir(), "fsspec", scheme, *[p for p in rest.split("/") if p not in ("", "..")]
+        )
         if os.path.isfile(local) and not force:
             return local
         if is_offline() and scheme not in ("file", "local", "memory"):
@@ -62,7 +66,9 @@ class FsspecHandler(PathHandler):
         fs.copy(source, target)
         return True
 
-    def _copy_from_local(self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def _copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+    ) -> bool:
         self._check_kwargs(kwargs)
         fs, target = _filesystem(dst_path)
         _check_free(fs, target, overwrite)

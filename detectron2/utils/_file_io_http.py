@@ -90,7 +90,9 @@ class HTTPURLHandler(PathHandler):
             raise ValueError(f"{url} names no file")
         return os.path.join(get_cache_dir(cache_dir), *parts)
 
-    def _get_local_path(self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any) -> str:
+    def _get_local_path(
+        self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any
+    ) -> str:
         self._check_kwargs(kwargs)
         known = self.cache_map.get(path)
         if known and not force and cache_dir is None and os.path.isfile(known):

@@ -10,7 +10,9 @@ __all__ = ["atomic_write"]
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "w", *, encoding: str | None = None) -> Iterator[IO[Any]]:
+def atomic_write(
+    path: str | os.PathLike[str], mode: str = "w", *, encoding: str | None = None
+) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` and rename it to ``path`` when the block ends without an error.
 
     The file is flushed to disk before it is renamed, so that a power cut leaves the old or the new content. After
@@ -33,7 +35,9 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w", *, encoding: str
     target = os.path.realpath(os.fspath(path))  # a link stays a link; what it points to is replaced
     folder = os.path.dirname(target)
     os.makedirs(folder, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)[:100]}.", suffix=".tmp", dir=folder)
+    descriptor, temporary = tempfile.mkstemp(
+        prefix=f".{os.path.basename(target)[:100]}.", suffix=".tmp", dir=folder
+    )
     try:
         text = {"encoding": encoding or "utf-8"} if mode == "w" else {}
         with os.fdopen(descriptor, mode, **text) as f:  # type: ignore[call-overload]

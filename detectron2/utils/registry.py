@@ -104,7 +104,9 @@ def _import_longest(parts: list[str]) -> tuple[ModuleType, int]:
             # Missing because this prefix is no module: try a shorter one. Missing inside the module: report it.
             missing = e.name or ""
             if not (name == missing or name.startswith(missing + ".")):
-                raise ImportError(f"importing {name!r} failed: it needs {missing!r}, which is not installed") from e
+                raise ImportError(
+                    f"importing {name!r} failed: it needs {missing!r}, which is not installed"
+                ) from e
     raise ImportError(f"cannot find {'.'.join(parts)!r}: there is no module {parts[0]!r}")
 
 

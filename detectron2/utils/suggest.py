@@ -22,12 +22,16 @@ def closest(name: str, known: Iterable[object], limit: int = 3) -> list[str]:
     """
     names = list(dict.fromkeys(str(k) for k in known))
     wanted = name.lower()
-    tail = wanted.rsplit(".", 1)[-1]
-    exact = [n for n in names if n.lower() == wanted or n.lower().rsplit(".", 1)[-1] == tail]
+    exact = [n for n in names if n.lower() == wanted]
+    if "/" not in wanted:  # a path's last part after a dot is only its extension
+        tail = wanted.rsplit(".", 1)[-1]
+        exact += [n for n in names if n.lower().rsplit(".", 1)[-1] == tail]
     by_lower: dict[str, list[str]] = {}
     for n in names:
         by_lower.setdefault(n.lower(), []).append(n)
-    similar = [n for low in difflib.get_close_matches(wanted, by_lower, n=limit, cutoff=0.6) for n in by_lower[low]]
+    similar = [
+        n for low in difflib.get_close_matches(wanted, by_lower, n=limit, cutoff=0.6) for n in by_lower[low]
+    ]
     # A typed fragment ("retina") should find the names that contain it.
     inside = [n for n in names if len(wanted) >= 3 and wanted in n.lower()]
     return list(dict.fromkeys([*exact, *similar, *inside]))[:limit]

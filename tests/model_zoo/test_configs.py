@@ -33,7 +33,7 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def lazy(name: str) -> DictConfig:
     return LazyConfig.load(model_zoo.get_config_file(name))
 
@@ -49,7 +49,7 @@ def differences(got: Any, want: Any, place: str = "") -> list[str]:
             return [f"{place}: keys {got if not isinstance(got, dict) else sorted(set(got) ^ set(want))}"]
         return [d for k in want for d in differences(got[k], want[k], f"{place}.{k}")]
     if isinstance(want, list):
-        if not isinstance(got, list) or len(got) != len(want):
+        if not isinstance(got, (list, tuple)) or len(got) != len(want):
             return [f"{place}: {got} for {want}"]
         return [d for i, w in enumerate(want) for d in differences(got[i], w, f"{place}[{i}]")]
     if isinstance(want, str) and want.startswith("<"):
@@ -112,7 +112,9 @@ def test_python_config_round_trip(name: str, tmp_path: Path) -> None:
         lost: list[str] = []
         from omegaconf import SCMode
 
-        plain = to_plain(OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE), lost)
+        plain = to_plain(
+            OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE), lost
+        )
         assert raw(again) == plain
         assert not lost
 
@@ -136,7 +138,10 @@ def value_of(node: ast.expr) -> Any:
         if name == "float":
             return float(ast.literal_eval(node.args[0]))
         if node.args:
-            return {"_partial_": [value_of(a) for a in node.args], **{k.arg: value_of(k.value) for k in node.keywords}}
+            return {
+                "_partial_": [value_of(a) for a in node.args],
+                **{k.arg: value_of(k.value) for k in node.keywords},
+            }
         return {"_target_": name, **{k.arg: value_of(k.value) for k in node.keywords}}
     if isinstance(node, ast.List):
         return [value_of(v) for v in node.elts]

@@ -27,5 +27,5 @@ model.roi_heads.keypoint_head = L(KRCNNConvDeconvUpsampleHead)(
 )
 
 # 1000 proposals give slightly worse keypoints, and so does plain L1 for the boxes.
-model.proposal_generator.post_nms_topk = (1500, 1000)
+model.proposal_generator.post_nms_topk = [1500, 1000]
 model.roi_heads.box_predictor.smooth_l1_beta = 0.5
