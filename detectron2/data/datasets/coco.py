@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ._coco_index import NotIndexable, lazy_records, load_index
 from ._coco_records import AnnotationReader, class_table, contiguous_ids
 from ._coco_write import convert_to_coco_dict, convert_to_coco_json
 from ._sem_seg import load_sem_seg
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+LAZY_FROM_BYTES = 32 << 20
+"""Files from this size on are indexed instead of parsed as a whole."""
 
 
 def load_coco_json(
@@ -42,7 +46,8 @@ def load_coco_json(
         extra_annotation_keys: further keys of the annotations to keep.
 
     Returns:
-        One record per image, in the order of the image ids. Keypoints are moved by half a pixel to continuous
+        One record per image, in the order of the image ids; those of a large file parse their annotations when
+        these are first used. Keypoints are moved by half a pixel to continuous
         coordinates; polygons with fewer than 3 points are dropped, and annotations that have only such polygons
         are left out, with a count in the log.
 
@@ -51,10 +56,38 @@ def load_coco_json(
         KeyError: an annotation has a category that the file does not define.
     """
     started = time.perf_counter()
+    extra = tuple(extra_annotation_keys or ())
+    records = _load_lazily(str(json_file), image_root, dataset_name, extra)
+    if records is None:
+        records = _load_whole(str(json_file), image_root, dataset_name, extra)
+    logger.info("Loaded %d images from %s in %.1f s", len(records), json_file, time.perf_counter() - started)
+    return records
+
+
+def _load_lazily(
+    json_file: str, image_root: str, dataset_name: str | None, extra: tuple[str, ...]
+) -> list[dict[str, Any]] | None:
+    """Records of a large file, which keep their annotations in it; None for a file that must be read as a whole."""
+    path = PathManager.get_local_path(json_file)
+    if not hasattr(os, "pread") or os.path.getsize(path) < LAZY_FROM_BYTES:
+        return None
+    try:
+        records = lazy_records(path, json_file, image_root, dataset_name is not None, extra)
+        categories = load_index(path, json_file).category_table if dataset_name is not None else []
+    except NotIndexable as reason:
+        logger.info("%s is read as a whole: %s", json_file, reason)
+        return None
+    _note_classes(categories, json_file, dataset_name)
+    return records
+
+
+def _load_whole(
+    json_file: str, image_root: str, dataset_name: str | None, extra: tuple[str, ...]
+) -> list[dict[str, Any]]:
     with PathManager.open(json_file, "r") as f:
         content = json.load(f)
     id_map = _note_classes(content.get("categories", []), str(json_file), dataset_name)
-    reader = AnnotationReader(str(json_file), id_map, tuple(extra_annotation_keys or ()))
+    reader = AnnotationReader(str(json_file), id_map, extra)
     by_image = _group(content.get("annotations", []), content["images"], str(json_file))
     records = []
     for image in sorted(content["images"], key=lambda i: i["id"]):
@@ -69,7 +102,6 @@ def load_coco_json(
             }
         )
     reader.report()
-    logger.info("Loaded %d images from %s in %.1f s", len(records), json_file, time.perf_counter() - started)
     return records
 
 

@@ -1,0 +1,138 @@
+"""Reading a large JSON file one array element at a time, with the place of each in the file."""
+
+import json
+import re
+from collections.abc import Iterator
+from json.scanner import make_scanner  # type: ignore[attr-defined]
+from typing import IO, Any
+
+__all__ = ["JsonStream"]
+
+_WINDOW = 8 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_NUMBER = re.compile(r"[-+0-9.eE]*")
+_BETWEEN = re.compile(r"[ \t\r\n]*([,\]}:])[ \t\r\n]*")
+
+
+class JsonStream:
+    """Walks through the keys of a JSON object that is too large to parse at once.
+
+    The file is decoded as Latin-1, in which positions of characters are positions of bytes; JSON's own signs are
+    the same in UTF-8. Texts with other than ASCII characters come out wrong and must be parsed again from their
+    bytes, which :meth:`exact` does.
+
+    Args:
+        file: open for reading bytes.
+        name: for errors.
+    """
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file = file
+        self._name = name
+        self._buffer = ""
+        self._base = 0  # position in the file of the first character of the buffer
+        self._at = 0  # next character of the buffer
+        self._end = False
+        self._scan = make_scanner(json.JSONDecoder())
+        self._refill()
+        if self._buffer.startswith("\xef\xbb\xbf"):
+            self._at = 3
+
+    def _refill(self) -> None:
+        """Drop what was read, and read on: at least a window, twice the rest when an element is larger."""
+        rest = self._buffer[self._at :]
+        more = self._file.read(max(_WINDOW, len(rest)))
+        self._base += self._at
+        self._buffer, self._at = rest + more.decode("latin-1"), 0
+        self._end = not more
+
+    def error(self, what: str) -> ValueError:
+        """An error that says where in the file."""
+        near = self._buffer[self._at : self._at + 40]
+        return ValueError(
+            f"{self._name} is no whole JSON file: {what} at byte {self._base + self._at}: {near!r}"
+        )
+
+    def _skip_space(self) -> str:
+        """The next character that is no space, not taken; empty at the end of the file."""
+        while True:
+            self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]
+            if self._at < len(self._buffer) or self._end:
+                return self._buffer[self._at : self._at + 1]
+            self._refill()
+
+    def _take(self, signs: str) -> str:
+        """Take the next sign, which must be one of these, and the spaces around it."""
+        sign = self._skip_space()
+        if not sign or sign not in signs:
+            raise self.error(f"expected one of {signs!r}")
+        self._at += 1
+        return sign
+
+    def value(self) -> tuple[Any, int, int]:
+        """Parse one value; returns it with its first and last position in the file."""
+        self._skip_space()
+        while True:
+            try:
+                value, end = self._scan(self._buffer, self._at)
+            except (StopIteration, json.JSONDecodeError) as error:
+                if self._end:
+                    raise self.error(str(error) or "expected a value") from None
+                self._refill()
+                continue
+            # A number at the border of the buffer may go on behind it ("-1" of "-1.5").
+            last = _NUMBER.match(self._buffer, self._at).end()  # type: ignore[union-attr]
+            if max(last, end) < len(self._buffer) or self._end:
+                start, self._at = self._at, end
+                return value, self._base + start, self._base + end
+            self._refill()
+
+    def keys(self) -> Iterator[str]:
+        """The keys of the object; before going on, read the value with :meth:`value` or :meth:`elements`."""
+        self._take("{")
+        if self._skip_space() == "}":
+            return
+        while True:
+            key = self.value()[0]
+            self._take(":")
+            yield key
+            if self._take(",}") == "}":
+                return
+
+    def elements(self) -> Iterator[tuple[Any, int, int]]:
+        """The elements of an array, each with its first and last position in the file."""
+        self._take("[")
+        if self._skip_space() == "]":
+            self._at += 1
+            return
+        scan, between = self._scan, _BETWEEN.match
+        while True:
+            start = self._at
+            try:
+                value, end = scan(self._buffer, start)
+                sign = between(self._buffer, end)
+            except (StopIteration, json.JSONDecodeError):
+                sign = None
+            if sign is None or sign.end() == len(self._buffer):
+                # At the border of the buffer: the careful way.
+                value, first, last = self.value()
+                yield value, first, last
+                if self._take(",]") == "]":
+                    return
+                self._skip_space()
+                continue
+            self._at = sign.end()
+            yield value, self._base + start, self._base + end
+            if sign[1] == "]":
+                return
+            if sign[1] != ",":
+                raise self.error("expected ',' or ']'")
+
+    def exact(self, first: int, last: int) -> Any:
+        """Parse a part of the file again, with its texts as UTF-8."""
+        here = self._file.tell()
+        self._file.seek(first)
+        try:
+            return json.loads(self._file.read(last - first))
+        finally:
+            self._file.seek(here)

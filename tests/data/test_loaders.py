@@ -1,0 +1,298 @@
+"""Lists, mapping, streams and loaders; above all: a resumed stream is the unbroken one."""
+
+import itertools
+import logging
+import multiprocessing
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import IterableDataset, SequentialSampler
+
+from detectron2.data import (
+    DatasetFromList,
+    MapDataset,
+    ToIterableDataset,
+    build_batch_data_loader,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.data import _shared_list as shared
+from detectron2.data._tolerant import TolerantMapDataset
+from detectron2.data.common import set_default_dataset_from_list_serialize_method
+from detectron2.data.samplers import TrainingSampler
+from detectron2.utils import comm
+
+
+def records(n: int = 23) -> list[dict]:
+    rng = np.random.default_rng(0)
+    return [
+        {"id": i, "width": int(rng.integers(5, 15)), "height": 10, "file_name": f"{i}.jpg"} for i in range(n)
+    ]
+
+
+def augmented(record: dict) -> dict:
+    """A mapper that draws from every generator, as augmentations do."""
+    drawn = (random.random(), float(np.random.rand()), float(torch.rand(())))
+    return {**record, "drawn": drawn}
+
+
+def train_loader(grouped: bool = True, workers: int = 0, seed: int = 5, batch: int = 3, **kwargs):
+    return build_detection_train_loader(
+        records(), mapper=augmented, sampler=TrainingSampler(23, seed=seed), total_batch_size=batch,
+        aspect_ratio_grouping=grouped, num_workers=workers, **kwargs,
+    )  # fmt: skip
+
+
+def take(loader, n: int) -> list:
+    it = iter(loader)
+    found = [next(it) for _ in range(n)]
+    del it
+    return found
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("stop", [1, 7])
+def test_a_resumed_stream_is_the_unbroken_one(grouped, workers, stop) -> None:
+    whole = take(train_loader(grouped), 12)
+    loader = train_loader(grouped, workers)
+    it = iter(loader)
+    first = [next(it) for _ in range(stop)]
+    state = loader.state_dict()
+    del it
+    # The second run has another seed of its own: the state brings the old one back.
+    again = train_loader(grouped, 2 - workers, seed=99)
+    again.load_state_dict(state)
+    assert again.state_dict()["next"] == state["next"]
+    assert first + take(again, 12 - stop) == whole
+
+
+def test_resumed_twice_and_before_the_first_batch() -> None:
+    whole = take(train_loader(), 12)
+    loader = train_loader()
+    found = []
+    for _ in range(4):
+        it = iter(loader)
+        found += [next(it) for _ in range(3)]
+        state = loader.state_dict()
+        loader = train_loader()
+        loader.load_state_dict(state)
+        assert loader.state_dict() == state
+    assert found == whole
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_other_ranks_resume_from_the_state_of_the_first(monkeypatch, grouped) -> None:
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    whole, loaders = {}, {}
+    for rank in (0, 1):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        whole[rank] = take(train_loader(grouped, batch=6), 11)
+        loaders[rank] = train_loader(grouped, batch=6)
+        take(loaders[rank], 6)
+    monkeypatch.setattr(comm, "get_rank", lambda: 0)
+    state = loaders[0].state_dict()
+    for rank in (0, 1):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        again = train_loader(grouped, batch=6)
+        again.load_state_dict(state)
+        assert take(again, 5) == whole[rank][6:]
+
+
+def test_reading_leaves_the_generators_of_the_run_alone() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    before = torch.rand(3), np.random.rand(3), random.random()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    take(train_loader(grouped=False), 3)
+    after = np.random.rand(3), random.random()
+    assert np.array_equal(before[1], after[0]) and before[2] == after[1]
+
+
+def test_grouped_batches_have_one_orientation() -> None:
+    batches = take(train_loader(), 20)
+    for batch in batches:
+        assert len(batch) == 3 and len({d["width"] > d["height"] for d in batch}) == 1
+    assert len({d["drawn"] for b in batches for d in b}) == 60
+
+
+def test_collate_and_batch_size_errors() -> None:
+    for grouped in (True, False):
+        loader = train_loader(grouped, collate_fn=lambda b: [d["id"] for d in b])
+        assert all(isinstance(i, int) for i in take(loader, 1)[0])
+    with pytest.raises(ValueError, match="IMS_PER_BATCH"):
+        build_batch_data_loader(DatasetFromList(records()), TrainingSampler(23), 0)
+    with pytest.raises(ValueError, match="sampler"):
+        build_batch_data_loader(DatasetFromList(records()), None, 2)
+
+
+class Numbers(IterableDataset):
+    def __iter__(self):
+        return iter(range(10))
+
+
+def test_iterable_data() -> None:
+    loader = build_detection_train_loader(
+        Numbers(), mapper=lambda x: x * 2 if x % 2 else None, total_batch_size=2, aspect_ratio_grouping=False
+    )
+    assert list(loader) == [[2, 6], [10, 14]]
+    assert list(build_detection_test_loader(Numbers(), mapper=lambda x: x, batch_size=4)) == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+    with pytest.raises(ValueError, match="sampler"):
+        build_detection_test_loader(Numbers(), mapper=None, sampler=SequentialSampler(range(3)))
+    with pytest.raises(TypeError, match="iterable already"):
+        ToIterableDataset(Numbers(), SequentialSampler(range(3)))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_stream_gives_every_element_once(workers, chunk) -> None:
+    stream = ToIterableDataset(
+        DatasetFromList(records()), SequentialSampler(range(23)), shard_chunk_size=chunk
+    )
+    loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers, collate_fn=lambda x: x)
+    assert sorted(d["id"] for d in loader) == list(range(23))
+    assert len(stream) == 23
+
+
+def test_test_loader_gives_each_record_once_and_raises_for_a_broken_one() -> None:
+    def mapper(record: dict) -> dict:
+        if record["id"] == 7:
+            raise OSError("broken")
+        return record
+
+    with pytest.raises(OSError, match="broken"):
+        list(build_detection_test_loader(records(), mapper=mapper))
+    assert [
+        d["id"] for b in build_detection_test_loader(records(6), mapper=mapper, batch_size=4) for d in b
+    ] == list(range(6))
+
+
+# ------------------------------------------------------------------ broken images
+def breaking(share: float, error: type[Exception] = OSError):
+    def mapper(record: dict) -> dict:
+        if record["id"] < share * 200:
+            raise error(f"cannot read {record['file_name']}")
+        return record
+
+    return mapper
+
+
+def test_a_broken_image_is_replaced_counted_and_reported(caplog) -> None:
+    data = TolerantMapDataset(records(200), breaking(0.02), max_share=0.1)
+    with caplog.at_level(logging.WARNING):
+        found = [data[i]["id"] for i in range(200)]
+    assert data.num_broken >= 4 and set(data.broken) == {f"{i}.jpg" for i in range(4)}
+    assert min(found) == 4 and found[4:] == list(range(4, 200))
+    assert "0.jpg" in caplog.text and "cannot read" in caplog.text
+    # The replacement is the same in each run.
+    assert found == [TolerantMapDataset(records(200), breaking(0.02), 0.1)[i]["id"] for i in range(200)]
+
+
+def test_too_many_broken_images_stop_the_run() -> None:
+    data = TolerantMapDataset(records(200), breaking(0.5), max_share=0.1)
+    with pytest.raises(RuntimeError, match=r"MAX_BROKEN_SHARE[\s\S]*jpg"):
+        [data[i] for i in range(200)]
+    with pytest.raises(OSError):
+        TolerantMapDataset(records(200), breaking(0.02), max_share=0)[0]
+    with pytest.raises(KeyError):
+        TolerantMapDataset(records(200), breaking(0.02, KeyError), max_share=0.5)[0]
+    with pytest.raises(ValueError, match="max_share"):
+        TolerantMapDataset(records(), breaking(0), max_share=2)
+
+
+def test_mapping_skips_none() -> None:
+    data = MapDataset(records(50), lambda r: r["id"] if r["id"] % 5 else None)
+    found = [data[i] for i in range(50)]
+    assert all(f % 5 for f in found) and data.num_skipped >= 10
+    data.max_attempts = 20
+    data._map_func = lambda r: None
+    with pytest.raises(RuntimeError, match="None"):
+        data[0]
+
+
+# ------------------------------------------------------------------ packed lists
+@pytest.mark.parametrize("threshold", [0, 1 << 40])
+def test_packed_lists_give_their_elements(monkeypatch, threshold) -> None:
+    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", threshold)
+    items = [{"a": i, "b": np.arange(i)} for i in range(9)]
+    packed = shared.SharedPackedList(items)
+    assert (
+        len(packed) == 9
+        and packed[3]["a"] == 3
+        and packed[-1]["a"] == 8
+        and packed[np.int64(2)]["b"].tolist() == [0, 1]
+    )
+    assert [x["a"] for x in packed[2:5]] == [2, 3, 4] and packed[0] is not packed[0]
+    for wrong in (9, -10):
+        with pytest.raises(IndexError):
+            packed[wrong]
+    assert len(shared.SharedPackedList([])) == 0
+
+
+def _report(data: DatasetFromList, queue) -> None:
+    queue.put((data._lst._path, [data[i]["id"] for i in range(len(data))]))
+
+
+def test_processes_share_one_file_and_the_last_removes_it(monkeypatch) -> None:
+    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", 0)
+    first, second = DatasetFromList(records()), DatasetFromList(records())
+    path = first._lst._path
+    assert path and second._lst._path == path
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_report, args=(first, queue))
+    process.start()
+    assert queue.get(timeout=120) == (path, list(range(23)))
+    process.join()
+    assert os.path.exists(path)
+    del first
+    assert os.path.exists(path) and second[4]["id"] == 4
+    del second
+    assert not os.path.exists(path)
+
+
+def test_files_of_killed_runs_are_swept(monkeypatch) -> None:
+    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", 0)
+    left = DatasetFromList([{"x": 1}])._lst
+    path = left._path
+    left._finalizer.detach()
+    left._handle.close()
+    assert os.path.exists(path)
+    kept = DatasetFromList(records())
+    assert not os.path.exists(path) and os.path.exists(kept._lst._path)
+
+
+def test_serialize_method_can_be_chosen() -> None:
+    calls = []
+    with set_default_dataset_from_list_serialize_method(lambda lst: calls.append(len(lst)) or list(lst)):
+        DatasetFromList(records())
+    DatasetFromList(records(), serialize=False)
+    assert calls == [23]
+    assert DatasetFromList([[1]], serialize=lambda lst: tuple(lst))[0] == [1]
+    with pytest.raises(TypeError, match="serialize"):
+        DatasetFromList([1], serialize=3)  # type: ignore[arg-type]
+
+
+def test_elements_are_copies_unless_asked() -> None:
+    items = [{"a": [1]}]
+    assert DatasetFromList(items, copy=True, serialize=False)[0]["a"] is not items[0]["a"]
+    assert DatasetFromList(items, copy=False, serialize=False)[0] is items[0]
+
+
+def test_states_are_picklable_and_small() -> None:
+    loader = train_loader()
+    take(loader, 3)
+    import pickle
+
+    assert len(pickle.dumps(loader.state_dict())) < 2000
+    assert list(itertools.islice(iter(loader), 1))
