@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_util
 import torch
+from hotcoco import mask as coco_mask
 
 from detectron2.structures import (
     BitMasks,
@@ -44,8 +44,8 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
         )
     if isinstance(rle["counts"], (list, tuple, np.ndarray)):
         height, width = rle["size"]
-        rle = mask_util.frPyObjects({"size": rle["size"], "counts": list(rle["counts"])}, height, width)
-    return mask_util.decode(rle)
+        rle = coco_mask.frPyObjects({"size": rle["size"], "counts": list(rle["counts"])}, height, width)
+    return coco_mask.decode(rle)
 
 
 def transform_instance_annotations(

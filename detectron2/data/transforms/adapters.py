@@ -104,7 +104,7 @@ class AlbumentationsAugmentation(Augmentation):
 
 def _replay_compose(transforms: Any) -> Any:
     try:
-        import albumentations
+        import albumentations  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise ImportError(
             "making a pipeline of albumentations transforms needs albumentations: pip install albumentations; or "

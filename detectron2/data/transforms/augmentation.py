@@ -23,6 +23,8 @@ __all__ = [
 
 def _argument_names(augmentation: Augmentation) -> tuple[str, ...]:
     """The attributes of the input that ``get_transform`` asks for, by the names of its parameters."""
+    if type(augmentation).get_transform is Augmentation.get_transform:
+        raise NotImplementedError(f"{type(augmentation).__name__} does not define get_transform")
     parameters = list(inspect.signature(augmentation.get_transform).parameters.values())
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         raise TypeError(
