@@ -1,0 +1,233 @@
+"""Counting the work, the activations and the parameters of a model.
+
+A *flop* here is one multiplication with the addition that follows it, as papers on detectors count. Counted are
+convolutions (deformable ones too), matrix products and attention; normalisation, activations, pooling, resizing,
+ROIAlign and NMS are not: they are a small share. Multiply by two for single operations.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+__all__ = [
+    "FlopCountAnalysis",
+    "activation_count_operators",
+    "flop_count_operators",
+    "parameter_count",
+    "parameter_count_table",
+]
+
+# names of operators as users of fvcore know them
+_NAMES = {
+    "convolution": "conv",
+    "_convolution": "conv",
+    "cudnn_convolution": "conv",
+    "_slow_conv2d_forward": "conv",
+    "mm": "linear",
+    "addmm": "linear",
+    "bmm": "matmul",
+    "baddbmm": "matmul",
+    "deform_conv2d": "deform_conv",
+}
+
+
+def _name_of(operator: Any) -> str:
+    raw = str(operator).rsplit(".", 1)[-1] if "." in str(operator) else str(operator)
+    return "attention" if "attention" in raw else _NAMES.get(raw, raw)
+
+
+def _deform_conv_flop(
+    x: Any, weight: Any, offset: Any, *args: Any, out_shape: Any = None, **kwargs: Any
+) -> int:
+    """Two operations per weight and output position, as torch counts convolutions."""
+    batch, channels, height, width = out_shape
+    return 2 * batch * height * width * channels * weight[1] * weight[2] * weight[3]
+
+
+def _extra_formulas() -> dict[Any, Any]:
+    """Formulas of operators that torch does not know, where they exist."""
+    try:
+        import torchvision  # noqa: F401  (registers its operators)
+
+        return {torch.ops.torchvision.deform_conv2d: _deform_conv_flop}
+    except (ImportError, AttributeError):
+        return {}
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    """Run a model as its users do: a list of dicts as one argument, a tuple as several."""
+    with torch.no_grad():
+        return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+class FlopCountAnalysis:
+    """The flops of one call of a model, by module and by operator (a flop: see the module's text).
+
+    >>> flops = FlopCountAnalysis(model, [{"image": image}])
+    >>> flops.total(), flops.by_operator()
+    """
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        """
+        Args:
+            model: any module; its training mode is left as it is.
+            inputs: the argument (a list of dicts for detectron2's models), or a tuple of arguments.
+        """
+        self._model, self._inputs = model, inputs
+        self._counts: dict[str, Counter[str]] | None = None
+
+    def by_module_and_operator(self) -> dict[str, Counter[str]]:
+        """Flops of each operator in each module; the whole model has the name ``""``."""
+        if self._counts is None:
+            counter = FlopCounterMode(display=False, custom_mapping=_extra_formulas())
+            with counter:
+                _call(self._model, self._inputs)
+            prefix = type(self._model).__name__
+            self._counts = {name: Counter() for name, _ in self._model.named_modules()}
+            for path, operators in counter.get_flop_counts().items():
+                name = "" if path in ("Global", prefix) else path.removeprefix(prefix + ".")
+                if path == prefix:
+                    continue  # the same as Global
+                total: Counter[str] = Counter()
+                for operator, value in operators.items():
+                    total[_name_of(operator)] += value // 2
+                self._counts[name] = total
+        return self._counts
+
+    def by_module(self) -> Counter[str]:
+        """Flops of each module, those of its children included."""
+        return Counter({name: sum(c.values()) for name, c in self.by_module_and_operator().items()})
+
+    def by_operator(self, module_name: str = "") -> Counter[str]:
+        """Flops of each operator in a module."""
+        return Counter(self._of(module_name))
+
+    def total(self, module_name: str = "") -> int:
+        """Flops of a module; of the whole model by default."""
+        return sum(self._of(module_name).values())
+
+    def _of(self, module_name: str) -> Counter[str]:
+        counts = self.by_module_and_operator()
+        if module_name not in counts:
+            from detectron2.utils.suggest import did_you_mean
+
+            raise KeyError(f"the model has no module {module_name!r}. {did_you_mean(module_name, counts)}")
+        return counts[module_name]
+
+    # fvcore's switches: nothing is traced and nothing is guessed here, so that there is nothing to warn of
+    def unsupported_ops_warnings(self, enabled: bool) -> FlopCountAnalysis:
+        """Accepted for callers of fvcore; without effect."""
+        return self
+
+    def uncalled_modules_warnings(self, enabled: bool) -> FlopCountAnalysis:
+        """Accepted for callers of fvcore; without effect."""
+        return self
+
+    def tracer_warnings(self, mode: str) -> FlopCountAnalysis:
+        """Accepted for callers of fvcore; without effect."""
+        return self
+
+
+def flop_count_operators(model: nn.Module, inputs: Any) -> typing.DefaultDict[str, float]:  # noqa: UP006
+    """Flops of one call by operator.
+
+    Args:
+        model: any module.
+        inputs: a list of dicts, or a tuple of arguments.
+
+    Returns:
+        Thousand millions of flops (see the module's text) by operator: ``conv``, ``linear``, ``matmul``, ...
+    """
+    counts = FlopCountAnalysis(model, inputs).by_operator()
+    return defaultdict(float, {name: value / 1e9 for name, value in counts.items()})
+
+
+class _ActivationCounter(TorchDispatchMode):
+    """Adds up the sizes of the outputs of those operators whose flops are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        self._counted = {*flop_registry, *_extra_formulas()}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in self._counted:
+            first = out[0] if isinstance(out, (tuple, list)) else out
+            self.counts[_name_of(func.overloadpacket)] += first.numel()
+        return out
+
+
+def activation_count_operators(
+    model: nn.Module, inputs: Any, **kwargs: Any
+) -> typing.DefaultDict[str, float]:  # noqa: UP006
+    """Numbers in the outputs of convolutions, matrix products and attention during one call.
+
+    Args:
+        model: any module.
+        inputs: a list of dicts, or a tuple of arguments.
+        **kwargs: none is known.
+
+    Returns:
+        Millions of numbers by operator.
+    """
+    if kwargs:
+        raise TypeError(f"activation_count_operators takes no further arguments, got {sorted(kwargs)}")
+    with _ActivationCounter() as counter:
+        _call(model, inputs)
+    return defaultdict(float, {name: value / 1e6 for name, value in counter.counts.items()})
+
+
+def parameter_count(model: nn.Module) -> typing.DefaultDict[str, int]:  # noqa: UP006
+    """Parameters of each module and of each parameter by its name; ``""`` is the whole model.
+
+    A parameter that is used in several places counts once in each module that holds it.
+    """
+    counts: defaultdict[str, int] = defaultdict(int)
+    for name, module in model.named_modules():
+        counts[name] = sum(p.numel() for p in module.parameters())
+    for name, parameter in model.named_parameters():
+        counts[name] = parameter.numel()
+    return counts
+
+
+def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
+    """The parameters of a model as a text table.
+
+    Args:
+        model: any module.
+        max_depth: modules nested deeper are added up in their parents.
+
+    Returns:
+        Lines of name, shape of a parameter, and count.
+    """
+    counts = parameter_count(model)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    rows = [("model", "", _short(counts[""]))]
+    names: Mapping[str, None] = dict.fromkeys(
+        ".".join(name.split(".")[:depth])
+        for name in shapes
+        for depth in range(1, min(len(name.split(".")), max_depth) + 1)
+    )
+    for name in names:
+        depth = name.count(".") + 1
+        shape = str(shapes[name]) if name in shapes else ""
+        rows.append((" " * depth + name, shape, _short(counts[name])))
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+
+
+def _short(count: int) -> str:
+    """1234567 as 1.235M."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "K")):
+        if count >= size:
+            return f"{count / size:.3f}{letter}"
+    return str(count)
