@@ -116,8 +116,14 @@ def _set(cfg: Any, change: Override) -> None:
 
 def _replace(node: Any, index: Any, value: Any) -> None:
     """Set an entry, also one that is a tuple, which would turn a list that is assigned to it into a tuple."""
+    from omegaconf import OmegaConf
+
     if isinstance(value, list) and _has(node, str(index)) and is_tuple_config(node._get_node(index)):
-        node[index] = 0  # another kind of node, which keeps no type
+        if OmegaConf.is_list(node):
+            node.pop(index)
+            node.insert(index, value)
+            return
+        del node[index]
     node[index] = value
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from ._cfg_node import BaseNode, decode
+from ._cfg_node import BaseNode
 from ._configurable import configurable
+from ._values import decode
 from ._yaml import BASE_KEY, load_with_base, parse
 
 __all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]

@@ -191,10 +191,10 @@ def test_printed_config_with_objects_is_python_and_stable() -> None:
 
 
 def test_all_resolve_in_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: other work on the machine does not count
     for name in (*YAML, *LAZY):
         model_zoo.get_config(name)
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -209,7 +209,7 @@ def test_checkpoint_url(name: str) -> None:
 
 
 def test_unknown_names_are_explained() -> None:
-    with pytest.raises(ValueError, match="COCO-Detection/retinanet_R_50_FPN_1x.yaml"):
+    with pytest.raises(ValueError, match=r"COCO-Detection/retinanet_R_50_FPN_1x\.yaml"):
         model_zoo.get_config("COCO-Detection/retinanet_R50_FPN_1x.yaml")
     with pytest.raises(RuntimeError, match="no weights were published"):
         model_zoo.get_config("COCO-Detection/fcos_R_50_FPN_1x.py", trained=True)
