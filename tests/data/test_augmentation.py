@@ -304,7 +304,7 @@ def test_wrong_augmentations_are_named() -> None:
     ],
 )
 def test_wrong_arguments(make: Any) -> None:
-    with pytest.raises(ValueError, match="got|at least"):
+    with pytest.raises(ValueError, match=r"got|at least"):
         make()
 
 

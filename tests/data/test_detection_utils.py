@@ -73,7 +73,7 @@ def test_more_than_8_bits_and_more_than_4_channels(folder) -> None:
     np.save("flat.npy", many[:, :, 0])
     assert utils.read_image("flat.npy", "L").shape == (H, W, 1)
     np.save("bad.npy", many[None])
-    with pytest.raises(ValueError, match="bad.npy"):
+    with pytest.raises(ValueError, match=r"bad\.npy"):
         utils.read_image("bad.npy")
     Image.fromarray(many[:, :, 0] * 1000).save("float.tif")
     with pytest.raises(ValueError, match="8 bits"):
