@@ -119,7 +119,7 @@ class MMDetDetector(ImageModel):
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Normalise, pad and batch the images [C, H, W] under the key ``image``."""
         self.__dict__["backbone"] = _Padding(self.size_divisibility)  # no submodule
-        return super().preprocess_image(batched_inputs)
+        return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training; in evaluation for each image a dict with ``instances``."""

@@ -160,7 +160,11 @@ def _normalise_and_pad(model: Any, images: Tensor) -> Tensor:
 
 def _semantic_scores(model: Any, features: Tensors, size: tuple[int, int]) -> Tensor:
     scores, _ = model.sem_seg_head(features, None)
-    return scores[..., : size[0], : size[1]]
+    if not torch.compiler.is_compiling():
+        return scores[..., : size[0], : size[1]]
+    # A slice of unknown length would have to be proved shorter than the padded side; picking rows need not.
+    rows, columns = (torch.arange(n, device=scores.device) for n in size)
+    return scores.index_select(-2, rows).index_select(-1, columns)
 
 
 def _fill_up(rows: Tensor, count: int) -> Tensor:

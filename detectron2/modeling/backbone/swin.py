@@ -12,7 +12,7 @@ from torch import nn
 from ._swin_attention import WindowAttention, shifted_window_mask, window_partition, window_reverse
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
-from .utils import fresh
+from .utils import crop, fresh
 
 __all__ = [
     "BasicLayer",
@@ -109,7 +109,7 @@ class SwinTransformerBlock(nn.Module):
         y = window_reverse(windows.view(-1, window, window, c), window, full_h, full_w)
         if shift:
             y = torch.roll(y, shifts=(shift, shift), dims=(1, 2))
-        x = x + self.drop_path(fresh(y[:, :height, :width]).view(b, length, c))
+        x = x + self.drop_path(crop(y, height, width).view(b, length, c))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 

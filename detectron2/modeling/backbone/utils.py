@@ -25,6 +25,14 @@ def fresh(x: torch.Tensor) -> torch.Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
+def crop(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The upper left part of maps (N, H, W, C), contiguous."""
+    if torch.compiler.is_compiling():  # a slice has strides, and strides become conditions on the sizes
+        rows = torch.arange(height, device=x.device)
+        return x.index_select(1, rows).index_select(2, torch.arange(width, device=x.device))
+    return x[:, :height, :width].contiguous()
+
+
 def window_partition(x: torch.Tensor, window_size: int) -> tuple[torch.Tensor, tuple[int, int]]:
     """Cut maps into square windows that do not overlap; zeros fill up the last ones.
 

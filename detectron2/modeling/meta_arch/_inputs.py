@@ -38,7 +38,7 @@ class ImageModel(nn.Module):
     def _move_to_current_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, non_blocking=True)
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def _make_batch(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Normalise, pad and batch the images [C, H, W] under the key ``image``.
 
         Raises:

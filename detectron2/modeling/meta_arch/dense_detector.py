@@ -118,6 +118,10 @@ class DenseDetector(ImageModel):
         self.head_in_features = head_in_features
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise, pad and batch the images [C, H, W] under the key ``image``."""
+        return self._make_batch(batched_inputs)
+
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training, results in evaluation.
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from detectron2.config import configurable
-from detectron2.structures import Instances
+from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
 from ..backbone import Backbone, build_backbone
@@ -75,6 +75,10 @@ class GeneralizedRCNN(ImageModel):
     def visualize_training(self, batched_inputs: list[dict[str, Any]], proposals: list[Instances]) -> None:
         """Draw ground truth beside the best proposals of the first image into the event storage."""
         put_proposal_pictures(batched_inputs, proposals, self.input_format or "BGR")
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise, pad and batch the images [C, H, W] under the key ``image``."""
+        return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses in training, results in evaluation.
@@ -205,7 +209,7 @@ class ProposalNetwork(ImageModel):
         Returns:
             The Instances have ``proposal_boxes``, in the wanted size, and ``objectness_logits``.
         """
-        images = self.preprocess_image(batched_inputs)
+        images = self._make_batch(batched_inputs)
         features = self.backbone(images.tensor)
         targets = ground_truth(batched_inputs, self.device, required=self.training)
         proposals, losses = self.proposal_generator(images, features, targets)

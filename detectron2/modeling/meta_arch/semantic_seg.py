@@ -107,7 +107,7 @@ class SemanticSegmentor(ImageModel):
             In training a dict of losses; in evaluation for each image a dict whose ``sem_seg`` is [C, height, width],
             logits of C classes.
         """
-        images = self.preprocess_image(batched_inputs)
+        images = self._make_batch(batched_inputs)
         features = self.backbone(images.tensor)
         targets = None
         if self.training:
@@ -120,6 +120,24 @@ class SemanticSegmentor(ImageModel):
             {"sem_seg": sem_seg_postprocess(score, size, *output_size(item, size))}
             for score, item, size in zip(scores, batched_inputs, images.image_sizes)
         ]
+
+
+def _enlarge(x: Tensor, factor: int) -> Tensor:
+    """[N, C, H, W] to [N, C, factor * H, factor * W], bilinearly.
+
+    Whole sizes instead of a scale: in a graph with unknown sizes their equality can be proved.
+    """
+    size = (x.shape[-2] * factor, x.shape[-1] * factor)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+class _Enlarge(nn.Module):
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _enlarge(x, self.factor)
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -186,7 +204,7 @@ class SemSegFPNHead(nn.Module):
             c2_msra_fill(conv)
             layers.append(conv)
             if stride != self.common_stride:
-                layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+                layers.append(_Enlarge(2))
         return nn.Sequential(*layers)
 
     @classmethod
@@ -222,9 +240,7 @@ class SemSegFPNHead(nn.Module):
         return self._to_full_resolution(scores), {}
 
     def _to_full_resolution(self, scores: Tensor) -> Tensor:
-        return F.interpolate(
-            scores, scale_factor=float(self.common_stride), mode="bilinear", align_corners=False
-        )
+        return _enlarge(scores, self.common_stride)
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
         """Class scores at the common stride, [N, C, H / S, W / S]."""

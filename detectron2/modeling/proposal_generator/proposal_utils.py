@@ -44,7 +44,7 @@ def gather_candidates(
     boxes, scores, levels = [], [], []
     for level, (b, s) in enumerate(zip(proposals, logits)):
         best, places = top_scores(s, pre_nms_topk)  # [N, k]
-        boxes.append(torch.take_along_dim(b, places[..., None], dim=1))
+        boxes.append(b.gather(1, places[..., None].expand(-1, -1, b.shape[-1])))
         scores.append(best)
         levels.append(torch.full((best.shape[1],), level, dtype=torch.int64, device=b.device))
     return torch.cat(boxes, dim=1), torch.cat(scores, dim=1), torch.cat(levels)
