@@ -1,6 +1,7 @@
 """Values of a config: which types they have, how text becomes one, what may replace what."""
 
 import ast
+import re
 from typing import Any
 
 __all__ = ["LEAF_TYPES", "check_type", "decode"]

@@ -99,7 +99,8 @@ class StepGuard:
         except DivergenceError:
             raise
         except FloatingPointError as error:  # the model itself found numbers that are not finite
-            return self._after_model_refused(trainer, batch, error)
+            self._after_model_refused(trainer, batch, error)
+            return None
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

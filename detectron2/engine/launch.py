@@ -130,10 +130,10 @@ def _join(init_method: str, world_size: int, rank: int, timeout: timedelta) -> N
 def _roll_call(world_size: int, rank: int, timeout: timedelta) -> None:
     """Each process signs in at the store, so that the first one can name those that are missing."""
     store = dist.distributed_c10d._get_default_store()
-    store.set(f"detectron2/present/{rank}", b"1")
+    store.set(f"detectron2/present/{rank}", "1")
     if rank != 0:
         return
-    missing = []
+    missing: list[int] = []
     for other in range(world_size):
         # Full patience for the first; whoever is late after that has had the same time.
         patience = timeout if not missing else timedelta(seconds=1)

@@ -8,11 +8,12 @@ import logging
 import os
 import time
 from collections import defaultdict
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from detectron2.utils._event_storage import EventStorage, get_event_storage
+from detectron2.utils.file_io import PathManager
 
 __all__ = ["CommonMetricPrinter", "EventWriter", "JSONWriter", "TensorboardXWriter"]
 
@@ -57,13 +58,19 @@ class JSONWriter(EventWriter):
     """
 
     def __init__(self, json_file: str | os.PathLike[str], window_size: int = 20) -> None:
-        from detectron2.utils.file_io import PathManager
-
-        folder = os.path.dirname(os.fspath(json_file))
-        if folder:
-            PathManager.mkdirs(folder)
-        self._file = PathManager.open(os.fspath(json_file), "a")
+        self._path = os.fspath(json_file)
+        self._stream: IO[str] | None = None
         self._new = _NewScalars(window_size)
+
+    @property
+    def _file(self) -> IO[str]:
+        # Opened at the first line: a trainer that never trains leaves no file, open or empty.
+        if self._stream is None:
+            folder = os.path.dirname(self._path)
+            if folder:
+                PathManager.mkdirs(folder)
+            self._stream = PathManager.open(self._path, "a")
+        return self._stream
 
     def write(self) -> None:
         for iteration, scalars in self._new.take(get_event_storage()).items():
@@ -75,7 +82,9 @@ class JSONWriter(EventWriter):
             pass  # not a file of the operating system (remote or in memory)
 
     def close(self) -> None:
-        self._file.close()
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 class TensorboardXWriter(EventWriter):

@@ -34,7 +34,9 @@ class TinyNet(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, batched_inputs):
-        x = torch.stack([nn.functional.interpolate(d["image"][None].float(), (16, 16))[0] for d in batched_inputs])
+        x = torch.stack(
+            [nn.functional.interpolate(d["image"][None].float(), (16, 16))[0] for d in batched_inputs]
+        )
         y = self.head(self.drop(self.backbone(x / 64.0).mean((2, 3))))
         if not self.training:
             return [{"score": float(v)} for v in y.mean(1)]
@@ -72,7 +74,9 @@ def make_data(folder, count=10):
     for i in range(count):
         width, height = (32, 24) if i % 3 else (24, 32)
         name = f"{i}.png"
-        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(os.path.join(folder, name))
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(
+            os.path.join(folder, name)
+        )
         images.append({"id": i + 1, "file_name": name, "width": width, "height": height})
         x, y = (int(v) for v in rng.integers(0, 12, 2))
         box = [x, y, 8, 8]

@@ -140,8 +140,8 @@ class ValidationLoss(HookBase):
         return {"total_loss": sum(means.values()), **means}
 
     def _do(self) -> None:
-        figures = {self._prefix + name: value for name, value in self.compute().items()}
-        self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
+        for name, value in self.compute().items():
+            self.trainer.storage.put_scalar(self._prefix + name, value, smoothing_hint=False)
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1

@@ -1,0 +1,121 @@
+#!/usr/bin/env python
+"""Trains a model of this package with PyTorch Lightning instead of this package's loop.
+
+Needs `pip install lightning`. An example of how the parts fit into another framework: models take
+a list of dicts and return a dict of losses, loaders are plain iterables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+import torch
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.evaluation import print_csv_format
+from detectron2.evaluation._dispatch import build_evaluator
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils.events import EventStorage
+
+try:
+    import lightning.pytorch as pl
+except ImportError as error:
+    raise SystemExit("This example needs Lightning: pip install lightning") from error
+
+
+class DetectionModule(pl.LightningModule):
+    """Wraps a model and what trains it."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.model = build_model(cfg)
+        DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        self.storage: EventStorage | None = None
+        self.evaluators: list[Any] = []
+
+    def training_step(self, batch: list[dict[str, Any]], batch_idx: int) -> torch.Tensor:
+        """Sum of the losses; models put figures into the storage, so one must be open."""
+        if self.storage is None:
+            self.storage = EventStorage(self.global_step)
+        self.storage.iter = self.global_step
+        with self.storage:
+            losses = self.model(batch)
+        self.log_dict({name: value.detach() for name, value in losses.items()}, prog_bar=True)
+        return sum(losses.values())  # type: ignore[return-value]
+
+    def on_validation_epoch_start(self) -> None:
+        """One evaluator for each data set."""
+        self.evaluators = []
+        for name in self.cfg.DATASETS.TEST:
+            folder = os.path.join(self.cfg.OUTPUT_DIR, "inference", name)
+            evaluator = build_evaluator(self.cfg, name, folder)
+            evaluator.reset()
+            self.evaluators.append(evaluator)
+
+    def validation_step(self, batch: list[dict[str, Any]], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collects predictions."""
+        self.evaluators[dataloader_idx].process(batch, self.model(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Prints the figures."""
+        for evaluator in self.evaluators:
+            results = evaluator.evaluate()
+            if results:
+                print_csv_format(results)
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and a schedule that moves each step."""
+        optimizer = build_optimizer(self.cfg, self.model)
+        schedule = build_lr_scheduler(self.cfg, optimizer)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class DetectionData(pl.LightningDataModule):
+    """The loaders of a config."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.cfg = cfg
+
+    def train_dataloader(self) -> Any:
+        return build_detection_train_loader(self.cfg)
+
+    def val_dataloader(self) -> list[Any]:
+        return [build_detection_test_loader(self.cfg, name) for name in self.cfg.DATASETS.TEST]
+
+
+def main(args: argparse.Namespace) -> None:
+    """Trains or evaluates."""
+    cfg = get_cfg()
+    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    trainer = pl.Trainer(
+        max_steps=cfg.SOLVER.MAX_ITER,
+        max_epochs=-1,
+        val_check_interval=cfg.TEST.EVAL_PERIOD or None,
+        devices=max(args.num_gpus, 1),
+        num_nodes=args.num_machines,
+        accelerator="gpu" if cfg.MODEL.DEVICE.startswith("cuda") else "cpu",
+        default_root_dir=cfg.OUTPUT_DIR,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the loaders split the data over processes themselves
+    )
+    last = os.path.join(cfg.OUTPUT_DIR, "last.ckpt") if args.resume else None
+    module, data = DetectionModule(cfg), DetectionData(cfg)
+    if args.eval_only:
+        trainer.validate(module, data)
+    else:
+        trainer.fit(module, data, ckpt_path=last)
+
+
+if __name__ == "__main__":
+    main(default_argument_parser().parse_args())

@@ -1,0 +1,94 @@
+#!/usr/bin/env python
+"""Trains or evaluates any model of this package from a yaml or Python config.
+
+A program to copy and change: subclass `DefaultTrainer` where your training differs. For a loop
+without a trainer class see `plain_train_net.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import get_cfg
+from detectron2.config.lazy import LazyConfig
+from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
+from detectron2.engine.config_kinds import is_lazy, weights_of
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+
+class Trainer(DefaultTrainer):
+    """The usual trainer; the evaluator follows from the data set's metadata.
+
+    Change a part by overriding its method, for example the data::
+
+        @classmethod
+        def build_train_loader(cls, cfg):
+            return build_detection_train_loader(cfg, mapper=MyMapper(cfg))
+    """
+
+    @classmethod
+    def test_with_TTA(cls, cfg: Any, model: Any) -> Any:
+        """Evaluates with test-time augmentation; figures get the ending `_TTA`."""
+        from detectron2.modeling import GeneralizedRCNNWithTTA
+
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model))
+        return {f"{task}_TTA": figures for task, figures in results.items()}
+
+
+def setup(args: argparse.Namespace) -> Any:
+    """The config that the arguments ask for, and a prepared process."""
+    if args.config_file.endswith(".py"):
+        cfg = LazyConfig.load(args.config_file)
+        cfg = LazyConfig.apply_overrides(cfg, args.opts)
+    else:
+        cfg = get_cfg()
+        cfg.merge_from_file(args.config_file)
+        cfg.merge_from_list(args.opts)
+        cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def evaluate(cfg: Any, args: argparse.Namespace) -> Any:
+    """Evaluates the weights that the config names, or with `--resume` the last checkpoint."""
+    model = Trainer.build_model(cfg)
+    folder, weights = weights_of(cfg)
+    DetectionCheckpointer(model, save_dir=folder).resume_or_load(weights, resume=args.resume)
+    results = Trainer.test(cfg, model)
+    if not is_lazy(cfg):
+        if cfg.TEST.AUG.ENABLED:
+            results = {**results, **Trainer.test_with_TTA(cfg, model)}
+        if comm.is_main_process():
+            verify_results(cfg, results)
+    return results
+
+
+def main(args: argparse.Namespace) -> Any:
+    """What each process does."""
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, args)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def invoke_main() -> None:
+    """Reads the command line and starts the processes."""
+    args = default_argument_parser().parse_args()
+    print("Command line arguments:", args)
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+if __name__ == "__main__":
+    invoke_main()
