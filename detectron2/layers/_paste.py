@@ -31,9 +31,9 @@ def _weights(pixels: Tensor, low: Tensor, high: Tensor, bins: int, size: int) ->
     low, high = low[:, None], high[:, None]
     at = (pixels + 0.5 - low) / (high - low) * bins - 0.5  # [N, L]
     first, last = (low.floor() - 1).clamp(min=0), (high.ceil() + 1).clamp(max=size)
-    within = (pixels >= first) & (pixels < last)
-    # A box without extent divides by zero: it samples nothing.
-    at = torch.where(within & at.isfinite(), at, -2.0)
+    # A box without extent, inside out or without an end samples nothing.
+    within = (pixels >= first) & (pixels < last) & (high > low) & (high - low).isfinite()
+    at = torch.where(within, at, -2.0)
     taps = torch.arange(bins, dtype=at.dtype, device=at.device)
     return (1 - (at[:, :, None] - taps).abs()).clamp(min=0)
 

@@ -280,6 +280,13 @@ class ROIMasks:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(num_instances={len(self.tensor)})"
 
+    @staticmethod
+    def cat(roi_masks_list: Sequence["ROIMasks"]) -> "ROIMasks":
+        """All masks of a list, one after another; they must be of one size."""
+        if len(roi_masks_list) == 0 or not all(isinstance(m, ROIMasks) for m in roi_masks_list):
+            raise ValueError("ROIMasks.cat expects one or more ROIMasks")
+        return type(roi_masks_list[0])(torch.cat([m.tensor for m in roi_masks_list]))
+
     def to_bitmasks(self, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> BitMasks:
         """Place each mask in its box on the image.
 
