@@ -70,8 +70,11 @@ class TrainLoader(torchdata.IterableDataset):
         self._stream = stream
         self._grouped = grouped
         self._collate = collate_fn if grouped else None
-        self._batches = 0
+        # Batches taken in all, also in the runs before; and of these, the ones before this iteration.
+        self._batches = self._batches_before = 0
+        # Where the next iteration begins, and where the running one began (None: none runs).
         self._first, self._replay = 0, ()
+        self._start: tuple[int, tuple[int, ...]] | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "loader" not in self.__dict__:
@@ -82,9 +85,8 @@ class TrainLoader(torchdata.IterableDataset):
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        self._batches = self._batches_before = getattr(self, "_restored", 0)
-        self._restored = 0
         first, replay = self._first, self._replay
+        self._batches_before = self._batches = self._batches if self._start is None else 0
         self._start = (first, replay)
         self._first, self._replay = 0, ()
         if self._stream is not None:
@@ -98,25 +100,24 @@ class TrainLoader(torchdata.IterableDataset):
     # -------------------------------------------------------------- exact resume
     def _position(self, taken: int) -> int:
         """Position in the sampler's stream of the ``taken``-th element since this iteration began."""
+        assert self._start is not None
         first, replay = self._start
         return replay[taken] if taken < len(replay) else first + taken - len(replay)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands after the batches taken so far: small and picklable."""
-        batches = self._batches if hasattr(self, "_start") else 0
         state: dict[str, Any] = {
-            "batches": batches, "batch_size": self.batch_size,
+            "batches": self._batches, "batch_size": self.batch_size,
             "rank": comm.get_rank(), "world_size": comm.get_world_size(),
         }  # fmt: skip
-        if hasattr(self, "_start"):
-            if self._grouped:
-                state["next"] = self._position(self.dataset.taken)
-                state["waiting"] = sorted(self._position(t) for group in self.dataset.waiting for t in group)
-            else:
-                state["next"] = self._start[0] + (batches - self._batches_before) * self.batch_size
-                state["waiting"] = []
-        else:
+        if self._start is None:
             state["next"], state["waiting"] = self._first, list(self._replay)
+        elif self._grouped:
+            state["next"] = self._position(self.dataset.taken)
+            state["waiting"] = sorted(self._position(t) for group in self.dataset.waiting for t in group)
+        else:
+            taken = (self._batches - self._batches_before) * self.batch_size
+            state["next"], state["waiting"] = self._start[0] + taken, []
         sampler = getattr(self._stream, "sampler", None)
         if hasattr(sampler, "state_dict"):
             state["sampler"] = sampler.state_dict()
@@ -133,7 +134,7 @@ class TrainLoader(torchdata.IterableDataset):
             sampler.load_state_dict(state["sampler"])  # type: ignore[union-attr]
             self._seed_elements()
         world, rank = comm.get_world_size(), comm.get_rank()
-        self._restored = int(state["batches"])
+        self._batches, self._start = int(state["batches"]), None
         if (state["world_size"], state["batch_size"]) != (world, self.batch_size):
             used = state["batches"] * state["batch_size"] * state["world_size"]
             self._first, self._replay = used // world, ()

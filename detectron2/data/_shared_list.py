@@ -202,7 +202,11 @@ def _sweep(folder: Path, keep: str) -> None:
 def _release(handle: IO[bytes], path: str, owner: int) -> None:
     if os.getpid() != owner:
         return
+    import fcntl
+
     with contextlib.suppress(OSError):
+        # Closing alone would leave the lock with the mapping, which holds a copy of the descriptor.
+        fcntl.flock(handle, fcntl.LOCK_UN)
         handle.close()
         with open(path, "rb") as again:
             if _lock(again, shared=False):

@@ -49,6 +49,7 @@ class GroupedBatchSampler(BatchSampler):
                 members.clear()
 
     def __len__(self) -> int:
-        raise NotImplementedError(
+        # A TypeError is what list() takes as "length unknown".
+        raise TypeError(
             "how many batches there are depends on the order in which the groups fill up"
         )
