@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ._resample import from_numpy
 
 __all__ = ["LINEAR", "NEAREST", "warp_affine"]
 
@@ -31,46 +35,43 @@ def warp_affine(img: np.ndarray, matrix: np.ndarray, height: int, width: int, in
     shift = -linear @ matrix[:, 2]
     cols = linear[:, :1] * np.arange(width)  # [xy, width]
     rows = linear[:, 1:] * np.arange(height) + shift[:, None]  # [xy, height]
-    # Two pixels of zeros around the source catch all reads outside of it.
-    source = np.pad(img, [(2, 2), (2, 2)] + [(0, 0)] * (img.ndim - 2))
-    out = np.empty((height, width, *img.shape[2:]), img.dtype)
-    band = max(1, 2**16 // max(1, out[:1].size))  # bands of rows keep the working set in the cache
-    for top in range(0, height, band):
-        at = slice(top, min(top + band, height))
-        x = rows[0, at, None] + cols[0]
-        y = rows[1, at, None] + cols[1]
-        out[at] = _nearest(source, x, y) if interp == NEAREST else _bilinear(source, x, y)
-    return out
+    if img.size == 0 or height == 0 or width == 0:
+        return np.zeros((height, width, *img.shape[2:]), img.dtype)
+    if interp == NEAREST:
+        return _nearest(img, rows[0, :, None] + cols[0], rows[1, :, None] + cols[1])
+    return _bilinear(img, rows, cols)
 
 
-def _flat_index(source: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Positions in the padded source's list of pixels, for whole pixel indices of the source without padding."""
-    height, width = source.shape[:2]
-    row = (y + 2).clip(0, height - 2).astype(np.int32)
-    return row * np.int32(width) + (x + 2).clip(0, width - 2).astype(np.int32)
+def _nearest(img: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Gather the pixels nearest to the source indices ``x`` and ``y``, both [height, width]."""
+    # One pixel of zeros around the source catches all reads outside of it.
+    source = np.pad(img, [(1, 1), (1, 1)] + [(0, 0)] * (img.ndim - 2))
+    top, left = source.shape[0] - 1, source.shape[1] - 1
+    at = np.floor(y + 1.5).clip(0, top).astype(np.int32), np.floor(x + 1.5).clip(0, left).astype(np.int32)
+    return source[at]
 
 
-def _nearest(source: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    pixels = source.reshape(-1, *source.shape[2:])
-    return pixels[_flat_index(source, np.floor(x + 0.5), np.floor(y + 0.5))]
-
-
-def _bilinear(source: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    width = source.shape[1]
-    kind = np.float32 if source.dtype.itemsize <= 2 or source.dtype == np.float32 else np.float64
-    pixels = source.reshape(-1, *source.shape[2:])
-    left, top = np.floor(x), np.floor(y)
-    first = _flat_index(source, left, top)
-    extra = (None,) * (source.ndim - 2)
-    fx = (x - left).astype(kind)[(..., *extra)]
-    fy = (y - top).astype(kind)[(..., *extra)]
-    nw, ne = pixels[first].astype(kind), pixels[first + 1].astype(kind)
-    sw, se = pixels[first + width].astype(kind), pixels[first + width + 1].astype(kind)
-    upper = nw + fx * (ne - nw)
-    lower = sw + fx * (se - sw)
-    mean = upper + fy * (lower - upper)
-    # a weighted mean stays within the range of its terms, so that no clipping is needed
-    return mean if np.issubdtype(source.dtype, np.floating) else np.rint(mean)
+def _bilinear(img: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Interpolate at the source indices rows[:, i] + cols[:, j]."""
+    wide = img.dtype.itemsize > 2 and img.dtype != np.float32
+    kind = np.float64 if wide else np.float32
+    # torch counts from -1 at the left edge of the first pixel to 1 at the right edge of the last
+    size = np.asarray([[img.shape[1]], [img.shape[0]]])
+    grid = ((2 * rows + 1) / size - 1).T[:, None] + (2 * cols / size).T  # [height, width, xy]
+    planes = from_numpy((img if img.ndim == 3 else img[:, :, None]).astype(kind))
+    out = F.grid_sample(
+        planes.permute(2, 0, 1)[None],
+        torch.from_numpy(grid.astype(kind))[None],
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    mean = out[0].permute(1, 2, 0).numpy()
+    if not np.issubdtype(img.dtype, np.floating):
+        # a weighted mean stays within the range of its terms, so that no clipping is needed
+        mean = np.rint(mean)
+    mean = mean.astype(img.dtype)
+    return mean if img.ndim == 3 else mean[:, :, 0]
 
 
 def _warp_opencv(img: np.ndarray, matrix: np.ndarray, height: int, width: int, interp: int) -> np.ndarray:

@@ -142,7 +142,7 @@ class _AlbumentationsTransform(_Foreign):
         if len(moved) != len(points):
             raise ValueError(
                 f"the pipeline returned {len(moved)} of {len(points)} keypoints: make it with "
-                "KeypointParams(format='xy', remove_invisible=False)"
+                "KeypointParams(format='xy', remove_invisible=False), and without transforms that drop points (elastic)"
             )
         return np.asarray([row[:2] for row in moved], dtype=np.float64)
 
