@@ -93,7 +93,10 @@ def make_data(folder, count=10):
 def make_cfg(folder, opts=()):
     data = os.path.join(folder, "data")
     os.makedirs(data, exist_ok=True)
-    register_coco_instances("tiny_engine_data", {}, make_data(data), data)
+    if comm.is_main_process():
+        make_data(data)
+    comm.synchronize()
+    register_coco_instances("tiny_engine_data", {}, os.path.join(data, "data.json"), data)
     cfg = get_cfg()
     cfg.merge_from_list(
         [
