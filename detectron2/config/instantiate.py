@@ -83,7 +83,12 @@ def _is_omega(value: Any) -> bool:
 
 def _place_of(cfg: Any) -> str:
     """Dotted place of an omegaconf node in its tree, "" for the root."""
-    return str(cfg._get_full_key("") or "") if _is_omega(cfg) else ""
+    keys: list[str] = []
+    node = cfg if _is_omega(cfg) else None
+    while node is not None and node._get_parent() is not None:
+        keys.insert(0, str(node._key()))
+        node = node._get_parent()
+    return ".".join(keys)
 
 
 def _join(place: str, key: Any) -> str:

@@ -241,7 +241,7 @@ def _uncovered(values: dict[str, Any], template: dict[str, Any], done: set[str])
     """Places whose value is not the template's and that nothing has taken over."""
     lost = []
     for place, value in values.items():
-        covered = any(place == d or place.startswith(d + ".") for d in done)
+        covered = any(place == d or place.startswith(d + ".") or d == f"{place}.0" for d in done)
         if not covered and not (place in template and _equal(value, template[place])):
             lost.append(place)
     return sorted(lost)

@@ -177,7 +177,7 @@ def test_optional_keys_show_only_when_set() -> None:
     other.merge_from_list(["C.D", "False"])
     cfg.merge_from_other_cfg(other)
     assert "C" not in list(cfg)
-    with pytest.raises(ValueError, match="C.D"):
+    with pytest.raises(ValueError, match=r"C\.D"):
         cfg.merge_from_list(["C.D", 3])
 
 
@@ -185,7 +185,7 @@ def test_renamed_and_deprecated_keys() -> None:
     cfg = CfgNode({"NEW": 1})
     cfg.register_renamed_key("OLD", "NEW", "It is doubled.")
     cfg.register_deprecated_key("GONE")
-    with pytest.raises(KeyError, match="NEW now. It is doubled"):
+    with pytest.raises(KeyError, match=r"NEW now\. It is doubled"):
         cfg.merge_from_list(["OLD", 3])
     with pytest.raises(KeyError, match="NEW now"):
         cfg.merge_from_other_cfg(CfgNode({"OLD": 3}))

@@ -143,7 +143,7 @@ def test_targets_and_interpolations() -> None:
 def test_misspelt_keys_are_refused_unless_meant() -> None:
     with pytest.raises(KeyError, match="max_iter"):
         LazyConfig.apply_overrides(config(), ["train.max_itr=3"])
-    with pytest.raises(KeyError, match="Max_Iter|max_iter"):
+    with pytest.raises(KeyError, match="max_iter"):
         LazyConfig.apply_overrides(config(), ["train.MAX_ITER=3"])
     assert LazyConfig.apply_overrides(config(), ["+train.max_itr=3"]).train.max_itr == 3
     assert LazyConfig.apply_overrides(config(), ["++train.max_itr=3"]).train.max_itr == 3

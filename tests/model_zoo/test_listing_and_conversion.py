@@ -1,0 +1,159 @@
+"""Finding and listing configs, and writing one kind of config as the other."""
+
+from typing import Any
+
+import pytest
+
+from detectron2 import model_zoo
+from detectron2.config import LazyConfig, get_cfg
+from detectron2.config._bridge import diff, flatten, key_table, load_any, new_names, old_names, render
+from detectron2.config._key_table import RULES
+from detectron2.model_zoo._convert import FORMS, ConversionError, to_python, to_yacs
+from detectron2.model_zoo._listing import entries, find_config, print_config, rows
+from detectron2.model_zoo._published import PUBLISHED
+
+
+def test_published_figures_belong_to_configs_with_weights() -> None:
+    trained = {e.path.rsplit(".", 1)[0] for e in entries(trained=True)}
+    assert len(PUBLISHED) == 55
+    assert set(PUBLISHED) <= trained
+    best = model_zoo._listing._entry("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml").figures
+    assert (best.box_ap, best.other_ap, best.infer_seconds, best.train_memory) == (41.0, 37.2, 0.043, 3.4)
+
+
+def test_filters_and_sorting() -> None:
+    assert {e.task for e in entries(task="keypoint")} == {"keypoints"}
+    assert all("fpn" in e.path.lower() and "mask" in e.path for e in entries("mask fpn"))
+    assert all(e.checkpoint for e in entries(trained=True))
+    assert not [e for e in entries() if e.path.startswith(("common/", "quick_schedules/"))]
+    assert len(entries(runnable=False, quick=True)) == 130
+    found = rows(entries("COCO-Detection/faster*"), sort="box_ap")
+    figures = [r["box AP"] for r in found]
+    assert figures == sorted(figures, reverse=True)
+    assert rows(entries(), sort="infer_seconds")[-1]["test s/image"] is None
+    with pytest.raises(ValueError, match="box_ap"):
+        rows([], sort="boxap")
+
+
+def test_short_names() -> None:
+    assert find_config("mask_rcnn_R_50_FPN_3x") == "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+    assert find_config("fcos_R_50_FPN_1x") == "COCO-Detection/fcos_R_50_FPN_1x.py"
+    assert find_config("retinanet_R_50_FPN_1x.py") == "COCO-Detection/retinanet_R_50_FPN_1x.py"
+    with pytest.raises(ValueError, match="mask_rcnn_R_50_FPN_3x"):
+        find_config("mask_rcnn_R50_FPN_3x")
+    with pytest.raises(ValueError, match="LVISv1"):
+        find_config("mask_rcnn_R_101_FPN_1x")
+
+
+def test_rendering() -> None:
+    text = print_config("COCO-Detection/rpn_R_50_FPN_1x.yaml", "py")
+    assert "cfg.MODEL.META_ARCHITECTURE = 'ProposalNetwork'" in text
+    assert "ProposalNetwork" in print_config("COCO-Detection/rpn_R_50_FPN_1x.yaml")
+    assert "cfg.model = detectron2.modeling." in print_config("fcos_R_50_FPN_1x")
+    assert "_target_: detectron2.modeling" in print_config("fcos_R_50_FPN_1x", "yaml")
+    with pytest.raises(ValueError, match="yaml"):
+        render(get_cfg(), "json")
+
+
+def test_diff_of_each_kind() -> None:
+    a, b = get_cfg(), get_cfg()
+    b.SOLVER.MAX_ITER = 5
+    assert [(c.key, c.left, c.right) for c in diff(a, b)] == [("SOLVER.MAX_ITER", 40000, 5)]
+    name = "COCO-Detection/retinanet_R_50_FPN_1x.py"
+    x, y = model_zoo.get_config(name), model_zoo.get_config(name)
+    assert diff(x, y) == []
+    LazyConfig.apply_overrides(y, ["optimizer.lr=1.0", "+train.seed=3"])
+    assert [c.key for c in diff(x, y)] == ["optimizer.lr", "train.seed"]
+    with pytest.raises(TypeError, match="convert"):
+        diff(a, x)
+
+
+def test_either_kind_of_file_is_loaded(tmp_path: Any) -> None:
+    yacs = model_zoo.get_config_file("COCO-Detection/rpn_R_50_FPN_1x.yaml")
+    assert load_any(yacs, ["SOLVER.MAX_ITER", "3"]).SOLVER.MAX_ITER == 3
+    lazy = load_any(
+        model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.py"), ["train.max_iter=3"]
+    )
+    assert lazy.train.max_iter == 3
+    LazyConfig.save(lazy, str(tmp_path / "lazy.yaml"))
+    assert load_any(str(tmp_path / "lazy.yaml"), ["train.max_iter=4"]).train.max_iter == 4
+
+
+def test_key_table_names_keys_that_exist() -> None:
+    known = set(get_cfg().leaf_keys())
+    assert [r.old for r in RULES if r.old not in known] == []
+    assert len({r.old for r in RULES}) == len(RULES)
+    assert new_names("SOLVER.BASE_LR") == ("optimizer.lr",)
+    assert new_names("SOLVER.GAMMA") == ("lr_multiplier.scheduler",)
+    assert old_names("train.max_iter") == ("SOLVER.MAX_ITER",)
+    assert all(len(row) == 3 for row in key_table())
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.name)
+def test_both_forms_of_the_zoo_convert_into_each_other(form: Any) -> None:
+    yacs, lazy = model_zoo.get_config(form.base), model_zoo.get_config(form.template)
+    forth = to_python(yacs)
+    assert forth.lost == []
+    assert [(c.key, c.left) for c in diff(forth.config, lazy)] == [("train.eval_period", 0)]
+    back = to_yacs(lazy)
+    assert back.lost == []
+    assert [(c.key, c.left) for c in diff(back.config, yacs)] == [("TEST.EVAL_PERIOD", 5000)]
+
+
+CHANGES = [
+    "MODEL.ROI_HEADS.NUM_CLASSES", 7, "MODEL.RPN.PRE_NMS_TOPK_TEST", 300, "MODEL.ROI_BOX_HEAD.NUM_CONV", 4,
+    "MODEL.ROI_BOX_HEAD.NORM", "GN", "MODEL.RPN.BBOX_REG_LOSS_TYPE", "giou", "MODEL.RPN.BBOX_REG_LOSS_WEIGHT", 2.0,
+    "SOLVER.STEPS", (100, 150), "SOLVER.MAX_ITER", 200, "SOLVER.GAMMA", 0.5, "SOLVER.WARMUP_ITERS", 20,
+    "INPUT.RANDOM_FLIP", "vertical", "INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [0.5, 0.5],
+    "DATASETS.TRAIN", ("a", "b"), "TEST.DETECTIONS_PER_IMAGE", 33, "MODEL.FPN.OUT_CHANNELS", 64, "SEED", 4,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_changed_values_survive_the_way_there_and_back(masks: bool) -> None:
+    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
+    cfg.merge_from_list([*CHANGES, "MODEL.MASK_ON", masks])
+    forth = to_python(cfg)
+    assert forth.lost == []
+    assert forth.config.model.proposal_generator.loss_weight.loss_rpn_loc == 2.0
+    assert forth.config.model.roi_heads.box_head.input_shape.channels == 64
+    back = to_yacs(forth.config)
+    assert diff(back.config, cfg) == []
+    assert back.lost == []
+
+
+def test_what_has_no_place_is_listed() -> None:
+    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
+    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [True] * 4
+    cfg.TEST.AUG.ENABLED = True
+    assert to_python(cfg).lost == ["MODEL.RESNETS.DEFORM_ON_PER_STAGE", "TEST.AUG.ENABLED"]
+    lazy = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
+    LazyConfig.apply_overrides(lazy, ["train.ddp.fp16_compression=true", "+train.ema.decay=0.9"])
+    assert to_yacs(lazy).lost == ["train.ddp.fp16_compression", "train.ema.decay"]
+
+
+def test_architectures_without_another_form() -> None:
+    with pytest.raises(ConversionError, match="ProposalNetwork"):
+        to_python(model_zoo.get_config("COCO-Detection/rpn_R_50_FPN_1x.yaml"))
+    with pytest.raises(ConversionError, match="FCOS"):
+        to_yacs(model_zoo.get_config("COCO-Detection/fcos_R_50_FPN_1x.py"))
+    with pytest.raises(ConversionError, match="augmentations|RegNet|one size"):
+        to_yacs(model_zoo.get_config("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py"))
+
+
+def test_flatten_takes_calls_apart() -> None:
+    flat = flatten(model_zoo.get_config("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py"))
+    assert flat["dataloader.evaluator.1._target_"] == "detectron2.evaluation.SemSegEvaluator"
+    assert flat["model.sem_seg_head.input_shape.p3.channels"] == 256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.name)
+def test_converted_configs_build_the_same_model(form: Any) -> None:
+    from detectron2.config import instantiate
+    from detectron2.modeling import build_model
+
+    cfg = model_zoo.get_config(form.base)
+    cfg.MODEL.DEVICE = "cpu"
+    one, two = build_model(cfg).state_dict(), instantiate(to_python(cfg).config.model).state_dict()
+    assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in two.items()}
