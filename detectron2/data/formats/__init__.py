@@ -1,0 +1,39 @@
+"""Label formats in and out: what ``detectron2 data import|check|show|stats|convert|split`` is made of.
+
+``read_dataset`` finds out which format a path has and gives records; ``write_dataset`` writes them in another;
+``register_dataset`` makes them a registered data set; ``split_dataset`` deals them out to train, val and test.
+"""
+
+from . import coco, cvat, dota, labelme, semantic, voc, yolo
+from ._api import (
+    check_dataset,
+    convert_dataset,
+    detect_format,
+    read_dataset,
+    register_dataset,
+    split_dataset,
+    write_dataset,
+)
+from ._base import FORMATS, Dataset, Format, FormatError, register_format
+
+__all__ = [
+    "FORMATS",
+    "Dataset",
+    "Format",
+    "FormatError",
+    "check_dataset",
+    "coco",
+    "convert_dataset",
+    "cvat",
+    "detect_format",
+    "dota",
+    "labelme",
+    "read_dataset",
+    "register_dataset",
+    "register_format",
+    "semantic",
+    "split_dataset",
+    "voc",
+    "write_dataset",
+    "yolo",
+]

@@ -1,0 +1,244 @@
+"""What all formats have in common: a table of readers and writers."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pycocotools.mask as mask_util
+from PIL import Image
+
+from detectron2.structures import BoxMode
+from detectron2.utils.suggest import did_you_mean
+
+__all__ = [
+    "FORMATS",
+    "Dataset",
+    "Format",
+    "FormatError",
+    "bbox_xyxy",
+    "image_size",
+    "images_below",
+    "polygons_of",
+    "register_format",
+]
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_EXIF_ORIENTATION = 274
+
+
+class FormatError(ValueError):
+    """A label file does not follow its format; the message names file, line or element, and value."""
+
+
+@dataclass
+class Dataset:
+    """Records with what belongs to all of them.
+
+    Attributes:
+        records: in the package's format, with absolute or caller-relative file names.
+        metadata: ``thing_classes``, ``stuff_classes``, ``keypoint_names``, ``keypoint_flip_map`` … as far as the
+            format says them.
+        skipped: what could not be taken over, as texts that name file and reason.
+    """
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the things."""
+        return list(self.metadata.get("thing_classes", []))
+
+
+@dataclass(frozen=True)
+class Format:
+    """A label format.
+
+    Attributes:
+        name: what the user calls it.
+        title: what it is, in a few words.
+        read: ``(path, images=None, **options) -> Dataset``.
+        write: ``(dataset, folder, **options) -> None``, or None for formats that are only read.
+        detect: whether a path looks like this format.
+    """
+
+    name: str
+    title: str
+    read: Callable[..., Dataset]
+    write: Callable[..., None] | None
+    detect: Callable[[Path], bool]
+
+
+FORMATS: dict[str, Format] = {}
+
+
+def register_format(fmt: Format) -> Format:
+    """Add a format to the table."""
+    if fmt.name in FORMATS:
+        raise ValueError(f"format {fmt.name!r} exists already")
+    FORMATS[fmt.name] = fmt
+    return fmt
+
+
+def get_format(name: str) -> Format:
+    """A format by name.
+
+    Raises:
+        KeyError: no such format.
+    """
+    if name not in FORMATS:
+        raise KeyError(f"no label format {name!r}. {did_you_mean(name, FORMATS)}")
+    return FORMATS[name]
+
+
+# ------------------------------------------------------------------ images
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image as it is shown, that is, after its EXIF rotation."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8):
+            width, height = height, width
+    return height, width
+
+
+def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Images below a folder by their relative path without ending, sorted.
+
+    Raises:
+        FormatError: two images differ only in their ending, so that a label could belong to either.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
+            key = path.relative_to(folder).with_suffix("").as_posix()
+            if key in found:
+                raise FormatError(
+                    f"{found[key]} and {path} differ only in their ending: labels cannot tell them apart"
+                )
+            found[key] = path
+    return found
+
+
+def find_image(folder: Path, name: str) -> Path | None:
+    """An image by the name that a label file gives: as is, by its last part, or with another ending."""
+    for candidate in (folder / name, folder / Path(name.replace("\\", "/")).name):
+        if candidate.is_file():
+            return candidate
+        for ending in IMAGE_ENDINGS:
+            other = candidate.with_suffix(ending)
+            if other.is_file():
+                return other
+    return None
+
+
+def new_record(
+    path: str | os.PathLike[str], image_id: Any, size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """A record without annotations, its size read from the image if it is not given."""
+    height, width = size or image_size(path)
+    return {"file_name": str(path), "image_id": image_id, "height": height, "width": width, "annotations": []}
+
+
+# ------------------------------------------------------------------ shapes
+def bbox_xyxy(anno: Mapping[str, Any]) -> list[float]:
+    """The upright box of an annotation as XYXY; a rotated one gives the box around it."""
+    box = [float(v) for v in anno["bbox"]]
+    if len(box) == 5:
+        corners = rotated_corners(box)
+        return [*corners.min(0).tolist(), *corners.max(0).tolist()]
+    mode = BoxMode(anno.get("bbox_mode", BoxMode.XYXY_ABS))
+    return [float(v) for v in BoxMode.convert(box, mode, BoxMode.XYXY_ABS)]
+
+
+def rotated_corners(box: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Corners of a rotated box (centre x, centre y, width, height, degrees counter-clockwise), [4, 2].
+
+    In clockwise order on the screen, from the corner that is top left at an angle of 0.
+    """
+    x, y, w, h, angle = (float(v) for v in box)
+    c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    unit = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * [w, h]
+    # y points down, so that a turn counter-clockwise on the screen has the sines swapped.
+    return unit @ np.array([[c, -s], [s, c]]) + [x, y]
+
+
+def rotated_box_of(corners: npt.NDArray[np.float64]) -> list[float]:
+    """The inverse of :func:`rotated_corners`; of a general quadrangle, the box with its mean sides."""
+    p = np.asarray(corners, dtype=np.float64).reshape(4, 2)
+    top, bottom, left, right = p[1] - p[0], p[2] - p[3], p[3] - p[0], p[2] - p[1]
+    width = (np.hypot(*top) + np.hypot(*bottom)) / 2
+    height = (np.hypot(*left) + np.hypot(*right)) / 2
+    along = top + bottom
+    angle = -float(np.rad2deg(np.arctan2(along[1], along[0])))
+    x, y = p.mean(0)
+    return [float(x), float(y), float(width), float(height), angle]
+
+
+def box_of_points(points: npt.ArrayLike) -> list[float]:
+    """The XYXY box around points."""
+    p = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    return [*p.min(0).tolist(), *p.max(0).tolist()]
+
+
+def mask_of(segmentation: Any, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Any segmentation of a record as a mask of 0 and 1, [height, width]."""
+    if isinstance(segmentation, np.ndarray):
+        return segmentation.astype(np.uint8)
+    if isinstance(segmentation, Mapping):
+        rle = dict(segmentation)
+        if isinstance(rle["counts"], list):
+            rle = mask_util.frPyObjects(rle, height, width)
+        elif isinstance(rle["counts"], str):
+            rle["counts"] = rle["counts"].encode()
+        return mask_util.decode(rle)
+    return mask_util.decode(
+        mask_util.merge(mask_util.frPyObjects([list(map(float, p)) for p in segmentation], height, width))
+    )
+
+
+def polygons_of(segmentation: Any, height: int, width: int) -> list[list[float]]:
+    """Any segmentation of a record as polygons; masks are outlined, which needs OpenCV and fills their holes."""
+    if isinstance(segmentation, list):
+        return [[float(v) for v in p] for p in segmentation]
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError("polygons from masks need OpenCV: pip install 'detectron2[viz]'") from error
+    mask = np.ascontiguousarray(mask_of(segmentation, height, width))
+    # Outlines run through pixel centres; at twice the size they can follow the pixels' edges to half a pixel.
+    big = np.kron(mask, np.ones((2, 2), np.uint8))
+    outlines = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
+    return [((o.reshape(-1, 2) + 0.5) / 2).reshape(-1).tolist() for o in outlines if len(o) >= 3]
+
+
+def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
+    """A mask as compressed RLE with text counts, as JSON takes it."""
+    rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a text file with their numbers, without empty ones."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is no text file in UTF-8: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def target_names(dataset: Dataset) -> list[str]:
+    """A file name without ending for each record that no other record has."""
+    taken: dict[str, int] = {}
+    names = []
+    for record in dataset.records:
+        stem = Path(str(record["file_name"])).stem
+        taken[stem] = taken.get(stem, 0) + 1
+        names.append(stem if taken[stem] == 1 else f"{stem}_{taken[stem]}")
+    return names

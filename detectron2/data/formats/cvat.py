@@ -1,0 +1,234 @@
+"""CVAT for images 1.1: one XML file with boxes, polygons, masks and points of many images."""
+
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectron2.structures import BoxMode
+from detectron2.utils.atomic import atomic_write
+
+from ._base import (
+    Dataset,
+    Format,
+    FormatError,
+    bbox_xyxy,
+    box_of_points,
+    encode_mask,
+    find_image,
+    mask_of,
+    new_record,
+    register_format,
+    target_names,
+)
+
+__all__ = ["read_cvat", "write_cvat"]
+
+
+def _points(text: str) -> list[float]:
+    return [float(v) for pair in text.split(";") if pair.strip() for v in pair.split(",")]
+
+
+def _box(node: ElementTree.Element) -> dict[str, Any]:
+    x0, y0, x1, y1 = (float(node.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
+    turn = float(node.attrib.get("rotation", 0))
+    if turn:
+        # CVAT turns clockwise about the centre.
+        box = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, -turn]
+        return {"bbox": box, "bbox_mode": BoxMode.XYWHA_ABS}
+    return {"bbox": [x0, y0, x1, y1], "bbox_mode": BoxMode.XYXY_ABS}
+
+
+def _polygon(node: ElementTree.Element) -> dict[str, Any]:
+    points = _points(node.attrib["points"])
+    if len(points) < 6:
+        raise ValueError(f"a polygon of {len(points) // 2} points")
+    return {"bbox": box_of_points(points), "bbox_mode": BoxMode.XYXY_ABS, "segmentation": [points]}
+
+
+def _mask(node: ElementTree.Element, height: int, width: int) -> dict[str, Any]:
+    left, top, w, h = (int(node.attrib[k]) for k in ("left", "top", "width", "height"))
+    runs = [int(v) for v in node.attrib["rle"].split(",")]
+    # Runs of 0 and 1 in turn, along the rows of the box.
+    inside = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    mask[top : top + h, left : left + w] = inside.reshape(h, w)
+    box = [float(left), float(top), float(left + w), float(top + h)]
+    return {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "segmentation": encode_mask(mask)}
+
+
+def _shape(node: ElementTree.Element, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    if node.tag == "box":
+        return _box(node)
+    if node.tag == "polygon":
+        return _polygon(node)
+    if node.tag == "mask":
+        return _mask(node, record["height"], record["width"])
+    return None
+
+
+def _xml_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    files = [f for f in sorted(path.glob("*.xml")) if _is_cvat(f)]
+    if len(files) != 1:
+        raise FormatError(f"{path}: expected one CVAT file, found {[f.name for f in files]}; name it")
+    return files[0]
+
+
+def read_cvat(path: str, images: str | None = None, names: Sequence[str] | None = None) -> Dataset:
+    """Read a file of CVAT for images.
+
+    Boxes (also turned ones), polygons and masks become objects; other shapes are named in ``skipped``. Shapes of
+    one label and group are one object.
+
+    Args:
+        path: the XML file, or a folder with it.
+        images: folder of the images; default: ``images`` beside the file, else its folder.
+        names: names of the classes in the order of their numbers; default: in the order of the file.
+    """
+    file = _xml_file(Path(path))
+    try:
+        root = ElementTree.parse(file).getroot()
+    except ElementTree.ParseError as error:
+        raise FormatError(f"{file} is no whole XML file: {error}") from error
+    folder = (
+        Path(images) if images else next((d for d in (file.parent / "images",) if d.is_dir()), file.parent)
+    )
+    if names is None:
+        defined = [(n.text or "").strip() for n in root.iterfind(".//labels/label/name")]
+        used = [n.attrib["label"] for image in root.iter("image") for n in image]
+        names = list(dict.fromkeys([*defined, *used]))
+    numbers = {n: i for i, n in enumerate(names)}
+    dataset = Dataset(metadata={"thing_classes": list(numbers)})
+    for node in root.iter("image"):
+        image = find_image(folder, node.attrib["name"])
+        if image is None:
+            dataset.skipped.append(f"{file}: image {node.attrib['name']} is not in {folder}")
+            continue
+        record = new_record(image, node.attrib.get("id", node.attrib["name"]))
+        record["annotations"] = _objects(node, record, numbers, file, dataset.skipped)
+        dataset.records.append(record)
+    return dataset
+
+
+def _objects(
+    image: ElementTree.Element,
+    record: Mapping[str, Any],
+    numbers: Mapping[str, int],
+    file: Path,
+    skipped: list[str],
+) -> list[dict[str, Any]]:
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for position, node in enumerate(image):
+        where = f"{file}, image {image.attrib['name']}, shape {position}"
+        label = node.attrib.get("label", "")
+        if label not in numbers:
+            raise FormatError(f"{where}: label {label!r} is not among {', '.join(numbers)}")
+        try:
+            shape = _shape(node, record)
+        except (KeyError, ValueError) as error:
+            raise FormatError(f"{where}: {error}") from error
+        if shape is None:
+            skipped.append(f"{where}: a {node.tag} is no region")
+            continue
+        shape = {"category_id": numbers[label], "iscrowd": 0, **shape}
+        group = int(node.attrib.get("group_id") or 0)
+        polygon = isinstance(shape.get("segmentation"), list)
+        groups.setdefault((label, group) if group and polygon else position, []).append(shape)
+    return [_joined(parts) for parts in groups.values()]
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(parts) == 1:
+        return parts[0]
+    polygons = [p for part in parts for p in part["segmentation"]]
+    return {
+        **parts[0],
+        "segmentation": polygons,
+        "bbox": box_of_points(np.concatenate([np.reshape(p, (-1, 2)) for p in polygons])),
+    }
+
+
+def _write_shape(
+    parent: ElementTree.Element, anno: Mapping[str, Any], label: str, record: Mapping[str, Any], group: int
+) -> None:
+    base = {"label": label, "source": "manual", "occluded": "0"}
+    segmentation = anno.get("segmentation")
+    if isinstance(segmentation, list):
+        many = {"group_id": str(group)} if len(segmentation) > 1 else {}
+        for part in segmentation:
+            text = ";".join(f"{x:.8g},{y:.8g}" for x, y in np.reshape(part, (-1, 2)))
+            ElementTree.SubElement(parent, "polygon", {**base, **many, "points": text})
+    elif segmentation is not None:
+        mask = mask_of(segmentation, record["height"], record["width"])
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(ys):
+            part = mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+            edges = np.flatnonzero(np.diff(np.concatenate([[0], part.reshape(-1)]))).tolist()
+            runs = np.diff([0, *edges, part.size]).tolist()
+            place = {"left": xs[0], "top": ys[0], "width": part.shape[1], "height": part.shape[0]}
+            attributes = {
+                **base,
+                **{k: str(int(v)) for k, v in place.items()},
+                "rle": ", ".join(map(str, runs)),
+            }
+            ElementTree.SubElement(parent, "mask", attributes)
+    else:
+        rotated = len(anno["bbox"]) == 5
+        x, y, w, h = anno["bbox"][:4] if rotated else (0, 0, 0, 0)
+        x0, y0, x1, y1 = (x - w / 2, y - h / 2, x + w / 2, y + h / 2) if rotated else bbox_xyxy(anno)
+        sides = {k: f"{v:.8g}" for k, v in zip(("xtl", "ytl", "xbr", "ybr"), (x0, y0, x1, y1))}
+        turn = {"rotation": f"{-anno['bbox'][4] % 360:.8g}"} if rotated else {}
+        ElementTree.SubElement(parent, "box", {**base, **sides, **turn})
+
+
+def write_cvat(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
+    """Write ``annotations.xml`` and copies of the images in ``images``.
+
+    Args:
+        dataset: what to write.
+        folder: where to.
+        copy_images: false writes the labels only.
+    """
+    root = Path(folder)
+    tree = ElementTree.Element("annotations")
+    ElementTree.SubElement(tree, "version").text = "1.1"
+    labels = ElementTree.SubElement(
+        ElementTree.SubElement(ElementTree.SubElement(tree, "meta"), "task"), "labels"
+    )
+    for name in dataset.classes:
+        ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = name
+    for number, (record, name) in enumerate(zip(dataset.records, target_names(dataset))):
+        image_name = name + Path(record["file_name"]).suffix
+        attributes = {
+            "id": str(number),
+            "name": image_name,
+            "width": str(record["width"]),
+            "height": str(record["height"]),
+        }
+        node = ElementTree.SubElement(tree, "image", attributes)
+        for group, anno in enumerate(record.get("annotations", ()), 1):
+            _write_shape(node, anno, dataset.classes[anno["category_id"]], record, group)
+        if copy_images:
+            (root / "images").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(record["file_name"], root / "images" / image_name)
+    ElementTree.indent(tree)
+    with atomic_write(root / "annotations.xml") as f:
+        f.write(ElementTree.tostring(tree, encoding="unicode"))
+
+
+def _is_cvat(file: Path) -> bool:
+    return "<annotations" in file.read_text(encoding="utf-8", errors="replace")[:4000]
+
+
+def _detect(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix == ".xml" and _is_cvat(path)
+    return path.is_dir() and any(_is_cvat(f) for f in sorted(path.glob("*.xml"))[:3])
+
+
+register_format(Format("cvat", "CVAT for images 1.1 (XML)", read_cvat, write_cvat, _detect))

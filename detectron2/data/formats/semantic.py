@@ -1,0 +1,152 @@
+"""Semantic masks: an image of class numbers, or of colours, beside each picture."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from detectron2.structures import BoxMode
+from detectron2.utils.atomic import atomic_write
+
+from ._base import (
+    Dataset,
+    Format,
+    FormatError,
+    encode_mask,
+    images_below,
+    new_record,
+    read_lines,
+    register_format,
+    target_names,
+)
+
+__all__ = ["instances_of_mask", "read_semantic", "write_semantic"]
+
+_MASK_FOLDERS = ("masks", "semantic", "labels", "annotations", "SegmentationClass")
+
+
+def _folders(root: Path, images: str | None) -> tuple[Path, Path]:
+    masks = next(
+        (root / n for n in _MASK_FOLDERS if (root / n).is_dir() and any((root / n).rglob("*.png"))), root
+    )
+    return Path(images) if images else root / "images", masks
+
+
+def read_semantic(
+    path: str, images: str | None = None, names: Sequence[str] | None = None, ignore_label: int = 255
+) -> Dataset:
+    """Pair images with masks of class numbers by their names.
+
+    Args:
+        path: folder with ``images`` and ``masks`` (or ``semantic``, ``labels``, ``annotations``), or the masks.
+        images: folder of the images, if it lies elsewhere.
+        names: names of the classes; default: ``classes.txt``, else the numbers found.
+        ignore_label: value of pixels that belong to no class.
+
+    Raises:
+        FormatError: a mask has another size than its image, more than one channel, or a number without a name.
+    """
+    root = Path(path)
+    image_dir, mask_dir = _folders(root, images)
+    pictures, masks = images_below(image_dir), images_below(mask_dir)
+    if names is None and (root / "classes.txt").is_file():
+        names = [line for _, line in read_lines(root / "classes.txt")]
+    dataset = Dataset()
+    used: set[int] = set()
+    for key, image in pictures.items():
+        if key not in masks:
+            dataset.skipped.append(f"{image}: no mask {key}.png in {mask_dir}")
+            continue
+        record = new_record(image, key)
+        values = _check_mask(masks[key], record)
+        used |= values - {ignore_label}
+        del record["annotations"]
+        record["sem_seg_file_name"] = str(masks[key])
+        dataset.records.append(record)
+    known = list(names) if names is not None else [str(i) for i in range(max(used, default=-1) + 1)]
+    if used and max(used) >= len(known):
+        raise FormatError(
+            f"{mask_dir}: value {max(used)} in the masks, but only {len(known)} classes (ignored: {ignore_label})"
+        )
+    dataset.metadata = {"stuff_classes": known, "ignore_label": ignore_label}
+    return dataset
+
+
+def _check_mask(file: Path, record: dict[str, Any]) -> set[int]:
+    with Image.open(file) as image:
+        if image.mode not in ("L", "P", "I", "I;16", "1"):
+            raise FormatError(f"{file}: a mask has one channel of class numbers, this one is {image.mode}")
+        if image.size != (record["width"], record["height"]):
+            raise FormatError(
+                f"{file}: mask {image.size}, image {(record['width'], record['height'])} (width, height)"
+            )
+        return set(np.unique(np.asarray(image)).tolist())
+
+
+def instances_of_mask(mask: npt.NDArray[Any], ignore: Sequence[int] = (0, 255)) -> list[dict[str, Any]]:
+    """Connected regions of a mask as annotations, for training instances on semantic labels.
+
+    Args:
+        mask: [H, W] class numbers.
+        ignore: values that are no objects.
+
+    Returns:
+        Annotations with ``category_id`` = value, box and RLE.
+    """
+    try:
+        from scipy.ndimage import find_objects, label
+    except ImportError as error:
+        raise ImportError("connected regions need SciPy: pip install 'detectron2[tracking]'") from error
+    found = []
+    for value in np.unique(mask).tolist():
+        if value in ignore:
+            continue
+        regions, _ = label(mask == value, structure=np.ones((3, 3)))
+        for number, (rows, columns) in enumerate(find_objects(regions), 1):
+            box = [float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)]
+            found.append(
+                {
+                    "category_id": int(value),
+                    "bbox": box,
+                    "bbox_mode": BoxMode.XYXY_ABS,
+                    "iscrowd": 0,
+                    "segmentation": encode_mask(regions == number),
+                }
+            )
+    return found
+
+
+def write_semantic(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
+    """Write ``masks``, ``classes.txt`` and copies of the images in ``images``.
+
+    Args:
+        dataset: records with ``sem_seg_file_name``.
+        folder: where to.
+        copy_images: false writes the labels only.
+    """
+    root = Path(folder)
+    (root / "masks").mkdir(parents=True, exist_ok=True)
+    for record, name in zip(dataset.records, target_names(dataset)):
+        if "sem_seg_file_name" not in record:
+            raise FormatError(f"{record['file_name']} has no semantic mask")
+        shutil.copyfile(
+            record["sem_seg_file_name"], root / "masks" / f"{name}{Path(record['sem_seg_file_name']).suffix}"
+        )
+        if copy_images:
+            (root / "images").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(record["file_name"], root / "images" / (name + Path(record["file_name"]).suffix))
+    with atomic_write(root / "classes.txt") as f:
+        f.writelines(f"{n}\n" for n in dataset.metadata.get("stuff_classes", ()))
+
+
+def _detect(path: Path) -> bool:
+    return path.is_dir() and (path / "images").is_dir() and _folders(path, None)[1] != path
+
+
+register_format(
+    Format("semantic", "images of class numbers beside the pictures", read_semantic, write_semantic, _detect)
+)
