@@ -95,3 +95,22 @@ def test_chw_tensor_is_a_contiguous_copy(layout: str) -> None:
     base[:], planar[:] = 0, 0
     np.testing.assert_array_equal(got.numpy(), want)
     assert to_chw_tensor(np.full((2, 2), 65535, np.uint16)).dtype == torch.int32
+
+
+@pytest.mark.parametrize("layout", ["plain", "planar", "gray", "readonly", "float"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_mirrored_images_can_go_to_torch(layout: str, axis: int) -> None:
+    frozen = picture()
+    frozen.flags.writeable = False
+    image = {
+        "plain": picture(),
+        "planar": np.ascontiguousarray(picture().transpose(2, 0, 1)).transpose(1, 2, 0),
+        "gray": picture()[:, :, 0],
+        "readonly": frozen,
+        "float": picture() / 3.0,
+    }[layout]
+    flip = T.HFlipTransform(W) if axis else T.VFlipTransform(H)
+    got = flip.apply_image(image)
+    np.testing.assert_array_equal(torch.from_numpy(got).numpy(), np.flip(image, axis))
+    np.testing.assert_array_equal(flip.inverse().apply_image(got), image)
+    assert not np.shares_memory(got, image)

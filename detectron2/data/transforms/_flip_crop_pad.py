@@ -8,6 +8,7 @@ import numpy as np
 
 from ._base import Transform, as_coords
 from ._polygons import clip_polygon
+from ._resample import mirror
 
 __all__ = ["CropTransform", "HFlipTransform", "PadTransform", "VFlipTransform"]
 
@@ -21,8 +22,8 @@ class _Flip(Transform):
         raise NotImplementedError
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Mirror an image (H, W) or (H, W, C); the result is a view of it."""
-        return np.flip(img, 1 - self.axis)
+        """Mirror an image (H, W) or (H, W, C); the result is a copy that torch takes as it is."""
+        return mirror(img, 1 - self.axis)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         points = as_coords(coords)

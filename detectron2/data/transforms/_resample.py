@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-__all__ = ["FAST", "from_numpy", "pillow_planes", "resize_array", "to_chw_tensor"]
+__all__ = ["FAST", "from_numpy", "mirror", "pillow_planes", "resize_array", "to_chw_tensor"]
 
 FAST = "fast"
 """``interp`` of the resize transforms: bilinear by torch's SIMD kernel for uint8 instead of Pillow's.
@@ -97,6 +97,20 @@ def from_numpy(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def mirror(img: np.ndarray, axis: int) -> np.ndarray:
+    """Mirror an image (H, W) or (H, W, C) along its axis 0 or 1, without negative strides in the result.
+
+    The memory of the result is channels first, as the mapper wants it in the end.
+    """
+    if img.ndim == 2:
+        return np.ascontiguousarray(np.flip(img, axis))
+    planes = img.transpose(2, 0, 1)
+    if planes.flags.c_contiguous and planes.flags.writeable and img.dtype == np.uint8:
+        # torch mirrors rows of single bytes several times as fast as numpy
+        return torch.from_numpy(planes).flip(axis + 1).numpy().transpose(1, 2, 0)
+    return np.ascontiguousarray(np.flip(planes, axis + 1)).transpose(1, 2, 0)
+
+
 def pillow_planes(img: np.ndarray, op: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """Apply a function of Pillow images to a uint8 array of any number of channels.
 
@@ -127,10 +141,5 @@ def to_chw_tensor(img: np.ndarray) -> torch.Tensor:
         img = img[:, :, None]
     if img.dtype.kind == "u" and img.dtype.itemsize > 1:  # torch computes little in unsigned types
         img = img.astype(np.int32 if img.dtype.itemsize == 2 else np.int64)
-    flipped = tuple(axis for axis, step in enumerate(img.strides) if step < 0)
-    planar = abs(img.strides[2]) > abs(img.strides[1])
-    if planar and flipped:  # torch mirrors rows of pixels several times as fast as numpy
-        straight = np.flip(img, flipped)
-        return from_numpy(straight).flip(flipped).permute(2, 0, 1).contiguous()
     chw = img.transpose(2, 0, 1)
     return torch.from_numpy(np.array(chw, order="C") if chw.flags.c_contiguous else np.ascontiguousarray(chw))
