@@ -4,6 +4,7 @@ from . import catalog as _catalog  # noqa: F401  (lets PathManager read catalog:
 from ._checkpointer import Checkpointer
 from ._errors import BrokenCheckpointError, UnsafeCheckpointError
 from ._files import read_checkpoint_file, save_safetensors, verify_checkpoint_file
+from ._importers import convert_mmdet_weights, convert_torchvision_weights, match_torchvision_anchors
 from ._model_card import make_model_card, read_model_card
 from ._periodic import PeriodicCheckpointer
 from ._report import LoadReport
@@ -16,7 +17,10 @@ __all__ = [
     "LoadReport",
     "PeriodicCheckpointer",
     "UnsafeCheckpointError",
+    "convert_mmdet_weights",
+    "convert_torchvision_weights",
     "make_model_card",
+    "match_torchvision_anchors",
     "read_checkpoint_file",
     "read_model_card",
     "save_safetensors",

@@ -24,6 +24,7 @@ from ._errors import UnsafeCheckpointError
 __all__ = ["numpy_safe_globals", "restricted_load"]
 
 _NUMPY_HOMES = ("numpy.core.multiarray", "numpy._core.multiarray")
+_BUILTINS = (set, frozenset, bytearray, bytes, complex, list, dict, int, float)
 
 
 def _dtype_classes() -> list[type]:
@@ -46,6 +47,11 @@ def _storage_from_bytes(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
+def _array_from_buffer(buffer: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+    """How protocol 5 stores arrays."""
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)  # type: ignore[call-overload]
+
+
 def _allowed() -> dict[tuple[str, str], Any]:
     table: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): np.ndarray,
@@ -60,14 +66,14 @@ def _allowed() -> dict[tuple[str, str], Any]:
     for home in _NUMPY_HOMES:
         table[home, "_reconstruct"] = multiarray._reconstruct
         table[home, "scalar"] = multiarray.scalar
+    for home in ("numpy.core.numeric", "numpy._core.numeric"):
+        table[home, "_frombuffer"] = _array_from_buffer
     for cls in _dtype_classes():
         table["numpy.dtypes", cls.__name__] = cls
     for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"):
         table["torch._utils", name] = getattr(torch._utils, name)
     for home in ("__builtin__", "builtins"):
-        table.update(
-            {(home, t.__name__): t for t in (set, frozenset, bytearray, complex, list, dict, int, float)}
-        )
+        table.update({(home, t.__name__): t for t in _BUILTINS})
         table[home, "long"] = int
     # A pickle can also set attributes of what it names; so Python functions are handed out wrapped, and fresh.
     return {

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 
 from ._checkpointer import Checkpointer, IncompatibleKeys, as_tensors
 from ._files import read_checkpoint_file
+from ._importers import convert_foreign_weights
 from .c2_model_loading import align_and_update_state_dicts
 
 __all__ = ["DetectionCheckpointer", "align_and_update_state_dicts"]
@@ -27,7 +28,7 @@ class DetectionCheckpointer(Checkpointer):
 
     * ``.pkl`` files of the model zoo (``{"model": arrays, "__author__": …}``) and of Caffe2 / Detectron;
     * ``.pyth`` files of pycls and ``.safetensors`` files;
-    * a bare state dict;
+    * a bare state dict, also of torchvision's and MMDetection's detectors (see :func:`convert_torchvision_weights`);
     * ``PATH?matching_heuristics=True``: names are matched by their tails, see :func:`align_and_update_state_dicts`.
 
     With several processes the main one reads the file and the others are handed its content if they cannot see it.
@@ -123,7 +124,11 @@ class DetectionCheckpointer(Checkpointer):
             weights = {k: v for k, v in data["model_state"].items() if not k.endswith("num_batches_tracked")}
             return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
         if "model" not in data:
-            return {"model": dict(data)}
+            # Other trainers call the weights "state_dict"; without any key the file is the weights.
+            weights, origin = convert_foreign_weights(data.get("state_dict", data))
+            if origin:
+                self.logger.info(f"{filename} has the names of {origin}; they were converted")
+            return {"model": weights}
         return dict(data)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys | None:

@@ -1,5 +1,6 @@
 """Backbones: networks that turn images into named feature maps."""
 
+from ._fold import fold_batch_norms, optimize_for_inference
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY, build_backbone
 from .fpn import FPN
@@ -14,6 +15,7 @@ from .resnet import (
     make_stage,
 )
 from .swin import SwinTransformer
+from .timm import TimmBackbone, add_timm_config
 from .vit import SimpleFeaturePyramid, ViT, get_vit_lr_decay_rate
 
 __all__ = [
@@ -28,9 +30,13 @@ __all__ = [
     "ResNetBlockBase",
     "SimpleFeaturePyramid",
     "SwinTransformer",
+    "TimmBackbone",
     "ViT",
+    "add_timm_config",
     "build_backbone",
     "build_resnet_backbone",
+    "fold_batch_norms",
     "get_vit_lr_decay_rate",
     "make_stage",
+    "optimize_for_inference",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
-from .utils import PatchEmbed, decomposed_rel_pos, fresh, get_abs_pos, pad_and_partition, window_unpartition
+from .utils import PatchEmbed, decomposed_rel_pos, get_abs_pos, pad_and_partition, window_unpartition
 
 __all__ = ["MViT"]
 

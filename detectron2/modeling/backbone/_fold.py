@@ -1,0 +1,90 @@
+"""Making a trained network faster for inference without changing what it computes."""
+
+import copy
+
+import torch
+from torch import nn
+
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
+
+__all__ = ["fold_batch_norms", "optimize_for_inference"]
+
+# Names of convolutions and of the norms beside them, where a block keeps the two apart (RegNet).
+_SIBLINGS = (("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn"), ("proj", "bn"), ("conv", "bn"))
+
+
+def _scale_and_shift(norm: nn.Module | None) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """What an affine norm does to each channel: ``x * scale + shift``; None for other norms."""
+    if isinstance(norm, FrozenBatchNorm2d):
+        return norm.affine()
+    if (
+        type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm)
+        and not norm.training
+        and norm.running_var is not None
+    ):
+        assert isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)) and norm.running_mean is not None
+        scale = (norm.running_var + norm.eps).rsqrt()
+        scale = scale if norm.weight is None else scale * norm.weight
+        shift = -norm.running_mean * scale
+        return scale, shift if norm.bias is None else shift + norm.bias
+    return None
+
+
+def _fold(conv: nn.Conv2d, scale: torch.Tensor, shift: torch.Tensor) -> None:
+    # In double precision: the folded weights are then the nearest to the exact ones.
+    factor = scale.double()
+    weight = conv.weight.double() * factor[:, None, None, None]
+    bias = shift.double() if conv.bias is None else conv.bias.double() * factor + shift.double()
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+
+
+def fold_batch_norms(model: nn.Module, *, inplace: bool = False) -> nn.Module:
+    """Multiply frozen batch norms, and batch norms in inference mode, into the convolutions before them.
+
+    Names of parameters change: a folded network cannot load the checkpoints of the original. Norms after deformable
+    convolutions, and norms that depend on the input (group, layer), stay.
+
+    Args:
+        model: any model; switch it to inference (``eval()``) first, else its ordinary batch norms stay.
+        inplace: change ``model`` itself instead of a copy.
+
+    Returns:
+        the folded model.
+    """
+    model = model if inplace else copy.deepcopy(model)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, Conv2d):
+                affine = _scale_and_shift(module.norm)
+                if affine is not None:
+                    _fold(module, *affine)
+                    module.norm = None
+            for conv_name, norm_name in _SIBLINGS:
+                conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
+                affine = _scale_and_shift(norm) if isinstance(norm, nn.Module) else None
+                if type(conv) is nn.Conv2d and affine is not None:
+                    _fold(conv, *affine)
+                    setattr(module, norm_name, nn.Identity())
+    return model
+
+
+def optimize_for_inference(
+    model: nn.Module, *, fold: bool = True, channels_last: bool = True, inplace: bool = False
+) -> nn.Module:
+    """Switch a model to inference, fold its batch norms and lay its weights out channels-last.
+
+    Args:
+        model: any model.
+        fold: see :func:`fold_batch_norms`.
+        channels_last: memory format of convolution weights; convolutions then run in that format whatever the layout of
+            the images. Faster on most CPUs and on GPUs with tensor cores.
+        inplace: change ``model`` itself instead of a copy.
+
+    Returns:
+        the model, in inference mode.
+    """
+    model = (model if inplace else copy.deepcopy(model)).eval()
+    if fold:
+        fold_batch_norms(model, inplace=True)
+    return model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore[call-overload]
