@@ -91,8 +91,13 @@ class TrainLoader(torchdata.IterableDataset):
         self._first, self._replay = 0, ()
         if self._stream is not None:
             self._stream.first_position, self._stream.replay = first, replay
-        elif first and hasattr(self.loader.dataset, "load_state_dict"):
-            self.loader.dataset.load_state_dict({"position": first})
+        elif first:
+            data: Any = self.loader.dataset
+            while hasattr(data, "_dataset"):
+                data = data._dataset
+            if hasattr(data, "load_state_dict"):
+                chunk = 1 if self._grouped else self.batch_size
+                data.load_state_dict({"position": first, "chunk": chunk})
         for batch in self.dataset:
             self._batches += 1
             yield batch if self._collate is None else self._collate(batch)

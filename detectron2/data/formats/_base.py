@@ -210,10 +210,19 @@ def polygons_of(segmentation: Any, height: int, width: int) -> list[list[float]]
     except ImportError as error:
         raise ImportError("polygons from masks need OpenCV: pip install 'detectron2[viz]'") from error
     mask = np.ascontiguousarray(mask_of(segmentation, height, width))
-    # Outlines run through pixel centres; at twice the size they can follow the pixels' edges to half a pixel.
+    # OpenCV's outlines run through the pixels of the border. At twice the size, even numbers are the left and upper
+    # halves of pixels and odd ones the right and lower halves: rounded outwards, they give the edges of the pixels.
     big = np.kron(mask, np.ones((2, 2), np.uint8))
-    outlines = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
-    return [((o.reshape(-1, 2) + 0.5) / 2).reshape(-1).tolist() for o in outlines if len(o) >= 3]
+    outlines = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[-2]
+    edges = [((o.reshape(-1, 2) + 1) // 2).astype(float) for o in outlines]
+    return [_without_straight(e).reshape(-1).tolist() for e in edges if len(_without_straight(e)) >= 3]
+
+
+def _without_straight(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """A closed outline without repeated points and points on a straight line between their neighbours."""
+    points = points[(points != np.roll(points, 1, axis=0)).any(1)]
+    before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
+    return points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
 
 
 def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:

@@ -1,0 +1,259 @@
+"""Data from tar files: an endless or single pass over shards, on disk or in any store that ``PathManager`` opens.
+
+The layout is that of WebDataset: the files of one sample stand one after the other and share the name up to the
+first dot (``0001.jpg``, ``0001.json``). The JSON part holds a record of this package without ``file_name``, the
+image part its picture. :func:`write_shards` makes such files from any records.
+"""
+
+import io
+import itertools
+import json
+import logging
+import os
+import random
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.utils.data as torchdata
+
+from detectron2.structures import BoxMode
+from detectron2.utils import comm
+from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io import PathManager
+
+__all__ = ["StreamedMapper", "TarDataset", "expand_shards", "write_shards"]
+
+logger = logging.getLogger(__name__)
+
+_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
+
+
+def expand_shards(pattern: str | Sequence[str]) -> list[str]:
+    """Names of shards from a pattern such as ``data/train-{000..063}.tar``, or a list of patterns.
+
+    Raises:
+        ValueError: nothing is named.
+    """
+    if not isinstance(pattern, str):
+        return [name for p in pattern for name in expand_shards(p)]
+    if "{" not in pattern:
+        return [pattern]
+    head, rest = pattern.split("{", 1)
+    span, tail = rest.split("}", 1)
+    first, last = span.split("..")
+    width = len(first)
+    names = [f"{head}{i:0{width}d}{tail}" for i in range(int(first), int(last) + 1)]
+    if not names:
+        raise ValueError(f"{pattern} names no shard")
+    return [name for n in names for name in expand_shards(n)]
+
+
+def write_shards(
+    records: Iterable[dict[str, Any]], folder: str, prefix: str = "data", per_shard: int = 1000
+) -> list[str]:
+    """Pack records and their images into tar files.
+
+    Args:
+        records: with ``file_name``.
+        folder: where to.
+        prefix: of the file names.
+        per_shard: samples in a file.
+
+    Returns:
+        The files written.
+    """
+    paths = []
+    it = iter(records)
+    for shard in itertools.count():
+        part = list(itertools.islice(it, per_shard))
+        if not part:
+            return paths
+        path = Path(folder) / f"{prefix}-{shard:06d}.tar"
+        with atomic_write(path, "wb") as f, tarfile.open(fileobj=f, mode="w") as tar:
+            for number, record in enumerate(part):
+                _add_sample(tar, f"{shard * per_shard + number:09d}", record)
+        paths.append(str(path))
+    raise AssertionError("count() does not end")
+
+
+def _add_sample(tar: tarfile.TarFile, key: str, record: dict[str, Any]) -> None:
+    source = record["file_name"]
+    with PathManager.open(source, "rb") as f:
+        image = f.read()
+    rest = json.dumps({k: v for k, v in record.items() if k != "file_name"}, default=_plain).encode()
+    for ending, content in ((Path(source).suffix.lower().lstrip("."), image), ("json", rest)):
+        member = tarfile.TarInfo(f"{key}.{ending}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("ascii")
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and parts of each sample of a shard, read in one pass."""
+    with PathManager.open(shard, "rb") as f, tarfile.open(fileobj=f, mode="r|*") as tar:
+        key, parts = "", {}
+        for member in tar:
+            if not member.isfile():
+                continue
+            folder, _, name = member.name.rpartition("/")
+            stem, _, ending = name.partition(".")
+            here = f"{folder}/{stem}" if folder else stem
+            if here != key and parts:
+                yield key, parts
+                parts = {}
+            content = tar.extractfile(member)
+            key = here
+            parts[ending.lower()] = content.read() if content is not None else b""
+        if parts:
+            yield key, parts
+
+
+class TarDataset(torchdata.IterableDataset):
+    """Records from tar shards, split over ranks and workers by shard, with the image as bytes.
+
+    Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) beside the keys of its JSON part;
+    wrap a mapper that reads files in :class:`StreamedMapper`. Samples without an image or with broken JSON are left
+    out and counted in ``num_skipped``.
+
+    The training loader saves how many samples it took; :meth:`load_state_dict` goes on behind them, passing over
+    samples without decoding them. With as many workers as before, and a mapper that rejects none, the stream
+    goes on exactly where it stopped.
+
+    Args:
+        shards: names, or a pattern such as ``s3://bucket/train-{000..063}.tar``.
+        shuffle: take the shards in a new order in each pass, and mix samples in a buffer.
+        buffer_size: samples that are mixed; 1 keeps the order within a shard.
+        seed: of both orders.
+        repeat: begin anew after the last shard, as training needs it.
+    """
+
+    def __init__(
+        self,
+        shards: str | Sequence[str],
+        *,
+        shuffle: bool = False,
+        buffer_size: int = 100,
+        seed: int = 0,
+        repeat: bool = False,
+    ) -> None:
+        self.shards = expand_shards(shards)
+        if not self.shards:
+            raise ValueError("no shards named")
+        self.shuffle, self.buffer_size, self.seed, self.repeat = shuffle, max(1, buffer_size), seed, repeat
+        self.num_skipped = 0
+        self._resume = (0, 1)
+
+    def _share(self) -> tuple[int, int]:
+        """Number of this reader and number of readers, over ranks and workers."""
+        info = torchdata.get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        return comm.get_rank() * workers + worker, comm.get_world_size() * workers
+
+    def _order(self, epoch: int) -> list[str]:
+        shards = list(self.shards)
+        if self.shuffle:
+            random.Random(f"{self.seed}/{epoch}").shuffle(shards)
+        number, count = self._share()
+        mine = shards[number::count]
+        if not mine and epoch == 0:
+            logger.warning("%d shards for %d readers: reader %d has none", len(shards), count, number)
+        return mine
+
+    def _raw(self) -> Iterator[tuple[str, dict[str, bytes]]]:
+        for epoch in itertools.count():
+            order = self._order(epoch)
+            for shard in order:
+                for key, parts in _samples(shard):
+                    yield f"{shard}#{key}", parts
+            if not self.repeat or not order:
+                return
+
+    def _mixed(self) -> Iterator[tuple[str, dict[str, bytes]]]:
+        if not self.shuffle or self.buffer_size == 1:
+            yield from self._raw()
+            return
+        rng = random.Random(f"{self.seed}/buffer/{self._share()[0]}")
+        held: list[tuple[str, dict[str, bytes]]] = []
+        for sample in self._raw():
+            held.append(sample)
+            if len(held) >= self.buffer_size:
+                at = rng.randrange(len(held))
+                held[at], held[-1] = held[-1], held[at]
+                yield held.pop()
+        rng.shuffle(held)
+        yield from held
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        (start, chunk), self._resume = self._resume, (0, 1)
+        readers = self._share()[1] // comm.get_world_size()
+        # The workers of a rank give their batches in turn.
+        rounds, extra = divmod(start // chunk, readers)
+        skip = (rounds + int(self._share()[0] % readers < extra)) * chunk
+        given = 0
+        for name, parts in self._mixed():
+            record = self._record(name, parts)
+            if record is None:
+                continue
+            given += 1
+            if given > skip:
+                yield record
+
+    def _record(self, name: str, parts: dict[str, bytes]) -> dict[str, Any] | None:
+        image = next((parts[e] for e in _IMAGES if e in parts), None)
+        try:
+            record = json.loads(parts.get("json", b"{}"))
+        except json.JSONDecodeError:
+            record = None
+        if image is None or not isinstance(record, dict):
+            self.num_skipped += 1
+            what = "no image" if image is None else "broken JSON"
+            logger.warning("Left out %s (%s; %d so far in this process)", name, what, self.num_skipped)
+            return None
+        for anno in record.get("annotations", ()):
+            if "bbox_mode" in anno:
+                anno["bbox_mode"] = BoxMode(anno["bbox_mode"])
+        return {**record, "file_name": name, "image_bytes": image}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration go on behind samples that were taken.
+
+        Args:
+            state: ``position``, the samples that this rank took, and ``chunk``, how many a worker gives in turn.
+        """
+        self._resume = (int(state["position"]), int(state.get("chunk", 1)))
+
+
+class StreamedMapper:
+    """Lets a mapper that reads ``file_name`` work on records that carry ``image_bytes``.
+
+    Args:
+        mapper: for instance a ``DatasetMapper``.
+    """
+
+    def __init__(self, mapper: Callable[[dict[str, Any]], Any]) -> None:
+        self.mapper = mapper
+
+    def __call__(self, record: dict[str, Any]) -> Any:
+        """Map one record; others than streamed ones go to the mapper as they are."""
+        if "image_bytes" not in record:
+            return self.mapper(record)
+        rest = {k: v for k, v in record.items() if k != "image_bytes"}
+        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="detectron2-sample-") as f:
+            f.write(record["image_bytes"])
+            f.flush()
+            mapped = self.mapper({**rest, "file_name": f.name})
+        if isinstance(mapped, dict) and mapped.get("file_name") == f.name:
+            mapped["file_name"] = record["file_name"]
+        return mapped

@@ -1,0 +1,104 @@
+"""Streams from tar files: the same records, split over workers, resumed where they stopped."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from detectron2.data import build_detection_train_loader
+from detectron2.data.detection_utils import read_image
+from detectron2.data.streaming import StreamedMapper, TarDataset, expand_shards, write_shards
+from detectron2.structures import BoxMode
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> list[str]:
+    records = []
+    for i in range(23):
+        file = tmp_path / f"{i}.png"
+        Image.fromarray(np.full((6, 8, 3), i, np.uint8)).save(file)
+        box = {"bbox": [0.0, 1.0, 2.0, 3.0], "bbox_mode": BoxMode.XYWH_ABS, "category_id": i}
+        records.append({"file_name": str(file), "image_id": i, "height": 6, "width": 8, "annotations": [box]})
+    return write_shards(records, str(tmp_path / "tars"), per_shard=5)
+
+
+def ids(stream) -> list[int]:
+    return [r["image_id"] for r in stream]
+
+
+def test_records_come_back(shards) -> None:
+    assert len(shards) == 5
+    data = list(TarDataset(shards))
+    assert ids(data) == list(range(23))
+    assert data[7]["annotations"] == [
+        {"bbox": [0.0, 1.0, 2.0, 3.0], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 7}
+    ]
+    assert isinstance(data[7]["annotations"][0]["bbox_mode"], BoxMode)
+    assert np.asarray(Image.open(io.BytesIO(data[7]["image_bytes"])))[0, 0, 0] == 7
+    pattern = shards[0].replace("000000", "{000000..000004}")
+    assert expand_shards(pattern) == shards and ids(TarDataset(pattern)) == list(range(23))
+
+
+def test_shuffling_keeps_the_samples_and_follows_the_seed(shards) -> None:
+    once, twice, other = (ids(TarDataset(shards, shuffle=True, buffer_size=6, seed=s)) for s in (1, 1, 2))
+    assert once == twice != other and sorted(once) == list(range(23)) and once != list(range(23))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_workers_split_and_a_resumed_stream_is_the_unbroken_one(shards, workers, shuffle) -> None:
+    whole_pass = DataLoader(TarDataset(shards), batch_size=None, num_workers=workers, collate_fn=lambda x: x)
+    assert sorted(ids(whole_pass)) == list(range(23))
+
+    def loader():
+        data = TarDataset(shards, shuffle=shuffle, buffer_size=4, repeat=True)
+        return build_detection_train_loader(
+            data,
+            mapper=lambda r: r["image_id"],
+            total_batch_size=3,
+            aspect_ratio_grouping=False,
+            num_workers=workers,
+        )
+
+    it = iter(loader())
+    whole = [next(it) for _ in range(15)]
+    first = loader()
+    it = iter(first)
+    head = [next(it) for _ in range(6)]
+    again = loader()
+    again.load_state_dict(first.state_dict())
+    it = iter(again)
+    assert head + [next(it) for _ in range(9)] == whole
+
+
+def test_a_mapper_that_reads_files(shards) -> None:
+    def mapper(record: dict) -> dict:
+        return {**record, "image": read_image(record["file_name"], "RGB")}
+
+    mapped = [StreamedMapper(mapper)(r) for r in TarDataset(shards)]
+    assert [int(m["image"][0, 0, 0]) for m in mapped] == list(range(23))
+    assert all(m["file_name"].endswith(f"#{i:09d}") and "image_bytes" not in m for i, m in enumerate(mapped))
+
+
+def test_broken_samples_are_counted_and_named(tmp_path, caplog) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, content in {
+            "a.json": b"{}",
+            "b.jpg": b"1",
+            "b.json": b"{",
+            "c.jpg": b"1",
+            "c.json": json.dumps({"image_id": 3}).encode(),
+        }.items():
+            info = tarfile.TarInfo(f"d/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    data = TarDataset(str(tmp_path / "x.tar"))
+    assert ids(data) == [3] and data.num_skipped == 2
+    assert "d/a (no image" in caplog.text and "d/b (broken JSON" in caplog.text
+    with pytest.raises(ValueError, match="shard"):
+        TarDataset([])
