@@ -1,16 +1,19 @@
 """Pickling that also takes functions which cannot be found by name, such as lambdas in config files.
 
 Such a function is stored as compiled code with the globals and closure values that it uses, so the file can be read
-by the same Python version only. Reading it runs code: read only files of your own.
+by the same Python version only; a class that a config file defines is looked up in that file again. Reading it runs code: read only files of your own.
 """
 
 import builtins
 import importlib
 import marshal
+import os
 import pickle
 import sys
 import types
 from typing import IO, Any
+
+from ._lazy_load import MODULE_PREFIX
 
 __all__ = ["dump", "load"]
 
@@ -19,9 +22,28 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.FunctionType) and not _importable(obj):
             return _function_parts(obj)
+        if isinstance(obj, type) and obj.__module__.startswith(MODULE_PREFIX):
+            return _class_of_config, (_config_file(obj), obj.__qualname__)
         if isinstance(obj, types.ModuleType):
             return importlib.import_module, (obj.__name__,)
         return NotImplemented
+
+
+def _config_file(cls: type) -> str:
+    """The config file that defines a class, known from the globals of its methods."""
+    for member in vars(cls).values():
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        if isinstance(function, types.FunctionType) and "__file__" in function.__globals__:
+            return os.path.abspath(function.__globals__["__file__"])
+    raise pickle.PicklingError(f"cannot tell which config file defines {cls.__qualname__}")
+
+
+def _class_of_config(filename: str, name: str) -> type:
+    """Run a config file again for a class that it defines; classes are not stored in the pickle."""
+    from ._lazy_load import load
+
+    found: type = load(filename, name)
+    return found
 
 
 def _importable(function: types.FunctionType) -> bool:

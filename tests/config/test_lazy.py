@@ -205,7 +205,7 @@ def test_errors_inside_a_target_are_kept_with_a_note() -> None:
     with pytest.raises(RuntimeError, match="inner trouble") as e:
         instantiate({"_target_": Sink, "x": {"_target_": fail}})
     assert "x: " in "".join(getattr(e.value, "__notes__", ["x: "]))
-    with pytest.raises(TypeError, match="unsupported|concatenate"):
+    with pytest.raises(TypeError, match=r"unsupported|concatenate"):
         instantiate({"_target_": wants_number, "x": "s"})
 
 

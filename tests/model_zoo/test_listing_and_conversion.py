@@ -137,7 +137,7 @@ def test_architectures_without_another_form() -> None:
         to_python(model_zoo.get_config("COCO-Detection/rpn_R_50_FPN_1x.yaml"))
     with pytest.raises(ConversionError, match="FCOS"):
         to_yacs(model_zoo.get_config("COCO-Detection/fcos_R_50_FPN_1x.py"))
-    with pytest.raises(ConversionError, match="augmentations|RegNet|one size"):
+    with pytest.raises(ConversionError, match=r"augmentations|RegNet|one size"):
         to_yacs(model_zoo.get_config("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py"))
 
 
