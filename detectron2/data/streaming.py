@@ -66,7 +66,7 @@ def write_shards(
     Returns:
         The files written.
     """
-    paths = []
+    paths: list[str] = []
     it = iter(records)
     for shard in itertools.count():
         part = list(itertools.islice(it, per_shard))
@@ -102,7 +102,8 @@ def _plain(value: Any) -> Any:
 def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Key and parts of each sample of a shard, read in one pass."""
     with PathManager.open(shard, "rb") as f, tarfile.open(fileobj=f, mode="r|*") as tar:
-        key, parts = "", {}
+        key = ""
+        parts: dict[str, bytes] = {}
         for member in tar:
             if not member.isfile():
                 continue

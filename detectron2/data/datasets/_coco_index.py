@@ -111,8 +111,8 @@ def _read_annotations(stream: JsonStream, source: str) -> dict[str, npt.NDArray[
 
 
 def _read_images(stream: JsonStream) -> list[tuple[int, int, int, str]]:
-    rows = []
-    again = []
+    rows: list[tuple[int, int, int, str]] = []
+    again: list[tuple[int, int, int]] = []
     for entry, start, end in stream.elements():
         try:
             row = (entry["id"], entry["height"], entry["width"], entry["file_name"])

@@ -89,7 +89,7 @@ class AnnotationReader:
 
     def _class_of(self, anno: Mapping[str, Any]) -> int:
         assert self.id_map is not None
-        category = anno.get("category_id")
+        category: Any = anno.get("category_id")
         if category not in self.id_map:
             raise KeyError(
                 f"{self.source}: annotation {anno.get('id')} of image {anno.get('image_id')} has category_id "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
+import torch
 
 from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
@@ -50,7 +51,7 @@ def _segmentation_area(segmentation: Any, height: int, width: int) -> tuple[Any,
         rle = mask_util.encode(np.asfortranarray(segmentation.astype(np.uint8)))
         return _plain(rle), float(mask_util.area(rle))
     if isinstance(segmentation, (list, tuple)):
-        polygons = [np.asarray(p, dtype=np.float64) for p in segmentation]
+        polygons: list[Any] = [np.asarray(p, dtype=np.float64) for p in segmentation]
         return _plain(polygons), float(PolygonMasks([polygons]).area()[0])
     raise TypeError(f"segmentation must be polygons, an RLE or a mask, got {type(segmentation).__name__}")
 
@@ -65,7 +66,7 @@ def _box_and_area(bbox: Any, mode: BoxMode) -> tuple[list[float], float]:
     upright = BoxMode.convert(values.tolist(), mode, BoxMode.XYXY_ABS)
     return (
         list(BoxMode.convert(upright, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)),
-        float(Boxes([list(upright)]).area()[0]),
+        float(Boxes(torch.tensor([list(upright)])).area()[0]),
     )
 
 
@@ -109,7 +110,8 @@ def records_to_coco(
     """
     ids = contiguous_to_id
     categories = [{"id": i if ids is None else ids[i], "name": name} for i, name in enumerate(class_names)]
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for position, record in enumerate(records):
         file_name = str(record["file_name"])
         if image_root is not None:

@@ -33,7 +33,7 @@ class JsonStream:
         self._base = 0  # position in the file of the first character of the buffer
         self._at = 0  # next character of the buffer
         self._end = False
-        self._scan = make_scanner(json.JSONDecoder())
+        self._scan: Any = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
         self._refill()
         if self._buffer.startswith("\xef\xbb\xbf"):
             self._at = 3

@@ -208,7 +208,7 @@ def _from_id_map(ids: npt.NDArray[Any], to_polygons: bool) -> Iterator[dict[str,
         if label not in numbers:
             continue
         mask = np.asarray(ids == value, dtype=np.uint8, order="F")
-        ys, xs = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = [float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)]
         if box[2] - box[0] <= 1 or box[3] - box[1] <= 1:
             # A line of pixels is no object to learn from.

@@ -81,7 +81,7 @@ def load_coco_panoptic_json(json_file: str, image_dir: str, gt_dir: str, meta: A
     if not records:
         raise ValueError(f"{json_file} has no annotations")
     for key in ("file_name", "pan_seg_file_name"):
-        if not PathManager.isfile(records[0][key]):
+        if not PathManager.isfile(str(records[0][key])):
             logger.warning("%s of the first image does not exist: %s", key, records[0][key])
     return records
 

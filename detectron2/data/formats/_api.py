@@ -161,7 +161,8 @@ def split_dataset(
     order.sort(key=lambda u: min((size[c] for c in classes[u]), default=len(dataset.records) * 1000))
     target: dict[int, str] = {}
     for u in order:
-        rarest = min(classes[u], key=lambda c: size[c], default=None)
+        # -1 is no class: images without annotations go where there is most room.
+        rarest = min(classes[u], key=lambda c: size[c], default=-1)
         need = {s: (wanted[s].get(rarest, 0.0), room[s]) for s in shares}
         best = max(shares, key=lambda s: need[s])
         for i in units[u]:
