@@ -137,7 +137,9 @@ def _check_supported(model: Any) -> None:
         if not isinstance(heads, (StandardROIHeads, Res5ROIHeads)) or isinstance(heads, RROIHeads):
             raise TypeError(f"no tensor form for heads of type {type(heads).__name__}")
         if _last_predictor(heads).test_topk_per_image < 0:
-            raise ValueError("a graph needs a limit on detections; set test_topk_per_image (TEST.DETECTIONS_PER_IMAGE)")
+            raise ValueError(
+                "a graph needs a limit on detections; set test_topk_per_image (TEST.DETECTIONS_PER_IMAGE)"
+            )
 
 
 def _last_predictor(heads: Any) -> Any:
@@ -244,9 +246,7 @@ def _detect(heads: Any, features: Tensors, boxes: Tensor, real: Tensor, size: tu
         pooled = _extra_features(heads.mask_pooler, features, heads.mask_in_features, found["boxes"])
         found["masks"] = _masks(heads.mask_head, pooled, found["classes"])
     if heads.keypoint_on:
-        pooled = _extra_features(
-            heads.keypoint_pooler, features, heads.keypoint_in_features, found["boxes"]
-        )
+        pooled = _extra_features(heads.keypoint_pooler, features, heads.keypoint_in_features, found["boxes"])
         maps_of_points = heads.keypoint_head.layers(pooled)
         points = heatmaps_to_keypoints(maps_of_points, found["boxes"].flatten(0, 1))
         found["keypoints"] = points[:, :, [0, 1, 3]].unflatten(0, found["scores"].shape)
@@ -268,9 +268,7 @@ def _box_stage(predictor: Any, hidden: Tensor, boxes: Tensor) -> tuple[Tensor, T
     return probabilities.unflatten(0, shape), decoded.unflatten(0, shape)
 
 
-def _cascade(
-    heads: Any, maps: list[Tensor], boxes: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+def _cascade(heads: Any, maps: list[Tensor], boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Boxes of the last stage and mean probabilities of all."""
     total: Tensor | None = None
     for k in range(heads.num_cascade_stages):

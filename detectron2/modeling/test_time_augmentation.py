@@ -74,7 +74,7 @@ class DatasetMapperTTA:
         image = dataset_dict["image"].permute(1, 2, 0).cpu().numpy()
         height, width = image.shape[:2]
         original = (dataset_dict.get("height", height), dataset_dict.get("width", width))
-        before = NoOpTransform()
+        before: Any = NoOpTransform()
         if original != (height, width):
             before = ResizeTransform(original[0], original[1], height, width)
         rest = {k: v for k, v in dataset_dict.items() if k != "image"}

@@ -34,6 +34,8 @@ class PanopticFPN(GeneralizedRCNN):
         kwargs: for :class:`.GeneralizedRCNN`.
     """
 
+    sem_seg_head: Any
+
     @configurable
     def __init__(
         self,

@@ -35,6 +35,9 @@ class GeneralizedRCNN(ImageModel):
         vis_period: every how many iterations to draw what training sees; 0 = never.
     """
 
+    proposal_generator: Any
+    roi_heads: Any
+
     @configurable
     def __init__(
         self,

@@ -262,7 +262,7 @@ class RetinaNetHead(nn.Module):
         prior_prob: float = 0.01,
     ) -> None:
         super().__init__()
-        channels = {s.channels for s in input_shape}
+        channels = {s.channels or 0 for s in input_shape}
         if len(channels) != 1:
             raise ValueError(f"all maps of a head need the same number of channels, got {channels}")
         norm = _norm_for_levels(norm, len(input_shape))
@@ -275,13 +275,15 @@ class RetinaNetHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 _small_weights(module)
+        assert self.cls_score.bias is not None
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Arguments from ``MODEL.RETINANET`` and the anchors."""
         node = cfg.MODEL.RETINANET
-        counts = set(build_anchor_generator(cfg, input_shape).num_cell_anchors)
+        generator: Any = build_anchor_generator(cfg, input_shape)
+        counts = set(generator.num_cell_anchors)
         if len(counts) != 1:
             raise ValueError(f"all maps of RetinaNet need the same number of anchors, got {counts}")
         return {
@@ -318,7 +320,7 @@ def _tower(channels: int, widths: Sequence[int], norm: Any) -> nn.Sequential:
     for width in widths:
         layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
         if norm:
-            layers.append(get_norm(norm, width))
+            layers.append(get_norm(norm, width) or nn.Identity())
         layers.append(nn.ReLU())
         channels = width
     return nn.Sequential(*layers)

@@ -111,7 +111,7 @@ class SemanticSegmentor(ImageModel):
         features = self.backbone(images.tensor)
         targets = None
         if self.training:
-            ignore = self.sem_seg_head.ignore_value
+            ignore = int(self.sem_seg_head.ignore_value)  # type: ignore[arg-type]
             targets = semantic_targets(batched_inputs, self._move_to_current_device, self.backbone, ignore)
         scores, losses = self.sem_seg_head(features, targets)
         if self.training:
@@ -172,14 +172,14 @@ class SemSegFPNHead(nn.Module):
         super().__init__()
         if not input_shape:
             raise ValueError("a segmentation head needs at least one feature map")
-        levels = sorted(input_shape.items(), key=lambda item: item[1].stride)
+        levels = sorted(input_shape.items(), key=lambda item: item[1].stride or 0)
         self.in_features = [name for name, _ in levels]
         self.ignore_value = ignore_value
         self.common_stride = common_stride
         self.loss_weight = loss_weight
         self.scale_heads: list[nn.Module] = []
         for name, shape in levels:
-            head = self._level_head(shape.channels, conv_dims, shape.stride, norm)
+            head = self._level_head(shape.channels or 0, conv_dims, shape.stride or 1, norm)
             self.add_module(name, head)
             self.scale_heads.append(head)
         self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)

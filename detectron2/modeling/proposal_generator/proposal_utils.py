@@ -178,7 +178,8 @@ def add_ground_truth_to_proposals(
     """
     if len(gt) != len(proposals):
         raise ValueError(f"ground truth of {len(gt)} images, but proposals of {len(proposals)}")
-    return [add_ground_truth_to_proposals_single_image(g, p) for g, p in zip(gt, proposals)]
+    pairs: list[tuple[Instances | Boxes, Instances]] = list(zip(gt, proposals))
+    return [add_ground_truth_to_proposals_single_image(g, p) for g, p in pairs]
 
 
 def add_ground_truth_to_proposals_single_image(gt: Instances | Boxes, proposals: Instances) -> Instances:

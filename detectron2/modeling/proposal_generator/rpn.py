@@ -56,7 +56,7 @@ class StandardRPNHead(nn.Module):
             widths.append((widths[-1] if widths else in_channels) if dim == -1 else int(dim))
         if not widths or min(widths) <= 0:
             raise ValueError(f"conv_dims needs one or more positive widths (or -1), got {list(conv_dims)}")
-        layers = [
+        layers: list[nn.Conv2d] = [
             Conv2d(a, b, kernel_size=3, padding=1, activation=nn.ReLU())
             for a, b in zip([in_channels, *widths], widths)
         ]
@@ -70,7 +70,8 @@ class StandardRPNHead(nn.Module):
         self.anchor_deltas = nn.Conv2d(widths[-1], num_anchors * box_dim, kernel_size=1)
         for layer in (*layers, self.objectness_logits, self.anchor_deltas):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
@@ -78,7 +79,7 @@ class StandardRPNHead(nn.Module):
         channels = {s.channels for s in input_shape}
         if len(channels) != 1:
             raise ValueError(f"all feature maps of the RPN need the same number of channels, got {channels}")
-        generator = build_anchor_generator(cfg, input_shape)
+        generator: Any = build_anchor_generator(cfg, input_shape)
         counts = set(generator.num_anchors)
         if len(counts) != 1:
             raise ValueError(f"all feature maps of the RPN need the same number of anchors, got {counts}")
@@ -124,7 +125,7 @@ class RPN(nn.Module):
         *,
         in_features: list[str],
         head: nn.Module,
-        anchor_generator: nn.Module,
+        anchor_generator: Any,
         anchor_matcher: Matcher,
         box2box_transform: Any,
         batch_size_per_image: int,
@@ -258,7 +259,7 @@ class RPN(nn.Module):
             )
             label = label.to(device=everywhere.device)
             if self.anchor_boundary_thresh >= 0:
-                inside = everywhere.inside_box(gt.image_size, self.anchor_boundary_thresh)
+                inside = everywhere.inside_box(gt.image_size, self.anchor_boundary_thresh)  # type: ignore[arg-type]
                 label[~inside] = -1
             labels.append(self._subsample_labels(label))
             targets = gt.gt_boxes.tensor

@@ -82,9 +82,9 @@ class RRPN(RPN):
         return _break_ties(retry_if_cuda_oom(pairwise_iou_rotated)(gt, anchors))
 
     @torch.no_grad()
-    def predict_proposals(
+    def predict_proposals(  # type: ignore[override]
         self,
-        anchors: list[RotatedBoxes],  # type: ignore[override]
+        anchors: list[RotatedBoxes],
         pred_objectness_logits: list[Tensor],
         pred_anchor_deltas: list[Tensor],
         image_sizes: list[tuple[int, int]],

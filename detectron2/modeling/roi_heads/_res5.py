@@ -40,6 +40,9 @@ class Res5ROIHeads(ROIHeads):
 
     __module__ = "detectron2.modeling.roi_heads.roi_heads"  # where configs and pickles name it
 
+    box_predictor: Any
+    mask_head: Any
+
     @configurable
     def __init__(
         self,
@@ -72,7 +75,7 @@ class Res5ROIHeads(ROIHeads):
         args["in_features"] = names
         args["pooler"] = ROIPooler(
             output_size=node.POOLER_RESOLUTION,
-            scales=(1.0 / input_shape[names[0]].stride,),
+            scales=(1.0 / (input_shape[names[0]].stride or 1),),
             sampling_ratio=node.POOLER_SAMPLING_RATIO,
             pooler_type=node.POOLER_TYPE,
         )

@@ -50,7 +50,7 @@ class FastRCNNConvFCHead(nn.Sequential):
         super().__init__()
         if len(conv_dims) + len(fc_dims) == 0:
             raise ValueError("a box head needs at least one entry in conv_dims or fc_dims")
-        channels, height, width = input_shape.channels, input_shape.height, input_shape.width
+        channels, height, width = input_shape.channels or 0, input_shape.height, input_shape.width
         self._output_size: tuple[int, ...] = (channels, height or 1, width or 1)
         self.conv_norm_relus: list[nn.Module] = []
         for i, dim in enumerate(conv_dims, start=1):

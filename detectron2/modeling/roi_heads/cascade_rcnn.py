@@ -92,7 +92,7 @@ class CascadeROIHeads(StandardROIHeads):
         self.proposal_matchers = list(proposal_matchers)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         """As for :class:`.StandardROIHeads`, with the stages of ``MODEL.ROI_BOX_CASCADE_HEAD``."""
         args = super().from_config(cfg, input_shape)
         args.pop("proposal_matcher")

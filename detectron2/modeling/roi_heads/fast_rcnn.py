@@ -96,6 +96,8 @@ class FastRCNNOutputLayers(nn.Module):
         ValueError: when federated loss lacks what it needs.
     """
 
+    fed_loss_cls_weights: Tensor
+
     @configurable
     def __init__(
         self,
@@ -117,7 +119,7 @@ class FastRCNNOutputLayers(nn.Module):
     ) -> None:
         super().__init__()
         shape = ShapeSpec(channels=input_shape) if isinstance(input_shape, int) else input_shape
-        features = shape.channels * (shape.width or 1) * (shape.height or 1)
+        features = (shape.channels or 0) * (shape.width or 1) * (shape.height or 1)
         self.num_classes = num_classes
         self.box_dim = len(getattr(box2box_transform, "weights", (1.0,) * 4))
         self.cls_score = nn.Linear(features, num_classes + 1)

@@ -127,7 +127,7 @@ class BaseKeypointRCNNHead(nn.Module):
             "loss_normalizer": "visible" if node.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS else most,
         }
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+    def forward(self, x: Tensor, instances: list[Instances]) -> Any:
         """The loss in training, and the same Instances with ``pred_keypoints`` in evaluation.
 
         Args:
@@ -148,7 +148,7 @@ class BaseKeypointRCNNHead(nn.Module):
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
-class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
+class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, then a transposed convolution and bilinear upsampling, each doubling the resolution.
 
     Args:
@@ -164,7 +164,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
     ) -> None:
         super().__init__(num_keypoints=num_keypoints, **kwargs)
         self.up_scale = 2.0
-        width = input_shape.channels
+        width = input_shape.channels or 0
         for i, dim in enumerate(conv_dims, start=1):
             self.add_module(f"conv_fcn{i}", Conv2d(width, dim, kernel_size=3, padding=1))
             self.add_module(f"conv_fcn_relu{i}", nn.ReLU())

@@ -126,7 +126,7 @@ class BaseMaskRCNNHead(nn.Module):
         """Arguments from ``VIS_PERIOD``."""
         return {"vis_period": cfg.VIS_PERIOD}
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+    def forward(self, x: Tensor, instances: list[Instances]) -> Any:
         """The loss in training, and the same Instances with ``pred_masks`` in evaluation.
 
         Args:
@@ -145,7 +145,7 @@ class BaseMaskRCNNHead(nn.Module):
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
-class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
+class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, a transposed convolution that doubles the resolution, and a 1x1 convolution.
 
     Args:
@@ -169,7 +169,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         super().__init__(**kwargs)
         if not len(conv_dims):
             raise ValueError("conv_dims needs at least one entry, the width of the transposed convolution")
-        width = input_shape.channels
+        width = input_shape.channels or 0
         self.conv_norm_relus: list[nn.Module] = []
         for i, dim in enumerate(conv_dims[:-1], start=1):
             conv = Conv2d(

@@ -73,6 +73,11 @@ class StandardROIHeads(ROIHeads):
         kwargs: for :class:`ROIHeads`.
     """
 
+    box_head: Any
+    box_predictor: Any
+    mask_head: Any
+    keypoint_head: Any
+
     @configurable
     def __init__(
         self,
@@ -241,14 +246,14 @@ class StandardROIHeads(ROIHeads):
 def _build_pooler(node: Any, names: list[str], input_shape: dict[str, ShapeSpec]) -> ROIPooler:
     return ROIPooler(
         output_size=node.POOLER_RESOLUTION,
-        scales=tuple(1.0 / input_shape[name].stride for name in names),
+        scales=tuple(1.0 / (input_shape[name].stride or 1) for name in names),
         sampling_ratio=node.POOLER_SAMPLING_RATIO,
         pooler_type=node.POOLER_TYPE,
     )
 
 
 def _pooled_shape(pooler: ROIPooler, names: list[str], input_shape: dict[str, ShapeSpec]) -> ShapeSpec:
-    channels = {input_shape[name].channels for name in names}
+    channels = {input_shape[name].channels or 0 for name in names}
     if len(channels) != 1:
         raise ValueError(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
     height, width = pooler.output_size
