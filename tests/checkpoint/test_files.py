@@ -220,14 +220,14 @@ def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path):
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     for attempt in range(3):
         folder = tmp_path / str(attempt)
-        child = subprocess.Popen([sys.executable, "-c", SAVER, str(folder)], stdout=subprocess.PIPE, env=env)
-        assert child.stdout is not None
-        for _ in range(4):
-            last = int(child.stdout.readline())
-        time.sleep(0.003 * (attempt + 1))
-        child.send_signal(signal.SIGKILL)
-        last = max([last, *(int(x) for x in child.stdout.read().split())])
-        child.wait()
+        command = [sys.executable, "-c", SAVER, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as child:
+            assert child.stdout is not None
+            for _ in range(4):
+                last = int(child.stdout.readline())
+            time.sleep(0.003 * (attempt + 1))
+            child.send_signal(signal.SIGKILL)
+            last = max([last, *(int(x) for x in child.stdout.read().split())])
         rest = Checkpointer(torch.nn.Linear(700, 700), str(folder)).resume_or_load("")
         assert rest["iteration"] >= last
         assert not [n for n in os.listdir(folder) if n.endswith(".tmp")]
