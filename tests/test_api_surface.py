@@ -9,12 +9,24 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
-API: dict[str, dict[str, Any]] = json.loads((HERE / "parity" / "api.json").read_text(encoding="utf-8"))["modules"]
+API: dict[str, dict[str, Any]] = json.loads((HERE / "parity" / "api.json").read_text(encoding="utf-8"))[
+    "modules"
+]
 USED: list[list[Any]] = json.loads((HERE / "parity" / "used_names.json").read_text(encoding="utf-8"))
 
 # Modules of the original that exist only to compile or to serve dead back ends, and names that are Python's own.
 LEFT_OUT = ("detectron2._C",)
-NOT_NAMES = {"__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
+NOT_NAMES = {
+    "__builtins__",
+    "__cached__",
+    "__doc__",
+    "__file__",
+    "__loader__",
+    "__name__",
+    "__package__",
+    "__path__",
+    "__spec__",
+}
 
 
 PACKAGES = {m for m in API if any(other.startswith(m + ".") for other in API)}
@@ -44,7 +56,11 @@ def test_public_names_exist(module: str) -> None:
         except (ImportError, AttributeError):
             missing.append(name)
             continue
-        missing += [f"{name}.{m}" for m in fact.get("members", {}) if not hasattr(found, m) and not _is_field(found, m)]
+        missing += [
+            f"{name}.{m}"
+            for m in fact.get("members", {})
+            if not hasattr(found, m) and not _is_field(found, m)
+        ]
     assert not missing, f"{module} lacks {missing}"
 
 

@@ -16,7 +16,8 @@ TIERS = [
     {"solver", "checkpoint", "evaluation", "modeling"},
     {"engine"},
     {"model_zoo"},
-    {"export", "tracking", "projects", "reports", "top-utils"},
+    {"export", "tracking", "projects", "top-utils"},
+    {"reports"},
     {"cli"},
 ]
 TOP_UTILS = {"visualizer", "video_visualizer", "testing", "analysis"}
@@ -67,9 +68,7 @@ def imports_of(path: Path) -> list[tuple[list[str], bool]]:
     return [(parts[1:], late) for parts, late in found if parts[0] == "detectron2"]
 
 
-FILES = sorted(
-    p for p in ROOT.rglob("*.py") if "configs" not in p.parts and p != ROOT / "__init__.py"
-)
+FILES = sorted(p for p in ROOT.rglob("*.py") if "configs" not in p.parts and p != ROOT / "__init__.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -49,7 +49,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     field = next((name for name in ("inputs", "opts") if hasattr(args, name)), None)
     unknown = [word for word in rest if word.startswith("--")]
     if unknown or (rest and field is None):
-        parser.error(f"{args.command}: unknown argument {(unknown or rest)[0]!r}; see detectron2 {args.command} --help")
+        parser.error(
+            f"{args.command}: unknown argument {(unknown or rest)[0]!r}; see detectron2 {args.command} --help"
+        )
     if field is not None:
         setattr(args, field, [*getattr(args, field), *rest])
     return args
@@ -66,7 +68,9 @@ def _quickstart(p: argparse.ArgumentParser) -> None:
 def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("--train", metavar="DATA", help=f"training data: {DATA_HELP}")
     p.add_argument("--val", metavar="DATA", help="validation data; without it a fifth of --train is held out")
-    p.add_argument("--train-images", metavar="DIR", help="image folder of --train, if it is not found by itself")
+    p.add_argument(
+        "--train-images", metavar="DIR", help="image folder of --train, if it is not found by itself"
+    )
     p.add_argument("--val-images", metavar="DIR", help="image folder of --val, if it is not found by itself")
     p.add_argument(
         "--model",
@@ -80,7 +84,9 @@ def _train(p: argparse.ArgumentParser) -> None:
         help="auto: the zoo's weights for the model, else its pre-trained backbone, else none with a warning; "
         "zoo, backbone, none, or a file or URL (default: %(default)s)",
     )
-    p.add_argument("--epochs", type=float, help="length in passes over the data (default: from data and model)")
+    p.add_argument(
+        "--epochs", type=float, help="length in passes over the data (default: from data and model)"
+    )
     p.add_argument("--batch-size", type=int, help="images a step, all devices together")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument("--num-gpus", type=int, default=1, help="processes, one a GPU (default: %(default)s)")
@@ -124,8 +130,12 @@ COMMANDS = {
         _quickstart,
         "detectron2.cli._quickstart:run",
     ),
-    "train": Command("train a model on your data, evaluate it and write a report", _train, "detectron2.cli._train:run"),
+    "train": Command(
+        "train a model on your data, evaluate it and write a report", _train, "detectron2.cli._train:run"
+    ),
     "eval": Command("evaluate a trained model", _eval, "detectron2.cli._eval:run"),
-    "predict": Command("run a model on images and draw what it finds", _predict, "detectron2.cli._predict:run"),
+    "predict": Command(
+        "run a model on images and draw what it finds", _predict, "detectron2.cli._predict:run"
+    ),
     "doctor": Command("check this environment and say what to do", _doctor, "detectron2.cli._doctor:run"),
 }

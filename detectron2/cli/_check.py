@@ -49,7 +49,9 @@ def _recount(card: DataCard, path: str) -> DataCard:
     if path == card.json:
         return card
     content = json.loads(Path(path).read_bytes())
-    return replace(card, json=path, num_images=len(content["images"]), num_instances=len(content["annotations"]))
+    return replace(
+        card, json=path, num_images=len(content["images"]), num_instances=len(content["annotations"])
+    )
 
 
 def _same_categories(train: DataCard, val: DataCard) -> None:

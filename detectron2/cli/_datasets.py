@@ -32,13 +32,19 @@ def find_coco(data: str, images: str | None = None) -> DataCard:
     if path.is_dir():
         found = sorted(p for folder in (path, path / "annotations") for p in folder.glob("*.json"))
         if len(found) != 1:
-            what = "no json" if not found else f"{len(found)} json files ({', '.join(p.name for p in found[:5])})"
+            what = (
+                "no json"
+                if not found
+                else f"{len(found)} json files ({', '.join(p.name for p in found[:5])})"
+            )
             raise UserError(f"{path} holds {what}; name the COCO json itself")
         json_file = found[0]
     elif path.is_file():
         json_file = path
     else:
-        raise UserError(f"{path} does not exist; expected {'a COCO json, or a folder with one json and its images'}")
+        raise UserError(
+            f"{path} does not exist; expected {'a COCO json, or a folder with one json and its images'}"
+        )
     content = _read(json_file)
     if images is not None and not Path(images).is_dir():
         raise UserError(f"image folder {images} does not exist")
@@ -54,7 +60,9 @@ def _read(json_file: Path) -> dict[str, list[dict[str, Any]]]:
     parts = ("images", "annotations", "categories")
     missing = [k for k in parts if not isinstance(content, dict) or not isinstance(content.get(k), list)]
     if missing:
-        raise UserError(f"{json_file} is not a COCO instance json: it lacks the list {' and the list '.join(missing)}")
+        raise UserError(
+            f"{json_file} is not a COCO instance json: it lacks the list {' and the list '.join(missing)}"
+        )
     if not content["images"]:
         raise UserError(f"{json_file} lists no images")
     return content
@@ -63,14 +71,25 @@ def _read(json_file: Path) -> dict[str, list[dict[str, Any]]]:
 def _image_folder(json_file: Path, images: list[dict[str, Any]]) -> Path:
     """The first usual place that has any of the first ten images (some may be missing: that is found later)."""
     here = json_file.parent
-    places = [here, here / "images", here / json_file.stem, here.parent / "images", here.parent, here.parent / json_file.stem]
-    places += sorted(p for p in here.iterdir() if p.is_dir()) + sorted(p for p in here.parent.iterdir() if p.is_dir())
+    places = [
+        here,
+        here / "images",
+        here / json_file.stem,
+        here.parent / "images",
+        here.parent,
+        here.parent / json_file.stem,
+    ]
+    places += sorted(p for p in here.iterdir() if p.is_dir()) + sorted(
+        p for p in here.parent.iterdir() if p.is_dir()
+    )
     names = [str(i.get("file_name", "")) for i in images[:10]]
     for place in places:
         if any(n and (place / n).is_file() for n in names):
             return place
     tried = ", ".join(str(p) for p in dict.fromkeys(places[:6]))
-    raise UserError(f"{names[0]!r} of {json_file} is in none of {tried}; name the image folder with --train-images or --val-images")
+    raise UserError(
+        f"{names[0]!r} of {json_file} is in none of {tried}; name the image folder with --train-images or --val-images"
+    )
 
 
 def classes_of(card: DataCard) -> tuple[list[str], list[int]]:

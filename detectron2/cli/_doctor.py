@@ -18,7 +18,10 @@ OK, NOTE, BAD = "ok", "note", "bad"
 
 # extra -> (distributions, what it is for)
 EXTRAS = {
-    "viz": (("matplotlib", "opencv-python-headless"), "Matplotlib figures, video, rotation by arbitrary angles"),
+    "viz": (
+        ("matplotlib", "opencv-python-headless"),
+        "Matplotlib figures, video, rotation by arbitrary angles",
+    ),
     "tensorboard": (("tensorboard",), "curves in TensorBoard"),
     "wandb": (("wandb",), "logging to Weights & Biases"),
     "mlflow": (("mlflow-skinny",), "logging to MLflow"),
@@ -27,7 +30,10 @@ EXTRAS = {
     "tracking": (("scipy",), "Hungarian trackers"),
     "remote": (("fsspec",), "files on s3://, gs:// and other stores"),
 }
-STAND_INS = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python"), "mlflow-skinny": ("mlflow",)}
+STAND_INS = {
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python"),
+    "mlflow-skinny": ("mlflow",),
+}
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,19 @@ def run(args: argparse.Namespace) -> int:
 def examine() -> Iterator[Finding]:
     """Look at everything that training and prediction need."""
     version = platform.python_version()
-    yield Finding("Python", OK if sys.version_info >= (3, 10) else BAD, f"{version} on {platform.platform()}", "")
+    yield Finding(
+        "Python", OK if sys.version_info >= (3, 10) else BAD, f"{version} on {platform.platform()}", ""
+    )
     for check in (_torch, _operators, _devices, _packages, _rival, _disk, _cache):
         try:
             yield from check()
         except Exception as error:  # a broken part is a finding, and must not hide the others
-            yield Finding(_title(check), BAD, f"{type(error).__name__}: {error}", "reinstall it: pip install --force-reinstall")
+            yield Finding(
+                _title(check),
+                BAD,
+                f"{type(error).__name__}: {error}",
+                "reinstall it: pip install --force-reinstall",
+            )
 
 
 def _title(check: Callable[..., object]) -> str:
@@ -82,10 +95,16 @@ def _operators() -> Iterator[Finding]:
     try:
         kept = ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5)
         ops.roi_align(torch.ones(1, 1, 8, 8), [boxes], 2)
-        state, seen = (OK, "nms and roi_align work") if kept.tolist() == [0] else (BAD, f"nms kept {kept.tolist()}")
+        state, seen = (
+            (OK, "nms and roi_align work") if kept.tolist() == [0] else (BAD, f"nms kept {kept.tolist()}")
+        )
     except (RuntimeError, NotImplementedError) as error:
         state, seen = BAD, str(error).splitlines()[0]
-    todo = "" if state == OK else "install the torchvision made for this torch: pip install --upgrade torch torchvision"
+    todo = (
+        ""
+        if state == OK
+        else "install the torchvision made for this torch: pip install --upgrade torch torchvision"
+    )
     yield Finding("operators", state, seen, todo)
 
 
@@ -99,19 +118,34 @@ def _devices() -> Iterator[Finding]:
     elif torch.backends.mps.is_available():
         yield Finding("mps", OK, "Apple GPU")
     else:
-        built = f"torch was built for CUDA {torch.version.cuda}, but finds no GPU" if torch.version.cuda else "no GPU"
-        todo = "fine for small models; with a GPU check `nvidia-smi` and the driver" if torch.version.cuda else ""
+        built = (
+            f"torch was built for CUDA {torch.version.cuda}, but finds no GPU"
+            if torch.version.cuda
+            else "no GPU"
+        )
+        todo = (
+            "fine for small models; with a GPU check `nvidia-smi` and the driver"
+            if torch.version.cuda
+            else ""
+        )
         yield Finding("GPU", NOTE, built, todo)
 
 
 def _packages() -> Iterator[Finding]:
     for name in ("numpy", "Pillow", "pycocotools", "hotcoco", "omegaconf", "rich"):
         version = _version(name)
-        yield Finding(name, OK if version else BAD, version or "missing", "" if version else f"pip install {name}")
+        yield Finding(
+            name, OK if version else BAD, version or "missing", "" if version else f"pip install {name}"
+        )
     for extra, (names, purpose) in EXTRAS.items():
         missing = [n for n in names if not any(_version(m) for m in (n, *STAND_INS.get(n, ())))]
         if missing:
-            yield Finding(f"[{extra}]", NOTE, f"without {', '.join(missing)}", f"for {purpose}: pip install 'detectron2[{extra}]'")
+            yield Finding(
+                f"[{extra}]",
+                NOTE,
+                f"without {', '.join(missing)}",
+                f"for {purpose}: pip install 'detectron2[{extra}]'",
+            )
         else:
             yield Finding(f"[{extra}]", OK, purpose)
 
@@ -123,10 +157,14 @@ def _rival() -> Iterator[Finding]:
     here = Path(detectron2.__file__).resolve().parent
     installed = _version("detectron2")
     if installed is None:
-        yield Finding("detectron2", NOTE, f"{detectron2.__version__} from {here}, not installed", "pip install -e .")
+        yield Finding(
+            "detectron2", NOTE, f"{detectron2.__version__} from {here}, not installed", "pip install -e ."
+        )
     elif installed != detectron2.__version__:
         todo = "another copy shadows it: pip uninstall detectron2, then install again"
-        yield Finding("detectron2", BAD, f"{detectron2.__version__} from {here}, but {installed} is installed", todo)
+        yield Finding(
+            "detectron2", BAD, f"{detectron2.__version__} from {here}, but {installed} is installed", todo
+        )
     else:
         yield Finding("detectron2", OK, f"{detectron2.__version__} from {here}")
 
@@ -134,7 +172,12 @@ def _rival() -> Iterator[Finding]:
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(".").free / 2**30
     state = OK if free > 5 else NOTE
-    yield Finding("disk", state, f"{free:.0f} GiB free here", "" if state == OK else "a run of a large model writes gigabytes")
+    yield Finding(
+        "disk",
+        state,
+        f"{free:.0f} GiB free here",
+        "" if state == OK else "a run of a large model writes gigabytes",
+    )
     shared = Path("/dev/shm")
     if shared.is_dir() and (size := shutil.disk_usage(shared).total / 2**30) < 1:
         todo = "loader processes may die; with Docker add --shm-size=8g, or use --workers 0"
@@ -149,7 +192,9 @@ def _cache() -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=place):
             yield Finding("cache", OK, str(root))
     except OSError as error:
-        yield Finding("cache", BAD, f"{place} cannot be written: {error}", "set FVCORE_CACHE to a folder that can")
+        yield Finding(
+            "cache", BAD, f"{place} cannot be written: {error}", "set FVCORE_CACHE to a folder that can"
+        )
 
 
 def _version(name: str) -> str | None:

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from detectron2.config import get_cfg
 from detectron2.reports import write_training_report
 from detectron2.utils.logger import setup_logger
 
 from ._check import check_data
+from ._configs import load_config, put
 from ._datasets import find_coco, register
 from ._evaluate import evaluate_run
 from ._recipe import best_device
@@ -28,15 +28,13 @@ def run(args: argparse.Namespace) -> int:
         assert val is not None
         card.val = val
     register(None, card.val, card.classes, card.category_ids)
-    cfg = get_cfg()
-    cfg.merge_from_file(str(Path(args.model) / "config.yaml"))
-    cfg.MODEL.DEVICE = args.device or best_device()
-    cfg.OUTPUT_DIR = str(folder)
-    cfg.merge_from_list(args.opts)
-    cfg.freeze()
+    cfg = load_config(Path(args.model) / "config.yaml", args.opts)
+    put(cfg, device=args.device or best_device())
     card.save(folder)
     summary = evaluate_run(cfg, card, folder, weights=weights)
     page = write_training_report(folder)
-    print(", ".join(f"{k} {v:.3f}" for k, v in summary.items() if "AP" in k))
+    print(
+        ", ".join(f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k)
+    )
     print(f"see {page}")
     return 0

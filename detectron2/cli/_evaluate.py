@@ -1,22 +1,21 @@
 """Evaluating the weights of a run, and writing down what the report shows."""
 
-import json
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
+from detectron2.engine import DefaultTrainer
+from detectron2.engine._settings import Settings
 from detectron2.evaluation import inference_on_dataset
-from detectron2.evaluation._dispatch import build_evaluator
-from detectron2.modeling import build_model
+from detectron2.evaluation._dispatch import evaluator_for
 from detectron2.reports import explain_predictions
 
+from ._configs import put
 from ._datasets import VAL
-from ._run_folder import RunCard, weights_of, write_json
+from ._run_folder import RunCard, write_json
 
 __all__ = ["evaluate_run", "summarise"]
 
@@ -24,7 +23,7 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
 
 def evaluate_run(
-    cfg: CfgNode, card: RunCard, folder: Path, *, weights: str, since: float | None = None
+    cfg: Any, card: RunCard, folder: Path, *, weights: str, since: float | None = None
 ) -> dict[str, Any]:
     """Evaluate on the registered validation data and write `evaluation.json`, `summary.json` and `pictures/`.
 
@@ -38,16 +37,16 @@ def evaluate_run(
     Returns:
         The summary.
     """
-    model = build_model(cfg)
+    put(cfg, output_dir=str(folder))
+    model = DefaultTrainer.build_model(cfg)
     DetectionCheckpointer(model).load(weights)
-    evaluator = build_evaluator(cfg, VAL, str(folder / "inference"))
-    with torch.no_grad():
-        results = inference_on_dataset(model, build_detection_test_loader(cfg, VAL), evaluator)
-    explain_predictions(VAL, folder, results or {})
+    evaluator = evaluator_for(VAL, str(folder / "inference"))
+    results = inference_on_dataset(model, DefaultTrainer.build_test_loader(cfg, VAL), evaluator)
+    explain_predictions(evaluator, VAL, folder, results or {})
     summary = {
         **summarise(results or {}),
         "weights": Path(weights).name,
-        "iterations": cfg.SOLVER.MAX_ITER,
+        "iterations": Settings.from_config(cfg).max_iter,
         "images": card.val.num_images,
         "seed": card.seed,
     }
@@ -57,10 +56,10 @@ def evaluate_run(
     return summary
 
 
-def summarise(results: dict[str, Any]) -> dict[str, Any]:
-    """The main figures as shares in [0, 1]: `box_AP`, `box_AP50`, `mask_AP`, …"""
+def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The main figures as shares in [0, 1] (None when undefined): `box_AP`, `box_AP50`, `mask_AP`, …"""
     return {
-        f"{label}_{metric}": results[task][metric] / 100
+        f"{label}_{metric}": results[task][metric] / 100 if math.isfinite(results[task][metric]) else None
         for task, label in TASKS.items()
         if task in results
         for metric in ("AP", "AP50", "AP75")

@@ -8,15 +8,16 @@ from typing import Any
 from PIL import Image
 
 from detectron2 import model_zoo
-from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.engine import DefaultPredictor
+from detectron2.engine._builders import test_names
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.reports._pictures import draw_instances
 from detectron2.structures import Instances
 from detectron2.utils.logger import setup_logger
 
+from ._configs import load_config, put
 from ._datasets import VAL, register
 from ._errors import UserError
 from ._recipe import best_device, find_model
@@ -33,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     cfg, metadata = predictor_config(args.model, args.weights, args.device)
     paths = list(_images(args.inputs, args.model))[: args.limit]
     if not paths:
-        raise UserError(f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(SUFFIXES))}")
+        raise UserError(
+            f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(SUFFIXES))}"
+        )
     predictor = DefaultPredictor(cfg)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     return int(not records)
 
 
-def predictor_config(model: str, weights: str, device: str | None) -> tuple[CfgNode, Metadata]:
+def predictor_config(model: str, weights: str, device: str | None) -> tuple[Any, Metadata]:
     """Config with weights, and the metadata that names its classes.
 
     Args:
@@ -68,26 +71,22 @@ def predictor_config(model: str, weights: str, device: str | None) -> tuple[CfgN
         weights: "best", "final", or a file; for a zoo name "best" means the zoo's weights.
         device: device name; None for the best there is.
     """
-    cfg = get_cfg()
     if (Path(model) / "run.json").is_file():
         card = read_run(model)
         register(None, card.val, card.classes, card.category_ids)
-        cfg.merge_from_file(str(Path(model) / "config.yaml"))
-        cfg.MODEL.WEIGHTS = weights_of(model, weights)
-        metadata = MetadataCatalog.get(VAL)
-    elif Path(model).is_dir():
+        cfg = load_config(Path(model) / "config.yaml")
+        put(cfg, weights=weights_of(model, weights), device=device or best_device())
+        return cfg, MetadataCatalog.get(VAL)
+    if Path(model).is_dir():
         raise UserError(f"{model} is not the folder of a run: it has no run.json")
-    else:
-        config_file, zoo_name = find_model(model)
-        cfg.merge_from_file(config_file)
-        if weights not in ("best", "final"):
-            cfg.MODEL.WEIGHTS = weights
-        elif zoo_name:
-            cfg.MODEL.WEIGHTS = model_zoo.get_checkpoint_url(zoo_name)
-        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0] if cfg.DATASETS.TEST else "__unused")
-    cfg.MODEL.DEVICE = device or best_device()
-    cfg.freeze()
-    return cfg, metadata
+    config_file, zoo_name = find_model(model)
+    cfg = load_config(config_file)
+    if weights not in ("best", "final"):
+        put(cfg, weights=weights)
+    elif zoo_name:
+        put(cfg, weights=model_zoo.get_checkpoint_url(zoo_name))
+    put(cfg, device=device or best_device())
+    return cfg, MetadataCatalog.get(test_names(cfg)[0] if test_names(cfg) else "__unused")
 
 
 def above(instances: Instances, threshold: float) -> Instances:

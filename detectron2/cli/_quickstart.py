@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detectron2.config import get_cfg
 from detectron2.utils.logger import setup_logger
 
+from ._configs import load_config, override, put
 from ._datasets import find_coco
 from ._errors import UserError
-from ._recipe import recipe
+from ._recipe import Plan, recipe
 from ._run_folder import read_run, write_json
 from ._train import make_card, save_run, train
 
@@ -30,33 +30,22 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     folder = Path(args.output)
     assets = resources.files("detectron2.cli") / "quickstart"
-    cfg = get_cfg()
     if args.resume and (folder / "run.json").is_file():
-        card = read_run(folder)
-        cfg.merge_from_file(str(folder / "config.yaml"))
+        card, cfg = read_run(folder), load_config(folder / "config.yaml")
+        put(cfg, output_dir=str(folder))
     else:
         if (folder / "run.json").is_file():
             raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
         parts = write_nuclei(folder / "data")
         train_data, val_data = find_coco(str(parts["train"])), find_coco(str(parts["val"]))
         card = make_card(folder, "quickstart/mask_rcnn_nuclei", train_data, val_data, args.seed)
+        # Small enough that a processor is the right device unless another is asked for.
+        plan = Plan(1, card.train.num_images, workers=0, device=args.device or "cpu")
         with resources.as_file(assets / "mask_rcnn_nuclei.yaml") as config_file:
-            # Small enough that a processor is the right device unless another is asked for.
-            cfg = recipe(
-                str(config_file),
-                num_classes=1,
-                num_images=card.train.num_images,
-                epochs=None,
-                batch_size=None,
-                workers=0,
-                device=args.device or "cpu",
-                num_gpus=1,
-            )
-        cfg.SEED = args.seed
-        cfg.merge_from_list(args.opts)
-        cfg.OUTPUT_DIR = str(folder)
+            cfg = recipe(str(config_file), plan)
+        put(cfg, seed=args.seed, output_dir=str(folder))
+        cfg = override(cfg, args.opts)
         save_run(folder, card, cfg)
-    cfg.OUTPUT_DIR = str(folder)
     setup_logger(str(folder))
     train(cfg, card, folder, resume=args.resume, start=start)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

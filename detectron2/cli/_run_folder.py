@@ -1,13 +1,13 @@
 """What a training run leaves in its folder, and reading it back.
 
-    config.yaml        the resolved config
-    run.json           data, classes, model, seed, versions (class RunCard)
-    model_best.pth     weights with the best validation result; model_final.pth those of the last step
-    metrics.json       one JSON object a line, as training went
-    summary.json       the figures of the end
-    report.html        the page that explains them
-    pictures/          predictions beside labels
-    inference/         predictions in COCO format
+config.yaml        the resolved config
+run.json           data, classes, model, seed, versions (class RunCard)
+model_best.pth     weights with the best validation result; model_final.pth those of the last step
+metrics.json       one JSON object a line, as training went
+summary.json       the figures of the end
+report.html        the page that explains them
+pictures/          predictions beside labels
+inference/         predictions in COCO format
 """
 
 import json
@@ -81,14 +81,18 @@ def read_run(folder: str | Path) -> RunCard:
     """
     path = Path(folder) / "run.json"
     if not path.is_file():
-        raise UserError(f"{folder} is not the folder of a run: it has no run.json. `detectron2 train` writes such folders.")
+        raise UserError(
+            f"{folder} is not the folder of a run: it has no run.json. `detectron2 train` writes such folders."
+        )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunCard)}
         data = {k: v for k, v in data.items() if k in known}
         return RunCard(**{**data, "train": DataCard(**data["train"]), "val": DataCard(**data["val"])})
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); run `detectron2 train … --resume` to write it again") from error
+        raise UserError(
+            f"{path} is damaged ({error}); run `detectron2 train … --resume` to write it again"
+        ) from error
 
 
 def weights_of(folder: str | Path, which: str) -> str:
@@ -110,4 +114,6 @@ def weights_of(folder: str | Path, which: str) -> str:
     for name in names:
         if (folder / name).is_file():
             return str(folder / name)
-    raise UserError(f"{folder} holds no {' or '.join(names)}: the run has not finished. Go on with `detectron2 train --resume`.")
+    raise UserError(
+        f"{folder} holds no {' or '.join(names)}: the run has not finished. Go on with `detectron2 train --resume`."
+    )

@@ -5,25 +5,25 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision
 
 from detectron2 import __version__
-from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer, launch
 from detectron2.reports import write_training_report
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from ._check import check_data
+from ._configs import load_config, override, put, save_config
 from ._datasets import classes_of, find_coco, register, split
 from ._errors import UserError
 from ._evaluate import evaluate_run
-from ._recipe import best_device, find_model, from_scratch, recipe, starting_weights
+from ._recipe import Plan, best_device, find_model, from_scratch, recipe, starting_weights
 from ._run_folder import DataCard, RunCard, read_run, weights_of
 
 __all__ = ["make_card", "run", "save_run", "train"]
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     if args.resume and args.output and (Path(args.output) / "run.json").is_file():
         folder, card = Path(args.output), read_run(args.output)
-        cfg = _saved_config(folder)
+        cfg = load_config(folder / "config.yaml")
+        put(cfg, output_dir=str(folder))
     else:
         if args.train is None:
             raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, CfgNode]:
+def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, Any]:
     """Find and check the data, choose the config, and write both into the folder of the run."""
     config_file, zoo_name = find_model(args.model)
     train_data = find_coco(args.train, args.train_images)
@@ -53,8 +54,7 @@ def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, CfgNode]:
     setup_logger(str(folder))
     val_data = find_coco(args.val, args.val_images) if args.val else None
     card = make_card(folder, args.model, train_data, val_data, args.seed)
-    cfg = recipe(
-        config_file,
+    plan = Plan(
         num_classes=len(card.classes),
         num_images=card.train.num_images,
         epochs=args.epochs,
@@ -63,25 +63,25 @@ def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, CfgNode]:
         device=args.device or best_device(),
         num_gpus=args.num_gpus,
     )
-    cfg.MODEL.WEIGHTS = starting_weights(cfg, zoo_name, args.weights, PathManager.get_local_path)
-    if not cfg.MODEL.WEIGHTS:
+    cfg = recipe(config_file, plan)
+    card.weights = starting_weights(cfg, zoo_name, args.weights, PathManager.get_local_path)
+    if not card.weights:
         from_scratch(cfg)
-    cfg.SEED = args.seed
-    cfg.OUTPUT_DIR = str(folder)
-    cfg.merge_from_list(args.opts)
-    card.weights = cfg.MODEL.WEIGHTS
+    put(cfg, seed=args.seed, output_dir=str(folder), weights=card.weights)
+    cfg = override(cfg, args.opts)
     save_run(folder, card, cfg)
     return folder, card, cfg
 
 
-def save_run(folder: Path, card: RunCard, cfg: CfgNode) -> None:
+def save_run(folder: Path, card: RunCard, cfg: Any) -> None:
     """Write the card and the config of a run into its folder."""
     card.save(folder)
-    with atomic_write(folder / "config.yaml") as f:
-        f.write(cfg.dump())
+    save_config(cfg, folder / "config.yaml")
 
 
-def make_card(folder: Path, model: str, train_data: DataCard, val_data: DataCard | None, seed: int) -> RunCard:
+def make_card(
+    folder: Path, model: str, train_data: DataCard, val_data: DataCard | None, seed: int
+) -> RunCard:
     """Check the data and describe the run.
 
     Args:
@@ -108,13 +108,6 @@ def make_card(folder: Path, model: str, train_data: DataCard, val_data: DataCard
     )
 
 
-def _saved_config(folder: Path) -> CfgNode:
-    cfg = get_cfg()
-    cfg.merge_from_file(str(folder / "config.yaml"))
-    cfg.OUTPUT_DIR = str(folder)
-    return cfg
-
-
 def versions() -> dict[str, str]:
     """Versions that decide a run's figures."""
     return {
@@ -128,7 +121,7 @@ def versions() -> dict[str, str]:
 
 
 def train(
-    cfg: CfgNode, card: RunCard, folder: Path, *, resume: bool, num_gpus: int = 1, start: float | None = None
+    cfg: Any, card: RunCard, folder: Path, *, resume: bool, num_gpus: int = 1, start: float | None = None
 ) -> None:
     """Train, keep the best weights, evaluate, and write the report.
 
@@ -141,17 +134,16 @@ def train(
         start: `time.perf_counter()` of the moment that "seconds" in the summary counts from.
     """
     start = time.perf_counter() if start is None else start
-    cfg.freeze()
-    launch(_worker, num_gpus, dist_url="auto", args=(cfg, card, resume))
+    launch(_worker, num_gpus, dist_url="auto", args=(cfg, card, str(folder), resume))
     register(card.train, card.val, card.classes, card.category_ids)
     evaluate_run(cfg, card, folder, weights=weights_of(folder, "best"), since=start)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)
 
 
-def _worker(cfg: CfgNode, card: RunCard, resume: bool) -> None:
+def _worker(cfg: Any, card: RunCard, folder: str, resume: bool) -> None:
     """One process of training."""
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank())
+    setup_logger(folder, distributed_rank=comm.get_rank())
     register(card.train, card.val, card.classes, card.category_ids)
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=resume)

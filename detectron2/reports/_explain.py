@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation._findings import ERROR_NAMES, Curve, Diagnosis
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.atomic import atomic_write
 
-from ._diagnose import diagnose
+from ._page import without_nan
 from ._pictures import save_pair
 
 __all__ = ["explain_predictions", "load_predictions"]
@@ -22,22 +25,58 @@ ERRORS = 6
 THRESHOLD = 0.5
 
 
-def explain_predictions(dataset_name: str, folder: Path, results: Mapping[str, Any]) -> None:
-    """Write `evaluation.json` and `pictures/` for predictions in `folder/inference`.
+def explain_predictions(
+    evaluator: DatasetEvaluator, dataset_name: str, folder: Path, results: Mapping[str, Any]
+) -> None:
+    """Write `evaluation.json` and `pictures/` for predictions that were just evaluated.
 
     Args:
+        evaluator: after its `evaluate()`; its files are in `folder/inference`. Figures by class, curves and errors
+            need one that can diagnose (`COCOEvaluator`).
         dataset_name: registered data set that was evaluated.
-        folder: the run's folder, with `inference/coco_instances_results.json`.
+        folder: the run's folder.
         results: figures of the evaluator.
     """
     metadata = MetadataCatalog.get(dataset_name)
     records = DatasetCatalog.get(dataset_name)
-    predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
-    diagnosis = diagnose(records, predictions, metadata)
-    content = {"results": results, "classes": diagnosis["classes"], "notes": diagnosis["notes"]}
+    found = None
+    if isinstance(evaluator, COCOEvaluator):
+        found = evaluator.diagnose("segm" if "segm" in results else "bbox", top=ERRORS)
+    content = {"results": results, **(plain(found) if found else {})}
     with atomic_write(folder / "evaluation.json") as f:
-        json.dump(content, f, indent=2, default=float)
-    _draw(records, predictions, metadata, diagnosis["worst"], folder / "pictures")
+        json.dump(without_nan(content), f, indent=1)
+    predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
+    worst = (
+        []
+        if found is None
+        else [(e.image_id, f"{len(e.missed)} missed, {len(e.false)} false") for e in found.worst]
+    )
+    _draw(records, predictions, metadata, worst, folder / "pictures")
+
+
+def plain(found: Diagnosis) -> dict[str, Any]:
+    """A diagnosis as what JSON can hold, curves thinned to what a page can show."""
+    return {
+        "task": found.task,
+        "classes": [asdict(row) for row in found.classes],
+        "sizes": found.by_size,
+        "ious": {f"{k:.2f}": v for k, v in found.by_iou.items()},
+        "curves": {row.name: _thin_curve(found.curves[row.category_id]) for row in found.classes},
+        "errors": {ERROR_NAMES[k]: found.errors.cost[k] for k in ERROR_NAMES},
+        "error_counts": {ERROR_NAMES[k]: found.errors.counts[k] for k in ERROR_NAMES},
+        "confusion": {"names": found.confusion.names, "matrix": found.confusion.matrix.tolist()},
+        "calibration": {
+            "confidence": found.calibration.confidence.tolist(),
+            "accuracy": found.calibration.accuracy.tolist(),
+            "ece": found.calibration.ece,
+        },
+    }
+
+
+def _thin_curve(curve: Curve, points: int = 100) -> dict[str, list[float]]:
+    rows = np.unique(np.linspace(0, len(curve.score) - 1, min(points, len(curve.score))).astype(int))
+    fields = {"score": curve.score, "precision": curve.precision, "recall": curve.recall, "f1": curve.f1}
+    return {name: np.round(values[rows], 4).tolist() for name, values in fields.items()}
 
 
 def load_predictions(

@@ -9,13 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from detectron2 import __version__
 from detectron2.utils.atomic import atomic_write
 
-__all__ = ["chart", "data_uri", "figure", "percent", "read_json", "read_lines", "render"]
+__all__ = ["chart", "data_uri", "figure", "percent", "read_json", "read_lines", "render", "without_nan"]
 
 
 @cache
@@ -45,7 +46,7 @@ def render(template: str, path: Path, **values: Any) -> Path:
 
 def chart(title: str, svg: str) -> dict[str, Any]:
     """A chart with its title, as the templates take it."""
-    return {"title": title, "svg": Markup(svg)}  # noqa: S704 - our own SVG, whose texts are escaped
+    return {"title": title, "svg": Markup(svg)}
 
 
 def figure(path: Path, caption: str) -> dict[str, str]:
@@ -64,6 +65,17 @@ def percent(value: float | None, digits: int = 1) -> str:
     if value is None or not math.isfinite(value) or value < 0:
         return "–"
     return f"{100 * value:.{digits}f}"
+
+
+def without_nan(value: Any) -> Any:
+    """The same with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {k: without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def read_json(path: Path) -> Any:

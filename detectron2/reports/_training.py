@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ._charts import Series, line_chart
+from markupsafe import Markup
+
+from ._charts import Series, bar_chart, heat_map, line_chart
 from ._page import chart, figure, percent, read_json, read_lines, render
 
 __all__ = ["write_training_report"]
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+MOST_CONFUSED = 20
 TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
@@ -45,6 +48,8 @@ def write_training_report(output_dir: str | Path) -> Path:
         results=_results(evaluation),
         held_out=f"{val.get('num_images', '')} validation images".strip(),
         classes=_classes(evaluation),
+        analysis=_analysis(evaluation),
+        confusion=_confusion(evaluation),
         pictures=_figures(folder, pictures.get("examples", [])),
         threshold=pictures.get("threshold", 0.5),
         errors=_errors(folder, pictures.get("errors", [])),
@@ -86,18 +91,47 @@ def _tiles(summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
 
 def _charts(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if not records:
-        return [chart("Loss", line_chart([], x_label="", y_label=""))]
+        return []
     names = sorted({k for r in records for k in r if k.startswith("loss_") and not k.startswith("loss_val")})
     charts = [
-        chart("Total loss", line_chart(_series(records, {"total_loss": "training", "validation_loss": "validation"}), x_label="step", y_label="loss")),
-        chart("Loss by part", line_chart(_series(records, {n: n.removeprefix("loss_") for n in names}), x_label="step", y_label="loss")),
+        chart(
+            "Total loss",
+            line_chart(
+                _series(records, {"total_loss": "training", "validation_loss": "validation"}),
+                x_label="step",
+                y_label="loss",
+            ),
+        ),
+        chart(
+            "Loss by part",
+            line_chart(
+                _series(records, {n: n.removeprefix("loss_") for n in names}), x_label="step", y_label="loss"
+            ),
+        ),
     ]
     aps = {f"{task}/{m}": f"{label.lower()} {m}" for task, label in TASKS.items() for m in ("AP", "AP50")}
     if any(k in r for r in records for k in aps):
-        charts.append(chart("Validation AP", line_chart(_series(records, aps), x_label="step", y_label="AP (%)", y_range=(0, 100))))
-    charts.append(chart("Learning rate", line_chart(_series(records, {"lr": "lr"}), x_label="step", y_label="learning rate")))
+        charts.append(
+            chart(
+                "Validation AP",
+                line_chart(_series(records, aps), x_label="step", y_label="AP (%)", y_range=(0, 100)),
+            )
+        )
     charts.append(
-        chart("Seconds a step", line_chart(_series(records, {"time": "step", "data_time": "waiting for data"}), x_label="step", y_label="seconds"))
+        chart(
+            "Learning rate",
+            line_chart(_series(records, {"lr": "lr"}), x_label="step", y_label="learning rate"),
+        )
+    )
+    charts.append(
+        chart(
+            "Seconds a step",
+            line_chart(
+                _series(records, {"time": "step", "data_time": "waiting for data"}),
+                x_label="step",
+                y_label="seconds",
+            ),
+        )
     )
     return charts
 
@@ -123,19 +157,65 @@ def _classes(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
     rows = evaluation.get("classes")
     if not rows:
         return None
+    figures = ("ap", "ap50", "ap75", "ar")
     return {
-        "note": "AP, AP50 and AR in per cent; precision, recall and F1 at IoU 0.5 and the score threshold with the best F1.",
-        "head": ["Class", "Labels", "AP", "AP50", "AR", "Precision", "Recall", "F1", "at score"],
+        "note": f"{TASKS[evaluation['task']]}. AP and AR in per cent; precision, recall and F1 at IoU 0.5 and the score "
+        "threshold at which F1 is best.",
+        "head": ["Class", "Labels", "AP", "AP50", "AP75", "AR", "Precision", "Recall", "F1", "at score"],
         "rows": [
             [
                 r["name"],
-                r["labels"],
-                *(percent(r.get(k)) for k in ("ap", "ap50", "ar", "precision", "recall", "f1")),
-                "–" if r.get("threshold") is None else f"{r['threshold']:.2f}",
+                r["objects"],
+                *(_short(r[k]) for k in figures),
+                *(_short(r[k]) for k in ("precision", "recall", "f1")),
+                _short(r["threshold"]),
             ]
-            for r in rows
+            for r in sorted(rows, key=lambda r: (-r["objects"], r["name"]))
         ],
     }
+
+
+def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Charts of what lies behind the AP."""
+    if "curves" not in evaluation:
+        return []
+    rows = sorted(evaluation["classes"], key=lambda r: (-r["objects"], r["name"]))
+    names = [r["name"] for r in rows if evaluation["curves"][r["name"]]["score"]][:6]
+    curves = evaluation["curves"]
+    unit = {"x_range": (0.0, 1.0), "y_range": (0.0, 1.0)}
+    pr = [Series(n, list(zip(curves[n]["recall"], curves[n]["precision"]))) for n in names]
+    f1 = [Series(n, sorted(zip(curves[n]["score"], curves[n]["f1"]))) for n in names]
+    told = evaluation["calibration"]
+    pairs = [(c, a) for c, a in zip(told["confidence"], told["accuracy"]) if c is not None]
+    ideal = Series("ideal", [(0.0, 0.0), (1.0, 1.0)])
+    return [
+        chart(
+            "Precision and recall at IoU 0.5", line_chart(pr, x_label="recall", y_label="precision", **unit)
+        ),
+        chart("F1 by score threshold", line_chart(f1, x_label="score threshold", y_label="F1", **unit)),
+        chart("AP50 points lost to each kind of error", bar_chart(evaluation["errors"], label="AP50 points")),
+        chart(
+            f"Are scores probabilities? (calibration error {_short(told['ece'])})",
+            line_chart(
+                [Series("this model", pairs), ideal], x_label="score", y_label="share that is right", **unit
+            ),
+        ),
+    ]
+
+
+def _confusion(evaluation: Mapping[str, Any]) -> Markup | None:
+    """The confusion matrix of the classes that occur, at most MOST_CONFUSED of them and "nothing"."""
+    found = evaluation.get("confusion")
+    if not found or len(found["names"]) < 2:
+        return None
+    matrix = found["matrix"]
+    nothing = len(found["names"])
+    seen = [sum(matrix[i]) + sum(row[i] for row in matrix) for i in range(nothing)]
+    order = sorted(range(nothing), key=lambda i: -seen[i])[:MOST_CONFUSED]
+    kept = [i for i in sorted(order) if seen[i]] + [nothing]
+    names = [*found["names"], "nothing"]
+    cells = [[matrix[i][j] for j in kept] for i in kept]
+    return Markup(heat_map([names[i] for i in kept], [names[i] for i in kept], cells))
 
 
 def _figures(folder: Path, entries: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -154,7 +234,12 @@ def _facts(run: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tuple[str
     for key, label in (("train", "Training data"), ("val", "Validation data")):
         card = run.get(key, {})
         part = "" if card.get("part", "all") == "all" else f", the {card['part']} part of a split by image"
-        facts.append((label, f"{card.get('json', '')}: {card.get('num_images', '?')} images, {card.get('num_instances', '?')} objects{part}"))
+        facts.append(
+            (
+                label,
+                f"{card.get('json', '')}: {card.get('num_images', '?')} images, {card.get('num_instances', '?')} objects{part}",
+            )
+        )
     facts += [("Seed", str(run.get("seed", ""))), ("Command", " ".join(run.get("command", [])))]
     facts += [(k, v) for k, v in run.get("versions", {}).items()]
     return [(k, v) for k, v in facts if v]
