@@ -30,6 +30,11 @@ class TolerantMapDataset(MapDataset):
         max_share: share of the elements, 0 to 1, that may fail; 0 lets the first failure stop the run.
     """
 
+    def __new__(
+        cls, dataset: Any, map_func: Callable[[Any], Any], max_share: float = 0.01
+    ) -> "TolerantMapDataset":
+        return object.__new__(cls)
+
     def __init__(self, dataset: Any, map_func: Callable[[Any], Any], max_share: float = 0.01) -> None:
         super().__init__(dataset, map_func)
         if not 0.0 <= max_share <= 1.0:

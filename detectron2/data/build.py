@@ -36,7 +36,18 @@ __all__ = [
     "worker_init_reset_seed",
 ]
 
-get_detection_dataset_dicts.__module__ = __name__  # configs and pickles name it here
+# Configs and pickles name these functions by this module, whatever private file holds their code.
+for _function in (
+    build_batch_data_loader,
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+    get_detection_dataset_dicts,
+    load_proposals_into_dataset,
+    print_instances_class_histogram,
+    trivial_batch_collator,
+    worker_init_reset_seed,
+):
+    _function.__module__ = __name__
 
 
 def _train_loader_from_config(

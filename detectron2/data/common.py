@@ -89,7 +89,7 @@ class MapDataset(data.Dataset):
 
     max_attempts = 1000
 
-    def __new__(cls, dataset: Any, map_func: Callable[[Any], Any], *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, dataset: Any, map_func: Callable[[Any], Any]) -> Any:
         if cls is MapDataset and isinstance(dataset, data.IterableDataset):
             return _MapIterableDataset(dataset, map_func)
         return super().__new__(cls)

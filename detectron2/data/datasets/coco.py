@@ -30,6 +30,11 @@ LAZY_FROM_BYTES = 32 << 20
 """Files from this size on are indexed instead of parsed as a whole."""
 
 
+# Configs and pickles name these functions by this module, whatever private file holds their code.
+for _function in (convert_to_coco_dict, convert_to_coco_json, load_sem_seg):
+    _function.__module__ = __name__
+
+
 def load_coco_json(
     json_file: str,
     image_root: str,
