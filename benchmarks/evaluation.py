@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import resource
@@ -29,7 +30,9 @@ from detectron2.evaluation._coco_engine import pycocotools_eval
 from detectron2.structures import Boxes, Instances
 
 CLASSES = 80
-DISTINCT_MASKS = 25  # images whose masks are made; others use theirs again, so that making them does not take all day
+DISTINCT_MASKS = (
+    25  # images whose masks are made; others use theirs again, so that making them does not take all day
+)
 
 
 def ellipses(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -37,7 +40,9 @@ def ellipses(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     for mask, (x0, y0, x1, y1) in zip(masks, boxes):
         a, b, c, d = max(int(x0), 0), max(int(y0), 0), min(int(x1) + 1, shape[1]), min(int(y1) + 1, shape[0])
         ys, xs = np.mgrid[b:d, a:c]
-        mask[b:d, a:c] = ((xs - (x0 + x1) / 2) * 2 / (x1 - x0)) ** 2 + ((ys - (y0 + y1) / 2) * 2 / (y1 - y0)) ** 2 < 1
+        mask[b:d, a:c] = ((xs - (x0 + x1) / 2) * 2 / (x1 - x0)) ** 2 + (
+            (ys - (y0 + y1) / 2) * 2 / (y1 - y0)
+        ) ** 2 < 1
     return masks
 
 
@@ -48,7 +53,9 @@ def random_boxes(rng: np.random.Generator, n: int, shape: tuple[int, int]) -> np
     return np.clip(boxes, 0, [shape[1], shape[0]] * 2)
 
 
-def make(images: int, detections: int, shape: tuple[int, int], masks: bool) -> tuple[dict[str, Any], list[Instances]]:
+def make(
+    images: int, detections: int, shape: tuple[int, int], masks: bool
+) -> tuple[dict[str, Any], list[Instances]]:
     rng = np.random.default_rng(0)
     annotations: list[dict[str, Any]] = []
     predictions: list[Instances] = []
@@ -57,10 +64,14 @@ def make(images: int, detections: int, shape: tuple[int, int], masks: bool) -> t
         truth = random_boxes(seed, 7, shape)
         classes = seed.integers(0, CLASSES, 7)
         which = seed.integers(0, 7, detections)
-        found = np.where(seed.random((detections, 1)) < 0.4, truth[which], random_boxes(seed, detections, shape))
+        found = np.where(
+            seed.random((detections, 1)) < 0.4, truth[which], random_boxes(seed, detections, shape)
+        )
         found = np.clip(found + seed.normal(0, 3, found.shape), 0, [shape[1], shape[0]] * 2)
         found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 2)
-        labels = np.where(seed.random(detections) < 0.8, classes[which], seed.integers(0, CLASSES, detections))
+        labels = np.where(
+            seed.random(detections) < 0.8, classes[which], seed.integers(0, CLASSES, detections)
+        )
         inst = Instances(shape)
         inst.pred_boxes = Boxes(torch.from_numpy(found.astype(np.float32)))
         inst.scores = torch.from_numpy(rng.random(detections).astype(np.float32))
@@ -68,7 +79,9 @@ def make(images: int, detections: int, shape: tuple[int, int], masks: bool) -> t
         if masks:
             again = predictions[i % DISTINCT_MASKS].pred_masks if i >= DISTINCT_MASKS else None
             inst.pred_masks = torch.from_numpy(ellipses(found, shape)) if again is None else again
-            rles = mask_util.encode(np.asfortranarray(ellipses(truth, shape).transpose(1, 2, 0).astype(np.uint8)))
+            rles = mask_util.encode(
+                np.asfortranarray(ellipses(truth, shape).transpose(1, 2, 0).astype(np.uint8))
+            )
         for k, (x0, y0, x1, y1) in enumerate(truth.tolist()):
             entry = {
                 "id": len(annotations) + 1, "image_id": i + 1, "category_id": int(classes[k]) + 1,
@@ -80,7 +93,10 @@ def make(images: int, detections: int, shape: tuple[int, int], masks: bool) -> t
             annotations.append(entry)
         predictions.append(inst)
     content = {
-        "images": [{"id": i + 1, "height": shape[0], "width": shape[1], "file_name": f"{i}.jpg"} for i in range(images)],
+        "images": [
+            {"id": i + 1, "height": shape[0], "width": shape[1], "file_name": f"{i}.jpg"}
+            for i in range(images)
+        ],
         "annotations": annotations,
         "categories": [{"id": c + 1, "name": f"c{c}"} for c in range(CLASSES)],
     }
@@ -95,7 +111,7 @@ def by_dicts(inst: Instances, image_id: int) -> list[dict[str, Any]]:
     entries = [{"image_id": image_id, "category_id": c + 1, "bbox": b, "score": s} for b, s, c in rows]
     if inst.has("pred_masks"):
         for entry, mask in zip(entries, inst.pred_masks):
-            rle = mask_util.encode(np.array(mask[:, :, None], order="F", dtype="uint8"))[0]
+            rle = mask_util.encode(np.asfortranarray(mask.numpy()[:, :, None].astype(np.uint8)))[0]
             entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
     return entries
 
@@ -123,7 +139,9 @@ def run_pycocotools(evaluator: COCOEvaluator, predictions: list[Instances], task
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=2500)
     parser.add_argument("--detections", type=int, default=100)
     parser.add_argument("--tasks", nargs="+", default=["bbox", "segm"], choices=["bbox", "segm"])
@@ -146,8 +164,10 @@ def main() -> None:
         peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         slow, stats = run_pycocotools(evaluator, predictions, task)
         peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        same = [results[task][k] == 100 * v for k, v in zip(("AP", "AP50", "AP75", "APs", "APm", "APl"), stats)]
-        more = [(b - a) / 1024 for a, b in zip(peak, peak[1:])]
+        same = [
+            results[task][k] == 100 * v for k, v in zip(("AP", "AP50", "AP75", "APs", "APm", "APl"), stats)
+        ]
+        more = [(b - a) / 1024 for a, b in itertools.pairwise(peak)]
         print(
             f"{task}: {args.images} images x {args.detections}: COCOEvaluator {fast:.2f} s, pycocotools {slow:.2f} s: "
             f"{slow / fast:.1f} times as fast; AP {results[task]['AP']:.4f}, equal: {all(same)}; "

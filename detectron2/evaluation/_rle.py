@@ -9,12 +9,10 @@ transposed and scanned, where ``encode`` reads every pixel of every mask in colu
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-_MAX_CHARS = 13  # 5 bits a character hold any 64-bit count
 
 IntArray = npt.NDArray[np.int64]
 
@@ -152,21 +150,24 @@ def _compress(runs: IntArray, lengths: IntArray) -> list[bytes]:
     """
     begin = np.concatenate([[0], np.cumsum(lengths)])
     rank = np.arange(len(runs)) - np.repeat(begin[:-1], lengths)
-    rest = runs.copy()
+    rest = runs.astype(np.int32) if len(runs) and runs.max() < 2**30 else runs.copy()
     late = np.flatnonzero(rank > 2)
-    rest[late] -= runs[late - 2]
-    chars = np.zeros((len(runs), _MAX_CHARS), dtype=np.uint8)
-    active = np.arange(len(runs))
-    sizes = np.zeros(len(runs), dtype=np.int64)
-    for k in range(_MAX_CHARS):
+    rest[late] -= runs[late - 2].astype(rest.dtype)
+    largest = int(np.abs(rest).max(initial=0))
+    width = largest.bit_length() // 5 + 1  # 5 bits a character, one of all bits for the sign
+    chars = np.zeros((len(runs), width), dtype=np.uint8)
+    sizes = np.ones(len(runs), dtype=np.int64)
+    active: Any = slice(None)
+    for k in range(width):
         low = rest & 0x1F
         rest = rest >> 5
         more = np.where(low & 0x10, rest != -1, rest != 0)
         chars[active, k] = low + 48 + 0x20 * more
-        sizes[active] = k + 1
-        active, rest = active[more], rest[more]
+        active = np.flatnonzero(more) if k == 0 else active[more]
         if not len(active):
             break
-    text = chars[np.arange(_MAX_CHARS) < sizes[:, None]].tobytes()
+        sizes[active] += 1
+        rest = rest[more]
+    text = chars[np.arange(width) < sizes[:, None]].tobytes()
     stops = np.concatenate([[0], np.cumsum(sizes)])[begin].tolist()
     return [text[a:b] for a, b in itertools.pairwise(stops)]
