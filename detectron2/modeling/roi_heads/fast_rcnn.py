@@ -274,7 +274,8 @@ class FastRCNNOutputLayers(nn.Module):
             gt_classes: [R] in [0, K], K = background.
         """
         foreground = torch.nonzero((gt_classes >= 0) & (gt_classes < self.num_classes))[:, 0]  # [P]
-        chosen = pred_deltas.reshape(pred_deltas.shape[0], -1, self.box_dim)[foreground]  # [P, K or 1, D]
+        by_class = pred_deltas.unflatten(1, (pred_deltas.shape[1] // self.box_dim, self.box_dim))
+        chosen = by_class[foreground]  # [P, K or 1, D]
         column = gt_classes[foreground] if chosen.shape[1] > 1 else torch.zeros_like(foreground)
         deltas = chosen[torch.arange(len(foreground), device=foreground.device), column]  # [P, D]
         loss = _box_loss(
