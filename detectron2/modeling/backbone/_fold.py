@@ -22,7 +22,7 @@ def _scale_and_shift(norm: nn.Module | None) -> tuple[torch.Tensor, torch.Tensor
         and not norm.training
         and norm.running_var is not None
     ):
-        assert isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)) and norm.running_mean is not None
+        assert norm.running_mean is not None
         scale = (norm.running_var + norm.eps).rsqrt()
         scale = scale if norm.weight is None else scale * norm.weight
         shift = -norm.running_mean * scale

@@ -27,7 +27,9 @@ def fresh(x: torch.Tensor) -> torch.Tensor:
 
 def crop(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The upper left part of maps (N, H, W, C), contiguous."""
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting():  # a slice has strides, and strides become conditions on the sizes
+    if (
+        torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    ):  # a slice has strides, and strides become conditions on the sizes
         rows = torch.arange(height, device=x.device)
         return x.index_select(1, rows).index_select(2, torch.arange(width, device=x.device))
     return x[:, :height, :width].contiguous()
