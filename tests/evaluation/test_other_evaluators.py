@@ -195,7 +195,7 @@ def test_best_of_each_category(make_case):
     for category in {c for d in found for c in d.category_ids.tolist()}:
         of = lambda ds: sorted(
             (float(s) for d in ds for s, c in zip(d.scores, d.category_ids) if c == category), reverse=True
-        )  # noqa: E731
+        )
         assert of(kept) == of(found)[:5]
 
 
