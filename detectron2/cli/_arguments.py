@@ -120,6 +120,50 @@ def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
+def _zoo(p: argparse.ArgumentParser) -> None:
+    p.add_argument("inputs", nargs="*", metavar="WORD", help="words that must occur in the config's path")
+    p.add_argument(
+        "--task", default="", help="detection, instance, keypoints, panoptic, semantic, proposals …"
+    )
+    p.add_argument("--trained", action="store_true", help="only those with published weights")
+    p.add_argument("--all", action="store_true", help="also bases, common parts and test configs")
+    p.add_argument(
+        "--sort", default="name", help="name, box_ap, other_ap, train_seconds, infer_seconds, train_memory"
+    )
+    p.add_argument("--show", metavar="NAME", help="print this config, resolved")
+    p.add_argument(
+        "--form", choices=["yaml", "py", "source"], help="how to print it (default: as it is written)"
+    )
+    p.add_argument("--json", action="store_true", help="print the list as JSON")
+
+
+def _config(p: argparse.ArgumentParser) -> None:
+    p.add_argument("action", choices=["show", "diff", "convert", "keys"])
+    p.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="CONFIG",
+        help="files, runs or names in the zoo; after the one of `show` overrides may follow; for `keys` words",
+    )
+    p.add_argument("--form", choices=["yaml", "py"], help="how to print (default: as suits the kind)")
+
+
+def _data(p: argparse.ArgumentParser) -> None:
+    p.add_argument("action", choices=["import", "check", "show", "stats", "convert", "split"])
+    p.add_argument("inputs", nargs="+", metavar="DATA", help="labels: a file or a folder of any known format")
+    p.add_argument("--format", help="format of the labels (default: found out)")
+    p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format has it")
+    p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: found out)")
+    p.add_argument("--to", metavar="FORMAT", help="format to write (import and split: coco)")
+    p.add_argument("--output", metavar="DIR", help="folder to write")
+    p.add_argument("--shares", default="train=0.8,val=0.2", help="for split (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="for split (default: %(default)s)")
+    p.add_argument("--limit", type=int, default=24, help="for show: most pictures (default: %(default)s)")
+    p.add_argument("--near", action="store_true", help="for check: also find resized or recompressed copies")
+    p.add_argument("--decode", action="store_true", help="for check: decode every pixel of every image")
+    p.add_argument("--json", action="store_true", help="for stats: print JSON")
+
+
 def _overrides(p: argparse.ArgumentParser) -> None:
     p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as SOLVER.BASE_LR 0.001")
 
@@ -137,5 +181,10 @@ COMMANDS = {
     "predict": Command(
         "run a model on images and draw what it finds", _predict, "detectron2.cli._predict:run"
     ),
+    "data": Command(
+        "import, check, show, convert and split labels of any format", _data, "detectron2.cli._data:run"
+    ),
+    "zoo": Command("list the model zoo, or print one of its configs", _zoo, "detectron2.cli._zoo:run"),
+    "config": Command("show, compare and convert configs", _config, "detectron2.cli._config:run"),
     "doctor": Command("check this environment and say what to do", _doctor, "detectron2.cli._doctor:run"),
 }

@@ -8,48 +8,66 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
+from detectron2.data.formats import detect_format, read_dataset, write_dataset
+from detectron2.utils.logger import setup_logger
 
 from ._errors import UserError
 from ._run_folder import DataCard
 
-__all__ = ["TRAIN", "VAL", "classes_of", "find_coco", "register", "split"]
+__all__ = ["TRAIN", "VAL", "classes_of", "find_data", "register", "split"]
 
 TRAIN, VAL = "cli_train", "cli_val"
 HELD_OUT = 0.2  # share of the images that validate when no --val is given
 
 
-def find_coco(data: str, images: str | None = None) -> DataCard:
-    """Find the json and the image folder that a path means.
+def find_data(data: str, images: str | None, folder: Path) -> DataCard:
+    """Find the labels that a path means; what is not COCO is rewritten as COCO, the images staying where they are.
 
     Args:
-        data: a COCO json, or a folder that holds exactly one (below it or in its `annotations`).
-        images: image folder; by default the first of the usual places that has the json's first image.
+        data: a COCO json, a folder that holds exactly one (below it or in its `annotations`), or labels of any other
+            known format.
+        images: image folder; by default the first of the usual places that has images of the json.
+        folder: gets the rewritten labels.
 
     Raises:
         UserError: nothing fits; says what was looked for and where.
     """
     path = Path(data)
-    if path.is_dir():
-        found = sorted(p for folder in (path, path / "annotations") for p in folder.glob("*.json"))
-        if len(found) != 1:
-            what = (
-                "no json"
-                if not found
-                else f"{len(found)} json files ({', '.join(p.name for p in found[:5])})"
-            )
-            raise UserError(f"{path} holds {what}; name the COCO json itself")
-        json_file = found[0]
-    elif path.is_file():
-        json_file = path
-    else:
-        raise UserError(
-            f"{path} does not exist; expected {'a COCO json, or a folder with one json and its images'}"
-        )
-    content = _read(json_file)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; expected a COCO json, or a folder with labels and images")
     if images is not None and not Path(images).is_dir():
         raise UserError(f"image folder {images} does not exist")
-    folder = Path(images) if images else _image_folder(json_file, content["images"])
-    return DataCard(str(json_file), str(folder), "all", len(content["images"]), len(content["annotations"]))
+    json_file = _coco_json(path)
+    if json_file is None:
+        json_file, images = _rewrite(path, images, folder), str(folder)
+    content = _read(json_file)
+    root = Path(images) if images else _image_folder(json_file, content["images"])
+    return DataCard(str(json_file), str(root), "all", len(content["images"]), len(content["annotations"]))
+
+
+def _coco_json(path: Path) -> Path | None:
+    """The COCO file that a path means; None when its labels have another format."""
+    if path.is_file():
+        return path if path.suffix == ".json" else None
+    found = sorted(p for folder in (path, path / "annotations") for p in folder.glob("*.json"))
+    if len(found) == 1:
+        return found[0]
+    if found and detect_format(path) == "coco":
+        raise UserError(
+            f"{path} holds {len(found)} json files ({', '.join(p.name for p in found[:5])}); name one"
+        )
+    return None
+
+
+def _rewrite(path: Path, images: str | None, folder: Path) -> Path:
+    dataset = read_dataset(path, images=images)
+    logger = setup_logger(name="detectron2")
+    for line in dataset.skipped:
+        logger.warning("Left out: %s", line)
+    target = folder / "labels" / path.resolve().name
+    if not (target / "annotations.json").is_file():
+        write_dataset(dataset, target, "coco", copy_images=False)
+    return target / "annotations.json"
 
 
 def _read(json_file: Path) -> dict[str, list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ from detectron2.utils.logger import setup_logger
 
 from ._check import check_data
 from ._configs import load_config, put
-from ._datasets import find_coco, register
+from ._datasets import find_data, register
 from ._evaluate import evaluate_run
 from ._recipe import best_device
 from ._run_folder import read_run, weights_of
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     setup_logger(str(folder))
     weights = weights_of(args.model, args.weights)
     if args.data:
-        _, val, card.health = check_data(card.train, find_coco(args.data, args.images), folder)
+        _, val, card.health = check_data(card.train, find_data(args.data, args.images, folder), folder)
         assert val is not None
         card.val = val
     register(None, card.val, card.classes, card.category_ids)

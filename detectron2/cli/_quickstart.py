@@ -12,7 +12,7 @@ from PIL import Image
 from detectron2.utils.logger import setup_logger
 
 from ._configs import load_config, override, put
-from ._datasets import find_coco
+from ._datasets import find_data
 from ._errors import UserError
 from ._recipe import Plan, recipe
 from ._run_folder import read_run, write_json
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         if (folder / "run.json").is_file():
             raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
         parts = write_nuclei(folder / "data")
-        train_data, val_data = find_coco(str(parts["train"])), find_coco(str(parts["val"]))
+        train_data, val_data = (find_data(str(parts[name]), None, folder) for name in ("train", "val"))
         card = make_card(folder, "quickstart/mask_rcnn_nuclei", train_data, val_data, args.seed)
         # Small enough that a processor is the right device unless another is asked for.
         plan = Plan(1, card.train.num_images, workers=0, device=args.device or "cpu")

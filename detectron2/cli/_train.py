@@ -20,7 +20,7 @@ from detectron2.utils.logger import setup_logger
 
 from ._check import check_data
 from ._configs import load_config, override, put, save_config
-from ._datasets import classes_of, find_coco, register, split
+from ._datasets import classes_of, find_data, register, split
 from ._errors import UserError
 from ._evaluate import evaluate_run
 from ._recipe import Plan, best_device, find_model, from_scratch, recipe, starting_weights
@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, Any]:
     """Find and check the data, choose the config, and write both into the folder of the run."""
     config_file, zoo_name = find_model(args.model)
-    train_data = find_coco(args.train, args.train_images)
-    folder = Path(args.output or f"runs/{Path(train_data.json).stem}-{Path(args.model).stem}")
+    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(args.model).stem}")
     if (folder / "run.json").is_file() and not args.resume:
         raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
     setup_logger(str(folder))
-    val_data = find_coco(args.val, args.val_images) if args.val else None
+    train_data = find_data(args.train, args.train_images, folder)
+    val_data = find_data(args.val, args.val_images, folder) if args.val else None
     card = make_card(folder, args.model, train_data, val_data, args.seed)
     plan = Plan(
         num_classes=len(card.classes),
