@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.utils.video_visualizer import VideoVisualizer
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
+from detectron2.utils.video_visualizer import VideoVisualizer
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 __all__ = ["AsyncPredictor", "VisualizationDemo"]

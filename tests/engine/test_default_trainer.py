@@ -245,7 +245,9 @@ def test_resume_modes(worker, tiny_cfg):
 
 
 def test_extended_training_goes_on(worker, tiny_cfg):
-    worker.Trainer(tiny_cfg(*SHORT)).train()
+    first = worker.Trainer(tiny_cfg(*SHORT))
+    first.register_hooks([hooks.CallbackHook(after_train=lambda t: t.checkpointer.save("late"))])
+    first.train()  # its last checkpoint is written after the last iteration
     trainer = worker.Trainer(tiny_cfg(*SHORT, "SOLVER.MAX_ITER", 9))
     trainer.resume_or_load(resume=True)
     trainer.train()

@@ -52,7 +52,7 @@ class ResumeState(HookBase):
         if comm.get_world_size() > 1 and (
             done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0)
         ):
-            self._collected = (self.trainer.iter, comm.gather(self._own()))
+            self._collected = (self.trainer.last_iter, comm.gather(self._own()))
 
     def before_train(self) -> None:
         if self._to_restore is None:
@@ -68,7 +68,7 @@ class ResumeState(HookBase):
 
     def state_dict(self) -> dict[str, Any]:
         """States of all processes where they are known for this iteration, else of this one."""
-        if self._collected is not None and self._collected[0] == self.trainer.iter:
+        if self._collected is not None and self._collected[0] == self.trainer.last_iter:
             return {"processes": self._collected[1]}
         return {"processes": [self._own()]}
 
