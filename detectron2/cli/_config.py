@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from detectron2.config import CfgNode
@@ -12,6 +11,7 @@ from detectron2.config._bridge import diff, key_table, render
 from detectron2.model_zoo._convert import to_python, to_yacs
 
 from ._configs import load_config
+from ._console import console
 from ._errors import UserError
 from ._recipe import find_model
 
@@ -48,7 +48,7 @@ def _diff(args: argparse.Namespace) -> int:
     for change in changes:
         table.add_row(change.key, repr(change.left), repr(change.right))
     if changes:
-        Console(soft_wrap=True, markup=False).print(table)
+        console().print(table)
     print(f"{len(changes)} keys differ")
     return int(bool(changes))
 
@@ -61,7 +61,7 @@ def _convert(args: argparse.Namespace) -> int:
     converted, lost = to_python(cfg) if yacs else to_yacs(cfg)
     print(render(converted, args.form or ("py" if yacs else "yaml")))
     if lost:
-        Console(stderr=True, soft_wrap=True).print(f"without a counterpart: {', '.join(lost)}")
+        console(stderr=True).print(f"without a counterpart: {', '.join(lost)}")
     return 0
 
 
@@ -72,5 +72,5 @@ def _keys(args: argparse.Namespace) -> int:
     for row in key_table():
         if all(w in " ".join(row).lower() for w in words):
             table.add_row(*row)
-    Console(soft_wrap=True, markup=False).print(table)
+    console().print(table)
     return 0

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from detectron2.data.formats import check_dataset, read_dataset, split_dataset, write_dataset
@@ -14,6 +13,7 @@ from detectron2.data.formats._base import Dataset
 from detectron2.data.health import dataset_statistics, find_duplicates, find_leakage
 from detectron2.reports import write_data_page
 
+from ._console import console
 from ._errors import UserError
 
 __all__ = ["run"]
@@ -107,7 +107,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _print_imbalance(dataset: Dataset) -> None:
     numbers = dataset_statistics(dataset.records, dataset.classes or None)
-    if numbers["unused_classes"]:
+    if numbers["unused_classes"] and numbers["num_annotations"]:
         print(f"classes without a label: {', '.join(numbers['unused_classes'])}")
     if numbers["imbalance"] and numbers["imbalance"] >= 10:
         print(f"the most frequent class has {numbers['imbalance']:.0f} times the labels of the rarest")
@@ -125,11 +125,10 @@ def _stats(args: argparse.Namespace) -> int:
         table.add_column(name, justify="left" if name == "name" else "right")
     for row in classes:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
-    console = Console(soft_wrap=True, markup=False)
     if classes:
-        console.print(table)
+        console().print(table)
     for name, value in numbers.items():
-        console.print(f"{name}: {value}")
+        print(f"{name}: {value}")
     return 0
 
 

@@ -205,15 +205,13 @@ def _version(name: str) -> str | None:
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+        from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
-    marks = {OK: "[green]ok[/]", NOTE: "[yellow]note[/]", BAD: "[red]bad[/]"}
+    colours = {OK: "green", NOTE: "yellow", BAD: "red"}
     for f in findings:
         text = f.seen if not f.todo else f"{f.seen}\n→ {f.todo}"
-        table.add_row(marks[f.state], f.name.replace("[", "\\["), text.replace("[", "\\["))
-    console = Console()
-    console.print(table)
+        table.add_row(Text(f.state, colours[f.state]), f.name, text)
+    console().print(table)
     bad = [f.name for f in findings if f.state == BAD]
-    console.print("Everything that is needed is here." if not bad else f"To mend: {', '.join(bad)}.")
+    print("Everything that is needed is here." if not bad else f"To mend: {', '.join(bad)}.")

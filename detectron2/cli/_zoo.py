@@ -3,7 +3,6 @@
 import argparse
 import json
 
-from rich.console import Console
 from rich.table import Table
 
 from detectron2.model_zoo._listing import entries, print_config, rows, source_of
