@@ -17,17 +17,13 @@ def _scale_and_shift(norm: nn.Module | None) -> tuple[torch.Tensor, torch.Tensor
     """What an affine norm does to each channel: ``x * scale + shift``; None for other norms."""
     if isinstance(norm, FrozenBatchNorm2d):
         return norm.affine()
-    if (
-        type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm)
-        and not norm.training
-        and norm.running_var is not None
-    ):
-        assert norm.running_mean is not None
-        scale = (norm.running_var + norm.eps).rsqrt()
-        scale = scale if norm.weight is None else scale * norm.weight
-        shift = -norm.running_mean * scale
-        return scale, shift if norm.bias is None else shift + norm.bias
-    return None
+    if not isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)) or norm.training or norm.running_var is None:
+        return None
+    assert norm.running_mean is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
 
 
 def _fold(conv: nn.Conv2d, scale: torch.Tensor, shift: torch.Tensor) -> None:
