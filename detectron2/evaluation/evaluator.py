@@ -79,6 +79,11 @@ class DatasetEvaluators(DatasetEvaluator):
         for evaluator in self._evaluators:
             evaluator.process(inputs, outputs)
 
+    def has_finished_process(self) -> bool:
+        """Whether every evaluator has seen enough; those that do not say (by a method of this name) never have."""
+        answers = (getattr(evaluator, "has_finished_process", None) for evaluator in self._evaluators)
+        return bool(self._evaluators) and all(answer is not None and answer() for answer in answers)
+
     def evaluate(self) -> OrderedDict[str, Any]:
         """Join the results of all evaluators (on the main process).
 

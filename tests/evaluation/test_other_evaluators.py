@@ -193,9 +193,13 @@ def test_best_of_each_category(make_case):
     _, found = make_case(2)
     kept = keep_best_per_category(found, 5)
     for category in {c for d in found for c in d.category_ids.tolist()}:
-        of = lambda ds: sorted(
-            (float(s) for d in ds for s, c in zip(d.scores, d.category_ids) if c == category), reverse=True
-        )
+
+        def of(ds):
+            return sorted(
+                (float(s) for d in ds for s, c in zip(d.scores, d.category_ids) if c == category),
+                reverse=True,
+            )
+
         assert of(kept) == of(found)[:5]
 
 

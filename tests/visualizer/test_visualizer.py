@@ -58,11 +58,14 @@ def test_outlines_enclose_exactly_the_mask(seed):
     big = np.kron(mask, np.ones((8, 8), dtype=bool))
     outer = [(p * 8).reshape(-1).tolist() for p, hole in outlines if not hole]
     inner = [(p * 8).reshape(-1).tolist() for p, hole in outlines if hole]
-    area = lambda rings: (
-        np.sum([mask_util.decode(r).astype(int) for r in mask_util.frPyObjects(rings, *big.shape)], 0)
-        if rings
-        else 0
-    )
+
+    def area(rings):
+        return (
+            np.sum([mask_util.decode(r).astype(int) for r in mask_util.frPyObjects(rings, *big.shape)], 0)
+            if rings
+            else 0
+        )
+
     np.testing.assert_array_equal(area(outer) - area(inner), big)
 
 
