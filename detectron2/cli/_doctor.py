@@ -12,6 +12,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from rich.table import Table
+from rich.text import Text
+
+from ._console import console
+
 __all__ = ["Finding", "examine", "run"]
 
 OK, NOTE, BAD = "ok", "note", "bad"
@@ -205,8 +210,6 @@ def _version(name: str) -> str | None:
 
 
 def _print(findings: list[Finding]) -> None:
-        from rich.table import Table
-
     table = Table(box=None, show_header=False, pad_edge=False)
     colours = {OK: "green", NOTE: "yellow", BAD: "red"}
     for f in findings:

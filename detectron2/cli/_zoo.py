@@ -37,11 +37,8 @@ def _print(table: list[dict[str, object]]) -> None:
         )
     for row in table:
         shown.add_row(*(_text(v) for v in row.values()))
-    console = Console(soft_wrap=True)
-    console.print(shown)
-    console.print(
-        f"{len(table)} configs; AP, seconds and memory as published (8 V100 GPUs). --show NAME prints one."
-    )
+    console().print(shown)
+    print(f"{len(table)} configs; AP, seconds and memory as published (8 V100 GPUs). --show NAME prints one.")
 
 
 def _text(value: object) -> str:
