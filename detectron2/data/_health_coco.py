@@ -136,16 +136,16 @@ def _records(
     of_image: dict[Any, dict[str, Any]] = {}
     for record in records:
         of_image.setdefault(record["image_id"], record)
-    strays = []
+    strays: list[tuple[int, Any]] = []
     for position, anno in enumerate(content.get("annotations", [])):
-        record = of_image.get(anno.get("image_id")) if isinstance(anno, Mapping) else None
-        if record is None:
+        found = of_image.get(anno.get("image_id")) if isinstance(anno, Mapping) else None
+        if found is None:
             strays.append((position, anno if isinstance(anno, Mapping) else {}))
             continue
         category = anno.get("category_id")
         known = numbers.get(category, -1) if isinstance(category, int) else -1
         changed = {**anno, "category_id": known, "bbox_mode": BoxMode.XYWH_ABS, "_category_in_file": category}
-        record["annotations"].append(changed)
+        found["annotations"].append(changed)
     return records, strays
 
 

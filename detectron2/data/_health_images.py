@@ -51,7 +51,9 @@ def check_images(
         return
     jobs = [(i, str(r.get("file_name", "")), r.get("height"), r.get("width")) for i, r in enumerate(records)]
     with ThreadPoolExecutor(threads_for(len(jobs), threads)) as pool:
-        for found in pool.map(lambda job: _check_file(*job, how), jobs, chunksize=16):
+        for found in pool.map(
+            lambda job: _check_file(job[0], job[1], job[2], job[3], how), jobs, chunksize=16
+        ):
             if found is not None:
                 yield found
 

@@ -59,8 +59,7 @@ class LazyRecord(dict):
     __slots__ = ("_index", "_source")
 
     def __init__(self, fields: dict[str, Any], source: AnnotationSource, index: int) -> None:
-        super().__init__(fields)
-        super().__setitem__(_KEY, None)
+        dict.__init__(self, fields, annotations=None)
         self._source: AnnotationSource | None = source
         self._index = index
 

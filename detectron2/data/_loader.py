@@ -73,7 +73,8 @@ class TrainLoader(torchdata.IterableDataset):
         # Batches taken in all, also in the runs before; and of these, the ones before this iteration.
         self._batches = self._batches_before = 0
         # Where the next iteration begins, and where the running one began (None: none runs).
-        self._first, self._replay = 0, ()
+        self._first = 0
+        self._replay: tuple[int, ...] = ()
         self._start: tuple[int, tuple[int, ...]] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -123,7 +124,7 @@ class TrainLoader(torchdata.IterableDataset):
         else:
             taken = (self._batches - self._batches_before) * self.batch_size
             state["next"], state["waiting"] = self._start[0] + taken, []
-        sampler = getattr(self._stream, "sampler", None)
+        sampler: Any = getattr(self._stream, "sampler", None)
         if hasattr(sampler, "state_dict"):
             state["sampler"] = sampler.state_dict()
         return state

@@ -84,7 +84,7 @@ class PackedList(Sequence):
             i += len(self)
         if not 0 <= i < len(self):
             raise IndexError(f"index {index} of a list with {len(self)} elements")
-        return unpack(memoryview(self._data)[self._ends[i] : self._ends[i + 1]])
+        return unpack(self._data[self._ends[i] : self._ends[i + 1]].data)
 
     @property
     def nbytes(self) -> int:

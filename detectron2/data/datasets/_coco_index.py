@@ -341,13 +341,17 @@ class CocoSource:
         return [a for a in converted if a is not None]
 
     def summary(self, index: int) -> AnnotationSummary:
-        part = slice(self.index.first[index], self.index.first[index + 1])
-        usable = self.index.usable[part]
-        return AnnotationSummary(
-            self._classes[part][usable].tolist(),
-            self.index.crowd[part][usable].tolist(),
-            self.index.visible[part][usable].tolist(),
-        )
+        first, classes, crowd, visible = self._usable_rows
+        part = slice(first[index], first[index + 1])
+        return AnnotationSummary(classes[part], crowd[part], visible[part])
+
+    @functools.cached_property
+    def _usable_rows(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """First row of each image, and the key figures, of usable annotations; lists, whose slices are quick."""
+        usable = self.index.usable
+        before = np.concatenate([[0], np.cumsum(usable)])
+        rows = (self._classes[usable], self.index.crowd[usable], self.index.visible[usable])
+        return before[self.index.first].tolist(), rows[0].tolist(), rows[1].tolist(), rows[2].tolist()
 
     def token(self) -> _Token:
         return self._token
