@@ -50,6 +50,4 @@ class GroupedBatchSampler(BatchSampler):
 
     def __len__(self) -> int:
         # A TypeError is what list() takes as "length unknown".
-        raise TypeError(
-            "how many batches there are depends on the order in which the groups fill up"
-        )
+        raise TypeError("how many batches there are depends on the order in which the groups fill up")
