@@ -127,7 +127,11 @@ _JSON = st.recursive(
 
 
 @settings(max_examples=25, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
-@given(st.dictionaries(st.text(max_size=3), st.lists(_JSON, max_size=4), max_size=4), st.sampled_from([None, 1]), st.integers(1, 64))
+@given(
+    st.dictionaries(st.text(max_size=3), st.lists(_JSON, max_size=4), max_size=4),
+    st.sampled_from([None, 1]),
+    st.integers(1, 64),
+)
 def test_json_stream_reads_what_json_reads(tmp_path_factory, data, indent, window) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     raw = json.dumps(data, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -345,10 +349,13 @@ def test_semantic_masks_are_paired_and_odd_pairs_are_reported(tmp_path, caplog) 
         (tmp_path / folder).mkdir(parents=True)
         for f in files:
             (tmp_path / folder / f).touch()
-    stems = lambda gt: [
-        tuple(Path(r[k]).name for k in ("file_name", "sem_seg_file_name"))
-        for r in load_sem_seg(str(tmp_path / gt), str(tmp_path / "im"))
-    ]  # noqa: E731
+
+    def stems(gt):
+        return [
+            tuple(Path(r[k]).name for k in ("file_name", "sem_seg_file_name"))
+            for r in load_sem_seg(str(tmp_path / gt), str(tmp_path / "im"))
+        ]
+
     assert stems("gt") == [("a.jpg", "a.png"), ("b.jpg", "b.png")]
     assert stems("gt3") == [("b.jpg", "b.png")]
     caplog.clear()

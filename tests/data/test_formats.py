@@ -153,12 +153,15 @@ def test_yolo_errors_name_the_line(tmp_path, line, match) -> None:
 
 def test_labelme_shapes_and_groups(tmp_path) -> None:
     Image.new("RGB", (W, H)).save(tmp_path / "a.jpg")
-    shape = lambda kind, points, group=None: {
-        "label": "x",
-        "shape_type": kind,
-        "points": points,
-        "group_id": group,
-    }  # noqa: E731
+
+    def shape(kind, points, group=None):
+        return {
+            "label": "x",
+            "shape_type": kind,
+            "points": points,
+            "group_id": group,
+        }
+
     shapes = [
         shape("rectangle", [[20, 20], [10, 5]]), shape("circle", [[30, 20], [40, 20]]), shape("point", [[1, 1]]),
         shape("polygon", [[0, 0], [5, 0], [5, 5]], 3), shape("polygon", [[10, 0], [15, 0], [15, 5]], 3),
