@@ -78,7 +78,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
     # new_group is collective: every process takes part in making the groups of all machines.
     for first in range(0, world, num_workers_per_machine):
         members = list(range(first, first + num_workers_per_machine))
-        group = dist.new_group(members)
+        group: Any = dist.new_group(members)
         if rank in members:
             _LOCAL_PROCESS_GROUP = group
 
@@ -139,7 +139,8 @@ def _object_group() -> dist.ProcessGroup | None:
     if dist.get_backend() != "nccl":
         return None
     if _OBJECT_GROUP is None:
-        _OBJECT_GROUP = dist.new_group(backend="gloo")
+        made: Any = dist.new_group(backend="gloo")
+        _OBJECT_GROUP = made
     return _OBJECT_GROUP
 
 

@@ -10,6 +10,7 @@ import random
 import secrets
 import sys
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,14 +36,15 @@ def seed_all_rng(seed: int | None = None) -> None:
     random.seed(seed)
 
 
-def rng_state() -> dict[str, object]:
+def rng_state() -> dict[str, Any]:
     """State of every generator that `seed_all_rng` seeds, as tensors and plain values.
 
     The result holds nothing that `torch.load(weights_only=True)` refuses.
     """
-    algorithm, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    generator: Any = np.random.get_state(legacy=True)
+    algorithm, keys, position, has_gauss, gauss = generator
     version, internal, gauss_next = random.getstate()
-    state: dict[str, object] = {
+    state: dict[str, Any] = {
         "python": [version, list(internal), gauss_next],
         "numpy": [
             str(algorithm),
@@ -58,15 +60,15 @@ def rng_state() -> dict[str, object]:
     return state
 
 
-def set_rng_state(state: dict[str, object]) -> None:
+def set_rng_state(state: dict[str, Any]) -> None:
     """Puts back what `rng_state` took; parts that this machine lacks are left out."""
-    version, internal, gauss_next = state["python"]  # type: ignore[misc]
+    version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
-    algorithm, keys, position, has_gauss, gauss = state["numpy"]  # type: ignore[misc]
+    algorithm, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((algorithm, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"].cpu())  # type: ignore[attr-defined]
+    torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())  # type: ignore[attr-defined]
+        torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
 def _import_file(module_name: str, file_path: str, make_importable: bool = False) -> ModuleType:

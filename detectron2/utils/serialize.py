@@ -8,7 +8,7 @@ __all__ = ["PicklableWrapper"]
 
 
 def _restore(payload: bytes) -> PicklableWrapper:
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped,import-not-found]
 
     return PicklableWrapper(cloudpickle.loads(payload))
 
@@ -24,11 +24,11 @@ class PicklableWrapper:
     """
 
     def __init__(self, obj: Any) -> None:
-        self._obj = obj._obj if isinstance(obj, PicklableWrapper) else obj
+        self._obj: Any = obj._obj if isinstance(obj, PicklableWrapper) else obj
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
-            import cloudpickle
+            import cloudpickle  # type: ignore[import-untyped,import-not-found]
         except ImportError:
             return PicklableWrapper, (self._obj,)
         return _restore, (cloudpickle.dumps(self._obj),)

@@ -159,8 +159,9 @@ def test_printed_line_has_time_left_and_rate(caplog):
         assert part in line
 
 
-def test_mlflow_file_store(tmp_path):
+def test_mlflow_file_store(tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # newer versions want to be asked for it
     from mlflow.tracking import MlflowClient
 
     from detectron2.utils.events import MLflowWriter
