@@ -7,6 +7,8 @@ from rich.table import Table
 
 from detectron2.model_zoo._listing import entries, print_config, rows, source_of
 
+from ._console import console
+
 __all__ = ["run"]
 
 

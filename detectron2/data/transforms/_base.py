@@ -28,10 +28,6 @@ def as_coords(coords: Any) -> np.ndarray:
     return points
 
 
-def _same(value: Any, default: Any) -> bool:
-    return isinstance(default, (int, float, str, tuple)) and type(value) is type(default) and value == default
-
-
 def describe_init(obj: Any, hide_defaults: bool = True) -> str:
     """Write ``Name(arg=value, …)`` from the constructor's signature and the attributes of the same names."""
     parts = []
@@ -41,7 +37,7 @@ def describe_init(obj: Any, hide_defaults: bool = True) -> str:
         if not hasattr(obj, name):
             return object.__repr__(obj)
         value = getattr(obj, name)
-        if hide_defaults and (value is param.default or _same(value, param.default)):
+        if hide_defaults and value is param.default:  # an argument that was passed is shown, whatever its value
             continue
         text = repr(value)
         parts.append(f"{name}={text if len(text) <= 80 else text[:77] + '...'}")
@@ -238,4 +234,4 @@ class TransformList(Transform):
         return self.transforms[index]
 
     def __repr__(self) -> str:
-        return f"TransformList({self.transforms!r})"
+        return f"TransformList{self.transforms!r}"

@@ -1,0 +1,68 @@
+"""The command line's grammar, and that help needs nothing heavy."""
+
+import subprocess
+import sys
+
+import pytest
+
+from detectron2.cli._arguments import COMMANDS, parse
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--train", "x", "K", "V", "--output", "z"],
+        ["train", "K", "V", "--train", "x", "--output", "z"],
+        ["train", "--train", "x", "--output", "z", "K", "V"],
+    ],
+)
+def test_overrides_may_stand_anywhere(words: list[str]) -> None:
+    args = parse(words)
+    assert (args.train, args.output, args.opts) == ("x", "z", ["K", "V"])
+
+
+def test_words_after_options_join_those_before() -> None:
+    assert parse(["predict", "m", "a", "--output", "o", "b"]).inputs == ["a", "b"]
+    assert parse(["eval", "m", "--data", "d", "K", "V"]).opts == ["K", "V"]
+
+
+def test_unknown_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(["train", "--trian", "x"])
+    assert stop.value.code == 2
+    assert "--trian" in capsys.readouterr().err
+
+
+def test_words_where_none_belong_are_refused() -> None:
+    with pytest.raises(SystemExit):
+        parse(["doctor", "now"])
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_has_help_and_code(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib import import_module
+
+    with pytest.raises(SystemExit) as stop:
+        parse([command, "--help"])
+    assert stop.value.code == 0
+    assert COMMANDS[command].help.split()[0] in capsys.readouterr().out
+    module, function = COMMANDS[command].run.split(":")
+    assert callable(getattr(import_module(module), function))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom detectron2.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'omegaconf', 'rich'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "quickstart" in done.stdout
+
+
+def test_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "detectron2", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("detectron2 1.")

@@ -1,0 +1,219 @@
+"""From a folder of images to a report, in this process; and what bad input gives."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detectron2.cli import main
+from detectron2.cli._datasets import find_data, pick, split
+from detectron2.cli._recipe import MIN_ITERATIONS, Plan, find_model, recipe
+
+from .conftest import write_discs
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def test_train_eval_predict(
+    discs: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    data = ["--train", str(discs), "--val", str(discs), "--model", str(tiny_config), "--weights", "none"]
+    length = ["--epochs", "2", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
+    assert main(["train", *data, *length, "--output", str(out)]) == 0
+    card = read(out / "run.json")
+    assert card["classes"] == ["red", "blue"]
+    assert card["category_ids"] == [3, 7]
+    summary = read(out / "summary.json")
+    assert summary["iterations"] == 4  # 2 epochs of 6 images, 3 at a time
+    assert {"box_AP50", "mask_AP50", "seconds"} <= set(summary)
+    for name in ("model_final.pth", "model_best.pth", "metrics.json", "config.yaml", "evaluation.json"):
+        assert (out / name).is_file(), name
+    page = (out / "report.html").read_text()
+    assert "data:image/jpeg" in page
+    assert "red" in page
+    assert "http" not in page.replace("http://www.w3.org", "")  # one file that works offline
+
+    assert main(["eval", str(out), "--device", "cpu"]) == 0
+    again = read(out / "eval" / "summary.json")
+    assert again["box_AP50"] == summary["box_AP50"]
+    assert (out / "eval" / "report.html").is_file()
+
+    images = discs.parent / "images"
+    (images / "broken.jpg").write_bytes(b"no picture")
+    shown = tmp_path / "shown"
+    capsys.readouterr()
+    assert (
+        main(
+            ["predict", str(out), str(images), "--output", str(shown), "--threshold", "0", "--device", "cpu"]
+        )
+        == 0
+    )
+    assert "1 skipped" in capsys.readouterr().out
+    found = read(shown / "predictions.json")
+    assert len(found) == 6
+    assert all(o["class"] in ("red", "blue") for r in found for o in r["objects"])
+    assert all((shown / r["picture"]).is_file() for r in found)
+
+    assert main(["train", *data, "--output", str(out)]) == 2  # never overwrites a run
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_recipe_scales_with_batch_and_data() -> None:
+    config, name = find_model("mask_rcnn_R_50_FPN_3x")
+    assert name == "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+    small = recipe(config, Plan(num_classes=5, num_images=10, batch_size=2, device="cpu"))
+    assert small.SOLVER.MAX_ITER == MIN_ITERATIONS
+    assert small.SOLVER.BASE_LR == pytest.approx(0.02 * 2 / 16)
+    assert small.MODEL.ROI_HEADS.NUM_CLASSES == 5
+    large = recipe(config, Plan(num_classes=5, num_images=118_287, batch_size=16, device="cpu"))
+    assert abs(large.SOLVER.MAX_ITER - 270_000) <= 1
+    assert abs(large.SOLVER.STEPS[0] - 210_000) <= 1
+    assert large.SOLVER.BASE_LR == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    "name", ["COCO-Detection/retinanet_R_50_FPN_1x.py", "new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py"]
+)
+def test_recipe_takes_python_configs(name: str) -> None:
+    config, _ = find_model(name)
+    cfg = recipe(config, Plan(num_classes=5, num_images=64, epochs=2, batch_size=4, device="cpu"))
+    assert cfg.train.max_iter == 32
+    assert cfg.dataloader.train.dataset.names == "cli_train"
+    assert cfg.dataloader.test.dataset.names == "cli_val"
+    assert cfg.dataloader.train.total_batch_size == 4
+    heads = cfg.model.get("roi_heads")
+    assert (cfg.model if heads is None else heads).num_classes == 5
+    assert cfg.train.best_checkpoint.metric == ("bbox/AP" if heads is None else "segm/AP")
+
+
+def test_split_is_by_image_and_the_same_each_time(discs: Path) -> None:
+    card = find_data(str(discs), None, discs.parent)
+    train, val = split(card)
+    assert train.num_images + val.num_images == 6
+    assert train.num_instances + val.num_instances == card.num_instances
+    records = [{"image_id": i} for i in range(50)]
+    held = {r["image_id"] for r in pick(records, "val")}
+    assert len(held) == 10
+    assert held == {r["image_id"] for r in pick(records[::-1], "val")}
+    assert held.isdisjoint(r["image_id"] for r in pick(records, "train"))
+
+
+def test_other_formats_are_rewritten(discs: Path, tmp_path: Path) -> None:
+    assert main(["data", "convert", str(discs), "--to", "yolo", "--output", str(tmp_path / "yolo")]) == 0
+    card = find_data(str(tmp_path / "yolo"), None, tmp_path / "run")
+    assert (card.num_images, card.num_instances) == (6, 9)
+    assert card.json.startswith(str(tmp_path / "run"))
+
+
+def _edit(path: Path, change: str) -> None:
+    """Plant one defect in a json or its images."""
+    content = read(path)
+    first = content["annotations"][0]
+    if change == "category":
+        first["category_id"] = 99
+    elif change == "polygon":
+        first["segmentation"] = [[1.0, 1.0, 5.0, 5.0]]
+    elif change == "box":
+        first["bbox"] = [200, 200, 10, 10]
+    elif change == "size":
+        content["images"][0]["width"] = 81
+    elif change == "missing":
+        (path.parent / "images" / "1.jpg").unlink()
+    elif change == "truncated":
+        file = path.parent / "images" / "1.jpg"
+        file.write_bytes(file.read_bytes()[:400])
+    elif change == "duplicate":
+        content["images"].append(dict(content["images"][0]))
+    elif change == "nothing":
+        content["annotations"] = []
+    elif change == "exif":
+        file = path.parent / "images" / "1.jpg"
+        exif = Image.Exif()
+        exif[274] = 6  # rotated by a quarter
+        Image.open(file).save(file, exif=exif)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("category", "99"),
+        ("polygon", "polygon"),
+        ("box", "200"),
+        ("size", "81"),
+        ("missing", "1.jpg"),
+        ("truncated", "1.jpg"),
+        ("duplicate", "used twice"),
+        ("nothing", "annotations"),
+        ("exif", "1.jpg"),
+    ],
+)
+def test_defects_are_reported_before_the_first_step(
+    change: str, said: str, discs: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _edit(discs, change)
+    from detectron2.data.health import check_coco_json
+
+    report = check_coco_json(str(discs), str(discs.parent / "images"))
+    assert said in report.to_text()
+    assert report.findings
+    if not report.ok:
+        words = [
+            "train",
+            "--train",
+            str(discs),
+            "--model",
+            str(tiny_config),
+            "--output",
+            str(tmp_path / "run"),
+        ]
+        assert main([*words, "--weights", "none"]) == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "run" / "model_final.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "--train", "nowhere"], "nowhere does not exist"),
+        (["train"], "--train DATA is needed"),
+        (["train", "--train", "DISCS", "--model", "mask_rcnn_R50"], "mask_rcnn_R_50"),
+        (["eval", "nowhere"], "not the folder of a run"),
+        (["predict", "nowhere", "x.jpg"], "no config 'nowhere'"),
+        (["config", "show", "mask_rcnn_R_50_FPN_1x", "SOLVER.BASE_LRR", "1"], "BASE_LR"),
+        (["data", "check", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_bad_input_gives_one_line(
+    words: list[str], said: str, discs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(discs) if w == "DISCS" else w for w in words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_categories_must_agree(
+    discs: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_discs(tmp_path / "other")
+    content = read(other)
+    content["categories"][0]["name"] = "crimson"
+    other.write_text(json.dumps(content))
+    words = [
+        "train",
+        "--train",
+        str(discs),
+        "--val",
+        str(other),
+        "--model",
+        str(tiny_config),
+        "--weights",
+        "none",
+    ]
+    assert main([*words, "--output", str(tmp_path / "run")]) == 2
+    assert "crimson" in capsys.readouterr().err
