@@ -19,7 +19,16 @@ def test_all_goldens_are_here() -> None:
 @pytest.mark.parametrize("group", sorted(GROUPS))
 def test_agrees(group: str) -> None:
     only = group  # searched anywhere in a name: a group may run a few cases of another again
-    command = [sys.executable, str(PACK / "run.py"), "check", str(PACK / "goldens"), "--only", only, "--jobs", "2"]
+    command = [
+        sys.executable,
+        str(PACK / "run.py"),
+        "check",
+        str(PACK / "goldens"),
+        "--only",
+        only,
+        "--jobs",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PACK.parent.parent, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "cases agree" in done.stdout

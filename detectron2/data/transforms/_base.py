@@ -28,7 +28,7 @@ def as_coords(coords: Any) -> np.ndarray:
     return points
 
 
-def describe_init(obj: Any, hide_defaults: bool = True) -> str:
+def describe_init(obj: Any) -> str:
     """Write ``Name(arg=value, …)`` from the constructor's signature and the attributes of the same names."""
     parts = []
     for name, param in inspect.signature(type(obj).__init__).parameters.items():
@@ -37,7 +37,7 @@ def describe_init(obj: Any, hide_defaults: bool = True) -> str:
         if not hasattr(obj, name):
             return object.__repr__(obj)
         value = getattr(obj, name)
-        if hide_defaults and value is param.default:  # an argument that was passed is shown, whatever its value
+        if value is param.default:  # an argument that was passed is shown, whatever its value
             continue
         text = repr(value)
         parts.append(f"{name}={text if len(text) <= 80 else text[:77] + '...'}")
@@ -139,7 +139,7 @@ class Transform:
         return add if func is None else add(func)
 
     def __repr__(self) -> str:
-        return describe_init(self, hide_defaults=False)
+        return describe_init(self)
 
 
 class NoOpTransform(Transform):
