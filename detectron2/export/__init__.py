@@ -1,0 +1,51 @@
+"""Models as graphs that run without this package's Python code.
+
+:func:`export_program` makes one ``torch.export`` graph of a whole model; :class:`TracingAdapter` adapts any model with
+structured inputs and outputs to exporters that want tensors.
+"""
+
+import warnings
+from typing import Any
+
+from ._retired import RetiredError, retired_module
+from ._torch_export import export_program, load_program, save_program
+from .flatten import TracingAdapter, flatten_to_tuple
+from .torchscript import dump_torchscript_IR, scripting_with_instances
+
+__all__ = [
+    "STABLE_ONNX_OPSET_VERSION",
+    "RetiredError",
+    "TracingAdapter",
+    "add_export_config",
+    "dump_torchscript_IR",
+    "export_program",
+    "flatten_to_tuple",
+    "load_program",
+    "save_program",
+    "scripting_with_instances",
+]
+
+#: Operator set of ONNX that PyTorch's exporter writes without converting.
+STABLE_ONNX_OPSET_VERSION = 18
+
+_CAFFE2_NAMES = ("Caffe2Model", "Caffe2Tracer", "export_caffe2_model", "export_onnx_model")
+
+
+def add_export_config(cfg: Any) -> Any:
+    """Return ``cfg`` as it is: exporting needs no config keys. Kept for old programs; warns.
+
+    Args:
+        cfg: any config.
+    """
+    warnings.warn(
+        "add_export_config does nothing, as exporting needs no config keys; leave the call out",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return cfg
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CAFFE2_NAMES:
+        return retired_module("detectron2.export.api")(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
