@@ -164,6 +164,24 @@ def _data(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="for stats: print JSON")
 
 
+def _replay(p: argparse.ArgumentParser) -> None:
+    p.add_argument("batch", help="a file of bad_batches/, or the folder of a run: its last one")
+    p.add_argument("--config-file", metavar="FILE", help="config of the training (default: the run's own)")
+    p.add_argument("--device", default="cpu", help="cpu, cuda … (default: %(default)s)")
+    p.add_argument(
+        "--dtype", help="float32, float16 or bfloat16 (default: as the training's mixed precision says)"
+    )
+    p.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module that registers the model's own parts; may be repeated",
+    )
+    _overrides(p)
+
+
 def _overrides(p: argparse.ArgumentParser) -> None:
     p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as SOLVER.BASE_LR 0.001")
 
@@ -183,6 +201,11 @@ COMMANDS = {
     ),
     "data": Command(
         "import, check, show, convert and split labels of any format", _data, "detectron2.cli._data:run"
+    ),
+    "replay": Command(
+        "run a step whose loss was not finite again, and say where it began",
+        _replay,
+        "detectron2.cli._replay:run",
     ),
     "zoo": Command("list the model zoo, or print one of its configs", _zoo, "detectron2.cli._zoo:run"),
     "config": Command("show, compare and convert configs", _config, "detectron2.cli._config:run"),

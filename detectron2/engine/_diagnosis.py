@@ -17,7 +17,15 @@ from detectron2.utils.atomic import atomic_write
 if TYPE_CHECKING:
     from detectron2.engine.train_loop import SimpleTrainer
 
-__all__ = ["describe_batch", "diagnose", "first_bad", "load_incident", "save_incident"]
+__all__ = [
+    "bad_inputs",
+    "bad_parameter",
+    "describe_batch",
+    "diagnose",
+    "first_bad",
+    "load_incident",
+    "save_incident",
+]
 
 
 def first_bad(values: Mapping[str, float]) -> str | None:
@@ -49,7 +57,7 @@ def describe_batch(batch: Any) -> str:
     return "\n".join(f"  - {_record_text(record)}" for record in records[:64])
 
 
-def _bad_inputs(batch: Any) -> list[str]:
+def bad_inputs(batch: Any) -> list[str]:
     """Inputs that hold values that are not finite, or boxes without area."""
     found = []
     for record in batch if isinstance(batch, (list, tuple)) else [batch]:
@@ -72,7 +80,7 @@ def _bad_inputs(batch: Any) -> list[str]:
     return found
 
 
-def _bad_parameter(model: nn.Module) -> str | None:
+def bad_parameter(model: nn.Module) -> str | None:
     """Name of the first parameter or buffer that is not finite."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -129,7 +137,7 @@ def diagnose(
     """
     rate = max((group["lr"] for group in trainer.optimizer.param_groups), default=0.0)
     bad = first_bad(values) or "the sum of the losses"
-    parameter = _bad_parameter(trainer.model)
+    parameter = bad_parameter(trainer.model)
     norm = _gradient_norm(trainer.model)
     listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     what = f"first {bad} ({listed})" if values else "the model stopped before there were losses"
@@ -139,7 +147,7 @@ def diagnose(
         f"Learning rate {rate:.4g}; gradient norm of the step before "
         + ("unknown" if norm is None else f"{norm:.4g}")
         + ".",
-        f"Likely mend: {_mend(trainer, iteration, _bad_inputs(batch), parameter, rate)}",
+        f"Likely mend: {_mend(trainer, iteration, bad_inputs(batch), parameter, rate)}",
     ]
     return "\n".join(lines)
 
