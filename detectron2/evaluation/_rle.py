@@ -4,12 +4,12 @@ The bytes equal those of ``pycocotools.mask.encode``; only the pixels inside eac
 transposed and scanned, where ``encode`` reads every pixel of every mask in column order.
 """
 
-# Legend: N masks of H x W pixels, S transitions (0 -> 1 or 1 -> 0) of all masks together, C runs.
+# Legend: N masks of H x W pixels, C rows of gaps and runs of all masks together.
 
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +44,7 @@ def encode_masks(masks: npt.NDArray[np.bool_], boxes: npt.NDArray | None = None)
     """
     n, h, w = masks.shape
     if n == 0 or h == 0 or w == 0:
-        runs = np.full(n, h * w, dtype=np.int64)
-        return EncodedMasks(_compress(runs, np.ones(n, dtype=np.int64)), np.zeros(n, dtype=np.int64), (h, w))
+        return EncodedMasks([b"0"] * n, np.zeros(n, dtype=np.int64), (h, w))  # one run of no pixels
     windows = None if boxes is None else _windows_of_boxes(boxes, h, w)
     if windows is not None:
         encoded = _encode_windows(masks, windows)
@@ -79,95 +78,79 @@ def _windows_of_masks(masks: npt.NDArray[np.bool_]) -> IntArray:
 
 def _encode_windows(masks: npt.NDArray[np.bool_], windows: IntArray) -> EncodedMasks:
     n, h, w = masks.shape
-    total = h * w
-    where, owner = _transitions(masks, windows)  # [S] positions in column order, [S] mask of each
-    # Two transitions at one place (a full-height column meets the next) are no transition at all.
-    keys = owner * (total + 1) + where
-    same = keys[1:] == keys[:-1]
-    keep = np.ones(len(keys), dtype=bool)
-    keep[1:] &= ~same
-    keep[:-1] &= ~same
-    where, owner = where[keep], owner[keep]
+    start, length, owner = _runs(masks, windows)
+    stop = start + length
+    meets = (start[1:] == stop[:-1]) & (owner[1:] == owner[:-1])
+    if meets.any():  # a column filled to its end runs on in the next one
+        start, stop = start[np.append(True, ~meets)], stop[np.append(~meets, True)]
+        owner = owner[np.append(True, ~meets)]
+        length = stop - start
+    areas = np.bincount(owner, weights=length, minlength=n).astype(np.int64)
 
+    # COCO's runs of a mask: gap, run, gap, run, ..., rest. One row (gap, run) for each run, one (rest, -) for each mask.
     per_mask = np.bincount(owner, minlength=n)
-    signs = np.empty(len(where), dtype=np.int64)
-    first = np.concatenate([[0], np.cumsum(per_mask)[:-1]])
-    signs[:] = 1 - 2 * ((np.arange(len(where)) - first[owner]) % 2)
-    areas = -np.bincount(owner, weights=signs * where, minlength=n).astype(np.int64)
-
-    # Runs are the gaps between 0, the transitions, and the end; no empty run at the end.
-    inner = per_mask > 0
-    ends_full = np.zeros(n, dtype=bool)
-    ends_full[inner] = where[first[inner] + per_mask[inner] - 1] == total
-    lengths = per_mask + ~ends_full  # [N] runs of each mask
-    begin = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    stops = np.full(int(lengths.sum()), total, dtype=np.int64)  # [C]
-    stops[begin[owner] + np.arange(len(where)) - first[owner]] = where
-    runs = np.diff(stops, prepend=0)
-    runs[begin] = stops[begin]
-    return EncodedMasks(_compress(runs, lengths), areas, (h, w))
+    closing = np.cumsum(per_mask) + np.arange(n)  # [N] row of each mask's rest
+    rows = np.arange(len(start)) + owner
+    table = np.zeros((len(start) + n, 2), dtype=np.int32)
+    ends = np.zeros(len(table) + 1, dtype=np.int32)  # end of the run before each row, 0 for a mask's first
+    ends[rows + 1] = stop
+    table[rows, 0], table[rows, 1] = start - ends[rows], length
+    table[closing, 0] = h * w - np.where(per_mask > 0, ends[closing], 0)
+    return EncodedMasks(_compress(table, closing), areas, (h, w))
 
 
-def _transitions(masks: npt.NDArray[np.bool_], windows: IntArray) -> tuple[IntArray, IntArray]:
-    """Where the masks change along columns: positions ``x * H + y`` and the masks that they belong to."""
+def _runs(masks: npt.NDArray[np.bool_], windows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Runs of set pixels within columns, mask by mask: first position ``x * H + y``, length, and mask."""
     h = masks.shape[1]
-    heights = windows[:, 3] - windows[:, 1]
+    strides = windows[:, 3] - windows[:, 1] + 1  # one 0 stands before each column
     widths = windows[:, 2] - windows[:, 0]
-    strides = heights + 1  # one 0 stands before each column
-    starts = np.concatenate([[0], np.cumsum(widths * strides)])
-    flat = np.zeros(int(starts[-1]) + 1, dtype=np.uint8)
-    pixels = masks.view(np.uint8)
+    offsets = np.concatenate([[0], np.cumsum(widths * strides)])
+    flat = np.zeros(int(offsets[-1]) + 1, dtype=np.bool_)
     for i, (x0, y0, x1, y1) in enumerate(windows.tolist()):
-        columns = flat[starts[i] : starts[i + 1]].reshape(x1 - x0, y1 - y0 + 1)
-        columns[:, 1:] = pixels[i, y0:y1, x0:x1].T
-    # A change at slot k of a column means: pixel k - 1 differs from the one before; slot 0 ends the last column.
-    at = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    before = np.searchsorted(at, starts[:-1])  # changes before each mask's window
-    owner = np.repeat(np.arange(len(masks)), np.diff(before, append=len(at)))
-    # a run that fills a mask's last column ends at the first slot of the next mask's window
-    spill = (at == starts[owner]) & (at > 0)
-    owner = np.where(spill, _previous_nonempty(widths * strides)[owner], owner)
+        columns = flat[offsets[i] : offsets[i + 1]].reshape(x1 - x0, y1 - y0 + 1)
+        columns[:, 1:] = masks[i, y0:y1, x0:x1].T
+    changes = np.flatnonzero(flat[1:] != flat[:-1])  # by turns the slot before a run and the run's last slot
+    before = changes[::2]
+    length = (changes[1::2] - before).astype(np.int32)
+    counts = np.diff(np.searchsorted(before, offsets))
+    owner = np.repeat(np.arange(len(masks)), counts)
     # 32 bits halve the time of the division; a window is far smaller than 2^31
-    column, row = np.divmod((at - starts[owner]).astype(np.int32), strides.astype(np.int32)[owner])
-    ends = row == 0
-    column = column - ends
-    row = np.where(ends, heights[owner], row - 1)
-    return (windows[owner, 0] + column) * h + windows[owner, 1] + row, owner
+    inside = (before - offsets[owner]).astype(np.int32)
+    column, row = np.divmod(inside, strides.astype(np.int32)[owner])
+    # `before` is the slot above the run's first pixel: pixel row - 1 of its column, so that the run begins at `row`
+    origin = (windows[:, 0] * h + windows[:, 1]).astype(np.int32)
+    return origin[owner] + column * np.int32(h) + row, length, owner
 
 
-def _previous_nonempty(sizes: IntArray) -> IntArray:
-    """For each index, the nearest smaller one whose size is not zero."""
-    last = np.where(sizes > 0, np.arange(len(sizes)), -1)
-    return np.concatenate([[0], np.maximum.accumulate(last)[:-1]])
-
-
-def _compress(runs: IntArray, lengths: IntArray) -> list[bytes]:
+def _compress(table: npt.NDArray[np.int32], closing: IntArray) -> list[bytes]:
     """COCO's text form of run lengths: differences to the run two before, 5 bits a character.
 
     Args:
-        runs: [C] runs of all masks, one mask after the other.
-        lengths: [N] number of runs of each mask.
+        table: ``[C, 2]`` gap and run by turns, mask after mask; each mask ends with a row of what is left behind
+            its last run (nothing is written if that is 0) and a number without meaning.
+        closing: ``[N]`` that last row of each mask.
     """
-    begin = np.concatenate([[0], np.cumsum(lengths)])
-    rank = np.arange(len(runs)) - np.repeat(begin[:-1], lengths)
-    rest = runs.astype(np.int32) if len(runs) and runs.max() < 2**30 else runs.copy()
-    late = np.flatnonzero(rank > 2)
-    rest[late] -= runs[late - 2].astype(rest.dtype)
-    largest = int(np.abs(rest).max(initial=0))
-    width = largest.bit_length() // 5 + 1  # 5 bits a character, one of all bits for the sign
-    chars = np.zeros((len(runs), width), dtype=np.uint8)
-    sizes = np.ones(len(runs), dtype=np.int64)
-    active: Any = slice(None)
-    for k in range(width):
-        low = rest & 0x1F
-        rest = rest >> 5
-        more = np.where(low & 0x10, rest != -1, rest != 0)
-        chars[active, k] = low + 48 + 0x20 * more
-        active = np.flatnonzero(more) if k == 0 else active[more]
-        if not len(active):
-            break
-        sizes[active] += 1
-        rest = rest[more]
-    text = chars[np.arange(width) < sizes[:, None]].tobytes()
-    stops = np.concatenate([[0], np.cumsum(sizes)])[begin].tolist()
-    return [text[a:b] for a, b in itertools.pairwise(stops)]
+    rest = table.copy()
+    first = np.concatenate([[0], closing[:-1] + 1])
+    rest[1:] -= table[:-1]  # in column order, the run two before stands one row up
+    # not in a mask's first row, and (a quirk of the format) not for its third run
+    rest[first] = table[first]
+    second = (first + 1)[first < closing]
+    rest[second, 0] = table[second, 0]
+    spread = (rest ^ (rest >> 31)).reshape(-1)  # a number of 5 k - 1 bits beside its sign takes k characters
+    sizes = np.ones(len(spread), dtype=np.int64)
+    for bits in range(4, int(spread.max(initial=0)).bit_length(), 5):
+        sizes += spread >= 1 << bits
+    sizes[2 * closing + 1] = 0
+    sizes[2 * closing[(table[closing, 0] == 0) & (closing > first)]] = 0
+    stops = np.cumsum(sizes)
+    text = np.empty(int(stops[-1]), dtype=np.uint8)
+    begin, values = stops - sizes, rest.reshape(-1)
+    active = np.flatnonzero(sizes)
+    for k in range(int(sizes.max())):
+        more = sizes[active] > k + 1
+        text[begin[active] + k] = ((values[active] >> 5 * k) & 0x1F) + 48 + 0x20 * more
+        active = active[more]
+    whole = text.tobytes()
+    cuts = [0, *stops[2 * closing + 1].tolist()]
+    return [whole[a:b] for a, b in itertools.pairwise(cuts)]
