@@ -80,7 +80,7 @@ def do_train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None
             if cfg.TEST.EVAL_PERIOD > 0 and done % cfg.TEST.EVAL_PERIOD == 0 and done != max_iter:
                 do_test(cfg, model)
                 comm.synchronize()
-            if done - start_iter > 5 and (done % 20 == 0 or done == max_iter):
+            if done == max_iter or (done % 20 == 0 and done - start_iter > 5):
                 for writer in writers:
                     writer.write()
             saver.step(iteration)
