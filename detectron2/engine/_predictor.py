@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import ImageOps
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config.instantiate import instantiate
@@ -79,12 +80,14 @@ class DefaultPredictor:
         if isinstance(image, (str, os.PathLike)):
             return read_image(os.fspath(image), format=self.input_format)
         if hasattr(image, "convert"):  # a Pillow image knows its own channels
-            array = np.asarray(image.convert("RGB"))
+            upright = ImageOps.exif_transpose(image)  # as when it is read from its file
+            array = np.asarray(upright.convert("RGB"))
             return array if self.input_format == "RGB" else array[:, :, ::-1]
         array = np.asarray(image)
-        if array.ndim != 3 or array.shape[2] != 3:
+        if array.ndim != 3 or array.shape[2] != 3 or not array.size:
             raise ValueError(
-                f"a picture must be an array of shape (height, width, 3) in BGR order, got shape {array.shape}"
+                "a picture must be an array of shape (height, width, 3) in BGR order, with pixels, got shape "
+                f"{array.shape}"
             )
         return array if self.input_format == "BGR" else array[:, :, ::-1]
 

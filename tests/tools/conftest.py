@@ -48,6 +48,7 @@ model = model_zoo.get_config("common/models/retinanet.py").model
 stages = model.backbone.bottom_up.stages
 stages.depth = 18
 del stages["stride_in_1x1"]
+stages.norm = model.backbone.bottom_up.stem.norm = "GN"  # frozen statistics of nothing would blow up
 model.backbone.out_channels = 32
 model.backbone.top_block.in_channels = 512
 model.head.input_shape = [ShapeSpec(channels=32)] * 5

@@ -22,10 +22,15 @@ def last_ap(output):
     return re.findall(r"copypaste: Task: bbox\n.*\n.*copypaste: (\S+)", output)[-1]
 
 
+def test_help_of_the_command_line(run_tool):
+    text = run_tool("tools/train_net.py", "--help")
+    for option in ("--config-file", "--num-gpus", "--num-machines", "--eval-only", "--resume", "--dist-url"):
+        assert option in text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["train_net", "plain_train_net", "lazyconfig_train_net"])
-def test_help_and_a_missing_config(run_tool, program):
-    if program == "train_net":
-        assert "--eval-only" in run_tool(f"tools/{program}.py", "--help")
+def test_a_missing_config_is_named(run_tool, program):
     ending = "py" if program.startswith("lazy") else "yaml"
     text = run_tool(f"tools/{program}.py", "--config-file", f"absent.{ending}", expect=1)
     assert f"absent.{ending}" in text.splitlines()[-1]
