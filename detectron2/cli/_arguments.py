@@ -102,6 +102,11 @@ def _eval(p: argparse.ArgumentParser) -> None:
     p.add_argument("--images", metavar="DIR", help="image folder of --data, if it is not found by itself")
     p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
     p.add_argument("--output", help="folder to write (default: MODEL/eval)")
+    p.add_argument(
+        "--against",
+        metavar="OTHER_RUN",
+        help="also write comparison.html: this run less another, on the same data",
+    )
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     _overrides(p)
 

@@ -3,15 +3,16 @@
 import argparse
 from pathlib import Path
 
-from detectron2.reports import write_training_report
+from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
 
 from ._check import check_data
 from ._configs import load_config, put
 from ._datasets import find_data, register
+from ._errors import UserError
 from ._evaluate import evaluate_run
 from ._recipe import best_device
-from ._run_folder import read_run, weights_of
+from ._run_folder import RunCard, read_run, weights_of
 
 __all__ = ["run"]
 
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output or Path(args.model) / "eval")
     folder.mkdir(parents=True, exist_ok=True)
     setup_logger(str(folder))
+    if args.against:
+        read_run(args.against)  # before the long work
     weights = weights_of(args.model, args.weights)
     if args.data:
         _, val, card.health = check_data(card.train, find_data(args.data, args.images, folder), folder)
@@ -37,4 +40,20 @@ def run(args: argparse.Namespace) -> int:
         ", ".join(f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k)
     )
     print(f"see {page}")
+    if args.against:
+        print(
+            f"see {write_comparison_page(_evaluated(args.against, card), folder, folder / 'comparison.html')}"
+        )
     return 0
+
+
+def _evaluated(run: str, card: RunCard) -> Path:
+    """The folder of a run, or of its `eval`, that holds an evaluation on the data of `card`."""
+    for folder in (Path(run), Path(run) / "eval"):
+        if (folder / "inference" / "coco_instances_results.json").is_file():
+            val = read_run(folder).val
+            if (val.part, Path(val.json).resolve()) == (card.val.part, Path(card.val.json).resolve()):
+                return folder
+    raise UserError(
+        f"{run} has no evaluation on {card.val.json}; write one with `detectron2 eval {run} --data {card.val.json}`"
+    )

@@ -9,12 +9,12 @@ transposed and scanned, where ``encode`` reads every pixel of every mask in colu
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[Any]
 
 
 class EncodedMasks(NamedTuple):

@@ -1,8 +1,9 @@
 """From predictions to what a page shows: figures by class, examples and the worst errors."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
-from detectron2.evaluation._findings import ERROR_NAMES, Curve, Diagnosis
+from detectron2.evaluation._findings import ERROR_NAMES, ClassRow, Curve, Diagnosis
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.atomic import atomic_write
 
@@ -28,7 +29,7 @@ THRESHOLD = 0.5
 def explain_predictions(
     evaluator: DatasetEvaluator, dataset_name: str, folder: Path, results: Mapping[str, Any]
 ) -> None:
-    """Write `evaluation.json` and `pictures/` for predictions that were just evaluated.
+    """Write `evaluation.json`, `report.json`, `classes.csv` and `pictures/` for predictions that were just evaluated.
 
     Args:
         evaluator: after its `evaluate()`; its files are in `folder/inference`. Figures by class, curves and errors
@@ -45,6 +46,7 @@ def explain_predictions(
     content = {"results": results, **(plain(found) if found else {})}
     with atomic_write(folder / "evaluation.json") as f:
         json.dump(without_nan(content), f, indent=1)
+    write_tables(results, found, folder)
     predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
     worst = (
         []
@@ -52,6 +54,29 @@ def explain_predictions(
         else [(e.image_id, f"{len(e.missed)} missed, {len(e.false)} false") for e in found.worst]
     )
     _draw(records, predictions, metadata, worst, folder / "pictures")
+
+
+def write_tables(results: Mapping[str, Any], found: Diagnosis | None, folder: Path) -> None:
+    """Write `report.json` (figures, diagnosis, worst images, doubtful labels) and `classes.csv` for other programs.
+
+    Args:
+        results: figures of the evaluator, in percent.
+        found: what lies behind them; without it there is no `classes.csv`.
+        folder: where to write.
+    """
+    content: dict[str, Any] = {"results": results}
+    if found is not None:
+        content |= plain(found)
+        content["worst_images"] = [asdict(e) for e in found.worst]
+        content["doubtful_labels"] = list(found.doubtful_labels)
+        with atomic_write(folder / "classes.csv") as f:
+            columns = [c.name for c in fields(ClassRow)]
+            table = csv.DictWriter(f, columns, lineterminator="\n")
+            table.writeheader()
+            rows = [without_nan(asdict(row)) for row in found.classes]
+            table.writerows(rows)  # an undefined figure is an empty cell
+    with atomic_write(folder / "report.json") as f:
+        json.dump(without_nan(content), f, indent=1)
 
 
 def plain(found: Diagnosis) -> dict[str, Any]:
