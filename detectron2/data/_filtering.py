@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.tables import create_grid_table
 
-from ._lazy_record import AnnotationSummary
+from ._lazy_record import AnnotationSummary, same_source
 from .catalog import DatasetCatalog, MetadataCatalog
 from .detection_utils import check_metadata_consistency
 
@@ -69,7 +69,13 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[Record]) -> li
     Returns:
         The records kept, in their order; how many went is logged.
     """
-    kept = [r for r in dataset_dicts if not all(summary_of(r).crowd)]
+    together = same_source(dataset_dicts)
+    if together is not None and hasattr(together[0], "usable_table"):
+        images, _, crowd = together[0].usable_table
+        useful = set(images[crowd == 0].tolist())
+        kept = [r for r, number in zip(dataset_dicts, together[1]) if number in useful]
+    else:
+        kept = [r for r in dataset_dicts if not all(summary_of(r).crowd)]
     _log_removed(
         dataset_dicts, kept, "without any annotation to learn from (DATALOADER.FILTER_EMPTY_ANNOTATIONS)"
     )
@@ -177,6 +183,15 @@ def count_classes(dataset_dicts: Iterable[Record], num_classes: int) -> npt.NDAr
     Raises:
         ValueError: a category id is outside ``0 .. num_classes - 1``.
     """
+    dataset_dicts = list(dataset_dicts)
+    together = same_source(dataset_dicts)
+    if together is not None and hasattr(together[0], "usable_table"):
+        images, classes, crowd = together[0].usable_table
+        # A record may be listed more than once.
+        times = np.bincount(together[1], minlength=int(images.max(initial=0)) + 1)[images] * (crowd == 0)
+        if not ((times > 0) & ((classes < 0) | (classes >= num_classes))).any():
+            rows = times > 0
+            return np.bincount(classes[rows], times[rows], num_classes).astype(np.int64)
     counts = np.zeros(num_classes, dtype=np.int64)
     for record in dataset_dicts:
         s = summary_of(record)

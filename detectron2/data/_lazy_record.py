@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["AnnotationSource", "AnnotationSummary", "LazyRecord", "revive"]
+__all__ = ["AnnotationSource", "AnnotationSummary", "LazyRecord", "revive", "same_source"]
 
 _KEY = "annotations"
 _MISSING = object()
@@ -41,7 +41,7 @@ class AnnotationSource(Protocol):
         """The summary of image ``index``, without parsing."""
 
     def token(self) -> Any:
-        """A small picklable value from which another process can open the same source."""
+        """A small picklable value, with a hash, from which another process can open the same source."""
 
 
 class LazyRecord(dict):
@@ -181,6 +181,14 @@ class LazyRecord(dict):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return dict, (dict(self.items()),)
+
+
+def same_source(records: list[Any]) -> tuple[Any, list[int]] | None:
+    """The source that all of these records share and their numbers in it; None if one is unpacked or of another."""
+    source = getattr(records[0], "_source", None) if records else None
+    if source is None or not all(type(r) is LazyRecord and r._source is source for r in records):
+        return None
+    return source, [r._index for r in records]
 
 
 def revive(token: Any, index: int, fields: dict[str, Any]) -> LazyRecord:

@@ -240,20 +240,27 @@ def test_a_lazy_record_behaves_like_a_dict(tmp_path, monkeypatch) -> None:
     assert copy.deepcopy(record) == record and type(copy.deepcopy(record)) is dict
 
 
-def _second(dataset: DatasetFromList, queue: multiprocessing.Queue) -> None:
-    queue.put([dataset[i] for i in range(len(dataset))])
+def _elements(dataset: DatasetFromList) -> list[dict]:
+    return [dataset[i] for i in range(len(dataset))]
+
+
+def _put_elements(dataset: DatasetFromList, queue: multiprocessing.Queue) -> None:
+    queue.put(_elements(dataset))
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_lazy_records_reach_other_processes(tmp_path, monkeypatch, start) -> None:
+def test_lazy_records_reach_other_processes(tmp_path, monkeypatch, fresh_process, start) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content()))
     whole = load(path, False, None, monkeypatch)
     dataset = DatasetFromList(load(path, True, None, monkeypatch))
     assert dataset._lst.nbytes < 9 * 700
-    context = multiprocessing.get_context(start)
+    if start == "spawn":
+        assert fresh_process(_elements, dataset) == whole
+        return
+    context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    process = context.Process(target=_second, args=(dataset, queue))
+    process = context.Process(target=_put_elements, args=(dataset, queue))
     process.start()
     assert queue.get(timeout=120) == whole
     process.join()

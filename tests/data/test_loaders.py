@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import multiprocessing
 import os
 import random
 
@@ -239,21 +238,16 @@ def test_packed_lists_give_their_elements(monkeypatch, threshold) -> None:
     assert len(shared.SharedPackedList([])) == 0
 
 
-def _report(data: DatasetFromList, queue) -> None:
-    queue.put((data._lst._path, [data[i]["id"] for i in range(len(data))]))
+def _report(data: DatasetFromList) -> tuple[str, list[int]]:
+    return data._lst._path, [data[i]["id"] for i in range(len(data))]
 
 
-def test_processes_share_one_file_and_the_last_removes_it(monkeypatch) -> None:
+def test_processes_share_one_file_and_the_last_removes_it(monkeypatch, fresh_process) -> None:
     monkeypatch.setattr(shared, "SHARE_FROM_BYTES", 0)
     first, second = DatasetFromList(records()), DatasetFromList(records())
     path = first._lst._path
     assert path and second._lst._path == path
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_report, args=(first, queue))
-    process.start()
-    assert queue.get(timeout=120) == (path, list(range(23)))
-    process.join()
+    assert fresh_process(_report, first) == (path, list(range(23)))
     assert os.path.exists(path)
     del first
     assert os.path.exists(path) and second[4]["id"] == 4

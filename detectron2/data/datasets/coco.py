@@ -11,8 +11,9 @@ from typing import Any
 from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ._coco_index import NotIndexable, lazy_records, load_index
+from ._coco_index import NotIndexable, load_index
 from ._coco_records import AnnotationReader, class_table, contiguous_ids
+from ._coco_source import lazy_records
 from ._coco_write import convert_to_coco_dict, convert_to_coco_json
 from ._sem_seg import load_sem_seg
 

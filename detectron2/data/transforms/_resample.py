@@ -14,7 +14,7 @@ __all__ = ["FAST", "from_numpy", "mirror", "pillow_planes", "resize_array", "to_
 FAST = "fast"
 """``interp`` of the resize transforms: bilinear by torch's SIMD kernel for uint8 instead of Pillow's.
 
-Antialiased alike; at most one level of difference, in about one value of ten thousand; several times as fast.
+Antialiased alike; a difference of one level in 0.03 to 0.14 % of the values, as measured; several times as fast.
 """
 
 _TORCH_MODES = {

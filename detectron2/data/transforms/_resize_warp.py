@@ -33,8 +33,8 @@ class ResizeTransform(Transform):
         new_h: height after.
         new_w: width after.
         interp: a filter of ``PIL.Image.Resampling``, bilinear by default. uint8 images get Pillow's own result.
-            ``"fast"`` is bilinear by torch's SIMD kernel: several times as fast, and at most one level off in
-            about one value of ten thousand.
+            ``"fast"`` is bilinear by torch's SIMD kernel: several times as fast, and one level off in
+            0.03 to 0.14 % of the values, as measured.
     """
 
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | str | None = None) -> None:
