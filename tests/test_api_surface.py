@@ -110,15 +110,30 @@ def _differences(name: str, found: Any, expected: Any) -> list[str]:
     return out
 
 
-def _used_id(entry: list[Any]) -> str:
-    return f"{entry[0]}:{entry[1]}"
+# Names that the reference itself does not have; a project asks for them behind a try, or is out of date.
+ABSENT = {
+    ("detectron2.fb.env", "get_launch_environment"),
+    ("detectron2.fb.utils", "print_fbcode_info"),
+    ("detectron2.layers.wrappers", "_NewEmptyTensorOp"),
+    ("detectron2.layers.wrappers._NewEmptyTensorOp", "apply"),
+    ("detectron2.structures.Instances", "merge"),
+}
 
 
-@pytest.mark.parametrize("entry", USED, ids=_used_id)
-def test_names_that_projects_import_resolve(entry: list[Any]) -> None:
-    module, name = entry[0], entry[1]
-    if _used_id(entry) in ABSENT:
-        pytest.skip("absent from Detectron2 itself, or a part that has its own issue")
+def _entries() -> list[Any]:
+    """The names to resolve; those of the projects, which are not written yet, must fail until they are."""
+    found = []
+    for module, name, _ in USED:
+        if (module, name) in ABSENT:
+            continue
+        later = [pytest.mark.xfail(strict=True, reason="projects are not written yet")]
+        marks = later if module.startswith("detectron2.projects") else []
+        found.append(pytest.param(module, name, id=f"{module}:{name}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("module", "name"), _entries())
+def test_names_that_projects_import_resolve(module: str, name: str) -> None:
     parts = module.split(".")
     # An entry may name a class or a catalog as its "module".
     for cut in range(len(parts), 0, -1):
@@ -129,8 +144,6 @@ def test_names_that_projects_import_resolve(entry: list[Any]) -> None:
             continue
     for part in parts[cut:]:
         owner = getattr(owner, part)
-    if name not in (None, "", "*"):
-        assert hasattr(owner, name) or importlib.import_module(f"{'.'.join(parts[:cut])}.{name}")
-
-
-ABSENT: set[str] = set()
+    if not name or name == "*":
+        return
+    assert hasattr(owner, name) or importlib.import_module(f"{'.'.join(parts[:cut])}.{name}")

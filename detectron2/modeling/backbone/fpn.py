@@ -147,6 +147,11 @@ def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:
         raise ValueError(f"FPN: each stride must be twice the one before; got {pairs}")
 
 
+def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
+    """The same check for code outside that calls it by the name it has in Detectron2."""
+    _check_strides(strides, [str(i) for i in range(len(strides))])
+
+
 class LastLevelMaxPool(nn.Module):
     """One more level: every second pixel of the coarsest, usually p5 (Faster R-CNN with FPN)."""
 
