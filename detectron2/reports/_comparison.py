@@ -170,7 +170,7 @@ def _figures_table(title: str, differences: Sequence[Difference], a: _Run, b: _R
         ]
         for d in differences
     ]
-    head = ["", "A", "B", "B less A", "95 % interval", "chance that B is better"]
+    head = ["", "A", "B", "B less A", "95 % interval", "draws that B wins"]
     main = next((d for d in differences if d.name == "AP"), None)
     return {"title": title, "head": head, "rows": rows, "verdict": _verdict(main)}
 
