@@ -1,14 +1,15 @@
 """A broken image in the middle of training costs that image, not the run."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
+from torch.utils.data import IterableDataset
 
 from .common import MapDataset
 
-__all__ = ["READ_ERRORS", "TolerantMapDataset"]
+__all__ = ["READ_ERRORS", "BrokenCount", "TolerantIterableDataset", "TolerantMapDataset", "is_read_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +19,65 @@ READ_ERRORS = (OSError, EOFError, SyntaxError, UnidentifiedImageError, Image.Dec
 GRACE = 5  # so many failures are let pass before their share means anything
 
 
+def is_read_error(error: Exception) -> bool:
+    """Whether an error says that a file is broken, and not that the code is wrong."""
+    return isinstance(error, READ_ERRORS) or type(error).__name__ == "SizeMismatchError"
+
+
+class BrokenCount:
+    """Counts what one process could not read, reports it, and stops the run when it is too much.
+
+    The first failures, and then each time their number has doubled, are logged with the file and the cause.
+
+    Args:
+        max_share: share of the elements, 0 to 1, that may fail; 0 lets the first failure stop the run.
+
+    Attributes:
+        read: elements tried, the broken ones among them.
+        broken: elements that failed.
+        causes: name of each broken element -> what went wrong.
+    """
+
+    def __init__(self, max_share: float) -> None:
+        if not 0.0 <= max_share <= 1.0:
+            raise ValueError(f"max_share of broken images must lie between 0 and 1, got {max_share}")
+        self.max_share = max_share
+        self.read = self.broken = 0
+        self.causes: dict[str, str] = {}
+
+    def add(self, name: str, cause: str, number: int = 1, error: Exception | None = None) -> None:
+        """Count a failure.
+
+        Args:
+            name: of the file.
+            cause: what went wrong.
+            number: elements that were lost, if the file had several.
+            error: that caused it.
+
+        Raises:
+            RuntimeError: more than the share was lost.
+        """
+        before, self.broken = self.broken, self.broken + number
+        self.causes.setdefault(name, cause)
+        if before.bit_length() != self.broken.bit_length():
+            logger.warning(
+                "Left out an image that cannot be read (%d of %d so far in this process): %s: %s",
+                self.broken, self.read, name, self.causes[name],
+            )  # fmt: skip
+        few = len(self.causes) <= GRACE and self.broken <= GRACE
+        if self.max_share == 0 or (not few and self.broken > self.max_share * self.read):
+            listed = "\n".join(f"  {file}: {why}" for file, why in list(self.causes.items())[:10])
+            raise RuntimeError(
+                f"{self.broken} of {self.read} images could not be read, more than the share of {self.max_share:g} "
+                "that may be left out (DATALOADER.MAX_BROKEN_SHARE). Check them with `detectron2 data check`:\n"
+                f"{listed}"
+            ) from error
+
+
 class TolerantMapDataset(MapDataset):
     """:class:`MapDataset` that replaces an element whose file cannot be read by another one, and counts it.
 
-    Each process (rank and worker) counts for itself. The first failures, and then each time their number has
-    doubled, are logged with the file and the cause.
+    Each process (rank and worker) counts for itself; see :class:`BrokenCount`.
 
     Args:
         dataset: gives records.
@@ -37,41 +92,57 @@ class TolerantMapDataset(MapDataset):
 
     def __init__(self, dataset: Any, map_func: Callable[[Any], Any], max_share: float = 0.01) -> None:
         super().__init__(dataset, map_func)
-        if not 0.0 <= max_share <= 1.0:
-            raise ValueError(f"max_share of broken images must lie between 0 and 1, got {max_share}")
-        self.max_share = max_share
-        self.num_read = 0
-        self.broken: dict[str, str] = {}
-        self.num_broken = 0
+        self.count = BrokenCount(max_share)
+
+    @property
+    def num_broken(self) -> int:
+        """Elements that failed in this process."""
+        return self.count.broken
+
+    @property
+    def num_read(self) -> int:
+        """Elements tried in this process."""
+        return self.count.read
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Name of each broken file of this process -> what went wrong."""
+        return self.count.causes
 
     def _map(self, index: int) -> Any:
-        record = self._dataset[index]
-        self.num_read += 1
-        try:
-            return self._map_func(record)
-        except Exception as error:
-            if self.max_share == 0 or not self._is_read_error(error):
-                raise
-            self._count(record, index, error)
-            return None
+        return _map_or_count(self._map_func, self._dataset[index], self.count, f"element {index}")
 
-    @staticmethod
-    def _is_read_error(error: Exception) -> bool:
-        return isinstance(error, READ_ERRORS) or type(error).__name__ == "SizeMismatchError"
 
-    def _count(self, record: Any, index: int, error: Exception) -> None:
-        name = record.get("file_name", f"element {index}") if isinstance(record, dict) else f"element {index}"
-        self.num_broken += 1
-        self.broken.setdefault(str(name), f"{type(error).__name__}: {error}")
-        n = self.num_broken
-        if n & (n - 1) == 0:
-            logger.warning(
-                "Left out an image that cannot be read (%d of %d so far in this process): %s: %s",
-                n, self.num_read, name, self.broken[str(name)],
-            )  # fmt: skip
-        if n > GRACE and n > self.max_share * self.num_read:
-            listed = "\n".join(f"  {file}: {cause}" for file, cause in list(self.broken.items())[:10])
-            raise RuntimeError(
-                f"{n} of {self.num_read} images could not be read, more than the share of {self.max_share:g} that "
-                f"may be left out (DATALOADER.MAX_BROKEN_SHARE). Check them with `detectron2 data check`:\n{listed}"
-            ) from error
+class TolerantIterableDataset(IterableDataset):
+    """Applies a function to each element of an iterable data set; leaves out and counts what cannot be read.
+
+    Args:
+        dataset: gives records, in an order of its own.
+        map_func: reads the files of a record; None for elements that cannot be used.
+        max_share: share of the elements, 0 to 1, that may fail; 0 lets the first failure stop the run.
+    """
+
+    def __init__(self, dataset: Any, map_func: Callable[[Any], Any], max_share: float = 0.01) -> None:
+        self._dataset, self._map_func = dataset, map_func
+        self.count = BrokenCount(max_share)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator[Any]:
+        for position, record in enumerate(self._dataset):
+            mapped = _map_or_count(self._map_func, record, self.count, f"element {position}")
+            if mapped is not None:
+                yield mapped
+
+
+def _map_or_count(map_func: Callable[[Any], Any], record: Any, count: BrokenCount, otherwise: str) -> Any:
+    count.read += 1
+    try:
+        return map_func(record)
+    except Exception as error:
+        if count.max_share == 0 or not is_read_error(error):
+            raise
+        name = record.get("file_name", otherwise) if isinstance(record, dict) else otherwise
+        count.add(str(name), f"{type(error).__name__}: {error}", error=error)
+        return None

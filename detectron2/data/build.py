@@ -15,7 +15,7 @@ from ._filtering import (
     print_instances_class_histogram,
 )
 from ._loader import TrainLoader, build_batch_data_loader, trivial_batch_collator, worker_init_reset_seed
-from ._tolerant import TolerantMapDataset
+from ._tolerant import TolerantIterableDataset, TolerantMapDataset
 from .common import DatasetFromList, MapDataset
 from .dataset_mapper import DatasetMapper
 from .detection_utils import check_metadata_consistency
@@ -113,7 +113,9 @@ def build_detection_train_loader(
         dataset = DatasetFromList(dataset, copy=False)
     if mapper is not None:
         if isinstance(dataset, torchdata.IterableDataset):
-            dataset = MapDataset(dataset, mapper)
+            if getattr(dataset, "max_broken_share", 0.0) is None:
+                dataset.max_broken_share = max_broken_share  # type: ignore[attr-defined]
+            dataset = TolerantIterableDataset(dataset, mapper, max_broken_share)
         else:
             dataset = TolerantMapDataset(dataset, mapper, max_broken_share)
     if isinstance(dataset, torchdata.IterableDataset):

@@ -9,10 +9,12 @@ import io
 import itertools
 import json
 import logging
+import lzma
 import os
 import random
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,14 @@ from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 
+from ._tolerant import BrokenCount
+
 __all__ = ["StreamedMapper", "TarDataset", "expand_shards", "write_shards"]
 
 logger = logging.getLogger(__name__)
 
+# What a damaged or cut-off shard raises, also from within its compression, and what a store raises that fails.
+_TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
 _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
 
 
@@ -99,33 +105,57 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
-def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and parts of each sample of a shard, read in one pass."""
-    with PathManager.open(shard, "rb") as f, tarfile.open(fileobj=f, mode="r|*") as tar:
-        key = ""
-        parts: dict[str, bytes] = {}
+class _StrictInfo(tarfile.TarInfo):
+    """Python takes a broken header in the middle of a tar file for its end, and silently drops what follows."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Any:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.HeaderError as error:
+            if type(error).__name__ in ("InvalidHeaderError", "TruncatedHeaderError"):
+                raise tarfile.ReadError(f"broken header at byte {tarfile_.offset}: {error}") from error
+            raise
+
+
+def _members(shard: str) -> Iterator[tuple[str, str, bytes]]:
+    """Key, ending and content of each file of a shard, read in one pass."""
+    with PathManager.open(shard, "rb") as f, tarfile.open(fileobj=f, mode="r|*", tarinfo=_StrictInfo) as tar:
         for member in tar:
-            if not member.isfile():
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is None:
                 continue
             folder, _, name = member.name.rpartition("/")
             stem, _, ending = name.partition(".")
-            here = f"{folder}/{stem}" if folder else stem
+            yield f"{folder}/{stem}" if folder else stem, ending.lower(), content.read()
+
+
+def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and parts of each sample of a shard; before an error, those that were whole."""
+    key = ""
+    parts: dict[str, bytes] = {}
+    try:
+        for here, ending, content in _members(shard):
             if here != key and parts:
                 yield key, parts
                 parts = {}
-            content = tar.extractfile(member)
             key = here
-            parts[ending.lower()] = content.read() if content is not None else b""
-        if parts:
+            parts[ending] = content
+    except _TAR_ERRORS:
+        if "json" in parts and len(parts) > 1:
             yield key, parts
+        raise
+    if parts:
+        yield key, parts
 
 
 class TarDataset(torchdata.IterableDataset):
     """Records from tar shards, split over ranks and workers by shard, with the image as bytes.
 
     Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) beside the keys of its JSON part;
-    wrap a mapper that reads files in :class:`StreamedMapper`. Samples without an image or with broken JSON are left
-    out and counted in ``num_skipped``.
+    wrap a mapper that reads files in :class:`StreamedMapper`. Samples without an image or with broken JSON, and the
+    rest of a shard behind a place that cannot be read, are left out, reported, and counted in ``num_skipped``; how
+    many samples the rest of a shard had is estimated by the largest shard read so far.
 
     The training loader saves how many samples it took; :meth:`load_state_dict` goes on behind them, passing over
     samples without decoding them. With as many workers as before, and a mapper that rejects none, the stream
@@ -137,6 +167,8 @@ class TarDataset(torchdata.IterableDataset):
         buffer_size: samples that are mixed; 1 keeps the order within a shard.
         seed: of both orders.
         repeat: begin anew after the last shard, as training needs it.
+        max_broken_share: share of the samples, 0 to 1, that each reader may lose before it stops; 0 lets the first
+            loss stop it. None: 1, or what :func:`build_detection_train_loader` has (``DATALOADER.MAX_BROKEN_SHARE``).
     """
 
     def __init__(
@@ -147,13 +179,21 @@ class TarDataset(torchdata.IterableDataset):
         buffer_size: int = 100,
         seed: int = 0,
         repeat: bool = False,
+        max_broken_share: float | None = None,
     ) -> None:
         self.shards = expand_shards(shards)
         if not self.shards:
             raise ValueError("no shards named")
         self.shuffle, self.buffer_size, self.seed, self.repeat = shuffle, max(1, buffer_size), seed, repeat
-        self.num_skipped = 0
+        self.max_broken_share = max_broken_share
+        self._count = BrokenCount(1.0 if max_broken_share is None else max_broken_share)
+        self._largest = 0
         self._resume = (0, 1)
+
+    @property
+    def num_skipped(self) -> int:
+        """Samples that were left out in this process."""
+        return self._count.broken
 
     def _share(self) -> tuple[int, int]:
         """Number of this reader and number of readers, over ranks and workers."""
@@ -175,10 +215,28 @@ class TarDataset(torchdata.IterableDataset):
         for epoch in itertools.count():
             order = self._order(epoch)
             for shard in order:
-                for key, parts in _samples(shard):
-                    yield f"{shard}#{key}", parts
+                yield from self._read_shard(shard)
+            if order and self._largest == 0 and self._count.causes:
+                causes = "\n".join(f"  {name}: {why}" for name, why in self._count.causes.items())
+                raise RuntimeError(f"none of {len(order)} shards has a sample that can be read:\n{causes}")
             if not self.repeat or not order:
                 return
+
+    def _read_shard(self, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """Samples of a shard up to the first place that cannot be read."""
+        number = 0
+        try:
+            for key, parts in _samples(shard):
+                number += 1
+                yield f"{shard}#{key}", parts
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"shard {shard} does not exist") from error
+        except _TAR_ERRORS as error:
+            lost = max(1, self._largest - number)
+            self._count.read += lost
+            cause = f"unreadable behind {number} samples, {lost} lost: {type(error).__name__}: {error}"
+            self._count.add(shard, cause, lost, error)
+        self._largest = max(self._largest, number)
 
     def _mixed(self) -> Iterator[tuple[str, dict[str, bytes]]]:
         if not self.shuffle or self.buffer_size == 1:
@@ -196,6 +254,8 @@ class TarDataset(torchdata.IterableDataset):
         yield from held
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        # The builder of a loader may have set the share by now.
+        self._count.max_share = 1.0 if self.max_broken_share is None else self.max_broken_share
         (start, chunk), self._resume = self._resume, (0, 1)
         readers = self._share()[1] // comm.get_world_size()
         # The workers of a rank give their batches in turn.
@@ -211,15 +271,14 @@ class TarDataset(torchdata.IterableDataset):
                 yield record
 
     def _record(self, name: str, parts: dict[str, bytes]) -> dict[str, Any] | None:
+        self._count.read += 1
         image = next((parts[e] for e in _IMAGES if e in parts), None)
         try:
             record = json.loads(parts.get("json", b"{}"))
-        except json.JSONDecodeError:
+        except ValueError:  # no JSON, or no UTF-8
             record = None
         if image is None or not isinstance(record, dict):
-            self.num_skipped += 1
-            what = "no image" if image is None else "broken JSON"
-            logger.warning("Left out %s (%s; %d so far in this process)", name, what, self.num_skipped)
+            self._count.add(name, "no image" if image is None else "broken JSON")
             return None
         for anno in record.get("annotations", ()):
             if "bbox_mode" in anno:

@@ -99,6 +99,77 @@ def test_broken_samples_are_counted_and_named(tmp_path, caplog) -> None:
             tar.addfile(info, io.BytesIO(content))
     data = TarDataset(str(tmp_path / "x.tar"))
     assert ids(data) == [3] and data.num_skipped == 2
-    assert "d/a (no image" in caplog.text and "d/b (broken JSON" in caplog.text
+    assert "d/a: no image" in caplog.text and "d/b: broken JSON" in caplog.text
     with pytest.raises(ValueError, match="shard"):
         TarDataset([])
+
+
+def damage(path: str, how: str) -> None:
+    """Break a shard of 5 samples in its third one."""
+    if how == "all":
+        Path(path).write_bytes(b"this is no tar file" * 100)
+        return
+    with tarfile.open(path) as tar:
+        third = [m for m in tar if m.name.endswith(".png")][2]
+    content = bytearray(Path(path).read_bytes())
+    if how == "header":
+        content[third.offset : third.offset + 512] = b"x" * 512
+    elif how == "cut in a member":
+        del content[third.offset_data + 10 :]
+    else:
+        del content[third.offset + 100 :]
+    Path(path).write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["header", "cut in a member", "cut in a header", "all"])
+def test_a_corrupt_shard_costs_its_rest(shards, caplog, how) -> None:
+    damage(shards[1], how)
+    left = [] if how == "all" else [5, 6]
+    data = TarDataset(shards)
+    assert ids(data) == [*range(5), *left, *range(10, 23)]
+    assert data.num_skipped == 5 - len(left)
+    assert f"{shards[1]}: unreadable behind {len(left)} samples" in caplog.text
+
+
+def test_too_many_corrupt_shards_stop_the_stream(shards) -> None:
+    with pytest.raises(RuntimeError, match=r"data-000001\.tar: unreadable"):  # the very first loss
+        damage(shards[1], "all")
+        ids(TarDataset(shards, max_broken_share=0.0))
+    endless = iter(TarDataset(shards, repeat=True, max_broken_share=0.5))
+    assert len([next(endless) for _ in range(100)]) == 100
+    with pytest.raises(RuntimeError, match="MAX_BROKEN_SHARE"):
+        ids(TarDataset(shards, repeat=True, max_broken_share=0.1))
+    for shard in shards:
+        damage(shard, "all")
+    with pytest.raises(RuntimeError, match="none of 5 shards"):
+        ids(TarDataset(shards, repeat=True))
+    with pytest.raises(FileNotFoundError, match=r"none\.tar"):
+        ids(TarDataset("none.tar"))
+
+
+def test_corrupt_members_within_the_loader(tmp_path, caplog) -> None:
+    files = []
+    for i in range(40):
+        file = tmp_path / f"{i}.png"
+        Image.fromarray(np.full((6, 8, 3), i, np.uint8)).save(file)
+        if i % 20 == 3:
+            file.write_bytes(file.read_bytes()[:40])
+        files.append({"file_name": str(file), "image_id": i, "height": 6, "width": 8})
+    shards = write_shards(files, str(tmp_path / "tars"), per_shard=10)
+
+    def loader(share: float):
+        return build_detection_train_loader(
+            TarDataset(shards, repeat=True),
+            mapper=StreamedMapper(lambda r: {**r, "image": read_image(r["file_name"], "RGB")}),
+            total_batch_size=2,
+            aspect_ratio_grouping=False,
+            max_broken_share=share,
+        )
+
+    it = iter(loader(0.06))
+    seen = [r["image_id"] for _ in range(38) for r in next(it)]
+    assert seen == [i for i in range(40) if i % 20 != 3] * 2 and "data-000000.tar#000000003" in caplog.text
+    with pytest.raises(RuntimeError, match=r"share of 0\.02"):
+        list(loader(0.02))
+    with pytest.raises(OSError):
+        list(loader(0.0))
