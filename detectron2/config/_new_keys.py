@@ -38,6 +38,15 @@ def add_new_keys(cfg: BaseNode) -> None:
     # What resizes images: "pillow" (the bytes that all published weights were trained on) or "torch", several times as
     # fast, antialiased alike, and one level off in 0.03 to 0.14 % of the values, as measured; default "pillow".
     cfg.INPUT.add_optional("RESIZE_BACKEND", "pillow")
+    # Images made of several, before all other augmentations (docs/data.md). PROB: probability per image; 0: never.
+    # Mosaic: (height, width) of the canvas, empty: the largest of MIN_SIZE_TRAIN; factors of the four images.
+    _group(cfg.INPUT, "MOSAIC", PROB=0.0, SIZE=[], SCALE=(0.5, 1.5))
+    # Mixup: parameter of the Beta distribution of the two weights.
+    _group(cfg.INPUT, "MIXUP", PROB=0.0, ALPHA=8.0)
+    # Copy-paste (MASK_FORMAT "bitmask" or "auto"): objects pasted at most (0: all), factors of the other image.
+    _group(cfg.INPUT, "COPY_PASTE", PROB=0.0, MAX_OBJECTS=0, SCALE=(0.5, 1.0))
+    # Last share of the training, 0 to 1, without these three; default 0: they are used to the end.
+    cfg.INPUT.add_optional("MULTI_SAMPLE_CLOSE", 0.0)
 
     # ---- training (docs/training.md) ----
     # Seed everything and use deterministic operators only: equal runs on one device give equal bits.
@@ -56,6 +65,9 @@ def add_new_keys(cfg: BaseNode) -> None:
     _group(solver, "ONE_CYCLE", UP_SHARE=0.3, START_DIVISOR=25.0, END_DIVISOR=1e4)
     # Batches whose gradients are summed before each optimizer step; one iteration is one step. 1: no accumulation.
     solver.add_optional("ACCUMULATE_STEPS", 1)
+    # Measure how many images fit and take that for IMS_PER_BATCH: share of the free memory to fill, in (0, 1), and the
+    # most images on each process.
+    _group(solver, "AUTO_BATCH", ENABLED=False, SHARE=0.8, MAX=64)
     # dtype of mixed precision (AMP.ENABLED): float16 (with loss scaling) or bfloat16.
     solver.AMP.add_optional("DTYPE", "float16")
     # Moving average of the weights, and whether evaluation and the best checkpoint use it.

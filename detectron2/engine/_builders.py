@@ -36,6 +36,7 @@ __all__ = [
     "build_optimizer",
     "test",
     "test_names",
+    "without_workers",
 ]
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def build_hooks(trainer: DefaultTrainer) -> list[HookBase]:
         found.append(ema)
     if s.precise_bn and hooks.get_bn_modules(trainer.model):
         # A loader of its own, so that the training's data order does not depend on it.
-        loader = trainer.build_train_loader(_without_workers(trainer.cfg))
+        loader = trainer.build_train_loader(without_workers(trainer.cfg))
         found.append(hooks.PreciseBN(period.evaluation, trainer.model, loader, s.precise_bn_iters))
     found.append(hooks.ResumeState(period.checkpoint))
     keep = s.checkpoint_keep or None
@@ -198,7 +199,7 @@ def _evaluation_hooks(
     return found
 
 
-def _without_workers(cfg: Any) -> Any:
+def without_workers(cfg: Any) -> Any:
     """The same data read in this process."""
     if is_lazy(cfg):
         copy = cfg.copy()

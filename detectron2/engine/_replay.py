@@ -220,7 +220,7 @@ def replay_step(model: nn.Module, incident: Mapping[str, Any], dtype: torch.dtyp
             torch.set_rng_state(incident["rng"])
         watch = _Watch(model, stack)
         try:
-            with Precision(dtype, device.type, scaler=None).autocast():
+            with Precision(dtype, device.type, scaler=False).autocast():
                 output = model(_to(batch, device))
             losses = {"total_loss": output} if isinstance(output, torch.Tensor) else dict(output)
             result.losses = {name: float(value.detach()) for name, value in losses.items()}

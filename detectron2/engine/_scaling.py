@@ -7,14 +7,24 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-__all__ = ["scale_to_workers"]
+__all__ = ["rescale", "scale_to_workers"]
 
 logger = logging.getLogger(__name__)
 
 
 def _scaled(value: Any, factor: float) -> Any:
-    """A length times a factor; epochs do not depend on the number of processes."""
-    return value if isinstance(value, str) else round(value * factor)
+    """A length times a factor; epochs do not depend on the number of processes, and 0 means "never"."""
+    return value if isinstance(value, str) or value <= 0 else max(1, round(value * factor))
+
+
+def rescale(cfg: CfgNode, growth: float) -> None:
+    """Multiplies the learning rate and divides the lengths of a config, in place, for batches so much larger."""
+    solver, test = cfg.SOLVER, cfg.TEST
+    solver.BASE_LR = solver.BASE_LR * growth
+    for name in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
+        solver[name] = _scaled(solver[name], 1 / growth)
+    solver.STEPS = tuple(_scaled(step, 1 / growth) for step in solver.STEPS)
+    test.EVAL_PERIOD = _scaled(test.EVAL_PERIOD, 1 / growth)
 
 
 def scale_to_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
@@ -29,13 +39,9 @@ def scale_to_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
     scaled = cfg.clone()
     scaled.defrost()
     growth = num_workers / reference
-    solver, test = scaled.SOLVER, scaled.TEST
+    solver = scaled.SOLVER
     solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * growth)
-    solver.BASE_LR = solver.BASE_LR * growth
-    for name in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
-        solver[name] = _scaled(solver[name], 1 / growth)
-    solver.STEPS = tuple(_scaled(step, 1 / growth) for step in solver.STEPS)
-    test.EVAL_PERIOD = _scaled(test.EVAL_PERIOD, 1 / growth)
+    rescale(scaled, growth)
     solver.REFERENCE_WORLD_SIZE = num_workers
     logger.info(
         "Scaled from %d to %d processes: %d images a batch, learning rate %.6g, %s iterations, warm-up %s.",

@@ -64,6 +64,9 @@ class Settings:
     amp: bool = False
     amp_dtype: str = "float16"
     accumulate_steps: int = 1
+    auto_batch: bool = False
+    auto_batch_share: float = 0.8
+    auto_batch_max: int = 64
     ema: bool = False
     ema_decay: float = 0.999
     ema_evaluate: bool = True
@@ -134,6 +137,9 @@ FIELDS: dict[str, tuple[str, str]] = {
     "amp": ("SOLVER.AMP.ENABLED", "train.amp.enabled"),
     "amp_dtype": ("SOLVER.AMP.DTYPE", "train.amp.dtype"),
     "accumulate_steps": ("SOLVER.ACCUMULATE_STEPS", "train.accumulate_steps"),
+    "auto_batch": ("SOLVER.AUTO_BATCH.ENABLED", "train.auto_batch.enabled"),
+    "auto_batch_share": ("SOLVER.AUTO_BATCH.SHARE", "train.auto_batch.share"),
+    "auto_batch_max": ("SOLVER.AUTO_BATCH.MAX", "train.auto_batch.max"),
     "ema": ("SOLVER.EMA.ENABLED", "train.ema.enabled"),
     "ema_decay": ("SOLVER.EMA.DECAY", "train.ema.decay"),
     "ema_evaluate": ("SOLVER.EMA.EVALUATE", "train.ema.evaluate"),

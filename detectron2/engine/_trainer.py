@@ -13,6 +13,7 @@ from torch import nn
 from detectron2.checkpoint import DetectionCheckpointer, make_model_card
 from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import _builders, _resuming
+from detectron2.engine._auto_batch import with_fitting_batch
 from detectron2.engine._guard import StepGuard
 from detectron2.engine._interrupt import InterruptGuard
 from detectron2.engine._lengths import dataset_size, parse_length, resolve_lengths
@@ -22,7 +23,7 @@ from detectron2.engine._model_options import (
     recompute_activations,
     trainable_table,
 )
-from detectron2.engine._precision import parse_dtype
+from detectron2.engine._precision import Precision, parse_dtype
 from detectron2.engine._scaling import scale_to_workers
 from detectron2.engine._settings import Settings, is_lazy, lookup
 from detectron2.engine._setup import create_ddp_model
@@ -67,6 +68,15 @@ class DefaultTrainer(TrainerBase):
 
         model = self.build_model(cfg)
         _apply_model_options(model, settings)
+        if settings.auto_batch:
+            cfg = with_fitting_batch(
+                cfg,
+                settings,
+                model,
+                lambda c: self.build_train_loader(_builders.without_workers(c)),
+                _precision(settings),
+            )
+            settings = Settings.from_config(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         if resolve_lengths(cfg, lambda: dataset_size(data_loader)):
@@ -310,6 +320,12 @@ def _apply_model_options(model: nn.Module, s: Settings) -> None:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if s.compile:
         compile_parts(model, s.compile_parts, s.compile_mode)
+
+
+def _precision(s: Settings) -> Precision:
+    """The precision of trial steps: as that of the training, without a loss scaler."""
+    dtype = parse_dtype(s.amp_dtype) if s.amp else torch.float32
+    return Precision(dtype, torch.device(s.device).type, scaler=False)
 
 
 def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: Settings) -> SimpleTrainer:

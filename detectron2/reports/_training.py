@@ -97,7 +97,7 @@ def _charts(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         chart(
             "Total loss",
             line_chart(
-                _series(records, {"total_loss": "training", "validation_loss": "validation"}),
+                _series(records, {"total_loss": "training", "val/total_loss": "validation"}),
                 x_label="step",
                 y_label="loss",
             ),
