@@ -36,6 +36,13 @@ Leaves = tuple[Any, ...]
 _WRAPPERS = (Boxes, RotatedBoxes, ROIMasks, BitMasks, Keypoints)
 
 
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_BY_PATH = {_path(kind): kind for kind in _WRAPPERS}  # imports cannot be part of a graph
+
+
 @dataclass
 class Schema:
     """How a value is made of leaves. Schemas of values with the same structure are equal."""
@@ -161,12 +168,12 @@ class TensorWrapSchema(Schema):
 
     def __call__(self, values: Sequence[Any]) -> Any:
         (tensor,) = _exactly(values, 1, self.class_name)
-        return locate(self.class_name)(tensor)
+        kind = _BY_PATH.get(self.class_name) or locate(self.class_name)
+        return kind(tensor)
 
     @classmethod
     def flatten(cls, obj: Any) -> tuple[Leaves, TensorWrapSchema]:
-        kind = type(obj)
-        return (obj.tensor,), cls(f"{kind.__module__}.{kind.__qualname__}")
+        return (obj.tensor,), cls(_path(type(obj)))
 
 
 @dataclass

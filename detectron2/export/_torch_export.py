@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -46,7 +47,9 @@ def export_program(
         lead: Dim("height", min=min_size, max=max_size),
         lead + 1: Dim("width", min=min_size, max=max_size),
     }
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # Said of torchvision's own description of its NMS; users cannot mend it.
+        warnings.filterwarnings("ignore", message=".*create_unbacked_symint", category=FutureWarning)
         return torch.export.export(
             graph, (image,), dynamic_shapes={"image": sizes} if dynamic else None, strict=True
         )

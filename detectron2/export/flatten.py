@@ -50,6 +50,9 @@ class TracingAdapter(nn.Module):
     Exporters want tensors in and tensors out. This module takes the tensors of which the inputs are made, builds the
     inputs, calls the model without gradients, and returns the tensors of which the outputs are made.
 
+    Use it with strict ``torch.export``. ``torch.jit.trace`` is deprecated, and a trace of a detector holds the size of
+    the example image as a constant. :func:`detectron2.export.export_program` exports whole models by itself.
+
     Args:
         model: to be adapted; the model within, if it is wrapped for data-parallel training.
         inputs: an example of the model's input; a tuple stands for several arguments.
@@ -61,21 +64,19 @@ class TracingAdapter(nn.Module):
     Attributes:
         flattened_inputs: the tensors of ``inputs``: example arguments for an exporter.
         inputs_schema: builds ``inputs`` from ``flattened_inputs``; may be None, see ``allow_non_tensor``.
-        outputs_schema: builds the structured outputs from what the module returns. None before the first call.
 
     Raises:
         ValueError: ``inputs`` hold something other than tensors and ``allow_non_tensor`` is False.
 
     Example:
         >>> adapter = TracingAdapter(model, [{"image": image}])  # doctest: +SKIP
-        >>> program = torch.export.export(adapter, adapter.flattened_inputs, strict=False)  # doctest: +SKIP
+        >>> program = torch.export.export(adapter, adapter.flattened_inputs, strict=True)  # doctest: +SKIP
         >>> adapter.outputs_schema(program.module()(image))  # doctest: +SKIP
         [{'instances': Instances(...)}]
     """
 
     flattened_inputs: tuple[Tensor, ...]
     inputs_schema: Schema | None
-    outputs_schema: Schema | None
 
     def __init__(
         self,
@@ -92,7 +93,8 @@ class TracingAdapter(nn.Module):
         self.inference_func = inference_func or _call
         self.allow_non_tensor = allow_non_tensor
         self.flattened_inputs, self.inputs_schema = self._tensors_of(self.inputs, "inputs")
-        self.outputs_schema = None
+        self._called = False
+        self._outputs_schema: Schema | None = None
 
     def forward(self, *args: Tensor) -> tuple[Tensor, ...]:
         """Run the model.
@@ -107,18 +109,32 @@ class TracingAdapter(nn.Module):
             ValueError: other tensors than ``flattened_inputs`` without a schema for them; outputs that hold something
                 other than tensors, when that is not allowed; outputs of another structure than those before.
         """
-        lengths = patch_builtin_len() if torch.jit.is_tracing() else contextlib.nullcontext()
+        lengths = patch_builtin_len() if _python_is_run_for_a_graph() else contextlib.nullcontext()
         with torch.no_grad(), lengths:
             outputs = self.inference_func(self.model, *self._inputs_from(args))
             tensors, schema = self._tensors_of(outputs, "outputs")
-        if self.outputs_schema is None:
-            self.outputs_schema = schema
-        elif schema != self.outputs_schema:
+        if not torch.compiler.is_compiling():  # what is set while a graph is made does not outlive that
+            self._remember(schema)
+        return tensors
+
+    @property
+    def outputs_schema(self) -> Schema | None:
+        """Builds the structured outputs from what the module returns; may be None, see ``allow_non_tensor``.
+
+        It is known from the first call. If there was none yet, or only within ``torch.export``, the example inputs are
+        run once to learn it.
+        """
+        if not self._called:
+            self(*self.flattened_inputs)
+        return self._outputs_schema
+
+    def _remember(self, schema: Schema | None) -> None:
+        if self._called and schema != self._outputs_schema:
             raise ValueError(
                 "the outputs are not structured as in the first call, so one graph cannot stand for both: "
-                f"first {self.outputs_schema}, now {schema}"
+                f"first {self._outputs_schema}, now {schema}"
             )
-        return tensors
+        self._called, self._outputs_schema = True, schema
 
     def _inputs_from(self, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
         if self.inputs_schema is not None:
@@ -147,6 +163,13 @@ class TracingAdapter(nn.Module):
             f"{', '.join(kinds)}; leave them out, or pass allow_non_tensor=True to "
             + ("fix them as they are" if side == "inputs" else "drop them")
         )
+
+
+def _python_is_run_for_a_graph() -> bool:
+    """Whether a graph is made by running this code on stand-ins, as opposed to strict export, which reads it."""
+    return torch.jit.is_tracing() or (
+        torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+    )
 
 
 def _call(model: nn.Module, *inputs: Any) -> Any:

@@ -70,7 +70,7 @@ def _code_of_modules(model: torch.jit.ScriptModule) -> Iterator[str]:
         if compiled is None:
             continue
         path = path or "(whole)"
-        code = "\n".join(method.code for method in compiled._get_methods())
+        code = "\n".join(compiled._get_method(name).code for name in sorted(compiled._method_names()))
         heading = f"# {path}: {getattr(module, 'original_name', type(module).__name__)}"
         if code in seen:
             yield f"{heading}, code as in {seen[code]}\n"
