@@ -15,6 +15,7 @@ from ._filtering import (
     print_instances_class_histogram,
 )
 from ._loader import TrainLoader, build_batch_data_loader, trivial_batch_collator, worker_init_reset_seed
+from ._multi_sample import multi_sample_augmentations, with_multi_sample
 from ._tolerant import TolerantIterableDataset, TolerantMapDataset
 from .common import DatasetFromList, MapDataset
 from .dataset_mapper import DatasetMapper
@@ -63,10 +64,20 @@ def _train_loader_from_config(
         )
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = build_train_sampler(cfg, dataset)
+    mapper = DatasetMapper(cfg, True) if mapper is None else mapper
+    if multi_sample_augmentations(cfg):
+        if isinstance(dataset, torchdata.IterableDataset):
+            raise ValueError(
+                "mosaic, mixup and copy-paste draw further images by number, which an iterable data set cannot give: "
+                "set INPUT.MOSAIC.PROB, INPUT.MIXUP.PROB and INPUT.COPY_PASTE.PROB to 0"
+            )
+        # Packed here already, so that the mapper draws from the one copy that all workers share.
+        dataset = DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
+        mapper = with_multi_sample(cfg, mapper, dataset)
     return {
         "dataset": dataset,
         "sampler": sampler,
-        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
+        "mapper": mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,

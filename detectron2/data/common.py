@@ -179,6 +179,17 @@ def seeded(*key: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
+_position: int | None = None
+
+
+def stream_position() -> int | None:
+    """Number of the image that is being read in the training stream of this rank; None outside of one.
+
+    The same in resumed runs and with any number of workers, so that a mapper may depend on it.
+    """
+    return _position
+
+
 class ToIterableDataset(data.IterableDataset):
     """Turn a data set with an index, and a sampler over it, into a stream.
 
@@ -217,13 +228,19 @@ class ToIterableDataset(data.IterableDataset):
         stream: Iterable[tuple[int, int]] = self._positions()
         if self.shard_sampler:
             stream = _worker_share(stream, self.shard_chunk_size)
+        global _position
         for position, index in stream:
-            if self.element_seed is None:
-                yield self.dataset[index]
-            else:
-                with seeded(*self.element_seed, position):
+            _position = position
+            try:
+                with (
+                    contextlib.nullcontext()
+                    if self.element_seed is None
+                    else seeded(*self.element_seed, position)
+                ):
                     element = self.dataset[index]
-                yield element
+            finally:
+                _position = None
+            yield element
 
     def __len__(self) -> int:
         return len(self.sampler)  # type: ignore[arg-type]

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectron2.data import DatasetMapper
+from detectron2.config import get_cfg
+from detectron2.data import DatasetMapper, build_detection_train_loader
 from detectron2.data import transforms as T
+from detectron2.data._multi_sample import multi_sample_augmentations
+from detectron2.data.samplers import TrainingSampler
+from detectron2.data.streaming import TarDataset
 from detectron2.data.transforms._samples import mask_of
 from detectron2.data.transforms.multi_sample import (
     CopyPaste,
@@ -250,6 +254,9 @@ def test_loading_brings_labels_to_one_form(tmp_path) -> None:
     assert sample.annotations[0]["bbox"].tolist() == [9, 9, 22, 22]
     assert check(sample) == 3
     assert record["annotations"][0]["bbox"] == [9, 9, 13, 13]
+    record["annotations"][0] |= {"bbox": [15, 15, 13, 13, 30], "bbox_mode": BoxMode.XYWHA_ABS}
+    with pytest.raises(TypeError, match="rotated"):
+        load_sample(record)
 
 
 def test_probability() -> None:
@@ -263,3 +270,65 @@ def test_probability() -> None:
         Never(2.0)
     with pytest.raises(NotImplementedError):
         MultiSampleAugmentation()(sample, lambda: sample)
+
+
+# ------------------------------------------------------------------ from a config
+def config(**keys: Any) -> Any:
+    cfg = get_cfg()
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS = (60,), 2, 0
+    cfg.merge_from_list([x for pair in keys.items() for x in (pair[0].replace("__", "."), pair[1])])
+    return cfg
+
+
+def test_augmentations_from_a_config() -> None:
+    assert multi_sample_augmentations(get_cfg()) == []
+    assert "MOSAIC" not in get_cfg().dump() and "MULTI_SAMPLE_CLOSE" not in get_cfg().dump()
+    mosaic, paste, mixup = multi_sample_augmentations(
+        config(INPUT__MOSAIC__PROB=0.5, INPUT__MIXUP__PROB=0.25, INPUT__COPY_PASTE__PROB=0.75)
+    )
+    assert isinstance(mosaic, Mosaic) and mosaic.size == (60, 60) and mosaic.prob == 0.5
+    assert isinstance(paste, CopyPaste) and paste.max_objects is None and paste.prob == 0.75
+    assert isinstance(mixup, MixUp) and mixup.alpha == 8.0 and mixup.prob == 0.25
+    (sized,) = multi_sample_augmentations(config(INPUT__MOSAIC__PROB=1.0, INPUT__MOSAIC__SIZE=[40, 50]))
+    assert isinstance(sized, Mosaic) and sized.size == (40, 50)
+    with pytest.raises(ValueError, match=r"MOSAIC\.SIZE"):
+        multi_sample_augmentations(config(INPUT__MOSAIC__PROB=1.0, INPUT__MOSAIC__SIZE=[40]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("length", [4, "2ep"])
+def test_a_loader_mixes_until_the_last_part(tmp_path, workers: int, length: Any) -> None:
+    records = [write(scene(50 * k, kind="polygons"), tmp_path / f"{k}.png") for k in (1, 2, 3, 4)]
+    cfg = config(INPUT__MIXUP__PROB=1.0, INPUT__MULTI_SAMPLE_CLOSE=0.5, DATALOADER__NUM_WORKERS=workers)
+    cfg.SOLVER.MAX_ITER = length
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
+
+    def counts(loader: Any, batches: int) -> list[int]:
+        return [len(r["instances"]) for _, batch in zip(range(batches), loader) for r in batch]
+
+    make = lambda: build_detection_train_loader(cfg, dataset=records, sampler=TrainingSampler(4, seed=0))  # noqa: E731
+    first = make()
+    # 4 iterations of 2 images, or 2 epochs of 4: mixed, with the objects of two images, in the first half.
+    assert counts(first, 4) == [6] * 4 + [3] * 4
+    again = make()
+    taken = iter(again)
+    next(taken)
+    resumed = make()
+    resumed.load_state_dict(again.state_dict())
+    assert counts(resumed, 3) == [6] * 2 + [3] * 4
+
+
+def test_configs_that_cannot_mix(tmp_path) -> None:
+    record = write(scene(50, kind="polygons"), tmp_path / "a.png")
+    with pytest.raises(ValueError, match="MASK_FORMAT"):
+        build_detection_train_loader(
+            config(INPUT__COPY_PASTE__PROB=1.0, MODEL__MASK_ON=True), dataset=[record]
+        )
+    with pytest.raises(ValueError, match="map_loaded"):
+        build_detection_train_loader(config(INPUT__MIXUP__PROB=1.0), dataset=[record], mapper=dict)
+    with pytest.raises(ValueError, match="MULTI_SAMPLE_CLOSE"):
+        build_detection_train_loader(
+            config(INPUT__MIXUP__PROB=1.0, INPUT__MULTI_SAMPLE_CLOSE=2.0), dataset=[record]
+        )
+    with pytest.raises(ValueError, match="iterable"):
+        build_detection_train_loader(config(INPUT__MIXUP__PROB=1.0), dataset=TarDataset("x.tar"))

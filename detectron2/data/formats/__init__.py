@@ -4,7 +4,7 @@
 ``register_dataset`` makes them a registered data set; ``split_dataset`` deals them out to train, val and test.
 """
 
-from . import coco, cvat, dota, labelme, semantic, voc, yolo
+from . import coco, cvat, dota, huggingface, labelme, semantic, voc, yolo
 from ._api import (
     check_dataset,
     convert_dataset,
@@ -27,6 +27,7 @@ __all__ = [
     "cvat",
     "detect_format",
     "dota",
+    "huggingface",
     "labelme",
     "read_dataset",
     "register_dataset",

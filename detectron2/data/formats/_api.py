@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 # Formats that are recognised by a content come before those that are recognised by a folder alone.
-_ORDER = ("coco_panoptic", "coco", "cvat", "voc", "labelme", "dota", "yolo", "semantic")
+_ORDER = ("huggingface", "coco_panoptic", "coco", "cvat", "voc", "labelme", "dota", "yolo", "semantic")
 
 
 def detect_format(path: str | os.PathLike[str]) -> str:

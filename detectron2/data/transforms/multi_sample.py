@@ -53,6 +53,8 @@ def load_sample(record: dict[str, Any], image_format: str | None = "BGR") -> Sam
     image = read_image(record["file_name"], image_format)
     check_image_size(rest, image)
     annotations = [dict(a) for a in record.get("annotations", [])]
+    if any(a["bbox_mode"] == BoxMode.XYWHA_ABS for a in annotations):
+        raise TypeError(f"{record['file_name']}: mosaic, mixup and copy-paste do not take rotated boxes")
     for annotation, box in zip(annotations, boxes_as_xyxy(annotations)):
         annotation["bbox"], annotation["bbox_mode"] = box, BoxMode.XYXY_ABS
         if isinstance(annotation.get("segmentation"), dict):

@@ -1,0 +1,90 @@
+"""Mosaic, mixup and copy-paste from a config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.utils import comm
+
+from .common import stream_position
+from .transforms.multi_sample import CopyPaste, MixUp, Mosaic, MultiSampleAugmentation, MultiSampleMapper
+
+__all__ = ["ClosingMapper", "multi_sample_augmentations", "with_multi_sample"]
+
+
+def multi_sample_augmentations(cfg: Any) -> list[MultiSampleAugmentation]:
+    """The augmentations of several images that ``INPUT.{MOSAIC,COPY_PASTE,MIXUP}.PROB`` ask for, in this order."""
+    found: list[MultiSampleAugmentation] = []
+    mosaic, paste, mixup = (cfg.INPUT.get(name) for name in ("MOSAIC", "COPY_PASTE", "MIXUP"))
+    if mosaic and mosaic.PROB > 0:
+        side = max(cfg.INPUT.MIN_SIZE_TRAIN)
+        size = tuple(mosaic.SIZE) or (side, side)
+        if len(size) != 2:
+            raise ValueError(f"INPUT.MOSAIC.SIZE must be (height, width) or empty, got {size}")
+        found.append(Mosaic(size, scale=tuple(mosaic.SCALE), prob=mosaic.PROB))
+    if paste and paste.PROB > 0:
+        found.append(CopyPaste(paste.MAX_OBJECTS or None, scale=tuple(paste.SCALE), prob=paste.PROB))
+    if mixup and mixup.PROB > 0:
+        found.append(MixUp(mixup.ALPHA, prob=mixup.PROB))
+    return found
+
+
+def _closing_position(cfg: Any, num_images: int) -> float:
+    """From which image of this process's stream on nothing is mixed any more; infinite for never."""
+    share = cfg.INPUT.get("MULTI_SAMPLE_CLOSE", 0.0)
+    if not 0 <= share <= 1:
+        raise ValueError(f"INPUT.MULTI_SAMPLE_CLOSE must be a share of the training, 0 to 1, got {share}")
+    if share == 0:
+        return float("inf")
+    length = cfg.SOLVER.MAX_ITER
+    epochs = re.fullmatch(r"\s*([\d.]+)\s*ep(?:ochs?)?\s*", str(length))
+    if epochs:
+        total = float(epochs[1]) * num_images
+    else:
+        total = int(length) * cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.get("ACCUMULATE_STEPS", 1)
+    return (1 - share) * total / comm.get_world_size()
+
+
+class ClosingMapper:
+    """Uses one mapper up to a position in the stream of images, and another from there on.
+
+    Args:
+        mapper: for the first part of the training.
+        closing: for the last part.
+        position: first image of this process that ``closing`` maps.
+    """
+
+    def __init__(self, mapper: Any, closing: Any, position: float) -> None:
+        self.mapper, self.closing, self.position = mapper, closing, position
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> Any:
+        """Map one record; outside of a training stream, with the first mapper."""
+        here = stream_position()
+        return (self.closing if here is not None and here >= self.position else self.mapper)(dataset_dict)
+
+
+def with_multi_sample(cfg: Any, mapper: Any, records: Sequence[dict[str, Any]]) -> Any:
+    """A mapper that mixes images first, if the config asks for it; else the same mapper.
+
+    Args:
+        cfg: with ``INPUT.MOSAIC``, ``INPUT.COPY_PASTE``, ``INPUT.MIXUP`` and ``INPUT.MULTI_SAMPLE_CLOSE``.
+        mapper: a :class:`DatasetMapper` for training, or another one with ``map_loaded``.
+        records: where further images are drawn from.
+
+    Raises:
+        ValueError: the mapper cannot map images in memory, or a value is out of range.
+    """
+    steps = multi_sample_augmentations(cfg)
+    if not steps or isinstance(mapper, MultiSampleMapper):
+        return mapper
+    if not hasattr(mapper, "map_loaded"):
+        raise ValueError(
+            f"{type(mapper).__name__} has no map_loaded(record, image, sem_seg), which mosaic, mixup and copy-paste "
+            "need: derive it from DatasetMapper, or set INPUT.MOSAIC.PROB, INPUT.MIXUP.PROB and "
+            "INPUT.COPY_PASTE.PROB to 0"
+        )
+    mixing = MultiSampleMapper(mapper, records, steps)
+    position = _closing_position(cfg, len(records))
+    return mixing if position == float("inf") else ClosingMapper(mixing, mapper, position)
