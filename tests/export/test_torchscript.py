@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 
 
 def traced() -> Any:
-    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 3))
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.ReLU())
     return torch.jit.trace(model, torch.rand(2, 3))
 
 
@@ -45,7 +45,7 @@ def test_dump_of_a_module(tmp_path: Path) -> None:
     for path, _ in model.named_modules():
         assert f"# {path or '(whole)'}: " in texts["model_ts_code.txt"]
     assert model.code in texts["model_ts_code.txt"]
-    assert "# 3: Linear, code as in 2" in texts["model_ts_code.txt"]
+    assert "# 2: ReLU, code as in 1" in texts["model_ts_code.txt"]
 
 
 def test_dump_of_a_function(tmp_path: Path) -> None:
