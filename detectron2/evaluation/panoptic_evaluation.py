@@ -136,15 +136,14 @@ class COCOPanopticEvaluator(DatasetEvaluator):
                 f"image {image_id!r}: predicted categories {unknown} are not in the panoptic json"
             )
         truth_info = annotation["segments_info"]
-        # segments that overlay others may have lost all their pixels: they are not there
-        present = set(np.unique(ids).tolist())
-        infos = [s for s in infos if s["id"] in present]
-        self._counts.add_image(
-            self._lookup(truth, [s["id"] for s in truth_info], path),
-            truth_info,
-            self._lookup(ids, [s["id"] for s in infos], f"prediction of image {image_id!r}"),
-            infos,
-        )
+        found = self._lookup(ids, [s["id"] for s in infos], f"prediction of image {image_id!r}")
+        # segments that others overlay may have lost all their pixels: they are not there
+        present = np.bincount(found.reshape(-1), minlength=len(infos) + 1)[1:] > 0
+        if not present.all():
+            found = np.concatenate([[0], np.cumsum(present) * present])[found]
+            infos = [s for s, there in zip(infos, present) if there]
+        wanted = self._lookup(truth, [s["id"] for s in truth_info], path)
+        self._counts.add_image(wanted, truth_info, found, infos)
         self._seen.add(image_id)
 
     def _write_picture(
