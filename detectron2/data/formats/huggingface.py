@@ -183,7 +183,7 @@ def write_huggingface(dataset: Dataset, folder: str) -> None:
         folder: where to.
     """
     datasets = _library()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for record in dataset.records:
         annos = record.get("annotations", ())
         lost = sorted({k for a in annos for k in ("segmentation", "keypoints") if a.get(k) is not None})
