@@ -48,7 +48,13 @@ _ROTATED = (
     ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"),
     ("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (10, 10, 5, 5, 1)),
 )
+_C4 = (  # the head is the last stage, so that the blocks have to be those of ResNet-50
+    ("MODEL.RESNETS.DEPTH", 50),
+    ("MODEL.RESNETS.RES2_OUT_CHANNELS", 32),
+    ("MODEL.RESNETS.WIDTH_PER_GROUP", 8),
+)
 CONFIGS = {
+    "c4": ("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml", _C4),
     "faster_rcnn": ("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml", ()),
     "mask_rcnn": ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml", ()),
     "keypoint_rcnn": (

@@ -282,9 +282,9 @@ def test_norms_in_training_are_not_folded():
 
 def two_levels():
     stages = ResNet.make_stage(BasicBlock, 1, in_channels=8, out_channels=16, norm="FrozenBN")
-    coarse = ResNet.make_stage(BasicBlock, 1, in_channels=16, out_channels=16, stride=2, norm="FrozenBN")
+    coarse = ResNet.make_stage(BasicBlock, 1, in_channels=16, out_channels=32, stride=2, norm="FrozenBN")
     net = ResNet(BasicStem(3, 8, "FrozenBN"), [stages, coarse], out_features=["res2", "res3"])
-    return FPN(net, ["res2", "res3"], 8, top_block=LastLevelP6P7(16, 8, "res3")).eval()
+    return FPN(net, ["res2", "res3"], 8, top_block=LastLevelP6P7(32, 8, "res3")).eval()
 
 
 @pytest.mark.parametrize("make", [two_levels, pytest.param(tiny_fpn, marks=pytest.mark.slow)])
