@@ -101,7 +101,20 @@ def small_model(name: str) -> nn.Module:
     for key, parameter in model.named_parameters():
         if key.endswith("cls_score.weight"):
             nn.init.normal_(parameter, std=0.05)
+    _settle_norms(model)
     return model.eval()
+
+
+@torch.no_grad()
+def _settle_norms(model: nn.Module) -> None:
+    """Statistics of a picture for the norms: features of the order of one, and so scores without ties at 1."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the mean of all that was seen
+    model.train()
+    model.backbone(model.preprocess_image([image(160, 160)]).tensor)
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 def image(height: int, width: int, seed: int = 0) -> dict[str, Any]:

@@ -7,17 +7,48 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detectron2.layers import CNNBlockBase, Conv2d, DeformConv, ModulatedDeformConv, get_norm
+from detectron2.layers import (
+    CNNBlockBase,
+    Conv2d,
+    DeformConv,
+    FrozenBatchNorm2d,
+    ModulatedDeformConv,
+    get_norm,
+)
 from detectron2.layers.weight_init import c2_msra_fill
 
 Norm = str | Callable[[int], nn.Module]
 """A name for :func:`detectron2.layers.get_norm` (``""`` for none), or a function of the number of channels."""
 
 
+class FoldingConv2d(Conv2d):
+    """A ``Conv2d`` that applies a frozen batch norm through its weight: ``conv(x, weight * scale, shift)``.
+
+    Scale and shift do not depend on the data, so that this is the same function, with the same gradients, without two
+    passes over the features (and, in training, without the copy of them that the norm would keep). It is done at each
+    call, and parameters keep their names and values. A norm with hooks is called as a module.
+    """
+
+    def _get_name(self) -> str:
+        return "Conv2d"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, C, H, W] -> [N, C', H', W'], normalised and activated."""
+        norm = self.norm
+        if type(norm) is not FrozenBatchNorm2d or norm._forward_hooks or norm._forward_pre_hooks:
+            return super().forward(x)
+        scale, shift = (v.to(self.weight.dtype) for v in norm.affine())
+        bias = shift if self.bias is None else torch.addcmul(shift, self.bias, scale)
+        x = self._conv_forward(x, self.weight * scale[:, None, None, None], bias)
+        return x if self.activation is None else self.activation(x)
+
+
 def conv_norm(c_in: int, c_out: int, kernel: int, norm: Norm, **kwargs: Any) -> Conv2d:
     """A convolution without bias that keeps the size at stride 1, and the norm layer after it."""
     padding = kwargs.get("dilation", 1) * (kernel // 2)
-    conv = Conv2d(c_in, c_out, kernel, padding=padding, bias=False, norm=get_norm(norm, c_out), **kwargs)
+    conv = FoldingConv2d(
+        c_in, c_out, kernel, padding=padding, bias=False, norm=get_norm(norm, c_out), **kwargs
+    )
     c2_msra_fill(conv)
     return conv
 

@@ -8,6 +8,7 @@ from torch import nn
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.backbone import build_backbone, fold_batch_norms, optimize_for_inference
+from detectron2.modeling.backbone._resnet_blocks import conv_norm
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6, LastLevelP6P7
 from detectron2.modeling.backbone.regnet import (
     AnyNet,
@@ -287,7 +288,8 @@ def two_levels():
     return FPN(net, ["res2", "res3"], 8, top_block=LastLevelP6P7(32, 8, "res3")).eval()
 
 
-@pytest.mark.parametrize("make", [two_levels, pytest.param(tiny_fpn, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [two_levels, tiny_fpn])
 def test_exports_with_dynamic_size_and_compiles_whole(make):
     net = make()
     x = torch.randn(1, 3, 64, 96)
@@ -302,3 +304,22 @@ def test_exports_with_dynamic_size_and_compiles_whole(make):
             for got in (program(image), compiled(image)):
                 assert list(got) == list(want)
                 assert all(torch.allclose(got[k], want[k], atol=1e-5) for k in want)
+
+
+def test_frozen_norms_go_through_the_weights_unless_someone_listens():
+    conv = conv_norm(3, 4, 3, "FrozenBN").double()
+    for buffer in conv.norm.buffers():
+        buffer.copy_(torch.rand_like(buffer) + 0.5)
+    calls = []
+    results = []
+    for listen in (False, True):
+        if listen:
+            conv.norm.register_forward_hook(lambda *args: calls.append(1))
+        x = torch.ones(2, 3, 6, 7, dtype=torch.float64).cumsum(2).requires_grad_()
+        y = conv(x)
+        conv.weight.grad = None
+        y.square().sum().backward()
+        results.append((y.detach(), x.grad, conv.weight.grad))
+        assert len(calls) == listen
+    for folded, separate in zip(*results):
+        torch.testing.assert_close(folded, separate)
