@@ -112,7 +112,7 @@ def _settle_norms(model: nn.Module) -> None:
     for norm in norms:
         norm.momentum = None  # the mean of all that was seen
     model.train()
-    model.backbone(model.preprocess_image([image(160, 160)]).tensor)
+    model.backbone(image(160, 160)["image"][None] - 110)
     for norm in norms:
         norm.momentum = 0.1
 
