@@ -59,7 +59,9 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, images of {args.size[0]} x {args.size[1]}")
     for name, values in times.items():
         best, median = min(values), statistics.median(values)
-        print(f"{name:24s} {1000 * best:6.0f} ms (median {1000 * median:.0f})   {plain / best:.2f} times as fast as plain")
+        print(
+            f"{name:24s} {1000 * best:6.0f} ms (median {1000 * median:.0f})   {plain / best:.2f} times as fast as plain"
+        )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success, 1 the command found a problem, 2 bad input, 130 interrupted.
     """
     args = parse(argv)
+    # Before torch is imported: threads that wait must sleep, or a second busy program on the machine makes each step
+    # several times as slow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     trace = args.traceback or bool(os.environ.get("DETECTRON2_TRACEBACK"))
     try:
         module, function = args.run.split(":")
