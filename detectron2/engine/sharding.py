@@ -146,7 +146,7 @@ def load_sharded(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{folder} is no whole sharded checkpoint: it has no {_EXTRA}")
     weights, moments = get_state_dict(model, optimizer)
-    state = {"model": weights, "optimizer": moments}
+    state: dict[str, Any] = {"model": weights, "optimizer": moments}
     with _quiet():
         dcp.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])

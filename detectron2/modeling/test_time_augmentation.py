@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable, get_cfg
 from detectron2.data.detection_utils import read_image
 from detectron2.data.transforms import (
     HFlipTransform,
@@ -34,6 +34,11 @@ __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA", "SemanticSegmentorWithT
 
 # Scores have passed the model's own threshold already; this one only tells them from the zeros around them.
 _ANY_SCORE = 1e-8
+
+
+def _versions_of(cfg: Any) -> CfgNode:
+    """The config that names the versions: a Python config has no place for them, so the defaults hold."""
+    return cfg if isinstance(cfg, CfgNode) else get_cfg()
 
 
 class DatasetMapperTTA:
@@ -121,8 +126,8 @@ class GeneralizedRCNNWithTTA(nn.Module):
     Boxes of all versions are merged by non-maximum suppression; masks of the merged boxes are the means over versions.
 
     Args:
-        cfg: config of the model; of it ``TEST.DETECTIONS_PER_IMAGE``, ``MODEL.ROI_HEADS``, and ``TEST.AUG`` unless
-            there is a ``tta_mapper``.
+        cfg: config of the model, of either kind; of it ``TEST.AUG`` unless there is a ``tta_mapper``. A Python config
+            has none, and takes the defaults of ``TEST.AUG`` and its own channel order.
         model: the model.
         tta_mapper: makes the versions, see :class:`DatasetMapperTTA`.
         batch_size: how many versions go through the model at once.
@@ -141,15 +146,15 @@ class GeneralizedRCNNWithTTA(nn.Module):
             raise TypeError(
                 f"test-time augmentation of boxes takes a GeneralizedRCNN, got {type(model).__name__}"
             )
-        if cfg.MODEL.KEYPOINT_ON:
+        if getattr(model.roi_heads, "keypoint_on", False):
             raise NotImplementedError(
-                "test-time augmentation of keypoints is not available; unset MODEL.KEYPOINT_ON"
+                "test-time augmentation of keypoints is not available; build the model without them"
             )
-        if cfg.MODEL.LOAD_PROPOSALS or model.proposal_generator is None:
+        if model.proposal_generator is None:
             raise NotImplementedError("test-time augmentation needs a model that makes its own proposals")
-        self.cfg = cfg.clone()
+        self.cfg = cfg.clone() if isinstance(cfg, CfgNode) else cfg
         self.model = model
-        self.tta_mapper = DatasetMapperTTA(cfg) if tta_mapper is None else tta_mapper
+        self.tta_mapper = DatasetMapperTTA(_versions_of(cfg)) if tta_mapper is None else tta_mapper
         self.batch_size = batch_size
 
     @contextmanager
@@ -192,7 +197,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
             boxes, scores, classes = self._get_augmented_boxes(versions, transforms)
         merged = self._merge_detections(boxes, scores, classes, size)
-        if self.cfg.MODEL.MASK_ON:
+        if getattr(self.model.roi_heads, "mask_on", False):
             again = self._rescale_detected_boxes(versions, merged, transforms)
             merged.pred_masks = self._reduce_pred_masks(self._batch_inference(versions, again), transforms)
             merged = detector_postprocess(merged, *size)
@@ -219,7 +224,10 @@ class GeneralizedRCNNWithTTA(nn.Module):
         self, all_boxes: Tensor, all_scores: Tensor, all_classes: Tensor, shape_hw: tuple[int, int]
     ) -> Instances:
         """What is left of the detections of all versions after class-wise NMS."""
-        num_classes = self.cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        heads = self.model.roi_heads
+        predictor = heads.box_predictor
+        predictor = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
+        num_classes = int(heads.num_classes)
         table = all_scores.new_zeros((len(all_boxes), num_classes + 1))  # one score in each row
         table.scatter_(1, all_classes[:, None], all_scores[:, None])
         merged, _ = fast_rcnn_inference(
@@ -227,8 +235,8 @@ class GeneralizedRCNNWithTTA(nn.Module):
             [table],
             [shape_hw],
             _ANY_SCORE,
-            self.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
-            self.cfg.TEST.DETECTIONS_PER_IMAGE,
+            predictor.test_nms_thresh,
+            predictor.test_topk_per_image,
         )
         return merged[0]
 
@@ -264,7 +272,8 @@ class SemanticSegmentorWithTTA(nn.Module):
     Class probabilities of all versions, turned back and in the size of the original, are averaged.
 
     Args:
-        cfg: config of the model; of it ``TEST.AUG`` unless there is a ``tta_mapper``, and ``INPUT.FORMAT``.
+        cfg: config of the model; of it ``TEST.AUG`` unless there is a ``tta_mapper``, and ``INPUT.FORMAT``; a Python
+            config means the defaults of the former and BGR.
         model: the model.
         tta_mapper: makes the versions, see :class:`DatasetMapperTTA`.
         batch_size: how many versions go through the model at once.
@@ -282,14 +291,14 @@ class SemanticSegmentorWithTTA(nn.Module):
             raise TypeError(
                 f"this test-time augmentation takes a SemanticSegmentor, got {type(model).__name__}"
             )
-        self.cfg = cfg.clone()
+        self.cfg = cfg.clone() if isinstance(cfg, CfgNode) else cfg
         self.model = model
-        self.tta_mapper = DatasetMapperTTA(cfg) if tta_mapper is None else tta_mapper
+        self.tta_mapper = DatasetMapperTTA(_versions_of(cfg)) if tta_mapper is None else tta_mapper
         self.batch_size = batch_size
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """For each image a dict whose ``sem_seg`` [C, height, width] is the mean of class probabilities."""
-        image_format = self.cfg.INPUT.FORMAT
+        image_format = self.cfg.INPUT.FORMAT if isinstance(self.cfg, CfgNode) else "BGR"
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
