@@ -225,7 +225,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     ) -> Instances:
         """What is left of the detections of all versions after class-wise NMS."""
         heads = self.model.roi_heads
-        predictor = heads.box_predictor
+        predictor: Any = heads.box_predictor
         predictor = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
         num_classes = int(heads.num_classes)
         table = all_scores.new_zeros((len(all_boxes), num_classes + 1))  # one score in each row
