@@ -12,6 +12,8 @@ from PIL import Image
 from detectron2.data import formats as F
 
 datasets = pytest.importorskip("datasets")
+if not hasattr(datasets, "load_from_disk"):  # a folder of that name in the working directory, not the library
+    pytest.skip("Hugging Face datasets is not installed", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)

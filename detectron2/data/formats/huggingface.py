@@ -30,7 +30,9 @@ _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF":
 def _library() -> Any:
     try:
         import datasets
-    except ImportError as error:
+
+        datasets.load_from_disk  # noqa: B018 - a folder named "datasets" can be imported too
+    except (ImportError, AttributeError) as error:
         raise ImportError(
             "this format needs Hugging Face datasets: pip install 'detectron2[datasets]'"
         ) from error
