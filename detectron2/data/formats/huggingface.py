@@ -5,6 +5,7 @@ classes (a dict of lists, or a list of dicts). Needs ``pip install 'detectron2[d
 """
 
 import hashlib
+import importlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,14 +30,12 @@ _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF":
 
 def _library() -> Any:
     try:
-        import datasets
-
-        datasets.load_from_disk  # noqa: B018 - a folder named "datasets" can be imported too
-    except (ImportError, AttributeError) as error:
-        raise ImportError(
-            "this format needs Hugging Face datasets: pip install 'detectron2[datasets]'"
-        ) from error
-    return datasets
+        library = importlib.import_module("datasets")
+    except ImportError:
+        library = None
+    if not hasattr(library, "load_from_disk"):  # a folder named "datasets" can be imported too
+        raise ImportError("this format needs Hugging Face datasets: pip install 'detectron2[datasets]'")
+    return library
 
 
 def _open(path: str, split: str | None) -> Any:
