@@ -38,6 +38,10 @@ def fit_lazy(cfg: Any, batch: int, workers: int, steps: int, names: tuple[str, s
     for part, name in zip((loader.train, loader.test), names):
         part.dataset.names = name
         part.num_workers = workers
+    if "evaluator" in loader:  # labels that no json of their own has are converted, and need a place
+        OmegaConf.update(
+            cfg, "dataloader.evaluator.output_dir", "${train.output_dir}/inference", force_add=True
+        )
     cfg.optimizer.lr = cfg.optimizer.lr * batch / loader.train.total_batch_size
     loader.train.total_batch_size = batch
     old = int(cfg.train.max_iter)

@@ -85,6 +85,8 @@ def test_recipe_takes_python_configs(name: str) -> None:
     assert cfg.dataloader.train.dataset.names == "cli_train"
     assert cfg.dataloader.test.dataset.names == "cli_val"
     assert cfg.dataloader.train.total_batch_size == 4
+    cfg.train.output_dir = "runs/x"
+    assert cfg.dataloader.evaluator.output_dir == "runs/x/inference"
     heads = cfg.model.get("roi_heads")
     assert (cfg.model if heads is None else heads).num_classes == 5
     assert cfg.train.best_checkpoint.metric == ("bbox/AP" if heads is None else "segm/AP")
