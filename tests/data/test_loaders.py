@@ -238,12 +238,18 @@ def test_packed_lists_give_their_elements(monkeypatch, threshold) -> None:
     assert len(shared.SharedPackedList([])) == 0
 
 
+@pytest.fixture
+def own_prefix(monkeypatch) -> None:
+    """Files are shared by content, so test processes that run beside this one would hold the same ones."""
+    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", 0)
+    monkeypatch.setattr(shared, "_PREFIX", f"detectron2-test-{os.getpid()}-")
+
+
 def _report(data: DatasetFromList) -> tuple[str, list[int]]:
     return data._lst._path, [data[i]["id"] for i in range(len(data))]
 
 
-def test_processes_share_one_file_and_the_last_removes_it(monkeypatch, fresh_process) -> None:
-    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", 0)
+def test_processes_share_one_file_and_the_last_removes_it(own_prefix, fresh_process) -> None:
     first, second = DatasetFromList(records()), DatasetFromList(records())
     path = first._lst._path
     assert path and second._lst._path == path
@@ -255,8 +261,7 @@ def test_processes_share_one_file_and_the_last_removes_it(monkeypatch, fresh_pro
     assert not os.path.exists(path)
 
 
-def test_files_of_killed_runs_are_swept(monkeypatch) -> None:
-    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", 0)
+def test_files_of_killed_runs_are_swept(own_prefix) -> None:
     left = DatasetFromList([{"x": 1}])._lst
     path = left._path
     left._finalizer.detach()
