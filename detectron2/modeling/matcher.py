@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from detectron2.layers import nonzero_tuple
 
-__all__ = ["Matcher", "nonzero_tuple"]
+__all__ = ["Matcher", "match_boxes", "nonzero_tuple"]
+
+# Of a matrix of qualities; a handful of temporary ones are as large. The quality of every anchor of a COCO image with
+# a few hundred objects would take gigabytes.
+_CELLS_AT_ONCE = {"cpu": 1 << 22, "": 1 << 24}
 
 
 class Matcher:
@@ -64,16 +69,21 @@ class Matcher:
                 f"match_quality_matrix must be [M ground truths, N predictions], "
                 f"got {list(match_quality_matrix.shape)}"
             )
-        num_gt, num_pred = match_quality_matrix.shape
-        labels = match_quality_matrix.new_full((num_pred,), self.labels[0], dtype=torch.int8)
-        if num_gt == 0:
-            return labels.new_zeros((num_pred,), dtype=torch.int64), labels
+        if match_quality_matrix.shape[0] == 0:
+            matches = match_quality_matrix.new_zeros((match_quality_matrix.shape[1],), dtype=torch.int64)
+            return matches, torch.full_like(matches, self.labels[0], dtype=torch.int8)
         best, matches = match_quality_matrix.max(dim=0)  # [N]
-        for threshold, label in zip(self.thresholds[1:-1], self.labels[1:]):
-            labels.masked_fill_(best >= threshold, label)
+        labels = self.label(best)
         if self.allow_low_quality_matches:
             self.set_low_quality_matches_(labels, match_quality_matrix)
         return matches, labels
+
+    def label(self, best: Tensor) -> Tensor:
+        """The label, int8 [N], that goes with the best quality [N] of each prediction."""
+        labels = torch.full_like(best, self.labels[0], dtype=torch.int8)
+        for threshold, label in zip(self.thresholds[1:-1], self.labels[1:]):
+            labels.masked_fill_(best >= threshold, label)
+        return labels
 
     def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
         """Set to 1, in place, the label of every prediction that is the best one of some ground truth.
@@ -82,7 +92,50 @@ class Matcher:
             match_labels: int8 [N].
             match_quality_matrix: [M, N] with N >= 1 (with N = 0 there is nothing to do).
         """
-        if match_quality_matrix.numel() == 0:
-            return
-        peak = match_quality_matrix.amax(dim=1, keepdim=True)  # [M, 1]
-        match_labels.masked_fill_((match_quality_matrix == peak).any(dim=0), 1)
+        if match_quality_matrix.numel():
+            match_labels.masked_fill_(_best_of_some_row(match_quality_matrix), 1)
+
+
+def _best_of_some_row(quality: Tensor) -> Tensor:
+    """Which columns, bool [N], hold the largest value of some row of [M, N], ties included."""
+    return (quality == quality.amax(dim=1, keepdim=True)).any(dim=0)
+
+
+def match_boxes(
+    matcher: Callable[[Tensor], tuple[Tensor, Tensor]],
+    quality: Callable[[Any, Any], Tensor],
+    truths: Any,
+    predictions: Any,
+) -> tuple[Tensor, Tensor]:
+    """What ``matcher(quality(truths, predictions))`` gives, in bounded memory.
+
+    A :class:`Matcher` looks at the ground truth a few rows at a time. Any other matcher, and a subclass that matches in a
+    way of its own, gets the whole matrix.
+
+    Args:
+        matcher: from qualities [M, N] to matches and labels [N].
+        quality: qualities [m, N] of some ground truths and all predictions; each row must be independent of others.
+        truths: M boxes.
+        predictions: N boxes.
+    """
+    device = predictions.device
+    rows = max(1, _CELLS_AT_ONCE.get(device.type, _CELLS_AT_ONCE[""]) // max(len(predictions), 1))
+    ours = isinstance(matcher, Matcher) and all(
+        getattr(type(matcher), name) is getattr(Matcher, name)
+        for name in ("__call__", "label", "set_low_quality_matches_")
+    )
+    if len(truths) <= rows or not ours:
+        return matcher(quality(truths, predictions))
+    assert isinstance(matcher, Matcher)
+    best = torch.full((len(predictions),), -math.inf, device=device)
+    matches = torch.zeros(len(predictions), dtype=torch.int64, device=device)
+    low = torch.zeros(len(predictions), dtype=torch.bool, device=device)
+    for start in range(0, len(truths), rows):
+        block = quality(truths[start : start + rows], predictions).to(device)
+        top, row = block.max(dim=0)
+        better = top > best  # of equal ones the first stays, as in one matrix
+        best = torch.where(better, top, best)
+        matches = torch.where(better, row + start, matches)
+        if matcher.allow_low_quality_matches and block.numel():
+            low |= _best_of_some_row(block)
+    return matches, matcher.label(best).masked_fill_(low, 1)

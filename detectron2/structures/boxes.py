@@ -21,6 +21,8 @@ __all__ = [
     "pairwise_point_box_distance",
 ]
 
+_PAIRS_AT_ONCE = 1 << 22  # 16 MiB of float32
+
 _Box = TypeVar("_Box", bound="list[float] | tuple[float, ...] | np.ndarray | Tensor")
 
 
@@ -131,8 +133,7 @@ class Boxes:
 
     def area(self) -> Tensor:
         """[N] areas."""
-        box = self.tensor
-        return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+        return _areas(self.tensor)
 
     def clip(self, box_size: tuple[int, int]) -> None:
         """Cut the boxes, in place, to the image ``0 <= x <= width, 0 <= y <= height``.
@@ -233,12 +234,34 @@ def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
         boxes2: M boxes.
 
     Returns:
-        [N, M]. Temporary memory is three times that of the result.
+        [N, M].
     """
+    return _in_blocks(_intersection, boxes1.tensor, boxes2.tensor)
+
+
+def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """[N, 4], [M, 4] -> [N, M]."""
     # One side at a time: no [N, M, 2] arrays.
-    a, b = boxes1.tensor[:, None], boxes2.tensor[None]
+    a, b = boxes1[:, None], boxes2[None]
     width = _overlap_1d(a[..., 0], a[..., 2], b[..., 0], b[..., 2])  # [N, M]
     return width * _overlap_1d(a[..., 1], a[..., 3], b[..., 1], b[..., 3])
+
+
+def _in_blocks(pairwise: Callable[[Tensor, Tensor], Tensor], boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """``pairwise(boxes1, boxes2)`` [N, M] with temporary arrays of a few rows, not four times the result."""
+    rows = max(1, _PAIRS_AT_ONCE // max(boxes2.shape[0], 1))
+    if torch.compiler.is_compiling() or boxes1.shape[0] <= rows:
+        return pairwise(boxes1, boxes2)
+    first = pairwise(boxes1[:rows], boxes2)
+    out = first.new_empty(boxes1.shape[0], boxes2.shape[0])
+    out[:rows] = first
+    for start in range(rows, len(out), rows):
+        out[start : start + rows] = pairwise(boxes1[start : start + rows], boxes2)
+    return out
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def _ratio(inter: Tensor, whole: Tensor) -> Tensor:
@@ -256,8 +279,12 @@ def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     Returns:
         [N, M] in [0, 1].
     """
-    inter = pairwise_intersection(boxes1, boxes2)
-    return _ratio(inter, boxes1.area()[:, None] + boxes2.area() - inter)
+    return _in_blocks(_iou, boxes1.tensor, boxes2.tensor)
+
+
+def _iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    inter = _intersection(boxes1, boxes2)
+    return _ratio(inter, _areas(boxes1)[:, None] + _areas(boxes2) - inter)
 
 
 def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
@@ -270,7 +297,7 @@ def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     Returns:
         [N, M] in [0, 1].
     """
-    return _ratio(pairwise_intersection(boxes1, boxes2), boxes2.area())
+    return _in_blocks(lambda a, b: _ratio(_intersection(a, b), _areas(b)), boxes1.tensor, boxes2.tensor)
 
 
 def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:

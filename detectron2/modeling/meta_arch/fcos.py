@@ -27,6 +27,8 @@ from .retinanet import RetinaNetHead, _small_weights
 
 __all__ = ["FCOS", "FCOSHead"]
 
+_PAIRS_AT_ONCE = 1 << 20  # of cells and objects; temporary arrays are ten times as large
+
 
 class FCOS(DenseDetector):
     """Classes, boxes and centre-ness at every cell. A cell is represented by a box of the size of its stride.
@@ -99,16 +101,24 @@ class FCOS(DenseDetector):
         """
         if len(gt_boxes) == 0:
             return torch.full((sum(len(a) for a in anchors),), -1, dtype=torch.int64, device=gt_boxes.device)
-        cells = Boxes.cat(anchors)
-        sizes = cells.tensor[:, 2] - cells.tensor[:, 0]  # [A]
-        centers = cells.get_centers()  # [A, 2]
+        cells = Boxes.cat(anchors).tensor
+        sizes = cells[:, 2] - cells[:, 0]  # [A]
+        nearest, farthest = sizes * 4, sizes * 8
+        nearest[: len(anchors[0])] = 0
+        farthest[len(cells) - len(anchors[-1]) :] = math.inf
+        some = max(1, _PAIRS_AT_ONCE // len(gt_boxes))
+        columns = [column.split(some) for column in (cells, sizes, nearest, farthest)]
+        return torch.cat([self._match_cells(gt_boxes, *block) for block in zip(*columns)])
+
+    def _match_cells(
+        self, gt_boxes: Boxes, cells: Tensor, sizes: Tensor, nearest: Tensor, farthest: Tensor
+    ) -> Tensor:
+        """The same for some cells [A, 4], given their sizes and the limits [A] of the farthest side."""
+        centers = (cells[:, :2] + cells[:, 2:]) / 2
         offset = (centers[:, None] - gt_boxes.get_centers()[None]).abs().amax(dim=2)  # [A, M]
         suits = offset < self.center_sampling_radius * sizes[:, None]
         distances = pairwise_point_box_distance(centers, gt_boxes)  # [A, M, 4]
         suits &= distances.amin(dim=2) > 0
-        nearest, farthest = sizes * 4, sizes * 8
-        nearest[: len(anchors[0])] = 0
-        farthest[len(cells) - len(anchors[-1]) :] = math.inf
         reach = distances.amax(dim=2)
         suits &= (reach > nearest[:, None]) & (reach < farthest[:, None])
         area = torch.where(suits, gt_boxes.area()[None], math.inf)  # [A, M]

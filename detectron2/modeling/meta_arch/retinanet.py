@@ -23,7 +23,7 @@ from detectron2.utils.events import get_event_storage
 from ..anchor_generator import build_anchor_generator
 from ..backbone import Backbone, build_backbone
 from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
-from ..matcher import Matcher
+from ..matcher import Matcher, match_boxes
 from .build import META_ARCH_REGISTRY
 from .dense_detector import DenseDetector, permute_to_N_HWA_K
 
@@ -193,7 +193,7 @@ class RetinaNet(DenseDetector):
         everywhere = Boxes.cat(anchors)
         labels, boxes = [], []
         for gt in gt_instances:
-            matches, quality = self.anchor_matcher(pairwise_iou(gt.gt_boxes, everywhere))
+            matches, quality = match_boxes(self.anchor_matcher, pairwise_iou, gt.gt_boxes, everywhere)
             if len(gt) == 0:
                 labels.append(torch.full_like(matches, self.num_classes))
                 boxes.append(torch.zeros_like(everywhere.tensor))

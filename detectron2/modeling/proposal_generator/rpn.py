@@ -22,7 +22,7 @@ from detectron2.utils.registry import Registry
 
 from ..anchor_generator import build_anchor_generator
 from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
-from ..matcher import Matcher
+from ..matcher import Matcher, match_boxes
 from ..sampling import subsample_labels
 from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
 from .proposal_utils import find_top_rpn_proposals
@@ -254,9 +254,7 @@ class RPN(nn.Module):
         everywhere = type(anchors[0]).cat(anchors)
         labels, boxes = [], []
         for gt in gt_instances:
-            matches, label = retry_if_cuda_oom(self.anchor_matcher)(
-                self._pairwise_quality(gt.gt_boxes, everywhere)
-            )
+            matches, label = match_boxes(self.anchor_matcher, self._pairwise_quality, gt.gt_boxes, everywhere)
             label = label.to(device=everywhere.device)
             if self.anchor_boundary_thresh >= 0:
                 inside = everywhere.inside_box(gt.image_size, self.anchor_boundary_thresh)  # type: ignore[arg-type]

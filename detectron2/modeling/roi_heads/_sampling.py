@@ -14,7 +14,7 @@ from torch import Tensor
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 
-from ..matcher import Matcher
+from ..matcher import Matcher, match_boxes
 from ..sampling import subsample_labels
 
 
@@ -64,7 +64,7 @@ def match_and_sample(
     """
     drawn, foreground, background = [], [], []
     for mine, target in zip(proposals, targets):
-        matches, labels = matcher(quality(target.gt_boxes, mine.proposal_boxes))
+        matches, labels = match_boxes(matcher, quality, target.gt_boxes, mine.proposal_boxes)
         rows, classes = sample(matches, labels, target.gt_classes)
         chosen = mine[rows]
         chosen.gt_classes = classes

@@ -19,7 +19,7 @@ from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 
 from ..box_regression import Box2BoxTransform
-from ..matcher import Matcher
+from ..matcher import Matcher, match_boxes
 from ..poolers import ROIPooler
 from ._base import ROI_HEADS_REGISTRY, need_targets
 from ._sampling import attach_targets, classes_of_matches, log_sample_counts
@@ -191,7 +191,9 @@ class CascadeROIHeads(StandardROIHeads):
         """Label all boxes by a stage's matcher, without drawing; they get ``gt_classes`` and ``gt_boxes``."""
         foreground, background = [], []
         for p, target in zip(proposals, targets):
-            matches, labels = self.proposal_matchers[stage](pairwise_iou(target.gt_boxes, p.proposal_boxes))
+            matches, labels = match_boxes(
+                self.proposal_matchers[stage], pairwise_iou, target.gt_boxes, p.proposal_boxes
+            )
             p.gt_classes = classes_of_matches(matches, labels, target.gt_classes, self.num_classes)
             if len(target):
                 attach_targets(p, Instances(target.image_size, gt_boxes=target.gt_boxes), matches)
