@@ -116,6 +116,18 @@ def _overlap_enough(a: list[Tensor], b: list[Tensor], iou_threshold: float) -> T
     return inter > (a[4] * factor)[:, None] + b[4] * factor
 
 
+def _candidates(boxes1: Tensor, boxes2: Tensor, iou_threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """:func:`candidate_pairs`, a few rows of the matrix at a time."""
+    a, b = (_hull(t) + [(4 * t[:, 2] * t[:, 3]).detach().float()] for t in (boxes1, boxes2))
+    at_once = _CELLS_AT_ONCE.get(boxes1.device.type, _CELLS_AT_ONCE[""])
+    rows = max(1, at_once // max(len(boxes2), 1))
+    for start in range(0, len(boxes1), rows):
+        some = [v[start : start + rows] for v in a]
+        found = _overlap_enough(some, b, iou_threshold) if iou_threshold > 0 else _meet(some, b)
+        i, j = found.nonzero(as_tuple=True)
+        yield i + start, j
+
+
 def candidate_pairs(boxes1: Tensor, boxes2: Tensor, iou_threshold: float = 0.0) -> tuple[Tensor, Tensor]:
     """Indices of pairs among which are all with an IoU above a threshold; judged by enclosing upright boxes.
 
@@ -127,17 +139,8 @@ def candidate_pairs(boxes1: Tensor, boxes2: Tensor, iou_threshold: float = 0.0) 
     Returns:
         Two int64 tensors [P], sorted by the first.
     """
-    a, b = (_hull(t) + [(4 * t[:, 2] * t[:, 3]).detach().float()] for t in (boxes1, boxes2))
-    at_once = _CELLS_AT_ONCE.get(boxes1.device.type, _CELLS_AT_ONCE[""])
-    rows = max(1, at_once // max(len(boxes2), 1))
-    first = [torch.zeros(0, dtype=torch.int64, device=boxes1.device)]
-    second = first[:]
-    for start in range(0, len(boxes1), rows):
-        some = [v[start : start + rows] for v in a]
-        found = _overlap_enough(some, b, iou_threshold) if iou_threshold > 0 else _meet(some, b)
-        i, j = found.nonzero(as_tuple=True)
-        first.append(i + start)
-        second.append(j)
+    none = torch.zeros(0, dtype=torch.int64, device=boxes1.device)
+    first, second = zip((none, none), *_candidates(boxes1, boxes2, iou_threshold))
     return torch.cat(first), torch.cat(second)
 
 
@@ -150,10 +153,11 @@ def split_pairs(i: Tensor, j: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def _pairwise(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     precise = torch.promote_types(boxes1.dtype, torch.float32)
     a, b = prepare(boxes1), prepare(boxes2)
-    i, j = candidate_pairs(a, b)
-    parts = [pair_iou(a[p], b[q]).to(precise) for p, q in split_pairs(i, j)]
     iou = torch.zeros(len(a), len(b), dtype=precise, device=a.device)
-    return iou.index_put((i, j), torch.cat(parts)) if parts else iou
+    for near in _candidates(a, b, 0.0):
+        for i, j in split_pairs(*near):
+            iou[i, j] = pair_iou(a[i], b[j]).to(precise)
+    return iou
 
 
 @torch.library.custom_op("detectron2::pairwise_iou_rotated", mutates_args=())
