@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectron2.utils.memory import paused_garbage_collector
+
 from ._coco_gt import GroundTruth
 from ._coco_json import ImageDetections
 
@@ -112,6 +114,7 @@ def _table(detections: Sequence[ImageDetections]) -> FloatArray:
     return rows
 
 
+@paused_garbage_collector()
 def _result_dicts(detections: Sequence[ImageDetections], task: str) -> list[dict[str, Any]]:
     """Detections as dicts with only what a task needs; masks lose their box, so that their area is the mask's."""
     dicts = []
@@ -123,6 +126,7 @@ def _result_dicts(detections: Sequence[ImageDetections], task: str) -> list[dict
     return dicts
 
 
+@paused_garbage_collector()
 def hotcoco_detections(truth: GroundTruth, detections: Sequence[ImageDetections], task: str) -> Any:
     """Detections as a ``hotcoco.COCO`` beside its ground truth."""
     base = truth.hotcoco(task)
@@ -130,7 +134,7 @@ def hotcoco_detections(truth: GroundTruth, detections: Sequence[ImageDetections]
         return base.load_res(_result_dicts(detections, task))
     if task == "bbox":
         return base.load_res(_table(detections))
-    masks = [{"size": list(d.size), "counts": counts} for d in detections for counts in d.rles or []]
+    masks = [{"size": list(d.size), "counts": counts} for d in detections for counts in d.rles or ()]
     results = base.load_res(_table(detections), segmentation=masks)
     areas = np.concatenate([d.areas for d in detections if d.areas is not None])
     results.update_anns(ids=np.arange(1, len(areas) + 1), area=areas.astype(np.float64))

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 IntArray = npt.NDArray[Any]
+_GROUP = 240  # words whose bytes are added up without overflow
 
 
 class EncodedMasks(NamedTuple):
@@ -48,9 +50,20 @@ def encode_masks(masks: npt.NDArray[np.bool_], boxes: npt.NDArray | None = None)
     windows = None if boxes is None else _windows_of_boxes(boxes, h, w)
     if windows is not None:
         encoded = _encode_windows(masks, windows)
-        if int(encoded.areas.sum()) == int(np.count_nonzero(masks)):
+        if int(encoded.areas.sum()) == _pixels(masks):
             return encoded
     return _encode_windows(masks, _windows_of_masks(masks))
+
+
+def _pixels(masks: npt.NDArray[np.bool_]) -> int:
+    """Number of set pixels, read eight at a time: this pass over all memory is the longest part of encoding."""
+    if not masks.flags.c_contiguous:
+        return int(np.count_nonzero(masks))
+    flat = masks.reshape(-1)
+    end = flat.size // (8 * _GROUP) * (8 * _GROUP)
+    words = torch.from_numpy(flat[:end].view(np.int64))
+    lanes = words.view(-1, _GROUP).sum(1).numpy().view(np.uint8)  # a byte holds the sum of up to 255 pixels
+    return int(lanes.sum(dtype=np.int64)) + int(np.count_nonzero(flat[end:]))
 
 
 def _windows_of_boxes(boxes: npt.NDArray, h: int, w: int) -> IntArray | None:

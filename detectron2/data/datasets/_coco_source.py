@@ -1,7 +1,6 @@
 """Records of a COCO file that parse their annotations from their places in it."""
 
 import functools
-import gc
 import json
 import logging
 import os
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectron2.data._lazy_record import AnnotationSummary, LazyRecord
+from detectron2.utils.memory import paused_garbage_collector
 
 from ._coco_index import CocoIndex, file_stamp, load_index
 from ._coco_records import AnnotationReader, class_table, contiguous_ids
@@ -144,10 +144,7 @@ def lazy_records(
 
 def _make_records(index: CocoIndex, source: CocoSource, image_root: str) -> list[dict[str, Any]]:
     columns = zip(index.image_ids.tolist(), index.sizes.tolist(), index.file_names)
-    # So many new objects would start the garbage collector over and over, and there is no garbage.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with paused_garbage_collector():
         return [
             LazyRecord(
                 {
@@ -161,6 +158,3 @@ def _make_records(index: CocoIndex, source: CocoSource, image_root: str) -> list
             )
             for number, (image_id, (height, width), file_name) in enumerate(columns)
         ]
-    finally:
-        if collecting:
-            gc.enable()
