@@ -1,8 +1,12 @@
 """Pooling of axis-aligned regions."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align as _tv_roi_align
+
+from ._roi_align_grad import roi_align_with_sparse_gradient
 
 __all__ = ["ROIAlign", "roi_align"]
 
@@ -30,10 +34,19 @@ def roi_align(
     """
     # Half-precision coordinates above 1024 are whole pixels, in bfloat16 even eight of them.
     precise = torch.promote_types(input.dtype, torch.float32)
-    rois = [b.to(precise) for b in boxes] if isinstance(boxes, (list, tuple)) else boxes.to(precise)
+    rois = (_with_image_index(boxes) if isinstance(boxes, (list, tuple)) else boxes).to(precise)
+    pool: Callable[..., Tensor] = _tv_roi_align
+    if input.device.type == "cpu" and input.requires_grad and not torch.compiler.is_compiling():
+        pool = roi_align_with_sparse_gradient
     with torch.autocast(input.device.type, enabled=False):
-        pooled = _tv_roi_align(input.to(precise), rois, output_size, spatial_scale, sampling_ratio, aligned)
+        pooled = pool(input.to(precise), rois, output_size, spatial_scale, sampling_ratio, aligned)
     return pooled.to(input.dtype)
+
+
+def _with_image_index(boxes: Sequence[Tensor]) -> Tensor:
+    """[R, 5] of (image index, box) from the [R_i, 4] boxes of each image."""
+    rows = [torch.nn.functional.pad(b, (1, 0), value=float(i)) for i, b in enumerate(boxes)]
+    return torch.cat(rows)
 
 
 class ROIAlign(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detectron2.layers import ROIAlign, ROIAlignRotated, roi_align_rotated
+from detectron2.layers import ROIAlign, ROIAlignRotated, _roi_align_grad, roi_align, roi_align_rotated
 from detectron2.layers._rotated_align import _adaptive_op
 
 
@@ -75,6 +75,38 @@ def test_upright(ratio: int, aligned: bool, bins: tuple[int, int]) -> None:
     x = torch.randn(2, 3, 12, 14, dtype=torch.float64)
     got = ROIAlign(bins, 0.25, ratio, aligned=aligned)(x, UPRIGHT)
     torch.testing.assert_close(got, slow_align(x, UPRIGHT, bins, 0.25, ratio, aligned), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("limit", [1, 1 << 22])
+def test_gradient_of_upright(monkeypatch, ratio: int, aligned: bool, limit: int) -> None:
+    monkeypatch.setattr(_roi_align_grad, "_MAX_WEIGHTS", limit)  # one region at a time, and all at once
+    torch.manual_seed(0)
+    rois = torch.cat((UPRIGHT, torch.tensor([[1.0, 10, 10, 10, 10], [0, 20, 20, 12, 30]]))).double()
+    x = torch.randn(2, 3, 12, 14, dtype=torch.float64, requires_grad=True)
+    fast, slow = (
+        roi_align(x, rois, (3, 4), 0.25, ratio, aligned),
+        slow_align(x, rois, (3, 4), 0.25, ratio, aligned),
+    )
+    weights = torch.randn_like(slow)
+    (want,) = torch.autograd.grad(slow, x, weights)
+    (got,) = torch.autograd.grad(fast, x, weights)
+    torch.testing.assert_close(got, want)
+
+
+def test_gradient_without_regions() -> None:
+    x = torch.randn(1, 2, 5, 5, requires_grad=True)
+    pooled = roi_align(x, torch.zeros(0, 5), 2, 1.0, 0, True)
+    (grad,) = torch.autograd.grad(pooled.sum(), x)
+    assert grad.shape == x.shape and not grad.any()
+
+
+def test_boxes_of_each_image_in_a_list() -> None:
+    x = torch.randn(2, 3, 12, 14)
+    listed = [UPRIGHT[UPRIGHT[:, 0] == i] for i in range(2)]
+    got = roi_align(x, [b[:, 1:] for b in listed], 3, 0.25, 2, True)
+    torch.testing.assert_close(got, roi_align(x, torch.cat(listed), 3, 0.25, 2, True))
 
 
 @pytest.mark.parametrize("ratio", [0, 1, 3])
