@@ -15,12 +15,17 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from detectron2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
-from detectron2.engine import default_argument_parser, default_setup, default_writers, launch
+from detectron2.engine import (
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+    launch,
+)
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.evaluation._dispatch import build_evaluator
 from detectron2.modeling import build_model
@@ -109,8 +114,7 @@ def main(args: argparse.Namespace) -> Any:
         )
         return do_test(cfg, model)
     if comm.get_world_size() > 1:
-        device = [comm.get_local_rank()] if torch.cuda.is_available() else None
-        model = DistributedDataParallel(model, device_ids=device, broadcast_buffers=False)
+        model = create_ddp_model(model, broadcast_buffers=False)
     do_train(cfg, model, resume=args.resume)
     return do_test(cfg, model)
 

@@ -8,6 +8,7 @@ from ._importers import convert_mmdet_weights, convert_torchvision_weights, matc
 from ._model_card import make_model_card, read_model_card
 from ._periodic import PeriodicCheckpointer
 from ._report import LoadReport
+from ._sharded_checkpointer import ShardedCheckpointer
 from .detection_checkpoint import DetectionCheckpointer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DetectionCheckpointer",
     "LoadReport",
     "PeriodicCheckpointer",
+    "ShardedCheckpointer",
     "UnsafeCheckpointError",
     "convert_mmdet_weights",
     "convert_torchvision_weights",

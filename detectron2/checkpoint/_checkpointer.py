@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from ._files import is_whole, read_checkpoint_file, write_checkpoint_file
 from ._input_channels import adapt_input_channels
 from ._model_card import MODEL_CARD_KEY
 from ._report import LoadReport
+from ._shards import SHARDS, is_sharded, spread_like
 from ._storage import is_local, remove_leftovers, write_text
 
 __all__ = ["Checkpointer", "IncompatibleKeys", "unwrap_model"]
@@ -114,16 +116,37 @@ class Checkpointer:
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        data: dict[str, Any] = {"model": self.model.state_dict()}
-        data.update((key, obj.state_dict()) for key, obj in self.checkpointables.items())
-        data.update(kwargs)
-        if self.model_card is not None:
-            data.setdefault(MODEL_CARD_KEY, dict(self.model_card))
+        data = self._contents(kwargs)
         basename = f"{name}.pth"
         path = os.path.join(self.save_dir, basename)
         self.logger.info(f"saving checkpoint {path}")
         self._write(data, path)
         self.tag_last_checkpoint(basename)
+
+    def _contents(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        data: dict[str, Any] = {"model": self.model.state_dict()}
+        data.update((key, obj.state_dict()) for key, obj in self.checkpointables.items())
+        data.update(extra)
+        if self.model_card is not None:
+            data.setdefault(MODEL_CARD_KEY, dict(self.model_card))
+        return data
+
+    def export(self, name: str, weights: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Write ``{save_dir}/{name}.pth`` with weights only: to use, not to resume from.
+
+        Args:
+            name: of the file, without its ending.
+            weights: a state dict; the model's own by default.
+            kwargs: further data to store, such as ``iteration=7``.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data: dict[str, Any] = {"model": self.model.state_dict() if weights is None else weights, **kwargs}
+        data["weights_only"] = True
+        if self.model_card is not None:
+            data.setdefault(MODEL_CARD_KEY, dict(self.model_card))
+        self._write(data, os.path.join(self.save_dir, f"{name}.pth"))
 
     def _write(self, data: dict[str, Any], path: str) -> None:
         if is_local(path):
@@ -151,12 +174,20 @@ class Checkpointer:
         return os.path.join(self.save_dir, name) if name else ""
 
     def get_all_checkpoint_files(self) -> list[str]:
-        """Paths of all ``.pth`` files in the folder, sorted by name."""
+        """Paths of all ``.pth`` files and ``.shards`` folders in the folder, sorted by name."""
         if not self.save_dir or not self.path_manager.isdir(self.save_dir):
             return []
-        names = sorted(n for n in self.path_manager.ls(self.save_dir) if n.endswith(".pth"))
+        names = sorted(n for n in self.path_manager.ls(self.save_dir) if n.endswith((".pth", SHARDS)))
         paths = [os.path.join(self.save_dir, os.path.basename(n)) for n in names]
-        return [p for p in paths if self.path_manager.isfile(p)]
+        return [p for p in paths if self.path_manager.isfile(p) or p.endswith(SHARDS)]
+
+    def remove_checkpoint(self, path: str) -> None:
+        """Remove a checkpoint of this folder, if this process writes and it is there."""
+        if self.save_to_disk and self.path_manager.exists(path):
+            if path.endswith(SHARDS):
+                shutil.rmtree(path)
+            else:
+                self.path_manager.rm(path)
 
     def newest_whole_checkpoint(self) -> str:
         """Path of the last checkpoint if it is whole, else of the newest earlier one that is; empty if none is.
@@ -170,6 +201,8 @@ class Checkpointer:
         others.sort(key=lambda p: (os.path.getmtime(p), p), reverse=True)
         for path in ([tagged] if tagged else []) + others:
             if is_whole(path):
+                if path != tagged and _is_export(path):
+                    continue
                 if tagged and path != tagged:
                     self.logger.warning(f"{tagged} is missing, truncated or damaged; going on from {path}")
                 return path
@@ -199,7 +232,7 @@ class Checkpointer:
 
     def _local(self, path: str) -> str:
         local = self.path_manager.get_local_path(path)
-        if not os.path.isfile(local):
+        if not os.path.isfile(local) and not (local.endswith(SHARDS) and os.path.isdir(local)):
             folder = os.path.dirname(local) or "."
             near = [n for n in os.listdir(folder) if not n.startswith(".")] if os.path.isdir(folder) else []
             hint = (
@@ -245,6 +278,7 @@ class Checkpointer:
         for name, _, _ in wrong:
             del weights[name]
         shapeless = {name for name, _, _ in wrong}
+        weights = {k: spread_like(v, state.get(k)) for k, v in weights.items()}
         result = self.model.load_state_dict(weights, strict=False)
         missing = [k for k in result.missing_keys if k not in shapeless]
         report.mismatched = list(wrong)
@@ -301,6 +335,14 @@ class Checkpointer:
         return found
 
 
+def _is_export(path: str) -> bool:
+    """Whether a whole file was written by :meth:`Checkpointer.export`: there is nothing to resume in it."""
+    if path.endswith(SHARDS):
+        return False
+    content = read_checkpoint_file(path, mmap=True)
+    return isinstance(content, Mapping) and bool(content.get("weights_only"))
+
+
 def as_tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Arrays to tensors.
 
@@ -332,7 +374,7 @@ def _drop_aliases(missing: list[str], state: Mapping[str, Any], loaded: Mapping[
     filled = {
         (v.data_ptr(), v.shape)
         for k, v in state.items()
-        if k in loaded and isinstance(v, torch.Tensor) and v.numel() > 0 and not v.is_meta
+        if k in loaded and isinstance(v, torch.Tensor) and v.numel() > 0 and not (v.is_meta or is_sharded(v))
     }
     return [
         k

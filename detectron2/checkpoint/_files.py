@@ -32,7 +32,7 @@ def read_checkpoint_file(path: str | os.PathLike[str], *, mmap: bool = False) ->
     """Read a local checkpoint of any kind that we know, without running code from it.
 
     Args:
-        path: ``.safetensors`` (gives ``{"model": tensors}`` and ``"model_card"`` if there is one), ``.pkl`` (pickle of
+        path: a ``.shards`` folder (gives whole tensors), ``.safetensors`` (gives ``{"model": tensors}`` and ``"model_card"`` if there is one), ``.pkl`` (pickle of
             arrays), anything else: what ``torch.save`` wrote. Tensors come on the CPU.
         mmap: leave tensors on disk until they are used; for PyTorch's zip files only.
 
@@ -43,6 +43,10 @@ def read_checkpoint_file(path: str | os.PathLike[str], *, mmap: bool = False) ->
         ImportError: for ``.safetensors`` without that package.
     """
     name = os.fspath(path)
+    if os.path.isdir(name):
+        from ._shards import read_shards
+
+        return read_shards(name)
     if not os.path.isfile(name):
         raise FileNotFoundError(f"there is no checkpoint file {name!r}")
     if name.endswith(".safetensors"):
@@ -122,6 +126,11 @@ def verify_checkpoint_file(path: str | os.PathLike[str]) -> None:
         BrokenCheckpointError: with what is wrong.
     """
     name = os.fspath(path)
+    if os.path.isdir(name):
+        from ._shards import verify_shards
+
+        verify_shards(name)
+        return
     if not os.path.isfile(name):
         raise FileNotFoundError(f"there is no checkpoint file {name!r}")
     if zipfile.is_zipfile(name):

@@ -72,16 +72,14 @@ class PeriodicCheckpointer:
             self.recent_checkpoints.remove(newest)
         self.recent_checkpoints.append(newest)
         while len(self.recent_checkpoints) > count:
-            old = self.recent_checkpoints.pop(0)
-            if self.checkpointer.save_to_disk and self.path_manager.exists(old):
-                self.path_manager.rm(old)
+            self.checkpointer.remove_checkpoint(self.recent_checkpoints.pop(0))
 
     def _earlier(self) -> list[str]:
         """Periodic checkpoints up to the one that this run resumed from, oldest first."""
         resumed = getattr(self.checkpointer, "resumed_from", None)
         if not resumed:
             return []
-        pattern = re.compile(re.escape(self.file_prefix) + r"_(\d{7,})\.pth$")
+        pattern = re.compile(re.escape(self.file_prefix) + r"_(\d{7,})\.(?:pth|shards)$")
         found = []
         start = pattern.fullmatch(os.path.basename(resumed))
         for path in self.checkpointer.get_all_checkpoint_files():

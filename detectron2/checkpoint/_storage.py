@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 
 __all__ = ["is_local", "remove_leftovers", "write_text"]
 
-_LEFTOVER = re.compile(r"^\..*\.(?:pth|safetensors)\..*\.tmp$")
+_LEFTOVER = re.compile(r"^\..*\.(?:pth|safetensors|shards)\..*\.tmp$")
 
 
 def is_local(path: str) -> bool:
@@ -30,4 +31,8 @@ def remove_leftovers(folder: str) -> None:
     """Remove half-written checkpoints of a process that was killed while it saved."""
     for name in os.listdir(folder):
         if _LEFTOVER.match(name):
-            os.unlink(os.path.join(folder, name))
+            path = os.path.join(folder, name)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)

@@ -99,6 +99,9 @@ def add_new_keys(cfg: BaseNode) -> None:
     solver.add_optional("REPORT_PERIOD", -1)
     # Options of DistributedDataParallel.
     _group(solver, "DDP", FIND_UNUSED_PARAMETERS=False, BROADCAST_BUFFERS=False, FP16_COMPRESSION=False)
+    # Spread the model over the processes (FSDP2) instead of copying it to each: blocks of these modules are gathered
+    # one at a time, all else together.
+    _group(solver, "FSDP", ENABLED=False, PARTS=["backbone"])
     # Losses on DATASETS.TEST: iterations between two computations (0: never), batches at most (0: all).
     _group(cfg.TEST, "VAL_LOSS", PERIOD=0, MAX_BATCHES=0)
     # Where figures go besides metrics.json: progress bar (auto, on, off), TensorBoard, Weights & Biases, MLflow.

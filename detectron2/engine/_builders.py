@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from detectron2.engine import hooks
 from detectron2.engine._lengths import parse_length
 from detectron2.engine._settings import Settings, is_lazy, lookup
 from detectron2.engine.hooks._ema import EMAHook
+from detectron2.engine.sharding import whole_weights
 from detectron2.engine.train_loop import HookBase
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.evaluation._dispatch import build_evaluator as evaluator_for
@@ -148,7 +150,7 @@ def build_hooks(trainer: DefaultTrainer) -> list[HookBase]:
     found += _evaluation_hooks(trainer, s, period, ema)
     if comm.is_main_process():
         found.append(hooks.PeriodicWriter(trainer.build_writers(), period=s.log_period))
-        found.append(hooks.ProgressBar(s.progress_bar))
+        found.append(hooks.ProgressBar(s.progress_bar, s.log_period))
     if s.stop_metric:
         watched = period.validation if s.stop_metric.startswith("val/") else period.evaluation
         found.append(
@@ -179,10 +181,8 @@ def _evaluation_hooks(
     me = weakref.proxy(trainer)
 
     def evaluate() -> Mapping[str, Any]:
-        if ema is not None and ema.evaluate:
-            with ema.applied():
-                me._last_eval_results = me.test(me.cfg, me.model)
-        else:
+        averaged = ema.applied() if ema is not None and ema.evaluate else nullcontext()
+        with averaged, whole_weights(me.model):
             me._last_eval_results = me.test(me.cfg, me.model)
         return me._last_eval_results
 
@@ -195,7 +195,9 @@ def _evaluation_hooks(
         found.append(hooks.ValidationLoss(period.validation, trainer.model, loader, s.val_loss_batches))
     if s.best_metric:
         watched = period.validation if s.best_metric.startswith("val/") else period.evaluation
-        found.append(hooks.BestCheckpointer(watched, trainer.checkpointer, s.best_metric, s.best_mode))
+        best = hooks.BestCheckpointer(watched, trainer.checkpointer, s.best_metric, s.best_mode)
+        best.everywhere = comm.get_world_size() > 1
+        found.append(best)
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from detectron2 import structures
+from detectron2.checkpoint._shards import is_sharded, own_part
 from detectron2.checkpoint._unpickle import numpy_safe_globals
 from detectron2.utils.atomic import atomic_write
 
@@ -81,16 +82,16 @@ def bad_inputs(batch: Any) -> list[str]:
 
 
 def bad_parameter(model: nn.Module) -> str | None:
-    """Name of the first parameter or buffer that is not finite."""
+    """Name of the first parameter or buffer that is not finite, in this process's part of a sharded model."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(own_part(tensor)).all()):
             return name
     return None
 
 
 def _gradient_norm(model: nn.Module) -> float | None:
     """Norm of the gradients that are there, those of the step before."""
-    grads = [p.grad.detach().float() for p in model.parameters() if p.grad is not None]
+    grads = [own_part(p.grad.detach()).float() for p in model.parameters() if p.grad is not None]
     if not grads:
         return None
     return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads])))
@@ -164,7 +165,7 @@ def save_incident(
 
     Args:
         path: file to write.
-        model: its weights are kept.
+        model: its weights are kept, unless it is spread over processes, of which this may be the only one to fail.
         batch: the input.
         iteration: when it happened.
         values: the losses.
@@ -172,8 +173,9 @@ def save_incident(
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     inner = getattr(model, "module", model)
+    weights = inner.state_dict()
     content = {
-        "model": inner.state_dict(),
+        "model": None if any(is_sharded(value) for value in weights.values()) else weights,
         "batch": batch,
         "iteration": iteration,
         "losses": dict(values),

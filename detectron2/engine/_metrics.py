@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -11,7 +12,7 @@ import torch.distributed as dist
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-__all__ = ["mean_of", "write"]
+__all__ = ["Window", "mean_of", "write"]
 
 
 def mean_of(parts: Sequence[Mapping[str, torch.Tensor]]) -> Mapping[str, torch.Tensor]:
@@ -26,36 +27,80 @@ def write(
     storage: EventStorage, loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str
 ) -> None:
     """See `SimpleTrainer.write_metrics`."""
-    losses = {name: value.detach().float() for name, value in loss_dict.items()}
-    if comm.get_world_size() > 1:
-        losses, data_time = _over_processes(losses, data_time)
-        if not comm.is_main_process():
-            return
-    storage.put_scalar("data_time", data_time, cur_iter=cur_iter)
-    total = sum(losses.values())
+    window = Window()
+    window.add(cur_iter, loss_dict, data_time, prefix)
+    window.flush(storage)
+
+
+def _put(storage: EventStorage, step: _Step) -> None:
+    """One step's figures into the storage."""
+    storage.put_scalar("data_time", step.data_time, cur_iter=step.iteration)
+    total = sum(step.losses.values())
     if not isinstance(total, torch.Tensor):
         return
     if total.device.type == "cpu" and not math.isfinite(float(total)):
-        values = {name: float(value) for name, value in losses.items()}
-        raise FloatingPointError(f"the loss is not finite in iteration {cur_iter}: {values}")
-    storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
-    if len(losses) > 1 or "total_loss" not in losses:
-        for name, value in losses.items():
-            storage.put_scalar(prefix + name, value, cur_iter=cur_iter)
+        values = {name: float(value) for name, value in step.losses.items()}
+        raise FloatingPointError(f"the loss is not finite in iteration {step.iteration}: {values}")
+    storage.put_scalar(f"{step.prefix}total_loss", total, cur_iter=step.iteration)
+    if len(step.losses) > 1 or "total_loss" not in step.losses:
+        for name, value in step.losses.items():
+            storage.put_scalar(step.prefix + name, value, cur_iter=step.iteration)
 
 
-def _over_processes(
-    losses: dict[str, torch.Tensor], data_time: float
-) -> tuple[dict[str, torch.Tensor], float]:
-    """Mean of each loss and greatest data time over all processes, in one collective on the device."""
-    names = sorted(losses)
-    device = losses[names[0]].device if names else torch.device("cpu")
-    row = torch.stack([*(losses[n].reshape(()) for n in names), torch.tensor(data_time, device=device)])
+@dataclass
+class _Step:
+    """Figures of one step."""
+
+    iteration: int
+    losses: dict[str, torch.Tensor]
+    data_time: float
+    prefix: str
+
+
+class Window:
+    """Losses of several steps, averaged over all processes in one collective.
+
+    Every process adds the same losses in the same steps and flushes at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[_Step] = []
+        self.used = False
+
+    def add(
+        self, iteration: int, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str
+    ) -> None:
+        """Keeps the figures of a step; nothing is sent and nothing is read from the device."""
+        losses = {name: value.detach().float() for name, value in loss_dict.items()}
+        self._steps.append(_Step(iteration, losses, data_time, prefix))
+
+    def flush(self, storage: EventStorage) -> None:
+        """Averages what was kept and puts it into the storage of the main process."""
+        steps, self._steps = self._steps, []
+        self.used = True
+        if steps and comm.get_world_size() > 1:
+            steps = _over_processes(steps)
+            if not comm.is_main_process():
+                return
+        for step in steps:
+            _put(storage, step)
+
+
+def _over_processes(steps: list[_Step]) -> list[_Step]:
+    """Mean of each loss and greatest data time over all processes."""
+    device = next((v.device for step in steps for v in step.losses.values()), torch.device("cpu"))
+    values = [step.losses[name].reshape(()) for step in steps for name in sorted(step.losses)]
+    times = torch.tensor([step.data_time for step in steps], dtype=torch.float32)
+    row = torch.cat([torch.stack(values), times.to(device)]) if values else times
     table = [torch.empty_like(row) for _ in range(comm.get_world_size())]
     # Gathered and then added in order of rank: a sum over a ring would depend on the backend's order.
     dist.all_gather(table, row)
-    stacked = torch.stack(table)  # [ranks, losses + 1]
-    means = stacked[:, :-1].mean(0)
-    # Waiting times are only shown on the main process; elsewhere reading them would wait for the device.
-    longest = float(stacked[:, -1].max()) if comm.is_main_process() and device.type == "cpu" else data_time
-    return dict(zip(names, means)), longest
+    stacked = torch.stack(table)  # [ranks, losses of all steps + steps]
+    means = iter(stacked[:, : len(values)].mean(0).unbind())
+    longest = stacked[:, len(values) :].amax(0)
+    # Only the main process shows them; elsewhere reading them would wait for the device.
+    times_shown = longest.tolist() if comm.is_main_process() else times.tolist()
+    return [
+        _Step(step.iteration, {name: next(means) for name in sorted(step.losses)}, shown, step.prefix)
+        for step, shown in zip(steps, times_shown)
+    ]

@@ -203,7 +203,15 @@ def replay_step(model: nn.Module, incident: Mapping[str, Any], dtype: torch.dtyp
         model: of the training, on the device to use; its weights are replaced and it is put into training mode.
         incident: from `load_incident`.
         dtype: of autocast; float32 for none.
+
+    Raises:
+        ValueError: if the weights were not kept.
     """
+    if incident["model"] is None:
+        raise ValueError(
+            "this batch is from a training whose model was spread over processes (SOLVER.FSDP), so its weights were not "
+            "kept with it"
+        )
     model.load_state_dict(incident["model"])
     model.train()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -100,6 +100,8 @@ class Settings:
     find_unused_parameters: bool = False
     broadcast_buffers: bool = False
     fp16_compression: bool = False
+    fsdp: bool = False
+    fsdp_parts: list[str] = field(default_factory=lambda: ["backbone"])
     precise_bn: bool = False
     precise_bn_iters: int = 200
 
@@ -173,10 +175,12 @@ FIELDS: dict[str, tuple[str, str]] = {
     "find_unused_parameters": ("SOLVER.DDP.FIND_UNUSED_PARAMETERS", "train.ddp.find_unused_parameters"),
     "broadcast_buffers": ("SOLVER.DDP.BROADCAST_BUFFERS", "train.ddp.broadcast_buffers"),
     "fp16_compression": ("SOLVER.DDP.FP16_COMPRESSION", "train.ddp.fp16_compression"),
+    "fsdp": ("SOLVER.FSDP.ENABLED", "train.fsdp.enabled"),
+    "fsdp_parts": ("SOLVER.FSDP.PARTS", "train.fsdp.parts"),
     "precise_bn": ("TEST.PRECISE_BN.ENABLED", "train.precise_bn.enabled"),
     "precise_bn_iters": ("TEST.PRECISE_BN.NUM_ITER", "train.precise_bn.num_iter"),
 }
-_LISTS = {"compile_parts", "freeze", "activation_checkpoint"}
+_LISTS = {"compile_parts", "freeze", "activation_checkpoint", "fsdp_parts"}
 
 
 def _refuse_unknown(cfg: Any) -> None:

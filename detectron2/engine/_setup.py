@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import os
 from typing import Any
@@ -37,6 +38,10 @@ def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwar
     if "device_ids" not in kwargs:
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         kwargs["device_ids"] = [device] if device.type == "cuda" else None
+    # Newer releases of torch have renamed this option.
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
+        if "broadcast_buffers" in kwargs:
+            kwargs["forward_sync_buffers"] = kwargs.pop("broadcast_buffers")
     wrapped = DistributedDataParallel(model, **kwargs)
     if fp16_compression:
         from torch.distributed.algorithms.ddp_comm_hooks import default_hooks

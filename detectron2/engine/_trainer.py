@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detectron2.checkpoint import DetectionCheckpointer, make_model_card
+from detectron2.checkpoint import DetectionCheckpointer, ShardedCheckpointer, make_model_card
 from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import _builders, _resuming
 from detectron2.engine._auto_batch import with_fitting_batch
@@ -28,6 +28,8 @@ from detectron2.engine._scaling import scale_to_workers
 from detectron2.engine._settings import Settings, is_lazy, lookup
 from detectron2.engine._setup import create_ddp_model
 from detectron2.engine._writers import default_writers, writers_from_settings
+from detectron2.engine.hooks._resume import collect_states
+from detectron2.engine.sharding import shard_model
 from detectron2.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator, print_csv_format, verify_results
 from detectron2.utils import comm
@@ -77,23 +79,28 @@ class DefaultTrainer(TrainerBase):
                 _precision(settings),
             )
             settings = Settings.from_config(cfg)
+        sharded = settings.fsdp and comm.get_world_size() > 1
+        if sharded:
+            _shard(model, settings)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         if resolve_lengths(cfg, lambda: dataset_size(data_loader)):
             settings = Settings.from_config(cfg)
-        model = create_ddp_model(
-            model,
-            fp16_compression=settings.fp16_compression,
-            broadcast_buffers=settings.broadcast_buffers,
-            find_unused_parameters=settings.find_unused_parameters,
-        )
+        if not sharded:
+            model = create_ddp_model(
+                model,
+                fp16_compression=settings.fp16_compression,
+                broadcast_buffers=settings.broadcast_buffers,
+                find_unused_parameters=settings.find_unused_parameters,
+            )
         self._trainer: SimpleTrainer = _make_loop(model, data_loader, optimizer, settings)
         self.settings = settings
         self.cfg = cfg
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self._trainer.register_hooks([_Relay(weakref.proxy(self))])
         # A weak reference: the checkpointer belongs to the trainer, which it saves.
-        self.checkpointer = DetectionCheckpointer(model, settings.output_dir, trainer=weakref.proxy(self))
+        saver = ShardedCheckpointer if sharded else DetectionCheckpointer
+        self.checkpointer = saver(model, settings.output_dir, trainer=weakref.proxy(self))
         self.checkpointer.model_card = _model_card(cfg)
         self.start_iter = 0
         self.max_iter = parse_length(settings.max_iter, None)
@@ -134,7 +141,8 @@ class DefaultTrainer(TrainerBase):
     def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
         """Trains to the end.
 
-        Ctrl-C and SIGTERM finish the iteration, save a checkpoint and leave; twice leaves at once.
+        Ctrl-C and SIGTERM finish the iteration, save a checkpoint and leave; once more leaves at once.
+        Several processes ask each other each `SOLVER.LOG_PERIOD` iterations and leave together.
 
         Returns:
             The last evaluation's results, if there was one.
@@ -155,20 +163,18 @@ class DefaultTrainer(TrainerBase):
 
     def run_step(self) -> None:
         """One iteration of the inner loop."""
-        self._trainer.iter = self.iter
+        self._trainer.iter, self._trainer.max_iter = self.iter, self.max_iter
         self._trainer.run_step()
 
     def after_step(self) -> None:
         """Calls the hooks, then leaves if the user asked for it."""
         super().after_step()
-        if self._interrupt.asked:
+        signal = self._interrupt.agreed(self.iter, self.settings.log_period)
+        if signal:
+            collect_states(self)
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
-            logger.warning(
-                "Stopped by %s after iteration %d; --resume goes on from here.",
-                self._interrupt.asked,
-                self.iter,
-            )
-            raise KeyboardInterrupt(self._interrupt.asked)
+            logger.warning("Stopped by %s after iteration %d; --resume goes on from here.", signal, self.iter)
+            raise KeyboardInterrupt(signal)
 
     def after_train(self) -> None:
         """Looks at losses whose check was put off, then calls the hooks."""
@@ -322,6 +328,22 @@ def _apply_model_options(model: nn.Module, s: Settings) -> None:
         compile_parts(model, s.compile_parts, s.compile_mode)
 
 
+def _shard(model: nn.Module, s: Settings) -> None:
+    """Spreads the model over the processes instead of copying it to each."""
+    if s.amp and parse_dtype(s.amp_dtype) == torch.float16:
+        raise ValueError(
+            "SOLVER.FSDP goes with bfloat16, since a loss scaler sees the shards of one process only: set "
+            "SOLVER.AMP.DTYPE bfloat16"
+        )
+    names = shard_model(model, s.fsdp_parts)
+    logger.info(
+        "The model is spread over %d processes; %d modules are gathered by themselves: %s",
+        comm.get_world_size(),
+        len(names),
+        ", ".join(names),
+    )
+
+
 def _precision(s: Settings) -> Precision:
     """The precision of trial steps: as that of the training, without a loss scaler."""
     dtype = parse_dtype(s.amp_dtype) if s.amp else torch.float32
@@ -338,6 +360,7 @@ def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: Setti
     if s.accumulate_steps < 1:
         raise ValueError(f"SOLVER.ACCUMULATE_STEPS must be at least 1, got {s.accumulate_steps}")
     loop.accumulate_steps = s.accumulate_steps
+    loop.metric_window = s.log_period
     loop.guard = StepGuard(s.output_dir if s.keep_bad_batch else None, s.skip_bad_steps, s.oom_retry)
     return loop
 

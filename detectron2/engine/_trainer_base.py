@@ -116,11 +116,19 @@ class TrainerBase:
             except StopTraining as reason:
                 logger.info("Training ends early after iteration %d: %s", self.iter, reason)
                 self.max_iter = self.iter = self.iter + 1
-            except Exception:
-                logger.exception("Training stopped by an error in iteration %d.", self.iter)
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    logger.exception("Training stopped by an error in iteration %d.", self.iter)
+                self._close_after_error()
                 raise
-            finally:
-                self.after_train()
+            self.after_train()
+
+    def _close_after_error(self) -> None:
+        """Lets the hooks close what they hold; their errors must not hide the one that ended the training."""
+        try:
+            self.after_train()
+        except Exception:
+            logger.exception("This went wrong too, while the hooks closed after the error above.")
 
     def before_train(self) -> None:
         """Calls the hooks."""

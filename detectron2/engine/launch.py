@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from detectron2.engine._meeting import explains_missing_ranks, join, use_device
 from detectron2.utils import comm
 
 __all__ = ["DEFAULT_TIMEOUT", "launch"]
@@ -21,6 +23,11 @@ DEFAULT_TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others, at the start and in each collective."""
 
 logger = logging.getLogger(__name__)
+
+# Seconds that the other processes have to end by themselves, and say why, when one has failed.
+_GRACE = 10.0
+# Exit status of a process that was interrupted, as shells count it.
+_INTERRUPTED = 130
 
 
 def _find_free_port() -> int:
@@ -85,14 +92,42 @@ def launch(
             "A file:// address works for several machines only on a shared file system; prefer tcp://"
         )
     _check_devices(num_gpus_per_machine)
-    mp.start_processes(
+    context = mp.start_processes(
         _worker,
         nprocs=num_gpus_per_machine,
         args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args, timeout),
+        join=False,
         daemon=False,
         start_method="spawn",
     )
+    _wait(context)
     return None
+
+
+def _wait(context: Any) -> None:
+    """Waits for the processes; after Ctrl-C, which they get too, it lets them save and leave first."""
+
+    def finish() -> None:
+        while not context.join(grace_period=_GRACE):
+            pass
+
+    try:
+        try:
+            finish()
+        except KeyboardInterrupt:
+            logger.warning(
+                "Interrupted; the processes finish what they are at. Once more stops them at once."
+            )
+            finish()
+            raise
+    except KeyboardInterrupt:
+        for process in context.processes:
+            process.terminate()
+        raise
+    except mp.ProcessExitedException as error:
+        if error.exit_code != _INTERRUPTED:
+            raise
+        raise KeyboardInterrupt from None
 
 
 def _check_devices(wanted: int) -> None:
@@ -107,47 +142,6 @@ def _backend() -> str:
     return "nccl" if torch.cuda.is_available() else "gloo"
 
 
-def _join(init_method: str, world_size: int, rank: int, timeout: timedelta) -> None:
-    """Meets the other processes.
-
-    Raises:
-        RuntimeError: if some do not come in time; says which where that can be known.
-    """
-    try:
-        dist.init_process_group(
-            backend=_backend(), init_method=init_method, world_size=world_size, rank=rank, timeout=timeout
-        )
-    except Exception as error:
-        raise RuntimeError(
-            f"rank {rank} of {world_size} could not meet the others at {init_method} within "
-            f"{timeout.total_seconds():.0f} s. Check that all machines run the same command with their own "
-            "--machine-rank, that the address is that of machine 0, and that no firewall closes the port "
-            f"(another port in --dist-url may help). Cause: {error}"
-        ) from error
-    _roll_call(world_size, rank, timeout)
-
-
-def _roll_call(world_size: int, rank: int, timeout: timedelta) -> None:
-    """Each process signs in at the store, so that the first one can name those that are missing."""
-    store = dist.distributed_c10d._get_default_store()
-    store.set(f"detectron2/present/{rank}", "1")
-    if rank != 0:
-        return
-    missing: list[int] = []
-    for other in range(world_size):
-        # Full patience for the first; whoever is late after that has had the same time.
-        patience = timeout if not missing else timedelta(seconds=1)
-        try:
-            store.wait([f"detectron2/present/{other}"], patience)
-        except (RuntimeError, dist.DistError):
-            missing.append(other)
-    if missing:
-        raise RuntimeError(
-            f"{len(missing)} of {world_size} processes have not appeared within {timeout.total_seconds():.0f} s: ranks "
-            f"{missing}. Look at their machines' logs."
-        )
-
-
 def _worker(
     local_rank: int,
     main_func: Callable[..., Any],
@@ -160,13 +154,15 @@ def _worker(
 ) -> None:
     """Body of a spawned process."""
     rank = machine_rank * per_machine + local_rank
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-    _join(dist_url, world_size, rank, timeout)
+    use_device(local_rank)
+    join(_backend(), dist_url, world_size, rank, timeout)
     try:
-        comm.create_local_process_group(per_machine)
-        comm.synchronize()
-        main_func(*args)
+        with explains_missing_ranks():
+            comm.create_local_process_group(per_machine)
+            comm.synchronize()
+            main_func(*args)
+    except KeyboardInterrupt:  # has been said in the log; no trace of the stack is needed
+        sys.exit(_INTERRUPTED)
     finally:
         _leave()
 
@@ -176,17 +172,16 @@ def _run_in_place(main_func: Callable[..., Any], args: tuple[Any, ...], timeout:
     if dist.is_initialized():  # the caller has joined already
         return main_func(*args)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-    _join("env://", world_size, rank, timeout)
+    use_device(int(os.environ["LOCAL_RANK"]))
+    join(_backend(), "env://", world_size, rank, timeout)
     try:
-        per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        # Machines of unequal size have no common grouping; get_local_rank then reads the environment.
-        if world_size % per_machine == 0 and len(set(comm.all_gather(per_machine))) == 1:
-            comm.create_local_process_group(per_machine)
-        comm.synchronize()
-        return main_func(*args)
+        with explains_missing_ranks():
+            per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            # Machines of unequal size have no common grouping; get_local_rank then reads the environment.
+            if world_size % per_machine == 0 and len(set(comm.all_gather(per_machine))) == 1:
+                comm.create_local_process_group(per_machine)
+            comm.synchronize()
+            return main_func(*args)
     finally:
         _leave()
 

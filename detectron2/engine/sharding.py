@@ -1,6 +1,6 @@
 """Models too large for one device: FSDP2 sharding, and checkpoints in shards.
 
-For loops of your own (`SimpleTrainer` takes the sharded model); `DefaultTrainer` replicates with DDP::
+`DefaultTrainer` does this with `SOLVER.FSDP.ENABLED`. For loops of your own (`SimpleTrainer` takes the sharded model)::
 
     shard_model(model, parts=["backbone"])              # after loading weights, before the optimizer
     optimizer = torch.optim.AdamW(model.parameters())
@@ -10,26 +10,18 @@ For loops of your own (`SimpleTrainer` takes the sharded model); `DefaultTrainer
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
+from detectron2.checkpoint._shards import is_sharded, read_shards, verify_shards, whole, write_shards
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
 
-__all__ = ["full_state_dict", "load_sharded", "save_sharded", "shard_model"]
-
-_EXTRA = "extra.json"
+__all__ = ["full_state_dict", "load_sharded", "save_sharded", "shard_model", "whole_weights"]
 
 
 def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **options: Any) -> list[str]:
@@ -63,18 +55,40 @@ def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **option
             tops = ", ".join(name for name, _ in model.named_children())
             raise ValueError(f"the model has no {part!r} to shard; it has: {tops}")
         names += _blocks(known[part], part)
+    _equal_everywhere(model)
     for name in names:
         fully_shard(known[name], **options)
     fully_shard(model, **options)
     return names
 
 
+@torch.no_grad()
+def _equal_everywhere(model: nn.Module) -> None:
+    """The weights of the main process in all processes, as DDP has it: each has seeded its own."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor.detach(), src=0)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """One process is what the caller means when there is no group; torch warns about it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+def whole_weights(model: nn.Module) -> Iterator[None]:
+    """Holds the whole weights of a sharded model on every process for the block; does nothing for others.
+
+    Inside, forward passes do not communicate, so processes may run different numbers of them, as evaluations
+    do. Every process must enter and leave together.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
         yield
+    finally:
+        for part in parts:
+            # The outermost part is needed again at once in the backward pass.
+            part.set_reshard_after_forward(part is not parts[0], recurse=False)
+            part.reshard()
 
 
 def _blocks(module: nn.Module, prefix: str) -> list[str]:
@@ -106,26 +120,13 @@ def save_sharded(
         folder: to write; one that exists is replaced.
         model: from `shard_model`, or an ordinary one.
         optimizer: its optimizer.
-        extra: further values for JSON, such as the iteration.
+        extra: further numbers, texts, tensors and containers of them, such as the iteration.
+
+    Raises:
+        OSError: on every process, if one could not write.
     """
-    unfinished = folder.rstrip("/") + ".unfinished"
-    if comm.is_main_process():
-        shutil.rmtree(unfinished, ignore_errors=True)
-        os.makedirs(unfinished)
-    comm.synchronize()
-    weights, moments = get_state_dict(model, optimizer)
-    with _quiet():
-        dcp.save(
-            {"model": weights, "optimizer": moments},
-            checkpoint_id=unfinished,
-            no_dist=not dist.is_initialized(),
-        )
-    if comm.is_main_process():
-        with atomic_write(os.path.join(unfinished, _EXTRA)) as file:
-            json.dump(dict(extra or {}), file)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    comm.synchronize()
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "extra": dict(extra or {})}
+    write_shards(state, folder)
 
 
 def load_sharded(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -140,18 +141,14 @@ def load_sharded(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer
         The extra values.
 
     Raises:
-        FileNotFoundError: if the folder is no whole checkpoint.
+        BrokenCheckpointError: if the folder is no whole checkpoint.
     """
-    path = os.path.join(folder, _EXTRA)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{folder} is no whole sharded checkpoint: it has no {_EXTRA}")
-    weights, moments = get_state_dict(model, optimizer)
-    state: dict[str, Any] = {"model": weights, "optimizer": moments}
-    with _quiet():
-        dcp.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
-    set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-    with open(path) as file:
-        extra: dict[str, Any] = json.load(file)
+    verify_shards(folder)
+    mesh = next((getattr(p, "device_mesh") for p in model.parameters() if is_sharded(p)), None)  # noqa: B009
+    state = read_shards(folder, mesh)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    extra: dict[str, Any] = state["extra"]
     return extra
 
 
@@ -161,6 +158,9 @@ def full_state_dict(model: nn.Module) -> dict[str, Any]:
     Returns:
         Tensors on the CPU; empty on other processes.
     """
-    from torch.distributed.checkpoint.state_dict import get_model_state_dict
-
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    gathered = {}
+    for name, tensor in model.state_dict().items():
+        one = whole(tensor)
+        if comm.is_main_process():
+            gathered[name] = one
+    return gathered

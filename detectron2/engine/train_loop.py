@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,9 +16,20 @@ from detectron2.engine import _metrics
 from detectron2.engine._guard import StepGuard
 from detectron2.engine._precision import Precision
 from detectron2.engine._trainer_base import HookBase, StopTraining, TrainerBase
+from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "StopTraining", "TrainerBase"]
+
+
+@contextmanager
+def _without_fsdp_sync(model: Any) -> Iterator[None]:
+    """What DDP calls `no_sync`."""
+    model.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(True)
 
 
 class SimpleTrainer(TrainerBase):
@@ -32,7 +43,9 @@ class SimpleTrainer(TrainerBase):
     * `accumulate_steps`: batches per optimizer step (their mean loss is minimised; one iteration is
       still one optimizer step, so schedules need no change);
     * `guard`: what to do about losses that are not finite and about memory running out;
-    * `precision`: dtype and loss scaling.
+    * `precision`: dtype and loss scaling;
+    * `metric_window`: with several processes, average the losses of so many iterations over the processes
+      at once instead of those of each iteration by themselves. The storage has all of them, somewhat later.
 
     Args:
         model: set to training mode.
@@ -66,6 +79,8 @@ class SimpleTrainer(TrainerBase):
         self.accumulate_steps = 1
         self.precision = Precision()
         self.guard = StepGuard()
+        self.metric_window = 1
+        self._window = _metrics.Window()
         self.__iterator: Iterator[Any] | None = None
 
     # -- data ---------------------------------------------------------------------------------
@@ -117,6 +132,7 @@ class SimpleTrainer(TrainerBase):
                 losses = self.guard.run(self, batch, self._forward_backward, first=part == 0)
             if losses is None:  # a bad batch that the guard skips, with the whole step
                 self.optimizer.zero_grad()
+                self._flush_window(self.iter)
                 return
             logged.append(losses)
         self.after_backward()
@@ -147,7 +163,9 @@ class SimpleTrainer(TrainerBase):
         return {name: value.detach() for name, value in losses.items()}
 
     def _without_sync(self) -> AbstractContextManager[Any]:
-        """Keeps DDP from reducing gradients that are not complete yet."""
+        """Keeps DDP and FSDP from reducing gradients that are not complete yet."""
+        if hasattr(self.model, "set_requires_gradient_sync"):
+            return _without_fsdp_sync(self.model)
         no_sync = getattr(self.model, "no_sync", None)
         return no_sync() if callable(no_sync) else nullcontext()
 
@@ -166,8 +184,17 @@ class SimpleTrainer(TrainerBase):
     ) -> None:
         """Hands the losses to the storage on the iterations that are due."""
         now = self.iter if iter is None else iter
-        if self.gather_metric_period <= 0 or (now + 1) % self.gather_metric_period == 0:
+        if self.metric_window > 1 and comm.get_world_size() > 1:
+            self._window.add(now, loss_dict, data_time, prefix)
+            self._flush_window(now)
+        elif self.gather_metric_period <= 0 or (now + 1) % self.gather_metric_period == 0:
             self.write_metrics(loss_dict, data_time, now, prefix)
+
+    def _flush_window(self, now: int) -> None:
+        """Hands over the losses of a window that ends with this iteration; the first has one only."""
+        last = now + 1 == getattr(self, "max_iter", None)
+        if (now + 1) % self.metric_window == 0 or last or not self._window.used:
+            self._window.flush(get_event_storage())
 
     @staticmethod
     def write_metrics(

@@ -70,6 +70,8 @@ class JSONWriter(EventWriter):
             if folder:
                 PathManager.mkdirs(folder)
             self._stream = PathManager.open(self._path, "a")
+            if _ends_within_a_line(self._path):  # a full disk or a power cut; the next line must not suffer
+                self._stream.write("\n")
         return self._stream
 
     def write(self) -> None:
@@ -85,6 +87,16 @@ class JSONWriter(EventWriter):
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def _ends_within_a_line(path: str) -> bool:
+    """Whether a local file lacks its last end of line."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # empty, absent or remote
+        return False
 
 
 class TensorboardXWriter(EventWriter):

@@ -220,7 +220,7 @@ def test_frozen_batch_norms_keep_their_statistics_and_the_table_counts():
 
 
 def test_early_stopping_ends_at_the_stated_evaluation(worker, tiny_cfg, monkeypatch):
-    scores = iter([1.0, 3.0, 3.05, 2.0, 2.5, 2.5])  # the last after the training
+    scores = iter([1.0, 3.0, 3.05, 2.0, 2.5])  # none after the training: where it ends it has been evaluated
     monkeypatch.setattr(worker.MeanScore, "evaluate", lambda self: {"tiny": {"score": next(scores)}})
     trainer = worker.Trainer(
         tiny_cfg(

@@ -1,6 +1,9 @@
 """A small training as a program of its own, for tests that kill it or run several processes.
 
 Usage: worker.py FOLDER [--resume] [--num-gpus N] [KEY VALUE ...]. Makes its data in FOLDER/data.
+
+The environment says more: DIE (see `_Fuse`), TIMEOUT (seconds to wait for other processes), SLOW (while this file
+exists, a step takes 50 ms). The losses of each iteration are added to FOLDER/losses.txt.
 """
 
 import io
@@ -8,6 +11,8 @@ import json
 import os
 import signal
 import sys
+import time
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -16,9 +21,10 @@ from torch import nn
 
 from detectron2.config import get_cfg
 from detectron2.data.datasets import register_coco_instances
-from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
+from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup, launch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.backbone.vit import ViT
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
@@ -33,16 +39,50 @@ class TinyNet(nn.Module):
         self.drop = nn.Dropout(0.3)
         self.head = nn.Linear(4, 2)
 
+    def features(self, x):
+        return self.backbone(x)
+
     def forward(self, batched_inputs):
         x = torch.stack(
             [nn.functional.interpolate(d["image"][None].float(), (16, 16))[0] for d in batched_inputs]
         )
-        y = self.head(self.drop(self.backbone(x / 64.0).mean((2, 3))))
+        y = self.head(self.drop(self.features(x / 64.0).mean((2, 3))))
         if not self.training:
             return [{"score": float(v)} for v in y.mean(1)]
         boxes = torch.stack([d["instances"].gt_boxes.tensor.mean(0)[:2] for d in batched_inputs])
         get_event_storage().put_scalar("tiny/mean", float(y.detach().mean()))
         return {"loss_fit": (y - boxes / 32.0).square().mean(), "loss_size": 0.01 * y.square().mean()}
+
+
+@META_ARCH_REGISTRY.register()
+class PlainNet(TinyNet):
+    """Without batch statistics and dropout: the mean over processes is the mean over the whole batch."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.backbone[1] = nn.GroupNorm(2, 4)
+        self.drop = nn.Identity()
+
+
+@META_ARCH_REGISTRY.register()
+class TinyViT(PlainNet):
+    """The same on a vision transformer, whose blocks can be sharded."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.backbone = ViT(
+            img_size=32,
+            patch_size=8,
+            embed_dim=16,
+            depth=4,
+            num_heads=2,
+            pretrain_img_size=16,
+            use_rel_pos=True,
+        )
+        self.head = nn.Linear(16, 2)
+
+    def features(self, x):
+        return self.backbone(x)["last_feat"]
 
 
 class MeanScore(DatasetEvaluator):
@@ -56,6 +96,24 @@ class MeanScore(DatasetEvaluator):
         scores = [s for part in comm.all_gather(self.scores) for s in part]
         torch.rand(3)  # evaluation must not disturb the training's random numbers
         return {"tiny": {"score": float(np.mean(scores))}} if comm.is_main_process() else None
+
+
+class Watch(HookBase):
+    """Keeps the loss of each iteration, and slows the training down while the file SLOW exists."""
+
+    def __init__(self, folder):
+        self.path = os.path.join(folder, "losses.txt")
+        self.last = -1
+
+    def after_step(self):
+        if comm.is_main_process() and "total_loss" in self.trainer.storage.histories():
+            with open(self.path, "a") as file:
+                for loss, iteration in self.trainer.storage.history("total_loss").values():
+                    if iteration > self.last:
+                        file.write(f"{iteration} {loss!r}\n")
+                        self.last = iteration
+        if os.path.exists(os.environ.get("SLOW", "")):
+            time.sleep(0.05)
 
 
 class Trainer(DefaultTrainer):
@@ -115,7 +173,7 @@ def make_cfg(folder, opts=()):
 class _Fuse:
     """Kills this process, as power loss would, at the place that DIE names: `step:N`, `save:N` or `eval:N`.
 
-    `save:N` dies when half of the checkpoint of iteration N is on disk.
+    `save:N` dies when half of the checkpoint of iteration N is on disk. `hang:N` stops the last rank in the step.
     """
 
     def __init__(self, trainer):
@@ -126,8 +184,10 @@ class _Fuse:
         setattr(*self.target(place))
 
     def target(self, place):
-        if place == "step":
-            head = self.trainer._trainer.model.head
+        if place in ("step", "hang"):
+            self.hangs = place == "hang"
+            model = self.trainer._trainer.model
+            head = getattr(model, "module", model).head
             return head, "forward", self.wrap(head.forward)
         if place == "save":
             return torch, "save", self.half(torch.save)
@@ -138,7 +198,9 @@ class _Fuse:
 
     def wrap(self, function):
         def deadly(*args, **kwargs):
-            if self.now():
+            if self.now() and getattr(self, "hangs", False):
+                time.sleep(3600 if comm.get_rank() == comm.get_world_size() - 1 else 0)
+            elif self.now():
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*args, **kwargs)
 
@@ -162,6 +224,10 @@ def main(args):
     cfg = make_cfg(args.folder, args.opts)
     default_setup(cfg, args)
     trainer = Trainer(cfg)
+    trainer.register_hooks([Watch(args.folder)])
+    trainer._hooks.insert(
+        0, trainer._hooks.pop()
+    )  # before the checkpoint, after which an iteration is not run again
     _Fuse(trainer)
     trainer.resume_or_load(args.resume)
     trainer.train()
@@ -172,4 +238,5 @@ if __name__ == "__main__":
     folder, rest = sys.argv[1], sys.argv[2:]
     arguments = parser.parse_args(rest)
     arguments.folder = folder
-    launch(main, arguments.num_gpus, args=(arguments,))
+    patience = timedelta(seconds=float(os.environ.get("TIMEOUT", "300")))
+    launch(main, arguments.num_gpus, args=(arguments,), timeout=patience)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import operator
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from detectron2.checkpoint import Checkpointer
+from detectron2.checkpoint import Checkpointer, ShardedCheckpointer
 from detectron2.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from detectron2.engine.hooks._resume import collect_states
 from detectron2.engine.train_loop import HookBase
+from detectron2.utils import comm
 
 __all__ = ["BestCheckpointer", "PeriodicCheckpointer"]
 
@@ -62,6 +63,9 @@ class BestCheckpointer(HookBase):
     """
 
     runs_again = True
+    everywhere = False
+    """Whether every process has this hook: the main one then decides for all, and what is saved can be resumed with
+    the states of all."""
 
     def __init__(
         self,
@@ -82,7 +86,8 @@ class BestCheckpointer(HookBase):
         self.best_metric: float | None = None
         self.best_iter: int | None = None
 
-    def _look(self) -> None:
+    def _better_value(self) -> tuple[float, int] | None:
+        """The metric and its iteration, if it is better than ever before."""
         found = self.trainer.storage.latest().get(self._val_metric)
         if found is None:
             known = [name for name in self.trainer.storage.latest() if "/" in name]
@@ -92,12 +97,21 @@ class BestCheckpointer(HookBase):
                 self._val_metric,
                 ", ".join(known) or "none",
             )
-            return
+            return None
         value, when = found
         if not math.isfinite(value):
-            return
+            return None
         if self.best_metric is not None and not self._better(value, self.best_metric):
+            return None
+        return value, when
+
+    def _look(self) -> None:
+        found = self._better_value() if not self.everywhere or comm.is_main_process() else None
+        if self.everywhere:
+            found = comm.all_gather(found)[0]
+        if found is None:
             return
+        value, when = found
         before, self.best_metric, self.best_iter = self.best_metric, value, when
         logger.info(
             "Saving %s: %s is %.5g%s.",
@@ -115,18 +129,19 @@ class BestCheckpointer(HookBase):
         average = next(
             (h for h in getattr(self.trainer, "_hooks", []) if isinstance(h, EMAHook) and h.evaluate), None
         )
-        extra = {"iteration": when, "metric": {self._val_metric: self.best_metric}}
-        if average is None:
-            _settle_checks(self.trainer)
-            self._checkpointer.save(self._file_prefix, **extra)
-            return
-        saver = self._checkpointer
-        if saver.save_dir and saver.save_to_disk:
+        extra: dict[str, Any] = {"iteration": when, "metric": {self._val_metric: self.best_metric}}
+        if average is not None:
             with average.applied():
-                data: dict[str, Any] = {"model": saver.model.state_dict(), **extra}
-                if saver.model_card is not None:
-                    data["model_card"] = dict(saver.model_card)
-                saver._write(data, os.path.join(saver.save_dir, f"{self._file_prefix}.pth"))
+                self._checkpointer.export(self._file_prefix, **extra)
+            return
+        _settle_checks(self.trainer)
+        if isinstance(self._checkpointer, ShardedCheckpointer):
+            # One file, to be used; the training goes on from the periodic shards.
+            self._checkpointer.export(self._file_prefix, **extra)
+            return
+        if self.everywhere:
+            collect_states(self.trainer)
+        self._checkpointer.save(self._file_prefix, **extra)
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1

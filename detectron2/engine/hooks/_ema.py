@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from detectron2.checkpoint import Checkpointer
+from detectron2.checkpoint._shards import is_sharded, own_part
 from detectron2.engine.train_loop import HookBase
 
 __all__ = ["EMAHook"]
@@ -79,7 +79,9 @@ class EMAHook(HookBase):
         now = self._tensors()
         moving = [name for name, tensor in now.items() if tensor.is_floating_point()]
         if moving:
-            torch._foreach_lerp_([self._average[n] for n in moving], [now[n] for n in moving], 1.0 - decay)
+            torch._foreach_lerp_(
+                [own_part(self._average[n]) for n in moving], [own_part(now[n]) for n in moving], 1.0 - decay
+            )
         for name, tensor in now.items():
             if not tensor.is_floating_point():
                 self._average[name].copy_(tensor)
@@ -100,13 +102,11 @@ class EMAHook(HookBase):
                     tensor.copy_(kept[name])
 
     def after_train(self) -> None:
-        saver = self._checkpointer
-        if saver is None or not saver.save_dir or not saver.save_to_disk or not self._average:
-            return
-        data: dict[str, Any] = {"model": self._average, "iteration": self.trainer.iter - 1}
-        if saver.model_card is not None:
-            data["model_card"] = dict(saver.model_card)
-        saver._write(data, os.path.join(saver.save_dir, "model_ema.pth"))
+        complete = self.trainer.iter + 1 >= self.trainer.max_iter
+        spread = any(is_sharded(tensor) for tensor in self._average.values())
+        # After an error the other processes may be gone, and a spread average cannot be put together.
+        if self._checkpointer is not None and self._average and (complete or not spread):
+            self._checkpointer.export("model_ema", self._average, iteration=self.trainer.iter - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the number of updates."""

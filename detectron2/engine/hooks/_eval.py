@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from detectron2.engine.sharding import whole_weights
 from detectron2.engine.train_loop import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -54,6 +55,7 @@ class EvalHook(HookBase):
         self._period = eval_period
         self._func: Callable[[], Mapping[str, Any] | None] | None = eval_function
         self._eval_after_train = eval_after_train
+        self._done_at: int | None = None
 
     def _do_eval(self) -> None:
         assert self._func is not None
@@ -78,9 +80,12 @@ class EvalHook(HookBase):
         done = self.trainer.iter + 1
         if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
             self._do_eval()
+            self._done_at = done
 
     def after_train(self) -> None:
-        if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+        complete = self.trainer.iter + 1 >= self.trainer.max_iter
+        # A training that ended early has been evaluated where it ended.
+        if self._eval_after_train and complete and self._done_at != self.trainer.iter:
             self._do_eval()
         # The function often holds the trainer, and with it the model.
         self._func = None
@@ -116,6 +121,7 @@ class ValidationLoss(HookBase):
         self._loader = data_loader
         self._max_batches = max_batches
         self._prefix = prefix
+        self._done_at: int | None = None
 
     def compute(self) -> dict[str, float]:
         """Mean of each loss over the data of all processes."""
@@ -123,7 +129,7 @@ class ValidationLoss(HookBase):
         count = 0
         # The module inside DDP: its wrapper would communicate, and processes differ in batch counts.
         inner = getattr(self._model, "module", self._model)
-        with undisturbed_rng(), torch.no_grad(), _frozen_statistics(inner):
+        with undisturbed_rng(), torch.no_grad(), _frozen_statistics(inner), whole_weights(inner):
             torch.manual_seed(0)
             for batch in self._loader:
                 losses = inner(batch)
@@ -147,9 +153,10 @@ class ValidationLoss(HookBase):
         done = self.trainer.iter + 1
         if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
             self._do()
+            self._done_at = done
 
     def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter:
+        if self.trainer.iter + 1 >= self.trainer.max_iter and self._done_at != self.trainer.iter:
             self._do()
 
 

@@ -10,7 +10,7 @@ from detectron2.engine.train_loop import HookBase
 from detectron2.utils import comm
 from detectron2.utils.env import rng_state, set_rng_state
 
-__all__ = ["ResumeState"]
+__all__ = ["ResumeState", "collect_states"]
 
 logger = logging.getLogger("detectron2.engine.hooks")
 
@@ -52,7 +52,11 @@ class ResumeState(HookBase):
         if comm.get_world_size() > 1 and (
             done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0)
         ):
-            self._collected = (self.trainer.last_iter, comm.gather(self._own()))
+            self.collect()
+
+    def collect(self) -> None:
+        """Brings the states of all processes to the main one, for a checkpoint of this iteration; all must call it."""
+        self._collected = (self.trainer.last_iter, comm.gather(self._own()))
 
     def before_train(self) -> None:
         if self._to_restore is None:
@@ -88,3 +92,10 @@ class ResumeState(HookBase):
         # Equal generators in all processes would draw the same numbers; theirs stay freshly seeded.
         if "data" in processes[0] and hasattr(self._loader(), "load_state_dict"):
             self._loader().load_state_dict(processes[0]["data"])
+
+
+def collect_states(trainer: Any) -> None:
+    """Lets a trainer's `ResumeState`, if it has one, collect for a checkpoint outside its period."""
+    for hook in getattr(trainer, "_hooks", []):
+        if isinstance(hook, ResumeState) and comm.get_world_size() > 1:
+            hook.collect()

@@ -1,0 +1,65 @@
+"""Every option by its name in either kind of config, on the command line, and in the documented table."""
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from detectron2.config import get_cfg
+from detectron2.config.lazy import LazyConfig
+from detectron2.engine.config_kinds import FIELDS, Settings
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/training.md"
+
+
+def shown(value):
+    """A default as the page writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value in ("", []):
+        return "none"
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def test_documented_table_is_the_table_of_the_code():
+    text = PAGE.read_text().split("## Options")[1].split("\nOnly for yaml")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
+    documented = {(yacs.strip("`"), lazy.strip("`")): default for _, yacs, lazy, default in rows[1:]}
+    assert documented == {names: shown(getattr(Settings(), field)) for field, names in FIELDS.items()}
+    assert all(len(what) > 3 for what, *_ in rows)
+
+
+def test_documented_keys_for_yaml_only_exist():
+    text = PAGE.read_text().split("\nOnly for yaml")[1].split("\nOne iteration")[0]
+    names = set(re.findall(r"`(SOLVER\.[A-Z_.]+?)(?:\.\*)?`", text))
+    assert len(names) >= 8
+    for name in names:
+        node = get_cfg()
+        for part in name.split("."):
+            node = node[part]
+
+
+def other(value):
+    """A value that differs from a default, of its type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1 if isinstance(value, int) else value / 2 + 0.125
+    return ["else", "where"] if isinstance(value, list) else f"other{value}"
+
+
+@pytest.mark.parametrize("field", list(FIELDS))
+def test_reached_from_both_kinds_and_the_command_line(field):
+    yacs, lazy = FIELDS[field]
+    wanted = other(getattr(Settings(), field))
+    cfg = get_cfg()
+    cfg.merge_from_list([yacs, str(wanted)])  # words, as a command line has them
+    assert getattr(Settings.from_config(cfg), field) == wanted
+    node = LazyConfig.apply_overrides(OmegaConf.create({"train": {}}), [f"{lazy}={wanted}".replace(" ", "")])
+    assert getattr(Settings.from_config(node), field) == wanted
+    assert Settings.from_config(get_cfg().clone()).__dict__[field] != wanted
