@@ -134,6 +134,11 @@ class StepGuard:
 
     def finish(self, trainer: SimpleTrainer) -> None:
         """Checks what is still open, at the end of the training and before checkpoints."""
+        waiting = [step for step in self._open if step.arrived is None]
+        if waiting:  # in one copy
+            found = torch.cat([step.values for step in waiting]).cpu()
+            for step, values in zip(waiting, found.split([len(step.names) for step in waiting])):
+                step.values = values
         while self._open:
             self._settle(trainer, self._open.popleft())
 
@@ -165,14 +170,15 @@ class StepGuard:
             host.copy_(values, non_blocking=True)
             arrived = torch.cuda.Event()
             arrived.record()
-        else:  # other accelerators: the values are read when their turn comes
+        else:  # other accelerators: the values of several steps are read at once, as often as figures are
             host, arrived = values, None
         assert self._rng is not None
         self._open.append(_Open(trainer.iter, batch, names, host, arrived, self._rng))
-        while self._open and (
-            len(self._open) > _MAX_OPEN
-            or (self._open[0].arrived is not None and self._open[0].arrived.query())
-        ):
+        if arrived is None:
+            if len(self._open) >= max(_MAX_OPEN, trainer.metric_window):
+                self.finish(trainer)
+            return
+        while self._open and (len(self._open) > _MAX_OPEN or self._open[0].arrived.query()):
             self._settle(trainer, self._open.popleft())
 
     def _settle(self, trainer: SimpleTrainer, step: _Open) -> None:

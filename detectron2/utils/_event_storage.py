@@ -172,7 +172,7 @@ class EventStorage:
                 places[value.device].append(i)
         fetched: dict[int, float] = {}
         for indices in places.values():
-            values = torch.stack([waiting[i][1].reshape(()).float() for i in indices]).tolist()
+            values = torch.stack([waiting[i][1].reshape(()).float() for i in indices]).cpu().tolist()
             fetched.update(zip(indices, values))
         for i, (name, value, when) in enumerate(waiting):
             self._record(name, fetched.get(i, value), when)
