@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from detectron2.export import export_program
 from detectron2.modeling.tensor_inference import TensorInference
 from detectron2.utils.events import EventStorage
 
@@ -46,6 +47,8 @@ TITLES = {
     "fcos": "FCOS",
     "semantic": "Semantic FPN",
     "panoptic": "Panoptic FPN",
+    "vitdet": "Mask R-CNN, ViT with a simple pyramid",
+    "swin": "Mask R-CNN, Swin and FPN",
 }
 RESULT_KEYS = {
     "rpn": {"proposals"},
@@ -119,6 +122,11 @@ def same_as_eager(graph: torch.nn.Module, other: Callable[[torch.Tensor], Any]) 
             expected, found = graph(picture), other(picture)
             check(set(expected) == set(found), f"outputs have the keys {sorted(found)}")
             for key, value in expected.items():
+                if key == "panoptic_seg":  # masks are cut at one half: a pixel may fall on either side
+                    check(
+                        float((found[key] != value).float().mean()) < 1e-3, "more than 0.1% of pixels differ"
+                    )
+                    continue
                 torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-3, msg=key)
 
 
@@ -129,11 +137,9 @@ def cell_compile(name: str) -> None:
 
 
 def cell_export(name: str) -> None:
-    graph = TensorInference(small_model(name))
-    dim = torch.export.Dim
-    sizes = {"image": {1: dim("height", min=129, max=1024), 2: dim("width", min=129, max=1024)}}
-    program = torch.export.export(graph, (image(160, 135)["image"],), dynamic_shapes=sizes, strict=True)
-    same_as_eager(graph, program.module())
+    model = small_model(name)
+    program = export_program(model, image(160, 135)["image"], min_size=129, max_size=1024)
+    same_as_eager(TensorInference(model), program.module())
 
 
 CELLS: dict[str, Callable[[str], None]] = {

@@ -32,7 +32,8 @@ def export_program(
             range as the model takes them, on the model's device. Height and width should differ, and neither be 1.
         min_size: lowest height and width that the program takes, in pixels. The coarsest feature map must be at
             least 2 x 2, since ``torch.export`` treats sizes of 1 apart: more than 128 pixels for the strides up to 128
-            of RetinaNet and FCOS, more than 64 for an FPN with strides up to 64.
+            of RetinaNet and FCOS, more than 64 for an FPN with strides up to 64. For the same reason, maps of
+            transformers with windows must take two windows or more in each direction.
         max_size: highest height and width.
         dynamic: whether height and width may vary; otherwise they are those of ``image``.
 
@@ -50,8 +51,14 @@ def export_program(
     with torch.no_grad(), warnings.catch_warnings():
         # Said of torchvision's own description of its NMS; users cannot mend it.
         warnings.filterwarnings("ignore", message=".*create_unbacked_symint", category=FutureWarning)
+        # Of some conditions on sizes that transformers make the tracer cannot prove that they always hold. Deferred, they
+        # become assertions in the graph.
         return torch.export.export(
-            graph, (image,), dynamic_shapes={"image": sizes} if dynamic else None, strict=True
+            graph,
+            (image,),
+            dynamic_shapes={"image": sizes} if dynamic else None,
+            strict=True,
+            prefer_deferred_runtime_asserts_over_guards=True,
         )
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 from torch.nn import functional as F
 
 from detectron2.layers import paste_masks_in_image
@@ -317,17 +318,15 @@ def _merge_panoptic(model: Any, found: Tensors, size: tuple[int, int]) -> Tensor
 
 def _merge_one_image(model: Any, found: Tensors, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     labels = found["sem_seg"].argmax(dim=0)  # [H, W]
-    panoptic = torch.zeros_like(labels, dtype=torch.int32)
-    wanted = found["valid"] & (found["scores"] >= model.combine_instances_score_thresh)
-    things, last = [], torch.zeros((), dtype=torch.int32, device=labels.device)
-    for i in range(wanted.shape[0]):  # in descending order of score
-        mask = paste_masks_in_image(found["masks"][i : i + 1], found["boxes"][i : i + 1], size)[0]
-        area = mask.sum()
-        free = mask & (panoptic == 0)
-        taken = wanted[i] & (area > 0) & (area - free.sum() <= model.combine_overlap_thresh * area)
-        last = last + taken.to(torch.int32)
-        panoptic = torch.where(free & taken, last, panoptic)
-        things.append(torch.where(taken, last, 0))
+    masks = paste_masks_in_image(found["masks"], found["boxes"], size)  # [D, H, W]
+    areas = masks.flatten(1).sum(dim=1)
+    wanted = found["valid"] & (found["scores"] >= model.combine_instances_score_thresh) & (areas > 0)
+    taken = _lay_down(masks, areas, model.combine_overlap_thresh * areas, wanted)
+    ids = taken.cumsum(dim=0).to(torch.int32)
+    things, last = torch.where(taken, ids, 0), ids[-1]
+    # those that are taken, the best first: of several in a pixel the first has it
+    over = (masks & taken[:, None, None]).to(torch.uint8)
+    panoptic = torch.where(over.amax(dim=0) > 0, ids[over.argmax(dim=0)], 0)
     free = panoptic == 0
     num_classes = found["sem_seg"].shape[0]
     counts = torch.zeros((2, num_classes), dtype=torch.int64, device=labels.device)
@@ -337,4 +336,27 @@ def _merge_one_image(model: Any, found: Tensors, size: tuple[int, int]) -> tuple
     kept = (present > 0) & (left >= model.combine_stuff_area_thresh)
     kept = kept & (torch.arange(num_classes, device=labels.device) > 0)  # label 0 stands for things
     stuff = torch.where(kept, last + kept.cumsum(dim=0), 0).to(torch.int32)
-    return torch.where(free, stuff[labels], panoptic), torch.stack(things), stuff
+    return torch.where(free, stuff[labels], panoptic), things, stuff
+
+
+def _lay_down(masks: Tensor, areas: Tensor, may_lose: Tensor, wanted: Tensor) -> Tensor:
+    """Which of the masks [D, H, W], in descending order of score, keep enough of their area; bool [D].
+
+    A wanted mask is taken unless those taken before it cover more of it than it may lose. So each step needs the one
+    before; a graph holds one step and a loop.
+    """
+
+    def step(covered: Tensor, one: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        mask, area, limit, want = one
+        lost = area - (mask & ~covered).sum()
+        taken = want & (lost <= limit)
+        return covered | (mask & taken), taken.clone()
+
+    covered = torch.zeros_like(masks[0])
+    if torch.compiler.is_compiling():
+        return scan(step, covered, (masks, areas, may_lose, wanted))[1]
+    found = []
+    for one in zip(masks, areas, may_lose, wanted):
+        covered, taken = step(covered, one)
+        found.append(taken)
+    return torch.stack(found)

@@ -11,6 +11,8 @@ from torch import nn
 from detectron2 import model_zoo
 from detectron2.config import instantiate
 from detectron2.modeling import build_model
+from detectron2.modeling.backbone import FPN, SimpleFeaturePyramid, SwinTransformer, ViT
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, RotatedBoxes
 
 _SMALL = (
@@ -68,6 +70,8 @@ CONFIGS = {
     "rpn": ("COCO-Detection/rpn_R_50_FPN_1x.yaml", ()),
     "rotated": ("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml", _ROTATED),
     "fcos": ("COCO-Detection/fcos_R_50_FPN_1x.py", ()),
+    "vitdet": ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml", ()),
+    "swin": ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml", ()),
 }
 
 
@@ -93,11 +97,39 @@ def _small_fcos() -> nn.Module:
     return instantiate(cfg)
 
 
+def _small_vitdet() -> nn.Module:
+    vit = ViT(
+        img_size=128,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        use_rel_pos=True,
+        window_size=4,
+        window_block_indexes=(0,),
+        residual_block_indexes=(1,),
+        pretrain_img_size=64,
+    )
+    nn.init.constant_(vit.blocks[1].residual.norm3.weight, 0.5)
+    return SimpleFeaturePyramid(vit, "last_feat", 32, (4.0, 2.0, 1.0, 0.5), LastLevelMaxPool())
+
+
+def _small_swin() -> nn.Module:
+    swin = SwinTransformer(
+        embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 2), window_size=2, drop_path_rate=0.0
+    )
+    return FPN(swin, ["p0", "p1", "p2", "p3"], 32, top_block=LastLevelMaxPool())
+
+
+TRANSFORMERS = {"vitdet": _small_vitdet, "swin": _small_swin}
+
+
 @functools.lru_cache(maxsize=2)
 def small_model(name: str) -> nn.Module:
     """A model with random weights of which scores differ. Shared: leave its weights as they are."""
     torch.manual_seed(0)
     model = _small_fcos() if name == "fcos" else build_model(small_config(name))
+    if name in TRANSFORMERS:
+        model.backbone = TRANSFORMERS[name]()
     for key, parameter in model.named_parameters():
         if key.endswith("cls_score.weight"):
             nn.init.normal_(parameter, std=0.05)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from detectron2.export import export_program
 from detectron2.modeling.tensor_inference import TensorInference, outputs_to_instances
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,7 +24,17 @@ NAMES = (
     "semantic",
     "panoptic",
     "rpn",
+    "vitdet",
+    "swin",
 )
+
+
+def compare(key: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    if key == "panoptic_seg":  # masks are cut at one half: a pixel may fall on either side
+        assert found.shape == expected.shape
+        assert (found != expected).float().mean() < 1e-3
+    else:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3, msg=key)
 
 
 @pytest.mark.slow
@@ -58,9 +69,7 @@ def test_equals_the_model(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_exports_whole_with_any_size(name: str) -> None:
     graph = TensorInference(small_model(name))
-    dim = torch.export.Dim
-    sizes = {"image": {1: dim("height", min=129, max=1024), 2: dim("width", min=129, max=1024)}}
-    program = torch.export.export(graph, (image(160, 135)["image"],), dynamic_shapes=sizes, strict=True)
+    program = export_program(graph.model, image(160, 135)["image"], min_size=129, max_size=1024)
     exported = program.module()
     for seed, (height, width) in enumerate(((160, 135), (200, 170), (140, 131))):
         picture = image(height, width, seed)["image"]
@@ -69,11 +78,11 @@ def test_exports_whole_with_any_size(name: str) -> None:
         found = exported(picture)
         assert set(found) == set(expected)
         for key, value in expected.items():
-            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-3, msg=key)
+            compare(key, found[key], value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet"])
+@pytest.mark.parametrize("name", ["faster_rcnn", "keypoint_rcnn", "retinanet", "panoptic"])
 def test_compiles_without_a_break(name: str) -> None:
     graph = TensorInference(small_model(name))
     compiled = torch.compile(graph, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -82,7 +91,7 @@ def test_compiles_without_a_break(name: str) -> None:
             picture = image(height, width)["image"]
             expected, found = graph(picture), compiled(picture)
             for key, value in expected.items():
-                torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-3, msg=key)
+                compare(key, found[key], value)
 
 
 @pytest.mark.slow

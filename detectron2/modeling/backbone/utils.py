@@ -81,7 +81,7 @@ def window_unpartition(
     x = windows.view(n, rows, cols, window_size, window_size, -1).transpose(
         2, 3
     )  # (N, rows, ws, cols, ws, C)
-    return x.reshape(n, pad_hw[0], pad_hw[1], -1)[:, : hw[0], : hw[1]].contiguous()
+    return crop(x.reshape(n, pad_hw[0], pad_hw[1], -1), *hw)
 
 
 def _ratio(a: int, b: int) -> float:
