@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import logging
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 # Pictures to choose the largest from. Later ones may be larger still, which the free share is for.
 _POOL = 16
-# Kept activations are what can be counted on the host; convolutions' work space comes on top.
+# Over the kept activations, for the convolutions' work space, where the process cannot be watched.
 _HOST_WORKSPACE = 1.5
 
 
@@ -64,11 +65,17 @@ def available_bytes() -> int:
 
 
 def measure_step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> int:
-    """Bytes that a forward and backward pass needs beyond the weights.
+    """Bytes that a forward and backward pass needs beyond the weights, gradients included.
 
-    On CUDA the peak that the allocator saw; elsewhere the tensors that are kept for the backward pass.
+    On CUDA the peak that the allocator saw. Elsewhere by how much this process grew at most (Linux), or half as
+    much again as the tensors that were kept for the backward pass, whichever is more.
     """
     device = next(p.device for p in model.parameters())
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        _step(model, batch, precision)
+        return torch.cuda.max_memory_allocated(device) - before
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -78,20 +85,44 @@ def measure_step(model: nn.Module, batch: Sequence[Any], precision: Precision) -
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    cuda = device.type == "cuda"
-    before = 0
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+    release_memory()
+    watched = _forget_peak()
+    before = _process_bytes("VmRSS")
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        _step(model, batch, precision)
+    grown = _process_bytes("VmHWM") - before if watched else 0
+    return max(grown, math.ceil(_HOST_WORKSPACE * sum(kept.values())))
+
+
+def _step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> None:
+    """Forward and backward, without a trace."""
     try:
-        with EventStorage(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            with precision.autocast():
-                output = model(list(batch))
-            total = output if isinstance(output, torch.Tensor) else sum(output.values())
+        with EventStorage(), precision.autocast():
+            output = model(list(batch))
+        total = output if isinstance(output, torch.Tensor) else sum(output.values())
         total.backward()  # type: ignore[union-attr]
     finally:
         model.zero_grad(set_to_none=True)
-    return torch.cuda.max_memory_allocated(device) - before if cuda else sum(kept.values())
+
+
+def _forget_peak() -> bool:
+    """Gives freed memory back to the system and lets it count this process's peak anew; False where it cannot."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _process_bytes(field: str) -> int:
+    """A size from Linux's table about this process; 0 elsewhere."""
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
+    except (OSError, StopIteration):
+        return 0
 
 
 def fit_batch_size(measure: Callable[[int], int | None], budget: int, limit: int) -> int:
@@ -160,14 +191,16 @@ def _measured(parts: _Model, records: list[Any], share: float, limit: int) -> in
             return None
 
         return fit_batch_size(measure, budget, limit)
-    # A host that runs out kills the process, so nothing is tried there: one and two images give the line.
+    # A host that runs out kills the process, so nothing large is tried there: one and two images give the line. The
+    # first pass sets up what later ones use again.
+    measure_step(parts.model, (pool * 2)[:2], parts.precision)
     one = measure_step(parts.model, pool[:1], parts.precision)
     two = measure_step(parts.model, (pool * 2)[:2], parts.precision)
     each = max(two - one, one // 2, 1)
     budget = int(available_bytes() * share) // comm.get_local_size() - parts.fixed_bytes()
 
     def line(size: int) -> int:
-        return math.ceil(_HOST_WORKSPACE * (max(one - each, 0) + each * size))
+        return max(one - each, 0) + each * size
 
     return fit_batch_size(line, budget, limit)
 
