@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import CfgNode, configurable, get_cfg
-from detectron2.data.detection_utils import read_image
+from detectron2.data import MetadataCatalog
+from detectron2.data.detection_utils import create_keypoint_hflip_indices, read_image
 from detectron2.data.transforms import (
     HFlipTransform,
     NoOpTransform,
@@ -29,6 +30,7 @@ from detectron2.structures import Boxes, Instances
 from .meta_arch import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
 from .postprocessing import detector_postprocess
 from .roi_heads.fast_rcnn import fast_rcnn_inference
+from .roi_heads.keypoint_head import keypoint_rcnn_inference
 
 __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA", "SemanticSegmentorWithTTA"]
 
@@ -39,6 +41,18 @@ _ANY_SCORE = 1e-8
 def _versions_of(cfg: Any) -> CfgNode:
     """The config that names the versions: a Python config has no place for them, so the defaults hold."""
     return cfg if isinstance(cfg, CfgNode) else get_cfg()
+
+
+def _dataset_names(cfg: Any) -> list[str]:
+    """Data sets to evaluate on, else to train on; of either kind of config."""
+    if isinstance(cfg, CfgNode):
+        return list(cfg.DATASETS.TEST or cfg.DATASETS.TRAIN)
+    loaders = cfg.get("dataloader", {})
+    for part in ("test", "train"):
+        names = loaders.get(part, {}).get("dataset", {}).get("names")
+        if names:
+            return [names] if isinstance(names, str) else list(names)
+    return []
 
 
 class DatasetMapperTTA:
@@ -123,7 +137,8 @@ def _move_boxes(transform: Any, boxes: Tensor) -> Tensor:
 class GeneralizedRCNNWithTTA(nn.Module):
     """A :class:`.GeneralizedRCNN` that sees several versions of each image. Evaluation only.
 
-    Boxes of all versions are merged by non-maximum suppression; masks of the merged boxes are the means over versions.
+    Boxes of all versions are merged by non-maximum suppression; masks of the merged boxes, and heat maps of their
+    keypoints, are the means over versions. In mirrored versions left and right keypoints change places.
 
     Args:
         cfg: config of the model, of either kind; of it ``TEST.AUG`` unless there is a ``tta_mapper``. A Python config
@@ -132,9 +147,13 @@ class GeneralizedRCNNWithTTA(nn.Module):
         tta_mapper: makes the versions, see :class:`DatasetMapperTTA`.
         batch_size: how many versions go through the model at once.
 
+    Attributes:
+        keypoint_hflip_indices: for each keypoint the index of the one that it becomes in a mirrored image. Unless it is
+            set, it follows from ``keypoint_names`` and ``keypoint_flip_map`` of the metadata of the config's data sets.
+
     Raises:
         TypeError: for models of other kinds.
-        NotImplementedError: for models with keypoints or given proposals.
+        NotImplementedError: for models with given proposals.
     """
 
     def __init__(
@@ -146,16 +165,13 @@ class GeneralizedRCNNWithTTA(nn.Module):
             raise TypeError(
                 f"test-time augmentation of boxes takes a GeneralizedRCNN, got {type(model).__name__}"
             )
-        if getattr(model.roi_heads, "keypoint_on", False):
-            raise NotImplementedError(
-                "test-time augmentation of keypoints is not available; build the model without them"
-            )
         if model.proposal_generator is None:
             raise NotImplementedError("test-time augmentation needs a model that makes its own proposals")
         self.cfg = cfg.clone() if isinstance(cfg, CfgNode) else cfg
         self.model = model
         self.tta_mapper = DatasetMapperTTA(_versions_of(cfg)) if tta_mapper is None else tta_mapper
         self.batch_size = batch_size
+        self.keypoint_hflip_indices: Sequence[int] | None = None
 
     @contextmanager
     def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
@@ -197,9 +213,16 @@ class GeneralizedRCNNWithTTA(nn.Module):
         with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
             boxes, scores, classes = self._get_augmented_boxes(versions, transforms)
         merged = self._merge_detections(boxes, scores, classes, size)
-        if getattr(self.model.roi_heads, "mask_on", False):
+        masks, keypoints = (
+            getattr(self.model.roi_heads, f"{kind}_on", False) for kind in ("mask", "keypoint")
+        )
+        if masks or keypoints:
             again = self._rescale_detected_boxes(versions, merged, transforms)
-            merged.pred_masks = self._reduce_pred_masks(self._batch_inference(versions, again), transforms)
+            outputs = self._batch_inference(versions, again)
+            if masks:
+                merged.pred_masks = self._reduce_pred_masks(outputs, transforms)
+            if keypoints:
+                keypoint_rcnn_inference(self._reduce_pred_heatmaps(outputs, transforms), [merged])
             merged = detector_postprocess(merged, *size)
         return {"instances": merged}
 
@@ -264,6 +287,35 @@ class GeneralizedRCNNWithTTA(nn.Module):
             for out, t in zip(outputs, tfms)
         ]
         return torch.stack(masks).mean(dim=0)
+
+    def _reduce_pred_heatmaps(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
+        """Mean of the keypoint logits [R, K, S, S] of all versions, mirrored ones turned back."""
+        maps = []
+        for out, t in zip(outputs, tfms):
+            logits = out.pred_keypoint_heatmaps
+            if _is_mirrored(t):
+                logits = logits.flip(dims=[3])[:, self._partners(logits.shape[1])]
+            maps.append(logits)
+        return torch.stack(maps).mean(dim=0)
+
+    def _partners(self, num_keypoints: int) -> list[int]:
+        """:attr:`keypoint_hflip_indices`, looked up if need be."""
+        if self.keypoint_hflip_indices is None:
+            names = _dataset_names(self.cfg)
+            known = names and all(hasattr(MetadataCatalog.get(n), "keypoint_flip_map") for n in names)
+            if not known:
+                raise ValueError(
+                    f"no metadata of the data sets {names} says which keypoints change places in a mirrored image; "
+                    "give keypoint_names and keypoint_flip_map there, set keypoint_hflip_indices of "
+                    "GeneralizedRCNNWithTTA, or turn mirroring off (TEST.AUG.FLIP False)"
+                )
+            self.keypoint_hflip_indices = create_keypoint_hflip_indices(names)
+        if sorted(self.keypoint_hflip_indices) != list(range(num_keypoints)):
+            raise ValueError(
+                f"keypoint_hflip_indices must be an order of {num_keypoints} keypoints, "
+                f"got {list(self.keypoint_hflip_indices)}"
+            )
+        return list(self.keypoint_hflip_indices)
 
 
 class SemanticSegmentorWithTTA(nn.Module):
