@@ -6,14 +6,32 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from detectron2.layers import (
+    ASPP,
+    CycleBatchNormList,
+    DeformConv,
+    DepthwiseSeparableConv2d,
+    ModulatedDeformConv,
+    NaiveSyncBatchNorm,
     ROIAlign,
     ROIAlignRotated,
     batched_nms,
     batched_nms_rotated,
+    ciou_loss,
+    diou_loss,
+    get_norm,
     pairwise_iou_rotated,
     paste_masks_in_image,
 )
-from detectron2.structures import BitMasks, Boxes, ImageList, Instances, heatmaps_to_keypoints
+from detectron2.layers.losses import giou_loss, sigmoid_focal_loss, smooth_l1_loss
+from detectron2.structures import (
+    BitMasks,
+    Boxes,
+    ImageList,
+    Instances,
+    heatmaps_to_keypoints,
+    pairwise_ioa,
+    pairwise_iou,
+)
 
 # torchvision's description of nms uses a name that torch has renamed since
 pytestmark = pytest.mark.filterwarnings("ignore:`create_unbacked_symint`:FutureWarning")
@@ -66,6 +84,35 @@ def features(n: int) -> Tensor:
     return torch.randn(2, 3, 18 + n, 20 + n)
 
 
+def box_losses(a: Tensor, b: Tensor) -> Tensor:
+    return torch.stack(
+        [giou_loss(a, b), diou_loss(a, b), ciou_loss(a, b), smooth_l1_loss(a, b, 0.5).sum(1)], 1
+    )
+
+
+def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return pairwise_iou(Boxes(a), Boxes(b)), pairwise_ioa(Boxes(a), Boxes(b))
+
+
+def norms(channels: int) -> nn.Module:
+    """Every norm that a config can name, and two more, in a row."""
+    names = ("FrozenBN", "GN", "LN", "BN", "SyncBN", "naiveSyncBN", "naiveSyncBN_N", "nnSyncBN")
+    made = [get_norm(name, channels) for name in names]
+    cycle = CycleBatchNormList(length=2, bn_class=nn.BatchNorm2d, num_features=channels)
+    return nn.Sequential(*(m for m in made if m is not None), NaiveSyncBatchNorm(channels), cycle).eval()
+
+
+torch.manual_seed(0)
+PLAIN, WEIGHTED = DeformConv(3, 4, 3, padding=1), ModulatedDeformConv(3, 4, 3, padding=1)
+POOLED = ASPP(3, 4, [1, 2, 3], norm="GN", activation=nn.ReLU(), use_depthwise_separable_conv=True)
+SEPARABLE, NORMS = DepthwiseSeparableConv2d(3, 4, norm1="GN", norm2="LN"), norms(32)
+SIDES = ({2: ANY, 3: ANY},)
+
+
+def taps(n: int, groups: int) -> Tensor:
+    return torch.randn(2, groups * 9, 18 + n, 20 + n)
+
+
 # name: (function, inputs of a size, which dimensions vary)
 OPERATORS = {
     "detections": (detections, candidates, ({0: ANY}, {0: ANY}, {0: ANY})),
@@ -105,6 +152,22 @@ OPERATORS = {
         lambda n: (torch.randn(n, 3, 8, 8), boxes(n)),
         ({0: ANY}, {0: ANY}),
     ),
+    "deform_conv": (PLAIN, lambda n: (features(n), taps(n, 2)), SIDES * 2),
+    "modulated_deform_conv": (
+        WEIGHTED,
+        lambda n: (features(n), taps(n, 2), taps(n, 1).sigmoid()),
+        SIDES * 3,
+    ),
+    "aspp": (POOLED, lambda n: (features(n),), SIDES),
+    "depthwise": (SEPARABLE, lambda n: (features(n),), SIDES),
+    "norms": (NORMS, lambda n: (torch.randn(2, 32, 4 + n, 5),), ({2: ANY},)),
+    "box_losses": (box_losses, lambda n: (boxes(n), boxes(n)), ({0: ANY}, {0: ANY})),
+    "focal_loss": (
+        lambda x, y: sigmoid_focal_loss(x, y, alpha=0.25, gamma=2.0, reduction="sum"),
+        lambda n: (torch.randn(n, 5), (torch.rand(n, 5) > 0.5).float()),
+        ({0: ANY}, {0: ANY}),
+    ),
+    "overlaps": (overlaps, lambda n: (boxes(n), boxes(n + 2)), ({0: ANY}, {0: ANY})),
     "image_list": (
         batch_of_two,
         lambda n: (torch.rand(3, 30 + n, 40), torch.rand(3, 40, 20 + n)),
