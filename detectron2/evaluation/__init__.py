@@ -1,6 +1,7 @@
 """Evaluators for the tasks and data sets that the package knows, and the loop that feeds them."""
 
 from ._dispatch import EVALUATOR_REGISTRY, build_evaluator, evaluator_for
+from ._resume import resumable_evaluation
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .coco_evaluation import COCOEvaluator
 from .evaluator import DatasetEvaluator, DatasetEvaluators, inference_context, inference_on_dataset
@@ -28,5 +29,6 @@ __all__ = [
     "inference_context",
     "inference_on_dataset",
     "print_csv_format",
+    "resumable_evaluation",
     "verify_results",
 ]

@@ -98,6 +98,12 @@ class SemanticCounts:
             right = int(np.isin(inside, group).sum())
             self.by_category.append((label.category, right * weight, (len(inside) - right) * weight))
 
+    def add(self, other: SemanticCounts) -> None:
+        """Count others in."""
+        self.confusion += other.confusion
+        self.by_class += other.by_class
+        self.by_category += other.by_category
+
     def figures(self) -> dict[str, float]:
         """``IoU``, ``iIoU`` (classes), ``IoU_sup`` and ``iIoU_sup`` (categories), in percent."""
         classes = [([s.id], [(a, b) for c, a, b in self.by_class if c == s.id]) for s in SEMANTIC]

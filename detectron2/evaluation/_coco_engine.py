@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -165,17 +166,17 @@ def hotcoco_eval(
 
 def stream_shard(
     truth: GroundTruth,
-    detections: Sequence[ImageDetections],
+    detections: Iterable[ImageDetections],
     task: str,
     max_dets: Sequence[int] | None = None,
     sigmas: list[float] | None = None,
     without_detections: Sequence[int] = (),
 ) -> Any:
-    """Match the images of one process; such shards are merged without their detections.
+    """Match the images of one process, some at a time; such shards are merged without their detections.
 
     Args:
         truth: the whole ground truth.
-        detections: those of this process's images.
+        detections: those of this process's images; all of an image stand together.
         task: ``bbox``, ``segm`` or ``keypoints``.
         max_dets: caps on detections per image.
         sigmas: OKS sigmas.
@@ -187,26 +188,65 @@ def stream_shard(
     import hotcoco
 
     stream = hotcoco.StreamingEval(truth.categories, task, params=_hotcoco_params(task, max_dets, sigmas))
-    empty = [ImageDetections(i, *_NOTHING) for i in without_detections]
-    shard = sorted([*detections, *empty], key=lambda d: d.image_id)
-    for start in range(0, len(shard), _FLUSH_IMAGES):
-        part = shard[start : start + _FLUSH_IMAGES]
-        ids = list(dict.fromkeys(d.image_id for d in part))
-        images = [{k: v for k, v in truth.images[i].items() if k in ("id", "height", "width")} for i in ids]
-        annotations = truth.slim([a for i in ids for a in truth.by_image.get(i, ())], task)
-        found = _table(part) if task == "bbox" else _result_dicts(part, task)
-        stream.update(images, annotations, found)
+    cap = max(max_dets or ((20,) if task == "keypoints" else DEFAULT_MAX_DETS))
+    empty = (ImageDetections(i, *_NOTHING) for i in without_detections)
+    by_image = itertools.groupby(itertools.chain(detections, empty), key=lambda d: d.image_id)
+    groups = ((i, list(found)) for i, found in by_image)
+    while batch := list(itertools.islice(groups, _FLUSH_IMAGES)):
+        images = [{k: v for k, v in truth.images[i].items() if k in _IMAGE_FIELDS} for i, _ in batch]
+        annotations = truth.slim([a for i, _ in batch for a in truth.by_image.get(i, ())], task)
+        feed(stream, images, annotations, [best_of(d, cap) for _, group in batch for d in group], task)
     return stream
 
 
+def feed(
+    stream: Any,
+    images: list[dict[str, Any]],
+    annotations: list[dict[str, Any]],
+    found: Sequence[ImageDetections],
+    task: str,
+) -> None:
+    """Have a ``hotcoco.StreamingEval`` match some images."""
+    if task == "segm":
+        rows, masks = _mask_table(found)
+        stream.update(images, annotations, rows, segmentation=masks)
+    else:
+        stream.update(images, annotations, _table(found) if task == "bbox" else _result_dicts(found, task))
+
+
+def best_of(found: ImageDetections, cap: int) -> ImageDetections:
+    """The detections that can count in an image: of each category the best ``cap``, in the order given."""
+    if len(found) <= cap:
+        return found
+    order = np.lexsort((-found.scores, found.category_ids))  # stable: equal scores keep their order
+    category = found.category_ids[order]
+    rank = np.arange(len(order)) - np.searchsorted(category, category)
+    return found if (rank < cap).all() else found.chosen(np.sort(order[rank < cap]))
+
+
+def _mask_table(detections: Sequence[ImageDetections]) -> tuple[FloatArray, list[dict[str, Any]]]:
+    """Rows as of :func:`_table` and their masks; each row's box has the area of the mask, which is the one that counts."""
+    rows = _table(detections)
+    rows[:, 1:3], rows[:, 4] = 0, 1
+    if len(rows):
+        rows[:, 3] = np.concatenate([d.areas for d in detections if len(d) and d.areas is not None])
+    return rows, [{"size": list(d.size), "counts": counts} for d in detections for counts in d.rles or ()]
+
+
+_IMAGE_FIELDS = ("id", "height", "width")
 _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
 
 
-def merge_shards(states: Sequence[bytes]) -> Any:
-    """One ``hotcoco.COCOeval`` from the ``to_bytes()`` of all processes."""
+def joined_streams(states: Iterable[bytes]) -> Any:
+    """One ``hotcoco.StreamingEval`` from the ``to_bytes()`` of all processes."""
     import hotcoco
 
-    return hotcoco.StreamingEval.merge(hotcoco.StreamingEval.from_bytes(s) for s in states).finalize()
+    return hotcoco.StreamingEval.merge(hotcoco.StreamingEval.from_bytes(s) for s in states)
+
+
+def merge_shards(states: Iterable[bytes]) -> Any:
+    """One ``hotcoco.COCOeval`` from the ``to_bytes()`` of all processes."""
+    return joined_streams(states).finalize()
 
 
 def figures_of(matcher: Any, task: str) -> CocoFigures:
@@ -242,7 +282,23 @@ def pycocotools_eval(
     img_ids: Sequence[Any] | None = None,
     evaluator: Callable[..., Any] | None = None,
 ) -> Any:
-    """A ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated.
+    """A ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated; see :func:`pycocotools_matcher`."""
+    matcher = pycocotools_matcher(truth, results, task, max_dets, sigmas, img_ids, evaluator)
+    with contextlib.redirect_stdout(io.StringIO()):
+        matcher.accumulate()
+    return matcher
+
+
+def pycocotools_matcher(
+    truth: Any,
+    results: Sequence[dict[str, Any]],
+    task: str,
+    max_dets: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+    img_ids: Sequence[Any] | None = None,
+    evaluator: Callable[..., Any] | None = None,
+) -> Any:
+    """A ``pycocotools.cocoeval.COCOeval`` that has matched.
 
     Args:
         truth: a ``pycocotools.coco.COCO``.
@@ -263,8 +319,13 @@ def pycocotools_eval(
             matcher.params.kpt_oks_sigmas = np.array(sigmas)
         if img_ids is not None:
             matcher.params.imgIds = list(img_ids)
-        matcher.evaluate()
-        matcher.accumulate()
+        if img_ids is None or len(img_ids):
+            matcher.evaluate()
+        else:  # pycocotools takes no images for all of them
+            matcher.params.catIds, matcher.params.maxDets = (
+                np.unique(matcher.params.catIds).tolist(),
+                sorted(matcher.params.maxDets),
+            )
     return matcher
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -80,6 +80,24 @@ class ImageDetections(Sequence[dict[str, Any]]):
                 entry["keypoints"] = keypoints[i]
             yield entry
 
+    def chosen(self, rows: npt.NDArray) -> ImageDetections:
+        """Some of the detections.
+
+        Args:
+            rows: their numbers, or a flag for each.
+        """
+        numbers = np.arange(len(self))[rows]
+        pick = lambda values: None if values is None else values[numbers]  # noqa: E731
+        return replace(
+            self,
+            category_ids=self.category_ids[numbers],
+            boxes=self.boxes[numbers],
+            scores=self.scores[numbers],
+            rles=None if self.rles is None else [self.rles[i] for i in numbers.tolist()],
+            areas=pick(self.areas),
+            keypoints=pick(self.keypoints),
+        )
+
     @property
     def tasks(self) -> set[str]:
         """The tasks that these detections can be judged on."""
@@ -123,7 +141,7 @@ def pack_instances(
     if instances.has("pred_keypoints"):
         keypoints = _array(instances.pred_keypoints).copy()
         keypoints[:, :, :2] -= _KEYPOINT_SHIFT
-        packed.keypoints = keypoints.reshape(count, -1)
+        packed.keypoints = keypoints.reshape(count, 3 * keypoints.shape[1])
     return packed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 
 from ._coco_json import ImageDetections, write_results
+from ._predictions import save_list
 
 RESULTS = "coco_instances_results.json"
 PREDICTIONS = "instances_predictions.pth"
@@ -22,10 +23,11 @@ PREDICTIONS = "instances_predictions.pth"
 
 def collect_results_file(
     output_dir: str,
-    predictions: Sequence[dict[str, Any]],
+    predictions: Iterable[dict[str, Any]],
     detections: Sequence[ImageDetections],
     rank: int,
     world: int,
+    results: str = RESULTS,
 ) -> None:
     """Write predictions and COCO results; several processes write a part each, which the first one joins.
 
@@ -33,19 +35,24 @@ def collect_results_file(
         output_dir: folder, the same for all processes.
         predictions: records of this process, kept as ``instances_predictions.pth`` (with more than one process:
             ``instances_predictions.rank{N}.pth`` for each).
-        detections: what goes into ``coco_instances_results.json``.
+        detections: what goes into the file of results.
         rank: number of this process.
         world: number of processes.
+        results: name of the file of all detections.
     """
     os.makedirs(output_dir, exist_ok=True)
     name = PREDICTIONS if world == 1 else PREDICTIONS.replace(".pth", f".rank{rank}.pth")
-    with atomic_write(os.path.join(output_dir, name), "wb") as file:
-        torch.save([_plain(p) for p in predictions], file)
-    target = os.path.join(output_dir, RESULTS)
+    parts = getattr(predictions, "parts", ())
+    if "proposals" in parts:  # Instances, which only torch.save knows
+        with atomic_write(os.path.join(output_dir, name), "wb") as file:
+            torch.save([_plain(p) for p in predictions], file)
+    else:
+        save_list(os.path.join(output_dir, name), map(_plain, predictions))
+    target = os.path.join(output_dir, results)
     if world == 1:
         write_results(target, detections)
         return
-    parts = [os.path.join(output_dir, f".{RESULTS}.part{r}") for r in range(world)]
+    parts = [os.path.join(output_dir, f".{results}.part{r}") for r in range(world)]
     write_results(parts[rank], detections)
     comm.synchronize()
     if rank == 0:

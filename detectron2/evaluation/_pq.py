@@ -21,33 +21,47 @@ _MATCH = 0.5  # two segments of a partition cannot both overlap a third one by m
 IntArray = npt.NDArray[np.int64]
 
 
-class SegmentLookup:
-    """Replaces segment ids (24 bits) by small numbers, with one table that is reused for every image."""
+def shared_pixels(truth: npt.NDArray, found: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray, IntArray]:
+    """Pairs of ids that lie on the same pixels.
 
-    def __init__(self) -> None:
-        self._table = np.zeros(_ID_RANGE, dtype=np.uint16)
+    Maps of segments change seldom along a row, so that runs of equal pairs are counted in place of pixels.
 
-    def __call__(self, ids: IntArray, known: Sequence[int], what: str) -> IntArray:
-        """Position (from 1) of each pixel's id in ``known``; 0 where nothing is labelled (id 0).
+    Args:
+        truth: ``[H, W]`` ids.
+        found: ``[H, W]`` ids.
 
-        Raises:
-            ValueError: when the picture holds an id that is not known, or an id is given twice.
-        """
-        outside = [i for i in known if not 0 < i < _ID_RANGE]
-        if outside or len(set(known)) != len(known):
-            raise ValueError(
-                f"{what}: segment ids must be different and from 1 to 2^24 - 1, got {outside or sorted(known)}"
-            )
-        index = np.asarray(known, dtype=np.int64)
-        self._table[index] = np.arange(1, len(known) + 1)
-        numbers = self._table[ids].astype(np.int64)
-        self._table[index] = 0
-        stray = (numbers == 0) & (ids != 0)
-        if stray.any():
-            raise ValueError(
-                f"{what}: the picture has segment id {int(ids[stray][0])}, which its segments_info lacks"
-            )
-        return numbers
+    Returns:
+        Id of ``truth``, id of ``found``, and number of pixels, of each run.
+    """
+    a, b = truth.reshape(-1), found.reshape(-1)
+    if not a.size:
+        return a, b, np.zeros(0, dtype=np.int64)
+    changes = a[1:] != a[:-1]
+    changes |= b[1:] != b[:-1]
+    starts = np.append(0, np.flatnonzero(changes) + 1)
+    return a[starts], b[starts], np.diff(starts, append=a.size)
+
+
+def positions(ids: npt.NDArray, known: Sequence[int], what: str) -> IntArray:
+    """Position (from 1) of each id in ``known``; 0 where nothing is labelled (id 0).
+
+    Raises:
+        ValueError: when an id is not known, or one is given twice.
+    """
+    outside = [i for i in known if not 0 < i < _ID_RANGE]
+    if outside or len(set(known)) != len(known):
+        raise ValueError(
+            f"{what}: segment ids must be different and from 1 to 2^24 - 1, got {outside or sorted(known)}"
+        )
+    table = np.array([0, *known], dtype=np.int64)
+    order = np.argsort(table)
+    place = order[np.minimum(np.searchsorted(table, ids, sorter=order), len(known))]
+    stray = table[place] != ids
+    if stray.any():
+        raise ValueError(
+            f"{what}: the picture has segment id {int(ids[stray][0])}, which its segments_info lacks"
+        )
+    return place
 
 
 @dataclass
@@ -77,22 +91,47 @@ class PanopticCounts:
 
     def add_image(
         self,
-        truth: IntArray,
+        truth: npt.NDArray,
         truth_info: Sequence[Mapping[str, Any]],
-        found: IntArray,
+        found: npt.NDArray,
+        found_info: Sequence[Mapping[str, Any]],
+        what: tuple[str, str] = ("ground truth", "prediction"),
+    ) -> None:
+        """Count one image.
+
+        Args:
+            truth: ``[H, W]`` segment ids, 0 for unlabelled pixels.
+            truth_info: segments with ``id``, ``category_id`` and perhaps ``iscrowd`` and ``area``.
+            found: as ``truth``, of the prediction.
+            found_info: segments with ``id`` and ``category_id``; those without a pixel are left out.
+            what: names of the two, for errors.
+        """
+        truth_ids, found_ids, pixels = shared_pixels(truth, found)
+        rows = positions(truth_ids, [s["id"] for s in truth_info], what[0])
+        columns = positions(found_ids, [s["id"] for s in found_info], what[1])
+        g, p = len(truth_info), len(found_info)
+        # sums of whole numbers below 2^53 are exact
+        pairs = np.bincount(rows * (p + 1) + columns, weights=pixels, minlength=(g + 1) * (p + 1))
+        shared = pairs.astype(np.int64).reshape(g + 1, p + 1)
+        # segments that others overlay may have lost all their pixels: they are not there
+        there = np.flatnonzero(shared[:, 1:].sum(axis=0) > 0)
+        self._add_table(
+            shared[:, np.append(0, there + 1)], truth_info, [found_info[k] for k in there.tolist()]
+        )
+
+    def _add_table(
+        self,
+        shared: IntArray,
+        truth_info: Sequence[Mapping[str, Any]],
         found_info: Sequence[Mapping[str, Any]],
     ) -> None:
         """Count one image.
 
         Args:
-            truth: ``[H, W]``, 0 for unlabelled pixels, n for the n-th segment of ``truth_info``.
-            truth_info: segments with ``category_id`` and perhaps ``iscrowd`` and ``area``.
-            found: as ``truth``, of the prediction.
-            found_info: segments with ``category_id``.
+            shared: ``[G + 1, P + 1]`` pixels that a ground truth and a predicted segment share.
+            truth_info: G segments.
+            found_info: P segments.
         """
-        g, p = len(truth_info), len(found_info)
-        pairs = np.bincount(truth.reshape(-1) * (p + 1) + found.reshape(-1), minlength=(g + 1) * (p + 1))
-        shared = pairs.reshape(g + 1, p + 1)  # pixels that a ground truth and a predicted segment share
         truth_class = np.array([s["category_id"] for s in truth_info], dtype=np.int64)
         found_class = np.array([s["category_id"] for s in found_info], dtype=np.int64)
         crowd = np.array([bool(s.get("iscrowd", 0)) for s in truth_info], dtype=bool)

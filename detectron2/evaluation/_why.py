@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ._coco_json import ImageDetections
 
 _SAMPLE = 200  # images looked at
 _GOOD, _NONE = 0.3, 0.05  # mean best IoU of boxes that fit; of boxes that have nothing to do with each other
@@ -51,6 +54,11 @@ def _scale_between(found: Sequence[Boxes4], truth: Sequence[Boxes4]) -> float:
         for boxes in (truth, found)
     ]
     return float(np.mean(ends[0] / np.maximum(ends[1], 1e-9)))
+
+
+def sample_of(detections: Iterable[ImageDetections]) -> list[ImageDetections]:
+    """As many images with detections as :func:`explain` looks at."""
+    return list(itertools.islice((d for d in detections if len(d)), _SAMPLE))
 
 
 def explain(

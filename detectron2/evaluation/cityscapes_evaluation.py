@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 from . import _cityscapes as figures
+from ._per_image import PerImageEvaluator
 from .evaluator import DatasetEvaluator
 
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-class CityscapesEvaluator(DatasetEvaluator):
+class CityscapesEvaluator(PerImageEvaluator):
     """What the two evaluators share: labels are found beside the images, and counts add up over processes.
 
     An image ``.../leftImg8bit/val/city/x_leftImg8bit.png`` has its labels in ``.../gtFine/val/city/x_gtFine_*.png``.
@@ -51,8 +52,7 @@ class CityscapesEvaluator(DatasetEvaluator):
         """Forget all counts."""
         self._seen: set[str] = set()
 
-    def process(self, inputs: Any, outputs: Any) -> None:
-        """Count one batch; see the subclasses."""
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> Any:
         raise NotImplementedError("use CityscapesInstanceEvaluator or CityscapesSemSegEvaluator")
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
@@ -93,23 +93,28 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
             inputs: dicts with ``file_name``.
             outputs: dicts with ``instances``: ``pred_masks``, ``pred_classes``, ``scores``.
         """
+        super().process(inputs, outputs)
+
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> list[list[Any]]:
         names = self._metadata.thing_classes
-        for record, output in zip(inputs, outputs):
-            truth = self._labels(record["file_name"], "instanceIds")
-            found = output["instances"].to(self._cpu_device)
-            if found.has("pred_masks"):
-                masks = found.pred_masks.numpy().astype(bool)
-                labels = np.array(
-                    [figures.BY_NAME[names[c]].id for c in found.pred_classes.tolist()], dtype=np.int64
-                )
-                scores = found.scores.numpy()
-            else:  # a model without a mask head finds no instance
-                masks, labels, scores = (
-                    np.zeros((0, *truth.shape), dtype=bool),
-                    np.zeros(0, np.int64),
-                    np.zeros(0),
-                )
-            self._records += figures.compare_instances(record["file_name"], truth, masks, labels, scores)
+        truth = self._labels(record["file_name"], "instanceIds")
+        found = output["instances"].to(self._cpu_device)
+        if found.has("pred_masks"):
+            masks = found.pred_masks.numpy().astype(bool)
+            labels = np.array(
+                [figures.BY_NAME[names[c]].id for c in found.pred_classes.tolist()], dtype=np.int64
+            )
+            scores = found.scores.numpy()
+        else:  # a model without a mask head finds no instance
+            masks, labels, scores = (
+                np.zeros((0, *truth.shape), dtype=bool),
+                np.zeros(0, np.int64),
+                np.zeros(0),
+            )
+        return [list(r) for r in figures.compare_instances(record["file_name"], truth, masks, labels, scores)]
+
+    def _take(self, summary: list[list[Any]]) -> None:
+        self._records += [figures.InstanceRecord(*fields) for fields in summary]
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """The figures; None on processes other than the main one."""
@@ -134,28 +139,33 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
             inputs: dicts with ``file_name``.
             outputs: dicts with ``sem_seg``: scores ``[19, H, W]`` of the training classes.
         """
+        super().process(inputs, outputs)
+
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
         ids = np.array([label.id for label in figures.SEMANTIC])
-        for record, output in zip(inputs, outputs):
-            classes = output["sem_seg"].argmax(dim=0).to(self._cpu_device).numpy()
-            if classes.size and classes.max() >= len(ids):
-                raise ValueError(
-                    f"{record['file_name']}: class {classes.max()} predicted; Cityscapes has {len(ids)}"
-                )
-            truth = self._labels(record["file_name"], "labelIds")
-            if truth.shape != classes.shape:
-                raise ValueError(
-                    f"{record['file_name']}: prediction is {list(classes.shape)}, labels are {list(truth.shape)}"
-                )
-            self._counts.add_image(truth, ids[classes], self._labels(record["file_name"], "instanceIds"))
+        classes = output["sem_seg"].argmax(dim=0).to(self._cpu_device).numpy()
+        if classes.size and classes.max() >= len(ids):
+            raise ValueError(
+                f"{record['file_name']}: class {classes.max()} predicted; Cityscapes has {len(ids)}"
+            )
+        truth = self._labels(record["file_name"], "labelIds")
+        if truth.shape != classes.shape:
+            raise ValueError(
+                f"{record['file_name']}: prediction is {list(classes.shape)}, labels are {list(truth.shape)}"
+            )
+        counts = figures.SemanticCounts()
+        counts.add_image(truth, ids[classes], self._labels(record["file_name"], "instanceIds"))
+        return vars(counts)
+
+    def _take(self, summary: dict[str, Any]) -> None:
+        self._counts.add(figures.SemanticCounts(**summary))
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """The figures; None on processes other than the main one."""
         parts = comm.gather(self._counts, dst=0)
         if not comm.is_main_process():
             return None
-        total = figures.SemanticCounts(
-            sum(p.confusion for p in parts),  # type: ignore[arg-type]
-            list(itertools.chain.from_iterable(p.by_class for p in parts)),
-            list(itertools.chain.from_iterable(p.by_category for p in parts)),
-        )
+        total = figures.SemanticCounts()
+        for part in parts:
+            total.add(part)
         return OrderedDict({"sem_seg": total.figures()})

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from detectron2.config import CfgNode
@@ -23,13 +22,16 @@ from detectron2.utils.logger import create_small_table
 from . import _coco_engine as engines
 from ._box_proposals import ProposalRecall
 from ._coco_gt import GroundTruth, ground_truth_of
-from ._coco_json import ImageDetections, from_json_dicts, instances_to_coco_json, pack_instances
+from ._coco_json import ImageDetections, instances_to_coco_json, pack_instances
 from ._coco_legacy import TASKS, COCOevalMaxDets, category_table, checked_tasks
 from ._coco_legacy import evaluate_predictions_on_coco as _evaluate_predictions_on_coco
 from ._coco_output import collect_results_file, write_proposals
+from ._coco_shards import joined_figures, match_images
 from ._coco_summary import METRICS, category_metrics, headline
 from ._diagnosis import Diagnosis, diagnose
-from ._why import explain
+from ._per_image import PerImageEvaluator
+from ._predictions import Detections, PredictionList, dataset_ids
+from ._why import explain, sample_of
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 
@@ -50,12 +52,13 @@ __all__ = [
 ]
 
 
-class COCOEvaluator(DatasetEvaluator):
+class COCOEvaluator(PerImageEvaluator):
     """AP and AR of detections, masks and keypoints, and AR of proposals, as COCO defines them.
 
     Works with any registered data set that has instance annotations. Predictions are kept as compact arrays
-    (masks as RLE): about 40 bytes a box. In a distributed run each process matches its own images, and only
-    the matches travel; the figures equal those of a single process bit for bit.
+    (masks as RLE) that move to a temporary file when they are many, and are matched some images at a time. In a
+    distributed run each process matches its own images, and only the matches travel; the figures equal those of a
+    single process bit for bit.
 
     The results are ``{"bbox": {"AP": ..., "AP50": ..., "AP-person": ...}, "segm": {...}, "keypoints": {...},
     "box_proposals": {"AR@100": ...}}``, in percent, NaN where there is no ground truth.
@@ -113,7 +116,10 @@ class COCOEvaluator(DatasetEvaluator):
         self._truth = self._load_truth(dataset_name, allow_cached_coco)
         # A test set without labels is only written out.
         self._do_evaluation = self._truth.labelled
-        self._predictions: list[dict[str, Any]] = []
+        self._to_dataset = dataset_ids(
+            self._metadata.get("thing_dataset_id_to_contiguous_id"), str(self._metadata.get("name"))
+        )
+        self._predictions: Any = PredictionList()
         self._results: OrderedDict[str, Any] = OrderedDict()
 
     def _load_truth(self, dataset_name: str, allow_cached: bool) -> GroundTruth:
@@ -131,7 +137,7 @@ class COCOEvaluator(DatasetEvaluator):
         return self._truth.pycocotools
 
     def reset(self) -> None:
-        self._predictions = []
+        self._predictions = PredictionList()
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Take in one batch.
@@ -144,26 +150,31 @@ class COCOEvaluator(DatasetEvaluator):
             KeyError: when an input has no ``image_id``.
             ValueError: when an image or class is not in the ground truth.
         """
-        for record, output in zip(inputs, outputs):
-            if "image_id" not in record:
-                raise KeyError(
-                    f"inputs need 'image_id' to be found in the ground truth; this one has {sorted(record)}. "
-                    "A test loader built from dataset dicts keeps it; see register_coco_instances."
-                )
-            image_id = record["image_id"]
-            if image_id not in self._truth.images:
-                known = list(itertools.islice(self._truth.images, 3))
-                raise ValueError(
-                    f"image_id {image_id!r} is not in {self._truth.source}, whose ids are like {known}; "
-                    "is the evaluator built for another data set than the loader, or are the ids of another type?"
-                )
-            prediction: dict[str, Any] = {"image_id": image_id}
-            if "instances" in output:
-                prediction["instances"] = self._pack(output["instances"], image_id)
-            if "proposals" in output:
-                prediction["proposals"] = output["proposals"].to(self._cpu_device)
-            if len(prediction) > 1:
-                self._predictions.append(prediction)
+        super().process(inputs, outputs)
+
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        if "image_id" not in record:
+            raise KeyError(
+                f"inputs need 'image_id' to be found in the ground truth; this one has {sorted(record)}. "
+                "A test loader built from dataset dicts keeps it; see register_coco_instances."
+            )
+        image_id = record["image_id"]
+        if image_id not in self._truth.images:
+            known = list(itertools.islice(self._truth.images, 3))
+            raise ValueError(
+                f"image_id {image_id!r} is not in {self._truth.source}, whose ids are like {known}; "
+                "is the evaluator built for another data set than the loader, or are the ids of another type?"
+            )
+        prediction: dict[str, Any] = {"image_id": image_id}
+        if "instances" in output:
+            prediction["instances"] = self._pack(output["instances"], image_id)
+        if "proposals" in output:
+            prediction["proposals"] = output["proposals"].to(self._cpu_device)
+        return prediction
+
+    def _take(self, summary: dict[str, Any]) -> None:
+        if len(summary) > 1:
+            self._predictions.append(summary)
 
     def _pack(self, instances: Any, image_id: Any) -> ImageDetections:
         return pack_instances(instances, image_id)
@@ -178,7 +189,8 @@ class COCOEvaluator(DatasetEvaluator):
             The results; an empty dict on processes other than the main one, and when nothing was processed.
         """
         alone = not self._distributed or comm.get_world_size() == 1
-        present = set().union(*(p.keys() for p in self._predictions)) - {"image_id"}
+        predictions = self._kept()
+        present = predictions.parts
         if not alone:
             present = set().union(*comm.all_gather(present))
         if not present:
@@ -187,56 +199,40 @@ class COCOEvaluator(DatasetEvaluator):
             return OrderedDict()
         self._results = OrderedDict()
         if "proposals" in present:
-            self._eval_box_proposals(self._predictions)
+            self._eval_box_proposals(predictions)
         if "instances" in present:
-            self._eval_predictions(self._predictions, img_ids=img_ids)
+            self._eval_predictions(predictions, img_ids=img_ids)
         if not alone and not comm.is_main_process():
             return OrderedDict()
         return copy.deepcopy(self._results)
 
+    def _kept(self) -> PredictionList:
+        """What was processed; a subclass may have put a plain list in place."""
+        if not isinstance(self._predictions, PredictionList):
+            self._predictions = PredictionList(self._predictions)
+        return self._predictions
+
     # ------------------------------------------------------------------ instances
 
-    def _eval_predictions(
-        self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None = None
-    ) -> None:
+    def _eval_predictions(self, predictions: Any, img_ids: Sequence[Any] | None = None) -> None:
         """Write out and judge the detections of this process's images."""
-        own = [from_json_dicts(p["instances"], p["image_id"]) for p in predictions if "instances" in p]
-        own = [self._with_dataset_ids(d) for d in own]
-        tasks = self._tasks or self._tasks_of(own)
-        self._write(own)
+        kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
+        own = Detections(kept, self._to_dataset)
+        tasks = self._tasks or self._tasks_of(kept)
+        self._write(kept, own)
         if not self._do_evaluation:
             self._logger.info("The data set has no annotations: predictions are written, not judged.")
             return
         if img_ids is not None:
-            wanted = set(img_ids)
-            own = [d for d in own if d.image_id in wanted]
+            own = own.of_images(img_ids)
         for task in tasks:
             figures = self._figures(own, task, img_ids)
+            missing = self._what_is_missing(figures, own)
             if figures is not None:
                 self._results[task] = self._derive_coco_results(
                     figures, task, class_names=self._metadata.get("thing_classes")
                 )
-                self._say_why(self._results[task], task, own, img_ids)
-
-    def _with_dataset_ids(self, detections: ImageDetections) -> ImageDetections:
-        """The detections with the data set's category ids in place of contiguous classes."""
-        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if not mapping:
-            return detections
-        ids = np.full(max(mapping.values()) + 1, -1, dtype=np.int64)
-        for dataset_id, class_id in mapping.items():
-            ids[class_id] = dataset_id
-        classes = detections.category_ids
-        outside = (classes < 0) | (classes >= len(ids))
-        if outside.any():
-            raise ValueError(
-                f"image {detections.image_id!r}: predicted class {int(classes[outside][0])}, but the data set "
-                f"{self._metadata.get('name')!r} has {len(mapping)} classes (0 to {len(ids) - 1}); do the model's "
-                "NUM_CLASSES and the data set belong together?"
-            )
-        changed = copy.copy(detections)
-        changed.category_ids = ids[classes]
-        return changed
+                self._say_why(self._results[task], task, missing, img_ids)
 
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
         """The tasks for which COCO result dicts, or packed detections, have what is needed."""
@@ -250,14 +246,13 @@ class COCOEvaluator(DatasetEvaluator):
                 }
         return [t for t in TASKS if t in found]
 
-    def _tasks_of(self, own: list[ImageDetections]) -> list[str]:
-        tasks = self._tasks_from_predictions(own)
+    def _tasks_of(self, kept: PredictionList) -> list[str]:
+        tasks = {"bbox"} | kept.tasks
         if self._distributed and comm.get_world_size() > 1:
-            everywhere = set(itertools.chain.from_iterable(comm.all_gather(tasks)))
-            tasks = [t for t in TASKS if t in everywhere]
-        return tasks
+            tasks = set().union(*comm.all_gather(tasks))
+        return [t for t in TASKS if t in tasks]
 
-    def _figures(self, own: list[ImageDetections], task: str, img_ids: Sequence[Any] | None) -> Any:
+    def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:
         """The arrays of one task on the main process, None elsewhere."""
         sigmas = engines.sigmas_of(self._kpt_oks_sigmas, self._truth) if task == "keypoints" else None
         caps = self._max_dets_per_image
@@ -268,34 +263,39 @@ class COCOEvaluator(DatasetEvaluator):
             raise ValueError(
                 f"engine='hotcoco' needs whole numbers as ids of images and categories in {self._truth.source}"
             )
-        alone = not self._distributed or comm.get_world_size() == 1
-        if fast and alone:
-            matcher = engines.hotcoco_eval(self._truth, own, task, caps, sigmas, img_ids)
-            return engines.figures_of(matcher, task)
-        if fast:
-            return self._joined_figures(own, task, caps, sigmas, img_ids)
-        everything = [own] if alone else comm.gather(own, dst=0)
-        if not alone and not comm.is_main_process():
-            return None
-        flat = list(itertools.chain.from_iterable(everything))
-        results = engines._result_dicts(flat, task)
-        matcher = engines.pycocotools_eval(self._coco_api, results, task, caps, sigmas, img_ids)
-        return engines.figures_from(matcher, task)
+        if not fast:
+            return self._figures_of_class(own, task, img_ids, caps, sigmas)
+        unseen = self._unseen(own, img_ids)
+        stream = engines.stream_shard(self._truth, own, task, caps, sigmas, unseen)
+        if self._distributed and comm.get_world_size() > 1:
+            states = comm.gather(stream.to_bytes(), dst=0)
+            if not comm.is_main_process():
+                return None
+            return engines.figures_of(engines.merge_shards(states), task)
+        return engines.figures_of(stream.finalize(), task)
 
-    def _joined_figures(
-        self, own: list[ImageDetections], task: str, caps: Any, sigmas: Any, img_ids: Any
+    def _figures_of_class(
+        self, own: Detections, task: str, img_ids: Any, caps: Any, sigmas: Any, evaluator: Any = None
     ) -> Any:
-        """Match own images, send only the matches to the main process, and join them there."""
-        seen = comm.gather([d.image_id for d in own], dst=0)
-        missing: list[int] = []
-        if comm.is_main_process():
-            expected = self._truth.images if img_ids is None else img_ids
-            missing = sorted(set(expected) - set(itertools.chain.from_iterable(seen)))
-        stream = engines.stream_shard(self._truth, own, task, caps, sigmas, missing)
-        states = comm.gather(stream.to_bytes(), dst=0)
-        if not comm.is_main_process():
-            return None
-        return engines.figures_of(engines.merge_shards(states), task)
+        """As :meth:`_figures`, by a class like pycocotools' ``COCOeval``."""
+        images = sorted({*own.image_ids, *self._unseen(own, img_ids)})
+        part = match_images(self._coco_api, own, images, task, caps, sigmas, evaluator)
+        parts = [part]
+        if self._distributed and comm.get_world_size() > 1:
+            parts = comm.gather(part, dst=0)
+            if not comm.is_main_process():
+                return None
+        return joined_figures(self._coco_api, parts, task, caps, sigmas, evaluator)
+
+    def _unseen(self, own: Detections, img_ids: Sequence[Any] | None) -> list[Any]:
+        """On the main process, the images on which no process has detections."""
+        seen: list[list[Any]] = [own.image_ids]
+        if self._distributed and comm.get_world_size() > 1:
+            seen = comm.gather(seen[0], dst=0)
+            if not comm.is_main_process():
+                return []
+        expected = self._truth.images if img_ids is None else img_ids
+        return sorted(set(expected) - set(itertools.chain.from_iterable(seen)))
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
@@ -325,8 +325,19 @@ class COCOEvaluator(DatasetEvaluator):
         results.update(by_class)
         return results
 
+    def _what_is_missing(self, figures: Any, own: Detections) -> list[ImageDetections]:
+        """Some detections of all processes if AP is 0 or undefined, from which to say why."""
+        found: list[ImageDetections] = []
+        poor = figures is not None and not headline(figures)["AP"] > 0
+        if not self._distributed or comm.get_world_size() == 1:
+            return sample_of(own) if poor else found
+        if any(comm.all_gather(poor)):
+            parts = comm.gather(sample_of(own), dst=0)
+            found = list(itertools.chain.from_iterable(parts))
+        return found
+
     def _say_why(
-        self, results: Mapping[str, float], task: str, own: list[ImageDetections], img_ids: Any
+        self, results: Mapping[str, float], task: str, found: list[ImageDetections], img_ids: Any
     ) -> None:
         """Log reasons for an AP of 0 or NaN."""
         if results.get("AP", 1.0) > 0:
@@ -334,18 +345,17 @@ class COCOEvaluator(DatasetEvaluator):
         images = self._truth.images if img_ids is None else {i: self._truth.images[i] for i in img_ids}
         truth = {i: group for i, group in self._truth.by_image.items() if i in images}
         names = {c["id"]: c.get("name", "") for c in self._truth.categories}
-        for reason in explain(images, truth, own, names):
+        for reason in explain(images, truth, found, names):
             self._logger.warning("AP of %s is %s: %s", task, results["AP"], reason)
 
-    def _write(self, detections: list[ImageDetections]) -> None:
+    def _write(self, predictions: PredictionList, detections: Detections) -> None:
         if self._output_dir:
             rank, world = (comm.get_rank(), comm.get_world_size()) if self._distributed else (0, 1)
-            collect_results_file(self._output_dir, self._predictions, detections, rank, world)
+            collect_results_file(self._output_dir, predictions, detections.as_processed(), rank, world)
 
     def detections(self) -> list[ImageDetections]:
         """What was processed since ``reset()``, with the data set's category ids; joined on the main process."""
-        own = [from_json_dicts(p["instances"], p["image_id"]) for p in self._predictions if "instances" in p]
-        own = [self._with_dataset_ids(d) for d in own]
+        own = list(Detections(self._kept(), self._to_dataset))
         if self._distributed and comm.get_world_size() > 1:
             own = list(itertools.chain.from_iterable(comm.gather(own, dst=0)))
         return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))
@@ -367,7 +377,7 @@ class COCOEvaluator(DatasetEvaluator):
 
     # ------------------------------------------------------------------ proposals
 
-    def _eval_box_proposals(self, predictions: list[dict[str, Any]]) -> None:
+    def _eval_box_proposals(self, predictions: Any) -> None:
         """Average recall of the proposals."""
         own = [p for p in predictions if "proposals" in p]
         if self._output_dir and (not self._distributed or comm.is_main_process()):

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ from detectron2.utils.comm import get_world_size, is_main_process
 from detectron2.utils.logger import log_every_n_seconds
 
 from ._progress import StageClock, progress_bar
+
+if TYPE_CHECKING:
+    from ._resume import Progress
 
 __all__ = [
     "DatasetEvaluator",
@@ -133,7 +136,8 @@ def inference_on_dataset(
     """Run ``model`` over ``data_loader`` without gradients and evaluate its outputs.
 
     The time of each stage (waiting for data, model, evaluator) is logged; on a terminal the main
-    process also draws a progress bar.
+    process also draws a progress bar. In a block of :func:`resumable_evaluation` what each batch gives is written
+    down, and batches that are written down already are left out.
 
     Args:
         model: a module (put in evaluation mode meanwhile), or any callable that takes a batch.
@@ -151,11 +155,18 @@ def inference_on_dataset(
         evaluator = DatasetEvaluators(evaluator)
     evaluator.reset()
 
+    from ._resume import start  # it needs the classes of this module
+
     hooks = _Callbacks(callbacks)
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
     with mode, torch.no_grad():
         hooks("on_start")
-        clock = _feed(model, data_loader, evaluator, hooks)
+        progress = start(model, data_loader, evaluator)
+        try:
+            clock = _feed(model, data_loader, evaluator, hooks, progress)
+        finally:
+            if progress is not None:
+                progress.close()
         hooks("on_end")
     _report(clock)
     results = evaluator.evaluate()
@@ -179,9 +190,14 @@ class _Callbacks:
 
 
 def _feed(
-    model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator, hooks: _Callbacks
+    model: Callable[[Any], Any],
+    loader: Any,
+    evaluator: DatasetEvaluator,
+    hooks: _Callbacks,
+    progress: Progress | None,
 ) -> StageClock:
     """The loop itself: data, model, evaluator; returns the clock that timed them."""
+    loader = loader if progress is None else progress.remaining(loader)
     total = len(loader)
     logger = logging.getLogger(__name__)
     logger.info("Inference on %d batches begins", total)
@@ -197,7 +213,11 @@ def _feed(
                 torch.cuda.synchronize()  # else the model's time is booked on whoever reads the result
             hooks("after_inference")
             clock.lap("model")
+            if progress is not None:
+                inputs, outputs = progress.without_done(inputs, outputs)
             evaluator.process(inputs, outputs)
+            if progress is not None:
+                progress.add(inputs)
             clock.lap("evaluator")
             clock.next_batch()
             bar.advance(clock.status())

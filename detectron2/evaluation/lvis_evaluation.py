@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, pairwise_iou
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
 from ._box_proposals import ProposalRecall
-from ._coco_engine import _result_dicts, _table
+from ._coco_engine import joined_streams
 from ._coco_gt import GroundTruth
-from ._coco_json import (
-    ImageDetections,
-    from_json_dicts,
-    instances_to_coco_json,
-    pack_instances,
-    write_results,
-)
+from ._coco_json import ImageDetections, instances_to_coco_json, pack_instances
+from ._coco_output import collect_results_file
+from ._lvis import best_of_categories, best_of_image, lvis_figures, lvis_shard
+from ._per_image import PerImageEvaluator
+from ._predictions import Detections, PredictionList, dataset_ids
 from .evaluator import DatasetEvaluator
 
 __all__ = [
@@ -48,16 +41,17 @@ __all__ = [
     "pairwise_iou",
 ]
 
-_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 _TASKS = ("bbox", "segm")
 _DEFAULT_CAP = 300
 _FIXED_PER_CLASS = 10_000
+_RESULTS = "lvis_instances_results.json"
 
 
-class LVISEvaluator(DatasetEvaluator):
+class LVISEvaluator(PerImageEvaluator):
     """AP of boxes and masks as LVIS defines it, and recall of proposals.
 
-    In an image, only the categories count that were annotated in it or are known to be absent from it.
+    In an image, only the categories count that were annotated in it or are known to be absent from it. In a
+    distributed run each process matches its own images, and only the matches travel.
 
     References: Gupta et al., LVIS, https://arxiv.org/abs/1908.03195; fixed AP: Dave et al.,
     Evaluating Large-Vocabulary Object Detectors, https://arxiv.org/abs/2102.01066
@@ -105,7 +99,7 @@ class LVISEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        self._predictions: list[dict[str, Any]] = []
+        self._predictions: Any = PredictionList()
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Take in one batch.
@@ -114,123 +108,99 @@ class LVISEvaluator(DatasetEvaluator):
             inputs: dicts with ``image_id``.
             outputs: dicts with ``instances`` and/or ``proposals``.
         """
-        for record, output in zip(inputs, outputs):
-            image_id = record["image_id"]
-            if image_id not in self._truth.images:
-                raise ValueError(f"image_id {image_id!r} is not in {self._truth.source}")
-            prediction: dict[str, Any] = {"image_id": image_id}
-            if "instances" in output:
-                prediction["instances"] = pack_instances(output["instances"], image_id)
-            if "proposals" in output:
-                prediction["proposals"] = output["proposals"].to(self._cpu_device)
-            self._predictions.append(prediction)
+        super().process(inputs, outputs)
+
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        image_id = record["image_id"]
+        if image_id not in self._truth.images:
+            raise ValueError(f"image_id {image_id!r} is not in {self._truth.source}")
+        prediction: dict[str, Any] = {"image_id": image_id}
+        if "instances" in output:
+            prediction["instances"] = pack_instances(output["instances"], image_id)
+        if "proposals" in output:
+            prediction["proposals"] = output["proposals"].to(self._cpu_device)
+        return prediction
+
+    def _take(self, summary: dict[str, Any]) -> None:
+        self._predictions.append(summary)
+
+    @property
+    def _shared(self) -> bool:
+        """Whether other processes have other images."""
+        return self._distributed and comm.get_world_size() > 1
+
+    def _everywhere(self, names: set[str]) -> set[str]:
+        return set().union(*comm.all_gather(names)) if self._shared else names
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """The figures in percent; None on processes other than the main one."""
-        predictions = self._predictions
-        if self._distributed:
-            predictions = list(itertools.chain.from_iterable(comm.gather(predictions, dst=0) or []))
-            if not comm.is_main_process():
-                return None
-        if not predictions:
-            self._logger.warning("LVISEvaluator got no predictions.")
-            return OrderedDict()
+        kept = self._predictions
+        if not isinstance(kept, PredictionList):  # put in place by a subclass
+            kept = PredictionList(kept)
+        parts = self._everywhere(kept.parts)
         results: OrderedDict[str, Any] = OrderedDict()
-        if any("proposals" in p for p in predictions) and self._do_evaluation:
-            recall = ProposalRecall()
-            for p in (p for p in predictions if "proposals" in p):
-                recall.add_image(p["proposals"], self._truth.by_image.get(p["image_id"], ()))
-            results["box_proposals"] = recall.metrics()
-            self._logger.info("Proposals:\n%s", create_small_table(results["box_proposals"]))
-        if any("instances" in p for p in predictions):
-            self._eval_predictions(predictions, results)
-        return results
+        if not parts and (not self._shared or comm.is_main_process()):
+            self._logger.warning("LVISEvaluator got no predictions.")
+        if "proposals" in parts and self._do_evaluation:
+            self._eval_proposals(kept, results)
+        if "instances" in parts:
+            self._eval_predictions(kept, results)
+        return None if self._shared and not comm.is_main_process() else results
 
-    def _eval_predictions(self, predictions: list[dict[str, Any]], results: OrderedDict[str, Any]) -> None:
-        found = [from_json_dicts(p["instances"], p["image_id"]) for p in predictions if "instances" in p]
+    def _eval_proposals(self, kept: PredictionList, results: OrderedDict[str, Any]) -> None:
+        recall = ProposalRecall()
+        for p in kept:
+            if "proposals" in p:
+                recall.add_image(p["proposals"], self._truth.by_image.get(p["image_id"], ()))
+        if self._shared:
+            others = comm.gather(recall, dst=0)
+            if not comm.is_main_process():
+                return
+            recall = ProposalRecall().merge(others)
+        results["box_proposals"] = recall.metrics()
+        self._logger.info("Proposals:\n%s", create_small_table(results["box_proposals"]))
+
+    def _eval_predictions(self, kept: PredictionList, results: OrderedDict[str, Any]) -> None:
         # contiguous classes are dataset ids minus one unless the metadata say otherwise
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        back = {v: k for k, v in mapping.items()} if mapping else None
-        found = [
-            replace(
-                d,
-                category_ids=np.array(
-                    [back[c] for c in d.category_ids.tolist()] if back else d.category_ids + 1
-                ),
-            )
-            for d in found
-        ]
+        convert = dataset_ids(
+            mapping or {c["id"]: c["id"] - 1 for c in self._truth.categories}, self._truth.source
+        )
+        own = Detections(kept, convert)
+        tasks = self._tasks or tuple(t for t in _TASKS if t in self._everywhere({"bbox"} | kept.tasks))
         if self._output_dir:
-            os.makedirs(self._output_dir, exist_ok=True)
-            write_results(os.path.join(self._output_dir, "lvis_instances_results.json"), found)
-            plain = [{"image_id": d.image_id, "instances": list(d)} for d in found]
-            with atomic_write(os.path.join(self._output_dir, "instances_predictions.pth"), "wb") as file:
-                torch.save(plain, file)
+            rank, world = (comm.get_rank(), comm.get_world_size()) if self._shared else (0, 1)
+            found = own.as_processed()
+            collect_results_file(
+                self._output_dir,
+                ({"image_id": d.image_id, "instances": d} for d in found),
+                found,
+                rank,
+                world,
+                _RESULTS,
+            )
         if not self._do_evaluation:
             self._logger.info("The data set has no annotations: predictions are written, not judged.")
             return
-        if self._fixed_ap:
-            found = keep_best_per_category(found, _FIXED_PER_CLASS)
-        cap = -1 if self._fixed_ap else self._max_dets_per_image
-        allowed = set.union({"bbox"}, *(d.tasks for d in found))
-        for task in self._tasks or [t for t in _TASKS if t in allowed]:
-            results[task] = lvis_figures(self._truth, found, task, cap)
+        flags = best_of_categories(own, _FIXED_PER_CLASS, self._shared) if self._fixed_ap else None
+        seen = comm.gather(own.image_ids, dst=0) if self._shared else [own.image_ids]
+        unseen: list[Any] = []
+        if not self._shared or comm.is_main_process():
+            unseen = sorted(self._truth.images.keys() - set(itertools.chain.from_iterable(seen)))
+        for task in tasks:
+            stream = lvis_shard(self._truth, self._capped(own, flags), task, unseen)
+            if self._shared:
+                states = comm.gather(stream.to_bytes(), dst=0)
+                if not comm.is_main_process():
+                    continue
+                stream = joined_streams(states)
+            results[task] = lvis_figures(stream)
             self._logger.info("Evaluation of %s:\n%s", task, create_small_table(results[task]))
 
-
-def lvis_figures(
-    truth: GroundTruth, found: Sequence[ImageDetections], task: str, cap: int
-) -> dict[str, float]:
-    """LVIS's figures in percent; NaN where undefined.
-
-    Args:
-        truth: ground truth whose images have ``neg_category_ids`` and ``not_exhaustive_category_ids``.
-        found: detections with the data set's category ids.
-        task: ``bbox`` or ``segm``.
-        cap: most detections per image; -1 for no cap.
-    """
-    import hotcoco
-
-    fields = ("id", "height", "width", "neg_category_ids", "not_exhaustive_category_ids")
-    images = [{k: image[k] for k in fields if k in image} for image in truth.images.values()]
-    base = hotcoco.COCO(
-        {"images": images, "categories": truth.categories, "annotations": truth.slim(truth.annotations, task)}
-    )
-    rows: Any = _table(found) if task == "bbox" else _result_dicts(found, task)
-    matcher = hotcoco.LVISEval(base, hotcoco.LVISResults(base, rows, max_dets=cap), task)
-    with contextlib.redirect_stdout(io.StringIO()):
-        matcher.run()
-    values = matcher.get_results()
-    return {name: 100 * values[name] if values[name] >= 0 else float("nan") for name in _METRICS}
-
-
-def keep_best_per_category(found: Sequence[ImageDetections], most: int) -> list[ImageDetections]:
-    """The detections with the best scores of each category, over all images.
-
-    Args:
-        found: detections of all images.
-        most: how many of a category to keep.
-    """
-    if not found:
-        return []
-    category = np.concatenate([d.category_ids for d in found])
-    score = np.concatenate([d.scores for d in found])
-    order = np.lexsort((-score, category))
-    first = np.searchsorted(category[order], category[order], side="left")
-    keep = np.zeros(len(order), dtype=bool)
-    keep[order[np.arange(len(order)) - first < most]] = True
-    kept = []
-    for image, chosen in zip(found, np.split(keep, np.cumsum([len(d) for d in found])[:-1])):
-        kept.append(
-            ImageDetections(
-                image.image_id,
-                image.category_ids[chosen],
-                image.boxes[chosen],
-                image.scores[chosen],
-                image.size,
-                None if image.rles is None else list(itertools.compress(image.rles, chosen)),
-                None if image.areas is None else image.areas[chosen],
-                None if image.keypoints is None else image.keypoints[chosen],
-            )
-        )
-    return kept
+    def _capped(self, own: Detections, flags: Sequence[Any] | None) -> Iterator[ImageDetections]:
+        """The detections that count, image by image."""
+        for k, found in enumerate(own):
+            if flags is None:
+                yield best_of_image(found, self._max_dets_per_image)
+            else:
+                yield best_of_image(found.chosen(flags[k]), len(found))

@@ -21,15 +21,17 @@ from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
-from ._pq import PanopticCounts, SegmentLookup, panoptic_results
+from ._per_image import PerImageEvaluator
+from ._pq import PanopticCounts, panoptic_results
 from .evaluator import DatasetEvaluator
 
 __all__ = ["COCOPanopticEvaluator", "DatasetEvaluator", "MetadataCatalog"]
 
+_COMPRESSION = 1  # of PNG files: writing them must not take longer than finding out what to write
 _LABELLED_ELSEWHERE = -1  # pixels that a model leaves without a label
 
 
-class COCOPanopticEvaluator(DatasetEvaluator):
+class COCOPanopticEvaluator(PerImageEvaluator):
     """PQ, SQ and RQ: ``{"panoptic_seg": {"PQ": ..., "PQ_th": ..., ...}}`` in percent.
 
     Segments are matched image by image as predictions come in; only counts are kept, and in a distributed run
@@ -56,7 +58,6 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             content = json.load(file)
         self._truth = {a["image_id"]: a for a in content["annotations"]}
         self._is_thing = {c["id"]: bool(c["isthing"]) for c in content["categories"]}
-        self._lookup = SegmentLookup()
         self.reset()
 
     def reset(self) -> None:
@@ -90,25 +91,41 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             outputs: dicts with ``panoptic_seg``: a map of segment ids and the segments' infos (or None, when the
                 ids follow the metadata's ``label_divisor``).
         """
-        for record, output in zip(inputs, outputs):
-            image_id = record["image_id"]
-            if image_id not in self._truth:
-                raise ValueError(
-                    f"image_id {image_id!r} is not in {self._metadata.panoptic_json}, whose ids are like "
-                    f"{list(itertools.islice(self._truth, 3))}"
-                )
-            ids, infos = output["panoptic_seg"]
-            ids = ids.cpu().numpy().astype(np.int64)
-            if infos is None:
-                ids, infos = self._infos_from_ids(ids)
-            infos = [self._convert_category_id(s) for s in infos]
-            self._match(image_id, ids, infos)
-            if self._output_dir:
-                self._write_picture(record, ids, infos)
+        super().process(inputs, outputs)
 
-    def _infos_from_ids(
-        self, ids: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], list[dict[str, Any]]]:
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        image_id = record["image_id"]
+        if image_id not in self._truth:
+            raise ValueError(
+                f"image_id {image_id!r} is not in {self._metadata.panoptic_json}, whose ids are like "
+                f"{list(itertools.islice(self._truth, 3))}"
+            )
+        ids, infos = output["panoptic_seg"]
+        ids = ids.cpu().numpy()
+        if infos is None:
+            ids, infos = self._infos_from_ids(ids)
+        infos = [self._convert_category_id(s) for s in infos]
+        counts = self._match(image_id, ids, infos)
+        return {
+            "image_id": image_id,
+            "ious": [[c, iou] for c, ious in counts.ious.items() for iou in ious],
+            "missed": list(counts.missed.items()),
+            "wrong": list(counts.wrong.items()),
+            "prediction": self._write_picture(record, ids, infos) if self._output_dir else None,
+        }
+
+    def _take(self, summary: dict[str, Any]) -> None:
+        counts = self._counts
+        for category, iou in summary["ious"]:
+            counts.ious.setdefault(category, []).append(iou)
+        for kind, found in ((counts.missed, summary["missed"]), (counts.wrong, summary["wrong"])):
+            for category, n in found:
+                kind[category] = kind.get(category, 0) + n
+        self._seen.add(summary["image_id"])
+        if summary["prediction"] is not None:
+            self._predictions.append(summary["prediction"])
+
+    def _infos_from_ids(self, ids: npt.NDArray) -> tuple[npt.NDArray, list[dict[str, Any]]]:
         """Segments of a map whose ids are ``class * label_divisor + number``; ids move up by one, -1 becomes 0."""
         divisor = self._metadata.get("label_divisor")
         if not divisor:
@@ -121,11 +138,10 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         ]
         return ids + 1, infos
 
-    def _match(self, image_id: Any, ids: npt.NDArray[np.int64], infos: Sequence[Mapping[str, Any]]) -> None:
+    def _match(self, image_id: Any, ids: npt.NDArray, infos: Sequence[Mapping[str, Any]]) -> PanopticCounts:
         annotation = self._truth[image_id]
         path = os.path.join(self._metadata.panoptic_root, annotation["file_name"])
-        with PathManager.open(path, "rb") as file:
-            truth = rgb2id(np.asarray(Image.open(file).convert("RGB")))
+        truth = read_ids(path)
         if truth.shape != ids.shape:
             raise ValueError(
                 f"image {image_id!r}: prediction is {list(ids.shape)}, {path} is {list(truth.shape)}"
@@ -135,27 +151,23 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             raise ValueError(
                 f"image {image_id!r}: predicted categories {unknown} are not in the panoptic json"
             )
-        truth_info = annotation["segments_info"]
-        found = self._lookup(ids, [s["id"] for s in infos], f"prediction of image {image_id!r}")
-        # segments that others overlay may have lost all their pixels: they are not there
-        present = np.bincount(found.reshape(-1), minlength=len(infos) + 1)[1:] > 0
-        if not present.all():
-            found = np.concatenate([[0], np.cumsum(present) * present])[found]
-            infos = [s for s, there in zip(infos, present) if there]
-        wanted = self._lookup(truth, [s["id"] for s in truth_info], path)
-        self._counts.add_image(wanted, truth_info, found, infos)
-        self._seen.add(image_id)
+        counts = PanopticCounts()
+        counts.add_image(
+            truth, annotation["segments_info"], ids, infos, (path, f"prediction of image {image_id!r}")
+        )
+        return counts
 
     def _write_picture(
-        self, record: Mapping[str, Any], ids: npt.NDArray[np.int64], infos: list[dict[str, Any]]
-    ) -> None:
+        self, record: Mapping[str, Any], ids: npt.NDArray, infos: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Write the prediction of an image; returns its entry for ``predictions.json``."""
         name = os.path.splitext(os.path.basename(record["file_name"]))[0] + ".png"
         buffer = io.BytesIO()
-        Image.fromarray(id2rgb(ids)).save(buffer, format="PNG")
+        Image.fromarray(id2rgb(ids)).save(buffer, format="PNG", compress_level=_COMPRESSION)
         assert self._output_dir is not None
         with atomic_write(os.path.join(self._output_dir, name), "wb") as file:
             file.write(buffer.getvalue())
-        self._predictions.append({"image_id": record["image_id"], "file_name": name, "segments_info": infos})
+        return {"image_id": record["image_id"], "file_name": name, "segments_info": infos}
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """The figures; None on processes other than the main one."""
@@ -177,14 +189,30 @@ class COCOPanopticEvaluator(DatasetEvaluator):
         return OrderedDict({"panoptic_seg": figures})
 
 
-def rgb2id(rgb: npt.NDArray) -> npt.NDArray[np.int64]:
-    """Segment ids ``[H, W]`` of a panoptic picture: ``R + 256 G + 65536 B``."""
-    wide = rgb.astype(np.int64)
-    return wide[:, :, 0] + 256 * wide[:, :, 1] + 65536 * wide[:, :, 2]
+def read_ids(path: str) -> npt.NDArray[np.int32]:
+    """Segment ids ``[H, W]`` of a panoptic PNG file."""
+    with PathManager.open(path, "rb") as file:
+        picture = _rgba(file.read())
+    # the four bytes of a pixel are one number, of which the highest byte (alpha) does not count
+    return picture.view("<i4")[:, :, 0].astype(np.int32, copy=False) & np.int32(0xFFFFFF)
 
 
-def id2rgb(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """The picture ``[H, W, 3]`` of segment ids."""
+def _rgba(data: bytes) -> npt.NDArray[np.uint8]:
+    """A picture as ``[H, W, 4]``; OpenCV is asked first where it is installed, for it decodes PNG files faster."""
+    try:
+        import cv2
+    except ImportError:
+        return np.array(Image.open(io.BytesIO(data)).convert("RGBA"))
+    picture = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        return np.array(
+            Image.open(io.BytesIO(data)).convert("RGBA")
+        )  # or its error, which says what is wrong
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA)
+
+
+def id2rgb(ids: npt.NDArray) -> npt.NDArray[np.uint8]:
+    """The picture ``[H, W, 3]`` of segment ids ``R + 256 G + 65536 B``."""
     return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
 
 

@@ -18,6 +18,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
+from ._per_image import PerImageEvaluator
 from .evaluator import DatasetEvaluator
 
 __all__ = [
@@ -191,7 +192,7 @@ def _curve(matches: _Matches, threshold: float, use_07_metric: bool) -> tuple[Fl
     return recall, precision, voc_ap(recall, precision, use_07_metric) if matches.positives else float("nan")
 
 
-class PascalVOCDetectionEvaluator(DatasetEvaluator):
+class PascalVOCDetectionEvaluator(PerImageEvaluator):
     """AP of boxes on a VOC data set: ``{"bbox": {"AP", "AP50", "AP75"}}`` in percent.
 
     Scores are rounded to three and coordinates to one decimal, as in VOC's result files. ``AP`` is the mean over
@@ -228,18 +229,24 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
             inputs: dicts with ``image_id``.
             outputs: dicts with ``instances``.
         """
-        for record, output in zip(inputs, outputs):
-            instances = output["instances"].to(self._cpu_device)
-            boxes = instances.pred_boxes.tensor.numpy() + np.array([1, 1, 0, 0], dtype=np.float32)  # 1-based
-            rows = zip(boxes.tolist(), instances.scores.tolist(), instances.pred_classes.tolist())
-            for box, score, label in rows:
-                if label not in self._predictions:
-                    raise ValueError(
-                        f"class {label} was predicted; {self._dataset_name!r} has {len(self._class_names)}"
-                    )
-                self._predictions[label].append(
-                    [str(record["image_id"]), f"{score:.3f}", *(f"{v:.1f}" for v in box)]
+        super().process(inputs, outputs)
+
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> list[tuple[int, list[str]]]:
+        instances = output["instances"].to(self._cpu_device)
+        boxes = instances.pred_boxes.tensor.numpy() + np.array([1, 1, 0, 0], dtype=np.float32)  # 1-based
+        rows = zip(boxes.tolist(), instances.scores.tolist(), instances.pred_classes.tolist())
+        lines = []
+        for box, score, label in rows:
+            if label not in self._predictions:
+                raise ValueError(
+                    f"class {label} was predicted; {self._dataset_name!r} has {len(self._class_names)}"
                 )
+            lines.append((label, [str(record["image_id"]), f"{score:.3f}", *(f"{v:.1f}" for v in box)]))
+        return lines
+
+    def _take(self, summary: Sequence[Sequence[Any]]) -> None:
+        for label, line in summary:
+            self._predictions[label].append(line)
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """The figures; None on processes other than the main one."""

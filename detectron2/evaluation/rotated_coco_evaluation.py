@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +11,9 @@ import torch
 from pycocotools.cocoeval import COCOeval
 
 from detectron2.structures import BoxMode, RotatedBoxes, pairwise_iou_rotated
-from detectron2.utils import comm
 
-from . import _coco_engine as engines
 from ._coco_json import ImageDetections, pack_instances
+from ._predictions import Detections, PredictionList
 from .coco_evaluation import COCOEvaluator
 
 __all__ = [
@@ -120,19 +118,10 @@ class RotatedCOCOEvaluator(COCOEvaluator):
         packed.rles = packed.areas = packed.keypoints = None
         return packed
 
-    def _tasks_of(self, own: list[ImageDetections]) -> list[str]:
+    def _tasks_of(self, kept: PredictionList) -> list[str]:
         return ["bbox"]
 
-    def _figures(self, own: list[ImageDetections], task: str, img_ids: Sequence[Any] | None) -> Any:
+    def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:
         if task != "bbox":
             raise ValueError(f"RotatedCOCOEvaluator knows the task 'bbox' only, got {task!r}")
-        alone = not self._distributed or comm.get_world_size() == 1
-        everything = [own] if alone else comm.gather(own, dst=0)
-        if not alone and not comm.is_main_process():
-            return None
-        flat = sorted(itertools.chain.from_iterable(everything), key=lambda d: str(d.image_id))
-        results = engines._result_dicts(flat, task)
-        matcher = engines.pycocotools_eval(
-            self._coco_api, results, task, self._max_dets_per_image, None, img_ids, RotatedCOCOeval
-        )
-        return engines.figures_from(matcher, task)
+        return self._figures_of_class(own, task, img_ids, self._max_dets_per_image, None, RotatedCOCOeval)

@@ -1,6 +1,6 @@
 """Mean IoU, boundary IoU and accuracy of semantic segmentation."""
 
-# Legend: K classes (index K: pixels to be ignored), H x W pixels.
+# Legend: K classes (index K: pixels to be ignored), H x W pixels. Confusion matrices have predictions in rows.
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from detectron2.utils.atomic import atomic_write
 from detectron2.utils.comm import all_gather, is_main_process, synchronize
 from detectron2.utils.file_io import PathManager
 
+from ._per_image import PerImageEvaluator
 from ._rle import encode_masks
 from .evaluator import DatasetEvaluator
 
@@ -73,12 +74,11 @@ def boundary_levels(labels: IntArray) -> IntArray:
     return labels + lowest[0, 0].numpy().astype(np.int64)
 
 
-def confusion(predicted: IntArray, truth: IntArray, num_classes: int) -> IntArray:
-    """Pixel counts ``[K + 1, K + 1]``: rows for predictions, columns for ground truth."""
-    side = num_classes + 1
-    return np.bincount(side * predicted.reshape(-1) + truth.reshape(-1), minlength=side * side).reshape(
-        side, side
-    )
+def _cells(predicted: IntArray, truth: IntArray, side: int) -> tuple[IntArray, IntArray]:
+    """The cells ``side * prediction + truth`` of a confusion matrix that are not 0, and their pixel counts."""
+    counts = np.bincount(side * predicted.reshape(-1) + truth.reshape(-1), minlength=side * side)
+    cells = np.flatnonzero(counts)
+    return cells, counts[cells]
 
 
 def _ratio(part: npt.NDArray, whole: npt.NDArray, valid: npt.NDArray) -> npt.NDArray[np.float64]:
@@ -88,7 +88,7 @@ def _ratio(part: npt.NDArray, whole: npt.NDArray, valid: npt.NDArray) -> npt.NDA
     return result
 
 
-class SemSegEvaluator(DatasetEvaluator):
+class SemSegEvaluator(PerImageEvaluator):
     """Figures of semantic segmentation: mIoU, fwIoU, mACC, pACC, and IoU, boundary IoU and ACC per class.
 
     Pixels are counted batch by batch; in a distributed run only the counts travel.
@@ -160,23 +160,33 @@ class SemSegEvaluator(DatasetEvaluator):
             inputs: dicts with ``file_name``.
             outputs: dicts with ``sem_seg``: scores ``[K, H, W]`` or labels ``[H, W]``.
         """
-        for record, output in zip(inputs, outputs):
-            name = record["file_name"]
-            if name not in self.input_file_to_gt_file:
-                raise KeyError(
-                    f"{name!r} is not an image of {self._dataset_name!r}, or has no label file there"
-                )
-            scores = output["sem_seg"]
-            labels = scores.argmax(dim=0) if scores.ndim == 3 else scores
-            predicted = labels.to(self._cpu_device).numpy().astype(np.int64)
-            truth = np.array(
-                self.sem_seg_loading_fn(self.input_file_to_gt_file[name], dtype=int), dtype=np.int64
-            )
-            self._count(predicted, truth, name)
-            if self._output_dir:
-                self._predictions.extend(self.encode_json_sem_seg(predicted, name))
+        super().process(inputs, outputs)
 
-    def _count(self, predicted: IntArray, truth: IntArray, name: str) -> None:
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        name = record["file_name"]
+        if name not in self.input_file_to_gt_file:
+            raise KeyError(f"{name!r} is not an image of {self._dataset_name!r}, or has no label file there")
+        scores = output["sem_seg"]
+        labels = scores.argmax(dim=0) if scores.ndim == 3 else scores
+        predicted = labels.to(self._cpu_device).numpy().astype(np.int64)
+        truth = np.array(self.sem_seg_loading_fn(self.input_file_to_gt_file[name], dtype=int), dtype=np.int64)
+        self._check(predicted, truth, name)
+        side = self._num_classes + 1
+        tables = [_cells(predicted, truth, side)]
+        if self._compute_boundary_iou:
+            tables.append(_cells(boundary_levels(predicted), boundary_levels(truth), side))
+        return {
+            "tables": tables,
+            "predictions": self.encode_json_sem_seg(predicted, name) if self._output_dir else [],
+        }
+
+    def _take(self, summary: dict[str, Any]) -> None:
+        for total, (cells, counts) in zip((self._conf_matrix, self._b_conf_matrix), summary["tables"]):
+            total.reshape(-1)[cells] += counts
+        self._predictions.extend(summary["predictions"])
+
+    def _check(self, predicted: IntArray, truth: IntArray, name: str) -> None:
+        """Put the index of ignored pixels into ``truth``, and see that both hold known classes only."""
         k = self._num_classes
         if predicted.shape != truth.shape:
             raise ValueError(
@@ -189,9 +199,6 @@ class SemSegEvaluator(DatasetEvaluator):
                     f"{name}: {what} holds class {int(array.max())} (lowest {int(array.min())}); {k} classes are "
                     f"known, and {self._ignore_label} is ignored"
                 )
-        self._conf_matrix += confusion(predicted, truth, k)
-        if self._compute_boundary_iou:
-            self._b_conf_matrix += confusion(boundary_levels(predicted), boundary_levels(truth), k)
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """The figures, in percent: ``{"sem_seg": {...}}``; None on processes other than the main one."""

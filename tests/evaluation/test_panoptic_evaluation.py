@@ -1,6 +1,7 @@
 """Panoptic quality against the definition, written out slowly."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from PIL import Image
 
 from detectron2.evaluation import COCOPanopticEvaluator
-from detectron2.evaluation._pq import PanopticCounts, SegmentLookup, panoptic_results
-from detectron2.evaluation.panoptic_evaluation import id2rgb, rgb2id
+from detectron2.evaluation._pq import PanopticCounts, panoptic_results, positions
+from detectron2.evaluation.panoptic_evaluation import id2rgb, read_ids
 
 CATEGORIES = [
     {"id": 3, "name": "cat", "isthing": 1},
@@ -78,7 +79,7 @@ def slow_pq(pairs):
 @pytest.mark.parametrize("seed", range(15))
 def test_equals_the_definition(seed):
     rng = np.random.default_rng(seed)
-    lookup, counts, pairs = SegmentLookup(), PanopticCounts(), []
+    counts, pairs = PanopticCounts(), []
     parts = [PanopticCounts(), PanopticCounts()]
     for k in range(4):
         truth, truth_info = partition(rng, (30, 40), 7, [3, 8, 20], crowd=0.2)
@@ -91,9 +92,9 @@ def test_equals_the_definition(seed):
             same = [t["category_id"] for t in truth_info if t["id"] == number]
             category = same[0] if same and rng.random() < 0.8 else int(rng.choice([3, 8, 20]))
             found_info.append({"id": number, "category_id": category})
-        maps = [lookup(m, [s["id"] for s in i], "x") for m, i in ((truth, truth_info), (found, found_info))]
+        hidden = {"id": 2**24 - 1, "category_id": 3}  # all its pixels lie below other segments
         for target in (counts, parts[k % 2]):
-            target.add_image(maps[0], truth_info, maps[1], found_info)
+            target.add_image(truth, truth_info, found, [*found_info[:1], hidden, *found_info[1:]])
         pairs.append((truth, truth_info, found, found_info))
     expected = slow_pq(pairs)
     got = counts.per_category()
@@ -106,17 +107,26 @@ def test_equals_the_definition(seed):
 
 
 def test_unknown_ids_are_errors():
-    lookup = SegmentLookup()
     with pytest.raises(ValueError, match="segment id 9"):
-        lookup(np.array([[0, 9]]), [4], "a picture")
+        positions(np.array([0, 9]), [4], "a picture")
     with pytest.raises(ValueError, match="different"):
-        lookup(np.array([[0, 4]]), [4, 4], "a picture")
-    assert lookup(np.array([[0, 4]]), [4], "a picture").tolist() == [[0, 1]]
+        positions(np.array([0, 4]), [4, 4], "a picture")
+    assert positions(np.array([0, 4, 4, 7]), [7, 4], "a picture").tolist() == [0, 2, 2, 1]
+    assert positions(np.zeros(0, dtype=np.int64), [], "a picture").tolist() == []
 
 
-def test_picture_round_trip():
+@pytest.mark.parametrize("opencv", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "P", "L"])
+def test_picture_round_trip(tmp_path, monkeypatch, mode, opencv):
+    if not opencv:
+        monkeypatch.setitem(sys.modules, "cv2", None)
     ids = np.array([[0, 1, 255], [256, 65536, 256**3 - 1]])
-    np.testing.assert_array_equal(rgb2id(id2rgb(ids)), ids)
+    if mode == "L":  # all three channels alike
+        ids = np.array([[0, 7], [200, 255]]) * (1 + 256 + 65536)
+    picture = Image.fromarray(id2rgb(ids))
+    picture = picture.quantize(8) if mode == "P" else picture.convert(mode)
+    picture.save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_ids(str(tmp_path / "x.png")), ids)
 
 
 @pytest.fixture
@@ -142,7 +152,7 @@ def panoptic_set(register, tmp_path):
 
 
 def as_prediction(annotation, folder):
-    ids = rgb2id(np.asarray(Image.open(folder / annotation["file_name"])))
+    ids = read_ids(str(folder / annotation["file_name"]))
     back = {3: (0, True), 8: (1, True), 20: (2, False)}
     infos = [
         {"id": s["id"], "category_id": back[s["category_id"]][0], "isthing": back[s["category_id"]][1]}
