@@ -33,7 +33,16 @@ def init_layer(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class ResStem(CNNBlockBase):
+class _Chain(CNNBlockBase):
+    """Its layers one after another."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+class ResStem(_Chain):
     """7x7 convolution of stride 2, norm, activation and 3x3 max pooling: stride 4.
 
     Args:
@@ -50,13 +59,8 @@ class ResStem(CNNBlockBase):
         self.af = activation_class()
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.children():
-            x = layer(x)
-        return x
 
-
-class SimpleStem(CNNBlockBase):
+class SimpleStem(_Chain):
     """3x3 convolution of stride 2, norm and activation.
 
     Args:
@@ -71,11 +75,6 @@ class SimpleStem(CNNBlockBase):
         self.conv = _conv(w_in, w_out, 3, stride=2)
         self.bn = get_norm(norm, w_out)
         self.af = activation_class()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.children():
-            x = layer(x)
-        return x
 
 
 class SE(nn.Module):
@@ -98,7 +97,7 @@ class SE(nn.Module):
         return x * self.f_ex(self.avg_pool(x))
 
 
-class VanillaBlock(CNNBlockBase):
+class VanillaBlock(_Chain):
     """Two 3x3 convolutions, each with norm and activation; no shortcut.
 
     Args:
@@ -126,11 +125,6 @@ class VanillaBlock(CNNBlockBase):
         self.b = _conv(w_out, w_out, 3)
         self.b_bn = get_norm(norm, w_out)
         self.b_af = activation_class()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.children():
-            x = layer(x)
-        return x
 
 
 class BasicTransform(nn.Sequential):

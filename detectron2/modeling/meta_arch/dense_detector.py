@@ -97,6 +97,7 @@ class DenseDetector(ImageModel):
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
 
+    anchor_generator: Any
     vis_period = 0
     input_format: str | None = "BGR"
 
@@ -160,8 +161,33 @@ class DenseDetector(ImageModel):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Any
     ) -> list[Instances]:
-        """Detections of N images, in input coordinates. To be defined by subclasses."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward_inference()")
+        """Detections of N images in input coordinates, by :meth:`image_scores` and ``anchor_generator``."""
+        scores, deltas = self.image_scores(predictions)
+        anchors = self.anchor_generator(features)
+        return [
+            self.inference_single_image(anchors, [s[i] for s in scores], [d[i] for d in deltas], size)
+            for i, size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Detections of one image.
+
+        Args:
+            anchors: one ``Boxes`` [A_l] for each level.
+            box_cls: scores [A_l, K] for each level, in [0, 1].
+            box_delta: [A_l, 4] for each level.
+            image_size: height and width of the image, kept in the result; boxes are not cut to it.
+        """
+        boxes, scores, classes, real = self.select(anchors, box_cls, box_delta)
+        return Instances(
+            image_size, pred_boxes=Boxes(boxes[real]), scores=scores[real], pred_classes=classes[real]
+        )
 
     def image_scores(self, predictions: Any) -> tuple[list[Tensor], list[Tensor]]:
         """Scores [N, A_l, K] in [0, 1] and deltas [N, A_l, 4] for each level. To be defined by subclasses."""
@@ -186,20 +212,6 @@ class DenseDetector(ImageModel):
         new = old * momentum + value * (1 - momentum)
         setattr(self, name, new)
         return new
-
-    def _one_image(
-        self,
-        anchors: Sequence[Any],
-        scores: Sequence[Tensor],
-        deltas: Sequence[Tensor],
-        size: tuple[int, int],
-    ) -> Instances:
-        boxes, values, classes, real = self.select(anchors, scores, deltas)
-        found = Instances(size)
-        found.pred_boxes = Boxes(boxes[real])
-        found.scores = values[real]
-        found.pred_classes = classes[real]
-        return found
 
     def select(
         self, anchors: Sequence[Any], scores: Sequence[Tensor], deltas: Sequence[Tensor]

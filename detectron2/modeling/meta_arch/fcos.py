@@ -205,27 +205,6 @@ class FCOS(DenseDetector):
         logits, deltas, centerness = self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
         return [(s.sigmoid() * c.sigmoid()).sqrt() for s, c in zip(logits, centerness)], deltas
 
-    def forward_inference(
-        self, images: ImageList, features: list[Tensor], predictions: Any
-    ) -> list[Instances]:
-        """Detections of N images in input coordinates."""
-        scores, deltas = self.image_scores(predictions)
-        anchors = self.anchor_generator(features)
-        return [
-            self.inference_single_image(anchors, [s[i] for s in scores], [d[i] for d in deltas], size)
-            for i, size in enumerate(images.image_sizes)
-        ]
-
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Detections of one image; see :meth:`.RetinaNet.inference_single_image`."""
-        return self._one_image(anchors, box_cls, box_delta, image_size)
-
 
 class FCOSHead(RetinaNetHead):
     """The head of RetinaNet with one prediction for each cell, and centre-ness from the tower for boxes.

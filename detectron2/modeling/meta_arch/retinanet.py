@@ -208,34 +208,6 @@ class RetinaNet(DenseDetector):
         logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
         return [level.sigmoid() for level in logits], deltas
 
-    def forward_inference(
-        self, images: ImageList, features: list[Tensor], predictions: Any
-    ) -> list[Instances]:
-        """Detections of N images in input coordinates."""
-        scores, deltas = self.image_scores(predictions)
-        anchors = self.anchor_generator(features)
-        return [
-            self.inference_single_image(anchors, [s[i] for s in scores], [d[i] for d in deltas], size)
-            for i, size in enumerate(images.image_sizes)
-        ]
-
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Detections of one image.
-
-        Args:
-            anchors: one ``Boxes`` [A_l] for each level.
-            box_cls: scores [A_l, K] for each level, in [0, 1].
-            box_delta: [A_l, 4] for each level.
-            image_size: height and width of the image, kept in the result; boxes are not cut to it.
-        """
-        return self._one_image(anchors, box_cls, box_delta, image_size)
-
 
 class RetinaNetHead(nn.Module):
     """Two towers of 3x3 convolutions, for classes and for boxes, that all levels share.
