@@ -1,17 +1,20 @@
-"""Evaluation end to end: ``COCOEvaluator`` against pycocotools, ``COCOPanopticEvaluator`` against panopticapi's algorithm.
+"""Evaluation end to end against the programs that others evaluate with; figures must be equal.
 
     python benchmarks/evaluation.py [--images 2500] [--detections 100] [--shape 480 640]
-                                    [--tasks bbox segm keypoints panoptic]
+                                    [--tasks bbox segm keypoints lvis panoptic panoptic_from_memory]
 
-Both sides take in the same predictions image by image (RLE encoding of masks included), and evaluate. The
-pycocotools side keeps lists of dicts and encodes masks one by one with ``pycocotools.mask.encode``, as evaluators on
-pycocotools do. The panoptic side is panopticapi's published algorithm written anew below; it gets the predicted ids
-from memory, like ours, though panopticapi reads them from PNG files. Figures must be equal. Times are processor time of
-one run each, labels already read, in one thread; memory is how far the peak of a side's own process (forked after the data were made) rises
-above where it began.
+Both sides take in the same predictions image by image (encoding of masks included), and evaluate.
 
-LVIS is left out: lvis-api is not among what this project may install, and pycocotools does not know LVIS's rules, so
-that a ratio to it would compare different work.
+* ``bbox``, ``segm``, ``keypoints``: ``COCOEvaluator`` and pycocotools, which gets lists of dicts and masks encoded one
+  by one with ``pycocotools.mask.encode``.
+* ``lvis``: ``LVISEvaluator`` on boxes of 1,203 classes and lvis-api (``pip install lvis``), which gets dicts.
+* ``panoptic``: ``COCOPanopticEvaluator`` and panopticapi's published algorithm, written anew below. As in an
+  evaluation with panopticapi, each prediction is encoded as PNG and written, and read again to be compared.
+* ``panoptic_from_memory``: the same, but the algorithm gets predicted ids from memory; what is left is reading the
+  labels, which both sides do, and matching.
+
+Times are processor time of one run each, labels already read, in one thread; memory is how far the peak of a side's
+own process (forked after the data were made) rises above where it began.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import multiprocessing
 import resource
 import tempfile
@@ -34,12 +38,13 @@ import torch
 from PIL import Image
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, COCOPanopticEvaluator
+from detectron2.evaluation import COCOEvaluator, COCOPanopticEvaluator, LVISEvaluator
 from detectron2.evaluation._coco_engine import pycocotools_eval
-from detectron2.evaluation.panoptic_evaluation import id2rgb, rgb2id
+from detectron2.evaluation.panoptic_evaluation import id2rgb, read_ids
 from detectron2.structures import Boxes, Instances
 
 CLASSES = 80
+LVIS_CLASSES = 1203
 DISTINCT_MASKS = (
     25  # images whose masks are made; others use theirs again, so that making them does not take all day
 )
@@ -68,21 +73,20 @@ def make(
 ) -> tuple[dict[str, Any], list[Instances]]:
     rng = np.random.default_rng(0)
     masks = task == "segm"
+    count = LVIS_CLASSES if task == "lvis" else CLASSES
     annotations: list[dict[str, Any]] = []
     predictions: list[Instances] = []
     for i in range(images):
         seed = np.random.default_rng(i % DISTINCT_MASKS)
         truth = random_boxes(seed, 7, shape)
-        classes = seed.integers(0, CLASSES, 7)
+        classes = seed.integers(0, count, 7)
         which = seed.integers(0, 7, detections)
         found = np.where(
             seed.random((detections, 1)) < 0.4, truth[which], random_boxes(seed, detections, shape)
         )
         found = np.clip(found + seed.normal(0, 3, found.shape), 0, [shape[1], shape[0]] * 2)
         found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 2)
-        labels = np.where(
-            seed.random(detections) < 0.8, classes[which], seed.integers(0, CLASSES, detections)
-        )
+        labels = np.where(seed.random(detections) < 0.8, classes[which], seed.integers(0, count, detections))
         if task == "keypoints":  # people only
             classes, labels = np.zeros_like(classes), np.zeros_like(labels)
         inst = Instances(shape)
@@ -120,9 +124,27 @@ def make(
             for i in range(images)
         ],
         "annotations": annotations,
-        "categories": [{"id": c + 1, "name": f"c{c}"} for c in range(CLASSES)],
+        "categories": [{"id": c + 1, "name": f"c{c}"} for c in range(count)],
     }
+    if task == "lvis":
+        add_federation(content, predictions)
     return content, predictions
+
+
+def add_federation(content: dict[str, Any], predictions: list[Instances]) -> None:
+    """What LVIS says of images and categories: half of what is predicted in an image is known to be absent."""
+    rng = np.random.default_rng(1)
+    for k, category in enumerate(content["categories"]):
+        category.update(frequency="rcf"[k % 3], image_count=1)
+    present: dict[int, set[int]] = {}
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 0
+        present.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
+    for image, found in zip(content["images"], predictions):
+        own = present.get(image["id"], set())
+        others = sorted(set((found.pred_classes + 1).tolist()) - own)
+        image["neg_category_ids"] = [c for c in others if rng.random() < 0.5]
+        image["not_exhaustive_category_ids"] = [c for c in sorted(own) if rng.random() < 0.1]
 
 
 def by_dicts(inst: Instances, image_id: int) -> list[dict[str, Any]]:
@@ -163,6 +185,31 @@ def run_pycocotools(name: str, predictions: list[Instances], task: str) -> tuple
     return [100 * v for v in matcher.stats[: len(FIGURES[task])]], time.process_time() - start
 
 
+def run_lvis(name: str, predictions: list[Instances], task: str) -> tuple[list[float], float]:
+    evaluator = LVISEvaluator(name, tasks=("bbox",), distributed=False)
+    start = time.process_time()
+    for i, inst in enumerate(predictions):
+        evaluator.process([{"image_id": i + 1}], [{"instances": inst}])
+    figures = evaluator.evaluate()
+    assert figures is not None
+    return [figures["bbox"][key] for key in LVIS_FIGURES], time.process_time() - start
+
+
+def run_lvis_api(name: str, predictions: list[Instances], task: str) -> tuple[list[float], float]:
+    np.float = float  # lvis-api 0.5.3 is older than NumPy 1.24
+    from lvis import LVIS, LVISEval, LVISResults
+
+    logging.disable()
+    truth = LVIS(MetadataCatalog.get(name).json_file)
+    start = time.process_time()
+    entries = [entry for i, inst in enumerate(predictions) for entry in by_dicts(inst, i + 1)]
+    matcher = LVISEval(truth, LVISResults(truth, entries, max_dets=300), "bbox")
+    matcher.run()
+    found = matcher.get_results()
+    return [100 * float(found[key]) for key in LVIS_FIGURES], time.process_time() - start
+
+
+LVIS_FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 FIGURES = {
     "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
     "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -197,7 +244,7 @@ def make_panoptic(images: int, shape: tuple[int, int], folder: Path) -> list[tup
         )
         predictions.append((moved, [{"id": k, "category_id": c} for k, c in classes.items()]))
         if i >= DISTINCT_MASKS - 1 and i + 1 < images:  # the next image repeats an early one
-            ids = rgb2id(np.asarray(Image.open(folder / f"{(i + 1) % DISTINCT_MASKS}.png")))
+            ids = read_ids(str(folder / f"{(i + 1) % DISTINCT_MASKS}.png"))
             moved, infos = predictions[(i + 1) % DISTINCT_MASKS]
             classes = {info["id"]: info["category_id"] for info in infos}
     categories = [{"id": c, "name": f"c{c}", "isthing": int(c >= 5)} for c in range(CLASSES)]
@@ -225,11 +272,17 @@ def run_panopticapi(
     metadata = MetadataCatalog.get(name)
     truths = json.loads(Path(metadata.panoptic_json).read_text())["annotations"]
     start = time.process_time()
+    scratch = Path(metadata.panoptic_root) / "predictions"
+    if task == "panoptic":
+        scratch.mkdir()
+        for i, (ids, _) in enumerate(predictions):
+            Image.fromarray(id2rgb(ids)).save(scratch / f"{i}.png")
     ious: dict[int, list[float]] = {c: [] for c in range(CLASSES)}
     errors = dict.fromkeys(range(CLASSES), 0)  # of either kind
-    for truth, (found, infos) in zip(truths, predictions):
-        ids = np.asarray(Image.open(Path(metadata.panoptic_root) / truth["file_name"]), dtype=np.uint32)
-        wanted = (ids[:, :, 0] + 256 * ids[:, :, 1] + 256 * 256 * ids[:, :, 2]).astype(np.uint64)
+    for i, (truth, (found, infos)) in enumerate(zip(truths, predictions)):
+        wanted = picture_ids(Path(metadata.panoptic_root) / truth["file_name"])
+        if task == "panoptic":
+            found = picture_ids(scratch / f"{i}.png")
         labels, counts = np.unique(found, return_counts=True)
         areas = dict(zip(labels.tolist(), counts.tolist()))
         pairs, counts = np.unique(wanted * 256**3 + found.astype(np.uint64), return_counts=True)
@@ -255,6 +308,11 @@ def run_panopticapi(
     sq = [sum(ious[c]) / len(ious[c]) if ious[c] else 0.0 for c in used]
     rq = [len(ious[c]) / weights[c] for c in used]
     return [100 * sum(values) / len(used) for values in (pq, sq, rq)], time.process_time() - start
+
+
+def picture_ids(path: Path) -> np.ndarray:
+    rgb = np.asarray(Image.open(path), dtype=np.uint32)
+    return (rgb[:, :, 0] + 256 * rgb[:, :, 1] + 256 * 256 * rgb[:, :, 2]).astype(np.uint64)
 
 
 # ------------------------------------------------------------------ measuring
@@ -283,8 +341,8 @@ def prepare(task: str, args: argparse.Namespace, folder: Path) -> tuple[str, lis
     """Register a data set of random content; its name, and predictions on it."""
     name, shape = f"benchmark_{task}", tuple(args.shape)
     DatasetCatalog.register(name, list)
-    mapping = {c + 1: c for c in range(CLASSES)}
-    if task == "panoptic":
+    mapping = {c + 1: c for c in range(LVIS_CLASSES if task == "lvis" else CLASSES)}
+    if task.startswith("panoptic"):
         predictions: list[Any] = make_panoptic(args.images, shape, folder)
         MetadataCatalog.get(name).set(panoptic_json=str(folder / "panoptic.json"), panoptic_root=str(folder))
         return name, predictions
@@ -297,7 +355,7 @@ def prepare(task: str, args: argparse.Namespace, folder: Path) -> tuple[str, lis
 
 
 def main() -> None:
-    tasks = [*FIGURES, "panoptic"]
+    tasks = [*FIGURES, "lvis", "panoptic", "panoptic_from_memory"]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -308,16 +366,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     head = ("task", "images", "ours s", "other s", "ratio", "ours MB", "other MB", "AP or PQ", "equal")
-    print("".join(f"{h:>11}" for h in head))
+    print(f"{head[0]:>21}" + "".join(f"{h:>11}" for h in head[1:]))
     for task in args.tasks:
         with tempfile.TemporaryDirectory() as folder:
             name, predictions = prepare(task, args, Path(folder))
-            sides = (run_panoptic, run_panopticapi) if task == "panoptic" else (run_fast, run_pycocotools)
+            sides: Any = (
+                (run_panoptic, run_panopticapi)
+                if task.startswith("panoptic")
+                else (run_fast, run_pycocotools)
+            )
+            if task == "lvis":
+                sides = (run_lvis, run_lvis_api)
             (ours, fast, small), (other, slow, large) = (measured(s, name, predictions, task) for s in sides)
         # sums of PQ's IoUs differ in the last digits with their order
-        equal = bool(np.allclose(ours, other, rtol=1e-12, atol=0)) if task == "panoptic" else ours == other
+        equal = bool(np.allclose(ours, other, rtol=1e-12, atol=0)) if len(ours) == 3 else ours == other
         print(
-            f"{task:>11}{args.images:>11}{fast:>11.2f}{slow:>11.2f}{slow / fast:>11.1f}{small:>11.0f}{large:>11.0f}"
+            f"{task:>21}{args.images:>11}{fast:>11.2f}{slow:>11.2f}{slow / fast:>11.1f}{small:>11.0f}{large:>11.0f}"
             f"{ours[0]:>11.4f}{equal!s:>11}",
             flush=True,
         )
