@@ -25,6 +25,7 @@ from detectron2.utils.events import EventStorage
 
 try:
     import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
 except ImportError as error:
     raise SystemExit("This example needs Lightning: pip install lightning") from error
 
@@ -70,6 +71,10 @@ class DetectionModule(pl.LightningModule):
             if results:
                 print_csv_format(results)
 
+    def on_train_end(self) -> None:
+        """Leaves the weights as all other programs of this package read them."""
+        DetectionCheckpointer(self.model, self.cfg.OUTPUT_DIR).save("model_final")
+
     def configure_optimizers(self) -> Any:
         """Optimizer and a schedule that moves each step."""
         optimizer = build_optimizer(self.cfg, self.model)
@@ -101,18 +106,29 @@ def main(args: argparse.Namespace) -> None:
     trainer = pl.Trainer(
         max_steps=cfg.SOLVER.MAX_ITER,
         max_epochs=-1,
-        val_check_interval=cfg.TEST.EVAL_PERIOD or None,
+        # The data have no end, so there are no epochs to count.
+        val_check_interval=cfg.TEST.EVAL_PERIOD or cfg.SOLVER.MAX_ITER,
+        check_val_every_n_epoch=None,
         devices=max(args.num_gpus, 1),
         num_nodes=args.num_machines,
         accelerator="gpu" if cfg.MODEL.DEVICE.startswith("cuda") else "cpu",
         default_root_dir=cfg.OUTPUT_DIR,
         num_sanity_val_steps=0,
+        callbacks=[
+            ModelCheckpoint(
+                dirpath=cfg.OUTPUT_DIR,
+                filename="step_{step}",
+                auto_insert_metric_name=False,
+                every_n_train_steps=cfg.SOLVER.CHECKPOINT_PERIOD,
+                save_last=True,
+            )
+        ],
         use_distributed_sampler=False,  # the loaders split the data over processes themselves
     )
     last = os.path.join(cfg.OUTPUT_DIR, "last.ckpt") if args.resume else None
     module, data = DetectionModule(cfg), DetectionData(cfg)
     if args.eval_only:
-        trainer.validate(module, data)
+        trainer.validate(module, data, ckpt_path=last)
     else:
         trainer.fit(module, data, ckpt_path=last)
 

@@ -29,8 +29,8 @@ _SILENCE = re.compile(
 
 
 def _key(kind: str, rank: int) -> str:
-    """A key of the store; torchrun keeps its store when it starts the processes again."""
-    return f"detectron2/{kind}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{rank}"
+    """A key of the store."""
+    return f"detectron2/{kind}/{rank}"
 
 
 def _absent(store: dist.Store, kind: str, ranks: Sequence[int], patience: timedelta) -> list[int]:
@@ -77,8 +77,11 @@ def join(backend: str, init_method: str, world_size: int, rank: int, timeout: ti
         "Check that every machine runs the same command with its own --machine-rank, that the address is that of "
         "machine 0, and that no firewall closes the port (another port in --dist-url may help)."
     )
+    # torchrun keeps its store when it starts the processes again. Without names of their own they would now and then
+    # read an address of a process that is gone, and wait for it in vain.
+    attempt = f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}_of_{world_size}"
     try:
-        store = _store(init_method, world_size, rank, timeout)
+        store = dist.PrefixStore(attempt, _store(init_method, world_size, rank, timeout))
         store.set(_key("present", rank), "1")
         missing = _absent(store, "present", range(world_size), timeout)
     except (RuntimeError, OSError) as error:

@@ -42,7 +42,7 @@ class WandbWriter(EventWriter):
     def write(self) -> None:
         storage = get_event_storage()
         # The tracker drops steps that go backwards; the iteration travels as a value as well.
-        for iteration, scalars in self._new.take(storage).items():
+        for iteration, scalars in sorted(self._new.take(storage).items()):
             self._run.log({**scalars, "iteration": iteration}, step=iteration)
         for name, picture, iteration in storage._vis_data:
             array = picture.cpu().numpy() if hasattr(picture, "cpu") else picture

@@ -61,3 +61,27 @@ def test_killed_and_resumed_equals_unbroken(tmp_path, run_worker):
     kept = sorted(p.name for p in (broken / "out").glob("model_0*.pth"))
     assert kept == ["model_0000024.pth", "model_0000029.pth"]
     assert not list((broken / "out").glob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_deterministic_mode_gives_equal_bits_over_200_iterations(tmp_path, run_worker):
+    opts = (
+        "DETERMINISTIC",
+        "True",
+        "SOLVER.MAX_ITER",
+        "200",
+        "TEST.EVAL_PERIOD",
+        "60",
+        "SOLVER.EMA.ENABLED",
+        "True",
+    )
+    found = []
+    for workers in (0, 2):  # which must not matter either
+        folder = tmp_path / str(workers)
+        run_worker(folder, *opts, "DATALOADER.NUM_WORKERS", workers)
+        found.append(
+            [read_checkpoint_file(folder / "out" / n)["model"] for n in ("model_final.pth", "model_ema.pth")]
+        )
+        found[-1].append({"losses": (folder / "losses.txt").read_text().splitlines()})
+    assert len(found[0][2]["losses"]) == 200
+    assert_same(*found)
