@@ -10,7 +10,8 @@ spreads whole rows of channels is several times as fast (``benchmarks/ops.py``).
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torchvision.ops import roi_align as _tv_roi_align
+
+from ._torchvision import roi_align as _tv_roi_align
 
 __all__ = ["roi_align_with_sparse_gradient"]
 
@@ -96,22 +97,22 @@ class _SparseGradient(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         (rois,) = ctx.saved_tensors
         images, channels, height, width = ctx.shape
-        total = grad.new_zeros(images * height * width, channels)
         rois = rois.where(rois.isfinite().all(1, keepdim=True), 0)  # a diverged model: regions of no size
-        # regions of like size share a block, which pads their bins to the same number of pixels
-        order = (rois[:, 3:5] - rois[:, 1:3]).amax(1).argsort()
         length = _block_length(rois, grad.shape[2:], ctx.settings[0])
-        for block in order.split(length) if len(order) else ():
-            total += _spread(grad[block], rois[block], ctx.shape, *ctx.settings)
+        if 0 < len(rois) <= length:
+            total = _spread(grad, rois, ctx.shape, *ctx.settings)
+        else:  # regions of like size share a block, which pads their bins to the same number of pixels
+            total = grad.new_zeros(images * height * width, channels)
+            order = (rois[:, 3:5] - rois[:, 1:3]).amax(1).argsort()
+            for block in order.split(length) if len(rois) else ():
+                total += _spread(grad[block], rois[block], ctx.shape, *ctx.settings)
         result = total.view(images, height, width, channels).permute(0, 3, 1, 2).contiguous()
         return result, None, None, None, None, None
 
 
 def _block_length(rois: Tensor, bins: torch.Size, scale: float) -> int:
     """How many regions to spread at once: the largest decides how many pixels a bin touches."""
-    if len(rois) == 0:
-        return 1
-    side = (rois[:, 3:5] - rois[:, 1:3]).abs().amax(0) * scale
+    side = (rois[:, 3:5] - rois[:, 1:3]).abs().amax(0) * scale if len(rois) else rois.new_zeros(2)
     weights = float((side[1] + 3 * bins[0]) * (side[0] + 3 * bins[1]))
     return max(int(_MAX_WEIGHTS / weights), 1)
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, interpolate
+from detectron2.layers.wrappers import inference_layout
 from detectron2.structures import Instances, heatmaps_to_keypoints
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
@@ -187,6 +188,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
 
     def layers(self, x: Tensor) -> Tensor:
         """Logits [R, K, 4 * H, 4 * W] of pooled features [R, C, H, W]."""
+        x = inference_layout(x)
         for layer in self:
             x = layer(x)
         return interpolate(x, scale_factor=self.up_scale, mode="bilinear", align_corners=False)

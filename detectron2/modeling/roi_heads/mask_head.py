@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
+from detectron2.layers.wrappers import inference_layout
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
@@ -207,6 +208,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
     def layers(self, x: Tensor) -> Tensor:
         """Logits [R, K or 1, 2 * H, 2 * W] of pooled features [R, C, H, W]."""
+        x = inference_layout(x)
         for layer in self:
             x = layer(x)
         return x
