@@ -6,11 +6,13 @@
 
 The config needs ``model``, ``optimizer``, ``lr_multiplier``, ``train`` and ``dataloader`` with ``train`` and, to
 evaluate, ``test`` and ``evaluator``; nothing else in this file depends on the task. ``--eval-only`` evaluates the
-weights in ``train.init_checkpoint``; ``--resume`` goes on from the last checkpoint in ``train.output_dir``.
+weights in ``train.init_checkpoint``; ``--resume`` goes on from the last checkpoint in ``train.output_dir``, or with an
+evaluation that was broken off.
 """
 
 import argparse
 import logging
+import os
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import inference_on_dataset, print_csv_format, resumable_evaluation
 
 logger = logging.getLogger("detectron2")
 
@@ -59,7 +61,8 @@ def main(args: argparse.Namespace) -> Any:
         cfg.train.init_checkpoint or "", resume=args.resume
     )
     model.eval()
-    return do_test(cfg, model)
+    with resumable_evaluation(os.path.join(cfg.train.output_dir, "inference"), resume=args.resume):
+        return do_test(cfg, model)
 
 
 if __name__ == "__main__":

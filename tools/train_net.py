@@ -8,6 +8,7 @@ without a trainer class see `plain_train_net.py`.
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -15,7 +16,7 @@ from detectron2.config import get_cfg
 from detectron2.config.lazy import LazyConfig
 from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
 from detectron2.engine.config_kinds import is_lazy, weights_of
-from detectron2.evaluation import verify_results
+from detectron2.evaluation import resumable_evaluation, verify_results
 from detectron2.utils import comm
 
 
@@ -53,16 +54,20 @@ def setup(args: argparse.Namespace) -> Any:
 
 
 def evaluate(cfg: Any, args: argparse.Namespace) -> Any:
-    """Evaluates the weights that the config names, or with `--resume` the last checkpoint."""
+    """Evaluates the weights that the config names, or with `--resume` the last checkpoint.
+
+    `--resume` also takes up an evaluation of the same weights that was broken off.
+    """
     model = Trainer.build_model(cfg)
     folder, weights = weights_of(cfg)
     DetectionCheckpointer(model, save_dir=folder).resume_or_load(weights, resume=args.resume)
-    results = Trainer.test(cfg, model)
-    if not is_lazy(cfg):
-        if cfg.TEST.AUG.ENABLED:
+    # what each batch gives is written down, and with `--resume` not computed again
+    with resumable_evaluation(os.path.join(folder, "inference"), resume=args.resume):
+        results = Trainer.test(cfg, model)
+        if not is_lazy(cfg) and cfg.TEST.AUG.ENABLED:
             results = {**results, **Trainer.test_with_TTA(cfg, model)}
-        if comm.is_main_process():
-            verify_results(cfg, results)
+    if not is_lazy(cfg) and comm.is_main_process():
+        verify_results(cfg, results)
     return results
 
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from detectron2.evaluation import resumable_evaluation
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
 
@@ -34,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(Path(args.model) / "config.yaml", args.opts)
     put(cfg, device=args.device or best_device())
     card.save(folder)
-    summary = evaluate_run(cfg, card, folder, weights=weights)
+    with resumable_evaluation(str(folder / "inference"), resume=args.resume):
+        summary = evaluate_run(cfg, card, folder, weights=weights)
     page = write_training_report(folder)
     print(
         ", ".join(f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k)

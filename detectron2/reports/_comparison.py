@@ -32,6 +32,7 @@ TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 PICTURES = 6
 MOST_CLASSES = 40
 SAMPLES = 500  # draws of the bootstrap
+FEW_IMAGES = 30  # of which too few differ for the bootstrap to tell chance from difference
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ def write_comparison_page(run_a: Path, run_b: Path, output: Path) -> Path:
             lead=f"Both on the same {whole} images with {len(truth.annotations)} labelled objects. "
             f"A is {a.folder}, B is {b.folder}; differences are B less A.",
             tables=tables,
+            caution=f"Only {whole} images: intervals say little about other images."
+            if whole < FEW_IMAGES
+            else "",
             task=TASKS[main],
             bars=_bars(_class_deltas(*sides)),
             errors=_error_table(*sides),

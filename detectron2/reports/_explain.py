@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import detection_utils as utils
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.evaluation._findings import ERROR_NAMES, ClassRow, Curve, Diagnosis
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.atomic import atomic_write
 
 from ._page import without_nan
-from ._pictures import save_pair
+from ._pictures import draw_errors, save_pair, save_row
 
 __all__ = ["explain_predictions", "load_predictions"]
 
@@ -48,12 +49,12 @@ def explain_predictions(
         json.dump(without_nan(content), f, indent=1)
     write_tables(results, found, folder)
     predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
-    worst = (
-        []
-        if found is None
-        else [(e.image_id, f"{len(e.missed)} missed, {len(e.false)} false") for e in found.worst]
-    )
-    _draw(records, predictions, metadata, worst, folder / "pictures")
+    index = _draw_examples(records, predictions, metadata, folder / "pictures")
+    if found is not None:
+        assert isinstance(evaluator, COCOEvaluator)
+        index["errors"] = _draw_worst(evaluator, found, records, folder / "pictures")
+    with atomic_write(folder / "pictures" / "index.json") as f:
+        json.dump(index, f, indent=2)
 
 
 def write_tables(results: Mapping[str, Any], found: Diagnosis | None, folder: Path) -> None:
@@ -151,29 +152,66 @@ def visible(instances: Instances, threshold: float = THRESHOLD) -> Instances:
     return shown
 
 
-def _draw(
+def _draw_examples(
     records: Sequence[Mapping[str, Any]],
     predictions: Mapping[Any, Instances],
     metadata: Metadata,
-    worst: Sequence[tuple[Any, str]],
     folder: Path,
-) -> None:
-    """Draw examples spread evenly over the data, and the images with the worst errors."""
-    by_id = {r["image_id"]: r for r in records}
+) -> dict[str, Any]:
+    """Draw images spread evenly over the data; returns the content of `index.json`."""
     step = max(len(records) / EXAMPLES, 1.0)
-    chosen = [records[int(i * step)] for i in range(min(EXAMPLES, len(records)))]
     index: dict[str, Any] = {"threshold": THRESHOLD, "examples": [], "errors": []}
-
-    def add(kind: str, record: Mapping[str, Any], text: str) -> None:
+    for number in range(min(EXAMPLES, len(records))):
+        record = records[int(number * step)]
         shown = visible(predictions[record["image_id"]])
-        name = f"{kind}_{len(index[kind]):02d}.jpg"
+        name = f"examples_{number:02d}.jpg"
         save_pair(record, shown, metadata, folder / name)
         caption = f"{Path(record['file_name']).name}: {len(record.get('annotations', ()))} labels, {len(shown)} predictions"
-        index[kind].append({"file": name, "caption": f"{caption}{text}"})
+        index["examples"].append({"file": name, "caption": caption})
+    return index
 
-    for record in chosen:
-        add("examples", record, "")
-    for image_id, text in worst[:ERRORS]:
-        add("errors", by_id[image_id], f"; {text}")
-    with atomic_write(folder / "index.json") as f:
-        json.dump(index, f, indent=2)
+
+def _draw_worst(
+    evaluator: COCOEvaluator, found: Diagnosis, records: Sequence[Mapping[str, Any]], folder: Path
+) -> list[dict[str, str]]:
+    """Draw the images with most errors: labels that were missed on the left, false predictions on the right."""
+    files = {r["image_id"]: r["file_name"] for r in records}
+    names = {row.category_id: row.name for row in found.classes}
+    thresholds = {row.category_id: row.threshold for row in found.classes}
+    wanted = {e.image_id for e in found.worst[:ERRORS]}
+    detections = {d.image_id: d for d in evaluator.detections() if d.image_id in wanted}
+    entries = []
+    for number, errors in enumerate(found.worst[:ERRORS]):
+        image = utils.read_image(files[errors.image_id], "RGB")
+        objects = [a for a in evaluator._truth.by_image.get(errors.image_id, ()) if not a["iscrowd"]]
+        missed = set(errors.missed)
+        left = draw_errors(
+            image,
+            _corners([a["bbox"] for a in objects]),
+            [names.get(a["category_id"], "") for a in objects],
+            [a["id"] in missed for a in objects],
+        )
+        own, false = detections[errors.image_id], set(errors.false)
+        limits = np.array([thresholds.get(c, np.nan) for c in own.category_ids.tolist()])
+        shown = np.flatnonzero(own.scores >= np.where(np.isfinite(limits), limits, 0.5)).tolist()
+        right = draw_errors(
+            image,
+            _corners([own.boxes[k].tolist() for k in shown]),
+            [f"{names.get(int(own.category_ids[k]), '')} {100 * own.scores[k]:.0f}%" for k in shown],
+            [k in false for k in shown],
+        )
+        name = f"errors_{number:02d}.jpg"
+        save_row([left, right], folder / name)
+        caption = (
+            f"{Path(files[errors.image_id]).name}: {len(errors.missed)} of {len(objects)} labels missed, "
+            f"{len(errors.false)} of {len(shown)} predictions false"
+        )
+        entries.append({"file": name, "caption": caption})
+    return entries
+
+
+def _corners(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    """[N, 4] XYXY of XYWH boxes."""
+    return BoxMode.convert(
+        np.array(boxes, dtype=np.float64).reshape(-1, 4), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
+    )

@@ -12,11 +12,12 @@ from detectron2.data import detection_utils as utils
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 
-__all__ = ["draw_instances", "draw_labels", "save_pair"]
+__all__ = ["draw_errors", "draw_instances", "draw_labels", "save_pair", "save_row"]
 
 SHORT_SIDE = 420  # pixels that a picture in a page should have at least, so that thin outlines show
 LONG_SIDE = 900
 GAP = 8
+RIGHT, WRONG = "#3fbf5f", "#ff3b30"
 
 
 def draw_labels(image: np.ndarray, record: Mapping[str, Any], metadata: Metadata) -> np.ndarray:
@@ -41,6 +42,29 @@ def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) 
     """
     canvas = Visualizer(image, metadata, scale=_scale(image))
     return canvas.draw_instance_predictions(instances.to("cpu")).get_image()
+
+
+def draw_errors(
+    image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], wrong: Sequence[bool]
+) -> np.ndarray:
+    """The image with boxes that are right in green, and those that are wrong in red, with their texts.
+
+    Args:
+        image: [H, W, 3] RGB, uint8.
+        boxes: [N, 4] XYXY.
+        texts: N names; those of wrong boxes are written.
+        wrong: N flags.
+    """
+    canvas = Visualizer(image, scale=_scale(image))
+    order = sorted(range(len(boxes)), key=lambda k: wrong[k])  # errors on top
+    for k in order:
+        colour = WRONG if wrong[k] else RIGHT
+        canvas.draw_box(boxes[k], alpha=1.0 if wrong[k] else 0.5, edge_color=colour)
+        if wrong[k] and texts[k]:
+            canvas.draw_text(
+                texts[k], (boxes[k][0], boxes[k][1]), color=colour, horizontal_alignment="left", font_size=9
+            )
+    return canvas.output.get_image()
 
 
 def save_pair(record: Mapping[str, Any], instances: Instances, metadata: Metadata, path: Path) -> None:

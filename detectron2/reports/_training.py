@@ -14,6 +14,8 @@ __all__ = ["write_training_report"]
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 MOST_CONFUSED = 20
+MOST_ROWS = 40  # of the table of classes; the others are folded away
+SIZES = {"small": "small (below 32² px)", "medium": "medium", "large": "large (from 96² px)"}
 TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
@@ -158,20 +160,23 @@ def _classes(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
     if not rows:
         return None
     figures = ("ap", "ap50", "ap75", "ar")
+    order = sorted(rows, key=lambda r: (-r["objects"], r["name"]))
+    lines = [
+        [
+            r["name"],
+            r["objects"],
+            *(_short(r[k]) for k in figures),
+            *(_short(r[k]) for k in ("precision", "recall", "f1")),
+            _short(r["threshold"]),
+        ]
+        for r in order
+    ]
     return {
         "note": f"{TASKS[evaluation['task']]}. AP and AR in per cent; precision, recall and F1 at IoU 0.5 and the score "
-        "threshold at which F1 is best.",
+        "threshold at which F1 is best. Classes with most labels first.",
         "head": ["Class", "Labels", "AP", "AP50", "AP75", "AR", "Precision", "Recall", "F1", "at score"],
-        "rows": [
-            [
-                r["name"],
-                r["objects"],
-                *(_short(r[k]) for k in figures),
-                *(_short(r[k]) for k in ("precision", "recall", "f1")),
-                _short(r["threshold"]),
-            ]
-            for r in sorted(rows, key=lambda r: (-r["objects"], r["name"]))
-        ],
+        "rows": lines[:MOST_ROWS],
+        "more": lines[MOST_ROWS:],
     }
 
 
@@ -186,6 +191,14 @@ def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     pr = [Series(n, list(zip(curves[n]["recall"], curves[n]["precision"]))) for n in names]
     f1 = [Series(n, sorted(zip(curves[n]["score"], curves[n]["f1"]))) for n in names]
     told = evaluation["calibration"]
+    ious = [(float(t), ap) for t, ap in evaluation["ious"].items() if ap is not None]
+    sizes = {
+        f"{figure}, {SIZES[size]}": float("nan") if value is None else value
+        for size, figures in evaluation["sizes"].items()
+        if size in SIZES
+        for figure, value in figures.items()
+        if figure in ("AP", "AR")
+    }
     pairs = [(c, a) for c, a in zip(told["confidence"], told["accuracy"]) if c is not None]
     ideal = Series("ideal", [(0.0, 0.0), (1.0, 1.0)])
     return [
@@ -193,6 +206,17 @@ def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             "Precision and recall at IoU 0.5", line_chart(pr, x_label="recall", y_label="precision", **unit)
         ),
         chart("F1 by score threshold", line_chart(f1, x_label="score threshold", y_label="F1", **unit)),
+        chart(
+            "AP by the overlap that is asked for",
+            line_chart(
+                [Series("AP", ious)],
+                x_label="IoU threshold",
+                y_label="AP (%)",
+                y_range=(0.0, 100.0),
+                x_range=(0.5, 0.95),
+            ),
+        ),
+        chart("By size of the objects", bar_chart(sizes, label="AP and AR (%)", top=100.0)),
         chart("AP50 points lost to each kind of error", bar_chart(evaluation["errors"], label="AP50 points")),
         chart(
             f"Are scores probabilities? (calibration error {_short(told['ece'])})",
@@ -206,7 +230,7 @@ def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _confusion(evaluation: Mapping[str, Any]) -> Markup | None:
     """The confusion matrix of the classes that occur, at most MOST_CONFUSED of them and "nothing"."""
     found = evaluation.get("confusion")
-    if not found or len(found["names"]) < 2:
+    if not found or not found["names"]:
         return None
     matrix = found["matrix"]
     nothing = len(found["names"])
@@ -225,7 +249,10 @@ def _figures(folder: Path, entries: Sequence[Mapping[str, str]]) -> list[dict[st
 
 def _errors(folder: Path, entries: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
     pictures = _figures(folder, entries)
-    note = "The errors that cost most: confident false alarms and labels that nothing found, at IoU 0.5."
+    note = (
+        "The images with most errors, each class cut at its best score threshold, at IoU 0.5. Left, in red: labels that "
+        "nothing found. Right, in red: false predictions. What is right is green."
+    )
     return {"note": note, "pictures": pictures} if pictures else None
 
 
