@@ -28,6 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from detectron2.layers import (
+    ROIAlign,
     ROIAlignRotated,
     batched_nms,
     batched_nms_rotated,
@@ -218,6 +219,12 @@ def compare(rounds: int) -> list[dict[str, Any]]:
         lambda: backward(lambda leaf: ROIAlignRotated((7, 7), 1 / 16, 2)(leaf, rois)),
         "torchvision roi_align (upright)",
         lambda: backward(lambda leaf: torchvision.ops.roi_align(leaf, flat, (7, 7), 1 / 16, 2, True)),
+    )
+    row(
+        "ROIAlign, 512 x 256 x 7 x 7, with backward",
+        lambda: backward(lambda leaf: ROIAlign((7, 7), 1 / 16, 0)(leaf, flat)),
+        "torchvision roi_align",
+        lambda: backward(lambda leaf: torchvision.ops.roi_align(leaf, flat, (7, 7), 1 / 16, 0, True)),
     )
     maps, people = torch.randn(10, 17, 56, 56), boxes(10, 60, 400)
     row(
