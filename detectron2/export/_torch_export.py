@@ -86,6 +86,8 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     Args:
         path: of the file.
     """
+    import torchvision  # noqa: F401  (registers its operators)
+
     return torch.export.load(os.fspath(path))
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
-from torchvision.ops import deform_conv2d
 
 from detectron2.utils.develop import create_dummy_class, create_dummy_func
+
+from ._torchvision import deform_conv2d
 
 __all__ = ["DeformConv", "ModulatedDeformConv", "create_dummy_class", "create_dummy_func"]
 

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from ._rotated_nms import rotated_nms
+from ._torchvision import nms
 from .wrappers import disable_torch_compiler
 
 __all__ = ["batched_nms", "batched_nms_rotated", "disable_torch_compiler", "nms", "nms_rotated"]

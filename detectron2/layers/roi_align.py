@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align as _tv_roi_align
 
 from ._roi_align_grad import roi_align_with_sparse_gradient
+from ._torchvision import roi_align as _tv_roi_align
 
 __all__ = ["ROIAlign", "roi_align"]
 

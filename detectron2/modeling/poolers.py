@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import RoIPool
 
 from detectron2.layers import ROIAlign, ROIAlignRotated
 from detectron2.structures import Boxes
@@ -71,6 +70,8 @@ def _build_op(kind: str, size: tuple[int, int], scale: float, sampling_ratio: in
     if kind == "ROIAlignRotated":
         return ROIAlignRotated(size, spatial_scale=scale, sampling_ratio=sampling_ratio)
     if kind == "ROIPool":
+        from torchvision.ops import RoIPool  # slow to import
+
         return RoIPool(size, spatial_scale=scale)
     raise ValueError(
         f"unknown pooler_type {kind!r}; known are 'ROIAlign', 'ROIAlignV2', 'ROIAlignRotated' and 'ROIPool'"

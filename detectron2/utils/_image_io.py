@@ -27,6 +27,7 @@ _M_RGB2YUV = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.514
 _M_YUV2RGB = [[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]]
 
 _YUV = "YUV-BT.601"
+_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B")  # of Pillow, with more than 8 bits
 _EXIF_ORIENTATION = 0x0112
 _EXIF_FIX = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,13 +72,15 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
             mode, number of channels and bit depth.
 
     Returns:
-        uint8 array (H, W, C) for "BGR" and Pillow's modes, with C = 1 for "L"; float64 (H, W, 3) for
-        "YUV-BT.601", with Y in [0, 1]; for None an array (H, W) or (H, W, C) of the image's own dtype.
+        uint8 array (H, W, C) for "BGR" and Pillow's modes, with C = 1 for "L"; uint16, int32 or float32 (H, W, 1) for
+        its deep modes "I;16", "I" and "F"; float64 (H, W, 3) for "YUV-BT.601", with Y in [0, 1]; for None an array
+        (H, W) or (H, W, C) of the image's own dtype.
     """
     if not format:
         return np.array(image)
     mode = "RGB" if format in ("BGR", _YUV) else format
-    image = _to_8_bit(image, format)
+    if mode not in _DEEP_MODES:
+        image = _to_8_bit(image, format)
     if image.mode != mode:
         image = image.convert(mode)
     if format == "BGR":
@@ -140,8 +143,8 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
             mode and bit depth.
 
     Returns:
-        Array (H, W, C), uint8 in [0, 255] unless the format is "YUV-BT.601" (float64), or None. For None, images
-        of one channel are (H, W).
+        Array (H, W, C), uint8 in [0, 255] unless the format is "YUV-BT.601" (float64), "I;16" (uint16), "I" (int32),
+        "F" (float32) or None. For None, images of one channel are (H, W).
     """
     image, array = _open(file_name)
     if image is None:

@@ -1,5 +1,8 @@
 """Suppression against the textbook loop, upright and rotated."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torchvision
@@ -34,8 +37,10 @@ def greedy(iou: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, threshol
 
 
 def test_plain_nms_is_torchvisions() -> None:
-    assert nms is torchvision.ops.nms
     assert nms_function is nms
+    near = torch.rand(50, 2)
+    boxes, scores = torch.cat((near, near + 0.5), dim=1), torch.rand(50)
+    assert torch.equal(nms(boxes, scores, 0.4), torchvision.ops.nms(boxes, scores, 0.4))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9])
@@ -138,3 +143,8 @@ def test_order_of_input_does_not_matter(count: int, threshold: float, seed: int)
     mixed = torch.randperm(count, generator=generator)
     keep = nms_rotated(boxes, scores, threshold)
     assert torch.equal(mixed[nms_rotated(boxes[mixed], scores[mixed], threshold)], keep)
+
+
+def test_torchvision_waits_until_it_is_used() -> None:
+    code = "import sys, detectron2.data, detectron2.modeling; assert 'torchvision' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
