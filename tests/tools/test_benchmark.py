@@ -13,7 +13,7 @@ from detectron2.checkpoint import read_checkpoint_file
     ("task", "said"),
     [
         ("data", r"\d+\.\d+ images/s"),
-        ("data_advanced", r"images/s|it/s|s/it|iter"),
+        ("data_advanced", r"loader with 0 workers: .* elements/s"),
         ("train", r"timed iterations at \d+\.\d+ s each"),
         ("eval", r"median +\| +\d+\.\d+"),
     ],
