@@ -182,17 +182,18 @@ def _check_spelling(node: Any, part: str, change: Override) -> None:
     """Refuse a new key that is almost one that exists, unless it was asked for with "+"."""
     from omegaconf import OmegaConf
 
-    if change.action == "add" or not OmegaConf.is_dict(node) or len(part) < 3:
+    if change.action == "add" or not OmegaConf.is_dict(node):
         return
     known = [str(k) for k in node.keys()]
-    near = difflib.get_close_matches(part, known, n=1, cutoff=MISSPELLED)
-    near += [k for k in known if k.lower() == part.lower()]
+    near = [k for k in known if k.lower() == part.lower()]
+    if len(part) > 2:  # shorter ones resemble too much
+        near += difflib.get_close_matches(part, known, n=1, cutoff=MISSPELLED)
     if near:
         raise KeyError(
             f"the config has no {change.name}. {did_you_mean(part, known)} "
             f"If a new key is meant, write +{change.name}=…"
         )
-    logger.info("override adds the new key %s", change.name)
+    logger.warning("the config has no %s: added (+%s=… says that it is meant)", change.name, change.name)
 
 
 def _referring(cfg: Any, key: list[str]) -> list[str]:

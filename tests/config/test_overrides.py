@@ -197,3 +197,9 @@ def test_entries_of_tuples_can_be_set_without_a_warning() -> None:
         assert list(cfg.b[0]) == [1, 7]
         LazyConfig.apply_overrides(cfg, ["a=[1, 2, 3]"])
     assert list(cfg.a) == [1, 2, 3]
+
+
+def test_new_keys_are_added_aloud_unless_meant(caplog) -> None:
+    cfg = LazyConfig.apply_overrides(OmegaConf.create({"a": {"b": 1}}), ["a.xy=3", "+a.other=4"])
+    assert cfg == {"a": {"b": 1, "xy": 3, "other": 4}}
+    assert "a.xy" in caplog.text and "a.other" not in caplog.text
