@@ -72,6 +72,8 @@ def main() -> None:
     dicts = DatasetCatalog.get(args.dataset)
     metadata = MetadataCatalog.get(args.dataset)
     class_of = metadata.get("thing_dataset_id_to_contiguous_id")
+    if class_of is None and metadata.get("evaluator_type") == "lvis":  # whose ids begin with 1
+        class_of = {k + 1: k for k in range(len(metadata.thing_classes))}
     os.makedirs(args.output, exist_ok=True)
     for record in track(dicts, description="Drawing"):
         image = read_image(record["file_name"], "RGB")

@@ -31,13 +31,19 @@ def _reread(boxes: Boxes4, image: Mapping[str, Any]) -> dict[str, Boxes4]:
     w, h = float(image.get("width") or 0), float(image.get("height") or 0)
     x, y, bw, bh = boxes.T
     readings = {
-        "x, y, width, height where x1, y1, x2, y2 were meant": np.stack([x, y, bw - x, bh - y], 1),
-        "corners where x, y, width, height were meant": np.stack([x, y, bw + x, bh + y], 1),
-        "x and y swapped": np.stack([y, x, bh, bw], 1),
-        "corner coordinates where centres were meant": np.stack([x - bw / 2, y - bh / 2, bw, bh], 1),
+        "boxes were converted from corners once too often, or never to width and height (bbox_mode XYWH_ABS)": np.stack(
+            [x, y, bw - x, bh - y], 1
+        ),
+        "either predictions are x, y, width, height where corners are meant (pred_boxes are XYXY_ABS), or annotations "
+        "are corners where x, y, width, height are meant (bbox_mode)": np.stack([x, y, bw + x, bh + y], 1),
+        "x and y are swapped in one of the two": np.stack([y, x, bh, bw], 1),
+        "predictions are centres and sizes where corners are meant": np.stack(
+            [x - bw / 2, y - bh / 2, bw, bh], 1
+        ),
     }
     if w and h:
-        readings["relative to the image size (0 to 1), not in pixels"] = boxes * [w, h, w, h]
+        readings["predictions are relative to the image size (0 to 1), not in pixels"] = boxes * [w, h, w, h]
+        readings["annotations are relative to the image size (0 to 1), not in pixels"] = boxes / [w, h, w, h]
     return readings
 
 
@@ -122,7 +128,9 @@ def _box_faults(
     for k, reading in enumerate(_reread(found[0], images.get(pairs[0].image_id, {}))):
         other = [list(_reread(f, images.get(d.image_id, {})).values())[k] for f, d in zip(found, pairs)]
         if _overlap(other, wanted) >= max(_GOOD, 2 * overlap):
-            return [f"the predicted boxes fit if they are read differently: they look like {reading}."]
+            return [
+                f"predicted and annotated boxes fit if they are read differently: it seems that {reading}."
+            ]
     scale = _scale_between(found, wanted)
     if _overlap([f * scale for f in found], wanted) >= max(_GOOD, 2 * overlap):
         return [

@@ -121,6 +121,7 @@ class COCOEvaluator(PerImageEvaluator):
         )
         self._predictions: Any = PredictionList()
         self._results: OrderedDict[str, Any] = OrderedDict()
+        self._reasons: list[str] = []  # why an AP is 0 or undefined
 
     def _load_truth(self, dataset_name: str, allow_cached: bool) -> GroundTruth:
         if not self._distributed or comm.get_world_size() == 1:
@@ -197,7 +198,7 @@ class COCOEvaluator(PerImageEvaluator):
             if alone or comm.is_main_process():
                 self._logger.warning("COCOEvaluator got no predictions: process() was never called with any.")
             return OrderedDict()
-        self._results = OrderedDict()
+        self._results, self._reasons = OrderedDict(), []
         if "proposals" in present:
             self._eval_box_proposals(predictions)
         if "instances" in present:
@@ -327,14 +328,11 @@ class COCOEvaluator(PerImageEvaluator):
 
     def _what_is_missing(self, figures: Any, own: Detections) -> list[ImageDetections]:
         """Some detections of all processes if AP is 0 or undefined, from which to say why."""
-        found: list[ImageDetections] = []
         poor = figures is not None and not headline(figures)["AP"] > 0
         if not self._distributed or comm.get_world_size() == 1:
-            return sample_of(own) if poor else found
-        if any(comm.all_gather(poor)):
-            parts = comm.gather(sample_of(own), dst=0)
-            found = list(itertools.chain.from_iterable(parts))
-        return found
+            return sample_of(own) if poor else []
+        parts = comm.gather(sample_of(own), dst=0) if any(comm.all_gather(poor)) else []
+        return list(itertools.chain.from_iterable(parts))
 
     def _say_why(
         self, results: Mapping[str, float], task: str, found: list[ImageDetections], img_ids: Any
@@ -346,7 +344,8 @@ class COCOEvaluator(PerImageEvaluator):
         truth = {i: group for i, group in self._truth.by_image.items() if i in images}
         names = {c["id"]: c.get("name", "") for c in self._truth.categories}
         for reason in explain(images, truth, found, names):
-            self._logger.warning("AP of %s is %s: %s", task, results["AP"], reason)
+            self._reasons.append(f"AP of {task} is {results['AP']}: {reason}")
+            self._logger.warning(self._reasons[-1])
 
     def _write(self, predictions: PredictionList, detections: Detections) -> None:
         if self._output_dir:

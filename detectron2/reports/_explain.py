@@ -44,10 +44,11 @@ def explain_predictions(
     found = None
     if isinstance(evaluator, COCOEvaluator):
         found = evaluator.diagnose("segm" if "segm" in results else "bbox", top=ERRORS)
-    content = {"results": results, **(plain(found) if found else {})}
+    notes = evaluator._reasons if isinstance(evaluator, COCOEvaluator) else []
+    content = {"results": results, "notes": notes, **(plain(found) if found else {})}
     with atomic_write(folder / "evaluation.json") as f:
         json.dump(without_nan(content), f, indent=1)
-    write_tables(results, found, folder)
+    write_tables(results, found, folder, notes)
     predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
     index = _draw_examples(records, predictions, metadata, folder / "pictures")
     if found is not None:
@@ -57,15 +58,18 @@ def explain_predictions(
         json.dump(index, f, indent=2)
 
 
-def write_tables(results: Mapping[str, Any], found: Diagnosis | None, folder: Path) -> None:
+def write_tables(
+    results: Mapping[str, Any], found: Diagnosis | None, folder: Path, notes: Sequence[str] = ()
+) -> None:
     """Write `report.json` (figures, diagnosis, worst images, doubtful labels) and `classes.csv` for other programs.
 
     Args:
         results: figures of the evaluator, in percent.
         found: what lies behind them; without it there is no `classes.csv`.
         folder: where to write.
+        notes: why a figure is 0 or undefined.
     """
-    content: dict[str, Any] = {"results": results}
+    content: dict[str, Any] = {"results": results, "notes": list(notes)}
     if found is not None:
         content |= plain(found)
         content["worst_images"] = [asdict(e) for e in found.worst]

@@ -62,7 +62,7 @@ def draw_errors(
         canvas.draw_box(boxes[k], alpha=1.0 if wrong[k] else 0.5, edge_color=colour)
         if wrong[k] and texts[k]:
             canvas.draw_text(
-                texts[k], (boxes[k][0], boxes[k][1]), color=colour, horizontal_alignment="left", font_size=9
+                texts[k], (boxes[k][0], boxes[k][1]), color=colour, horizontal_alignment="left", font_size=6
             )
     return canvas.output.get_image()
 

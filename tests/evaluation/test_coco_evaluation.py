@@ -147,6 +147,10 @@ def test_nothing_processed(data, caplog):
     assert "no predictions" in caplog.text
 
 
+def as_xywh(boxes):
+    return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -159,8 +163,12 @@ def test_nothing_processed(data, caplog):
             "relative",
         ),
         (lambda f, r: setattr(f, "pred_boxes", Boxes(f.pred_boxes.tensor[:, [1, 0, 3, 2]])), "swapped"),
+        (
+            lambda f, r: setattr(f, "pred_boxes", Boxes(as_xywh(f.pred_boxes.tensor))),
+            "predictions are x, y, width",
+        ),
     ],
-    ids=["classes", "scale", "relative", "swapped"],
+    ids=["classes", "scale", "relative", "swapped", "xywh"],
 )
 def test_says_why_ap_is_zero(data, caplog, change, words):
     name, dicts = data
@@ -181,6 +189,68 @@ def test_says_why_ap_is_zero(data, caplog, change, words):
 
         truth = evaluator._truth
         assert any(words in r for r in explain(truth.images, truth.by_image, evaluator.detections(), {}))
+
+
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        (
+            lambda a, w, h: a.update(
+                bbox=[*a["bbox"][:2], a["bbox"][0] + a["bbox"][2], a["bbox"][1] + a["bbox"][3]]
+            ),
+            "annotations are corners",
+        ),
+        (
+            lambda a, w, h: a.update(bbox=[v / s for v, s in zip(a["bbox"], (w, h, w, h))]),
+            "annotations are relative",
+        ),
+        (lambda a, w, h: a.update(category_id=9), "none in common"),
+        (lambda a, w, h: a.update(image_id=1000), "do the image ids"),
+        (lambda a, w, h: a.update(iscrowd=1), "crowd"),
+    ],
+    ids=["corners", "relative", "class map", "image ids", "crowds"],
+)
+def test_says_what_is_wrong_with_the_ground_truth(register, tmp_path, caplog, fault, words):
+    rng = np.random.default_rng(0)
+    annotations, predictions = [], []
+    for image in range(1, 7):
+        boxes = rng.uniform([150, 100, 30, 30], [250, 160, 60, 60], (4, 4))
+        found = Instances(
+            (240, 320),
+            pred_boxes=Boxes(torch.from_numpy(np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]))),
+        )
+        found.scores, found.pred_classes = torch.ones(4), torch.zeros(4, dtype=torch.int64)
+        predictions.append(found)
+        for box in boxes.tolist():
+            entry = {
+                "id": len(annotations) + 1,
+                "image_id": image,
+                "category_id": 5,
+                "bbox": box,
+                "iscrowd": 0,
+            }
+            fault(entry, 320, 240)
+            annotations.append(entry | {"area": entry["bbox"][2] * entry["bbox"][3]})
+    images = [{"id": i, "height": 240, "width": 320, "file_name": f"{i}.jpg"} for i in (*range(1, 7), 1000)]
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 5, "name": "a"}, {"id": 9, "name": "b"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    name = register(
+        "evaluation_faulty_set", [], json_file=str(tmp_path / "a.json"), thing_classes=["a", "b"],
+        thing_dataset_id_to_contiguous_id={5: 0, 9: 1},
+    )  # fmt: skip
+    evaluator = COCOEvaluator(name, distributed=False)
+    evaluator.reset()
+    for image, found in enumerate(predictions, start=1):
+        evaluator.process([{"image_id": image}], [{"instances": found}])
+    with caplog.at_level(logging.WARNING):
+        ap = evaluator.evaluate()["bbox"]["AP"]
+    assert math.isnan(ap) if words == "crowd" else ap == 0
+    assert words in caplog.text
+    assert any(words in reason for reason in evaluator._reasons)
 
 
 def test_without_ground_truth_ap_is_undefined_and_said_so(register, caplog):
