@@ -21,7 +21,8 @@ __all__ = [
     "pairwise_point_box_distance",
 ]
 
-_PAIRS_AT_ONCE = 1 << 22  # 16 MiB of float32
+# On the CPU temporary arrays that stay in the cache make this three times as fast.
+_PAIRS_AT_ONCE = {"cpu": 1 << 19, "": 1 << 24}
 
 _Box = TypeVar("_Box", bound="list[float] | tuple[float, ...] | np.ndarray | Tensor")
 
@@ -249,7 +250,8 @@ def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def _in_blocks(pairwise: Callable[[Tensor, Tensor], Tensor], boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """``pairwise(boxes1, boxes2)`` [N, M] with temporary arrays of a few rows, not four times the result."""
-    rows = max(1, _PAIRS_AT_ONCE // max(boxes2.shape[0], 1))
+    at_once = _PAIRS_AT_ONCE.get(boxes1.device.type, _PAIRS_AT_ONCE[""])
+    rows = max(1, at_once // max(boxes2.shape[0], 1))
     if torch.compiler.is_compiling() or boxes1.shape[0] <= rows:
         return pairwise(boxes1, boxes2)
     first = pairwise(boxes1[:rows], boxes2)

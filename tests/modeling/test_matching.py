@@ -49,7 +49,7 @@ def some_boxes(count: int, seed: int, grid: float = 8) -> torch.Tensor:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "_CELLS_AT_ONCE", {"cpu": 2000, "": 2000})
-    monkeypatch.setattr(boxes, "_PAIRS_AT_ONCE", 500)
+    monkeypatch.setattr(boxes, "_PAIRS_AT_ONCE", {"": 500})
 
 
 def same(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> None:
@@ -97,7 +97,7 @@ def test_other_matchers_get_the_whole_matrix() -> None:
 def test_pairwise_blocks_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = Boxes(some_boxes(61, 1)), Boxes(some_boxes(40, 2))
     whole = [f(a, b) for f in (pairwise_iou, boxes.pairwise_ioa, boxes.pairwise_intersection)]
-    monkeypatch.setattr(boxes, "_PAIRS_AT_ONCE", 400)
+    monkeypatch.setattr(boxes, "_PAIRS_AT_ONCE", {"": 400})
     for f, want in zip((pairwise_iou, boxes.pairwise_ioa, boxes.pairwise_intersection), whole):
         with Largest() as largest:
             got = f(a, b)
