@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -164,6 +165,11 @@ def _category_groups(found: list[ImageDetections]) -> list[Any]:
     if sum(len(d) for d in found) <= _ENGINE_CAP:
         return [None]
     known, counts = np.unique(np.concatenate([d.category_ids for d in found]), return_counts=True)
+    if counts.max() > _ENGINE_CAP:
+        logging.getLogger(__name__).warning(
+            "Image %s has %d detections of one category; LVIS figures look at the best %d of them.",
+            found[0].image_id, counts.max(), _ENGINE_CAP,
+        )  # fmt: skip
     groups: list[set[int]] = [set()]
     filled = 0
     for category, n in zip(known.tolist(), counts.tolist()):

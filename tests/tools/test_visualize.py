@@ -56,8 +56,8 @@ def test_training_data(run_tool, datasets_root, tiny_yaml, tmp_path, source):
     for name, picture in drawn.items():
         if source == "annotation":
             assert is_drawn_on(picture, datasets_root, name)
-        else:  # may be flipped: labels are in black boxes, which the images have not
-            assert (picture.max(-1) < 40).mean() > 0.005
+        else:  # may be flipped: labels stand on dark grey, which the images have not
+            assert (picture.max(-1) < 100).mean() > 0.005
         assert (picture.shape[0] == 96) == (source == "dataloader")
 
 
