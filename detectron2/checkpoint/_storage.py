@@ -9,7 +9,7 @@ from detectron2.utils.file_io import PathManager
 
 __all__ = ["is_local", "remove_leftovers", "write_text"]
 
-_LEFTOVER = re.compile(r"^\..*\.(?:pth|safetensors|shards)\..*\.tmp$")
+_LEFTOVER = re.compile(r"^\.(?:.*\.(?:pth|safetensors|shards)|last_checkpoint)\..*\.tmp$")
 
 
 def is_local(path: str) -> bool:

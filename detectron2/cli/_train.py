@@ -13,6 +13,7 @@ import torchvision
 
 from detectron2 import __version__
 from detectron2.engine import DefaultTrainer, launch
+from detectron2.engine._setup import set_backends
 from detectron2.reports import write_training_report
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -144,6 +145,7 @@ def train(
 def _worker(cfg: Any, card: RunCard, folder: str, resume: bool) -> None:
     """One process of training."""
     setup_logger(folder, distributed_rank=comm.get_rank())
+    set_backends(cfg)
     register(card.train, card.val, card.classes, card.category_ids)
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=resume)

@@ -21,7 +21,7 @@ from detectron2.utils.env import seed_all_rng, setup_environment
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-__all__ = ["create_ddp_model", "default_setup", "use_deterministic_algorithms"]
+__all__ = ["create_ddp_model", "default_setup", "set_backends", "use_deterministic_algorithms"]
 
 
 def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any) -> nn.Module:
@@ -105,11 +105,17 @@ def default_setup(cfg: Any, args: argparse.Namespace) -> None:
             with PathManager.open(path, "w") as file:
                 file.write(cfg.dump())
         logger.info("Full config saved to %s", path)
-    _set_backends(cfg, args, logger)
+    set_backends(cfg, training=not getattr(args, "eval_only", False))
 
 
-def _set_backends(cfg: Any, args: argparse.Namespace, logger: logging.Logger) -> None:
-    """Seeds, determinism and speed switches."""
+def set_backends(cfg: Any, training: bool = True) -> None:
+    """Seeds, determinism and speed switches of a config.
+
+    Args:
+        cfg: either kind of config.
+        training: whether images have few sizes, so that searching the fastest kernels pays.
+    """
+    logger = logging.getLogger("detectron2")
     seed = _first(cfg, "SEED", "train.seed", default=-1)
     deterministic = bool(_first(cfg, "DETERMINISTIC", "train.deterministic", default=False))
     if deterministic:
@@ -120,7 +126,7 @@ def _set_backends(cfg: Any, args: argparse.Namespace, logger: logging.Logger) ->
     # Each process draws other numbers; what must be equal among them is shared explicitly.
     seed_all_rng(None if seed < 0 else seed + comm.get_rank())
     # Test images differ in size, for which searching the fastest kernels anew does not pay.
-    if not getattr(args, "eval_only", False) and not deterministic:
+    if training and not deterministic:
         benchmark = _first(cfg, "CUDNN_BENCHMARK", "train.cudnn_benchmark", default=False)
         torch.backends.cudnn.benchmark = bool(benchmark)
     precision = _first(cfg, "FLOAT32_PRECISION", "train.float32_precision", default="")
