@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,19 @@ def test_shards_merge_to_the_whole(make_case, task, seed):
     whole = fast(truth, found, task)
     for key in ("precision", "recall", "scores"):
         np.testing.assert_array_equal(merged.eval[key], whole.eval[key], err_msg=key)
+
+
+@pytest.mark.parametrize(("task", "most"), [("bbox", 500), ("segm", 160), ("keypoints", 160)])
+@pytest.mark.parametrize("caps", [None, (1, 10, 7), (1, 10, 150)])
+def test_streams_with_more_detections_than_the_cap(make_case, task, most, caps):
+    """One class, many equal scores: which detections are left out before matching must not matter."""
+    truth, found = make_case(7, task, images=4, categories=2, most=most)
+    found = [replace(d, category_ids=np.full(len(d), 3), scores=np.round(d.scores, 1)) for d in found]
+    assert max(len(d) for d in found) > 100
+    caps = caps[-1:] if caps and task == "keypoints" else caps
+    found = sorted(found, key=lambda d: d.image_id)
+    stream = engines.stream_shard(truth, found, task, caps)
+    assert_same(engines.figures_of(stream.finalize(), task), reference(truth, found, task, caps))
 
 
 @pytest.mark.parametrize("task", TASKS)
