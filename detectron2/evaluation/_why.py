@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from ._coco_json import ImageDetections
 
+POOR = 0.5  # AP in percent, up to which something is likely to be wrong; some boxes always fit by chance
+_SCALE_SAMPLE = 20  # of them, to find a scale
 _SAMPLE = 200  # images looked at
 _GOOD, _NONE = 0.3, 0.05  # mean best IoU of boxes that fit; of boxes that have nothing to do with each other
 
@@ -54,12 +56,16 @@ def _overlap(found: Sequence[Boxes4], truth: Sequence[Boxes4]) -> float:
 
 
 def _scale_between(found: Sequence[Boxes4], truth: Sequence[Boxes4]) -> float:
-    """Factor by which the extent of the detections differs from that of the ground truth."""
+    """Factor by which detections must be scaled to fit the ground truth best."""
     ends = [
         np.median(np.concatenate([(b[:, :2] + b[:, 2:4]) for b in boxes if len(b)]), axis=0)
         for boxes in (truth, found)
     ]
-    return float(np.mean(ends[0] / np.maximum(ends[1], 1e-9)))
+    rough = float(np.mean(ends[0] / np.maximum(ends[1], 1e-9)))
+    # medians are off by some percent, at which small boxes far from the origin do not touch any more
+    factors = [*(rough * np.geomspace(0.8, 1.25, 45)), 0.25, 0.5, 2.0, 4.0]
+    some = slice(None, _SCALE_SAMPLE)
+    return float(max(factors, key=lambda s: _overlap([f * s for f in found[some]], truth[some])))
 
 
 def sample_of(detections: Iterable[ImageDetections]) -> list[ImageDetections]:

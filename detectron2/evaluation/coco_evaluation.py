@@ -31,7 +31,7 @@ from ._coco_summary import METRICS, category_metrics, headline
 from ._diagnosis import Diagnosis, diagnose
 from ._per_image import PerImageEvaluator
 from ._predictions import Detections, PredictionList, dataset_ids
-from ._why import explain, sample_of
+from ._why import POOR, explain, sample_of
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 
@@ -327,8 +327,8 @@ class COCOEvaluator(PerImageEvaluator):
         return results
 
     def _what_is_missing(self, figures: Any, own: Detections) -> list[ImageDetections]:
-        """Some detections of all processes if AP is 0 or undefined, from which to say why."""
-        poor = figures is not None and not headline(figures)["AP"] > 0
+        """Some detections of all processes if AP is poor or undefined, from which to say why."""
+        poor = figures is not None and not headline(figures)["AP"] > POOR
         if not self._distributed or comm.get_world_size() == 1:
             return sample_of(own) if poor else []
         parts = comm.gather(sample_of(own), dst=0) if any(comm.all_gather(poor)) else []
@@ -337,14 +337,14 @@ class COCOEvaluator(PerImageEvaluator):
     def _say_why(
         self, results: Mapping[str, float], task: str, found: list[ImageDetections], img_ids: Any
     ) -> None:
-        """Log reasons for an AP of 0 or NaN."""
-        if results.get("AP", 1.0) > 0:
+        """Log reasons for an AP of (almost) 0 or NaN."""
+        if results["AP"] > POOR:
             return
         images = self._truth.images if img_ids is None else {i: self._truth.images[i] for i in img_ids}
         truth = {i: group for i, group in self._truth.by_image.items() if i in images}
         names = {c["id"]: c.get("name", "") for c in self._truth.categories}
         for reason in explain(images, truth, found, names):
-            self._reasons.append(f"AP of {task} is {results['AP']}: {reason}")
+            self._reasons.append(f"AP of {task} is {results['AP']:.3g}: {reason}")
             self._logger.warning(self._reasons[-1])
 
     def _write(self, predictions: PredictionList, detections: Detections) -> None:

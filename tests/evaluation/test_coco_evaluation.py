@@ -182,7 +182,7 @@ def test_says_why_ap_is_zero(data, caplog, change, words):
     evaluator = memory(name, tasks=("bbox",))
     with caplog.at_level(logging.WARNING):
         results = run(evaluator, dicts, predict=predict)
-    if results["bbox"]["AP"] == 0:
+    if results["bbox"]["AP"] <= 0.5:
         assert words in caplog.text
     else:  # some boxes fit by chance: ask directly
         from detectron2.evaluation._why import explain
