@@ -3,8 +3,10 @@
     python benchmarks/loading.py [--images 118000] [--annotations 860000] [--folder DIR]
 
 Each measurement runs in a process of its own. Compared are `json.load` of the same file, the first and the second
-`load_coco_json`, and the start of a training loader with 4 workers up to its first batch. Memory is the growth of the
-proportional set size of all processes together, in which pages that several share count once.
+`load_coco_json`, and the start of a training loader with 0 and 4 workers up to its first batch, also over a list of
+one record, for what the workers themselves take. Times are of the processor, of all processes together (and of the
+clock, in brackets, which other work on the machine lengthens). Memory is the growth of the proportional set size
+(Pss of /proc/PID/smaps_rollup) of all processes together, in which pages that several share count once.
 """
 
 import argparse
@@ -15,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 
 def write_file(path: Path, images: int, annotations: int) -> None:
@@ -48,13 +52,25 @@ def write_file(path: Path, images: int, annotations: int) -> None:
         f.write("]}")
 
 
+def workers_of() -> list[int]:
+    """The child processes of this one."""
+    pid = os.getpid()
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and its living children."""
+    total = time.process_time()
+    for pid in workers_of():
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
 def used_mib(children: bool = False) -> float:
     """Memory of this process (and its children) in MiB; pages that several processes share count once (PSS)."""
-    pids = [os.getpid()]
-    if children:
-        pids += [int(p) for p in Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split()]
     total = 0
-    for pid in pids:
+    for pid in [os.getpid(), *(workers_of() if children else [])]:
         rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         total += sum(int(r.split()[1]) for r in rows if r.startswith("Pss:"))
     return total / 1024
@@ -66,53 +82,48 @@ def peak_mib() -> float:
     return next(int(r.split()[1]) for r in rows if r.startswith("VmHWM")) / 1024
 
 
-def measure_json(path: str) -> dict:
+def measured(action: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """What an action gives, and its times and memory."""
     base, base_peak = used_mib(), peak_mib()
-    start = time.perf_counter()
+    clock, processor = time.perf_counter(), processor_seconds()
+    made = action()
+    times = {"processor_s": processor_seconds() - processor, "clock_s": time.perf_counter() - clock}
+    return made, {**times, "mib": used_mib(children=True) - base, "peak_mib": peak_mib() - base_peak}
+
+
+def measure_json(path: str) -> dict:
     with open(path) as f:
-        content = json.load(f)
-    seconds = time.perf_counter() - start
-    return {
-        "seconds": seconds,
-        "mib": used_mib() - base,
-        "peak_mib": peak_mib() - base_peak,
-        "n": len(content["images"]),
-    }
+        return measured(lambda: json.load(f))[1]
 
 
 def measure_load(path: str) -> dict:
     from detectron2.data.datasets import load_coco_json
 
-    base, base_peak = used_mib(), peak_mib()
-    start = time.perf_counter()
-    records = load_coco_json(path, "images", "benchmark")
-    seconds = time.perf_counter() - start
-    return {
-        "seconds": seconds,
-        "mib": used_mib() - base,
-        "peak_mib": peak_mib() - base_peak,
-        "n": len(records),
-    }
+    return measured(lambda: load_coco_json(path, "images", "benchmark"))[1]
 
 
-def measure_loader(path: str, workers: int = 4) -> dict:
+def measure_loader(path: str, workers: int, empty: bool = False) -> dict:
+    """Start a loader, up to its first batch; the memory is that after 200 more."""
     from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
     from detectron2.data.datasets import register_coco_instances
 
     register_coco_instances("benchmark", {}, path, "images")
+    record = {"file_name": "", "height": 480, "width": 640, "image_id": 0, "annotations": []}
+
+    def start() -> Iterator[list]:
+        records = [record] * 100 if empty else get_detection_dataset_dicts("benchmark")
+        loader = build_detection_train_loader(
+            records, mapper=copy_of, total_batch_size=8, num_workers=workers, aspect_ratio_grouping=True
+        )
+        batches = iter(loader)
+        next(batches)
+        return batches
+
     base = used_mib()
-    start = time.perf_counter()
-    records = get_detection_dataset_dicts("benchmark")
-    loader = build_detection_train_loader(
-        records, mapper=copy_of, total_batch_size=8, num_workers=workers, aspect_ratio_grouping=True
-    )
-    del records
-    batches = iter(loader)
-    next(batches)
-    seconds = time.perf_counter() - start
+    batches, found = measured(start)
     for _ in range(200):
         next(batches)
-    return {"seconds": seconds, "mib": used_mib(children=True) - base, "mib_main": used_mib() - base}
+    return {**found, "mib": used_mib(children=True) - base}
 
 
 def copy_of(record: dict) -> dict:
@@ -120,53 +131,53 @@ def copy_of(record: dict) -> dict:
     return {**record}
 
 
+MEASURES: dict[str, Callable[[str], dict]] = {
+    "json": measure_json,
+    "load": measure_load,
+    "loader 0": lambda path: measure_loader(path, 0),
+    "loader 4": lambda path: measure_loader(path, 4),
+    "loader 4 empty": lambda path: measure_loader(path, 4, empty=True),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=118_000)
     parser.add_argument("--annotations", type=int, default=860_000)
     parser.add_argument("--folder")
-    parser.add_argument("--measure", choices=["json", "load", "loader", "loader1"])
+    parser.add_argument("--measure", choices=MEASURES)
     parser.add_argument("--file")
     args = parser.parse_args()
     if args.measure:
-        done = {
-            "json": measure_json, "load": measure_load, "loader": measure_loader,
-            "loader1": lambda path: measure_loader(path, workers=1),
-        }[args.measure](args.file)  # fmt: skip
-        print(json.dumps(done))
+        print(json.dumps(MEASURES[args.measure](args.file)))
         return
     folder = Path(args.folder or tempfile.mkdtemp(prefix="loading-"))
     path = folder / f"synthetic_{args.images}_{args.annotations}.json"
     if not path.exists():
         write_file(path, args.images, args.annotations)
     env = {**os.environ, "FVCORE_CACHE": str(folder / "cache")}
-    results = {"file_mib": path.stat().st_size / 2**20}
+    results: dict[str, dict] = {}
     for name, what in (
         ("json.load", "json"),
         ("first load", "load"),
         ("second load", "load"),
-        ("loader, 1 worker", "loader1"),
-        ("loader, 4 workers", "loader"),
+        ("loader, 0 workers", "loader 0"),
+        ("loader, 4 workers", "loader 4"),
+        ("4 workers, no data", "loader 4 empty"),
     ):
-        command = [sys.executable, __file__, "--measure", what, "--file", str(path)]
+        command = [sys.executable, "-W", "ignore", __file__, "--measure", what, "--file", str(path)]
         out = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
-        results[name] = json.loads(out.strip().splitlines()[-1])
-        print(name, {k: round(v, 2) for k, v in results[name].items()}, flush=True)
-    parsed = results["json.load"]
-    print(
-        json.dumps(
-            {
-                "file_mib": round(results["file_mib"]),
-                "first_load_over_json_time": round(results["first load"]["seconds"] / parsed["seconds"], 3),
-                "load_over_json_memory": round(results["first load"]["mib"] / parsed["mib"], 3),
-                "load_over_json_peak_memory": round(
-                    results["first load"]["peak_mib"] / parsed["peak_mib"], 3
-                ),
-                "second_load_seconds": round(results["second load"]["seconds"], 2),
-                "loader_start_seconds_4_workers": round(results["loader, 4 workers"]["seconds"], 2),
-            }
+        results[name] = found = json.loads(out.strip().splitlines()[-1])
+        print(
+            f"{name:<20}{found['processor_s']:7.2f} s ({found['clock_s']:.2f} s)  {found['mib']:7.0f} MiB, "
+            f"peak {found['peak_mib']:.0f} MiB",
+            flush=True,
         )
-    )
+    parsed, first, one = results["json.load"], results["first load"], results["loader, 0 workers"]
+    data_of_4 = results["loader, 4 workers"]["mib"] - results["4 workers, no data"]["mib"]
+    print(f"first load over json.load: time {first['processor_s'] / parsed['processor_s']:.2f}, ", end="")
+    print(f"memory {first['mib'] / parsed['mib']:.3f}, peak {first['peak_mib'] / parsed['peak_mib']:.3f}")
+    print(f"data with 4 workers over data of one process: {data_of_4 / one['mib']:.2f}")
 
 
 if __name__ == "__main__":

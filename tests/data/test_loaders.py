@@ -19,6 +19,7 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 from detectron2.data import _shared_list as shared
+from detectron2.data import _shared_memory as memory
 from detectron2.data._tolerant import TolerantMapDataset
 from detectron2.data.common import set_default_dataset_from_list_serialize_method
 from detectron2.data.samplers import TrainingSampler
@@ -222,7 +223,7 @@ def test_mapping_skips_none() -> None:
 # ------------------------------------------------------------------ packed lists
 @pytest.mark.parametrize("threshold", [0, 1 << 40])
 def test_packed_lists_give_their_elements(monkeypatch, threshold) -> None:
-    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", threshold)
+    monkeypatch.setattr(memory, "SHARE_FROM_BYTES", threshold)
     items = [{"a": i, "b": np.arange(i)} for i in range(9)]
     packed = shared.SharedPackedList(items)
     assert (
@@ -241,18 +242,18 @@ def test_packed_lists_give_their_elements(monkeypatch, threshold) -> None:
 @pytest.fixture
 def own_prefix(monkeypatch) -> None:
     """Files are shared by content, so test processes that run beside this one would hold the same ones."""
-    monkeypatch.setattr(shared, "SHARE_FROM_BYTES", 0)
-    monkeypatch.setattr(shared, "_PREFIX", f"detectron2-test-{os.getpid()}-")
+    monkeypatch.setattr(memory, "SHARE_FROM_BYTES", 0)
+    monkeypatch.setattr(memory, "_PREFIX", f"detectron2-test-{os.getpid()}-")
 
 
 def _report(data: DatasetFromList) -> tuple[str, list[int]]:
-    return data._lst._path, [data[i]["id"] for i in range(len(data))]
+    return data._lst._shared.path, [data[i]["id"] for i in range(len(data))]
 
 
 def test_processes_share_one_file_and_the_last_removes_it(own_prefix, fresh_process) -> None:
     first, second = DatasetFromList(records()), DatasetFromList(records())
-    path = first._lst._path
-    assert path and second._lst._path == path
+    path = first._lst._shared.path
+    assert path and second._lst._shared.path == path
     assert fresh_process(_report, first) == (path, list(range(23)))
     assert os.path.exists(path)
     del first
@@ -262,14 +263,14 @@ def test_processes_share_one_file_and_the_last_removes_it(own_prefix, fresh_proc
 
 
 def test_files_of_killed_runs_are_swept(own_prefix) -> None:
-    left = DatasetFromList([{"x": 1}])._lst
-    path = left._path
-    left._finalizer.detach()
+    left = DatasetFromList([{"x": 1}])._lst._shared
+    path = left.path
+    left._finalizer.cancel()
     left._handle.close()
     del left
     assert os.path.exists(path)
     kept = DatasetFromList(records())
-    assert not os.path.exists(path) and os.path.exists(kept._lst._path)
+    assert not os.path.exists(path) and os.path.exists(kept._lst._shared.path)
 
 
 def test_serialize_method_can_be_chosen() -> None:

@@ -3,7 +3,7 @@
 A file of hundreds of megabytes is walked through once, and only positions and a few numbers of each annotation are
 kept; records parse their annotations from the file when they are first used. The index is cached on disk, so that
 the next start reads no annotation at all. Ranks and workers read the same file through the page cache of the
-system: a machine holds one copy, whatever their number.
+system, and map the same index in shared memory: a machine holds one copy, whatever their number.
 """
 
 import functools
@@ -14,13 +14,14 @@ import os
 import zipfile
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from detectron2.data._shared_memory import SharedBytes, share_arrays
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import get_cache_dir
 
@@ -31,7 +32,7 @@ __all__ = ["CocoIndex", "NotIndexable", "file_stamp", "load_index"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _COLUMNS = ("ids", "image_ids", "categories", "starts", "ends", "crowd", "visible", "usable")
 
 
@@ -46,7 +47,7 @@ class CocoIndex:
     Attributes:
         image_ids: [N] in the order of the records (ascending).
         sizes: [N, 2] height and width.
-        file_names: N names as in the file.
+        names: the N file names as in the file, in UTF-8, with a zero byte between each two.
         first: [N + 1] annotations of image i are ``first[i] .. first[i + 1]``.
         starts: [M] first byte of each annotation.
         ends: [M] byte after each annotation.
@@ -56,11 +57,12 @@ class CocoIndex:
         usable: [M] false for annotations whose polygons are all too short.
         category_table: id and name of each category.
         strays: annotations of images that the file does not list.
+        shared: keeps the memory of the arrays.
     """
 
     image_ids: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
-    file_names: list[str]
+    names: npt.NDArray[np.uint8]
     first: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
@@ -70,6 +72,12 @@ class CocoIndex:
     usable: npt.NDArray[np.bool_]
     category_table: list[dict[str, Any]]
     strays: int
+    shared: SharedBytes | None = None
+
+    @property
+    def file_names(self) -> list[str]:
+        """N names as in the file."""
+        return self.names.tobytes().decode().split("\0") if len(self.image_ids) else []
 
 
 # ------------------------------------------------------------------ building
@@ -180,7 +188,7 @@ def _assemble(
     return CocoIndex(
         image_ids,
         np.ascontiguousarray(numbers[:, 1:]),
-        [row[3] for row in images],
+        np.frombuffer("\0".join(row[3] for row in images).encode(), dtype=np.uint8),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         table["starts"][rows],
         table["ends"][rows],
@@ -223,13 +231,23 @@ def _cache_file(path: str) -> Path:
     )
 
 
-_ARRAYS = ("image_ids", "sizes", "first", "starts", "ends", "categories", "crowd", "visible", "usable")
+_ARRAYS = (
+    "image_ids",
+    "sizes",
+    "names",
+    "first",
+    "starts",
+    "ends",
+    "categories",
+    "crowd",
+    "visible",
+    "usable",
+)
 
 
 def _save(index: CocoIndex, file: Path) -> None:
     texts = {"categories": index.category_table, "strays": index.strays}
     arrays = {name: getattr(index, name) for name in _ARRAYS}
-    arrays["file_names"] = np.frombuffer("\0".join(index.file_names).encode(), dtype=np.uint8)
     arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)
     try:
         with atomic_write(file, "wb") as f:
@@ -242,17 +260,13 @@ def _load(file: Path) -> CocoIndex | None:
     try:
         with np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in _ARRAYS}
-            names = stored["file_names"].tobytes().decode()
             texts = json.loads(stored["texts"].tobytes())
     except FileNotFoundError:
         return None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         logger.warning("The cached index %s is damaged and is made anew: %s", file, error)
         return None
-    file_names = names.split("\0") if len(arrays["image_ids"]) else []
-    return CocoIndex(
-        **arrays, file_names=file_names, category_table=texts["categories"], strays=texts["strays"]
-    )
+    return CocoIndex(**arrays, category_table=texts["categories"], strays=texts["strays"])
 
 
 def load_index(path: str, source: str | None = None) -> CocoIndex:
@@ -272,4 +286,5 @@ def _load_index(path: str, source: str | None, file: Path) -> CocoIndex:
     if index is None:
         index = build_index(path, source)
         _save(index, file)
-    return index
+    views, shared = share_arrays({name: getattr(index, name) for name in _ARRAYS})
+    return replace(index, shared=shared, **views)  # type: ignore[arg-type]

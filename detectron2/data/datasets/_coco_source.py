@@ -71,7 +71,7 @@ class CocoSource:
         if hasattr(self, "_fd") and os is not None:
             os.close(self._fd)
 
-    def _class_numbers(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
+    def _class_numbers(self, ids: Sequence[int]) -> npt.NDArray[np.integer]:
         categories = self.index.categories
         if not self._token.mapped or not len(categories):
             return categories
@@ -80,7 +80,7 @@ class CocoSource:
         wrong = np.flatnonzero(known[where] != categories) if len(known) else np.arange(len(categories))
         if len(wrong):
             self._reader(self._parse(int(wrong[0])))  # raises, naming annotation and image
-        return where
+        return where.astype(np.min_scalar_type(max(len(known) - 1, 0)))
 
     def _parse(self, row: int) -> dict[str, Any]:
         start, end = int(self.index.starts[row]), int(self.index.ends[row])
@@ -96,8 +96,8 @@ class CocoSource:
         part = slice(first[index], first[index + 1])
         return AnnotationSummary(classes[part], crowd[part], visible[part])
 
-    @functools.cached_property
-    def usable_table(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    @property
+    def usable_table(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.integer], npt.NDArray[np.uint8]]:
         """Usable annotations of all images at once: number of the image, class and crowd flag of each."""
         usable = self.index.usable
         images = np.repeat(np.arange(len(self.index.image_ids)), np.diff(self.index.first))

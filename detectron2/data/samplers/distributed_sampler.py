@@ -45,6 +45,12 @@ def _check_size(size: Any, least: int = 1) -> int:
     return size
 
 
+def as_ints(indices: Tensor) -> Iterator[int]:
+    """The elements of a tensor one by one; a list of all would take four times its memory, in each worker anew."""
+    for piece in indices.split(4096):
+        yield from piece.tolist()
+
+
 class _SeededStream:
     """State that the samplers for training have in common: the seed, which they save and restore."""
 
@@ -87,7 +93,7 @@ class TrainingSampler(_SeededStream, Sampler):
         generator = torch.Generator().manual_seed(self._seed)
         while True:
             if self._shuffle:
-                yield from torch.randperm(self._size, generator=generator).tolist()
+                yield from as_ints(torch.randperm(self._size, generator=generator))
             else:
                 yield from range(self._size)
 
@@ -131,7 +137,7 @@ class RandomSubsetTrainingSampler(TrainingSampler):
             part = self._indexes_subset
             if self._shuffle:
                 part = part[torch.randperm(len(part), generator=generator)]
-            yield from part.tolist()
+            yield from as_ints(part)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self._seed, "seed_subset": self._seed_subset}
@@ -207,7 +213,7 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
             indices = self._epoch_indices(generator)
             if self._shuffle:
                 indices = indices[torch.randperm(len(indices), generator=generator)]
-            yield from indices.tolist()
+            yield from as_ints(indices)
 
 
 def categories_of(record: dict[str, Any]) -> set[int]:
