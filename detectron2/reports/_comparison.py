@@ -76,7 +76,9 @@ def write_comparison_page(run_a: Path, run_b: Path, output: Path) -> Path:
     found_a, found_b = _detections(a, truth), _detections(b, truth)
     tasks = [t for t in TASKS if t in a.tasks & b.tasks] or ["bbox"]
     tables = [
-        _figures_table(TASKS[t], compare_models(truth, found_a, found_b, t, samples=SAMPLES), a, b)
+        _figures_table(
+            TASKS[t], compare_models(truth, found_a, found_b, t, samples=SAMPLES), len(truth.images)
+        )
         for t in tasks
     ]
     main = "segm" if "segm" in tasks else "bbox"
@@ -162,7 +164,7 @@ def _detections(run: _Run, truth: GroundTruth) -> list[ImageDetections]:
 # ------------------------------------------------------------------ tables and bars
 
 
-def _figures_table(title: str, differences: Sequence[Difference], a: _Run, b: _Run) -> dict[str, Any]:
+def _figures_table(title: str, differences: Sequence[Difference], images: int) -> dict[str, Any]:
     rows = [
         [
             d.name,
@@ -176,18 +178,19 @@ def _figures_table(title: str, differences: Sequence[Difference], a: _Run, b: _R
     ]
     head = ["", "A", "B", "B less A", "95 % interval", "draws that B wins"]
     main = next((d for d in differences if d.name == "AP"), None)
-    return {"title": title, "head": head, "rows": rows, "verdict": _verdict(main)}
+    return {"title": title, "head": head, "rows": rows, "verdict": _verdict(main, images)}
 
 
-def _verdict(d: Difference | None) -> str:
+def _verdict(d: Difference | None, images: int) -> str:
     """The AP's difference in words."""
     if d is None:
         return "AP is undefined: there is no ground truth."
     size = f"{abs(d.delta):.2f} points of AP"
+    sure = "" if images < FEW_IMAGES else "; other images of this kind would hardly change that"
     if d.low > 0:
-        return f"B is better by {size}; other images of this kind would hardly change that."
+        return f"B is better by {size}{sure}."
     if d.high < 0:
-        return f"B is worse by {size}; other images of this kind would hardly change that."
+        return f"B is worse by {size}{sure}."
     if d.delta == 0:
         return "Both have the same AP."
     return (
