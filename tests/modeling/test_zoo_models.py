@@ -25,6 +25,10 @@ from _models import example
 
 RECORDS = Path(__file__).parent.parent / "parity" / "zoo" / "state_dicts.json.gz"
 CLASSIFIERS = {"Misc/torchvision_imagenet_R_50.py"}
+FEW_REGIONS = (
+    *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 100, "MODEL.RPN.POST_NMS_TOPK_TEST", 30),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 32, "TEST.DETECTIONS_PER_IMAGE", 20),
+)
 SIZES = ((128, 160), (160, 128))
 FIELDS = {
     "instances": {
@@ -50,10 +54,13 @@ def build(path: str) -> Any:
     torch.manual_seed(0)
     cfg = model_zoo.get_config(path)
     if path.endswith(".yaml"):
-        cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""])
+        cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *FEW_REGIONS])
         return calm(build_model(cfg))
     if "vitdet" in path:
         cfg.model.backbone.square_pad = 160  # not the 1024 pixels of the recipe
+    if "roi_heads" in cfg.model:
+        cfg.model.proposal_generator.post_nms_topk = (100, 30)
+        cfg.model.roi_heads.batch_size_per_image = 32
     return calm(instantiate(cfg.model))
 
 
