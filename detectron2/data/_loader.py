@@ -10,6 +10,8 @@ import torch.utils.data as torchdata
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from ._tolerant import CountedCollate, CountKeeper
+from ._tolerant import CountedCollate, CountKeeper
 from .common import AspectRatioGroupedDataset, ToIterableDataset
 
 __all__ = ["TrainLoader", "build_batch_data_loader", "trivial_batch_collator", "worker_init_reset_seed"]
@@ -66,7 +68,8 @@ class TrainLoader(torchdata.IterableDataset):
     ) -> None:
         self.loader = loader
         self.batch_size = batch_size
-        self.dataset: Any = AspectRatioGroupedDataset(loader, batch_size) if grouped else loader
+        self._keeper = CountKeeper(loader)
+        self.dataset: Any = AspectRatioGroupedDataset(self._keeper, batch_size) if grouped else self._keeper
         self._stream = stream
         self._grouped = grouped
         self._collate = collate_fn if grouped else None
@@ -92,18 +95,25 @@ class TrainLoader(torchdata.IterableDataset):
         self._first, self._replay = 0, ()
         if self._stream is not None:
             self._stream.first_position, self._stream.replay = first, replay
-        elif first:
-            data: Any = self.loader.dataset
-            while hasattr(data, "_dataset"):
-                data = data._dataset
-            if hasattr(data, "load_state_dict"):
-                chunk = 1 if self._grouped else self.batch_size
-                data.load_state_dict({"position": first, "chunk": chunk})
+        else:
+            self._place_stream(first)
         for batch in self.dataset:
             self._batches += 1
             yield batch if self._collate is None else self._collate(batch)
 
     # -------------------------------------------------------------- exact resume
+    def _place_stream(self, first: int) -> None:
+        """Tell data that are iterable themselves where to begin, also if that is at the start again."""
+        if not first:
+            self._keeper.left_out = [0] * len(self._keeper.left_out)
+        data: Any = self.loader.dataset
+        while not hasattr(data, "load_state_dict") and hasattr(data, "_dataset"):
+            data = data._dataset
+        if hasattr(data, "load_state_dict"):
+            chunk = 1 if self._grouped else self.batch_size
+            left_out = tuple(self._keeper.left_out)
+            data.load_state_dict({"position": first, "chunk": chunk, "left_out": left_out})
+
     def _position(self, taken: int) -> int:
         """Position in the sampler's stream of the ``taken``-th element since this iteration began."""
         assert self._start is not None
@@ -124,6 +134,10 @@ class TrainLoader(torchdata.IterableDataset):
         else:
             taken = (self._batches - self._batches_before) * self.batch_size
             state["next"], state["waiting"] = self._start[0] + taken, []
+        if any(self._keeper.left_out):
+            state["left_out"] = list(self._keeper.left_out)
+        if any(self._keeper.left_out):
+            state["left_out"] = list(self._keeper.left_out)
         sampler: Any = getattr(self._stream, "sampler", None)
         if hasattr(sampler, "state_dict"):
             state["sampler"] = sampler.state_dict()
@@ -141,6 +155,8 @@ class TrainLoader(torchdata.IterableDataset):
             self._seed_elements()
         world, rank = comm.get_world_size(), comm.get_rank()
         self._batches, self._start = int(state["batches"]), None
+        self._keeper.left_out = [0] * len(self._keeper.left_out)
+        self._keeper.left_out = [0] * len(self._keeper.left_out)
         if (state["world_size"], state["batch_size"]) != (world, self.batch_size):
             used = state["batches"] * state["batch_size"] * state["world_size"]
             self._first, self._replay = used // world, ()
@@ -151,6 +167,12 @@ class TrainLoader(torchdata.IterableDataset):
             self._first, self._replay = self._regroup(int(state["batches"]))
         else:
             self._first, self._replay = int(state["next"]), tuple(state["waiting"])
+            left_out = state.get("left_out", ())
+            if state["rank"] == rank and len(left_out) == len(self._keeper.left_out):
+                self._keeper.left_out = list(left_out)
+            left_out = state.get("left_out", ())
+            if state["rank"] == rank and len(left_out) == len(self._keeper.left_out):
+                self._keeper.left_out = list(left_out)
 
     def _regroup(self, batches: int) -> tuple[int, tuple[int, ...]]:
         """Work out from the records alone where this rank stands, given a state that another rank saved."""
@@ -245,7 +267,7 @@ def build_batch_data_loader(
         kwargs |= {
             "batch_size": batch_size,
             "drop_last": drop_last,
-            "collate_fn": collate_fn or trivial_batch_collator,
+            "collate_fn": CountedCollate(collate_fn or trivial_batch_collator),
         }
     loader = torchdata.DataLoader(
         dataset,

@@ -2,14 +2,24 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .common import MapDataset
 
-__all__ = ["READ_ERRORS", "BrokenCount", "TolerantIterableDataset", "TolerantMapDataset", "is_read_error"]
+__all__ = [
+    "READ_ERRORS",
+    "BrokenCount",
+    "CountKeeper",
+    "CountedCollate",
+    "TolerantIterableDataset",
+    "TolerantMapDataset",
+    "is_read_error",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -125,15 +135,86 @@ class TolerantIterableDataset(IterableDataset):
     def __init__(self, dataset: Any, map_func: Callable[[Any], Any], max_share: float = 0.01) -> None:
         self._dataset, self._map_func = dataset, map_func
         self.count = BrokenCount(max_share)
+        self._before: tuple[int, ...] = ()
+        self._turn = 0
 
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator["Counted"]:
+        info = get_worker_info()
+        worker, readers = (0, 1) if info is None else (info.id, info.num_workers)
+        reader = (worker + self._turn) % readers
+        left_out = self._before[reader] if len(self._before) == readers else 0
         for position, record in enumerate(self._dataset):
             mapped = _map_or_count(self._map_func, record, self.count, f"element {position}")
-            if mapped is not None:
-                yield mapped
+            if mapped is None:
+                left_out += 1
+            else:
+                yield Counted(mapped, reader, left_out)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind elements that were taken; see ``TarDataset.load_state_dict``."""
+        if hasattr(self._dataset, "load_state_dict"):
+            self._before = tuple(state.get("left_out", ()))
+            # The first worker goes on with the part of the one whose turn it would have been.
+            self._turn = int(state["position"]) // int(state.get("chunk", 1))
+            self._dataset.load_state_dict(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An element of a stream, or a batch of them, on its way to the main process.
+
+    Attributes:
+        content: the element.
+        reader: number of the part of the stream, dealt out to the workers, that it is of.
+        left_out: how many elements of this part were left out by then, which an exact resume must know.
+    """
+
+    content: Any
+    reader: int
+    left_out: int
+
+
+class CountedCollate:
+    """Lets a function that makes batches take counted elements.
+
+    Args:
+        collate_fn: takes a list of elements.
+    """
+
+    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
+        self.collate_fn = collate_fn
+
+    def __call__(self, batch: list[Any]) -> Any:
+        """Make a batch; a counted one, if its elements are."""
+        if not isinstance(batch[-1], Counted):
+            return self.collate_fn(batch)
+        last = batch[-1]
+        return Counted(self.collate_fn([c.content for c in batch]), last.reader, last.left_out)
+
+
+class CountKeeper:
+    """Gives what a loader gives, and keeps the counts that came with it.
+
+    Args:
+        loader: torch's.
+
+    Attributes:
+        left_out: elements of each part that were left out, up to the element given last.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+        self.left_out = [0] * max(1, loader.num_workers)
+
+    def __iter__(self) -> Iterator[Any]:
+        for given in self.loader:
+            if isinstance(given, Counted):
+                self.left_out[given.reader] = given.left_out
+                given = given.content
+            yield given
 
 
 def _map_or_count(map_func: Callable[[Any], Any], record: Any, count: BrokenCount, otherwise: str) -> Any:

@@ -106,14 +106,20 @@ def _plain(value: Any) -> Any:
 
 
 class _StrictInfo(tarfile.TarInfo):
-    """Python takes a broken header in the middle of a tar file for its end, and silently drops what follows."""
+    """Python takes a broken header, and the bare end of a file, for the end of the tar, and drops what should follow.
+
+    A whole tar ends with two blocks of zeros; one that was cut off between two members lacks them.
+    """
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Any:
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.HeaderError as error:
-            if type(error).__name__ in ("InvalidHeaderError", "TruncatedHeaderError"):
+            kind = type(error).__name__
+            if kind == "EmptyHeaderError" and tarfile_.offset:
+                raise tarfile.ReadError(f"cut off at byte {tarfile_.offset}: no end mark") from error
+            if kind in ("InvalidHeaderError", "TruncatedHeaderError"):
                 raise tarfile.ReadError(f"broken header at byte {tarfile_.offset}: {error}") from error
             raise
 
@@ -158,8 +164,8 @@ class TarDataset(torchdata.IterableDataset):
     many samples the rest of a shard had is estimated by the largest shard read so far.
 
     The training loader saves how many samples it took; :meth:`load_state_dict` goes on behind them, passing over
-    samples without decoding them. With as many workers as before, and a mapper that rejects none, the stream
-    goes on exactly where it stopped.
+    samples without decoding them. With as many workers and ranks as before, the stream goes on exactly where it
+    stopped (on ranks other than the one that saved, if the mapper left no image out).
 
     Args:
         shards: names, or a pattern such as ``s3://bucket/train-{000..063}.tar``.
@@ -188,7 +194,8 @@ class TarDataset(torchdata.IterableDataset):
         self.max_broken_share = max_broken_share
         self._count = BrokenCount(1.0 if max_broken_share is None else max_broken_share)
         self._largest = 0
-        self._resume = (0, 1)
+        self._turn = 0
+        self._resume: tuple[int, int, tuple[int, ...]] = (0, 1, ())
 
     @property
     def num_skipped(self) -> int:
@@ -199,7 +206,7 @@ class TarDataset(torchdata.IterableDataset):
         """Number of this reader and number of readers, over ranks and workers."""
         info = torchdata.get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        return comm.get_rank() * workers + worker, comm.get_world_size() * workers
+        return comm.get_rank() * workers + (worker + self._turn) % workers, comm.get_world_size() * workers
 
     def _order(self, epoch: int) -> list[str]:
         shards = list(self.shards)
@@ -256,11 +263,14 @@ class TarDataset(torchdata.IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         # The builder of a loader may have set the share by now.
         self._count.max_share = 1.0 if self.max_broken_share is None else self.max_broken_share
-        (start, chunk), self._resume = self._resume, (0, 1)
+        (start, chunk, left_out), self._resume = self._resume, (0, 1, ())
         readers = self._share()[1] // comm.get_world_size()
-        # The workers of a rank give their batches in turn.
+        # The workers of a rank give their batches in turn; the first one goes on with the part whose turn it is.
         rounds, extra = divmod(start // chunk, readers)
-        skip = (rounds + int(self._share()[0] % readers < extra)) * chunk
+        self._turn = extra
+        reader = self._share()[0] % readers
+        skip = (rounds + int(reader < extra)) * chunk
+        skip += left_out[reader] if len(left_out) == readers else 0
         given = 0
         for name, parts in self._mixed():
             record = self._record(name, parts)
@@ -285,13 +295,14 @@ class TarDataset(torchdata.IterableDataset):
                 anno["bbox_mode"] = BoxMode(anno["bbox_mode"])
         return {**record, "file_name": name, "image_bytes": image}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next iteration go on behind samples that were taken.
 
         Args:
-            state: ``position``, the samples that this rank took, and ``chunk``, how many a worker gives in turn.
+            state: ``position``, the samples that this rank took; ``chunk``, how many a worker gives in turn; and
+                ``left_out``, how many each worker gave in addition that the mapper then left out.
         """
-        self._resume = (int(state["position"]), int(state.get("chunk", 1)))
+        self._resume = (int(state["position"]), int(state.get("chunk", 1)), tuple(state.get("left_out", ())))
 
 
 class StreamedMapper:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import formats as F
@@ -94,6 +94,41 @@ def test_every_pair_of_formats_converts(dataset, tmp_path) -> None:
         F.convert_dataset(tmp_path / before, tmp_path / f"{after}2", after)
         assert boxes(F.read_dataset(tmp_path / f"{after}2")) == wanted
         before = f"{after}2"
+
+
+def test_yolo_objects_of_several_parts(dataset, tmp_path) -> None:
+    """YOLO has one outline for an object: the parts are joined by lines without area."""
+    parts = [
+        [4.0, 4, 16, 4, 16, 14, 4, 14],
+        [24.0, 10, 34, 10, 34, 30, 24, 30],
+        [40.0, 6, 52, 6, 52, 20, 40, 20],
+    ]
+    everything = {
+        "bbox": [4.0, 4.0, 52.0, 30.0],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": 1,
+        "iscrowd": 0,
+    }
+    for record in dataset.records:
+        record["annotations"] = []
+    dataset.records[0]["annotations"] = [{**everything, "segmentation": parts}]
+    F.write_dataset(dataset, tmp_path / "out", "yolo", task="segment")
+    assert not dataset.skipped
+    (again,) = F.read_dataset(tmp_path / "out", task="segment").records[0]["annotations"]
+    assert len(again["segmentation"]) == 1 and again["bbox"] == pytest.approx(everything["bbox"])
+    drawn = Image.new("1", (W, H))
+    brush = ImageDraw.Draw(drawn)
+    for part in parts:
+        brush.polygon(part, fill=1)
+    joined = Image.new("1", (W, H))
+    ImageDraw.Draw(joined).polygon(again["segmentation"][0], fill=1)
+    # Pillow paints the two bridges as lines of one pixel.
+    assert not (np.asarray(drawn) & ~np.asarray(joined)).any()
+    assert mask_of(again["segmentation"], H, W).sum() == pytest.approx(mask_of(parts, H, W).sum(), abs=40)
+    points = np.reshape(again["segmentation"][0], (-1, 2))
+    x, y = points.T
+    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    assert area == pytest.approx(12 * 10 + 10 * 20 + 12 * 14, abs=1e-3)
 
 
 def test_yolo_pose_and_obb(dataset, tmp_path) -> None:

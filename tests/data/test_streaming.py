@@ -76,6 +76,36 @@ def test_workers_split_and_a_resumed_stream_is_the_unbroken_one(shards, workers,
     assert head + [next(it) for _ in range(9)] == whole
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_stream_is_resumed_behind_images_that_were_left_out(shards, workers, grouped) -> None:
+    """Which samples a mapper rejects is known to the worker only; the state that is saved must count them."""
+
+    def mapper(record: dict) -> dict | None:
+        if record["image_id"] == 11:
+            raise OSError("truncated file")
+        return None if record["image_id"] % 4 == 1 else record
+
+    def loader():
+        return build_detection_train_loader(
+            TarDataset(shards, shuffle=True, buffer_size=4, repeat=True),
+            mapper=mapper, total_batch_size=3, aspect_ratio_grouping=grouped, num_workers=workers, max_broken_share=1.0,
+        )  # fmt: skip
+
+    def taken(it, number: int) -> list[list[int]]:
+        return [ids(next(it)) for _ in range(number)]
+
+    whole = taken(iter(loader()), 15)
+    first = loader()
+    head = taken(iter(first), 5)
+    again = loader()
+    again.load_state_dict(first.state_dict())
+    middle = taken(iter(again), 4)
+    last = loader()
+    last.load_state_dict(json.loads(json.dumps(again.state_dict())))
+    assert head + middle + taken(iter(last), 6) == whole
+
+
 def test_a_mapper_that_reads_files(shards) -> None:
     def mapper(record: dict) -> dict:
         return {**record, "image": read_image(record["file_name"], "RGB")}
@@ -114,6 +144,8 @@ def damage(path: str, how: str) -> None:
     content = bytearray(Path(path).read_bytes())
     if how == "header":
         content[third.offset : third.offset + 512] = b"x" * 512
+    elif how == "cut between members":
+        del content[third.offset :]
     elif how == "cut in a member":
         del content[third.offset_data + 10 :]
     else:
@@ -121,7 +153,9 @@ def damage(path: str, how: str) -> None:
     Path(path).write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["header", "cut in a member", "cut in a header", "all"])
+@pytest.mark.parametrize(
+    "how", ["header", "cut between members", "cut in a member", "cut in a header", "all"]
+)
 def test_a_corrupt_shard_costs_its_rest(shards, caplog, how) -> None:
     damage(shards[1], how)
     left = [] if how == "all" else [5, 6]

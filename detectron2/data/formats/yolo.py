@@ -4,7 +4,7 @@
 task           numbers of a line
 =============  ==========================================================
 ``detect``     class, centre x, centre y, width, height
-``segment``    class, then x and y of each point of the outline
+``segment``    class, then x and y of each point of the outline; parts of an object are joined by bridges there and back
 ``pose``       box as above, then x, y (and visibility 0..2) of each keypoint
 ``obb``        class, then x and y of 4 corners
 =============  ==========================================================
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
 from detectron2.structures import BoxMode
@@ -214,6 +215,44 @@ def _task_of(dataset: Dataset) -> str:
     return "segment" if any(a.get("segmentation") is not None for a in annotations) else "detect"
 
 
+def one_outline(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Several polygons as one line, which YOLO has room for: it goes over to the next part and back the same way.
+
+    Such a bridge has no area, so that the outline covers what the parts cover. It leads between the nearest points.
+
+    Args:
+        parts: each [N, 2].
+    """
+    left = list(parts)
+    outline = left.pop(0)
+    while left:
+        gaps = [np.linalg.norm(outline[:, None] - part[None], axis=2) for part in left]
+        nearest = min(range(len(left)), key=lambda k: gaps[k].min())
+        here, there = np.unravel_index(gaps[nearest].argmin(), gaps[nearest].shape)
+        around = np.roll(left.pop(nearest), -int(there), axis=0)
+        outline = np.concatenate([outline[: here + 1], around, around[:1], outline[here:]])
+    return outline
+
+
+def one_outline(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Several polygons as one line, which YOLO has room for: it goes over to the next part and back the same way.
+
+    Such a bridge has no area, so that the outline covers what the parts cover. It leads between the nearest points.
+
+    Args:
+        parts: each [N, 2].
+    """
+    left = list(parts)
+    outline = left.pop(0)
+    while left:
+        gaps = [np.linalg.norm(outline[:, None] - part[None], axis=2) for part in left]
+        nearest = min(range(len(left)), key=lambda k: gaps[k].min())
+        here, there = np.unravel_index(gaps[nearest].argmin(), gaps[nearest].shape)
+        around = np.roll(left.pop(nearest), -int(there), axis=0)
+        outline = np.concatenate([outline[: here + 1], around, around[:1], outline[here:]])
+    return outline
+
+
 def _lines(record: Mapping[str, Any], task: str, skipped: list[str]) -> list[str]:
     height, width = record["height"], record["width"]
     lines = []
@@ -227,12 +266,8 @@ def _lines(record: Mapping[str, Any], task: str, skipped: list[str]) -> list[str
             numbers = (rotated_corners(box) / [width, height]).reshape(-1).tolist()
         elif task == "segment" and anno.get("segmentation") is not None:
             parts = polygons_of(anno["segmentation"], height, width)
-            if len(parts) > 1:
-                skipped.append(
-                    f"{record['file_name']}, annotation {position}: only the largest of {len(parts)} parts"
-                )
-            outline = max(parts, key=lambda p: np.prod(np.ptp(np.reshape(p, (-1, 2)), axis=0)))
-            numbers = (np.reshape(outline, (-1, 2)) / [width, height]).reshape(-1).tolist()
+            outline = one_outline([np.reshape(p, (-1, 2)) for p in parts])
+            numbers = (outline / [width, height]).reshape(-1).tolist()
         else:
             x, y, w, h = _xywh(anno)
             numbers = [x / width, y / height, w / width, h / height]
