@@ -11,7 +11,7 @@ inference/         predictions in COCO format
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,17 @@ class DataCard:
     part: str = "all"  # "all", or "train" / "val" of a file that was split
     num_images: int = 0
     num_instances: int = 0
+
+    def within(self, folder: Path) -> "DataCard":
+        """As it is written: paths in the run's folder count from there, so that it can be moved; others are absolute."""
+        root = folder.resolve()
+        whole = (Path(p).resolve() for p in (self.json, self.images))
+        json_file, images = (str(p.relative_to(root) if p.is_relative_to(root) else p) for p in whole)
+        return replace(self, json=json_file, images=images)
+
+    def seen_from(self, folder: Path) -> "DataCard":
+        """The inverse of :meth:`within`: paths that can be opened from the working directory."""
+        return replace(self, json=str(folder / self.json), images=str(folder / self.images))
 
 
 @dataclass
@@ -63,7 +74,8 @@ class RunCard:
 
     def save(self, folder: Path) -> None:
         """Write `run.json` in `folder`."""
-        write_json(folder / "run.json", asdict(self))
+        card = replace(self, train=self.train.within(folder), val=self.val.within(folder))
+        write_json(folder / "run.json", asdict(card))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -79,7 +91,8 @@ def read_run(folder: str | Path) -> RunCard:
     Raises:
         UserError: `folder` is not the folder of a run.
     """
-    path = Path(folder) / "run.json"
+    folder = Path(folder)
+    path = folder / "run.json"
     if not path.is_file():
         raise UserError(
             f"{folder} is not the folder of a run: it has no run.json. `detectron2 train` writes such folders."
@@ -88,7 +101,8 @@ def read_run(folder: str | Path) -> RunCard:
         data = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunCard)}
         data = {k: v for k, v in data.items() if k in known}
-        return RunCard(**{**data, "train": DataCard(**data["train"]), "val": DataCard(**data["val"])})
+        parts = {name: DataCard(**data[name]).seen_from(folder) for name in ("train", "val")}
+        return RunCard(**{**data, **parts})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({error}); run `detectron2 train … --resume` to write it again"

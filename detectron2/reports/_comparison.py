@@ -113,6 +113,8 @@ def _read(folder: Path) -> _Run:
         raise ValueError(
             f"{folder} holds no evaluation: {absent} is not there; `detectron2 eval {folder}` writes one"
         )
+    val = card["val"]
+    val |= {key: str(folder / val[key]) for key in ("json", "images")}  # absolute, or from the folder on
     summary = read_json(folder / "summary.json") or {}
     name = folder.parent.name if folder.name == "eval" else folder.name
     return _Run(folder, name, card, summary, json.loads(path.read_bytes()))

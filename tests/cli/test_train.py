@@ -9,6 +9,7 @@ from PIL import Image
 from detectron2.cli import main
 from detectron2.cli._datasets import find_data, pick, split
 from detectron2.cli._recipe import MIN_ITERATIONS, Plan, find_model, recipe
+from detectron2.cli._run_folder import DataCard
 
 from .conftest import write_discs
 
@@ -18,7 +19,11 @@ def read(path: Path) -> dict:
 
 
 def test_train_eval_predict(
-    discs: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    discs: Path,
+    tiny_config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "run"
     data = ["--train", str(discs), "--val", str(discs), "--model", str(tiny_config), "--weights", "none"]
@@ -42,7 +47,12 @@ def test_train_eval_predict(
     assert again["box_AP50"] == summary["box_AP50"]
     assert (out / "eval" / "report.html").is_file()
 
-    images = discs.parent / "images"
+    monkeypatch.chdir(tmp_path)  # the run knows its data and itself from anywhere
+    moved = out.rename(tmp_path / "moved")
+    assert main(["eval", "moved", "--device", "cpu"]) == 0
+    assert read(moved / "eval" / "summary.json")["box_AP50"] == summary["box_AP50"]
+
+    out, images = moved, discs.parent / "images"
     (images / "broken.jpg").write_bytes(b"no picture")
     shown = tmp_path / "shown"
     capsys.readouterr()
@@ -219,3 +229,13 @@ def test_categories_must_agree(
     ]
     assert main([*words, "--output", str(tmp_path / "run")]) == 2
     assert "crimson" in capsys.readouterr().err
+
+
+def test_paths_of_a_run_are_absolute_or_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    card = DataCard("run/data/val.json", "photos")
+    stored = card.within(Path("run"))
+    assert stored == DataCard(str(Path("data/val.json")), str(tmp_path / "photos"))
+    monkeypatch.chdir("/")
+    seen = stored.seen_from(tmp_path / "run")
+    assert seen == DataCard(str(tmp_path / "run" / "data" / "val.json"), str(tmp_path / "photos"))
