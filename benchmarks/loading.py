@@ -6,7 +6,8 @@ Each measurement runs in a process of its own. Compared are `json.load` of the s
 `load_coco_json`, and the start of a training loader with 0 and 4 workers up to its first batch, also over a list of
 one record, for what the workers themselves take. Times are of the processor, of all processes together (and of the
 clock, in brackets, which other work on the machine lengthens). Memory is the growth of the proportional set size
-(Pss of /proc/PID/smaps_rollup) of all processes together, in which pages that several share count once.
+(Pss_Anon and Pss_Shmem of /proc/PID/smaps_rollup) of all processes together, in which pages that several share count
+once; mapped libraries are left out, since their share depends on what else runs.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def used_mib(children: bool = False) -> float:
     total = 0
     for pid in [os.getpid(), *(workers_of() if children else [])]:
         rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        total += sum(int(r.split()[1]) for r in rows if r.startswith("Pss:"))
+        total += sum(int(r.split()[1]) for r in rows if r.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return total / 1024
 
 
@@ -115,6 +116,7 @@ def measure_loader(path: str, workers: int, empty: bool = False) -> dict:
         loader = build_detection_train_loader(
             records, mapper=copy_of, total_batch_size=8, num_workers=workers, aspect_ratio_grouping=True
         )
+        del records  # as when it is built from a config
         batches = iter(loader)
         next(batches)
         return batches

@@ -11,7 +11,6 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from ._tolerant import CountedCollate, CountKeeper
-from ._tolerant import CountedCollate, CountKeeper
 from .common import AspectRatioGroupedDataset, ToIterableDataset
 
 __all__ = ["TrainLoader", "build_batch_data_loader", "trivial_batch_collator", "worker_init_reset_seed"]
@@ -136,8 +135,6 @@ class TrainLoader(torchdata.IterableDataset):
             state["next"], state["waiting"] = self._start[0] + taken, []
         if any(self._keeper.left_out):
             state["left_out"] = list(self._keeper.left_out)
-        if any(self._keeper.left_out):
-            state["left_out"] = list(self._keeper.left_out)
         sampler: Any = getattr(self._stream, "sampler", None)
         if hasattr(sampler, "state_dict"):
             state["sampler"] = sampler.state_dict()
@@ -156,7 +153,6 @@ class TrainLoader(torchdata.IterableDataset):
         world, rank = comm.get_world_size(), comm.get_rank()
         self._batches, self._start = int(state["batches"]), None
         self._keeper.left_out = [0] * len(self._keeper.left_out)
-        self._keeper.left_out = [0] * len(self._keeper.left_out)
         if (state["world_size"], state["batch_size"]) != (world, self.batch_size):
             used = state["batches"] * state["batch_size"] * state["world_size"]
             self._first, self._replay = used // world, ()
@@ -167,9 +163,6 @@ class TrainLoader(torchdata.IterableDataset):
             self._first, self._replay = self._regroup(int(state["batches"]))
         else:
             self._first, self._replay = int(state["next"]), tuple(state["waiting"])
-            left_out = state.get("left_out", ())
-            if state["rank"] == rank and len(left_out) == len(self._keeper.left_out):
-                self._keeper.left_out = list(left_out)
             left_out = state.get("left_out", ())
             if state["rank"] == rank and len(left_out) == len(self._keeper.left_out):
                 self._keeper.left_out = list(left_out)

@@ -68,6 +68,22 @@ def test_a_saved_folder_is_read(tmp_path: Path, listed: bool) -> None:
     assert corners.records[0]["annotations"][1]["bbox"] == [4, 4, 6, 6]
 
 
+def test_a_name_that_is_no_folder_comes_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched here: the library's own function for it is replaced by one that has the same arguments."""
+    asked = []
+
+    def load_dataset(path: str, *, split: str) -> Any:
+        asked.append((path, split))
+        return table(False, datasets.ClassLabel(names=["nut", "bolt"]))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    images = str(tmp_path / "images")
+    data = F.read_dataset("somebody/parts", "huggingface", images=images)
+    F.read_dataset("somebody/parts", "huggingface", images=images, split="validation[:10%]")
+    assert asked == [("somebody/parts", "train"), ("somebody/parts", "validation[:10%]")]
+    assert data.classes == ["nut", "bolt"] and [r["image_id"] for r in data.records] == [7, 8, 9]
+
+
 def test_plain_numbers_splits_and_errors(tmp_path: Path) -> None:
     plain = table(False, datasets.Value("int64"))
     folder, images = tmp_path / "set", str(tmp_path / "images")

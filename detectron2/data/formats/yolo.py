@@ -234,25 +234,6 @@ def one_outline(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.floa
     return outline
 
 
-def one_outline(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Several polygons as one line, which YOLO has room for: it goes over to the next part and back the same way.
-
-    Such a bridge has no area, so that the outline covers what the parts cover. It leads between the nearest points.
-
-    Args:
-        parts: each [N, 2].
-    """
-    left = list(parts)
-    outline = left.pop(0)
-    while left:
-        gaps = [np.linalg.norm(outline[:, None] - part[None], axis=2) for part in left]
-        nearest = min(range(len(left)), key=lambda k: gaps[k].min())
-        here, there = np.unravel_index(gaps[nearest].argmin(), gaps[nearest].shape)
-        around = np.roll(left.pop(nearest), -int(there), axis=0)
-        outline = np.concatenate([outline[: here + 1], around, around[:1], outline[here:]])
-    return outline
-
-
 def _lines(record: Mapping[str, Any], task: str, skipped: list[str]) -> list[str]:
     height, width = record["height"], record["width"]
     lines = []
