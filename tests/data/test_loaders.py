@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import IterableDataset, SequentialSampler
 
+from detectron2.config import get_cfg
 from detectron2.data import (
     DatasetFromList,
     MapDataset,
@@ -24,6 +26,7 @@ from detectron2.data import _shared_memory as memory
 from detectron2.data._tolerant import TolerantMapDataset
 from detectron2.data.common import set_default_dataset_from_list_serialize_method
 from detectron2.data.samplers import TrainingSampler
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 
@@ -209,6 +212,32 @@ def test_too_many_broken_images_stop_the_run() -> None:
         TolerantMapDataset(records(200), breaking(0.02, KeyError), max_share=0.5)[0]
     with pytest.raises(ValueError, match="max_share"):
         TolerantMapDataset(records(), breaking(0), max_share=2)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.01])
+def test_a_cut_off_file_in_a_training_from_a_config(tmp_path, caplog, share) -> None:
+    """The whole way: config, files on disk, mapper, loader."""
+    files = []
+    for i in range(10):
+        file = tmp_path / f"{i}.png"
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(file)
+        box = {"bbox": [5.0, 5.0, 20.0, 20.0], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 0}
+        files.append({"file_name": str(file), "image_id": i, "height": 40, "width": 50, "annotations": [box]})
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:2000])
+    cfg = get_cfg()
+    cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED = 0, 4, 1
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.DATALOADER.MAX_BROKEN_SHARE = (40,), share
+    batches = iter(build_detection_train_loader(cfg, dataset=files))
+    if share == 0.5:
+        seen = [r["image_id"] for _ in range(50) for r in next(batches)]
+        assert len(seen) == 200 and set(seen) == {0, 1, 2, 4, 5, 6, 7, 8, 9}
+        assert "3.png: OSError" in caplog.text
+    else:
+        with pytest.raises(
+            RuntimeError, match=r"6 of \d+ images[\s\S]*MAX_BROKEN_SHARE[\s\S]*3\.png: OSError"
+        ):
+            for _ in range(50):
+                next(batches)
 
 
 def test_mapping_skips_none() -> None:
