@@ -109,7 +109,9 @@ def _eval(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument(
-        "--resume", action="store_true", help="leave out images that a broken-off evaluation in --output has judged"
+        "--resume",
+        action="store_true",
+        help="leave out images that a broken-off evaluation in --output has judged",
     )
     _overrides(p)
 
