@@ -76,6 +76,7 @@ def test_recipe_scales_with_batch_and_data() -> None:
     config, name = find_model("mask_rcnn_R_50_FPN_3x")
     assert name == "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
     small = recipe(config, Plan(num_classes=5, num_images=10, batch_size=2, device="cpu"))
+    assert small.INPUT.RESIZE_BACKEND == "torch"
     assert small.SOLVER.MAX_ITER == MIN_ITERATIONS
     assert small.SOLVER.BASE_LR == pytest.approx(0.02 * 2 / 16)
     assert small.MODEL.ROI_HEADS.NUM_CLASSES == 5
