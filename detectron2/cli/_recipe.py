@@ -125,7 +125,7 @@ def _fit_yacs(cfg: CfgNode, plan: Plan, batch: int, workers: int) -> None:
     cfg.DATALOADER.NUM_WORKERS = workers
     for head in (cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):
         head.NUM_CLASSES = plan.num_classes
-    if not made_for_it:  # a recipe of the zoo: nothing depends on Pillow's very bytes, which take twice the time
+    if not made_for_it:  # nothing depends on Pillow's very bytes here, and they take twice the time
         cfg.INPUT.RESIZE_BACKEND = "torch"
     if made_for_it and plan.epochs is None and plan.batch_size is None:
         return
