@@ -76,7 +76,7 @@ def _spread(
         torch.stack((pixel[real], pooled[real])),
         weight[real],
         (images * height * width, pooled.shape[0] * bins[0] * bins[1]),
-        check_invariants=False,
+        check_invariants=True,
     )
     return torch.sparse.mm(matrix, grad.permute(0, 2, 3, 1).reshape(-1, channels))
 
