@@ -1,0 +1,1 @@
+"""Projects built on the core: PointRend, DeepLab, Panoptic-DeepLab, PointSup, TridentNet, TensorMask and DensePose."""

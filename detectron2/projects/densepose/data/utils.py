@@ -1,0 +1,47 @@
+"""Small helpers around paths and configs."""
+
+import os
+from typing import Any
+
+__all__ = [
+    "get_category_to_class_mapping",
+    "get_class_to_mesh_name_mapping",
+    "is_relative_local_path",
+    "maybe_prepend_base_path",
+]
+
+
+def is_relative_local_path(path: str | os.PathLike[str]) -> bool:
+    """Say whether a path names a file of this machine relative to some folder, and is no address."""
+    text = os.fsdecode(path)
+    return "://" not in text and not os.path.isabs(text)
+
+
+def maybe_prepend_base_path(base_path: str | None, path: str) -> str:
+    """Join a base path and a path; absolute paths and addresses stay as they are.
+
+    Args:
+        base_path: folder, or None to leave ``path`` alone.
+        path: path of a file, or its address.
+    """
+    if base_path is None or not is_relative_local_path(path):
+        return path
+    return os.path.join(base_path, path)
+
+
+def get_class_to_mesh_name_mapping(cfg: Any) -> dict[int, str]:
+    """Read ``DATASETS.CLASS_TO_MESH_NAME_MAPPING``: contiguous class number to name of a mesh."""
+    return {int(number): name for number, name in cfg.DATASETS.CLASS_TO_MESH_NAME_MAPPING.items()}
+
+
+def get_category_to_class_mapping(dataset_cfg: Any) -> dict[str, int]:
+    """Read which class each category of a bootstrapping data set counts as.
+
+    Args:
+        dataset_cfg: one entry of ``BOOTSTRAP_DATASETS``.
+
+    Returns:
+        Category name to contiguous class number.
+    """
+    pairs = dataset_cfg.IMAGE_LOADER.CATEGORY_TO_CLASS_MAPPING
+    return {category: int(number) for category, number in pairs.items()}

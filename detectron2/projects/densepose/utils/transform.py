@@ -1,0 +1,25 @@
+"""Loading the tables that mirror DensePose coordinates."""
+
+from typing import Any
+
+from detectron2.data import MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from ..structures.transform_data import DensePoseTransformData
+
+__all__ = ["load_for_dataset", "load_from_cfg"]
+
+
+def load_for_dataset(dataset_name: str) -> DensePoseTransformData:
+    """Load the symmetry tables of a data set.
+
+    Args:
+        dataset_name: a data set whose metadata have ``densepose_transform_src``.
+    """
+    path = MetadataCatalog.get(dataset_name).densepose_transform_src
+    return DensePoseTransformData.load(PathManager.get_local_path(path))
+
+
+def load_from_cfg(cfg: Any) -> DensePoseTransformData:
+    """Load the symmetry tables of the first training data set of a config."""
+    return load_for_dataset(cfg.DATASETS.TRAIN[0])
