@@ -1,0 +1,29 @@
+"""DensePose: from every pixel of a person or an animal to a point on a surface model.
+
+References:
+    DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
+    Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438
+"""
+
+from .config import (
+    add_bootstrap_config,
+    add_dataset_category_config,
+    add_densepose_config,
+    add_densepose_head_config,
+    add_hrnet_config,
+    load_bootstrap_config,
+)
+from .data.meshes import builtin as _builtin  # noqa: F401  (registers the meshes)
+from .structures import DensePoseDataRelative, DensePoseList, DensePoseTransformData
+
+__all__ = [
+    "DensePoseDataRelative",
+    "DensePoseList",
+    "DensePoseTransformData",
+    "add_bootstrap_config",
+    "add_dataset_category_config",
+    "add_densepose_config",
+    "add_densepose_head_config",
+    "add_hrnet_config",
+    "load_bootstrap_config",
+]

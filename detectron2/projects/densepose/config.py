@@ -1,0 +1,205 @@
+"""Config keys of DensePose, with their defaults."""
+
+from detectron2.config import CfgNode
+
+__all__ = [
+    "add_bootstrap_config",
+    "add_dataset_category_config",
+    "add_densepose_config",
+    "add_densepose_head_config",
+    "add_densepose_head_cse_config",
+    "add_evaluation_config",
+    "add_hrnet_config",
+    "get_bootstrap_dataset_config",
+    "load_bootstrap_config",
+]
+
+
+def add_densepose_config(cfg: CfgNode) -> None:
+    """Add every key of DensePose.
+
+    Args:
+        cfg: config to extend in place, such as ``get_cfg()``.
+    """
+    add_densepose_head_config(cfg)
+    add_hrnet_config(cfg)
+    add_bootstrap_config(cfg)
+    add_dataset_category_config(cfg)
+    add_evaluation_config(cfg)
+
+
+def add_densepose_head_config(cfg: CfgNode) -> None:
+    """Add the keys of the DensePose head and of the rotations that its training and testing may use.
+
+    Args:
+        cfg: config to extend in place.
+    """
+    cfg.MODEL.DENSEPOSE_ON = True
+    head = cfg.MODEL.ROI_DENSEPOSE_HEAD = CfgNode()
+    head.NAME = ""  # name in ROI_DENSEPOSE_HEAD_REGISTRY
+    head.NUM_STACKED_CONVS = 8
+    head.CONV_HEAD_DIM = 512
+    head.CONV_HEAD_KERNEL = 3
+    head.DEEPLAB = CfgNode({"NORM": "GN", "NONLOCAL_ON": 0})
+
+    head.POOLER_TYPE = "ROIAlignV2"
+    head.POOLER_RESOLUTION = 28
+    head.POOLER_SAMPLING_RATIO = 2
+    # The decoder merges the levels of the feature pyramid into one map, from which the head then crops.
+    head.DECODER_ON = True
+    head.DECODER_NUM_CLASSES = 256  # channels of that map
+    head.DECODER_CONV_DIMS = 256
+    head.DECODER_NORM = ""
+    head.DECODER_COMMON_STRIDE = 4
+
+    head.PREDICTOR_NAME = "DensePoseChartWithConfidencePredictor"  # name in DENSEPOSE_PREDICTOR_REGISTRY
+    head.DECONV_KERNEL = 4
+    head.UP_SCALE = 2  # bilinear enlargement after the transposed convolution
+    head.HEATMAP_SIZE = 112  # side of the predicted maps: 2 * UP_SCALE * POOLER_RESOLUTION
+    head.NUM_COARSE_SEGM_CHANNELS = 2  # 2: background and body; 15: background and 14 parts
+    head.NUM_PATCHES = 24  # charts of the surface; background is counted apart
+
+    head.LOSS_NAME = "DensePoseChartWithConfidenceLoss"  # name in DENSEPOSE_LOSS_REGISTRY
+    head.FG_IOU_THRESHOLD = 0.7  # proposals that overlap their ground truth less do not train the head
+    head.POINT_REGRESSION_WEIGHTS = 0.01  # weight of the U and V losses
+    head.PART_WEIGHTS = 1.0  # weight of the loss on fine segmentation
+    head.INDEX_WEIGHTS = 5.0  # weight of the loss on coarse segmentation
+    head.COARSE_SEGM_TRAINED_BY_MASKS = False  # train it on instance masks, not on DensePose's own
+
+    # Predicted uncertainty of U and V. "iid_iso": one deviation for both; "indep_aniso": a full covariance.
+    head.UV_CONFIDENCE = CfgNode({"ENABLED": False, "EPSILON": 0.01, "TYPE": "iid_iso"})
+    head.SEGM_CONFIDENCE = CfgNode({"ENABLED": False, "EPSILON": 0.01})
+    add_densepose_head_cse_config(cfg)
+
+    # One of these angles (degrees) is drawn for each training image.
+    cfg.INPUT.ROTATION_ANGLES = [0]
+    cfg.TEST.AUG.ROTATION_ANGLES = ()
+
+
+def add_densepose_head_cse_config(cfg: CfgNode) -> None:
+    """Add the keys of continuous surface embeddings.
+
+    Args:
+        cfg: config to extend in place; it must have ``MODEL.ROI_DENSEPOSE_HEAD``.
+    """
+    cse = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE = CfgNode()
+    # One node per mesh name: TYPE, NUM_VERTICES, FEATURE_DIM, FEATURES_TRAINABLE, IS_TRAINABLE, INIT_FILE.
+    cse.EMBEDDERS = CfgNode(new_allowed=True)
+    cse.EMBED_SIZE = 16
+    cse.EMBED_LOSS_NAME = "EmbeddingLoss"  # or "SoftEmbeddingLoss"
+    cse.EMBED_LOSS_WEIGHT = 0.6
+    cse.EMBEDDING_DIST_GAUSS_SIGMA = 0.01
+    cse.GEODESIC_DIST_GAUSS_SIGMA = 0.01
+    cse.EMBEDDING_LR_FACTOR = 1.0
+    cse.FEATURES_LR_FACTOR = 1.0
+    cse.SHAPE_TO_SHAPE_CYCLE_LOSS = CfgNode(
+        {"ENABLED": False, "WEIGHT": 0.025, "NORM_P": 2, "TEMPERATURE": 0.05, "MAX_NUM_VERTICES": 4936}
+    )
+    cse.PIX_TO_SHAPE_CYCLE_LOSS = CfgNode(
+        {
+            "ENABLED": False,
+            "WEIGHT": 0.0001,
+            "NORM_P": 2,
+            "USE_ALL_MESHES_NOT_GT_ONLY": False,
+            "NUM_PIXELS_TO_SAMPLE": 100,
+            "PIXEL_SIGMA": 5.0,
+            "TEMPERATURE_PIXEL_TO_VERTEX": 0.05,
+            "TEMPERATURE_VERTEX_TO_PIXEL": 0.05,
+        }
+    )
+
+
+def add_hrnet_config(cfg: CfgNode) -> None:
+    """Add the keys of the HRNet backbone and its feature pyramid; the defaults are HRNet-W32.
+
+    Args:
+        cfg: config to extend in place.
+    """
+
+    def stage(modules: int, branches: int) -> CfgNode:
+        return CfgNode(
+            {
+                "NUM_MODULES": modules,
+                "NUM_BRANCHES": branches,
+                "NUM_BLOCKS": [4] * branches,
+                "NUM_CHANNELS": [32 * 2**i for i in range(branches)],
+                "BLOCK": "BASIC",
+                "FUSE_METHOD": "SUM",
+            }
+        )
+
+    hrnet = cfg.MODEL.HRNET = CfgNode()
+    hrnet.STEM_INPLANES = 64
+    hrnet.STAGE2 = stage(modules=1, branches=2)
+    hrnet.STAGE3 = stage(modules=4, branches=3)
+    hrnet.STAGE4 = stage(modules=3, branches=4)
+    hrnet.HRFPN = CfgNode({"OUT_CHANNELS": 256})
+
+
+def add_bootstrap_config(cfg: CfgNode) -> None:
+    """Add the keys of training on a model's own predictions.
+
+    Args:
+        cfg: config to extend in place.
+    """
+    cfg.BOOTSTRAP_DATASETS = []  # see get_bootstrap_dataset_config
+    cfg.BOOTSTRAP_MODEL = CfgNode({"WEIGHTS": "", "DEVICE": "cuda"})
+
+
+def get_bootstrap_dataset_config() -> CfgNode:
+    """Make the config of one entry of ``BOOTSTRAP_DATASETS``, with default values."""
+    node = CfgNode()
+    node.DATASET = ""
+    node.RATIO = 0.1  # its batches per batch of annotated data
+    node.IMAGE_LOADER = CfgNode(new_allowed=True)
+    node.IMAGE_LOADER.TYPE = ""
+    node.IMAGE_LOADER.BATCH_SIZE = 4
+    node.IMAGE_LOADER.NUM_WORKERS = 4
+    node.IMAGE_LOADER.CATEGORIES = []
+    node.IMAGE_LOADER.MAX_COUNT_PER_CATEGORY = 1_000_000
+    node.IMAGE_LOADER.CATEGORY_TO_CLASS_MAPPING = CfgNode(new_allowed=True)
+    node.INFERENCE = CfgNode({"INPUT_BATCH_SIZE": 4, "OUTPUT_BATCH_SIZE": 2}, new_allowed=True)
+    node.DATA_SAMPLER = CfgNode({"TYPE": "", "USE_GROUND_TRUTH_CATEGORIES": False}, new_allowed=True)
+    node.FILTER = CfgNode({"TYPE": ""}, new_allowed=True)
+    return node
+
+
+def load_bootstrap_config(cfg: CfgNode) -> None:
+    """Turn the entries of ``BOOTSTRAP_DATASETS``, plain dictionaries in a YAML file, into complete configs.
+
+    Args:
+        cfg: config to change in place.
+    """
+    entries = []
+    for given in cfg.BOOTSTRAP_DATASETS:
+        entry = get_bootstrap_dataset_config()
+        entry.merge_from_other_cfg(given)
+        entries.append(entry)
+    cfg.BOOTSTRAP_DATASETS = entries
+
+
+def add_dataset_category_config(cfg: CfgNode) -> None:
+    """Add the keys that select and merge categories; each is a node with a key per data set or class.
+
+    Args:
+        cfg: config to extend in place.
+    """
+    cfg.DATASETS.WHITELISTED_CATEGORIES = CfgNode(new_allowed=True)
+    cfg.DATASETS.CATEGORY_MAPS = CfgNode(new_allowed=True)  # category id: category id it counts as
+    cfg.DATASETS.CLASS_TO_MESH_NAME_MAPPING = CfgNode(new_allowed=True)
+
+
+def add_evaluation_config(cfg: CfgNode) -> None:
+    """Add the keys of the DensePose evaluation.
+
+    Args:
+        cfg: config to extend in place.
+    """
+    # "iuv" for charts or "cse" for surface embeddings; the default, an old name, is taken as "iuv".
+    node = cfg.DENSEPOSE_EVALUATION = CfgNode()
+    node.TYPE = "iou"
+    node.STORAGE = "none"  # where predictions wait until all are there: "none" (memory), "ram" or "file"
+    node.MIN_IOU_THRESHOLD = 0.5
+    node.DISTRIBUTED_INFERENCE = True
+    node.EVALUATE_MESH_ALIGNMENT = False
+    node.MESH_ALIGNMENT_MESH_NAMES = []

@@ -1,0 +1,45 @@
+"""What the outputs of all predictors share: records of tensors with one row per instance."""
+
+from dataclasses import field, fields, make_dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+__all__ = ["PredictorOutput", "with_confidences"]
+
+
+class PredictorOutput:
+    """Base of dataclasses whose fields are tensors [N, ...], or None."""
+
+    coarse_segm: Tensor
+
+    def __len__(self) -> int:
+        return self.coarse_segm.size(0)
+
+    def __getitem__(self, item: Any) -> Self:
+        """Return some of the instances (slice, mask or indices); an integer gives one, and keeps the dimension."""
+        rows = slice(item, item + 1 or None) if isinstance(item, int) else item
+        return self._map(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same values on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, function: Any) -> Self:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
+
+
+@cache
+def with_confidences(base: type, names: tuple[str, ...]) -> type:
+    """Derive an output that has further fields, None by default; the same class each time.
+
+    Args:
+        base: a dataclass.
+        names: fields to add.
+    """
+    added = [(name, Tensor | None, field(default=None)) for name in names]
+    return make_dataclass(base.__name__ + "WithConfidences", added, bases=(base,))
