@@ -15,6 +15,7 @@ from .config import (
 )
 from .data.meshes import builtin as _builtin  # noqa: F401  (registers the meshes)
 from .structures import DensePoseDataRelative, DensePoseList, DensePoseTransformData
+from .utils.transform import load_from_cfg
 
 __all__ = [
     "DensePoseDataRelative",
@@ -26,4 +27,5 @@ __all__ = [
     "add_densepose_head_config",
     "add_hrnet_config",
     "load_bootstrap_config",
+    "load_from_cfg",
 ]
