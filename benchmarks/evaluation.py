@@ -39,8 +39,8 @@ from PIL import Image
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, COCOPanopticEvaluator, LVISEvaluator
-from detectron2.evaluation._coco_engine import pycocotools_eval
-from detectron2.evaluation.panoptic_evaluation import id2rgb, read_ids
+from detectron2.evaluation.coco.engines import pycocotools_eval
+from detectron2.evaluation.panoptic.evaluator import id2rgb, read_ids
 from detectron2.structures import Boxes, Instances
 
 CLASSES = 80

@@ -28,8 +28,8 @@ from torch import nn
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer
-from detectron2.engine._model_options import compile_parts
-from detectron2.engine._precision import Precision
+from detectron2.engine.model_options import compile_parts
+from detectron2.engine.trainer.precision import Precision
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage

@@ -12,8 +12,8 @@ import torch
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
-from detectron2.utils.video_visualizer import VideoVisualizer
-from detectron2.utils.visualizer import ColorMode, Visualizer
+from detectron2.visualization import ColorMode, Visualizer
+from detectron2.visualization.video_visualizer import VideoVisualizer
 
 __all__ = ["AsyncPredictor", "VisualizationDemo"]
 

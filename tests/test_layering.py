@@ -1,6 +1,8 @@
-"""Imports between the packages of detectron2 point down only (docs/dev/plan.md)."""
+"""The rules of docs/architecture.md about imports: they point down, run in no circle, and stay visible."""
 
 import ast
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,82 +15,152 @@ TIERS = [
     {"layers"},
     {"structures"},
     {"data"},
+    {"visualization"},
     {"solver", "checkpoint", "evaluation", "modeling"},
+    {"reports"},
     {"engine"},
     {"model_zoo"},
-    {"export", "tracking", "projects", "top-utils"},
-    {"reports"},
+    {"export", "tracking", "projects"},
     {"cli"},
 ]
-TOP_UTILS = {"visualizer", "video_visualizer", "testing", "analysis"}
-# Lower code that draws or writes a page does it through one late import: (importing module, imported package).
-LATE_IMPORTS: set[tuple[str, str]] = {
-    ("modeling.meta_arch._training_pictures", "top-utils"),
-    ("engine.hooks._report", "reports"),
-}
-
 LEVEL = {name: i for i, tier in enumerate(TIERS) for name in tier}
+# Detectron2's paths of code that belongs higher up: files that only hand names on.
+RE_EXPORTS = {"utils.visualizer", "utils.video_visualizer", "utils.testing"}
+MOST_LATE_IMPORTS = 10
 
 
-def package_of(parts: list[str]) -> str | None:
-    """Package that a dotted path below detectron2 belongs to; None for the root."""
-    if not parts:
-        return None
-    if parts[0] == "utils" and len(parts) > 1 and parts[1] in TOP_UTILS:
-        return "top-utils"
-    return parts[0]
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports from this package.
+
+    Attributes:
+        target: dotted path of the imported module, without ``detectron2``.
+        late: whether the import stands inside a function.
+        for_types: whether only type checkers run it.
+        line: line number.
+    """
+
+    target: str
+    late: bool
+    for_types: bool
+    line: int
 
 
-def imports_of(path: Path) -> list[tuple[list[str], bool]]:
-    """Every module of detectron2 that a file imports, as parts, and whether the import is inside a function."""
-    here = ["detectron2", *path.relative_to(ROOT).with_suffix("").parts]
-    found: list[tuple[list[str], bool]] = []
-
-    def visit(node: ast.AST, inside: bool) -> None:
-        for child in ast.iter_child_nodes(node):
-            late = inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            if isinstance(child, ast.Import):
-                for alias in child.names:
-                    found.append((alias.name.split("."), inside))
-            elif isinstance(child, ast.ImportFrom):
-                base = child.module.split(".") if child.module else []
-                if child.level:
-                    package = here if path.name == "__init__.py" else here[:-1]
-                    package = package[:-1] if path.name == "__init__.py" else package
-                    base = package[: len(package) - (child.level - 1)] + base
-                for alias in child.names:
-                    found.append(([*base, alias.name], inside))
-            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-                for other in child.orelse:
-                    visit(other, inside)
-                continue
-            visit(child, late)
-
-    visit(ast.parse(path.read_text(encoding="utf-8")), False)
-    return [(parts[1:], late) for parts, late in found if parts[0] == "detectron2"]
-
-
-FILES = sorted(p for p in ROOT.rglob("*.py") if "configs" not in p.parts and p != ROOT / "__init__.py")
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_down(path: Path) -> None:
-    parts = list(path.relative_to(ROOT).with_suffix("").parts)
-    own = package_of(parts)
-    assert own is not None
-    if own not in LEVEL:
-        assert parts == ["__main__"], f"{path} is in no known package"
-        return
-    module = ".".join(parts)
-    bad = []
-    for target, late in imports_of(path):
-        other = package_of(target)
-        if other is None or other == own or other not in LEVEL:
+def _modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if "configs" in parts:
             continue
-        if LEVEL[other] >= LEVEL[own] and not (late and (module, other) in LATE_IMPORTS):
-            bad.append(".".join(target))
-    assert not bad, f"{module} imports upward: {bad}"
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-def test_files_were_found() -> None:
-    assert len(FILES) > 5
+MODULES = _modules()
+
+
+def _known(dotted: str) -> str:
+    """The longest known module that a dotted path starts with; the rest is a name in it."""
+    while dotted not in MODULES:
+        dotted = dotted.rpartition(".")[0]
+    return dotted
+
+
+@cache
+def imports_of(module: str) -> list[Import]:
+    """Everything that a module imports from this package."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: list[Import] = []
+
+    def visit(node: ast.AST, late: bool, for_types: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            dotted: list[str] = []
+            if isinstance(child, ast.Import):
+                dotted = [
+                    a.name[len("detectron2.") :] for a in child.names if a.name.startswith("detectron2.")
+                ]
+            elif isinstance(child, ast.ImportFrom):
+                base = child.module or ""
+                if child.level:
+                    above = ["detectron2", *package.split(".")] if package else ["detectron2"]
+                    above = above[: len(above) - child.level + 1]
+                    base = ".".join(above + ([base] if base else []))
+                if base.split(".")[0] == "detectron2":
+                    dotted = [f"{base}.{a.name}".partition(".")[2] for a in child.names]
+            found.extend(Import(_known(d), late, for_types, child.lineno) for d in dotted)
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+            visit(child, late or inside, for_types or types)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), False, False)
+    return found
+
+
+def package_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_package_has_a_tier() -> None:
+    packages = {package_of(m) for m in MODULES} - {"", "__main__"}
+    assert packages - set(LEVEL) == set()
+    assert len(MODULES) > 300
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if package_of(m) in LEVEL])
+def test_imports_point_down(module: str) -> None:
+    if module in RE_EXPORTS:
+        body = ast.parse(MODULES[module].read_text(encoding="utf-8")).body
+        assert not any(isinstance(n, (ast.FunctionDef, ast.ClassDef)) for n in body), (
+            "must only hand names on"
+        )
+        return
+    own = package_of(module)
+    upward = [
+        f"line {i.line}: {i.target}"
+        for i in imports_of(module)
+        if package_of(i.target) in LEVEL
+        and package_of(i.target) != own
+        and (LEVEL[package_of(i.target)] >= LEVEL[own] or i.target in RE_EXPORTS)
+        and not i.for_types
+    ]
+    assert not upward, f"{module} imports upward: {upward}"
+
+
+def test_no_private_module_is_imported_from_another_package() -> None:
+    reached = [
+        f"{module}:{i.line} -> {i.target}"
+        for module in MODULES
+        for i in imports_of(module)
+        if package_of(i.target) != package_of(module) and any(p.startswith("_") for p in i.target.split("."))
+    ]
+    assert reached == []
+
+
+def test_few_imports_stand_inside_functions() -> None:
+    late = [f"{m}:{i.line} -> {i.target}" for m in MODULES for i in imports_of(m) if i.late and i.target]
+    assert len(late) <= MOST_LATE_IMPORTS, "\n".join(late)
+
+
+def test_files_import_each_other_in_no_circle() -> None:
+    """Types count too: two files that name each other are one thought in two places."""
+    graph = {m: {i.target for i in imports_of(m) if i.target and i.target != m} for m in MODULES}
+    # A package's __init__ names its files, and its files are inside it: that is a roof, not a circle.
+    for module, targets in graph.items():
+        targets -= {t for t in targets if module.startswith(f"{t}.")}
+    circles: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(module: str, trail: list[str]) -> None:
+        if module in trail:
+            circles.append([*trail[trail.index(module) :], module])
+            return
+        if module in done:
+            return
+        for target in sorted(graph[module]):
+            walk(target, [*trail, module])
+        done.add(module)
+
+    for module in graph:
+        walk(module, [])
+    assert circles == [], "\n".join(" -> ".join(c) for c in circles)

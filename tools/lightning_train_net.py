@@ -18,7 +18,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.evaluation import print_csv_format
-from detectron2.evaluation._dispatch import build_evaluator
+from detectron2.evaluation.build import build_evaluator
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils.events import EventStorage

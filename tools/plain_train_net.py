@@ -27,7 +27,7 @@ from detectron2.engine import (
     launch,
 )
 from detectron2.evaluation import inference_on_dataset, print_csv_format
-from detectron2.evaluation._dispatch import build_evaluator
+from detectron2.evaluation.build import build_evaluator
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm

@@ -17,7 +17,7 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
 from detectron2.data.detection_utils import convert_image_to_rgb, read_image
-from detectron2.utils.visualizer import VisImage, Visualizer
+from detectron2.visualization import VisImage, Visualizer
 
 
 def parse_args() -> argparse.Namespace:

@@ -21,7 +21,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.visualizer import GenericMask, Visualizer
+from detectron2.visualization import GenericMask, Visualizer
 
 
 def create_instances(

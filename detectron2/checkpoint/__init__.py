@@ -1,15 +1,15 @@
 """Checkpoints: saving, resuming, and loading weights of many origins without running code from them."""
 
 from . import catalog as _catalog  # noqa: F401  (lets PathManager read catalog:// paths)
-from ._checkpointer import Checkpointer
-from ._errors import BrokenCheckpointError, UnsafeCheckpointError
-from ._files import read_checkpoint_file, save_safetensors, verify_checkpoint_file
-from ._importers import convert_mmdet_weights, convert_torchvision_weights, match_torchvision_anchors
-from ._model_card import make_model_card, read_model_card
-from ._periodic import PeriodicCheckpointer
-from ._report import LoadReport
-from ._sharded_checkpointer import ShardedCheckpointer
+from .checkpointer import Checkpointer
 from .detection_checkpoint import DetectionCheckpointer
+from .errors import BrokenCheckpointError, UnsafeCheckpointError
+from .files.formats import read_checkpoint_file, save_safetensors, verify_checkpoint_file
+from .importers import convert_mmdet_weights, convert_torchvision_weights, match_torchvision_anchors
+from .load_report import LoadReport
+from .model_card import make_model_card, read_model_card
+from .periodic import PeriodicCheckpointer
+from .sharded_checkpointer import ShardedCheckpointer
 
 __all__ = [
     "BrokenCheckpointError",

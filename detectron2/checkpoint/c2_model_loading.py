@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ._report import format_groups
+from .load_report import format_groups
 
 __all__ = ["align_and_update_state_dicts", "convert_basic_c2_names", "convert_c2_detectron_names"]
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from detectron2.utils import comm
 
-from ._checkpointer import Checkpointer, IncompatibleKeys, as_tensors
-from ._files import read_checkpoint_file
-from ._importers import convert_foreign_weights
 from .c2_model_loading import align_and_update_state_dicts
+from .checkpointer import Checkpointer, IncompatibleKeys, as_tensors
+from .files.formats import read_checkpoint_file
+from .importers import convert_foreign_weights
 
 __all__ = ["DetectionCheckpointer", "align_and_update_state_dicts"]
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ._arguments import parse
-from ._errors import UserError
+from .arguments import parse
+from .errors import UserError
 
 __all__ = ["UserError", "main"]
 

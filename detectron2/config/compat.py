@@ -6,7 +6,7 @@ from typing import Any
 
 from detectron2.utils.suggest import did_you_mean
 
-from ._cfg_node import BaseNode
+from .yacs.cfg_node import BaseNode
 
 __all__ = ["downgrade_config", "upgrade_config"]
 

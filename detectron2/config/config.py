@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from ._cfg_node import BaseNode
-from ._configurable import configurable
-from ._values import decode
-from ._yaml import BASE_KEY, load_with_base, parse
+from .from_config import configurable
+from .yacs.cfg_node import BaseNode
+from .yacs.values import decode
+from .yacs.yaml_files import BASE_KEY, load_with_base, parse
 
 __all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
 

@@ -4,8 +4,8 @@ Keys of this package beyond those of Detectron2 are in ``_new_keys.py``. Names t
 apply to one mode only. Sizes are in pixels, intervals in iterations, unless a line says otherwise.
 """
 
-from ._new_keys import add_new_keys
 from .config import CfgNode as CN
+from .yacs.new_keys import add_new_keys
 
 _C = CN()
 

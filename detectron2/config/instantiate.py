@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.utils.suggest import did_you_mean
 
-from ._targets import resolve, target_name
+from .python.targets import resolve, target_name
 
 __all__ = ["dump_dataclass", "instantiate"]
 

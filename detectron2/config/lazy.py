@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from ._lazy_call import LazyCall
+from .python.call import LazyCall
 
 __all__ = ["LazyCall", "LazyConfig"]
 
@@ -32,7 +32,7 @@ class LazyConfig:
             ImportError: for a relative import of something that is not there.
             KeyError: if the file does not define a key.
         """
-        from ._lazy_load import load
+        from .python.load import load
 
         return load(filename, keys)
 
@@ -44,7 +44,7 @@ class LazyConfig:
             filename: relative path.
             keys: as in :meth:`load`.
         """
-        from ._lazy_load import load, path_beside
+        from .python.load import load, path_beside
 
         caller = sys._getframe(1).f_globals.get("__file__")
         if not caller:
@@ -66,7 +66,7 @@ class LazyConfig:
             cfg: an omegaconf config; it is not changed, interpolations are kept.
             filename: path of the YAML file.
         """
-        from ._lazy_save import save
+        from .python.save import save
 
         save(cfg, filename)
 
@@ -95,7 +95,7 @@ class LazyConfig:
             KeyError: for a new key that looks like a misspelled one, or a deleted one that is not there or is
                 referred to; lists the nearest keys.
         """
-        from ._overrides import apply_overrides
+        from .python.overrides import apply_overrides
 
         return apply_overrides(cfg, overrides)
 
@@ -111,6 +111,6 @@ class LazyConfig:
             One assignment per line (or group of lines), sorted by key. It is valid Python syntax for reading; to
             load a config again, use the file that it came from or :meth:`save`.
         """
-        from ._to_py import to_py
+        from .python.to_py import to_py
 
         return to_py(cfg, prefix)

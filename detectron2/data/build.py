@@ -7,19 +7,24 @@ import torch.utils.data as torchdata
 
 from detectron2.config import configurable
 
-from ._filtering import (
+from .common import DatasetFromList, MapDataset
+from .dataset_mapper import DatasetMapper
+from .detection_utils import check_metadata_consistency
+from .filtering import (
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
     load_proposals_into_dataset,
     print_instances_class_histogram,
 )
-from ._loader import TrainLoader, build_batch_data_loader, trivial_batch_collator, worker_init_reset_seed
-from ._multi_sample import multi_sample_augmentations, with_multi_sample
-from ._tolerant import TolerantIterableDataset, TolerantMapDataset
-from .common import DatasetFromList, MapDataset
-from .dataset_mapper import DatasetMapper
-from .detection_utils import check_metadata_consistency
+from .loading.loader import (
+    TrainLoader,
+    build_batch_data_loader,
+    trivial_batch_collator,
+    worker_init_reset_seed,
+)
+from .loading.tolerant import TolerantIterableDataset, TolerantMapDataset
+from .multi_sample import multi_sample_augmentations, with_multi_sample
 from .samplers import InferenceSampler, TrainingSampler, build_train_sampler
 
 __all__ = [

@@ -13,7 +13,7 @@ import torch
 from torch.utils import data
 from torch.utils.data import Sampler
 
-from ._shared_list import PackedList, SharedPackedList
+from .loading.shared_list import PackedList, SharedPackedList
 
 __all__ = [
     "AspectRatioGroupedDataset",

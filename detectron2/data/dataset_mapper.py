@@ -14,8 +14,8 @@ from detectron2.structures import BoxMode
 
 from . import detection_utils as utils
 from . import transforms as T
-from ._annotations import boxes_as_xyxy, transform_annotations
-from .transforms._resample import to_chw_tensor
+from .annotations import boxes_as_xyxy, transform_annotations
+from .transforms.operations.resample import to_chw_tensor
 
 __all__ = ["DatasetMapper"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detectron2.structures import BoxMode
-from detectron2.utils._image_io import (
+from detectron2.utils.image_io import (
     _M_RGB2YUV,
     _M_YUV2RGB,
     _apply_exif_orientation,
@@ -19,7 +19,7 @@ from detectron2.utils._image_io import (
 )
 
 from . import transforms as T
-from ._annotations import (
+from .annotations import (
     annotations_to_instances,
     annotations_to_instances_rotated,
     filter_empty_instances,
@@ -27,7 +27,7 @@ from ._annotations import (
     transform_keypoint_annotations,
     transform_proposals,
 )
-from ._metadata_checks import (
+from .metadata_facts import (
     check_metadata_consistency,
     create_keypoint_hflip_indices,
     get_fed_loss_cls_weights,

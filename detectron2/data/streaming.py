@@ -27,7 +27,7 @@ from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 
-from ._tolerant import BrokenCount
+from .loading.tolerant import BrokenCount
 
 __all__ = ["StreamedMapper", "TarDataset", "expand_shards", "write_shards"]
 

@@ -1,7 +1,7 @@
 """Training: loop, hooks, processes, and ready-made trainer and predictor."""
 
-from detectron2.engine import hooks
-from detectron2.engine.defaults import (
+from . import hooks
+from .defaults import (
     DefaultPredictor,
     DefaultTrainer,
     create_ddp_model,
@@ -9,8 +9,8 @@ from detectron2.engine.defaults import (
     default_setup,
     default_writers,
 )
-from detectron2.engine.launch import DEFAULT_TIMEOUT, launch
-from detectron2.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+from .launch import DEFAULT_TIMEOUT, launch
+from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
 __all__ = [
     "DEFAULT_TIMEOUT",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectron2.engine._settings import FIELDS, Settings, is_lazy, lookup
+from .run_config.settings import FIELDS, Settings, is_lazy, lookup
 
 __all__ = ["FIELDS", "Settings", "is_lazy", "lookup", "weights_of"]
 

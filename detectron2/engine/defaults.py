@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from detectron2.engine._cli import default_argument_parser
-from detectron2.engine._predictor import DefaultPredictor
-from detectron2.engine._setup import create_ddp_model, default_setup
-from detectron2.engine._trainer import DefaultTrainer
-from detectron2.engine._writers import default_writers
+from .arguments import default_argument_parser
+from .predictor import DefaultPredictor
+from .setup import create_ddp_model, default_setup
+from .trainer.default import DefaultTrainer
+from .trainer.writers import default_writers
 
 __all__ = [
     "DefaultPredictor",

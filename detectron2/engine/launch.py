@@ -14,8 +14,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from detectron2.engine._meeting import explains_missing_ranks, join, use_device
 from detectron2.utils import comm
+
+from .safety.meeting import explains_missing_ranks, join, use_device
 
 __all__ = ["DEFAULT_TIMEOUT", "launch"]
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from detectron2.checkpoint._shards import is_sharded, read_shards, verify_shards, whole, write_shards
+from detectron2.checkpoint.files.shards import is_sharded, read_shards, verify_shards, whole, write_shards
 from detectron2.utils import comm
 
 __all__ = ["full_state_dict", "load_sharded", "save_sharded", "shard_model", "whole_weights"]

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from detectron2.engine import _metrics
-from detectron2.engine._guard import StepGuard
-from detectron2.engine._precision import Precision
-from detectron2.engine._trainer_base import HookBase, StopTraining, TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+
+from .safety.guard import StepGuard
+from .trainer import metrics as _metrics
+from .trainer.base import HookBase, StopTraining, TrainerBase
+from .trainer.precision import Precision
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "StopTraining", "TrainerBase"]
 

@@ -1,13 +1,13 @@
 """Evaluators for the tasks and data sets that the package knows, and the loop that feeds them."""
 
-from ._dispatch import EVALUATOR_REGISTRY, build_evaluator, evaluator_for
-from ._resume import resumable_evaluation
+from .build import EVALUATOR_REGISTRY, build_evaluator, evaluator_for
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .coco_evaluation import COCOEvaluator
 from .evaluator import DatasetEvaluator, DatasetEvaluators, inference_context, inference_on_dataset
 from .lvis_evaluation import LVISEvaluator
 from .panoptic_evaluation import COCOPanopticEvaluator
 from .pascal_voc_evaluation import PascalVOCDetectionEvaluator
+from .progress.resume import resumable_evaluation
 from .rotated_coco_evaluation import RotatedCOCOEvaluator
 from .sem_seg_evaluation import SemSegEvaluator
 from .testing import print_csv_format, verify_results

@@ -16,10 +16,10 @@ from torch import nn
 from detectron2.utils.comm import get_world_size, is_main_process
 from detectron2.utils.logger import log_every_n_seconds
 
-from ._progress import StageClock, progress_bar
+from .progress.clock import StageClock, progress_bar
 
 if TYPE_CHECKING:
-    from ._resume import Progress
+    from .progress.resume import Progress
 
 __all__ = [
     "DatasetEvaluator",
@@ -155,7 +155,7 @@ def inference_on_dataset(
         evaluator = DatasetEvaluators(evaluator)
     evaluator.reset()
 
-    from ._resume import start  # it needs the classes of this module
+    from .progress.resume import start  # it needs the classes of this module
 
     hooks = _Callbacks(callbacks)
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()

@@ -18,8 +18,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from ._per_image import PerImageEvaluator
 from .evaluator import DatasetEvaluator
+from .progress.per_image import PerImageEvaluator
 
 __all__ = [
     "DatasetEvaluator",

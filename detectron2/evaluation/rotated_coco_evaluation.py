@@ -12,8 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from detectron2.structures import BoxMode, RotatedBoxes, pairwise_iou_rotated
 
-from ._coco_json import ImageDetections, pack_instances
-from ._predictions import Detections, PredictionList
+from .coco.detections import ImageDetections, pack_instances
+from .coco.predictions import Detections, PredictionList
 from .coco_evaluation import COCOEvaluator
 
 __all__ = [

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ._rotated_nms import rotated_nms
 from ._torchvision import nms
+from .rotated.nms import rotated_nms
 from .wrappers import disable_torch_compiler
 
 __all__ = ["batched_nms", "batched_nms_rotated", "disable_torch_compiler", "nms", "nms_rotated"]

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ._rotated_align import roi_align_rotated
+from .rotated.align import roi_align_rotated
 from .wrappers import disable_torch_compiler
 
 __all__ = ["ROIAlignRotated", "disable_torch_compiler", "roi_align_rotated"]

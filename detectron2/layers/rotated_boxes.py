@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ._rotated_iou import rotated_iou
+from .rotated.iou import rotated_iou
 
 __all__ = ["pairwise_iou_rotated"]
 

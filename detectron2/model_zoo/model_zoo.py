@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.utils.suggest import did_you_mean
 
-from ._checkpoints import CHECKPOINTS, ZOO_URL
+from .checkpoints import CHECKPOINTS, ZOO_URL
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def get_config_file(config_path: str) -> str:
     """
     path = os.path.join(CONFIG_DIR, config_path)
     if not os.path.isfile(path):
-        from ._listing import config_names
+        from .listing import config_names
 
         raise UnknownConfigError(
             f"the zoo has no config {config_path!r}. {did_you_mean(config_path, config_names())}"

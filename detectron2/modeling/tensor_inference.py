@@ -29,13 +29,7 @@ from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes, Instances, heatmaps_to_keypoints
 
 from ._selection import clip_boxes
-from .meta_arch import (
-    DenseDetector,
-    GeneralizedRCNN,
-    PanopticFPN,
-    ProposalNetwork,
-    SemanticSegmentor,
-)
+from .meta_arch import DenseDetector, GeneralizedRCNN, PanopticFPN, ProposalNetwork, SemanticSegmentor
 from .proposal_generator import RPN, RRPN
 from .proposal_generator.proposal_utils import select_proposals
 from .roi_heads import CascadeROIHeads, Res5ROIHeads, RROIHeads, StandardROIHeads

@@ -1,13 +1,7 @@
 """Optimizers, parameter groups and learning rate schedules."""
 
-from detectron2.solver.build import build_lr_scheduler, build_optimizer, get_default_optimizer_params
-from detectron2.solver.lr_scheduler import (
-    LRMultiplier,
-    LRScheduler,
-    WarmupCosineLR,
-    WarmupMultiStepLR,
-    WarmupParamScheduler,
-)
+from .build import build_lr_scheduler, build_optimizer, get_default_optimizer_params
+from .lr_scheduler import LRMultiplier, LRScheduler, WarmupCosineLR, WarmupMultiStepLR, WarmupParamScheduler
 
 __all__ = [
     "LRMultiplier",

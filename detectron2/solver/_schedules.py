@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 
 from detectron2.config import CfgNode
-from detectron2.solver.param_scheduler import (
+from detectron2.utils.registry import Registry
+
+from .param_scheduler import (
     CompositeParamScheduler,
     CosineParamScheduler,
     MultiStepParamScheduler,
@@ -13,7 +15,6 @@ from detectron2.solver.param_scheduler import (
     PolynomialDecayParamScheduler,
     StepWithFixedGammaParamScheduler,
 )
-from detectron2.utils.registry import Registry
 
 __all__ = ["LR_SCHEDULE_REGISTRY", "WITHOUT_WARMUP"]
 

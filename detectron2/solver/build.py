@@ -9,23 +9,13 @@ from typing import Any
 import torch
 
 from detectron2.config import CfgNode
-from detectron2.solver._clip import (
-    Clipper,
-    GradientClipType,
-    clip_full_norm,
-    clip_norm,
-    clip_value,
-    with_gradient_clipping,
-)
-from detectron2.solver._param_groups import (
-    get_default_optimizer_params,
-    layer_decay,
-    pattern_factors,
-    reduce_param_groups,
-)
-from detectron2.solver._schedules import LR_SCHEDULE_REGISTRY, WITHOUT_WARMUP
-from detectron2.solver.lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
-from detectron2.solver.param_scheduler import (
+from detectron2.utils.suggest import did_you_mean
+
+from ._clip import Clipper, GradientClipType, clip_full_norm, clip_norm, clip_value, with_gradient_clipping
+from ._param_groups import get_default_optimizer_params, layer_decay, pattern_factors, reduce_param_groups
+from ._schedules import LR_SCHEDULE_REGISTRY, WITHOUT_WARMUP
+from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
+from .param_scheduler import (
     CompositeParamScheduler,
     CosineParamScheduler,
     MultiStepParamScheduler,
@@ -33,7 +23,6 @@ from detectron2.solver.param_scheduler import (
     PolynomialDecayParamScheduler,
     StepWithFixedGammaParamScheduler,
 )
-from detectron2.utils.suggest import did_you_mean
 
 __all__ = [
     "LR_SCHEDULE_REGISTRY",

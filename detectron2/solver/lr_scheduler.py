@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from detectron2.solver.param_scheduler import (
+from .param_scheduler import (
     CompositeParamScheduler,
     ConstantParamScheduler,
     CosineParamScheduler,

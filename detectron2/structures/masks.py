@@ -13,13 +13,7 @@ from detectron2.utils.memory import retry_if_cuda_oom
 
 from ._bitmask_ops import bitmask_boxes, crop_bitmasks
 from ._indexing import as_index, row_slice
-from ._polygons import (
-    extent,
-    polygon_area,
-    polygons_to_bitmask,
-    rasterize_polygons_within_box,
-    to_polygons,
-)
+from ._polygons import extent, polygon_area, polygons_to_bitmask, rasterize_polygons_within_box, to_polygons
 from .boxes import Boxes
 
 __all__ = [

@@ -117,7 +117,7 @@ class FlopCountAnalysis:
     def _of(self, module_name: str) -> Counter[str]:
         counts = self.by_module_and_operator()
         if module_name not in counts:
-            from detectron2.utils.suggest import did_you_mean
+            from .suggest import did_you_mean
 
             raise KeyError(f"the model has no module {module_name!r}. {did_you_mean(module_name, counts)}")
         return counts[module_name]

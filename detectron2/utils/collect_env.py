@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from detectron2.utils.tables import format_table
+from .tables import format_table
 
 __all__ = ["collect_env_info", "collect_facts", "operator_paths"]
 

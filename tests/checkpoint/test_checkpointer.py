@@ -16,9 +16,9 @@ from detectron2.checkpoint import (
     make_model_card,
     read_model_card,
 )
-from detectron2.checkpoint._checkpointer import unwrap_model
-from detectron2.checkpoint._input_channels import adapt_weight
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts, match_by_suffix
+from detectron2.checkpoint.checkpointer import unwrap_model
+from detectron2.checkpoint.input_channels import adapt_weight
 
 
 class Net(nn.Module):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from detectron2.cli._arguments import COMMANDS, parse
+from detectron2.cli.arguments import COMMANDS, parse
 
 
 @pytest.mark.parametrize(

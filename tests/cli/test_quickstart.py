@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from detectron2.cli import main
-from detectron2.cli._quickstart import BORDER, write_nuclei
+from detectron2.cli.commands.quickstart import BORDER, write_nuclei
 
 
 def test_parts_share_no_pixel_and_labels_fit(tmp_path: Path) -> None:

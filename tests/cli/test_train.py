@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from detectron2.cli import main
-from detectron2.cli._datasets import find_data, pick, split
-from detectron2.cli._recipe import MIN_ITERATIONS, Plan, find_model, recipe
-from detectron2.cli._run_folder import DataCard
+from detectron2.cli.run.datasets import find_data, pick, split
+from detectron2.cli.run.folder import DataCard
+from detectron2.cli.run.recipe import MIN_ITERATIONS, Plan, find_model, recipe
 
 from .conftest import write_discs
 

@@ -213,7 +213,7 @@ def test_errors_inside_a_target_are_kept_with_a_note() -> None:
     "name", ["fvcore.common.param_scheduler.CosineParamScheduler", "iopath.common.file_io.PathManager"]
 )
 def test_old_homes_of_targets(name: str) -> None:
-    from detectron2.config._targets import resolve
+    from detectron2.config.python.targets import resolve
 
     assert resolve(name).__module__.startswith("detectron2.") or type(resolve(name)).__module__.startswith(
         "detectron2."

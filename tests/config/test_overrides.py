@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig
-from detectron2.config._override_values import parse_value
-from detectron2.config._overrides import parse_override
+from detectron2.config.python.override_values import parse_value
+from detectron2.config.python.overrides import parse_override
 
 
 def config() -> Any:

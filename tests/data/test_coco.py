@@ -22,8 +22,8 @@ from detectron2.data.datasets import (
     load_sem_seg,
     register_coco_instances,
 )
-from detectron2.data.datasets._json_stream import JsonStream
 from detectron2.data.datasets.coco import convert_to_coco_dict
+from detectron2.data.datasets.coco_json.json_stream import JsonStream
 from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json, merge_to_panoptic
 from detectron2.structures import BoxMode
 
@@ -114,7 +114,7 @@ def test_a_window_smaller_than_an_element(tmp_path, monkeypatch) -> None:
     path.write_text(json.dumps(content(3)))
     whole = load(path, False, None, monkeypatch)
     for window in (1, 7, 100):
-        monkeypatch.setattr("detectron2.data.datasets._json_stream._WINDOW", window)
+        monkeypatch.setattr("detectron2.data.datasets.coco_json.json_stream._WINDOW", window)
         monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / f"cache{window}"))
         assert load(path, True, None, monkeypatch) == whole
 
@@ -137,7 +137,7 @@ def test_json_stream_reads_what_json_reads(tmp_path_factory, data, indent, windo
     raw = json.dumps(data, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
     path.write_bytes(raw)
     with pytest.MonkeyPatch.context() as patch, open(path, "rb") as f:
-        patch.setattr("detectron2.data.datasets._json_stream._WINDOW", window)
+        patch.setattr("detectron2.data.datasets.coco_json.json_stream._WINDOW", window)
         stream = JsonStream(f, "a.json")
         found = {}
         for _ in stream.keys():

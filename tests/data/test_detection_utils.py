@@ -12,9 +12,9 @@ from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from detectron2.data._annotations import transform_annotations
+from detectron2.data.annotations import transform_annotations
 from detectron2.structures import BitMasks, BoxMode, PolygonMasks, RotatedBoxes
-from detectron2.utils._image_io import image_size, read_label_map
+from detectron2.utils.image_io import image_size, read_label_map
 
 H, W = 30, 40
 

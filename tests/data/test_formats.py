@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import formats as F
 from detectron2.data.catalog import forget
-from detectron2.data.formats._base import encode_mask, mask_of, rotated_box_of, rotated_corners
+from detectron2.data.formats.base import encode_mask, mask_of, rotated_box_of, rotated_corners
 from detectron2.data.formats.semantic import instances_of_mask
 from detectron2.structures import BoxMode
 
@@ -50,7 +50,7 @@ def dataset(tmp_path: Path) -> F.Dataset:
 
 
 def boxes(dataset: F.Dataset) -> list[list[tuple]]:
-    from detectron2.data.formats import _base
+    from detectron2.data.formats import base as _base
 
     names = dataset.classes
     return [

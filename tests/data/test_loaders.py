@@ -21,10 +21,10 @@ from detectron2.data import (
     build_detection_test_loader,
     build_detection_train_loader,
 )
-from detectron2.data import _shared_list as shared
-from detectron2.data import _shared_memory as memory
-from detectron2.data._tolerant import TolerantMapDataset
 from detectron2.data.common import set_default_dataset_from_list_serialize_method
+from detectron2.data.loading import shared_list as shared
+from detectron2.data.loading import shared_memory as memory
+from detectron2.data.loading.tolerant import TolerantMapDataset
 from detectron2.data.samplers import TrainingSampler
 from detectron2.structures import BoxMode
 from detectron2.utils import comm

@@ -9,10 +9,9 @@ from PIL import Image
 from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper, build_detection_train_loader
 from detectron2.data import transforms as T
-from detectron2.data._multi_sample import multi_sample_augmentations
+from detectron2.data.multi_sample import multi_sample_augmentations
 from detectron2.data.samplers import TrainingSampler
 from detectron2.data.streaming import TarDataset
-from detectron2.data.transforms._samples import mask_of
 from detectron2.data.transforms.multi_sample import (
     CopyPaste,
     MixUp,
@@ -23,6 +22,7 @@ from detectron2.data.transforms.multi_sample import (
     load_sample,
     paste_objects,
 )
+from detectron2.data.transforms.samples import mask_of
 from detectron2.structures import BoxMode
 
 HALF = 6

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from detectron2.data import transforms as T
-from detectron2.data.transforms._resample import to_chw_tensor
+from detectron2.data.transforms.operations.resample import to_chw_tensor
 
 H, W = 40, 60
 

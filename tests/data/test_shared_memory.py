@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from detectron2.data import DatasetFromList
-from detectron2.data import _shared_memory as memory
 from detectron2.data.datasets import coco, load_coco_json
-from detectron2.data.datasets._coco_write import records_to_coco
+from detectron2.data.datasets.coco_json.write import records_to_coco
+from detectron2.data.loading import shared_memory as memory
 
 WAIT = 60
 

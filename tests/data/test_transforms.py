@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectron2.data import transforms as T
-from detectron2.data.transforms._polygons import clip_polygon
+from detectron2.data.transforms.operations.polygons import clip_polygon
 
 H, W = 40, 60
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from detectron2.engine._auto_batch import available_bytes, fit_batch_size, measure_step
-from detectron2.engine._precision import Precision
+from detectron2.engine.auto_batch import available_bytes, fit_batch_size, measure_step
+from detectron2.engine.trainer.precision import Precision
 
 
 @pytest.mark.parametrize("limit", [1, 5, 8, 64])
@@ -79,6 +79,6 @@ def test_training_takes_the_size_and_keeps_it(worker, tiny_cfg, tmp_path, monkey
     def refuse(*args):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("detectron2.engine._auto_batch._measured", refuse)
+    monkeypatch.setattr("detectron2.engine.auto_batch._measured", refuse)
     again = worker.Trainer(cfg)
     assert again.cfg.SOLVER.IMS_PER_BATCH == 4

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from detectron2.engine import SimpleTrainer
-from detectron2.engine._diagnosis import load_incident
-from detectron2.engine._guard import DivergenceError, StepGuard
+from detectron2.engine.safety.guard import DivergenceError, StepGuard
+from detectron2.engine.safety.incident import load_incident
 from detectron2.structures import Boxes, Instances
 
 

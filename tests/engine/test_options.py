@@ -12,8 +12,8 @@ from torch import nn
 
 from detectron2.checkpoint import read_checkpoint_file
 from detectron2.engine import SimpleTrainer, hooks
-from detectron2.engine._model_options import compile_parts, freeze_by_pattern, trainable_table
-from detectron2.engine.hooks._precise_bn import get_bn_modules, update_bn_stats
+from detectron2.engine.hooks.precise_bn import get_bn_modules, update_bn_stats
+from detectron2.engine.model_options import compile_parts, freeze_by_pattern, trainable_table
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils.env import seed_all_rng
 

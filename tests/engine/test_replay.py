@@ -6,9 +6,9 @@ from torch import nn
 
 from detectron2.cli import main
 from detectron2.engine import SimpleTrainer
-from detectron2.engine._diagnosis import load_incident, save_incident
-from detectron2.engine._guard import DivergenceError, StepGuard
-from detectron2.engine._replay import replay_step, tensors_in
+from detectron2.engine.safety.guard import DivergenceError, StepGuard
+from detectron2.engine.safety.incident import load_incident, save_incident
+from detectron2.engine.safety.replay import replay_step, tensors_in
 from detectron2.structures import Boxes, ImageList, Instances
 
 

@@ -155,7 +155,7 @@ def test_checkpointer_passes_over_damaged_shards(tmp_path):
 
 
 def test_table_of_contents_runs_no_code(tmp_path):
-    from detectron2.checkpoint._shards import _Contents
+    from detectron2.checkpoint.files.shards import _Contents
 
     path = tmp_path / "evil"
     path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from detectron2.engine import SimpleTrainer, hooks
-from detectron2.engine._guard import DivergenceError
+from detectron2.engine.safety.guard import DivergenceError
 from detectron2.solver import LRMultiplier
 from detectron2.solver.param_scheduler import CosineParamScheduler
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation._coco_gt import GroundTruth
-from detectron2.evaluation._coco_json import ImageDetections
-from detectron2.evaluation._rle import encode_masks
+from detectron2.evaluation.coco.detections import ImageDetections
+from detectron2.evaluation.coco.truth import GroundTruth
+from detectron2.structures.rle import encode_masks
 
 HEIGHT, WIDTH = 240, 320
 SIDES = (4.0, 10.0, 32.0, 40.0, 96.0, 120.0)  # 32 and 96: the edges of the area ranges

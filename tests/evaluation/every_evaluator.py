@@ -30,11 +30,11 @@ from detectron2.evaluation import (
     RotatedCOCOEvaluator,
     SemSegEvaluator,
     inference_on_dataset,
-    lvis_evaluation,
     resumable_evaluation,
 )
-from detectron2.evaluation import _cityscapes as city
-from detectron2.evaluation.panoptic_evaluation import id2rgb
+from detectron2.evaluation.cityscapes import scores as city
+from detectron2.evaluation.lvis import evaluator as lvis_evaluation
+from detectron2.evaluation.panoptic.evaluator import id2rgb
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 from detectron2.utils import comm
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pycocotools.cocoeval import COCOeval
 
-from detectron2.evaluation import _coco_engine as engines
-from detectron2.evaluation._coco_gt import GroundTruth
-from detectron2.evaluation._coco_summary import headline, summary_numbers
+from detectron2.evaluation.coco import engines as engines
+from detectron2.evaluation.coco.figures import headline, summary_numbers
+from detectron2.evaluation.coco.truth import GroundTruth
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets, _evaluate_predictions_on_coco
 from detectron2.evaluation.fast_eval_api import COCOeval_opt
 

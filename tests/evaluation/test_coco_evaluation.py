@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from detectron2.evaluation import COCOEvaluator
-from detectron2.evaluation._coco_gt import GroundTruth
+from detectron2.evaluation.coco.truth import GroundTruth
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Boxes, BoxMode, Instances
 
@@ -185,7 +185,7 @@ def test_says_why_ap_is_zero(data, caplog, change, words):
     if results["bbox"]["AP"] <= 0.5:
         assert words in caplog.text
     else:  # some boxes fit by chance: ask directly
-        from detectron2.evaluation._why import explain
+        from detectron2.evaluation.diagnosis.reasons import explain
 
         truth = evaluator._truth
         assert any(words in r for r in explain(truth.images, truth.by_image, evaluator.detections(), {}))

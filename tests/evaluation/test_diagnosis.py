@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from detectron2.evaluation import _coco_engine as engines
-from detectron2.evaluation._coco_gt import GroundTruth
-from detectron2.evaluation._coco_json import from_json_dicts
-from detectron2.evaluation._diagnosis import (
+from detectron2.evaluation.coco import engines as engines
+from detectron2.evaluation.coco.detections import from_json_dicts
+from detectron2.evaluation.coco.truth import GroundTruth
+from detectron2.evaluation.diagnosis.diagnose import (
     IGNORED,
     RIGHT,
     WRONG,

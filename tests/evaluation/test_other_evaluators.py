@@ -18,9 +18,9 @@ from detectron2.evaluation import (
     SemSegEvaluator,
     evaluator_for,
 )
-from detectron2.evaluation import _cityscapes as city
-from detectron2.evaluation._box_proposals import greedy_overlaps
-from detectron2.evaluation._lvis import best_of_categories
+from detectron2.evaluation.cityscapes import scores as city
+from detectron2.evaluation.coco.box_proposals import greedy_overlaps
+from detectron2.evaluation.lvis.engine import best_of_categories
 from detectron2.evaluation.pascal_voc_evaluation import _curve, _match, _Objects, voc_ap
 from detectron2.evaluation.rotated_coco_evaluation import RotatedCOCOeval
 from detectron2.structures import Boxes, Instances

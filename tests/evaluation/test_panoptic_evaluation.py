@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from detectron2.evaluation import COCOPanopticEvaluator
-from detectron2.evaluation._pq import PanopticCounts, panoptic_results, positions
-from detectron2.evaluation.panoptic_evaluation import id2rgb, read_ids
+from detectron2.evaluation.panoptic.evaluator import id2rgb, read_ids
+from detectron2.evaluation.panoptic.quality import PanopticCounts, panoptic_results, positions
 
 CATEGORIES = [
     {"id": 3, "name": "cat", "isthing": 1},

@@ -10,9 +10,9 @@ from torch import nn
 
 from detectron2.data import build_detection_test_loader
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, inference_on_dataset, resumable_evaluation
-from detectron2.evaluation._coco_json import ImageDetections, from_json_dicts
-from detectron2.evaluation._predictions import PredictionList, save_list
-from detectron2.evaluation._records import RecordList, RecordWriter, decode, encode, read_records
+from detectron2.evaluation.coco.detections import ImageDetections, from_json_dicts
+from detectron2.evaluation.coco.predictions import PredictionList, save_list
+from detectron2.evaluation.progress.records import RecordList, RecordWriter, decode, encode, read_records
 from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
 
 

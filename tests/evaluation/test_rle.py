@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectron2.evaluation._rle import encode_masks
+from detectron2.structures.rle import encode_masks
 
 
 def slow(masks):

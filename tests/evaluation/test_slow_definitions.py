@@ -7,13 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from detectron2.evaluation import (
-    CityscapesInstanceEvaluator,
-    CityscapesSemSegEvaluator,
-    LVISEvaluator,
-    lvis_evaluation,
-)
-from detectron2.evaluation import _cityscapes as city
+from detectron2.evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator, LVISEvaluator
+from detectron2.evaluation.cityscapes import scores as city
+from detectron2.evaluation.lvis import evaluator as lvis_evaluation
 from detectron2.evaluation.sem_seg_evaluation import boundary_levels
 from detectron2.structures import Boxes, Instances
 

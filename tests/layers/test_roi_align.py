@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from detectron2.layers import ROIAlign, ROIAlignRotated, _roi_align_grad, roi_align, roi_align_rotated
-from detectron2.layers._rotated_align import _adaptive_op
+from detectron2.layers.rotated.align import _adaptive_op
 
 
 def bilinear(image: Tensor, y: float, x: float) -> Tensor:
@@ -162,7 +162,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
     x = torch.randn(2, 3, 12, 14, requires_grad=True)
     want = ROIAlignRotated((3, 4), 0.25, 0)(x, ROTATED)
-    monkeypatch.setattr("detectron2.layers._rotated_align._SAMPLES_AT_ONCE", 30)
+    monkeypatch.setattr("detectron2.layers.rotated.align._SAMPLES_AT_ONCE", 30)
     torch.testing.assert_close(ROIAlignRotated((3, 4), 0.25, 0)(x, ROTATED), want)
 
 

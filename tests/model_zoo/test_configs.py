@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, LazyConfig, get_cfg
-from detectron2.config._lazy_save import to_plain
+from detectron2.config.python.save import to_plain
 
 REFERENCE = Path(__file__).resolve().parents[1] / "parity" / "zoo"
 YAML: dict[str, dict[str, Any]] = json.loads((REFERENCE / "yaml_configs.json").read_text())
@@ -70,7 +70,7 @@ def same_object(got: Any, want: str) -> bool:
 
 
 def test_counts() -> None:
-    from detectron2.model_zoo._listing import config_names
+    from detectron2.model_zoo.listing import config_names
 
     assert (len(YAML), len(LAZY), len(CHECKPOINTS)) == (92, 38, 64)
     assert set(config_names()) == {*YAML, *LAZY}
@@ -156,7 +156,7 @@ def named(value: Any) -> Any:
     """The tree that ``evaluate`` should find: objects by their dotted names."""
     import dataclasses
 
-    from detectron2.config._targets import target_name
+    from detectron2.config.python.targets import target_name
 
     if isinstance(value, dict):
         return {k: named(v) for k, v in value.items()}

@@ -6,18 +6,18 @@ import pytest
 
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, get_cfg
-from detectron2.config._bridge import diff, flatten, key_table, load_any, new_names, old_names, render
-from detectron2.config._key_table import RULES
-from detectron2.model_zoo._convert import FORMS, ConversionError, to_python, to_yacs
-from detectron2.model_zoo._listing import entries, find_config, print_config, rows
-from detectron2.model_zoo._published import PUBLISHED
+from detectron2.config.bridge import diff, flatten, key_table, load_any, new_names, old_names, render
+from detectron2.config.key_table import RULES
+from detectron2.model_zoo.convert import FORMS, ConversionError, to_python, to_yacs
+from detectron2.model_zoo.listing import entries, find_config, print_config, rows
+from detectron2.model_zoo.published import PUBLISHED
 
 
 def test_published_figures_belong_to_configs_with_weights() -> None:
     trained = {e.path.rsplit(".", 1)[0] for e in entries(trained=True)}
     assert len(PUBLISHED) == 55
     assert set(PUBLISHED) <= trained
-    best = model_zoo._listing._entry("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml").figures
+    best = model_zoo.listing._entry("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml").figures
     assert (best.box_ap, best.other_ap, best.infer_seconds, best.train_memory) == (41.0, 37.2, 0.043, 3.4)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectron2.reports._charts import MAX_POINTS, Series, bar_chart, heat_map, line_chart, nice_ticks
+from detectron2.reports.charts import MAX_POINTS, Series, bar_chart, heat_map, line_chart, nice_ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))

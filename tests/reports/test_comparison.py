@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detectron2.evaluation._coco_gt import GroundTruth
-from detectron2.evaluation._coco_json import from_json_dicts
-from detectron2.evaluation._diagnosis import diagnose
+from detectron2.evaluation.coco.detections import from_json_dicts
+from detectron2.evaluation.coco.truth import GroundTruth
+from detectron2.evaluation.diagnosis.diagnose import diagnose
 from detectron2.reports import write_comparison_page
-from detectron2.reports._explain import write_tables
+from detectron2.reports.explain import write_tables
 
 IMAGES = 12
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from detectron2.utils._file_io_base import PathRegistry
-from detectron2.utils._file_io_http import HTTPURLHandler, hash_in_name
 from detectron2.utils.file_io import Detectron2Handler, PathHandler, PathManager, get_cache_dir
+from detectron2.utils.file_io.base import PathRegistry
+from detectron2.utils.file_io.http import HTTPURLHandler, hash_in_name
 
 CONTENT = bytes(range(256)) * 40
 
@@ -161,7 +161,7 @@ def test_errors_of_the_network(
 ) -> None:
     with pytest.raises(FileNotFoundError, match="404"):
         manager.get_local_path(f"{url}/missing.bin")
-    monkeypatch.setattr("detectron2.utils._file_io_http.time.sleep", lambda s: None)
+    monkeypatch.setattr("detectron2.utils.file_io.http.time.sleep", lambda s: None)
     with pytest.raises(ConnectionError, match="Is there a network"):
         manager.get_local_path("http://127.0.0.1:9/file.bin")
     with pytest.raises(ConnectionError, match="Is there a network"):

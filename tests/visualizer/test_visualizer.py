@@ -11,8 +11,8 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMa
 from detectron2.utils.colormap import colormap, random_color, random_colors
 from detectron2.utils.video_visualizer import VideoVisualizer
 from detectron2.utils.visualizer import ColorMode, GenericMask, VisImage, Visualizer, _create_text_labels
-from detectron2.utils.visualizer._colors import change_brightness, to_rgb
-from detectron2.utils.visualizer._masks import trace_outlines
+from detectron2.visualization.colors import change_brightness, to_rgb
+from detectron2.visualization.masks import trace_outlines
 
 H, W = 60, 80
 

@@ -8,8 +8,7 @@ import os
 from functools import partial
 from typing import Any
 
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
-
+from ..catalog import DatasetCatalog, MetadataCatalog
 from .builtin_meta import _get_builtin_metadata, read_table
 from .cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 from .cityscapes_panoptic import register_all_cityscapes_panoptic

@@ -5,9 +5,9 @@ import logging
 import os
 from typing import Any
 
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ..catalog import DatasetCatalog, MetadataCatalog
 from .builtin_meta import _get_cityscapes_panoptic_meta
 from .coco import set_metadata
 from .coco_panoptic import convert_segment

@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ._coco_index import NotIndexable, load_index
-from ._coco_records import AnnotationReader, class_table, contiguous_ids
-from ._coco_source import lazy_records
-from ._coco_write import convert_to_coco_dict, convert_to_coco_json
-from ._sem_seg import load_sem_seg
+from ..catalog import DatasetCatalog, MetadataCatalog
+from .coco_json.index import NotIndexable, load_index
+from .coco_json.records import AnnotationReader, class_table, contiguous_ids
+from .coco_json.source import lazy_records
+from .coco_json.write import convert_to_coco_dict, convert_to_coco_json
+from .sem_seg import load_sem_seg
 
 __all__ = [
     "convert_to_coco_dict",

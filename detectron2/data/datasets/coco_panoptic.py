@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco import load_coco_json, load_sem_seg, set_metadata
 
 __all__ = [

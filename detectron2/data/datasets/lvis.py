@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
+from ..catalog import DatasetCatalog, MetadataCatalog
 from .builtin_meta import _get_coco_instances_meta, category_rows
 from .coco import set_metadata
 

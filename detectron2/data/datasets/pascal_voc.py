@@ -5,10 +5,11 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.data.catalog import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.suggest import did_you_mean
+
+from ..catalog import DatasetCatalog, MetadataCatalog
 
 __all__ = ["CLASS_NAMES", "load_voc_instances", "register_pascal_voc"]
 

@@ -5,7 +5,7 @@
 """
 
 from . import coco, cvat, dota, huggingface, labelme, semantic, voc, yolo
-from ._api import (
+from .api import (
     check_dataset,
     convert_dataset,
     detect_format,
@@ -14,7 +14,7 @@ from ._api import (
     split_dataset,
     write_dataset,
 )
-from ._base import FORMATS, Dataset, Format, FormatError, register_format
+from .base import FORMATS, Dataset, Format, FormatError, register_format
 
 __all__ = [
     "FORMATS",

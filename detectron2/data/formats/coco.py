@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detectron2.data.catalog import MetadataCatalog, forget
-from detectron2.data.datasets._coco_write import records_to_coco
-from detectron2.data.datasets.coco import load_coco_json
-from detectron2.data.datasets.coco_panoptic import load_coco_panoptic_json
 from detectron2.utils.atomic import atomic_write
 
-from ._base import Dataset, Format, FormatError, image_size, mask_of, register_format, target_names
+from ..catalog import MetadataCatalog, forget
+from ..datasets.coco import load_coco_json
+from ..datasets.coco_json.write import records_to_coco
+from ..datasets.coco_panoptic import load_coco_panoptic_json
+from .base import Dataset, Format, FormatError, image_size, mask_of, register_format, target_names
 
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 from detectron2.utils.atomic import atomic_write
 
-from ._base import (
+from .base import (
     Dataset,
     Format,
     FormatError,

@@ -18,7 +18,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import get_cache_dir
 
-from ._base import Dataset, Format, FormatError, bbox_xyxy, new_record, register_format
+from .base import Dataset, Format, FormatError, bbox_xyxy, new_record, register_format
 
 __all__ = ["read_huggingface", "write_huggingface"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from detectron2.structures import BoxMode
 from detectron2.utils.atomic import atomic_write
 
-from ._base import (
+from .base import (
     Dataset,
     Format,
     FormatError,

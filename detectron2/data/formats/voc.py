@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.structures import BoxMode
 from detectron2.utils.atomic import atomic_write
 
-from ._base import (
+from .base import (
     Dataset,
     Format,
     FormatError,

@@ -1,7 +1,6 @@
 """Samplers: which record comes when, in training and in inference."""
 
-from ._registry import TRAIN_SAMPLER_REGISTRY, build_train_sampler
-from ._weighted import WeightedIndexSampler, class_balanced_weights
+from .build import TRAIN_SAMPLER_REGISTRY, build_train_sampler
 from .distributed_sampler import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
@@ -9,6 +8,7 @@ from .distributed_sampler import (
     TrainingSampler,
 )
 from .grouped_batch_sampler import GroupedBatchSampler
+from .weighted import WeightedIndexSampler, class_balanced_weights
 
 __all__ = [
     "TRAIN_SAMPLER_REGISTRY",

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._base import Transform, as_coords
-from ._resample import from_numpy
 from .augmentation import Augmentation
+from .operations.base import Transform, as_coords
+from .operations.resample import from_numpy
 
 __all__ = ["AlbumentationsAugmentation", "TorchvisionAugmentation"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._base import Transform, TransformList, describe_init
+from .operations.base import Transform, TransformList, describe_init
 
 __all__ = [
     "AugInput",

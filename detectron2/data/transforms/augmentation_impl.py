@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ._aug_color import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
-from ._aug_crop import FixedSizeCrop, MinIoURandomCrop, RandomCrop, RandomCrop_CategoryAreaConstraint
-from ._aug_geometry import (
+from .augmentations.color import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
+from .augmentations.crop import FixedSizeCrop, MinIoURandomCrop, RandomCrop, RandomCrop_CategoryAreaConstraint
+from .augmentations.geometry import (
     RandomApply,
     RandomExtent,
     RandomFlip,

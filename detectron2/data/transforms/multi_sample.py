@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from detectron2.structures import BoxMode
-from detectron2.utils._image_io import read_image, read_label_map
+from detectron2.utils.image_io import read_image, read_label_map
 
-from .._annotations import boxes_as_xyxy, decode_rle
+from ..annotations import boxes_as_xyxy, decode_rle
 from ..detection_utils import check_image_size
-from ._samples import IGNORED_LABEL, Sample, fit_sample, mask_of, pad_sample
+from .samples import IGNORED_LABEL, Sample, fit_sample, mask_of, pad_sample
 
 __all__ = [
     "CopyPaste",

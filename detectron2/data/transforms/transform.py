@@ -10,10 +10,10 @@ import math
 
 import numpy as np
 
-from ._base import NoOpTransform, Transform, TransformList
-from ._color import BlendTransform, ColorTransform, PILColorTransform
-from ._flip_crop_pad import CropTransform, HFlipTransform, PadTransform, VFlipTransform
-from ._resize_warp import (
+from .operations.base import NoOpTransform, Transform, TransformList
+from .operations.color import BlendTransform, ColorTransform, PILColorTransform
+from .operations.flip_crop_pad import CropTransform, HFlipTransform, PadTransform, VFlipTransform
+from .operations.resize_warp import (
     ExtentTransform,
     GridSampleTransform,
     ResizeTransform,

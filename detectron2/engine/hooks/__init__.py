@@ -1,16 +1,16 @@
 """What happens around the steps of a training."""
 
-from detectron2.engine.hooks._basic import CallbackHook, IterationTimer, PeriodicWriter, TorchMemoryStats
-from detectron2.engine.hooks._checkpoint import BestCheckpointer, PeriodicCheckpointer
-from detectron2.engine.hooks._early_stop import EarlyStopping
-from detectron2.engine.hooks._ema import EMAHook
-from detectron2.engine.hooks._eval import EvalHook, ValidationLoss
-from detectron2.engine.hooks._lr import LRScheduler
-from detectron2.engine.hooks._precise_bn import PreciseBN, get_bn_modules, update_bn_stats
-from detectron2.engine.hooks._profile import AutogradProfiler, TorchProfiler
-from detectron2.engine.hooks._progress import ProgressBar
-from detectron2.engine.hooks._report import ReportWriter, reports_available
-from detectron2.engine.hooks._resume import ResumeState
+from .basic import CallbackHook, IterationTimer, PeriodicWriter, TorchMemoryStats
+from .checkpoint import BestCheckpointer, PeriodicCheckpointer
+from .early_stop import EarlyStopping
+from .ema import EMAHook
+from .eval import EvalHook, ValidationLoss
+from .lr import LRScheduler
+from .precise_bn import PreciseBN, get_bn_modules, update_bn_stats
+from .profile import AutogradProfiler, TorchProfiler
+from .progress import ProgressBar
+from .report import ReportWriter
+from .resume_state import ResumeState
 
 __all__ = [
     "AutogradProfiler",
@@ -31,6 +31,5 @@ __all__ = [
     "TorchProfiler",
     "ValidationLoss",
     "get_bn_modules",
-    "reports_available",
     "update_bn_stats",
 ]

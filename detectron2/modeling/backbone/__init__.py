@@ -6,14 +6,7 @@ from .build import BACKBONE_REGISTRY, build_backbone
 from .fpn import FPN
 from .mvit import MViT
 from .regnet import RegNet
-from .resnet import (
-    BasicStem,
-    BottleneckBlock,
-    ResNet,
-    ResNetBlockBase,
-    build_resnet_backbone,
-    make_stage,
-)
+from .resnet import BasicStem, BottleneckBlock, ResNet, ResNetBlockBase, build_resnet_backbone, make_stage
 from .swin import SwinTransformer
 from .timm import TimmBackbone, add_timm_config
 from .vit import SimpleFeaturePyramid, ViT, get_vit_lr_decay_rate

@@ -1,4 +1,4 @@
-"""Pictures of what training sees. The only place of this package that draws."""
+"""Pictures of ground truth beside proposals or detections during training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
+from detectron2.visualization import Visualizer
 
 __all__ = ["put_detection_pictures", "put_proposal_pictures"]
 
@@ -17,9 +18,6 @@ _MOST_BOXES = 20
 
 
 def _draw(image: np.ndarray, boxes: Any) -> np.ndarray:
-    # drawing stands above this package, so it is looked up when it is wanted
-    from detectron2.utils.visualizer import Visualizer
-
     canvas = Visualizer(image, None)
     return canvas.overlay_instances(boxes=boxes).get_image()
 

@@ -1,0 +1,280 @@
+"""Checkpoints in shards: a folder to which each process writes its own part, for any number of processes to read.
+
+Of a nested state, the tensors that are spread over processes (`DTensor`) go through ``torch.distributed.checkpoint``;
+all else, with marks where those tensors belong, lies in ``rest.pth``. ``shards.json`` is written last and has the size
+and the CRC-32 of every file.
+"""
+
+import json
+import os
+import pickle
+import shutil
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from detectron2.utils import comm
+from detectron2.utils.atomic import atomic_write
+
+from ..errors import BrokenCheckpointError, UnsafeCheckpointError
+from .formats import read_checkpoint_file, write_checkpoint_file
+
+__all__ = [
+    "SHARDS",
+    "is_sharded",
+    "own_part",
+    "read_shards",
+    "spread_like",
+    "verify_shards",
+    "whole",
+    "write_shards",
+]
+
+SHARDS = ".shards"
+"""Ending of the name of such a folder."""
+
+_LIST, _REST, _MARK = "shards.json", "rest.pth", "__shard__"
+
+
+def is_sharded(value: Any) -> bool:
+    """Whether a tensor is spread over processes."""
+    return isinstance(value, torch.Tensor) and hasattr(value, "device_mesh")
+
+
+def whole(value: Any) -> Any:
+    """The whole of a spread tensor, on the CPU; every process must call it. Anything else comes back as it is."""
+    return value.full_tensor().cpu() if is_sharded(value) else value
+
+
+def own_part(tensor: Any) -> torch.Tensor:
+    """What this process holds of a spread tensor; the tensor itself if it is not spread. Nothing is sent."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
+
+
+def spread_like(value: torch.Tensor, model: Any) -> Any:
+    """This process's part of a whole tensor, spread as ``model`` is; the tensor itself if that is not spread."""
+    if not is_sharded(model) or is_sharded(value):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    value = value.to(device=model.device, dtype=model.dtype)
+    # Every process has read the whole: nothing needs to be sent.
+    return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
+
+
+def _take_out(tree: Any, path: str, found: dict[str, Any]) -> Any:
+    """A copy of nested containers with marks in place of spread tensors, which go to ``found``."""
+    if is_sharded(tree):
+        found[path] = tree
+        return {_MARK: path}
+    if isinstance(tree, Mapping):
+        return {key: _take_out(value, f"{path}/{key}", found) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_take_out(value, f"{path}/{i}", found) for i, value in enumerate(tree))
+    return tree
+
+
+def _put_back(tree: Any, found: Mapping[str, Any]) -> Any:
+    if isinstance(tree, dict):
+        if set(tree) == {_MARK}:
+            return found[tree[_MARK]]
+        return {key: _put_back(value, found) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_put_back(value, found) for value in tree)
+    return tree
+
+
+# --------------------------------------------------------------------------------------------------- writing
+def write_shards(data: Mapping[str, Any], folder: str) -> None:
+    """Write a nested state; every process must call it, and all must see the folder.
+
+    The folder appears under its name when it is whole; one that exists is replaced then. What is not spread comes
+    from the main process.
+
+    Raises:
+        OSError: on every process, if one could not write; what was there before is intact.
+    """
+    folder = folder.rstrip("/")
+    parent, name = os.path.split(os.path.abspath(folder))
+    unfinished = os.path.join(parent, f".{name}.parts.tmp")
+    if comm.is_main_process():
+        shutil.rmtree(unfinished, ignore_errors=True)
+        os.makedirs(unfinished)
+    comm.synchronize()
+    spread: dict[str, Any] = {}
+    rest = _take_out(dict(data), "", spread)
+    _all_or_none(lambda: _write_parts(rest, spread, unfinished), folder, unfinished)
+    sums = comm.gather(_sums(unfinished, _own_files(unfinished)))
+    _all_or_none(lambda: _finish(unfinished, folder, sums), folder, unfinished)
+
+
+def _all_or_none(work: Any, folder: str, unfinished: str) -> None:
+    """Do something on every process, and fail on all if it fails on one."""
+    problem = ""
+    try:
+        work()
+    except Exception as e:  # torch.distributed.checkpoint wraps what the others met in an error of its own
+        problem = f"rank {comm.get_rank()}: {str(e).strip().splitlines()[-1] if str(e).strip() else type(e).__name__}"
+    problems = [p for p in comm.all_gather(problem) if p]
+    if not problems:
+        return
+    if comm.is_main_process():
+        shutil.rmtree(unfinished, ignore_errors=True)
+    raise OSError(
+        f"could not write the checkpoint {folder!r}: {'; '.join(problems)}. Earlier checkpoints are intact."
+    )
+
+
+def _write_parts(rest: Any, spread: dict[str, Any], folder: str) -> None:
+    import torch.distributed.checkpoint as dcp
+
+    if spread:
+        with _quiet():
+            dcp.save(spread, checkpoint_id=folder, no_dist=not dist.is_initialized())
+    if comm.is_main_process():
+        write_checkpoint_file(rest, os.path.join(folder, _REST))
+
+
+def _own_files(folder: str) -> list[str]:
+    """Files that this process has written; the main one writes what belongs to all."""
+    mark = f"__{comm.get_rank()}_"
+    shared = comm.is_main_process()
+    return [
+        name
+        for name in sorted(os.listdir(folder))
+        if name.startswith(mark) or (shared and not name.startswith("__"))
+    ]
+
+
+def _sums(folder: str, names: list[str]) -> dict[str, list[int]]:
+    """Name to size and CRC-32."""
+    return {name: list(_size_and_sum(os.path.join(folder, name))) for name in names}
+
+
+def _size_and_sum(path: str) -> tuple[int, int]:
+    total = size = 0
+    with open(path, "rb") as f:
+        while chunk := f.read(1 << 24):
+            total, size = zlib.crc32(chunk, total), size + len(chunk)
+    return size, total
+
+
+def _finish(unfinished: str, folder: str, sums: list[dict[str, list[int]]]) -> None:
+    if not comm.is_main_process():
+        return
+    files = {name: entry for part in sums for name, entry in part.items()}
+    with atomic_write(os.path.join(unfinished, _LIST)) as f:
+        json.dump({"processes": comm.get_world_size(), "files": files}, f, indent=1)
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
+    os.replace(unfinished, folder)
+
+
+# --------------------------------------------------------------------------------------------------- reading
+def verify_shards(folder: str) -> None:
+    """Check that a folder of shards is whole.
+
+    Raises:
+        BrokenCheckpointError: with what is wrong.
+    """
+    path = os.path.join(folder, _LIST)
+    try:
+        with open(path) as f:
+            listed: dict[str, list[int]] = json.load(f)["files"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise BrokenCheckpointError(f"{folder!r} is no whole sharded checkpoint: {_LIST}: {e}") from e
+    for name, expected in listed.items():
+        try:
+            found = list(_size_and_sum(os.path.join(folder, os.path.basename(name))))
+        except OSError as e:
+            raise BrokenCheckpointError(f"{folder!r} is damaged: {e}") from e
+        if found != expected:
+            raise BrokenCheckpointError(f"{folder!r} is damaged: size or checksum of {name} does not fit")
+
+
+def read_shards(folder: str, mesh: Any = None) -> dict[str, Any]:
+    """Read what :func:`write_shards` wrote, with any number of processes.
+
+    Args:
+        folder: to read.
+        mesh: processes to spread the tensors over by their first dimension, each of which reads its own part; every
+            process must call it then. None gives whole tensors on the CPU.
+
+    Raises:
+        BrokenCheckpointError: if it is no whole checkpoint.
+        UnsafeCheckpointError: if it asks for code to be run.
+    """
+    if not os.path.isfile(os.path.join(folder, _LIST)):
+        raise BrokenCheckpointError(f"{folder!r} is no whole sharded checkpoint: it has no {_LIST}")
+    rest = read_checkpoint_file(os.path.join(folder, _REST))
+    if not os.path.isfile(os.path.join(folder, ".metadata")):
+        return rest
+    import torch.distributed.checkpoint as dcp
+
+    reader = _reader(folder)
+    found = {name: _empty(entry, mesh) for name, entry in reader.read_metadata().state_dict_metadata.items()}
+    try:
+        with _quiet():
+            dcp.load(found, storage_reader=reader, no_dist=mesh is None)
+    except (RuntimeError, OSError, ValueError, dcp.api.CheckpointException) as e:
+        raise BrokenCheckpointError(f"{folder!r} cannot be read: {e}") from e
+    return _put_back(rest, found)
+
+
+def _empty(entry: Any, mesh: Any) -> torch.Tensor:
+    """A tensor to read into."""
+    if mesh is None:
+        return torch.empty(entry.size, dtype=entry.properties.dtype)
+    from torch.distributed.tensor import Shard, empty
+
+    return empty(*entry.size, dtype=entry.properties.dtype, device_mesh=mesh, placements=[Shard(0)])
+
+
+def _reader(folder: str) -> Any:
+    """Reads the folder; its table of contents is a pickle, of which only the needed names are known."""
+    from torch.distributed.checkpoint import FileSystemReader
+
+    class Reader(FileSystemReader):
+        def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
+            with open(os.path.join(folder, ".metadata"), "rb") as f:
+                found = _Contents(f).load()
+            found.storage_meta.load_id = self.load_id
+            return found
+
+    return Reader(folder)
+
+
+class _Contents(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            "torch.distributed.checkpoint.metadata": {
+                "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
+                "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+            },
+            "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+            "torch.serialization": {"_get_layout"},
+            "pathlib": {"PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"},
+        }  # fmt: skip
+        found = (
+            super().find_class(module, name) if module == "torch" or name in known.get(module, ()) else None
+        )
+        if module == "torch" and not (found is torch.Size or isinstance(found, torch.dtype)):
+            found = None
+        if found is None:
+            raise UnsafeCheckpointError(
+                f"the table of contents of a sharded checkpoint asks for {module}.{name}; it was not read"
+            )
+        return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """One process is what the caller means when there is no group; torch warns about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield

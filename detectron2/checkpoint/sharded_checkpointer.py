@@ -1,0 +1,71 @@
+"""The checkpointer of models that are spread over processes."""
+
+import os
+from typing import Any
+
+from torch import nn
+
+from detectron2.utils import comm
+
+from .detection_checkpoint import DetectionCheckpointer
+from .files.formats import read_checkpoint_file
+from .files.shards import SHARDS, is_sharded, read_shards, whole, write_shards
+
+__all__ = ["ShardedCheckpointer"]
+
+
+class ShardedCheckpointer(DetectionCheckpointer):
+    """A :class:`DetectionCheckpointer` whose checkpoints are folders to which each process writes its own part.
+
+    Every process must call :meth:`save`, :meth:`export` and :meth:`load`, and all must see the folder. What it
+    writes can be read with another number of processes, also by an ordinary checkpointer in one. A final checkpoint
+    (``NAME_final``) is followed by the whole weights as an ordinary ``NAME_final.pth``.
+
+    Args:
+        model: after sharding.
+        save_dir: folder on a file system of all processes.
+        checkpointables: other objects to save and load.
+    """
+
+    def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``{save_dir}/{name}.shards`` and make it the last checkpoint, see :meth:`Checkpointer.save`."""
+        if not self.save_dir:
+            return
+        path = os.path.join(self.save_dir, name + SHARDS)
+        self.logger.info(f"saving checkpoint {path}")
+        write_shards(self._contents(kwargs), path)
+        if comm.is_main_process():
+            self.tag_last_checkpoint(name + SHARDS)
+        if name.endswith("_final"):
+            self.export(name, **kwargs)
+        comm.synchronize()
+
+    def export(self, name: str, weights: Any = None, **kwargs: Any) -> None:
+        """Write the whole weights as an ordinary file, see :meth:`Checkpointer.export`."""
+        weights = self.model.state_dict() if weights is None else weights
+        gathered = {}
+        for key, value in weights.items():
+            one = whole(value)  # one after the other: only the main process keeps them
+            if comm.is_main_process():
+                gathered[key] = one
+        if comm.is_main_process():
+            super().export(name, gathered, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if not filename.rstrip("/").endswith(SHARDS):
+            return super()._load_file(filename)
+        mesh = next((v.device_mesh for v in self.model.state_dict().values() if is_sharded(v)), None)
+        return read_checkpoint_file(filename) if mesh is None else read_shards(filename, mesh)
+
+    def _choose_resume(self) -> str:
+        found = super()._choose_resume()
+        if found and not found.endswith(SHARDS):
+            raise ValueError(
+                f"{found!r} was written by a training whose model was not sharded, so its optimizer cannot be resumed "
+                "here. Resume with SOLVER.FSDP.ENABLED False, or start from its weights: MODEL.WEIGHTS in another "
+                "OUTPUT_DIR."
+            )
+        return found

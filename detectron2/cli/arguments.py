@@ -1,0 +1,231 @@
+"""Every argument of every sub-command, with nothing imported but argparse."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from detectron2 import __version__
+
+__all__ = ["build_parser", "parse"]
+
+DATA_HELP = "a COCO json, or a folder with one json and its images"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: its one-line help, what adds its arguments, and the function `module:name` that runs it."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: str
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; the parsed `run` names the function to call."""
+    parser = argparse.ArgumentParser(
+        prog="detectron2",
+        description="Detection, segmentation, keypoints and rotated boxes: from images to a trained, "
+        "evaluated, explained model.",
+    )
+    parser.add_argument("--version", action="version", version=f"detectron2 {__version__}")
+    parser.set_defaults(traceback=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        command.arguments(sub)
+        sub.add_argument("--traceback", action="store_true", help="show where an error comes from")
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line.
+
+    argparse hands out free words (config keys, images) only once; those that stand behind a later option come back
+    as unknown. They join the others here, so that options and words may be mixed.
+    """
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    field = next((name for name in ("inputs", "opts") if hasattr(args, name)), None)
+    unknown = [word for word in rest if word.startswith("--")]
+    if unknown or (rest and field is None):
+        parser.error(
+            f"{args.command}: unknown argument {(unknown or rest)[0]!r}; see detectron2 {args.command} --help"
+        )
+    if field is not None:
+        setattr(args, field, [*getattr(args, field), *rest])
+    return args
+
+
+def _quickstart(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--output", default="output/quickstart", help="folder to write (default: %(default)s)")
+    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+    p.add_argument("--seed", type=int, default=7, help="seed of the run (default: %(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output")
+    _overrides(p)
+
+
+def _train(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--train", metavar="DATA", help=f"training data: {DATA_HELP}")
+    p.add_argument("--val", metavar="DATA", help="validation data; without it a fifth of --train is held out")
+    p.add_argument(
+        "--train-images", metavar="DIR", help="image folder of --train, if it is not found by itself"
+    )
+    p.add_argument("--val-images", metavar="DIR", help="image folder of --val, if it is not found by itself")
+    p.add_argument(
+        "--model",
+        default="mask_rcnn_R_50_FPN_3x",
+        help="name in the model zoo, or a config file (default: %(default)s; `detectron2 zoo` lists them)",
+    )
+    p.add_argument("--output", help="folder of the run (default: runs/NAME-OF-DATA-MODEL)")
+    p.add_argument(
+        "--weights",
+        default="auto",
+        help="auto: the zoo's weights for the model, else its pre-trained backbone, else none with a warning; "
+        "zoo, backbone, none, or a file or URL (default: %(default)s)",
+    )
+    p.add_argument(
+        "--epochs", type=float, help="length in passes over the data (default: from data and model)"
+    )
+    p.add_argument("--batch-size", type=int, help="images a step, all devices together")
+    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+    p.add_argument("--num-gpus", type=int, default=1, help="processes, one a GPU (default: %(default)s)")
+    p.add_argument("--workers", type=int, help="loader processes (default: from the processor)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the run (default: %(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in --output")
+    _overrides(p)
+
+
+def _eval(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="folder that `detectron2 train` wrote")
+    p.add_argument("--data", metavar="DATA", help=f"{DATA_HELP} (default: the run's validation data)")
+    p.add_argument("--images", metavar="DIR", help="image folder of --data, if it is not found by itself")
+    p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
+    p.add_argument("--output", help="folder to write (default: MODEL/eval)")
+    p.add_argument(
+        "--against",
+        metavar="OTHER_RUN",
+        help="also write comparison.html: this run less another, on the same data",
+    )
+    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out images that a broken-off evaluation in --output has judged",
+    )
+    _overrides(p)
+
+
+def _predict(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    p.add_argument("inputs", nargs="*", help="images and folders (default: the run's validation images)")
+    p.add_argument("--output", default="predictions", help="folder to write (default: %(default)s)")
+    p.add_argument("--threshold", type=float, default=0.5, help="lowest score shown (default: %(default)s)")
+    p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
+    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+    p.add_argument("--limit", type=int, help="at most so many images")
+
+
+def _doctor(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _zoo(p: argparse.ArgumentParser) -> None:
+    p.add_argument("inputs", nargs="*", metavar="WORD", help="words that must occur in the config's path")
+    p.add_argument(
+        "--task", default="", help="detection, instance, keypoints, panoptic, semantic, proposals …"
+    )
+    p.add_argument("--trained", action="store_true", help="only those with published weights")
+    p.add_argument("--all", action="store_true", help="also bases, common parts and test configs")
+    p.add_argument(
+        "--sort", default="name", help="name, box_ap, other_ap, train_seconds, infer_seconds, train_memory"
+    )
+    p.add_argument("--show", metavar="NAME", help="print this config, resolved")
+    p.add_argument(
+        "--form", choices=["yaml", "py", "source"], help="how to print it (default: as it is written)"
+    )
+    p.add_argument("--json", action="store_true", help="print the list as JSON")
+
+
+def _config(p: argparse.ArgumentParser) -> None:
+    p.add_argument("action", choices=["show", "diff", "convert", "keys"])
+    p.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="CONFIG",
+        help="files, runs or names in the zoo; after the one of `show` overrides may follow; for `keys` words",
+    )
+    p.add_argument("--form", choices=["yaml", "py"], help="how to print (default: as suits the kind)")
+
+
+def _data(p: argparse.ArgumentParser) -> None:
+    p.add_argument("action", choices=["import", "check", "show", "stats", "convert", "split"])
+    p.add_argument("inputs", nargs="+", metavar="DATA", help="labels: a file or a folder of any known format")
+    p.add_argument("--format", help="format of the labels (default: found out)")
+    p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format has it")
+    p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: found out)")
+    p.add_argument("--to", metavar="FORMAT", help="format to write (import and split: coco)")
+    p.add_argument("--output", metavar="DIR", help="folder to write")
+    p.add_argument("--shares", default="train=0.8,val=0.2", help="for split (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="for split (default: %(default)s)")
+    p.add_argument("--limit", type=int, default=24, help="for show: most pictures (default: %(default)s)")
+    p.add_argument("--near", action="store_true", help="for check: also find resized or recompressed copies")
+    p.add_argument("--decode", action="store_true", help="for check: decode every pixel of every image")
+    p.add_argument("--json", action="store_true", help="for stats: print JSON")
+
+
+def _replay(p: argparse.ArgumentParser) -> None:
+    p.add_argument("batch", help="a file of bad_batches/, or the folder of a run: its last one")
+    p.add_argument("--config-file", metavar="FILE", help="config of the training (default: the run's own)")
+    p.add_argument("--device", default="cpu", help="cpu, cuda … (default: %(default)s)")
+    p.add_argument(
+        "--dtype", help="float32, float16 or bfloat16 (default: as the training's mixed precision says)"
+    )
+    p.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module that registers the model's own parts; may be repeated",
+    )
+    _overrides(p)
+
+
+def _overrides(p: argparse.ArgumentParser) -> None:
+    p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as SOLVER.BASE_LR 0.001")
+
+
+COMMANDS = {
+    "quickstart": Command(
+        "train, evaluate and explain a small Mask R-CNN on an embedded picture",
+        _quickstart,
+        "detectron2.cli.commands.quickstart:run",
+    ),
+    "train": Command(
+        "train a model on your data, evaluate it and write a report",
+        _train,
+        "detectron2.cli.commands.train:run",
+    ),
+    "eval": Command("evaluate a trained model", _eval, "detectron2.cli.commands.eval:run"),
+    "predict": Command(
+        "run a model on images and draw what it finds", _predict, "detectron2.cli.commands.predict:run"
+    ),
+    "data": Command(
+        "import, check, show, convert and split labels of any format",
+        _data,
+        "detectron2.cli.commands.data:run",
+    ),
+    "replay": Command(
+        "run a step whose loss was not finite again, and say where it began",
+        _replay,
+        "detectron2.cli.commands.replay:run",
+    ),
+    "zoo": Command(
+        "list the model zoo, or print one of its configs", _zoo, "detectron2.cli.commands.zoo:run"
+    ),
+    "config": Command("show, compare and convert configs", _config, "detectron2.cli.commands.config:run"),
+    "doctor": Command(
+        "check this environment and say what to do", _doctor, "detectron2.cli.commands.doctor:run"
+    ),
+}

@@ -1,0 +1,76 @@
+"""`detectron2 config`: print a resolved config, what differs between two, or the other kind's form of one."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from detectron2.config import CfgNode
+from detectron2.config.bridge import diff, key_table, render
+from detectron2.model_zoo.convert import to_python, to_yacs
+
+from ..console import console
+from ..errors import UserError
+from ..run.config_files import load_config
+from ..run.recipe import find_model
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action of the command line."""
+    actions = {"show": _show, "diff": _diff, "convert": _convert, "keys": _keys}
+    return actions[args.action](args)
+
+
+def _load(name: str, opts: list[str]) -> Any:
+    path = Path(name) / "config.yaml" if (Path(name) / "config.yaml").is_file() else find_model(name)[0]
+    return load_config(path, opts)
+
+
+def _show(args: argparse.Namespace) -> int:
+    if not args.inputs:
+        raise UserError("name a config: a file, a run, or a name in the zoo; overrides may follow")
+    print(render(_load(args.inputs[0], args.inputs[1:]), args.form or "yaml"))
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    if len(args.inputs) != 2:
+        raise UserError("name two configs")
+    left, right = (_load(name, []) for name in args.inputs)
+    if isinstance(left, CfgNode) != isinstance(right, CfgNode):
+        # Compare as yacs configs, the kind that every form converts to.
+        left, right = (c if isinstance(c, CfgNode) else to_yacs(c)[0] for c in (left, right))
+    changes = diff(left, right)
+    table = Table("key", *args.inputs, box=None, pad_edge=False)
+    for change in changes:
+        table.add_row(change.key, repr(change.left), repr(change.right))
+    if changes:
+        console().print(table)
+    print(f"{len(changes)} keys differ")
+    return int(bool(changes))
+
+
+def _convert(args: argparse.Namespace) -> int:
+    if len(args.inputs) != 1:
+        raise UserError("name one config")
+    cfg = _load(args.inputs[0], [])
+    yacs = isinstance(cfg, CfgNode)
+    converted, lost = to_python(cfg) if yacs else to_yacs(cfg)
+    print(render(converted, args.form or ("py" if yacs else "yaml")))
+    if lost:
+        console(stderr=True).print(f"without a counterpart: {', '.join(lost)}")
+    return 0
+
+
+def _keys(args: argparse.Namespace) -> int:
+    """The table of old keys and new places."""
+    table = Table("yacs key", "place in a Python config", "note", box=None, pad_edge=False)
+    words = [w.lower() for w in args.inputs]
+    for row in key_table():
+        if all(w in " ".join(row).lower() for w in words):
+            table.add_row(*row)
+    console().print(table)
+    return 0

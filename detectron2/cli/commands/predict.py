@@ -1,0 +1,133 @@
+"""`detectron2 predict`: run a model on images, draw and write down what it finds."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from detectron2 import model_zoo
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import detection_utils as utils
+from detectron2.engine import DefaultPredictor
+from detectron2.engine.trainer.builders import test_names
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.reports.pictures import draw_instances
+from detectron2.structures import Instances
+from detectron2.utils.logger import setup_logger
+
+from ..errors import UserError
+from ..run.config_files import load_config, put
+from ..run.datasets import VAL, register
+from ..run.folder import read_run, weights_of, write_json
+from ..run.recipe import best_device, find_model
+
+__all__ = ["above", "predictor_config", "run"]
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, draw, and write `predictions.json`; images that cannot be read are counted and named."""
+    logger = setup_logger(name="detectron2")
+    cfg, metadata = predictor_config(args.model, args.weights, args.device)
+    paths = list(_images(args.inputs, args.model))[: args.limit]
+    if not paths:
+        raise UserError(
+            f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(SUFFIXES))}"
+        )
+    predictor = DefaultPredictor(cfg)
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    names = _output_names(paths)
+    records, broken = [], []
+    for path, name in zip(paths, names):
+        try:
+            image = utils.read_image(str(path), "BGR")
+        except (OSError, ValueError, SyntaxError) as error:
+            broken.append(f"{path} ({error})")
+            continue
+        found = predictor(image)
+        if "instances" not in found:
+            raise UserError(f"{args.model} gives {', '.join(found)}, and predict draws instances")
+        kept = above(found["instances"].to("cpu"), args.threshold)
+        Image.fromarray(draw_instances(image[:, :, ::-1], kept, metadata)).save(output / name, quality=90)
+        records.append(_record(path, name, kept, metadata))
+        logger.info("%s: %d objects", path, len(kept))
+    write_json(output / "predictions.json", records)
+    for line in broken:
+        logger.warning("Skipped, since it cannot be read: %s", line)
+    total = sum(len(r["objects"]) for r in records)
+    print(f"{total} objects in {len(records)} images, {len(broken)} skipped; see {output}")
+    return int(not records)
+
+
+def predictor_config(model: str, weights: str, device: str | None) -> tuple[Any, Metadata]:
+    """Config with weights, and the metadata that names its classes.
+
+    Args:
+        model: folder of a run, zoo name or config file.
+        weights: "best", "final", or a file; for a zoo name "best" means the zoo's weights.
+        device: device name; None for the best there is.
+    """
+    if (Path(model) / "run.json").is_file():
+        card = read_run(model)
+        register(None, card.val, card.classes, card.category_ids)
+        cfg = load_config(Path(model) / "config.yaml")
+        put(cfg, weights=weights_of(model, weights), device=device or best_device())
+        return cfg, MetadataCatalog.get(VAL)
+    if Path(model).is_dir():
+        raise UserError(f"{model} is not the folder of a run: it has no run.json")
+    config_file, zoo_name = find_model(model)
+    cfg = load_config(config_file)
+    if weights not in ("best", "final"):
+        put(cfg, weights=weights)
+    elif zoo_name:
+        put(cfg, weights=model_zoo.get_checkpoint_url(zoo_name))
+    put(cfg, device=device or best_device())
+    return cfg, MetadataCatalog.get(test_names(cfg)[0] if test_names(cfg) else "__unused")
+
+
+def above(instances: Instances, threshold: float) -> Instances:
+    """The predictions with at least this score, best first."""
+    instances = instances[instances.scores.argsort(descending=True)]
+    return instances[instances.scores >= threshold]
+
+
+def _images(inputs: Sequence[str], model: str) -> Iterator[Path]:
+    """Image files named directly or found in folders; without any, those that validated the run."""
+    if not inputs:
+        if VAL not in DatasetCatalog.list():
+            raise UserError("name at least one image or folder")
+        yield from (Path(r["file_name"]) for r in DatasetCatalog.get(VAL))
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            yield path
+        else:
+            raise UserError(f"{text} does not exist")
+
+
+def _output_names(paths: Sequence[Path]) -> list[str]:
+    """One JPEG name for each image; equal stems from different folders are numbered."""
+    seen: dict[str, int] = {}
+    names = []
+    for path in paths:
+        count = seen[path.stem] = seen.get(path.stem, 0) + 1
+        names.append(f"{path.stem}.jpg" if count == 1 else f"{path.stem}-{count}.jpg")
+    return names
+
+
+def _record(path: Path, picture: str, instances: Instances, metadata: Metadata) -> dict[str, Any]:
+    """One entry of predictions.json: COCO's fields, and the name of the class."""
+    classes = metadata.get("thing_classes") or []
+    height, width = instances.image_size
+    objects = instances_to_coco_json(instances, 0)
+    for o in objects:
+        del o["image_id"]
+        index = o["category_id"]
+        o["class"] = classes[index] if index < len(classes) else str(index)
+    return {"file_name": str(path), "picture": picture, "height": height, "width": width, "objects": objects}

@@ -1,0 +1,152 @@
+"""`detectron2 train`: data check, recipe, training, evaluation, report."""
+
+import argparse
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+
+from detectron2 import __version__
+from detectron2.engine import DefaultTrainer, launch
+from detectron2.engine.setup import set_backends
+from detectron2.reports import write_training_report
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+
+from ..errors import UserError
+from ..run.config_files import load_config, override, put, save_config
+from ..run.data_check import check_data
+from ..run.datasets import classes_of, find_data, register, split
+from ..run.evaluation import evaluate_run
+from ..run.folder import DataCard, RunCard, read_run, weights_of
+from ..run.recipe import Plan, best_device, find_model, from_scratch, recipe, starting_weights
+
+__all__ = ["make_card", "run", "save_run", "train"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the command line says."""
+    start = time.perf_counter()
+    if args.resume and args.output and (Path(args.output) / "run.json").is_file():
+        folder, card = Path(args.output), read_run(args.output)
+        cfg = load_config(folder / "config.yaml")
+        put(cfg, output_dir=str(folder))
+    else:
+        if args.train is None:
+            raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
+        folder, card, cfg = _prepare(args)
+    train(cfg, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start)
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, Any]:
+    """Find and check the data, choose the config, and write both into the folder of the run."""
+    config_file, zoo_name = find_model(args.model)
+    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(args.model).stem}")
+    if (folder / "run.json").is_file() and not args.resume:
+        raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
+    setup_logger(str(folder))
+    train_data = find_data(args.train, args.train_images, folder)
+    val_data = find_data(args.val, args.val_images, folder) if args.val else None
+    card = make_card(folder, args.model, train_data, val_data, args.seed)
+    plan = Plan(
+        num_classes=len(card.classes),
+        num_images=card.train.num_images,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        device=args.device or best_device(),
+        num_gpus=args.num_gpus,
+    )
+    cfg = recipe(config_file, plan)
+    card.weights = starting_weights(cfg, zoo_name, args.weights, PathManager.get_local_path)
+    if not card.weights:
+        from_scratch(cfg)
+    put(cfg, seed=args.seed, output_dir=str(folder), weights=card.weights)
+    cfg = override(cfg, args.opts)
+    save_run(folder, card, cfg)
+    return folder, card, cfg
+
+
+def save_run(folder: Path, card: RunCard, cfg: Any) -> None:
+    """Write the card and the config of a run into its folder."""
+    card.save(folder)
+    save_config(cfg, folder / "config.yaml")
+
+
+def make_card(
+    folder: Path, model: str, train_data: DataCard, val_data: DataCard | None, seed: int
+) -> RunCard:
+    """Check the data and describe the run.
+
+    Args:
+        folder: of the run; gets mended copies of json files with defects.
+        model: what the user calls it.
+        train_data: training data.
+        val_data: validation data; None holds out a part of the training data.
+        seed: seed of the run.
+    """
+    checked, val_checked, health = check_data(train_data, val_data, folder)
+    if val_checked is None:
+        checked, val_checked = split(checked)
+    classes, ids = classes_of(checked)
+    return RunCard(
+        model=model,
+        classes=classes,
+        category_ids=ids,
+        train=checked,
+        val=val_checked,
+        seed=seed,
+        health=health,
+        versions=versions(),
+        command=["detectron2", *sys.argv[1:]],
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide a run's figures."""
+    return {
+        "detectron2": __version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "Python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def train(
+    cfg: Any, card: RunCard, folder: Path, *, resume: bool, num_gpus: int = 1, start: float | None = None
+) -> None:
+    """Train, keep the best weights, evaluate, and write the report.
+
+    Args:
+        cfg: resolved config, its data sets being TRAIN and VAL.
+        card: card of the run.
+        folder: its folder.
+        resume: go on from the last whole checkpoint.
+        num_gpus: processes.
+        start: `time.perf_counter()` of the moment that "seconds" in the summary counts from.
+    """
+    start = time.perf_counter() if start is None else start
+    launch(_worker, num_gpus, dist_url="auto", args=(cfg, card, str(folder), resume))
+    register(card.train, card.val, card.classes, card.category_ids)
+    evaluate_run(cfg, card, folder, weights=weights_of(folder, "best"), since=start)
+    page = write_training_report(folder)
+    setup_logger(name="detectron2").info("Report: %s", page)
+
+
+def _worker(cfg: Any, card: RunCard, folder: str, resume: bool) -> None:
+    """One process of training."""
+    setup_logger(folder, distributed_rank=comm.get_rank())
+    set_backends(cfg)
+    register(card.train, card.val, card.classes, card.category_ids)
+    trainer = DefaultTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()

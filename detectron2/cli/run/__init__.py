@@ -1,0 +1,1 @@
+"""What the commands share: configs, data sets, recipes and run folders."""

@@ -1,0 +1,67 @@
+"""Evaluating the weights of a run, and writing down what the report shows."""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import DefaultTrainer
+from detectron2.engine.run_config.settings import Settings
+from detectron2.evaluation import inference_on_dataset
+from detectron2.evaluation.build import evaluator_for
+from detectron2.reports import explain_predictions
+
+from .config_files import put
+from .datasets import VAL
+from .folder import RunCard, write_json
+
+__all__ = ["evaluate_run", "summarise"]
+
+TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
+
+
+def evaluate_run(
+    cfg: Any, card: RunCard, folder: Path, *, weights: str, since: float | None = None
+) -> dict[str, Any]:
+    """Evaluate on the registered validation data and write `evaluation.json`, `summary.json` and `pictures/`.
+
+    Args:
+        cfg: config of the run.
+        card: card of the run.
+        folder: where to write.
+        weights: file with the weights.
+        since: `time.perf_counter()` at which the run started, for "seconds" in the summary.
+
+    Returns:
+        The summary.
+    """
+    put(cfg, output_dir=str(folder))
+    model = DefaultTrainer.build_model(cfg)
+    DetectionCheckpointer(model).load(weights)
+    evaluator = evaluator_for(VAL, str(folder / "inference"))
+    results = inference_on_dataset(model, DefaultTrainer.build_test_loader(cfg, VAL), evaluator)
+    explain_predictions(evaluator, VAL, folder, results or {})
+    summary = {
+        **summarise(results or {}),
+        "weights": Path(weights).name,
+        "iterations": Settings.from_config(cfg).max_iter,
+        "images": card.val.num_images,
+        "seed": card.seed,
+    }
+    if since is not None:
+        summary["seconds"] = round(time.perf_counter() - since, 1)
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The main figures as shares in [0, 1] (None when undefined): `box_AP`, `box_AP50`, `mask_AP`, …"""
+    return {
+        f"{label}_{metric}": results[task][metric] / 100 if math.isfinite(results[task][metric]) else None
+        for task, label in TASKS.items()
+        if task in results
+        for metric in ("AP", "AP50", "AP75")
+        if metric in results[task]
+    }

@@ -1,0 +1,133 @@
+"""What a training run leaves in its folder, and reading it back.
+
+config.yaml        the resolved config
+run.json           data, classes, model, seed, versions (class RunCard)
+model_best.pth     weights with the best validation result; model_final.pth those of the last step
+metrics.json       one JSON object a line, as training went
+summary.json       the figures of the end
+report.html        the page that explains them
+pictures/          predictions beside labels
+inference/         predictions in COCO format
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from detectron2.utils.atomic import atomic_write
+
+from ..errors import UserError
+
+__all__ = ["DataCard", "RunCard", "read_run", "weights_of", "write_json"]
+
+
+@dataclass
+class DataCard:
+    """Where data came from: json file, image folder, ids held out of a common file, and their size."""
+
+    json: str
+    images: str
+    part: str = "all"  # "all", or "train" / "val" of a file that was split
+    num_images: int = 0
+    num_instances: int = 0
+
+    def within(self, folder: Path) -> "DataCard":
+        """As it is written: paths in the run's folder count from there, so that it can be moved; others are absolute."""
+        root = folder.resolve()
+        whole = (Path(p).resolve() for p in (self.json, self.images))
+        json_file, images = (str(p.relative_to(root) if p.is_relative_to(root) else p) for p in whole)
+        return replace(self, json=json_file, images=images)
+
+    def seen_from(self, folder: Path) -> "DataCard":
+        """The inverse of :meth:`within`: paths that can be opened from the working directory."""
+        return replace(self, json=str(folder / self.json), images=str(folder / self.images))
+
+
+@dataclass
+class RunCard:
+    """Everything that another command needs to go on with a run.
+
+    Attributes:
+        model: zoo name or config file that the run was asked for.
+        classes: names, in the order of the model's class indices.
+        category_ids: the json's category id of each class.
+        train: training data.
+        val: validation data.
+        weights: what the run started from.
+        seed: seed of the run.
+        health: text of the data check.
+        versions: package versions.
+        command: the words of the command line.
+    """
+
+    model: str
+    classes: list[str]
+    category_ids: list[int]
+    train: DataCard
+    val: DataCard
+    weights: str = ""
+    seed: int = 0
+    health: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+
+    def save(self, folder: Path) -> None:
+        """Write `run.json` in `folder`."""
+        card = replace(self, train=self.train.within(folder), val=self.val.within(folder))
+        write_json(folder / "run.json", asdict(card))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one step: a reader sees the old file or the new one."""
+    with atomic_write(path) as f:
+        json.dump(value, f, indent=2)
+        f.write("\n")
+
+
+def read_run(folder: str | Path) -> RunCard:
+    """Read the card of a run.
+
+    Raises:
+        UserError: `folder` is not the folder of a run.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not the folder of a run: it has no run.json. `detectron2 train` writes such folders."
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(RunCard)}
+        data = {k: v for k, v in data.items() if k in known}
+        parts = {name: DataCard(**data[name]).seen_from(folder) for name in ("train", "val")}
+        return RunCard(**{**data, **parts})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); run `detectron2 train … --resume` to write it again"
+        ) from error
+
+
+def weights_of(folder: str | Path, which: str) -> str:
+    """Path of a run's weights.
+
+    Args:
+        folder: the run's folder.
+        which: "best" (or the last ones when no best was kept), "final", or a path.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = Path(folder)
+    names = {"best": ("model_best.pth", "model_final.pth"), "final": ("model_final.pth",)}.get(which)
+    if names is None:
+        if not Path(which).is_file():
+            raise UserError(f"no file {which!r}; --weights takes best, final, or the path of a file")
+        return which
+    for name in names:
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise UserError(
+        f"{folder} holds no {' or '.join(names)}: the run has not finished. Go on with `detectron2 train --resume`."
+    )

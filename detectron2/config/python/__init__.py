@@ -1,0 +1,1 @@
+"""Python configs (LazyConfig): load, save, print and override them."""

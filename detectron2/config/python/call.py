@@ -1,0 +1,64 @@
+"""Describing a call in a config instead of making it."""
+
+import dataclasses
+import functools
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from .targets import target_name
+
+__all__ = ["LazyCall", "lists_for_tuples"]
+
+
+class LazyCall:
+    """Write a call now, have it made later by ``instantiate``.
+
+    ``LazyCall(f)(a=1)`` is the config ``{"_target_": f, "a": 1}``; see :func:`detectron2.config.instantiate`.
+
+    Args:
+        target: a callable, its dotted path, or a config that describes a call returning a callable.
+
+    Raises:
+        TypeError: if it is none of these.
+
+    Example::
+
+        from detectron2.config import LazyCall as L
+
+        layer = L(torch.nn.Conv2d)(in_channels=32, out_channels=32, kernel_size=1)
+        layer.out_channels = 64  # still a config
+    """
+
+    def __init__(self, target: Any) -> None:
+        if not (callable(target) or isinstance(target, (str, Mapping))):
+            raise TypeError(f"LazyCall needs a callable or its dotted path, got {target!r}")
+        self._target = target
+
+    def __call__(self, **kwargs: Any) -> Any:
+        from omegaconf import DictConfig
+
+        content: dict[Any, Any] = {**lists_for_tuples(kwargs), "_target_": _storable(self._target)}
+        return DictConfig(content, flags={"allow_objects": True})
+
+
+def _storable(target: Any) -> Any:
+    """The target in a form that omegaconf keeps as it is: it would take some classes for the schema of a node."""
+    is_schema = dataclasses.is_dataclass(target) or hasattr(target, "__attrs_attrs__")
+    if not isinstance(target, type) or not (is_schema or target in (dict, OrderedDict)):
+        return target
+    local = "<locals>" in target.__qualname__  # has no path that could be looked up
+    return functools.partial(target) if local else target_name(target)
+
+
+def lists_for_tuples(value: Any) -> Any:
+    """Plain containers with lists in place of tuples.
+
+    omegaconf keeps tuples as immutable nodes since its version 2.4, whose entries no override could set and which
+    turn a list that is assigned to them into a tuple again. Lists behave alike in all versions.
+    """
+    if type(value) in (list, tuple):
+        return [lists_for_tuples(v) for v in value]
+    if type(value) is dict:
+        return {k: lists_for_tuples(v) for k, v in value.items()}
+    return value

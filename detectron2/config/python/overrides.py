@@ -1,0 +1,230 @@
+"""Changing a config by texts from a command line: a small grammar and what each form does.
+
+override  = ["+" | "++"] key "=" value  |  "~" key
+key       = name ("." name | "[" index "]")*
+value     = text of one of: null, true, false, integer, float, "quoted", 'quoted', [value, …], (value, …),
+            {key: value, …}, ${interpolation}, or anything else, which is text
+"""
+
+import difflib
+import logging
+import re
+from typing import Any, NamedTuple
+
+from detectron2.utils.suggest import did_you_mean
+
+from ..instantiate import is_tuple_config
+from .override_values import parse_value
+
+__all__ = ["Override", "apply_overrides", "parse_override"]
+
+logger = logging.getLogger(__name__)
+
+_KEY = re.compile(
+    r"(?P<mark>\+\+|\+|~)?(?P<key>[^=\s\[\]{}'\"]+(?:\[-?\w+\][^=\s\[\]{}'\"]*)*)(?P<rest>=.*)?\Z", re.DOTALL
+)
+# A new key at least this similar to one beside it is taken for a misspelling of it.
+MISSPELLED = 0.8
+
+
+class Override(NamedTuple):
+    """One change: what is done ("set", "add" or "delete"), to which key (its parts), with which value."""
+
+    action: str
+    key: list[str]
+    value: Any
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.key)
+
+
+def parse_override(text: str) -> Override:
+    """Read one override.
+
+    Raises:
+        ValueError: if it does not follow the grammar; says what was expected.
+    """
+    match = _KEY.match(text.strip())
+    if not match:
+        raise ValueError(f"cannot read the override {text!r}: expected key=value, +key=value or ~key")
+    mark, key, rest = match["mark"], match["key"], match["rest"]
+    parts = [p for p in re.split(r"\.|\[|\]\.?", key) if p != ""]
+    if not parts or key.startswith(".") or key.endswith(".") or ".." in key:
+        raise ValueError(f"cannot read the key of the override {text!r}: names are separated by single dots")
+    if mark == "~":
+        if rest not in (None, "="):
+            raise ValueError(f"cannot read the override {text!r}: deletion takes no value; write ~{key}")
+        return Override("delete", parts, None)
+    if rest is None:
+        raise ValueError(
+            f"the override {text!r} has no value: write {key}=VALUE, or ~{key} to delete the key"
+        )
+    try:
+        value = parse_value(rest[1:])
+    except ValueError as e:
+        raise ValueError(f"cannot read the value of the override {text!r}: {e}") from None
+    return Override("add" if mark else "set", parts, value)
+
+
+def apply_overrides(cfg: Any, overrides: list[str]) -> Any:
+    """See :meth:`detectron2.config.LazyConfig.apply_overrides`."""
+    from omegaconf import OmegaConf, open_dict
+
+    if not OmegaConf.is_config(cfg):
+        raise TypeError(f"overrides apply to an omegaconf config, not to a {type(cfg).__name__}")
+    # All are read before the first is applied, so that a mistake leaves the config as it was.
+    parsed = [parse_override(text) for text in overrides]
+    for change in parsed:
+        with open_dict(cfg):
+            if change.action == "delete":
+                _delete(cfg, change)
+            else:
+                _set(cfg, change)
+    return cfg
+
+
+def _set(cfg: Any, change: Override) -> None:
+    from omegaconf import OmegaConf
+
+    node = cfg
+    for depth, part in enumerate(change.key[:-1]):
+        here = ".".join(change.key[: depth + 1])
+        if not _has(node, part):
+            _check_spelling(node, part, change)
+            node[_index(node, part, here)] = {}
+        index = _index(node, part, here)
+        if is_tuple_config(node[index]):  # cannot be changed in place
+            _replace(node, index, list(node[index]))
+        node = node[index]
+        if not OmegaConf.is_config(node):
+            raise KeyError(f"cannot set {change.name}: {here} is {node!r}, which has nothing below it")
+    last = change.key[-1]
+    if not _has(node, last):
+        _check_spelling(node, last, change)
+    index = _index(node, last, change.name)
+    old = node._get_node(index) if _has(node, last) else None
+    if (
+        isinstance(change.value, dict)
+        and OmegaConf.is_dict(old)
+        and not OmegaConf.is_interpolation(node, index)
+    ):
+        node[index] = OmegaConf.merge(old, change.value)
+    else:
+        _replace(node, index, change.value)
+
+
+def _replace(node: Any, index: Any, value: Any) -> None:
+    """Set an entry, also one that is a tuple, which would turn a list that is assigned to it into a tuple."""
+    from omegaconf import OmegaConf
+
+    if isinstance(value, list) and _has(node, str(index)) and is_tuple_config(node._get_node(index)):
+        if OmegaConf.is_list(node):
+            node.pop(index)
+            node.insert(index, value)
+            return
+        del node[index]
+    node[index] = value
+
+
+def _delete(cfg: Any, change: Override) -> None:
+    node = cfg
+    for depth, part in enumerate(change.key[:-1]):
+        if not _has(node, part):
+            raise _no_key(change, node, part)
+        node = node[_index(node, part, ".".join(change.key[: depth + 1]))]
+    last = change.key[-1]
+    if not _has(node, last):
+        raise _no_key(change, node, last)
+    if is_tuple_config(node):
+        raise KeyError(
+            f"cannot delete {change.name}: entries of a tuple cannot be deleted; set the whole tuple"
+        )
+    users = _referring(cfg, change.key)
+    if users:
+        raise KeyError(f"cannot delete {change.name}: {', '.join(users)} refers to it")
+    del node[_index(node, last, change.name)]
+
+
+def _no_key(change: Override, node: Any, part: str) -> KeyError:
+    known = [str(k) for k in node] if hasattr(node, "keys") else [str(i) for i in range(len(node))]
+    return KeyError(f"cannot delete {change.name}: there is no {part!r}. {did_you_mean(part, known)}")
+
+
+def _has(node: Any, part: str) -> bool:
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_list(node) or is_tuple_config(node):
+        return part.lstrip("-").isdigit() and -len(node) <= int(part) < len(node)
+    return OmegaConf.is_dict(node) and (part in node.keys() or _typed(node, part) in node.keys())
+
+
+def _typed(node: Any, part: str) -> Any:
+    """The key in a dictionary whose keys are integers."""
+    return int(part) if part.lstrip("-").isdigit() and int(part) in node.keys() else part
+
+
+def _index(node: Any, part: str, place: str) -> Any:
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_dict(node):
+        return _typed(node, part)
+    if not part.lstrip("-").isdigit():
+        raise KeyError(f"cannot set {place}: it is in a list, where {part!r} is no index")
+    if not -len(node) <= int(part) < len(node):
+        raise KeyError(
+            f"cannot set {place}: the list has {len(node)} entries; give the whole list to make it longer"
+        )
+    return int(part)
+
+
+def _check_spelling(node: Any, part: str, change: Override) -> None:
+    """Refuse a new key that is almost one that exists, unless it was asked for with "+"."""
+    from omegaconf import OmegaConf
+
+    if change.action == "add" or not OmegaConf.is_dict(node):
+        return
+    known = [str(k) for k in node.keys()]
+    near = [k for k in known if k.lower() == part.lower()]
+    if len(part) > 2:  # shorter ones resemble too much
+        near += difflib.get_close_matches(part, known, n=1, cutoff=MISSPELLED)
+    if near:
+        raise KeyError(
+            f"the config has no {change.name}. {did_you_mean(part, known)} "
+            f"If a new key is meant, write +{change.name}=…"
+        )
+    logger.warning("the config has no %s: added (+%s=… says that it is meant)", change.name, change.name)
+
+
+def _referring(cfg: Any, key: list[str]) -> list[str]:
+    """Places whose interpolations lead to ``key`` or below it, themselves not below it."""
+    from omegaconf import OmegaConf
+
+    found: list[str] = []
+
+    def visit(node: Any, path: list[str]) -> None:
+        names = list(node.keys()) if OmegaConf.is_dict(node) else list(range(len(node)))
+        for name in names:
+            child = node._get_node(name)
+            place = [*path, str(name)]
+            if place[: len(key)] == key:
+                continue
+            raw = child._value() if child is not None else None
+            if isinstance(raw, str) and "${" in raw:
+                if any(_leads_to(ref, place, key) for ref in re.findall(r"\$\{([^${}]*)\}", raw)):
+                    found.append(".".join(place))
+            elif OmegaConf.is_config(child) and raw is not None:
+                visit(child, place)
+
+    visit(cfg, [])
+    return found
+
+
+def _leads_to(reference: str, place: list[str], key: list[str]) -> bool:
+    """Whether an interpolation at ``place`` names ``key`` or something below it."""
+    if ":" in reference:  # a resolver such as ${oc.env:HOME}
+        return False
+    dots = len(reference) - len(reference.lstrip("."))
+    base = place[: len(place) - dots] if dots else []
+    target = base + [p for p in re.split(r"\.|\[|\]", reference.lstrip(".")) if p]
+    return target[: len(key)] == key

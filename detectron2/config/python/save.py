@@ -1,0 +1,161 @@
+"""Saving a config to YAML, with as much as possible written so that it can be instantiated again."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from detectron2.utils.atomic import atomic_write
+
+from ..instantiate import TARGET, dump_dataclass
+from .targets import target_name
+
+__all__ = ["partial_of", "save", "to_plain", "to_text"]
+
+logger = logging.getLogger(__name__)
+
+
+def partial_of(
+    function: Any, args: tuple[Any, ...] | list[Any] = (), keywords: dict[str, Any] | None = None
+) -> Any:
+    """``functools.partial`` with its positional arguments given by name; target of saved configs."""
+    from .targets import resolve
+
+    return functools.partial(
+        resolve(function) if isinstance(function, str) else function, *args, **(keywords or {})
+    )
+
+
+def not_saved(what: str) -> Any:
+    """Target that saved configs have in place of an object that YAML cannot hold."""
+    raise ValueError(
+        f"this config was saved without {what}; load the .pkl file beside it, or the file that it came from"
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # repeated lists are written out: &id001 is hard to read and edit
+
+
+def save(cfg: Any, filename: str) -> None:
+    """See :meth:`detectron2.config.LazyConfig.save`."""
+    lost: list[str] = []
+    text = to_text(cfg, lost)
+    if lost:
+        side = filename + ".pkl"
+        places = ", ".join(lost)
+        text = f"# Not complete: YAML cannot hold {places}. The whole config is in {side.rsplit('/', 1)[-1]}\n{text}"
+        _save_side_file(cfg, side)
+        logger.warning(
+            "%s is not complete: YAML cannot hold %s; the whole config is in %s", filename, places, side
+        )
+    with atomic_write(filename) as f:
+        f.write(text)
+
+
+def to_text(cfg: Any, lost: list[str]) -> str:
+    """YAML text of a config; ``lost`` gets the places that YAML cannot hold."""
+    from omegaconf import OmegaConf, SCMode
+
+    tree = cfg
+    if OmegaConf.is_config(cfg):
+        tree = OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
+    plain = to_plain(tree, lost)
+    return str(yaml.dump(plain, Dumper=_Dumper, default_flow_style=None, allow_unicode=True, width=9999))
+
+
+def to_plain(value: Any, lost: list[str], place: str = "") -> Any:
+    """What YAML can hold in place of ``value``; calls where needed.
+
+    Args:
+        value: a container without omegaconf nodes.
+        lost: gets the places of objects that cannot be written; a call of ``not_saved`` stands there.
+        place: dotted place of ``value``.
+    """
+    if isinstance(value, Mapping):
+        content = {}
+        for k, v in value.items():
+            if k == TARGET and not isinstance(v, (str, Mapping)):
+                content[k] = _plain_target(v, lost, _join(place, k))
+            else:
+                content[k] = to_plain(v, lost, _join(place, k))
+        return content
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v, lost, _join(place, i)) for i, v in enumerate(value)]
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    return _plain_object(value, lost, place)
+
+
+def _join(place: str, key: Any) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
+def _findable(value: Any) -> str | None:
+    """Dotted path under which ``locate`` finds this very object; None if there is none."""
+    from detectron2.utils.registry import locate
+
+    if not hasattr(value, "__qualname__") or not hasattr(value, "__module__"):
+        return None
+    name = target_name(value)
+    try:
+        found = locate(name)
+    except ImportError:
+        return None
+    same = found is value or (found == value and getattr(value, "__self__", None) is not None)
+    return name if same else None
+
+
+def _plain_target(target: Any, lost: list[str], place: str) -> Any:
+    name = _findable(target)
+    if name is not None:
+        return name
+    return to_plain(target, lost, place)
+
+
+def _plain_object(value: Any, lost: list[str], place: str) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_plain(dump_dataclass(value), lost, place)
+    if isinstance(value, functools.partial):
+        call = {"function": value.func, "args": list(value.args), "keywords": dict(value.keywords)}
+        return {
+            TARGET: target_name(partial_of),
+            **to_plain({k: v for k, v in call.items() if v}, lost, place),
+        }
+    name = _findable(value)
+    if name is None and type(value).__module__ == "torch":
+        name = str(value)  # torch.float32, torch.channels_last: printed as their own path
+    if name is not None:
+        return {TARGET: "detectron2.utils.registry.locate", "name": name}
+    builder = _plain_builtin(value)
+    if builder is not None:
+        return builder
+    lost.append(place)
+    kind = target_name(value) if hasattr(value, "__qualname__") else target_name(type(value))
+    return {TARGET: target_name(not_saved), "what": f"{place} ({kind})"}
+
+
+def _plain_builtin(value: Any) -> Any:
+    """Calls that make simple objects of the standard library and numpy scalars anew."""
+    import pathlib
+
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    if hasattr(value, "item") and type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    return None
+
+
+def _save_side_file(cfg: Any, filename: str) -> None:
+    """Pickle the whole config; functions without a name are stored by their code."""
+    from .code_pickle import dump
+
+    try:
+        with atomic_write(filename, "wb") as f:
+            dump(cfg, f)
+    except Exception as e:
+        logger.warning("could not write %s either: %s", filename, e)

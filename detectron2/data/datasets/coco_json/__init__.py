@@ -1,0 +1,1 @@
+"""Reading and writing COCO json files without holding them in memory."""

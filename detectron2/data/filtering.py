@@ -1,0 +1,311 @@
+"""Loading records by data set name: merging, filtering, class counts, proposals computed before."""
+
+import itertools
+import logging
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch.utils.data as torchdata
+
+from detectron2.structures import BoxMode
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.tables import create_grid_table
+
+from .catalog import DatasetCatalog, MetadataCatalog
+from .datasets.coco_json.lazy_record import AnnotationSummary, same_source
+from .detection_utils import check_metadata_consistency
+
+__all__ = [
+    "RecordList",
+    "filter_images_with_few_keypoints",
+    "filter_images_with_only_crowd_annotations",
+    "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
+    "print_instances_class_histogram",
+]
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+
+class RecordList(list):
+    """A list of records that knows how many of them came from each data set.
+
+    Attributes:
+        lengths: data set name -> number of its records, in the order of the records.
+    """
+
+    lengths: dict[str, int]
+
+
+def summary_of(record: Record) -> AnnotationSummary:
+    """Category ids, crowd flags and visible keypoints of a record, without unpacking it where possible."""
+    packed = getattr(record, "annotation_summary", None)
+    found = packed() if packed is not None else None
+    if found is not None:
+        return found
+    annotations = record.get("annotations", ())
+    return AnnotationSummary(
+        [a.get("category_id", -1) for a in annotations],
+        [a.get("iscrowd", 0) for a in annotations],
+        [_visible(a.get("keypoints")) for a in annotations],
+    )
+
+
+def _visible(keypoints: Any) -> int:
+    return 0 if keypoints is None else int((np.asarray(keypoints, dtype=float).reshape(-1)[2::3] > 0).sum())
+
+
+def filter_images_with_only_crowd_annotations(dataset_dicts: list[Record]) -> list[Record]:
+    """Keep the images with at least one annotation that is not a crowd region.
+
+    Args:
+        dataset_dicts: records with ``annotations``.
+
+    Returns:
+        The records kept, in their order; how many went is logged.
+    """
+    together = same_source(dataset_dicts)
+    if together is not None and hasattr(together[0], "usable_table"):
+        images, _, crowd = together[0].usable_table
+        useful = set(images[crowd == 0].tolist())
+        kept = [r for r, number in zip(dataset_dicts, together[1]) if number in useful]
+    else:
+        kept = [r for r in dataset_dicts if not all(summary_of(r).crowd)]
+    _log_removed(
+        dataset_dicts, kept, "without any annotation to learn from (DATALOADER.FILTER_EMPTY_ANNOTATIONS)"
+    )
+    return kept
+
+
+def filter_images_with_few_keypoints(
+    dataset_dicts: list[Record], min_keypoints_per_image: int
+) -> list[Record]:
+    """Keep the images that show enough keypoints.
+
+    Args:
+        dataset_dicts: records with ``annotations``.
+        min_keypoints_per_image: least number of keypoints with a visibility above 0, over all annotations of an
+            image.
+
+    Returns:
+        The records kept, in their order; how many went is logged.
+    """
+    kept = [r for r in dataset_dicts if sum(summary_of(r).visible_keypoints) >= min_keypoints_per_image]
+    _log_removed(dataset_dicts, kept, f"with fewer than {min_keypoints_per_image} visible keypoints")
+    return kept
+
+
+def _log_removed(before: Sequence[Any], after: Sequence[Any], why: str) -> None:
+    if len(after) < len(before):
+        logger.info("Removed %d of %d images: %s.", len(before) - len(after), len(before), why)
+
+
+# ------------------------------------------------------------------ proposals
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds arrays, numbers and containers only: a proposal file must not be able to run code."""
+
+    _ALLOWED_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy._core.numeric",
+                        "numpy.core.numeric", "numpy.dtypes")  # fmt: skip
+    _ALLOWED_NAMES = ("ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "detectron2.structures.boxes" and name == "BoxMode":
+            return BoxMode
+        if module == "_codecs" and name == "encode":
+            return super().find_class(module, name)
+        is_dtype = module == "numpy.dtypes" and name.endswith("DType")
+        if module in self._ALLOWED_MODULES and (name in self._ALLOWED_NAMES or is_dtype):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"a proposal file holds arrays only, this one asks for {module}.{name}")
+
+
+_OLD_KEYS = {"indexes": "ids", "scores": "objectness_logits"}
+
+
+def _proposals_by_image(proposal_file: str, wanted: set[str]) -> tuple[dict[str, tuple[Any, Any]], BoxMode]:
+    with PathManager.open(proposal_file, "rb") as f:
+        stored = _PlainUnpickler(f, encoding="latin1").load()
+    stored = {_OLD_KEYS.get(key, key): value for key, value in stored.items()}
+    missing = {"ids", "boxes", "objectness_logits"} - set(stored)
+    if missing:
+        raise ValueError(f"{proposal_file}: no {sorted(missing)} among its keys {sorted(stored)}")
+    rows = zip(map(str, stored["ids"]), stored["boxes"], stored["objectness_logits"])
+    found = {image_id: (boxes, logits) for image_id, boxes, logits in rows if image_id in wanted}
+    return found, BoxMode(stored.get("bbox_mode", BoxMode.XYXY_ABS))
+
+
+def load_proposals_into_dataset(dataset_dicts: list[Record], proposal_file: str) -> list[Record]:
+    """Add proposals that another model computed to the records.
+
+    The file is a pickled dict with the parallel lists ``ids`` (image ids), ``boxes`` ([N, 4] arrays),
+    ``objectness_logits`` ([N] arrays), and optionally ``bbox_mode``; the older keys ``indexes`` and ``scores`` are
+    understood. Only arrays and plain values are unpickled.
+
+    Args:
+        dataset_dicts: records with ``image_id``; changed in place.
+        proposal_file: path or address.
+
+    Returns:
+        ``dataset_dicts``, each with ``proposal_boxes``, ``proposal_objectness_logits`` (best first) and
+        ``proposal_bbox_mode``.
+
+    Raises:
+        KeyError: an image has no proposals in the file.
+    """
+    logger.info("Loading proposals from %s", proposal_file)
+    wanted = {str(record["image_id"]) for record in dataset_dicts}
+    found, mode = _proposals_by_image(proposal_file, wanted)
+    absent = wanted - set(found)
+    if absent:
+        few = ", ".join(sorted(absent)[:5])
+        raise KeyError(
+            f"{proposal_file} has no proposals for {len(absent)} of {len(wanted)} images (image_id {few}…): "
+            "it was made for another data set, or for a part of this one"
+        )
+    for record in dataset_dicts:
+        boxes, logits = found[str(record["image_id"])]
+        order = np.argsort(np.asarray(logits))[::-1]
+        record["proposal_boxes"] = np.asarray(boxes)[order]
+        record["proposal_objectness_logits"] = np.asarray(logits)[order]
+        record["proposal_bbox_mode"] = mode
+    return dataset_dicts
+
+
+# ------------------------------------------------------------------ class counts
+def count_classes(dataset_dicts: Iterable[Record], num_classes: int) -> npt.NDArray[np.int64]:
+    """Number of annotations of each class that are not crowd regions, [num_classes].
+
+    Raises:
+        ValueError: a category id is outside ``0 .. num_classes - 1``.
+    """
+    dataset_dicts = list(dataset_dicts)
+    together = same_source(dataset_dicts)
+    if together is not None and hasattr(together[0], "usable_table"):
+        images, classes, crowd = together[0].usable_table
+        # A record may be listed more than once.
+        times = np.bincount(together[1], minlength=int(images.max(initial=0)) + 1)[images] * (crowd == 0)
+        if not ((times > 0) & ((classes < 0) | (classes >= num_classes))).any():
+            rows = times > 0
+            return np.bincount(classes[rows], times[rows], num_classes).astype(np.int64)
+    counts = np.zeros(num_classes, dtype=np.int64)
+    for record in dataset_dicts:
+        s = summary_of(record)
+        for category, crowd in zip(s.category_ids, s.crowd):
+            if crowd:
+                continue
+            if not 0 <= category < num_classes:
+                raise ValueError(
+                    f"{record.get('file_name', record.get('image_id', '?'))}: category_id {category} of an annotation "
+                    f"is outside 0..{num_classes - 1}, the range for {num_classes} classes. `detectron2 data check` "
+                    "lists all of them."
+                )
+            counts[category] += 1
+    return counts
+
+
+def print_instances_class_histogram(dataset_dicts: list[Record], class_names: Sequence[str]) -> None:
+    """Log a table with the number of instances of each class, crowd regions not counted.
+
+    Args:
+        dataset_dicts: records with ``annotations``.
+        class_names: one per class.
+
+    Raises:
+        ValueError: a category id has no class.
+    """
+    counts = count_classes(dataset_dicts, len(class_names))
+    table = create_grid_table(zip(class_names, counts.tolist()), headers=("class", "instances"))
+    logger.info("%d instances of %d classes:\n%s", int(counts.sum()), len(class_names), table)
+    unused = [name for name, n in zip(class_names, counts) if n == 0]
+    if unused and len(unused) < len(class_names):
+        shown = ", ".join(unused[:8]) + ("…" if len(unused) > 8 else "")
+        logger.info("%d classes have no instance: %s", len(unused), shown)
+
+
+# ------------------------------------------------------------------ by name
+def get_detection_dataset_dicts(
+    names: str | Sequence[str],
+    filter_empty: bool = True,
+    min_keypoints: int = 0,
+    proposal_files: Sequence[str] | None = None,
+    check_consistency: bool = True,
+) -> Any:
+    """Load registered data sets and join them to one list of records.
+
+    Args:
+        names: one name or several.
+        filter_empty: leave out images without an annotation that could be learnt from.
+        min_keypoints: leave out images with fewer visible keypoints; 0 keeps all.
+        proposal_files: one file of precomputed proposals per data set.
+        check_consistency: all data sets must have the same ``thing_classes``; their instances are then counted
+            and logged.
+
+    Returns:
+        The records. If the data sets are ``torch.utils.data.Dataset`` objects instead of lists, they come back
+        joined and unfiltered.
+
+    Raises:
+        KeyError: a name is not registered.
+        ValueError: no name, no records (left), or classes that differ.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ValueError("no data set named: DATASETS.TRAIN (or TEST) is empty")
+    if len(set(names)) < len(names):
+        logger.info("A data set is named more than once and counts so many times: %s", ", ".join(names))
+    loaded = [DatasetCatalog.get(name) for name in names]
+    if isinstance(loaded[0], torchdata.Dataset):
+        return _join_datasets(names, loaded)
+    for name, records in zip(names, loaded):
+        if len(records) == 0:
+            raise ValueError(f"data set {name!r} has no records")
+    if proposal_files is not None:
+        if len(proposal_files) != len(names):
+            raise ValueError(f"{len(names)} data sets need as many proposal files, got {len(proposal_files)}")
+        loaded = [load_proposals_into_dataset(records, f) for records, f in zip(loaded, proposal_files)]
+    has_instances = "annotations" in loaded[0][0]
+    if has_instances:
+        loaded = [_filter(records, filter_empty, min_keypoints) for records in loaded]
+    joined = RecordList(itertools.chain.from_iterable(loaded))
+    joined.lengths = {}
+    for name, records in zip(names, loaded):
+        joined.lengths[name] = joined.lengths.get(name, 0) + len(records)
+    if has_instances and check_consistency:
+        _check_classes(joined, names)
+    if not joined:
+        raise ValueError(
+            f"no image of {', '.join(names)} is left: none has an annotation to learn from. Check the annotations, "
+            "or train on background images with DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
+        )
+    return joined
+
+
+def _join_datasets(names: Sequence[str], loaded: list[Any]) -> Any:
+    if len(loaded) == 1:
+        return loaded[0]
+    if any(isinstance(d, torchdata.IterableDataset) for d in loaded):
+        return torchdata.ChainDataset(loaded)
+    if not all(isinstance(d, torchdata.Dataset) for d in loaded):
+        raise TypeError(f"of {', '.join(names)} some are lists of records and some are Dataset objects")
+    return torchdata.ConcatDataset(loaded)
+
+
+def _filter(records: list[Record], filter_empty: bool, min_keypoints: int) -> list[Record]:
+    if filter_empty:
+        records = filter_images_with_only_crowd_annotations(records)
+    if min_keypoints > 0:
+        records = filter_images_with_few_keypoints(records, min_keypoints)
+    return records
+
+
+def _check_classes(records: list[Record], names: Sequence[str]) -> None:
+    class_names = MetadataCatalog.get(names[0]).get("thing_classes")
+    if class_names is None:
+        return
+    check_metadata_consistency("thing_classes", names)
+    print_instances_class_histogram(records, class_names)

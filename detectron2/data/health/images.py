@@ -1,0 +1,210 @@
+"""Checks of image files, many at a time."""
+
+import hashlib
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from detectron2.utils.file_io import PathManager
+
+from .report import Finding, HealthReport
+
+__all__ = ["ImageCheck", "add_image_findings", "check_images", "content_groups", "near_duplicate_pairs"]
+
+ImageCheck = Literal["none", "exists", "header", "decode"]
+
+_EXIF_ORIENTATION = 274
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
+
+
+def threads_for(count: int, threads: int | None) -> int:
+    """How many threads to use for ``count`` files."""
+    return max(1, min(threads or min(16, 2 * (os.cpu_count() or 1)), count))
+
+
+def check_images(
+    records: Sequence[Mapping[str, Any]], how: ImageCheck = "header", threads: int | None = None
+) -> Iterator[Finding]:
+    """Check the image files of records.
+
+    Args:
+        records: with ``file_name``, and ``height`` and ``width`` where they are known.
+        how: ``none``; ``exists``; ``header`` reads the size and whether the file ends as its format demands;
+            ``decode`` reads all pixels.
+        threads: files read at a time.
+    """
+    if how == "none" or not records:
+        return
+    jobs = [(i, str(r.get("file_name", "")), r.get("height"), r.get("width")) for i, r in enumerate(records)]
+    with ThreadPoolExecutor(threads_for(len(jobs), threads)) as pool:
+        for found in pool.map(
+            lambda job: _check_file(job[0], job[1], job[2], job[3], how), jobs, chunksize=16
+        ):
+            if found is not None:
+                yield found
+
+
+def _check_file(index: int, file: str, height: Any, width: Any, how: ImageCheck) -> Finding | None:
+    try:
+        path = PathManager.get_local_path(file)
+    except Exception as error:
+        return Finding("image-missing", file, f"{type(error).__name__}: {error}", index=index)
+    if not os.path.isfile(path):
+        return Finding("image-missing", file, index=index)
+    if how == "exists":
+        return None
+    try:
+        (real_width, real_height), turned = _open(path, how == "decode")
+    except _READ_ERRORS as error:
+        return Finding("image-broken", file, f"{type(error).__name__}: {error}"[:200], index=index)
+    if height is None or width is None:
+        return None
+    shown = (real_width, real_height) if not turned else (real_height, real_width)
+    if (width, height) == shown:
+        return None
+    if turned and (width, height) == (real_width, real_height):
+        return Finding(
+            "image-exif", file, f"given {width}x{height}, shown as {shown[0]}x{shown[1]}", index=index
+        )
+    return Finding("image-size", file, f"given {width}x{height}, file has {shown[0]}x{shown[1]}", index=index)
+
+
+def _open(path: str, decode: bool) -> tuple[tuple[int, int], bool]:
+    """Size as stored, and whether EXIF turns the picture by a quarter; raises if the file is broken."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+            size = image.size
+            if decode:
+                image.load()
+            else:
+                _check_end(path, image.format)
+    return size, turned
+
+
+def _check_end(path: str, format: str | None) -> None:
+    """Raise if a JPEG or PNG lacks its end mark: what an interrupted copy or download looks like."""
+    if format not in ("JPEG", "PNG"):
+        return
+    mark = b"\xff\xd9" if format == "JPEG" else b"IEND"
+    with open(path, "rb") as f:
+        f.seek(max(0, os.path.getsize(path) - 4096))
+        tail = f.read()
+    if mark not in tail:
+        # Some writers append much after the end; only the pixels decide then.
+        with Image.open(path) as image:
+            image.load()
+
+
+def add_image_findings(
+    report: HealthReport, records: Sequence[Mapping[str, Any]], images: ImageCheck, threads: int | None
+) -> None:
+    """Check the image files of records; if none exists, that is one error instead of many skips."""
+    with_file = [r for r in records if "file_name" in r]
+    found = list(check_images(records, images, threads)) if with_file else []
+    if found and all(f.kind == "image-missing" for f in found) and len(found) == len(records):
+        report.add(
+            [
+                Finding(
+                    "all-images-missing", report.source, f"{len(found)} files, for instance {found[0].file}"
+                )
+            ]
+        )
+    else:
+        report.add(found)
+
+
+# ------------------------------------------------------------------ copies of one picture
+def _digest(file: str) -> str | None:
+    try:
+        with PathManager.open(file, "rb") as f:
+            return hashlib.blake2b(f.read(), digest_size=16).hexdigest()
+    except OSError:
+        return None
+
+
+def content_groups(files: Iterable[str], threads: int | None = None) -> list[list[str]]:
+    """Groups of files with the same bytes, each with at least two files.
+
+    Args:
+        files: paths; those that cannot be read are passed over.
+        threads: files read at a time.
+    """
+    files = list(dict.fromkeys(files))
+    by_digest: dict[str, list[str]] = defaultdict(list)
+    with ThreadPoolExecutor(threads_for(len(files), threads)) as pool:
+        for file, digest in zip(files, pool.map(_digest, files)):
+            if digest is not None:
+                by_digest[digest].append(file)
+    return [group for group in by_digest.values() if len(group) > 1]
+
+
+def _fingerprint(file: str) -> int | None:
+    """64 bits that change little when a picture is resized or compressed anew.
+
+    The sign of the horizontal gradient of the picture at 9 x 8 pixels ("difference hash").
+    """
+    try:
+        with PathManager.open(file, "rb") as f, Image.open(f) as image:
+            image.draft("L", (64, 64))
+            small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    except _READ_ERRORS:
+        return None
+    bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def near_duplicate_pairs(
+    left: Sequence[str], right: Sequence[str], max_bits: int = 3, threads: int | None = None
+) -> list[tuple[str, str, int]]:
+    """Pairs of pictures that look alike, one of each list.
+
+    Args:
+        left: paths.
+        right: paths; may be the same list, then each pair comes once.
+        max_bits: how many of 64 bits of their fingerprints may differ.
+        threads: files read at a time.
+
+    Returns:
+        ``(left file, right file, differing bits)``.
+    """
+    same = left is right
+    marks = {}
+    files = list(dict.fromkeys([*left, *right]))
+    with ThreadPoolExecutor(threads_for(len(files), threads)) as pool:
+        marks = {f: m for f, m in zip(files, pool.map(_fingerprint, files)) if m is not None}
+    a = [f for f in dict.fromkeys(left) if f in marks]
+    b = [f for f in dict.fromkeys(right) if f in marks]
+    values = np.array([marks[f] for f in b], dtype=np.uint64)
+    pairs = []
+    for i, file in enumerate(a):
+        differ = (
+            np.bitwise_count(values ^ np.uint64(marks[file]))
+            if hasattr(np, "bitwise_count")
+            else _bits(values, marks[file])
+        )
+        for j in np.flatnonzero(differ <= max_bits):
+            if (same and j <= i) or b[j] == file:
+                continue
+            pairs.append((file, b[j], int(differ[j])))
+    return pairs
+
+
+def _bits(values: Any, other: int) -> Any:
+    different = values ^ np.uint64(other)
+    return np.unpackbits(different[:, None].view(np.uint8), axis=1).sum(1)

@@ -1,0 +1,1 @@
+"""Loading records and batches: shared memory, broken images, exact resuming."""

@@ -1,0 +1,125 @@
+"""A list packed into one buffer that all processes of a machine can map instead of copying.
+
+Python objects cannot be shared between processes: forked workers write to their reference counts and so copy page
+after page, ranks parse the same files again. Here each element is pickled once into one buffer.
+"""
+
+import io
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..datasets.coco_json.lazy_record import LazyRecord, revive
+from .shared_memory import SharedBytes
+
+__all__ = ["PackedList", "SharedPackedList", "pack", "unpack"]
+
+
+class _Pickler(pickle.Pickler):
+    """Stores a record whose annotations are still in their file as a reference to that file."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is LazyRecord and obj.is_packed:
+            return revive, obj.reference()
+        return NotImplemented
+
+
+def pack(obj: Any) -> bytes:
+    """Pickle one element; see :func:`unpack`."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
+    return buffer.getvalue()
+
+
+def unpack(data: Any) -> Any:
+    """The inverse of :func:`pack`; only for buffers that this process or its siblings made."""
+    return pickle.loads(data)
+
+
+def _pack_all(items: Iterable[Any]) -> tuple[npt.NDArray[np.int64], bytearray, list[Any]]:
+    """End of each element, all elements, and the sources that elements refer to by number.
+
+    The first byte of an element says which kind it is. A record that is still packed keeps its own fields only:
+    pickled on its own, each would name its source again, which is most of its size and of the time.
+    """
+    data = bytearray()
+    ends = [0]
+    numbers: dict[Any, int] = {}
+    for item in items:
+        if type(item) is LazyRecord and item.is_packed:
+            token, index, fields = item.reference()
+            number = numbers.setdefault(token, len(numbers))
+            data += b"\1" + number.to_bytes(4, "little")
+            data += pickle.dumps((index, fields), protocol=pickle.HIGHEST_PROTOCOL)
+        else:
+            data += b"\0"
+            data += pack(item)
+        ends.append(len(data))
+    return np.asarray(ends, dtype=np.int64), data, list(numbers)
+
+
+class PackedList(Sequence):
+    """A read-only list whose elements are pickled into one array of bytes.
+
+    Each access makes a new object. Forked workers share the array, since it has one reference count for all
+    elements.
+
+    Args:
+        items: what to store.
+    """
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._ends, data, self._tokens = _pack_all(items)
+        self._data: npt.NDArray[np.uint8] = np.frombuffer(data, dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = int(index)
+        if i < 0:
+            i += len(self)
+        if not 0 <= i < len(self):
+            raise IndexError(f"index {index} of a list with {len(self)} elements")
+        element = self._data[self._ends[i] : self._ends[i + 1]].data
+        if element[0] == 0:
+            return unpack(element[1:])
+        record, fields = unpack(element[5:])
+        return revive(self._tokens[int.from_bytes(element[1:5], "little")], record, fields)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the buffer in bytes."""
+        return int(self._data.nbytes + self._ends.nbytes)
+
+
+class SharedPackedList(PackedList):
+    """A :class:`PackedList` of which each machine has one copy, whatever the number of ranks and workers.
+
+    Small lists (below 4 MiB) and systems without file locks keep a private buffer. Pickling (to a worker started
+    with ``spawn``) hands over the name of the file, not its content.
+    """
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        ends, data, self._tokens = _pack_all(items)
+        self._use(SharedBytes((ends.tobytes(), data)), len(ends))
+
+    def _use(self, shared: SharedBytes, count: int) -> None:
+        self._shared = shared
+        self._ends = shared.data[: 8 * count].view(np.int64)
+        self._data = shared.data[8 * count :]
+
+    def __reduce__(self) -> Any:
+        return _made_from, (self._shared, len(self._ends), self._tokens)
+
+
+def _made_from(shared: SharedBytes, count: int, tokens: list[Any]) -> SharedPackedList:
+    made = SharedPackedList.__new__(SharedPackedList)
+    made._tokens = tokens
+    made._use(shared, count)
+    return made

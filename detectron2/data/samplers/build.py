@@ -1,0 +1,116 @@
+"""Which sampler ``DATALOADER.SAMPLER_TRAIN`` names."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from detectron2.utils.registry import Registry
+
+from .distributed_sampler import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
+from .weighted import WeightedIndexSampler, class_balanced_weights, dataset_weights, spread_over_datasets
+
+__all__ = ["TRAIN_SAMPLER_REGISTRY", "build_train_sampler"]
+
+logger = logging.getLogger(__name__)
+
+TRAIN_SAMPLER_REGISTRY = Registry("TRAIN_SAMPLER")
+"""Functions ``(cfg, dataset, seed) -> Sampler``, by the name that ``DATALOADER.SAMPLER_TRAIN`` gives.
+
+``dataset`` is what :func:`~detectron2.data.get_detection_dataset_dicts` returned; ``seed`` is None for an unseeded
+run.
+"""
+
+Builder = Callable[[Any, Any, int | None], Sampler]
+
+
+def _named(name: str) -> Callable[[Builder], Builder]:
+    def register(build: Builder) -> Builder:
+        build.__name__ = name
+        TRAIN_SAMPLER_REGISTRY.register(build)
+        return build
+
+    return register
+
+
+def build_train_sampler(cfg: Any, dataset: Any) -> Sampler:
+    """Make the sampler that a config names.
+
+    Args:
+        cfg: reads ``DATALOADER.SAMPLER_TRAIN``, ``SEED`` and the keys of the sampler.
+        dataset: records, or a data set with a length.
+    """
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    logger.info("Sampling with %s", name)
+    # A negative SEED means another order in each run; None lets the ranks agree on one.
+    return TRAIN_SAMPLER_REGISTRY.get(name)(cfg, dataset, cfg.SEED if cfg.SEED >= 0 else None)
+
+
+def _lengths(cfg: Any, dataset: Any) -> dict[str, int]:
+    lengths = getattr(dataset, "lengths", None)
+    if lengths is None:
+        if len(cfg.DATASETS.TRAIN) > 1:
+            raise TypeError(
+                "weights per data set need the records as get_detection_dataset_dicts() returns them"
+            )
+        lengths = {cfg.DATASETS.TRAIN[0]: len(dataset)}
+    return lengths
+
+
+@_named("TrainingSampler")
+def _plain(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+    return TrainingSampler(len(dataset), seed=seed)
+
+
+@_named("RandomSubsetTrainingSampler")
+def _subset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+    return RandomSubsetTrainingSampler(
+        len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO, seed_shuffle=seed, seed_subset=seed
+    )
+
+
+@_named("RepeatFactorTrainingSampler")
+def _repeat(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+    )
+    return RepeatFactorTrainingSampler(factors, seed=seed)
+
+
+def _factor_per_record(cfg: Any, dataset: Any) -> torch.Tensor:
+    lengths = _lengths(cfg, dataset)
+    factors = spread_over_datasets(
+        cfg.DATASETS.TRAIN_REPEAT_FACTOR, cfg.DATASETS.TRAIN, lengths, "DATASETS.TRAIN_REPEAT_FACTOR"
+    )
+    return torch.tensor(factors).repeat_interleave(torch.tensor(list(lengths.values())))
+
+
+@_named("WeightedTrainingSampler")
+def _weighted(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+    return RepeatFactorTrainingSampler(_factor_per_record(cfg, dataset), seed=seed)
+
+
+@_named("WeightedCategoryTrainingSampler")
+def _weighted_categories(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+    )
+    return RepeatFactorTrainingSampler(factors * _factor_per_record(cfg, dataset), seed=seed)
+
+
+@_named("MultiDatasetTrainingSampler")
+def _multi_dataset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+    lengths = _lengths(cfg, dataset)
+    shares = spread_over_datasets(
+        cfg.DATASETS.TRAIN_WEIGHTS, cfg.DATASETS.TRAIN, lengths, "DATASETS.TRAIN_WEIGHTS"
+    )
+    return WeightedIndexSampler(dataset_weights(lengths, shares), seed=seed)
+
+
+@_named("ClassBalancedTrainingSampler")
+def _class_balanced(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+    return WeightedIndexSampler(
+        class_balanced_weights(dataset, cfg.DATALOADER.CLASS_BALANCE_POWER), seed=seed
+    )

@@ -1,0 +1,1 @@
+"""Random augmentations: each draws its values and returns a transform."""

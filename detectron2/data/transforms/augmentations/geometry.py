@@ -1,0 +1,311 @@
+"""Augmentations that resize, flip and turn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..augmentation import Augmentation, as_augmentation
+from ..operations.base import NoOpTransform, Transform
+from ..transform import ExtentTransform, HFlipTransform, ResizeTransform, RotationTransform, VFlipTransform
+
+__all__ = [
+    "RandomApply",
+    "RandomExtent",
+    "RandomFlip",
+    "RandomResize",
+    "RandomRotation",
+    "Resize",
+    "ResizeScale",
+    "ResizeShortestEdge",
+]
+
+_STYLES = ("range", "choice")
+
+
+def _check_style(style: str) -> None:
+    if style not in _STYLES:
+        raise ValueError(f"sample_style must be one of {_STYLES}, got {style!r}")
+
+
+class RandomApply(Augmentation):
+    """Apply an augmentation or transform with a given probability.
+
+    Args:
+        tfm_or_aug: what to apply.
+        prob: probability in [0, 1].
+    """
+
+    def __init__(self, tfm_or_aug: Any, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob must be in [0, 1], got {prob}")
+        self.aug = as_augmentation(tfm_or_aug)
+        self.prob = prob
+
+    @property
+    def tfm_or_aug(self) -> Any:
+        """What is applied."""
+        return self.aug
+
+    def get_transform(self, *args: Any) -> Transform:
+        return self.aug.get_transform(*args) if self._rand_range() < self.prob else NoOpTransform()
+
+    def __call__(self, aug_input: Any) -> Transform:
+        return self.aug(aug_input) if self._rand_range() < self.prob else NoOpTransform()
+
+
+class RandomFlip(Augmentation):
+    """Mirror the image with a given probability.
+
+    Args:
+        prob: probability in [0, 1].
+        horizontal: swap left and right.
+        vertical: swap top and bottom; exactly one of the two must be true. For both, use two of these.
+    """
+
+    def __init__(self, prob: float = 0.5, *, horizontal: bool = True, vertical: bool = False) -> None:
+        if bool(horizontal) == bool(vertical):
+            raise ValueError(
+                f"exactly one of horizontal and vertical must be true, got horizontal={horizontal}, "
+                f"vertical={vertical}; for flips in both directions use two RandomFlip"
+            )
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        if not self._rand_range() < self.prob:
+            return NoOpTransform()
+        height, width = image.shape[:2]
+        return HFlipTransform(width) if self.horizontal else VFlipTransform(height)
+
+    prob: float
+    horizontal: bool
+    vertical: bool
+
+
+class Resize(Augmentation):
+    """Resize to a fixed size.
+
+    Args:
+        shape: (height, width), or one number for both.
+        interp: a filter of ``PIL.Image.Resampling``, or ``"fast"`` (see :class:`ResizeTransform`).
+    """
+
+    def __init__(self, shape: int | Sequence[int], interp: Any = Image.Resampling.BILINEAR) -> None:
+        shape = (shape, shape) if isinstance(shape, int) else tuple(shape)
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        return ResizeTransform(height, width, self.shape[0], self.shape[1], self.interp)
+
+    shape: tuple[int, int]
+    interp: Any
+
+
+class RandomResize(Augmentation):
+    """Resize to a size drawn from a list.
+
+    Args:
+        shape_list: sizes, each (height, width).
+        interp: as in :class:`Resize`.
+    """
+
+    def __init__(
+        self, shape_list: Sequence[tuple[int, int]], interp: Any = Image.Resampling.BILINEAR
+    ) -> None:
+        if not len(shape_list):
+            raise ValueError("shape_list must hold at least one (height, width)")
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        new_h, new_w = self.shape_list[np.random.choice(len(self.shape_list))]
+        height, width = image.shape[:2]
+        return ResizeTransform(height, width, new_h, new_w, self.interp)
+
+    shape_list: Sequence[tuple[int, int]]
+    interp: Any
+
+
+class ResizeShortestEdge(Augmentation):
+    """Resize so that the shorter edge gets a given length, unless the longer one would become too long.
+
+    Args:
+        short_edge_length: lengths in pixels: (min, max) for ``"range"``, any number of them for ``"choice"``;
+            one number stands for itself. 0 leaves the image alone.
+        max_size: most pixels of the longer edge; the scale is reduced to meet it.
+        sample_style: ``"range"`` draws a whole number from [min, max], ``"choice"`` one of the given.
+        interp: as in :class:`Resize`.
+    """
+
+    def __init__(
+        self,
+        short_edge_length: int | Sequence[int],
+        max_size: int = sys.maxsize,
+        sample_style: str = "range",
+        interp: Any = Image.Resampling.BILINEAR,
+    ) -> None:
+        _check_style(sample_style)
+        self.is_range = sample_style == "range"
+        if isinstance(short_edge_length, int):
+            short_edge_length = (short_edge_length, short_edge_length)
+        if self.is_range and len(short_edge_length) != 2:
+            raise ValueError(
+                f"with sample_style 'range', short_edge_length must be (min, max), got {short_edge_length}"
+            )
+        if not len(short_edge_length):
+            raise ValueError("short_edge_length must hold at least one length")
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        if self.is_range:
+            size = np.random.randint(self.short_edge_length[0], self.short_edge_length[1] + 1)
+        else:
+            size = np.random.choice(self.short_edge_length)
+        if size == 0:
+            return NoOpTransform()
+        new_h, new_w = self.get_output_shape(height, width, int(size), self.max_size)
+        return ResizeTransform(height, width, new_h, new_w, self.interp)
+
+    @staticmethod
+    def get_output_shape(oldh: int, oldw: int, short_edge_length: int, max_size: int) -> tuple[int, int]:
+        """Return (height, width) after resizing an ``oldh`` x ``oldw`` image, halves rounded up."""
+        scale = short_edge_length * 1.0 / min(oldh, oldw)
+        # The short edge is exact by definition; only the other one is computed.
+        sides = [short_edge_length, scale * oldw] if oldh < oldw else [scale * oldh, short_edge_length]
+        if max(sides) > max_size:
+            shrink = max_size * 1.0 / max(sides)
+            sides = [side * shrink for side in sides]
+        return int(sides[0] + 0.5), int(sides[1] + 0.5)
+
+    short_edge_length: Sequence[int]
+    max_size: int
+    sample_style: str
+    interp: Any
+
+
+class ResizeScale(Augmentation):
+    """Fit the image into a target size times a random factor: the first half of large-scale jittering.
+
+    Args:
+        min_scale: least factor.
+        max_scale: largest factor.
+        target_height: height to fit into at factor 1.
+        target_width: width to fit into at factor 1.
+        interp: as in :class:`Resize`.
+
+    Reference: Ghiasi et al., Simple Copy-Paste Is a Strong Data Augmentation Method for Instance Segmentation,
+    https://arxiv.org/abs/2012.07177
+    """
+
+    def __init__(
+        self,
+        min_scale: float,
+        max_scale: float,
+        target_height: int,
+        target_width: int,
+        interp: Any = Image.Resampling.BILINEAR,
+    ) -> None:
+        self._init(locals())
+
+    def _get_resize(self, image: np.ndarray, scale: float) -> Transform:
+        height, width = image.shape[:2]
+        size = np.asarray([height, width])
+        target = scale * np.asarray([self.target_height, self.target_width])
+        new_h, new_w = np.round(size * np.min(target / size)).astype(int).tolist()
+        return ResizeTransform(height, width, max(new_h, 1), max(new_w, 1), self.interp)
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        return self._get_resize(image, np.random.uniform(self.min_scale, self.max_scale))
+
+    min_scale: float
+    max_scale: float
+    target_height: int
+    target_width: int
+    interp: Any
+
+
+class RandomRotation(Augmentation):
+    """Turn the image counter-clockwise by a random angle.
+
+    Args:
+        angle: degrees: (min, max) for ``"range"``, any number of them for ``"choice"``; one number stands for
+            itself.
+        expand: enlarge the canvas so that the whole image fits.
+        center: points to turn around, relative to the size (0 to 1): ((x_min, y_min), (x_max, y_max)) for
+            ``"range"``, any number of (x, y) for ``"choice"``; the middle by default. Without effect with
+            ``expand``.
+        sample_style: ``"range"`` or ``"choice"``, for angle and center alike.
+        interp: OpenCV's number of the interpolation; bilinear by default.
+    """
+
+    def __init__(
+        self,
+        angle: float | Sequence[float],
+        expand: bool = True,
+        center: Sequence[Any] | None = None,
+        sample_style: str = "range",
+        interp: int | None = None,
+    ) -> None:
+        _check_style(sample_style)
+        self.is_range = sample_style == "range"
+        if isinstance(angle, (int, float)):
+            angle = (angle, angle)
+        if center is not None and np.ndim(center) == 1:  # one point
+            center = (center, center)
+        if self.is_range and (len(angle) != 2 or (center is not None and len(center) != 2)):
+            raise ValueError(
+                f"with sample_style 'range', angle and center need two ends, got {angle}, {center}"
+            )
+        self._init(locals())
+
+    def _draw(self, options: Sequence[Any]) -> Any:
+        if self.is_range:
+            return np.random.uniform(options[0], options[1])
+        return options[np.random.randint(len(options))]
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        center = None
+        angle = float(self._draw(self.angle))
+        if self.center is not None:
+            x, y = self._draw([np.asarray(point, dtype=np.float64) for point in self.center])
+            center = (float(x) * width, float(y) * height)
+        if angle % 360 == 0:
+            return NoOpTransform()
+        return RotationTransform(height, width, angle, expand=self.expand, center=center, interp=self.interp)
+
+    angle: Sequence[float]
+    expand: bool
+    center: Sequence[Any] | None
+    sample_style: str
+    interp: int | None
+
+
+class RandomExtent(Augmentation):
+    """Cut a randomly scaled and shifted rectangle; parts outside of the image are black.
+
+    Args:
+        scale_range: (least, largest) size of the rectangle relative to the image.
+        shift_range: (x, y) of the largest shift of its centre relative to the image, half of it to each side.
+    """
+
+    def __init__(self, scale_range: tuple[float, float], shift_range: tuple[float, float]) -> None:
+        self._init(locals())
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        size = np.asarray([image.shape[1], image.shape[0]], dtype=np.float64)  # (w, h)
+        half = size / 2 * np.random.uniform(self.scale_range[0], self.scale_range[1])
+        shift = [extent * side * (np.random.rand() - 0.5) for extent, side in zip(self.shift_range, size)]
+        middle = size / 2 + shift
+        x0, y0, x1, y1 = np.concatenate([middle - half, middle + half]).tolist()
+        transform = ExtentTransform(src_rect=(x0, y0, x1, y1), output_size=(int(y1 - y0), int(x1 - x0)))
+        transform.label_interp = Image.Resampling.NEAREST  # class numbers must not be averaged
+        return transform
+
+    scale_range: tuple[float, float]
+    shift_range: tuple[float, float]

@@ -1,0 +1,1 @@
+"""Deterministic transforms of images, boxes, masks and points."""

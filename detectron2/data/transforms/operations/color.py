@@ -1,0 +1,98 @@
+"""Transforms that change colours and leave everything in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .base import NoOpTransform, Transform
+from .resample import pillow_planes
+
+__all__ = ["BlendTransform", "ColorTransform", "PILColorTransform"]
+
+
+class ColorTransform(Transform):
+    """Apply any function to the image; whatever has a place stays where it is.
+
+    Args:
+        op: takes and returns an image array of the same height and width.
+    """
+
+    def __init__(self, op: Callable[[Any], Any]) -> None:
+        if not callable(op):
+            raise ValueError(f"op must be callable, got {type(op).__name__}: {op!r}")
+        self.op = op
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        return self.op(img)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """Return the points as they are."""
+        return coords
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """Return the label map as it is."""
+        return segmentation
+
+    def inverse(self) -> Transform:
+        """Geometry did not change, and colours cannot be brought back in general: return a no-op."""
+        return NoOpTransform()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("apply_"):
+            return lambda data: data
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+class PILColorTransform(ColorTransform):
+    """Apply a function of Pillow images to the image.
+
+    Args:
+        op: takes and returns a ``PIL.Image.Image`` of the same size.
+    """
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """Change the colours of a uint8 image."""
+        if img.dtype != np.uint8:
+            raise TypeError(f"PILColorTransform needs a uint8 image, got {img.dtype}")
+
+        def same_mode(im: Image.Image) -> Image.Image:
+            return self.op(im).convert(im.mode)
+
+        return pillow_planes(img, same_mode)
+
+
+class BlendTransform(Transform):
+    """Mix the image with another: ``src_weight * src_image + dst_weight * image``.
+
+    Args:
+        src_image: array that broadcasts against the image, or a number.
+        src_weight: weight of ``src_image``.
+        dst_weight: weight of the image that the transform is applied to.
+
+    uint8 images are computed in float32, clipped to [0, 255] and cut to whole numbers.
+    """
+
+    def __init__(self, src_image: np.ndarray | float, src_weight: float, dst_weight: float) -> None:
+        self.src_image, self.src_weight, self.dst_weight = src_image, src_weight, dst_weight
+
+    def apply_image(self, img: np.ndarray, interp: Any = None) -> np.ndarray:
+        """Mix an image; ``interp`` is accepted and has no meaning here."""
+        if img.dtype != np.uint8:
+            return self.src_weight * self.src_image + self.dst_weight * img
+        if np.ndim(self.src_image) == 0:  # every level has one result: 256 sums instead of one per value
+            levels = np.arange(256, dtype=np.float32)
+            return self._mix(levels)[img]
+        return self._mix(img.astype(np.float32))
+
+    apply_coords = ColorTransform.apply_coords
+    apply_segmentation = ColorTransform.apply_segmentation
+    inverse = ColorTransform.inverse
+    __getattr__ = ColorTransform.__getattr__
+
+    def _mix(self, values: np.ndarray) -> np.ndarray:
+        mixed = self.src_weight * self.src_image + self.dst_weight * values
+        return np.clip(mixed, 0, 255).astype(np.uint8)

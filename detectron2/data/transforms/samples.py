@@ -1,0 +1,116 @@
+"""One image with its labels, in memory, and what is done to all of it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..annotations import boxes_as_xyxy, to_bitmask, transform_annotations
+from .operations.base import Transform
+from .transform import CropTransform, PadTransform, ResizeTransform
+
+__all__ = [
+    "IGNORED_LABEL",
+    "Sample",
+    "fit_sample",
+    "mask_of",
+    "pad_sample",
+    "transform_sample",
+    "visible_part",
+]
+
+IGNORED_LABEL = 255
+"""Value of label maps where nothing is known."""
+
+
+@dataclass
+class Sample:
+    """An image and its labels.
+
+    Attributes:
+        image: array (H, W, C).
+        annotations: in Detectron2's format; boxes absolute XYXY, ``segmentation`` polygons or arrays (H, W),
+            ``keypoints`` arrays (N, 3).
+        sem_seg: integer label map (H, W), or None.
+        record: everything else that the data set says about the image.
+    """
+
+    image: np.ndarray
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    sem_seg: np.ndarray | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)"""
+        return self.image.shape[0], self.image.shape[1]
+
+
+def transform_sample(sample: Sample, transforms: Transform) -> Sample:
+    """Apply transforms to the image and to all labels; the given sample stays as it is.
+
+    Keypoints are not relabelled left for right: the transforms of this stage scale and shift only.
+    """
+    image = transforms.apply_image(sample.image)
+    annotations = [dict(a) for a in sample.annotations]
+    transform_annotations(annotations, transforms, image.shape[:2])
+    sem_seg = None if sample.sem_seg is None else transforms.apply_segmentation(sample.sem_seg)
+    return Sample(image, annotations, sem_seg, sample.record)
+
+
+def visible_part(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], least: float
+) -> list[dict[str, Any]]:
+    """Keep the annotations of which a crop left at least a share ``least`` of the box (both in the same scale)."""
+    whole, left = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes_as_xyxy(before), boxes_as_xyxy(after)))
+    stays = (left > 0) & (left >= least * whole)
+    return [a for a, stay in zip(after, stays) if stay and not _is_empty(a.get("segmentation"))]
+
+
+def _is_empty(mask: Any) -> bool:
+    """Whether a mask is there and has nothing in it."""
+    return not mask.any() if isinstance(mask, np.ndarray) else mask is not None and len(mask) == 0
+
+
+def fit_sample(
+    sample: Sample, scale: float, crop: tuple[int, int, int, int], least: float, interp: Any = 2
+) -> Sample:
+    """Resize a sample by one factor and cut a rectangle out of it.
+
+    Args:
+        sample: image and labels.
+        scale: factor for both sides.
+        crop: (x0, y0, width, height) in the resized image, inside of it.
+        least: least share of a box that must remain for its annotation to stay.
+        interp: filter of :class:`ResizeTransform`.
+    """
+    height, width = sample.size
+    new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
+    resized = transform_sample(sample, ResizeTransform(height, width, new_h, new_w, interp))
+    x0, y0, crop_w, crop_h = crop
+    cut = transform_sample(resized, CropTransform(x0, y0, crop_w, crop_h, new_w, new_h))
+    cut.annotations = visible_part(resized.annotations, cut.annotations, least)
+    return cut
+
+
+def pad_sample(
+    sample: Sample, left: int, top: int, size: tuple[int, int], fill: float, ignored: int = IGNORED_LABEL
+) -> Sample:
+    """Put a sample on a canvas of ``size`` = (height, width), its corner at (left, top)."""
+    height, width = sample.size
+    right, bottom = size[1] - left - width, size[0] - top - height
+    pad = PadTransform(left, top, right, bottom, width, height, fill, ignored)
+    return transform_sample(sample, pad)
+
+
+def mask_of(annotation: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """The pixels of one object as a bool array (H, W); its box where it has no mask."""
+    height, width = size
+    if "segmentation" in annotation:
+        return to_bitmask(annotation["segmentation"], size)
+    x0, y0, x1, y1 = np.clip(annotation["bbox"], 0, [width, height, width, height])
+    mask = np.zeros(size, dtype=bool)
+    mask[int(np.floor(y0)) : int(np.ceil(y1)), int(np.floor(x0)) : int(np.ceil(x1))] = True
+    return mask

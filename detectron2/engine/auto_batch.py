@@ -1,0 +1,284 @@
+"""The largest batch that fits: measured on the training's own model and pictures."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2.utils import comm
+from detectron2.utils.atomic import atomic_write
+from detectron2.utils.events import EventStorage
+from detectron2.utils.memory import is_out_of_memory, release_memory
+
+from .hooks.eval import undisturbed_rng
+from .run_config.scaling import rescale
+from .run_config.settings import is_lazy
+from .trainer.precision import Precision
+
+__all__ = ["apply_batch_size", "available_bytes", "fit_batch_size", "measure_step", "with_fitting_batch"]
+
+logger = logging.getLogger(__name__)
+
+# Pictures to choose the largest from. Later ones may be larger still, which the free share is for.
+_POOL = 16
+# Over the kept activations, for the convolutions' work space, where the process cannot be watched.
+_HOST_WORKSPACE = 1.5
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What of a training's memory does not grow with the batch."""
+
+    model: nn.Module
+    precision: Precision
+
+    @property
+    def device(self) -> torch.device:
+        return next(p.device for p in self.model.parameters())
+
+    def fixed_bytes(self) -> int:
+        """Gradients, two moments and DDP's copy of the gradients; the weights are there already."""
+        return 4 * sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
+
+
+def available_bytes() -> int:
+    """Memory of the host that this process may still take, within its control group."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    try:
+        with open("/proc/meminfo") as file:
+            table = dict(line.split(":", 1) for line in file)
+        free = int(table["MemAvailable"].split()[0]) * 1024
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            free = min(free, int(limit.read()) - int(used.read()))
+    except (OSError, KeyError, ValueError):  # another system, or no limit ("max")
+        pass
+    return free
+
+
+def measure_step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> int:
+    """Bytes that a forward and backward pass needs beyond the weights, gradients included.
+
+    On CUDA the peak that the allocator saw. Elsewhere by how much this process grew at most (Linux), or half as
+    much again as the tensors that were kept for the backward pass, whichever is more.
+    """
+    device = next(p.device for p in model.parameters())
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        _step(model, batch, precision)
+        return torch.cuda.max_memory_allocated(device) - before
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    release_memory()
+    watched = _forget_peak()
+    before = _process_bytes("VmRSS")
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        _step(model, batch, precision)
+    grown = _process_bytes("VmHWM") - before if watched else 0
+    return max(grown, math.ceil(_HOST_WORKSPACE * sum(kept.values())))
+
+
+def _step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> None:
+    """Forward and backward, without a trace."""
+    try:
+        with EventStorage(), precision.autocast():
+            output = model(list(batch))
+        total = output if isinstance(output, torch.Tensor) else sum(output.values())
+        total.backward()  # type: ignore[union-attr]
+    finally:
+        model.zero_grad(set_to_none=True)
+
+
+def _forget_peak() -> bool:
+    """Gives freed memory back to the system and lets it count this process's peak anew; False where it cannot."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _process_bytes(field: str) -> int:
+    """A size from Linux's table about this process; 0 elsewhere."""
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
+    except (OSError, StopIteration):
+        return 0
+
+
+def fit_batch_size(measure: Callable[[int], int | None], budget: int, limit: int) -> int:
+    """The largest batch whose step stays within a budget.
+
+    Doubles until it no longer fits, then halves the gap; memory must grow with the batch.
+
+    Args:
+        measure: bytes of a step with so many images; None when memory ran out.
+        budget: bytes.
+        limit: largest size to try.
+
+    Raises:
+        ValueError: if not even one image fits.
+    """
+
+    def fits(size: int) -> bool:
+        used = measure(size)
+        logger.info(
+            "A batch of %d takes %s.", size, "too much" if used is None else f"{used / 2**20:.0f} MiB"
+        )
+        return used is not None and used <= budget
+
+    if not fits(1):
+        raise ValueError(
+            f"not even one image fits into {budget / 2**20:.0f} MiB: make INPUT.MAX_SIZE_TRAIN smaller, or set "
+            "SOLVER.AMP.ENABLED or SOLVER.ACTIVATION_CHECKPOINT"
+        )
+    good, bad = 1, limit + 1
+    while good * 2 < bad:
+        if not fits(good * 2):
+            bad = good * 2
+            break
+        good *= 2
+    while bad - good > max(1, good // 8):  # to an eighth: closer than pictures differ
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    return good
+
+
+def _largest(records: list[Any]) -> list[Any]:
+    """Pictures by falling size: pixels first, then instances."""
+
+    def size(record: Any) -> tuple[int, int]:
+        return record["image"].numel(), len(record.get("instances", ()))
+
+    return sorted(records, key=size, reverse=True)
+
+
+def _measured(parts: _Model, records: list[Any], share: float, limit: int) -> int:
+    """Images for this process."""
+    pool = _largest(records)
+    if parts.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(parts.device)
+        budget = int(free * share) - parts.fixed_bytes()
+
+        def measure(size: int) -> int | None:
+            try:
+                return measure_step(
+                    parts.model, list(itertools.islice(itertools.cycle(pool), size)), parts.precision
+                )
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            release_memory()
+            return None
+
+        return fit_batch_size(measure, budget, limit)
+    # A host that runs out kills the process, so nothing large is tried there: one and two images give the line. The
+    # first pass sets up what later ones use again.
+    measure_step(parts.model, (pool * 2)[:2], parts.precision)
+    one = measure_step(parts.model, pool[:1], parts.precision)
+    two = measure_step(parts.model, (pool * 2)[:2], parts.precision)
+    each = max(two - one, one // 2, 1)
+    budget = int(available_bytes() * share) // comm.get_local_size() - parts.fixed_bytes()
+
+    def line(size: int) -> int:
+        return max(one - each, 0) + each * size
+
+    return fit_batch_size(line, budget, limit)
+
+
+def apply_batch_size(cfg: Any, total: int) -> Any:
+    """A copy of a config with another number of images a batch; rate and lengths follow.
+
+    The learning rate is multiplied by the growth and lengths are divided by it (Goyal et al.,
+    https://arxiv.org/abs/1706.02677), so that as many images are seen.
+    """
+    if not is_lazy(cfg):
+        changed = cfg.clone()
+        changed.defrost()
+        rescale(changed, total / cfg.SOLVER.IMS_PER_BATCH)
+        changed.SOLVER.IMS_PER_BATCH = total
+        if cfg.is_frozen():
+            changed.freeze()
+        return changed
+    changed = cfg.copy()
+    growth = total / cfg.dataloader.train.total_batch_size
+    changed.dataloader.train.total_batch_size = total
+    if "lr" in changed.optimizer:
+        changed.optimizer.lr = changed.optimizer.lr * growth
+    for node, key in ((changed.train, "max_iter"), (changed.train, "eval_period")):
+        if isinstance(node.get(key), int):
+            node[key] = round(node[key] / growth)
+    return changed
+
+
+def with_fitting_batch(
+    cfg: Any, settings: Any, model: nn.Module, build_loader: Callable[[Any], Any], precision: Precision
+) -> Any:
+    """The config with the batch size that fits.
+
+    The number is kept in `auto_batch.json` in the output folder, and read from there when it exists: a
+    resumed training must not change its batch.
+
+    Args:
+        cfg: either kind of config.
+        settings: its options.
+        model: on its device.
+        build_loader: from a config to a training loader.
+        precision: of the training's steps.
+    """
+    path = os.path.join(settings.output_dir, "auto_batch.json")
+    if os.path.isfile(path):
+        with open(path) as file:
+            total = int(json.load(file)["images_per_batch"])
+        logger.info("%d images a batch, as measured before; remove %s to measure again.", total, path)
+        return apply_batch_size(cfg, total)
+    world = comm.get_world_size()
+    single = apply_batch_size(cfg, world)
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    was_training = model.training
+    with undisturbed_rng():
+        stream = iter(build_loader(single))
+        records = [record for batch in itertools.islice(stream, _POOL) for record in batch]
+        del stream
+        model.train()
+        mine = _measured(
+            _Model(model, precision), records, settings.auto_batch_share, settings.auto_batch_max
+        )
+    model.train(was_training)
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+    release_memory()
+    total = min(comm.all_gather(mine)) * world
+    changed = apply_batch_size(cfg, total)
+    logger.info(
+        "SOLVER.AUTO_BATCH: %d images a batch (%d on each process); learning rate and lengths follow.",
+        total,
+        total // world,
+    )
+    if comm.is_main_process():
+        os.makedirs(settings.output_dir, exist_ok=True)
+        with atomic_write(path) as file:
+            json.dump({"images_per_batch": total, "processes": world}, file)
+    comm.synchronize()
+    return changed

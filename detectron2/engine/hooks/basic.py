@@ -1,0 +1,164 @@
+"""Hooks that call, time, write and watch."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from detectron2.utils.events import EventWriter
+
+from ..train_loop import HookBase
+
+__all__ = ["CallbackHook", "IterationTimer", "PeriodicWriter", "TorchMemoryStats"]
+
+Callback = Callable[[Any], Any]
+
+
+class CallbackHook(HookBase):
+    """A hook made of functions, each called with the trainer.
+
+    Args:
+        before_train: called before the training.
+        after_train: called after it.
+        before_step: called before each iteration.
+        after_step: called after each iteration.
+    """
+
+    def __init__(
+        self,
+        *,
+        before_train: Callback | None = None,
+        after_train: Callback | None = None,
+        before_step: Callback | None = None,
+        after_step: Callback | None = None,
+    ) -> None:
+        self._before_train = before_train
+        self._after_train = after_train
+        self._before_step = before_step
+        self._after_step = after_step
+
+    def before_train(self) -> None:
+        if self._before_train is not None:
+            self._before_train(self.trainer)
+
+    def after_train(self) -> None:
+        if self._after_train is not None:
+            self._after_train(self.trainer)
+        # Functions may hold the trainer; letting go of them lets memory be freed.
+        self._before_train = self._after_train = self._before_step = self._after_step = None
+
+    def before_step(self) -> None:
+        if self._before_step is not None:
+            self._before_step(self.trainer)
+
+    def after_step(self) -> None:
+        if self._after_step is not None:
+            self._after_step(self.trainer)
+
+
+class IterationTimer(HookBase):
+    """Puts the seconds of each iteration into the storage as `time`, and logs the sum at the end.
+
+    Hooks registered before this one count as part of the iteration only between its `before_step`
+    and `after_step`, so it belongs at the front of the list.
+
+    Args:
+        warmup_iter: first iterations to leave out, which are slower.
+    """
+
+    def __init__(self, warmup_iter: int = 3) -> None:
+        self._warmup_iter = warmup_iter
+        self._began = self._step_began = time.perf_counter()
+        self._in_steps = 0.0
+        self._steps = 0
+
+    def before_train(self) -> None:
+        self._began = time.perf_counter()
+        self._in_steps = 0.0
+        self._steps = 0
+
+    def before_step(self) -> None:
+        self._step_began = time.perf_counter()
+
+    def after_step(self) -> None:
+        seconds = time.perf_counter() - self._step_began
+        if self.trainer.iter - self.trainer.start_iter + 1 > self._warmup_iter:
+            self._in_steps += seconds
+            self._steps += 1
+            self.trainer.storage.put_scalars(time=seconds)
+
+    def after_train(self) -> None:
+        if self._steps < 1:
+            return
+        total = time.perf_counter() - self._began
+        log = logging.getLogger("detectron2.engine.hooks")
+        log.info(
+            "Training took %s: %d timed iterations at %.4f s each, and %s in hooks and start-up.",
+            datetime.timedelta(seconds=int(total)),
+            self._steps,
+            self._in_steps / self._steps,
+            datetime.timedelta(seconds=int(total - self._in_steps)),
+        )
+
+
+class PeriodicWriter(HookBase):
+    """Lets writers take the figures from the storage each so many iterations and at the end.
+
+    Args:
+        writers: the writers.
+        period: iterations between two calls.
+    """
+
+    def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
+        for writer in writers:
+            if not isinstance(writer, EventWriter):
+                raise TypeError(f"a writer must be an EventWriter, got {type(writer).__name__}")
+        self._writers = writers
+        self._period = period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done == self.trainer.max_iter:
+            for writer in self._writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        # Hooks before this one may have put figures in their own after_train.
+        for writer in self._writers:
+            writer.write()
+            writer.close()
+
+
+class TorchMemoryStats(HookBase):
+    """Logs how much device memory is reserved and in use; does nothing without CUDA.
+
+    Args:
+        period: iterations between two messages.
+        max_runs: how many messages at most.
+    """
+
+    def __init__(self, period: int = 20, max_runs: int = 10) -> None:
+        self._period = period
+        self._left = max_runs
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self._left <= 0 or not (done % self._period == 0 or done == self.trainer.max_iter):
+            return
+        if not torch.cuda.is_available():
+            return
+        self._left -= 1
+        figures = {
+            "reserved": torch.cuda.memory_reserved(),
+            "most reserved": torch.cuda.max_memory_reserved(),
+            "in use": torch.cuda.memory_allocated(),
+            "most in use": torch.cuda.max_memory_allocated(),
+        }
+        text = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in figures.items())
+        logging.getLogger("detectron2.engine.hooks").info("Iteration %d, device memory: %s", done - 1, text)
+        torch.cuda.reset_peak_memory_stats()

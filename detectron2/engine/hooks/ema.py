@@ -1,0 +1,120 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2.checkpoint import Checkpointer
+from detectron2.checkpoint.files.shards import is_sharded, own_part
+
+from ..train_loop import HookBase
+
+__all__ = ["EMAHook"]
+
+
+class EMAHook(HookBase):
+    """Keeps an average of the weights, which often generalises better than the last weights.
+
+    After each iteration `average = decay * average + (1 - decay) * weights`, with a decay that
+    grows as `(1 + t) / (10 + t)` until it reaches its value (Tarvainen & Valpola, Mean Teacher,
+    https://arxiv.org/abs/1703.01780; the ramp as in TensorFlow's ExponentialMovingAverage).
+    Buffers such as running statistics are copied. The average is part of every checkpoint.
+
+    Args:
+        model: the model that is trained; wrappers of DDP are taken off.
+        decay: in [0, 1); the average looks back about `1 / (1 - decay)` iterations.
+        evaluate: whether evaluations and the best checkpoint use the average.
+        checkpointer: writes `model_ema.pth` at the end; None writes nothing.
+
+    Raises:
+        ValueError: for a decay outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float = 0.999,
+        evaluate: bool = True,
+        checkpointer: Checkpointer | None = None,
+    ) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"the decay of an EMA must lie in [0, 1), got {decay}")
+        self._model = getattr(model, "module", model)
+        self.decay = decay
+        self.evaluate = evaluate
+        self._checkpointer = checkpointer
+        self._updates = 0
+        self._average: dict[str, torch.Tensor] = {}
+        self._restored = False
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers of the model, those that are shared once."""
+        return {
+            name: tensor.detach()
+            for name, tensor in self._model.state_dict(keep_vars=True).items()
+            if isinstance(tensor, torch.Tensor)
+        }
+
+    @torch.no_grad()
+    def before_train(self) -> None:
+        now = self._tensors()
+        if not self._restored:
+            self._average = {name: tensor.clone() for name, tensor in now.items()}
+        else:
+            self._average = {
+                name: self._average[name].to(tensor.device)
+                if name in self._average and self._average[name].shape == tensor.shape
+                else tensor.clone()
+                for name, tensor in now.items()
+            }
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        self._updates += 1
+        decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
+        now = self._tensors()
+        moving = [name for name, tensor in now.items() if tensor.is_floating_point()]
+        if moving:
+            torch._foreach_lerp_(
+                [own_part(self._average[n]) for n in moving], [own_part(now[n]) for n in moving], 1.0 - decay
+            )
+        for name, tensor in now.items():
+            if not tensor.is_floating_point():
+                self._average[name].copy_(tensor)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Puts the average into the model for the block, and the trained weights back afterwards."""
+        with torch.no_grad():
+            now = self._tensors()
+            kept = {name: tensor.clone() for name, tensor in now.items()}
+            for name, tensor in now.items():
+                tensor.copy_(self._average[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, tensor in now.items():
+                    tensor.copy_(kept[name])
+
+    def after_train(self) -> None:
+        complete = self.trainer.iter + 1 >= self.trainer.max_iter
+        spread = any(is_sharded(tensor) for tensor in self._average.values())
+        # After an error the other processes may be gone, and a spread average cannot be put together.
+        if self._checkpointer is not None and self._average and (complete or not spread):
+            self._checkpointer.export("model_ema", self._average, iteration=self.trainer.iter - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and the number of updates."""
+        return {"average": self._average, "updates": self._updates} if self._average else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Puts the average back; it is moved to the model's device before the training goes on."""
+        self._average = dict(state_dict["average"])
+        self._updates = state_dict["updates"]
+        self._restored = True

@@ -1,0 +1,1 @@
+"""One interface to both kinds of config."""

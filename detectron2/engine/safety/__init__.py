@@ -1,0 +1,1 @@
+"""Protection of long trainings: bad steps, interrupts, silent processes."""

@@ -1,0 +1,199 @@
+"""Words about steps that went wrong, and their batches on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from detectron2 import structures
+from detectron2.checkpoint.files.shards import is_sharded, own_part
+from detectron2.utils.atomic import atomic_write
+from detectron2.utils.safe_pickle import numpy_safe_globals
+
+if TYPE_CHECKING:
+    from ..train_loop import SimpleTrainer
+
+__all__ = [
+    "bad_inputs",
+    "bad_parameter",
+    "describe_batch",
+    "diagnose",
+    "first_bad",
+    "load_incident",
+    "save_incident",
+]
+
+
+def first_bad(values: Mapping[str, float]) -> str | None:
+    """Name of the first value that is not finite."""
+    return next((name for name, value in values.items() if not math.isfinite(value)), None)
+
+
+def _record_text(record: Any) -> str:
+    """One line about an input: id, file, size, number of instances."""
+    if not isinstance(record, Mapping):
+        return type(record).__name__
+    parts = []
+    if "image_id" in record:
+        parts.append(f"image_id {record['image_id']}")
+    if "file_name" in record:
+        parts.append(str(record["file_name"]))
+    image = record.get("image")
+    if isinstance(image, torch.Tensor) and image.dim() == 3:
+        parts.append(f"{image.shape[1]}x{image.shape[2]} px")
+    instances = record.get("instances")
+    if instances is not None:
+        parts.append(f"{len(instances)} instances")
+    return ", ".join(parts) or f"a dict with {', '.join(map(str, record))}"
+
+
+def describe_batch(batch: Any) -> str:
+    """One line for each image of a batch."""
+    records = batch if isinstance(batch, (list, tuple)) else [batch]
+    return "\n".join(f"  - {_record_text(record)}" for record in records[:64])
+
+
+def bad_inputs(batch: Any) -> list[str]:
+    """Inputs that hold values that are not finite, or boxes without area."""
+    found = []
+    for record in batch if isinstance(batch, (list, tuple)) else [batch]:
+        if isinstance(record, torch.Tensor):
+            if record.is_floating_point() and not bool(torch.isfinite(record).all()):
+                found.append("a tensor of the batch has values that are not finite")
+            continue
+        if not isinstance(record, Mapping):
+            continue
+        image = record.get("image")
+        if isinstance(image, torch.Tensor) and not bool(torch.isfinite(image.float()).all()):
+            found.append(f"the image of {_record_text(record)} has values that are not finite")
+        boxes = getattr(record.get("instances"), "gt_boxes", None)
+        tensor = getattr(boxes, "tensor", None)
+        if tensor is not None and len(tensor):
+            if not bool(torch.isfinite(tensor).all()):
+                found.append(f"a box of {_record_text(record)} is not finite")
+            elif tensor.shape[1] == 4 and bool((tensor[:, 2:] <= tensor[:, :2]).any()):
+                found.append(f"a box of {_record_text(record)} has no area")
+    return found
+
+
+def bad_parameter(model: nn.Module) -> str | None:
+    """Name of the first parameter or buffer that is not finite, in this process's part of a sharded model."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(own_part(tensor)).all()):
+            return name
+    return None
+
+
+def _gradient_norm(model: nn.Module) -> float | None:
+    """Norm of the gradients that are there, those of the step before."""
+    grads = [own_part(p.grad.detach()).float() for p in model.parameters() if p.grad is not None]
+    if not grads:
+        return None
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads])))
+
+
+def _mend(
+    trainer: SimpleTrainer, iteration: int, inputs: list[str], parameter: str | None, rate: float
+) -> str:
+    """The most likely remedy."""
+    if inputs:
+        return f"the data: {'; '.join(inputs)}. Check them with `detectron2 data check`."
+    if trainer.precision.dtype == torch.float16 and parameter is None:
+        return (
+            "float16 overflowed in the forward pass: set SOLVER.AMP.DTYPE bfloat16, or turn SOLVER.AMP.ENABLED "
+            "off to see whether it happens in float32 too."
+        )
+    if iteration == 0 and parameter is not None:
+        return f"the initial weights: {parameter} is not finite; check MODEL.WEIGHTS."
+    cause = (
+        f"the weights went first ({parameter} is not finite)" if parameter else "the weights are finite still"
+    )
+    return (
+        f"{cause}: the training diverged. Lower SOLVER.BASE_LR (now {rate:.3g}) to a tenth, make SOLVER.WARMUP_ITERS "
+        "longer, or set SOLVER.CLIP_GRADIENTS.ENABLED True. A learning rate copied from a recipe for 16 images a "
+        "batch is too high for fewer."
+    )
+
+
+def diagnose(
+    trainer: SimpleTrainer,
+    iteration: int,
+    batch: Any,
+    values: Mapping[str, float],
+    losses: Mapping[str, torch.Tensor] | None,
+) -> str:
+    """Everything known about a step whose loss is not finite.
+
+    Args:
+        trainer: whose step it was.
+        iteration: when.
+        batch: its input.
+        values: its losses as numbers.
+        losses: the losses themselves if their graph is alive still.
+    """
+    rate = max((group["lr"] for group in trainer.optimizer.param_groups), default=0.0)
+    bad = first_bad(values) or "the sum of the losses"
+    parameter = bad_parameter(trainer.model)
+    norm = _gradient_norm(trainer.model)
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    what = f"first {bad} ({listed})" if values else "the model stopped before there were losses"
+    lines = [
+        f"Loss is not finite in iteration {iteration}: {what}.",
+        f"Images:\n{describe_batch(batch)}",
+        f"Learning rate {rate:.4g}; gradient norm of the step before "
+        + ("unknown" if norm is None else f"{norm:.4g}")
+        + ".",
+        f"Likely mend: {_mend(trainer, iteration, bad_inputs(batch), parameter, rate)}",
+    ]
+    return "\n".join(lines)
+
+
+def save_incident(
+    path: str,
+    model: nn.Module,
+    batch: Any,
+    iteration: int,
+    values: Mapping[str, float],
+    rng: torch.Tensor | None,
+) -> None:
+    """Writes all that is needed to run a bad step again.
+
+    Args:
+        path: file to write.
+        model: its weights are kept, unless it is spread over processes, of which this may be the only one to fail.
+        batch: the input.
+        iteration: when it happened.
+        values: the losses.
+        rng: state of torch's CPU generator before the step.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    inner = getattr(model, "module", model)
+    weights = inner.state_dict()
+    content = {
+        "model": None if any(is_sharded(value) for value in weights.values()) else weights,
+        "batch": batch,
+        "iteration": iteration,
+        "losses": dict(values),
+        "rng": rng,
+    }
+    with atomic_write(path, "wb") as file:
+        torch.save(content, file)
+
+
+def load_incident(path: str) -> dict[str, Any]:
+    """Reads what `save_incident` wrote, allowing only data and this package's structures.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Keys `model`, `batch`, `iteration`, `losses`, `rng`.
+    """
+    kinds = [getattr(structures, n) for n in dir(structures) if isinstance(getattr(structures, n), type)]
+    with torch.serialization.safe_globals([*kinds, *numpy_safe_globals()]):
+        return torch.load(path, map_location="cpu", weights_only=True)

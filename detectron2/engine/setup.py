@@ -1,0 +1,136 @@
+"""Preparing a process for a training or an evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import logging
+import os
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detectron2.config import CfgNode
+from detectron2.config.lazy import LazyConfig
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng, setup_environment
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+
+from .run_config.settings import is_lazy, lookup
+
+__all__ = ["create_ddp_model", "default_setup", "set_backends", "use_deterministic_algorithms"]
+
+
+def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any) -> nn.Module:
+    """Wraps a model for several processes; gives it back as it is when there is only one.
+
+    Args:
+        model: on the device of this process.
+        fp16_compression: send gradients as float16.
+        **kwargs: as for `DistributedDataParallel`. With parameters that some batches do not use,
+            give `find_unused_parameters=True`.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    if "device_ids" not in kwargs:
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        kwargs["device_ids"] = [device] if device.type == "cuda" else None
+    # Newer releases of torch have renamed this option.
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
+        if "broadcast_buffers" in kwargs:
+            kwargs["forward_sync_buffers"] = kwargs.pop("broadcast_buffers")
+    wrapped = DistributedDataParallel(model, **kwargs)
+    if fp16_compression:
+        from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+        wrapped.register_comm_hook(state=None, hook=default_hooks.fp16_compress_hook)
+    return wrapped
+
+
+def use_deterministic_algorithms() -> None:
+    """Makes equal inputs give equal bits on one device, at some cost in speed.
+
+    Operators that have no deterministic form raise an error.
+    """
+    # Must be there before CUDA's matrix library starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def _first(cfg: Any, *paths: str, default: Any = None) -> Any:
+    """Value of the first path that the config has."""
+    for path in paths:
+        found = lookup(cfg, path, None)
+        if found is not None:
+            return found
+    return default
+
+
+def default_setup(cfg: Any, args: argparse.Namespace) -> None:
+    """Sets up logs, seeds and back-ends, and keeps the whole config beside the results.
+
+    Writes `config.yaml` and `log.txt` into the output folder.
+
+    Args:
+        cfg: either kind of config.
+        args: from `default_argument_parser`; `config_file`, `eval_only` and the like may be absent.
+    """
+    output_dir = _first(cfg, "OUTPUT_DIR", "output_dir", "train.output_dir")
+    rank = comm.get_rank()
+    if comm.is_main_process() and output_dir:
+        PathManager.mkdirs(output_dir)
+    setup_logger(output_dir, distributed_rank=rank, name="fvcore")
+    logger = setup_logger(output_dir, distributed_rank=rank)
+    setup_environment()
+
+    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    logger.info("Environment info:\n%s", collect_env_info())
+    logger.info("Command line arguments: %s", args)
+    config_file = getattr(args, "config_file", "")
+    if config_file:
+        with PathManager.open(config_file, "r") as file:
+            logger.info("Contents of args.config_file=%s:\n%s", config_file, file.read())
+
+    if comm.is_main_process() and output_dir:
+        path = os.path.join(output_dir, "config.yaml")
+        if is_lazy(cfg):
+            LazyConfig.save(cfg, path)
+        else:
+            assert isinstance(cfg, CfgNode)
+            with PathManager.open(path, "w") as file:
+                file.write(cfg.dump())
+        logger.info("Full config saved to %s", path)
+    set_backends(cfg, training=not getattr(args, "eval_only", False))
+
+
+def set_backends(cfg: Any, training: bool = True) -> None:
+    """Seeds, determinism and speed switches of a config.
+
+    Args:
+        cfg: either kind of config.
+        training: whether images have few sizes, so that searching the fastest kernels pays.
+    """
+    logger = logging.getLogger("detectron2")
+    seed = _first(cfg, "SEED", "train.seed", default=-1)
+    deterministic = bool(_first(cfg, "DETERMINISTIC", "train.deterministic", default=False))
+    if deterministic:
+        use_deterministic_algorithms()
+        if seed < 0:
+            seed = 0
+            logger.info("The deterministic mode was asked for without a seed; using seed 0.")
+    # Each process draws other numbers; what must be equal among them is shared explicitly.
+    seed_all_rng(None if seed < 0 else seed + comm.get_rank())
+    # Test images differ in size, for which searching the fastest kernels anew does not pay.
+    if training and not deterministic:
+        benchmark = _first(cfg, "CUDNN_BENCHMARK", "train.cudnn_benchmark", default=False)
+        torch.backends.cudnn.benchmark = bool(benchmark)
+    precision = _first(cfg, "FLOAT32_PRECISION", "train.float32_precision", default="")
+    if precision:
+        torch.set_float32_matmul_precision(precision)
+        logger.info("float32 matrix products use precision %r.", precision)

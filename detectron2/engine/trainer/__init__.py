@@ -1,0 +1,1 @@
+"""The default trainer: its loop, its parts, its metrics, resuming."""

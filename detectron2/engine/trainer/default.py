@@ -1,0 +1,376 @@
+"""The trainer for everyday use: everything from one config."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectron2.checkpoint import DetectionCheckpointer, ShardedCheckpointer, make_model_card
+from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from detectron2.evaluation import DatasetEvaluator, print_csv_format, verify_results
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
+from detectron2.utils.logger import setup_logger
+
+from ..auto_batch import with_fitting_batch
+from ..hooks.resume_state import collect_states
+from ..model_options import compile_parts, freeze_by_pattern, recompute_activations, trainable_table
+from ..run_config.lengths import dataset_size, parse_length, resolve_lengths
+from ..run_config.scaling import scale_to_workers
+from ..run_config.settings import Settings, is_lazy, lookup
+from ..safety.guard import StepGuard
+from ..safety.interrupt import InterruptGuard
+from ..setup import create_ddp_model
+from ..sharding import shard_model
+from ..train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+from . import builders as _builders
+from . import resuming as _resuming
+from .precision import Precision, parse_dtype
+from .writers import default_writers, writers_from_settings
+
+__all__ = ["DefaultTrainer"]
+
+logger = logging.getLogger(__name__)
+
+
+class DefaultTrainer(TrainerBase):
+    """Builds model, optimizer, data, schedule, checkpoints, evaluation and logs from a config.
+
+    Takes a `CfgNode` or a LazyConfig. Override a `build_*` method to change one part::
+
+        trainer = DefaultTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+
+    Args:
+        cfg: either kind of config. All options are listed in docs/training.md.
+
+    Attributes:
+        cfg: the config in use (scaled, with epochs turned into iterations).
+        settings: its training options.
+        scheduler: the learning rate schedule.
+        checkpointer: saves and loads.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__()
+        log = logging.getLogger("detectron2")
+        if not log.isEnabledFor(logging.INFO):  # nobody has called default_setup or setup_logger
+            setup_logger()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        settings = Settings.from_config(cfg)
+
+        model = self.build_model(cfg)
+        _apply_model_options(model, settings)
+        if settings.auto_batch:
+            cfg = with_fitting_batch(
+                cfg,
+                settings,
+                model,
+                lambda c: self.build_train_loader(_builders.without_workers(c)),
+                _precision(settings),
+            )
+            settings = Settings.from_config(cfg)
+        sharded = settings.fsdp and comm.get_world_size() > 1
+        if sharded:
+            _shard(model, settings)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        if resolve_lengths(cfg, lambda: dataset_size(data_loader)):
+            settings = Settings.from_config(cfg)
+        if not sharded:
+            model = create_ddp_model(
+                model,
+                fp16_compression=settings.fp16_compression,
+                broadcast_buffers=settings.broadcast_buffers,
+                find_unused_parameters=settings.find_unused_parameters,
+            )
+        self._trainer: SimpleTrainer = _make_loop(model, data_loader, optimizer, settings)
+        self.settings = settings
+        self.cfg = cfg
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self._trainer.register_hooks([_Relay(weakref.proxy(self))])
+        # A weak reference: the checkpointer belongs to the trainer, which it saves.
+        saver = ShardedCheckpointer if sharded else DetectionCheckpointer
+        self.checkpointer = saver(model, settings.output_dir, trainer=weakref.proxy(self))
+        self.checkpointer.model_card = _model_card(cfg)
+        self.start_iter = 0
+        self.max_iter = parse_length(settings.max_iter, None)
+        self._last_eval_results: Mapping[str, Any] | None = None
+        self._pending_hooks: list[str] = []
+        self._interrupt = InterruptGuard()
+        self.register_hooks(self.build_hooks())
+
+    # -- resuming -----------------------------------------------------------------------------
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Goes on from the last checkpoint of the output folder, or loads the initial weights.
+
+        Args:
+            resume: whether to look for a checkpoint. What is restored from it follows
+                `SOLVER.RESUME_MODE`: "resume" takes everything, "restart-schedule" all but iteration
+                and schedule, "finetune" only the weights. The log says what was restored.
+        """
+        _resuming.resume(self, self.settings, resume)
+
+    # -- what a checkpoint keeps --------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """As in the base, and the inner loop's state."""
+        state = super().state_dict()
+        state["_trainer"] = self._trainer.state_dict()
+        state["pending_hooks"] = self._unfinished_hooks()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As in the base, and the inner loop's state."""
+        super().load_state_dict(state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+        self._pending_hooks = list(state_dict.get("pending_hooks", []))
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
+        """Trains to the end.
+
+        Ctrl-C and SIGTERM finish the iteration, save a checkpoint and leave; once more leaves at once.
+        Several processes ask each other each `SOLVER.LOG_PERIOD` iterations and leave together.
+
+        Returns:
+            The last evaluation's results, if there was one.
+        """
+        with self._interrupt:
+            super().train(self.start_iter, self.max_iter)
+        expected = [] if is_lazy(self.cfg) else self.cfg.TEST.EXPECTED_RESULTS
+        if len(expected) and comm.is_main_process():
+            if self._last_eval_results is None:
+                raise AssertionError("TEST.EXPECTED_RESULTS is set, but no evaluation ran in this training")
+            verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
+
+    def before_train(self) -> None:
+        """Calls the hooks, then those that were cut off when the checkpoint was written."""
+        super().before_train()
+        self._replay_hooks()
+
+    def run_step(self) -> None:
+        """One iteration of the inner loop."""
+        self._trainer.iter, self._trainer.max_iter = self.iter, self.max_iter
+        self._trainer.run_step()
+
+    def after_step(self) -> None:
+        """Calls the hooks, then leaves if the user asked for it."""
+        super().after_step()
+        signal = self._interrupt.agreed(self.iter, self.settings.log_period)
+        if signal:
+            collect_states(self)
+            self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+            logger.warning("Stopped by %s after iteration %d; --resume goes on from here.", signal, self.iter)
+            raise KeyboardInterrupt(signal)
+
+    def after_train(self) -> None:
+        """Looks at losses whose check was put off, then calls the hooks."""
+        self._trainer.guard.finish(self._trainer)
+        super().after_train()
+
+    def _unfinished_hooks(self) -> list[str]:
+        """Hooks that still have to see this iteration and run again after resuming."""
+        rest = self._hooks if self._hooks_done is None else self._hooks[self._hooks_done :]
+        if self._hooks_done is None:
+            rest = []
+        return [type(h).__qualname__ for h in rest if getattr(h, "runs_again", False)]
+
+    def _replay_hooks(self) -> None:
+        """Runs hooks that the checkpoint's iteration had not reached, such as its evaluation.
+
+        So their states (best value, patience) are those of a run that was not interrupted.
+        """
+        names, self._pending_hooks = self._pending_hooks, []
+        if not names or self.start_iter == 0 or self.start_iter >= self.max_iter:
+            return
+        self.iter = self.storage.iter = self.start_iter - 1
+        for hook in self._hooks:
+            if type(hook).__qualname__ in names:
+                hook.after_step()
+        self.iter = self.storage.iter = self.start_iter
+
+    # -- parts, made to be overridden ---------------------------------------------------------
+
+    def build_hooks(self) -> list[HookBase]:
+        """The hooks of a training, in the order in which they run."""
+        return _builders.build_hooks(self)
+
+    def build_writers(self) -> list[EventWriter]:
+        """The writers of the main process; see docs/training.md for those that a config can add."""
+        base = default_writers(self.settings.output_dir, self.max_iter)
+        return writers_from_settings(self.settings, self.cfg, base)
+
+    @classmethod
+    def build_model(cls, cfg: Any) -> nn.Module:
+        """The model on its device."""
+        model = _builders.build_model(cfg)
+        logger.info("Model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer."""
+        return _builders.build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: Any, optimizer: torch.optim.Optimizer) -> Any:
+        """The learning rate schedule."""
+        return _builders.build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: Any) -> Iterable[Any]:
+        """The endless stream of training batches."""
+        return _builders.build_loader(cfg, "train", build_detection_train_loader)
+
+    @classmethod
+    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Iterable[Any]:
+        """The batches of one test data set."""
+        return _builders.build_loader(cfg, "test", build_detection_test_loader, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: Any, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator of one test data set, chosen by its metadata's `evaluator_type`."""
+        return _builders.build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(
+        cls, cfg: Any, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
+    ) -> Mapping[str, Any]:
+        """Evaluates a model on all test data sets of a config.
+
+        Args:
+            cfg: either kind of config.
+            model: the model; its mode is restored.
+            evaluators: one for each data set; built when None.
+
+        Returns:
+            Results by data set; the results themselves when there is only one.
+
+        Raises:
+            ValueError: if the numbers of evaluators and data sets differ.
+        """
+        return _builders.test(cls, cfg, model, evaluators, print_csv_format)
+
+    @staticmethod
+    def auto_scale_workers(cfg: Any, num_workers: int) -> Any:
+        """Scales batch size, learning rate and lengths to another number of processes.
+
+        Acts when `SOLVER.REFERENCE_WORLD_SIZE` is neither 0 nor `num_workers`: the images of each
+        process stay, the rate follows the batch size and the number of images seen stays
+        (Goyal et al., https://arxiv.org/abs/1706.02677).
+
+        Args:
+            cfg: a config; lazy ones come back as they are.
+            num_workers: processes of this run.
+
+        Returns:
+            A changed copy, or `cfg` itself when there is nothing to do.
+        """
+        return cfg if is_lazy(cfg) else scale_to_workers(cfg, num_workers)
+
+    # -- access to the inner loop -------------------------------------------------------------
+
+    @property
+    def data_loader(self) -> Any:
+        """The training data."""
+        return self._trainer.data_loader
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, wrapped for DDP where that is in use."""
+        return self._trainer.model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer."""
+        return self._trainer.optimizer
+
+    @property
+    def _data_loader_iter(self) -> Any:
+        return self._trainer._data_loader_iter
+
+
+class _Relay(HookBase):
+    """Passes what happens inside a step from the inner loop to the hooks of the trainer."""
+
+    def __init__(self, outer: Any) -> None:
+        self._outer = outer
+
+    def after_backward(self) -> None:
+        self._outer.after_backward()
+
+
+def _apply_model_options(model: nn.Module, s: Settings) -> None:
+    """Freezing, recomputing, memory format and compilation, in this order."""
+    if s.freeze:
+        names = freeze_by_pattern(model, s.freeze)
+        logger.info("%d parameters are frozen by SOLVER.FREEZE.", len(names))
+    logger.info("Parameters:\n%s", trainable_table(model))
+    if s.activation_checkpoint:
+        count = recompute_activations(model, s.activation_checkpoint)
+        logger.info("%d modules recompute their activations in the backward pass.", count)
+    if s.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if s.compile:
+        compile_parts(model, s.compile_parts, s.compile_mode)
+
+
+def _shard(model: nn.Module, s: Settings) -> None:
+    """Spreads the model over the processes instead of copying it to each."""
+    if s.amp and parse_dtype(s.amp_dtype) == torch.float16:
+        raise ValueError(
+            "SOLVER.FSDP goes with bfloat16, since a loss scaler sees the shards of one process only: set "
+            "SOLVER.AMP.DTYPE bfloat16"
+        )
+    names = shard_model(model, s.fsdp_parts)
+    logger.info(
+        "The model is spread over %d processes; %d modules are gathered by themselves: %s",
+        comm.get_world_size(),
+        len(names),
+        ", ".join(names),
+    )
+
+
+def _precision(s: Settings) -> Precision:
+    """The precision of trial steps: as that of the training, without a loss scaler."""
+    dtype = parse_dtype(s.amp_dtype) if s.amp else torch.float32
+    return Precision(dtype, torch.device(s.device).type, scaler=False)
+
+
+def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: Settings) -> SimpleTrainer:
+    """The inner loop with its options."""
+    loop: SimpleTrainer
+    if s.amp:
+        loop = AMPTrainer(model, loader, optimizer, precision=parse_dtype(s.amp_dtype))
+    else:
+        loop = SimpleTrainer(model, loader, optimizer)
+    if s.accumulate_steps < 1:
+        raise ValueError(f"SOLVER.ACCUMULATE_STEPS must be at least 1, got {s.accumulate_steps}")
+    loop.accumulate_steps = s.accumulate_steps
+    loop.metric_window = s.log_period
+    loop.guard = StepGuard(s.output_dir if s.keep_bad_batch else None, s.skip_bad_steps, s.oom_retry)
+    return loop
+
+
+def _model_card(cfg: Any) -> dict[str, Any] | None:
+    """Classes and config for the checkpoint, so that a model file explains itself."""
+    names = list(cfg.DATASETS.TRAIN) if not is_lazy(cfg) else []
+    if is_lazy(cfg):
+        found = lookup(cfg, "dataloader.train.dataset.names", [])
+        names = [found] if isinstance(found, str) else list(found)
+    classes = (
+        MetadataCatalog.get(names[0]).get("thing_classes") if names and names[0] in MetadataCatalog else None
+    )
+    if is_lazy(cfg):
+        return make_model_card(classes=classes)
+    return make_model_card(classes=classes, config=cfg.dump(), config_kind="yacs")

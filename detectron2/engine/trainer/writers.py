@@ -1,0 +1,71 @@
+"""The writers of a training."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from typing import Any
+
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    MLflowWriter,
+    TensorboardXWriter,
+    WandbWriter,
+)
+from detectron2.utils.file_io import PathManager
+
+from ..run_config.settings import Settings
+
+__all__ = ["default_writers", "writers_from_settings"]
+
+logger = logging.getLogger(__name__)
+
+
+def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
+    """Console, `metrics.json` and, where the package is there, TensorBoard.
+
+    Args:
+        output_dir: folder for the files.
+        max_iter: length of the training, for the time left.
+    """
+    PathManager.mkdirs(output_dir)
+    writers: list[EventWriter] = [
+        CommonMetricPrinter(max_iter),
+        JSONWriter(os.path.join(output_dir, "metrics.json")),
+    ]
+    if importlib.util.find_spec("tensorboard") is not None:
+        writers.append(TensorboardXWriter(output_dir))
+    else:
+        logger.info("No TensorBoard files are written: pip install 'detectron2[tensorboard]' for them.")
+    return writers
+
+
+def _plain(cfg: Any) -> dict[str, Any]:
+    """A config as nested plain dicts for an experiment tracker."""
+    if hasattr(cfg, "dump"):
+        import yaml
+
+        return yaml.safe_load(cfg.dump())
+    from omegaconf import OmegaConf
+
+    return {"train": OmegaConf.to_container(cfg.train, resolve=True)} if "train" in cfg else {}
+
+
+def writers_from_settings(settings: Settings, cfg: Any, base: list[EventWriter]) -> list[EventWriter]:
+    """Adds the experiment trackers that a config asks for and drops TensorBoard where it is off.
+
+    Trackers come before TensorBoard, which clears the pictures after writing them.
+    """
+    chosen: list[EventWriter] = []
+    if settings.wandb:
+        chosen.append(WandbWriter(settings.wandb_project, _plain(cfg), dir=settings.output_dir))
+    if settings.mlflow:
+        chosen.append(
+            MLflowWriter(settings.mlflow_experiment, settings.mlflow_uri or None, config=_plain(cfg))
+        )
+    kept = [w for w in base if settings.tensorboard or not isinstance(w, TensorboardXWriter)]
+    plain = [w for w in kept if not isinstance(w, TensorboardXWriter)]
+    return [*plain, *chosen, *(w for w in kept if isinstance(w, TensorboardXWriter))]

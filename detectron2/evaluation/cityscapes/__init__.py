@@ -1,0 +1,1 @@
+"""Cityscapes' own instance and semantic figures."""

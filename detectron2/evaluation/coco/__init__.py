@@ -1,0 +1,1 @@
+"""COCO evaluation: ground truth, detections, matching engines, figures, result files."""

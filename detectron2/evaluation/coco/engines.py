@@ -1,0 +1,341 @@
+"""The two engines that match detections with ground truth: hotcoco (fast) and pycocotools (the reference).
+
+Both give the same arrays; ``tests/evaluation/test_coco_engines.py`` holds them to it.
+"""
+
+# Legend: T IoU thresholds, R recall points, K categories, A area ranges, M caps on detections per image.
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detectron2.utils.memory import paused_garbage_collector
+
+from .detections import ImageDetections
+from .truth import GroundTruth
+
+ENGINES = ("auto", "hotcoco", "pycocotools")
+DEFAULT_MAX_DETS = (1, 10, 100)
+_FLUSH_IMAGES = 64  # images per update of a stream: enough to hide the call, few enough to stay small
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass
+class CocoFigures:
+    """What an evaluation found, before any averaging; the arrays are those of ``COCOeval.eval``.
+
+    Attributes:
+        iou_type: ``bbox``, ``segm`` or ``keypoints``.
+        precision: ``[T, R, K, A, M]``, -1 where a category has no ground truth.
+        recall: ``[T, K, A, M]``, likewise.
+        scores: ``[T, R, K, A, M]``, score at which each recall is reached.
+        params: the parameters, under their names in pycocotools.
+    """
+
+    iou_type: str
+    precision: FloatArray
+    recall: FloatArray
+    scores: FloatArray
+    params: SimpleNamespace = field(repr=False)
+
+    @property
+    def eval(self) -> dict[str, Any]:
+        """The arrays as pycocotools names them."""
+        return {
+            "params": self.params,
+            "counts": list(self.precision.shape),
+            "precision": self.precision,
+            "recall": self.recall,
+            "scores": self.scores,
+        }
+
+    @property
+    def stats(self) -> FloatArray:
+        """The 12 (keypoints: 10) summary numbers of COCO; -1 where undefined."""
+        from .figures import summary_numbers
+
+        return summary_numbers(self)
+
+
+def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float] | None:
+    """OKS sigmas to use, checked against the number of keypoints in the ground truth."""
+    count = next((len(a["keypoints"]) // 3 for a in truth.annotations if a.get("keypoints")), None)
+    given = list(kpt_oks_sigmas)
+    expected = len(given) or 17
+    if count is not None and count != expected:
+        what = (
+            f"{expected} kpt_oks_sigmas were given" if given else "COCO's default kpt_oks_sigmas are for 17"
+        )
+        raise ValueError(
+            f"{truth.source} has {count} keypoints per instance, but {what}; pass one sigma per keypoint "
+            "(config: TEST.KEYPOINT_OKS_SIGMAS)"
+        )
+    return given or None
+
+
+def can_use_hotcoco(truth: GroundTruth) -> bool:
+    """Whether the fast engine takes this data set (it wants whole numbers as ids of categories and images)."""
+    ids = [*truth.images, *(c["id"] for c in truth.categories)]
+    return all(isinstance(i, int) and 0 <= i < 2**53 for i in ids)
+
+
+# ------------------------------------------------------------------ hotcoco
+
+
+def _hotcoco_params(task: str, max_dets: Sequence[int] | None, sigmas: list[float] | None) -> Any:
+    import hotcoco
+
+    params = hotcoco.Params(task)
+    if max_dets is not None:
+        params.max_dets = sorted(max_dets)
+    if sigmas:
+        params.kpt_oks_sigmas = sigmas
+    return params
+
+
+def _table(detections: Sequence[ImageDetections]) -> FloatArray:
+    """[N, 7] rows of image, x, y, width, height, score, category."""
+    rows = np.empty((sum(len(d) for d in detections), 7))
+    at = 0
+    for image in detections:
+        block = rows[at : at + len(image)]
+        block[:, 0], block[:, 1:5] = image.image_id, image.boxes[:, :4]
+        block[:, 5], block[:, 6] = image.scores, image.category_ids
+        at += len(image)
+    return rows
+
+
+@paused_garbage_collector()
+def _result_dicts(detections: Sequence[ImageDetections], task: str) -> list[dict[str, Any]]:
+    """Detections as dicts with only what a task needs; masks lose their box, so that their area is the mask's."""
+    dicts = []
+    for image in detections:
+        for entry in image:
+            if task == "segm":
+                del entry["bbox"]
+            dicts.append(entry)
+    return dicts
+
+
+@paused_garbage_collector()
+def hotcoco_detections(truth: GroundTruth, detections: Sequence[ImageDetections], task: str) -> Any:
+    """Detections as a ``hotcoco.COCO`` beside its ground truth."""
+    base = truth.hotcoco(task)
+    if task == "keypoints" or not any(len(d) for d in detections):
+        return base.load_res(_result_dicts(detections, task))
+    if task == "bbox":
+        return base.load_res(_table(detections))
+    masks = [{"size": list(d.size), "counts": counts} for d in detections for counts in d.rles or ()]
+    results = base.load_res(_table(detections), segmentation=masks)
+    areas = np.concatenate([d.areas for d in detections if d.areas is not None])
+    results.update_anns(ids=np.arange(1, len(areas) + 1), area=areas.astype(np.float64))
+    return results
+
+
+def hotcoco_eval(
+    truth: GroundTruth,
+    detections: Sequence[ImageDetections],
+    task: str,
+    max_dets: Sequence[int] | None = None,
+    sigmas: list[float] | None = None,
+    img_ids: Sequence[int] | None = None,
+) -> Any:
+    """A ``hotcoco.COCOeval`` that has matched all detections; ``accumulate()`` is next."""
+    import hotcoco
+
+    matcher = hotcoco.COCOeval(truth.hotcoco(task), hotcoco_detections(truth, detections, task), task)
+    if max_dets is not None:
+        matcher.params.max_dets = sorted(max_dets)
+    if sigmas:
+        matcher.params.kpt_oks_sigmas = sigmas
+    if img_ids is not None:
+        matcher.params.img_ids = sorted(set(img_ids))
+    matcher.evaluate()
+    return matcher
+
+
+def stream_shard(
+    truth: GroundTruth,
+    detections: Iterable[ImageDetections],
+    task: str,
+    max_dets: Sequence[int] | None = None,
+    sigmas: list[float] | None = None,
+    without_detections: Sequence[int] = (),
+) -> Any:
+    """Match the images of one process, some at a time; such shards are merged without their detections.
+
+    Args:
+        truth: the whole ground truth.
+        detections: those of this process's images; all of an image stand together.
+        task: ``bbox``, ``segm`` or ``keypoints``.
+        max_dets: caps on detections per image.
+        sigmas: OKS sigmas.
+        without_detections: further images, on which nothing was detected.
+
+    Returns:
+        A ``hotcoco.StreamingEval``.
+    """
+    import hotcoco
+
+    stream = hotcoco.StreamingEval(truth.categories, task, params=_hotcoco_params(task, max_dets, sigmas))
+    cap = max(max_dets or ((20,) if task == "keypoints" else DEFAULT_MAX_DETS))
+    empty = (ImageDetections(i, *_NOTHING) for i in without_detections)
+    by_image = itertools.groupby(itertools.chain(detections, empty), key=lambda d: d.image_id)
+    groups = ((i, list(found)) for i, found in by_image)
+    while batch := list(itertools.islice(groups, _FLUSH_IMAGES)):
+        images = [{k: v for k, v in truth.images[i].items() if k in _IMAGE_FIELDS} for i, _ in batch]
+        annotations = truth.slim([a for i, _ in batch for a in truth.by_image.get(i, ())], task)
+        feed(stream, images, annotations, [best_of(d, cap) for _, group in batch for d in group], task)
+    return stream
+
+
+def feed(
+    stream: Any,
+    images: list[dict[str, Any]],
+    annotations: list[dict[str, Any]],
+    found: Sequence[ImageDetections],
+    task: str,
+) -> None:
+    """Have a ``hotcoco.StreamingEval`` match some images."""
+    if task == "segm":
+        rows, masks = _mask_table(found)
+        stream.update(images, annotations, rows, segmentation=masks)
+    else:
+        stream.update(images, annotations, _table(found) if task == "bbox" else _result_dicts(found, task))
+
+
+def best_of(found: ImageDetections, cap: int) -> ImageDetections:
+    """The detections that can count in an image: of each category the best ``cap``, in the order given."""
+    if len(found) <= cap:
+        return found
+    order = np.lexsort((-found.scores, found.category_ids))  # stable: equal scores keep their order
+    category = found.category_ids[order]
+    rank = np.arange(len(order)) - np.searchsorted(category, category)
+    return found if (rank < cap).all() else found.chosen(np.sort(order[rank < cap]))
+
+
+def _mask_table(detections: Sequence[ImageDetections]) -> tuple[FloatArray, list[dict[str, Any]]]:
+    """Rows as of :func:`_table` and their masks; each row's box has the area of the mask, which is the one that counts."""
+    rows = _table(detections)
+    rows[:, 1:3], rows[:, 4] = 0, 1
+    if len(rows):
+        rows[:, 3] = np.concatenate([d.areas for d in detections if len(d) and d.areas is not None])
+    return rows, [{"size": list(d.size), "counts": counts} for d in detections for counts in d.rles or ()]
+
+
+_IMAGE_FIELDS = ("id", "height", "width")
+_NOTHING = (np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
+
+
+def joined_streams(states: Iterable[bytes]) -> Any:
+    """One ``hotcoco.StreamingEval`` from the ``to_bytes()`` of all processes."""
+    import hotcoco
+
+    return hotcoco.StreamingEval.merge(hotcoco.StreamingEval.from_bytes(s) for s in states)
+
+
+def merge_shards(states: Iterable[bytes]) -> Any:
+    """One ``hotcoco.COCOeval`` from the ``to_bytes()`` of all processes."""
+    return joined_streams(states).finalize()
+
+
+def figures_of(matcher: Any, task: str) -> CocoFigures:
+    """Accumulate a matcher of either engine and take its arrays out."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        matcher.accumulate()
+    return figures_from(matcher, task)
+
+
+def figures_from(matcher: Any, task: str) -> CocoFigures:
+    """The arrays of a matcher that has accumulated."""
+    found, p = matcher.eval, matcher.params
+    params = SimpleNamespace(
+        iouType=task, imgIds=list(p.imgIds), catIds=list(p.catIds), iouThrs=np.asarray(p.iouThrs),
+        recThrs=np.asarray(p.recThrs), maxDets=list(p.maxDets), areaRng=[list(r) for r in p.areaRng],
+        areaRngLbl=list(p.areaRngLbl), useCats=int(p.useCats), kpt_oks_sigmas=getattr(p, "kpt_oks_sigmas", None),
+    )  # fmt: skip
+    precision, recall, scores = (
+        np.asarray(found[key], dtype=np.float64) for key in ("precision", "recall", "scores")
+    )
+    return CocoFigures(task, precision, recall, scores, params)
+
+
+# ------------------------------------------------------------------ pycocotools
+
+
+def pycocotools_eval(
+    truth: Any,
+    results: Sequence[dict[str, Any]],
+    task: str,
+    max_dets: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+    img_ids: Sequence[Any] | None = None,
+    evaluator: Callable[..., Any] | None = None,
+) -> Any:
+    """A ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated; see :func:`pycocotools_matcher`."""
+    matcher = pycocotools_matcher(truth, results, task, max_dets, sigmas, img_ids, evaluator)
+    with contextlib.redirect_stdout(io.StringIO()):
+        matcher.accumulate()
+    return matcher
+
+
+def pycocotools_matcher(
+    truth: Any,
+    results: Sequence[dict[str, Any]],
+    task: str,
+    max_dets: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+    img_ids: Sequence[Any] | None = None,
+    evaluator: Callable[..., Any] | None = None,
+) -> Any:
+    """A ``pycocotools.cocoeval.COCOeval`` that has matched.
+
+    Args:
+        truth: a ``pycocotools.coco.COCO``.
+        results: COCO result dicts; for ``segm`` without ``bbox``.
+        task: ``bbox``, ``segm`` or ``keypoints``.
+        max_dets: caps on detections per image.
+        sigmas: OKS sigmas.
+        img_ids: images to evaluate; None for all.
+        evaluator: class to use in place of ``COCOeval``.
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        matcher = (evaluator or COCOeval)(truth, _load_results(truth, results), task)
+        if max_dets is not None:
+            matcher.params.maxDets = list(max_dets)
+        if sigmas is not None and len(sigmas):
+            matcher.params.kpt_oks_sigmas = np.array(sigmas)
+        if img_ids is not None:
+            matcher.params.imgIds = list(img_ids)
+        if img_ids is None or len(img_ids):
+            matcher.evaluate()
+        else:  # pycocotools takes no images for all of them
+            matcher.params.catIds, matcher.params.maxDets = (
+                np.unique(matcher.params.catIds).tolist(),
+                sorted(matcher.params.maxDets),
+            )
+    return matcher
+
+
+def _load_results(truth: Any, results: Sequence[dict[str, Any]]) -> Any:
+    """``truth.loadRes`` that also takes an empty list."""
+    if len(results):
+        return truth.loadRes(list(results))
+    from pycocotools.coco import COCO
+
+    empty = COCO()
+    empty.dataset = {**truth.dataset, "annotations": []}
+    empty.createIndex()
+    return empty

@@ -1,0 +1,375 @@
+"""COCO's figures for boxes, masks, keypoints and proposals."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+from detectron2.utils.logger import create_small_table
+
+from ..diagnosis.diagnose import Diagnosis, diagnose
+from ..diagnosis.reasons import POOR, explain, sample_of
+from ..progress.per_image import PerImageEvaluator
+from . import engines as engines
+from .box_proposals import ProposalRecall
+from .detections import ImageDetections, pack_instances
+from .figures import METRICS, category_metrics, headline
+from .legacy import TASKS, category_table, checked_tasks
+from .predictions import Detections, PredictionList, dataset_ids
+from .results import collect_results_file, write_proposals
+from .shards import joined_figures, match_images
+from .truth import GroundTruth, ground_truth_of
+
+__all__ = ["COCOEvaluator"]
+
+
+class COCOEvaluator(PerImageEvaluator):
+    """AP and AR of detections, masks and keypoints, and AR of proposals, as COCO defines them.
+
+    Works with any registered data set that has instance annotations. Predictions are kept as compact arrays
+    (masks as RLE) that move to a temporary file when they are many, and are matched some images at a time. In a
+    distributed run each process matches its own images, and only the matches travel; the figures equal those of a
+    single process bit for bit.
+
+    The results are ``{"bbox": {"AP": ..., "AP50": ..., "AP-person": ...}, "segm": {...}, "keypoints": {...},
+    "box_proposals": {"AR@100": ...}}``, in percent, NaN where there is no ground truth.
+
+    Reference: Lin et al., Microsoft COCO, https://arxiv.org/abs/1405.0312 and https://cocodataset.org/#detection-eval
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Sequence[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | None = None,
+        use_fast_impl: bool = True,
+        kpt_oks_sigmas: Sequence[float] = (),
+        allow_cached_coco: bool = True,
+        engine: str = "auto",
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set. Its metadata name a COCO ``json_file``, or its dicts are
+                converted (kept in ``output_dir``).
+            tasks: of ``bbox``, ``segm``, ``keypoints``; None takes those that the predictions allow.
+            distributed: join the predictions of all processes; False for those of this process only.
+            output_dir: folder for ``instances_predictions.pth`` and ``coco_instances_results.json``
+                (or ``box_proposals.pkl``); None writes nothing.
+            max_dets_per_image: cap on the detections per image that count; None for COCO's 100
+                (keypoints: 20).
+            use_fast_impl: False for pycocotools in place of the fast engine, as ``engine="pycocotools"``.
+            kpt_oks_sigmas: one per keypoint; empty for COCO's 17.
+            allow_cached_coco: reuse a converted file in ``output_dir`` if it still fits the data set.
+            engine: ``hotcoco`` (fast), ``pycocotools``, or ``auto``: hotcoco wherever it takes the data.
+
+        Raises:
+            ValueError: for unknown tasks or engines, or a data set that cannot be converted.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._cpu_device = torch.device("cpu")
+        self._tasks = checked_tasks(tasks, self._logger)
+        if engine not in engines.ENGINES:
+            raise ValueError(f"engine must be one of {engines.ENGINES}, got {engine!r}")
+        if max_dets_per_image is not None and max_dets_per_image < 1:
+            raise ValueError(f"max_dets_per_image must be at least 1, got {max_dets_per_image}")
+        self._use_fast_impl = use_fast_impl and engine != "pycocotools"
+        self._engine = engine
+        self._max_dets_per_image = None if max_dets_per_image is None else [1, 10, max_dets_per_image]
+        self._kpt_oks_sigmas = kpt_oks_sigmas
+        self._metadata = MetadataCatalog.get(dataset_name)
+        if output_dir:
+            os.makedirs(output_dir, exist_ok=True)
+        self._truth = self._load_truth(dataset_name, allow_cached_coco)
+        # A test set without labels is only written out.
+        self._do_evaluation = self._truth.labelled
+        self._to_dataset = dataset_ids(
+            self._metadata.get("thing_dataset_id_to_contiguous_id"), str(self._metadata.get("name"))
+        )
+        self._predictions: Any = PredictionList()
+        self._results: OrderedDict[str, Any] = OrderedDict()
+        self._reasons: list[str] = []  # why an AP is 0 or undefined
+
+    def _load_truth(self, dataset_name: str, allow_cached: bool) -> GroundTruth:
+        if not self._distributed or comm.get_world_size() == 1:
+            return ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
+        truth = None
+        if comm.is_main_process():  # first, so that the others find the converted file
+            truth = ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
+        comm.synchronize()
+        return truth or ground_truth_of(dataset_name, self._metadata, self._output_dir, True)
+
+    @property
+    def _coco_api(self) -> Any:
+        """The ground truth as a ``pycocotools.coco.COCO``."""
+        return self._truth.pycocotools
+
+    def reset(self) -> None:
+        self._predictions = PredictionList()
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Take in one batch.
+
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``instances`` and/or ``proposals``.
+
+        Raises:
+            KeyError: when an input has no ``image_id``.
+            ValueError: when an image or class is not in the ground truth.
+        """
+        super().process(inputs, outputs)
+
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        if "image_id" not in record:
+            raise KeyError(
+                f"inputs need 'image_id' to be found in the ground truth; this one has {sorted(record)}. "
+                "A test loader built from dataset dicts keeps it; see register_coco_instances."
+            )
+        image_id = record["image_id"]
+        if image_id not in self._truth.images:
+            known = list(itertools.islice(self._truth.images, 3))
+            raise ValueError(
+                f"image_id {image_id!r} is not in {self._truth.source}, whose ids are like {known}; "
+                "is the evaluator built for another data set than the loader, or are the ids of another type?"
+            )
+        prediction: dict[str, Any] = {"image_id": image_id}
+        if "instances" in output:
+            prediction["instances"] = self._pack(output["instances"], image_id)
+        if "proposals" in output:
+            prediction["proposals"] = output["proposals"].to(self._cpu_device)
+        return prediction
+
+    def _take(self, summary: dict[str, Any]) -> None:
+        if len(summary) > 1:
+            self._predictions.append(summary)
+
+    def _pack(self, instances: Any, image_id: Any) -> ImageDetections:
+        return pack_instances(instances, image_id)
+
+    def evaluate(self, img_ids: Sequence[Any] | None = None) -> OrderedDict[str, Any]:
+        """Compute the figures.
+
+        Args:
+            img_ids: images to judge; None for all images of the ground truth.
+
+        Returns:
+            The results; an empty dict on processes other than the main one, and when nothing was processed.
+        """
+        alone = not self._distributed or comm.get_world_size() == 1
+        predictions = self._kept()
+        present = predictions.parts
+        if not alone:
+            present = set().union(*comm.all_gather(present))
+        if not present:
+            if alone or comm.is_main_process():
+                self._logger.warning("COCOEvaluator got no predictions: process() was never called with any.")
+            return OrderedDict()
+        self._results, self._reasons = OrderedDict(), []
+        if "proposals" in present:
+            self._eval_box_proposals(predictions)
+        if "instances" in present:
+            self._eval_predictions(predictions, img_ids=img_ids)
+        if not alone and not comm.is_main_process():
+            return OrderedDict()
+        return copy.deepcopy(self._results)
+
+    def _kept(self) -> PredictionList:
+        """What was processed; a subclass may have put a plain list in place."""
+        if not isinstance(self._predictions, PredictionList):
+            self._predictions = PredictionList(self._predictions)
+        return self._predictions
+
+    # ------------------------------------------------------------------ instances
+
+    def _eval_predictions(self, predictions: Any, img_ids: Sequence[Any] | None = None) -> None:
+        """Write out and judge the detections of this process's images."""
+        kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
+        own = Detections(kept, self._to_dataset)
+        tasks = self._tasks or self._tasks_of(kept)
+        self._write(kept, own)
+        if not self._do_evaluation:
+            self._logger.info("The data set has no annotations: predictions are written, not judged.")
+            return
+        if img_ids is not None:
+            own = own.of_images(img_ids)
+        for task in tasks:
+            figures = self._figures(own, task, img_ids)
+            missing = self._what_is_missing(figures, own)
+            if figures is not None:
+                self._results[task] = self._derive_coco_results(
+                    figures, task, class_names=self._metadata.get("thing_classes")
+                )
+                self._say_why(self._results[task], task, missing, img_ids)
+
+    def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
+        """The tasks for which COCO result dicts, or packed detections, have what is needed."""
+        found: set[str] = {"bbox"}
+        for entry in predictions:
+            if isinstance(entry, ImageDetections):
+                found |= entry.tasks
+            else:
+                found |= {
+                    t for t, key in (("segm", "segmentation"), ("keypoints", "keypoints")) if key in entry
+                }
+        return [t for t in TASKS if t in found]
+
+    def _tasks_of(self, kept: PredictionList) -> list[str]:
+        tasks = {"bbox"} | kept.tasks
+        if self._distributed and comm.get_world_size() > 1:
+            tasks = set().union(*comm.all_gather(tasks))
+        return [t for t in TASKS if t in tasks]
+
+    def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:
+        """The arrays of one task on the main process, None elsewhere."""
+        sigmas = engines.sigmas_of(self._kpt_oks_sigmas, self._truth) if task == "keypoints" else None
+        caps = self._max_dets_per_image
+        if task == "keypoints" and caps is not None:
+            caps = caps[-1:]
+        fast = self._use_fast_impl and engines.can_use_hotcoco(self._truth)
+        if self._engine == "hotcoco" and not fast:
+            raise ValueError(
+                f"engine='hotcoco' needs whole numbers as ids of images and categories in {self._truth.source}"
+            )
+        if not fast:
+            return self._figures_of_class(own, task, img_ids, caps, sigmas)
+        unseen = self._unseen(own, img_ids)
+        stream = engines.stream_shard(self._truth, own, task, caps, sigmas, unseen)
+        if self._distributed and comm.get_world_size() > 1:
+            states = comm.gather(stream.to_bytes(), dst=0)
+            if not comm.is_main_process():
+                return None
+            return engines.figures_of(engines.merge_shards(states), task)
+        return engines.figures_of(stream.finalize(), task)
+
+    def _figures_of_class(
+        self, own: Detections, task: str, img_ids: Any, caps: Any, sigmas: Any, evaluator: Any = None
+    ) -> Any:
+        """As :meth:`_figures`, by a class like pycocotools' ``COCOeval``."""
+        images = sorted({*own.image_ids, *self._unseen(own, img_ids)})
+        part = match_images(self._coco_api, own, images, task, caps, sigmas, evaluator)
+        parts = [part]
+        if self._distributed and comm.get_world_size() > 1:
+            parts = comm.gather(part, dst=0)
+            if not comm.is_main_process():
+                return None
+        return joined_figures(self._coco_api, parts, task, caps, sigmas, evaluator)
+
+    def _unseen(self, own: Detections, img_ids: Sequence[Any] | None) -> list[Any]:
+        """On the main process, the images on which no process has detections."""
+        seen: list[list[Any]] = [own.image_ids]
+        if self._distributed and comm.get_world_size() > 1:
+            seen = comm.gather(seen[0], dst=0)
+            if not comm.is_main_process():
+                return []
+        expected = self._truth.images if img_ids is None else img_ids
+        return sorted(set(expected) - set(itertools.chain.from_iterable(seen)))
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """Named figures of one task, logged as a table.
+
+        Args:
+            coco_eval: anything with the ``eval`` arrays and ``params`` of a ``COCOeval``.
+            iou_type: the task.
+            class_names: names of the classes; AP per class is reported if there are several.
+
+        Returns:
+            ``{metric: percent}``.
+        """
+        if coco_eval is None:
+            return dict.fromkeys(METRICS[iou_type], float("nan"))
+        if not isinstance(coco_eval, engines.CocoFigures):
+            coco_eval = engines.figures_from(coco_eval, iou_type)
+        results = headline(coco_eval)
+        self._logger.info("Evaluation of %s:\n%s", iou_type, create_small_table(results))
+        if class_names is None or len(class_names) <= 1:
+            return results
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        mapping = mapping or {c: k for k, c in enumerate(coco_eval.params.catIds)}
+        by_class = category_metrics(coco_eval, class_names, mapping)
+        self._logger.info("Evaluation of %s by category:\n%s", iou_type, category_table(by_class))
+        results.update(by_class)
+        return results
+
+    def _what_is_missing(self, figures: Any, own: Detections) -> list[ImageDetections]:
+        """Some detections of all processes if AP is poor or undefined, from which to say why."""
+        poor = figures is not None and not headline(figures)["AP"] > POOR
+        if not self._distributed or comm.get_world_size() == 1:
+            return sample_of(own) if poor else []
+        parts = comm.gather(sample_of(own), dst=0) if any(comm.all_gather(poor)) else []
+        return list(itertools.chain.from_iterable(parts))
+
+    def _say_why(
+        self, results: Mapping[str, float], task: str, found: list[ImageDetections], img_ids: Any
+    ) -> None:
+        """Log reasons for an AP of (almost) 0 or NaN."""
+        if results["AP"] > POOR:
+            return
+        images = self._truth.images if img_ids is None else {i: self._truth.images[i] for i in img_ids}
+        truth = {i: group for i, group in self._truth.by_image.items() if i in images}
+        names = {c["id"]: c.get("name", "") for c in self._truth.categories}
+        for reason in explain(images, truth, found, names):
+            self._reasons.append(f"AP of {task} is {results['AP']:.3g}: {reason}")
+            self._logger.warning(self._reasons[-1])
+
+    def _write(self, predictions: PredictionList, detections: Detections) -> None:
+        if self._output_dir:
+            rank, world = (comm.get_rank(), comm.get_world_size()) if self._distributed else (0, 1)
+            collect_results_file(self._output_dir, predictions, detections.as_processed(), rank, world)
+
+    def detections(self) -> list[ImageDetections]:
+        """What was processed since ``reset()``, with the data set's category ids; joined on the main process."""
+        own = list(Detections(self._kept(), self._to_dataset))
+        if self._distributed and comm.get_world_size() > 1:
+            own = list(itertools.chain.from_iterable(comm.gather(own, dst=0)))
+        return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))
+
+    def diagnose(self, task: str = "bbox", top: int = 12) -> Diagnosis | None:
+        """What lies behind the figures: classes, curves, kinds of errors, calibration, worst images.
+
+        Args:
+            task: ``bbox`` or ``segm``.
+            top: number of worst images.
+
+        Returns:
+            The findings; None on processes other than the main one.
+        """
+        found = self.detections()
+        if self._distributed and not comm.is_main_process():
+            return None
+        return diagnose(self._truth, found, task, max_dets=self._max_dets_per_image, top=top)
+
+    # ------------------------------------------------------------------ proposals
+
+    def _eval_box_proposals(self, predictions: Any) -> None:
+        """Average recall of the proposals."""
+        own = [p for p in predictions if "proposals" in p]
+        if self._output_dir and (not self._distributed or comm.is_main_process()):
+            write_proposals(self._output_dir, own)
+        if not self._do_evaluation:
+            return
+        recall = ProposalRecall()
+        for p in own:
+            recall.add_image(p["proposals"], self._truth.by_image.get(p["image_id"], ()))
+        if self._distributed and comm.get_world_size() > 1:
+            parts = comm.gather(recall, dst=0)
+            if not comm.is_main_process():
+                return
+            recall = parts[0].merge(parts[1:])
+        self._results["box_proposals"] = recall.metrics()
+        self._logger.info("Proposals:\n%s", create_small_table(self._results["box_proposals"]))

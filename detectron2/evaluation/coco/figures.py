@@ -1,0 +1,89 @@
+"""From an evaluation's arrays to named figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .engines import CocoFigures
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
+}
+_AREAS = {"": "all", "s": "small", "m": "medium", "l": "large"}
+
+
+def _mean_of_valid(values: npt.NDArray[np.float64]) -> float:
+    """Mean of the entries that are defined (not -1); -1 when none is."""
+    valid = values[values > -1]
+    return float(np.mean(valid)) if valid.size else -1.0
+
+
+def average(
+    figures: CocoFigures, *, recall: bool = False, iou: float | None = None, area: str = "all", cap: int = -1
+) -> float:
+    """One of COCO's averages, in [0, 1]; -1 when there is nothing to average.
+
+    Args:
+        figures: the arrays.
+        recall: average recall in place of precision.
+        iou: a single IoU threshold; None for the mean over all.
+        area: name of the area range.
+        cap: index of the cap on detections per image.
+    """
+    values = figures.recall if recall else figures.precision
+    if iou is not None:
+        values = values[np.flatnonzero(np.isclose(figures.params.iouThrs, iou))]
+    if area not in figures.params.areaRngLbl:
+        return -1.0
+    return _mean_of_valid(values[..., figures.params.areaRngLbl.index(area), cap])
+
+
+def summary_numbers(figures: CocoFigures) -> npt.NDArray[np.float64]:
+    """COCO's list of averages in its own order: six (keypoints: five) precisions, then the recalls."""
+    sizes = ("medium", "large") if figures.iou_type == "keypoints" else ("small", "medium", "large")
+    precisions = [average(figures), average(figures, iou=0.5), average(figures, iou=0.75)]
+    precisions += [average(figures, area=size) for size in sizes]
+    if figures.iou_type == "keypoints":
+        recalls = [average(figures, recall=True), average(figures, recall=True, iou=0.5)]
+        recalls += [average(figures, recall=True, iou=0.75)]
+    else:
+        recalls = [average(figures, recall=True, cap=m) for m in range(len(figures.params.maxDets))]
+    recalls += [average(figures, recall=True, area=size) for size in sizes]
+    return np.array(precisions + recalls)
+
+
+def headline(figures: CocoFigures) -> dict[str, float]:
+    """The named averages in percent; NaN where there is no ground truth to average over."""
+    numbers = summary_numbers(figures)
+    names = METRICS[figures.iou_type]
+    return {name: float(value * 100) if value >= 0 else float("nan") for name, value in zip(names, numbers)}
+
+
+def per_category(figures: CocoFigures) -> npt.NDArray[np.float64]:
+    """AP of each category ``[K]`` in percent, all sizes, largest cap; NaN without ground truth."""
+    curves = figures.precision[:, :, :, 0, -1]
+    averages = (_mean_of_valid(curves[:, :, k]) for k in range(curves.shape[2]))
+    return np.array([100 * v if v >= 0 else np.nan for v in averages])
+
+
+def category_metrics(
+    figures: CocoFigures, class_names: Sequence[str], classes: Mapping[int, int]
+) -> dict[str, float]:
+    """``{"AP-name": AP}`` in the order of the classes.
+
+    Args:
+        figures: the arrays.
+        class_names: names of the classes ``0 .. K-1``.
+        classes: class of each category id.
+    """
+    by_class = {
+        classes[c]: ap for c, ap in zip(figures.params.catIds, per_category(figures).tolist()) if c in classes
+    }
+    return {f"AP-{name}": by_class.get(k, float("nan")) for k, name in enumerate(class_names)}

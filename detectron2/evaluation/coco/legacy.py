@@ -1,0 +1,80 @@
+"""Calls of older code around pycocotools' ``COCOeval``, and small helpers of the COCO evaluator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pycocotools.cocoeval import COCOeval
+
+from detectron2.config import CfgNode
+from detectron2.utils.logger import create_small_table
+
+from ..fast_eval_api import COCOeval_opt
+from . import engines as engines
+from .figures import METRICS
+
+TASKS = ("bbox", "segm", "keypoints")
+
+
+def checked_tasks(tasks: Any, logger: logging.Logger) -> tuple[str, ...] | None:
+    if tasks is None:
+        return None
+    if isinstance(tasks, CfgNode):
+        logger.warning(
+            "COCOEvaluator(dataset, cfg, ...) takes only the keypoint sigmas from older calls; pass tasks=None."
+        )
+        return None
+    tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    unknown = [t for t in tasks if t not in TASKS]
+    if unknown:
+        raise ValueError(f"unknown tasks {unknown}; COCOEvaluator knows {list(TASKS)}")
+    return tasks
+
+
+def category_table(by_class: Mapping[str, float]) -> str:
+    """Names and AP in three pairs of columns."""
+    cells = [f"{name.removeprefix('AP-')[:28]:<28} {value:8.3f}" for name, value in by_class.items()]
+    return "\n".join("   ".join(cells[i : i + 3]) for i in range(0, len(cells), 3))
+
+
+def evaluate_predictions_on_coco(
+    coco_gt: Any,
+    coco_results: Sequence[dict[str, Any]],
+    iou_type: str,
+    kpt_oks_sigmas: Sequence[float] | None = None,
+    cocoeval_fn: Callable[..., Any] = COCOeval_opt,
+    img_ids: Sequence[Any] | None = None,
+    max_dets_per_image: Sequence[int] | None = None,
+) -> Any:
+    """Evaluate COCO result dicts with a class like ``COCOeval``; several projects call this.
+
+    Returns:
+        The evaluator, summarised, with ``eval`` and ``stats``.
+    """
+    if iou_type == "segm":
+        coco_results = [{k: v for k, v in entry.items() if k != "bbox"} for entry in coco_results]
+    caps = list(max_dets_per_image or engines.DEFAULT_MAX_DETS)
+    if iou_type == "keypoints":
+        caps = [20] if max_dets_per_image is None else caps[-1:]
+    elif caps[-1] != 100:
+        cocoeval_fn = COCOevalMaxDets
+    matcher = engines.pycocotools_eval(
+        coco_gt, coco_results, iou_type, caps, kpt_oks_sigmas, img_ids, cocoeval_fn
+    )
+    matcher.summarize()
+    return matcher
+
+
+class COCOevalMaxDets(COCOeval):
+    """``COCOeval`` whose ``summarize()`` follows ``params.maxDets``, where the original insists on 100."""
+
+    def summarize(self) -> None:
+        """Fill ``self.stats`` from the largest cap and print them."""
+        if not self.eval:
+            raise RuntimeError("run evaluate() and accumulate() before summarize()")
+        figures = engines.figures_from(self, self.params.iouType)
+        self.stats = figures.stats
+        names = METRICS[self.params.iouType]
+        print(create_small_table({n: float(v) for n, v in zip(names, self.stats)}))

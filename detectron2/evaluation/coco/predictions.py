@@ -1,0 +1,148 @@
+"""The predictions of a process, kept outside of memory, and the files made of them."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from detectron2.utils.atomic import atomic_write
+
+from ..progress.records import RecordList
+from .detections import ImageDetections, from_json_dicts
+
+__all__ = ["Detections", "PredictionList", "dataset_ids", "save_list"]
+
+
+class PredictionList(RecordList):
+    """Records ``{"image_id": ..., "instances": ..., "proposals": ...}`` and what is asked of all of them together.
+
+    Attributes:
+        image_ids: of each record.
+        parts: keys that occur beside ``image_id``.
+        tasks: tasks that some detections allow.
+    """
+
+    def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__()
+        self.image_ids: list[Any] = []
+        self.parts: set[str] = set()
+        self.tasks: set[str] = set()
+        self.extend(records)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add the record of one image; its detections may be COCO result dicts."""
+        if "instances" in record:
+            found = from_json_dicts(record["instances"], record["image_id"])
+            record = {**record, "instances": found}
+            self.tasks |= found.tasks
+        super().append(record)
+        self.image_ids.append(record["image_id"])
+        self.parts |= record.keys() - {"image_id"}
+
+    def in_order_of_ids(self) -> list[int]:
+        """Numbers of the records, by image id."""
+        return sorted(range(len(self)), key=lambda i: (str(type(self.image_ids[i])), self.image_ids[i]))
+
+
+class Detections(Sequence[ImageDetections]):
+    """The detections in a list of predictions, read when they are asked for.
+
+    Args:
+        predictions: where they are kept.
+        convert: applied to each (a data set's own category ids).
+        numbers: which records, in which order; None for those with detections, by image id.
+    """
+
+    def __init__(
+        self,
+        predictions: PredictionList,
+        convert: Callable[[ImageDetections], ImageDetections],
+        numbers: Sequence[int] | None = None,
+    ) -> None:
+        self._predictions, self._convert = predictions, convert
+        self._numbers = predictions.in_order_of_ids() if numbers is None else list(numbers)
+        if predictions.parts - {"instances"}:  # some records may be of proposals only
+            self._numbers = [i for i in self._numbers if "instances" in predictions[i]]
+
+    @property
+    def image_ids(self) -> list[Any]:
+        """Id of each image."""
+        return [self._predictions.image_ids[i] for i in self._numbers]
+
+    def of_images(self, image_ids: Iterable[Any]) -> Detections:
+        """Those of some images."""
+        wanted = set(image_ids)
+        known = self._predictions.image_ids
+        return Detections(self._predictions, self._convert, [i for i in self._numbers if known[i] in wanted])
+
+    def as_processed(self) -> Detections:
+        """The same, in the order in which they were added."""
+        return Detections(self._predictions, self._convert, sorted(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = self._numbers[index]
+        if isinstance(index, slice):
+            return [self._read(i) for i in chosen]
+        return self._read(chosen)
+
+    def __iter__(self) -> Iterator[ImageDetections]:
+        return map(self._read, self._numbers)
+
+    def _read(self, number: int) -> ImageDetections:
+        return self._convert(self._predictions[number]["instances"])
+
+
+def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[ImageDetections], ImageDetections]:
+    """A function that puts a data set's category ids in place of contiguous classes.
+
+    Args:
+        mapping: class of each category id; None leaves classes as they are.
+        name: of the data set, for errors.
+    """
+    if not mapping:
+        return lambda found: found
+    ids = np.full(max(mapping.values()) + 1, -1, dtype=np.int64)
+    for dataset_id, class_id in mapping.items():
+        ids[class_id] = dataset_id
+
+    def convert(found: ImageDetections) -> ImageDetections:
+        classes = found.category_ids
+        outside = (classes < 0) | (classes >= len(ids))
+        if outside.any():
+            raise ValueError(
+                f"image {found.image_id!r}: predicted class {int(classes[outside][0])}, but the data set {name!r} has "
+                f"{len(mapping)} classes (0 to {len(ids) - 1}); do the model's NUM_CLASSES and the data set belong "
+                "together?"
+            )
+        changed = copy.copy(found)
+        changed.category_ids = ids[classes]
+        return changed
+
+    return convert
+
+
+def save_list(path: str, items: Iterable[Any]) -> None:
+    """Write a list of plain values so that ``torch.load`` reads it, one item in memory at a time.
+
+    The file is what ``torch.save(list(items), path)`` means: a zip file whose ``data.pkl`` is a pickled list. The
+    list is written as a pickle that begins empty and has each item, pickled on its own, appended to it.
+    """
+    name = os.path.splitext(os.path.basename(path))[0]
+    with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open(f"{name}/data.pkl", "w", force_zip64=True) as stream:
+            stream.write(pickle.PROTO + bytes([2]) + pickle.EMPTY_LIST)
+            for item in items:
+                text = pickle.dumps(item, protocol=2)
+                stream.write(text[2:-1] + pickle.APPEND)  # without the leading protocol and the closing stop
+            stream.write(pickle.STOP)
+        archive.writestr(f"{name}/byteorder", "little")
+        archive.writestr(f"{name}/version", "3\n")

@@ -1,0 +1,365 @@
+"""What lies behind an AP: figures per class, curves, kinds of errors, calibration, worst images.
+
+Everything here is plain data computed from ground truth and detections; reports draw it.
+"""
+
+# Legend: N detections, K categories, T IoU thresholds, A area ranges.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..coco import engines as engines
+from ..coco.detections import ImageDetections
+from ..coco.figures import average, headline
+from ..coco.truth import GroundTruth
+from .findings import (
+    ERROR_NAMES,
+    IGNORED,
+    RIGHT,
+    WRONG,
+    Calibration,
+    ClassRow,
+    Confusion,
+    Curve,
+    Diagnosis,
+    Difference,
+    Errors,
+    FloatArray,
+    ImageErrors,
+    Matches,
+)
+
+__all__ = [
+    "ERROR_NAMES",
+    "IGNORED",
+    "RIGHT",
+    "WRONG",
+    "Calibration",
+    "ClassRow",
+    "Confusion",
+    "Curve",
+    "Diagnosis",
+    "Difference",
+    "Errors",
+    "ImageErrors",
+    "Matches",
+    "calibration",
+    "class_table",
+    "compare_models",
+    "confusion_matrix",
+    "curve_of",
+    "diagnose",
+    "error_types",
+    "iou_table",
+    "match_detections",
+    "size_table",
+    "worst_images",
+]
+
+
+# ------------------------------------------------------------------ matching
+
+
+def match_detections(
+    matcher: Any, truth: GroundTruth, detections: Sequence[ImageDetections], iou: float = 0.5
+) -> Matches:
+    """Which detections are right.
+
+    Args:
+        matcher: from :func:`hotcoco_eval` on the same ground truth and detections.
+        truth: ground truth.
+        detections: one entry per image.
+        iou: threshold; one of those of the evaluation.
+    """
+    found = matcher.image_diagnostics(iou_thr=iou)
+    lengths = np.array([len(d) for d in detections], dtype=np.int64)
+    n = int(lengths.sum())
+    status = np.full(n, IGNORED, dtype=np.int8)
+    matched = np.zeros(n, dtype=np.int64)
+    codes = {"tp": RIGHT, "fp": WRONG}
+    for number, state in found["dt_status"].items():  # detections are numbered from 1 in the order given
+        status[number - 1] = codes.get(state, IGNORED)
+    for number, annotation in found["dt_match"].items():
+        matched[number - 1] = annotation
+    category_of = {a["id"]: a["category_id"] for a in truth.annotations}
+    positives: dict[int, int] = {}
+    missed = []
+    for annotation, state in found["gt_status"].items():
+        if state not in ("matched", "fn"):
+            continue
+        category = category_of[annotation]
+        positives[category] = positives.get(category, 0) + 1
+        if state == "fn":
+            missed.append(annotation)
+    empty = np.zeros(0)
+    return Matches(
+        iou=iou,
+        image=np.repeat(np.arange(len(detections)), lengths),
+        row=np.arange(n) - np.repeat(np.cumsum(lengths) - lengths, lengths),
+        category=np.concatenate(
+            [d.category_ids.astype(np.int64) for d in detections] or [empty.astype(np.int64)]
+        ),
+        score=np.concatenate([d.scores for d in detections] or [empty]).astype(np.float64),
+        status=status,
+        truth=matched,
+        positives=positives,
+        missed=tuple(sorted(missed)),
+    )
+
+
+def curve_of(matches: Matches, category: int) -> Curve:
+    """Precision, recall and F1 of one class over its score thresholds."""
+    own = (matches.category == category) & (matches.status != IGNORED)
+    order = np.argsort(-matches.score[own], kind="stable")
+    scores, right = matches.score[own][order], matches.status[own][order] == RIGHT
+    hits, seen = np.cumsum(right), np.arange(1, len(scores) + 1)
+    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # equal scores pass a threshold together
+    hits, seen, scores = hits[last], seen[last], scores[last]
+    positives = matches.positives.get(category, 0)
+    precision = hits / np.maximum(seen, 1)
+    recall = hits / positives if positives else np.full(len(hits), np.nan)
+    f1 = 2 * hits / np.maximum(seen + positives, 1)
+    return Curve(scores, precision, recall, f1)
+
+
+# ------------------------------------------------------------------ tables
+
+
+def class_table(
+    figures: Any, matches: Matches, curves: Mapping[int, Curve], names: Mapping[int, str]
+) -> list[ClassRow]:
+    """One row per category, in the order of their ids.
+
+    Args:
+        figures: ``CocoFigures`` of the same detections.
+        matches: at IoU 0.5.
+        curves: by category id.
+        names: by category id.
+    """
+    precision, recall = figures.precision[:, :, :, 0, -1], figures.recall[:, :, 0, -1]
+    thresholds = np.asarray(figures.params.iouThrs)
+    rows = []
+    for k, category in enumerate(figures.params.catIds):
+        best = curves[category].best()
+        rows.append(
+            ClassRow(
+                category_id=category,
+                name=names.get(category, str(category)),
+                objects=matches.positives.get(category, 0),
+                detections=int((matches.category == category).sum()),
+                ap=_percent(precision[:, :, k]),
+                ap50=_percent(precision[np.isclose(thresholds, 0.5), :, k]),
+                ap75=_percent(precision[np.isclose(thresholds, 0.75), :, k]),
+                ar=_percent(recall[:, k]),
+                threshold=best[0],
+                precision=100 * best[1],
+                recall=100 * best[2],
+                f1=100 * best[3],
+            )
+        )
+    return rows
+
+
+def _percent(values: FloatArray) -> float:
+    valid = values[values > -1]
+    return 100 * float(valid.mean()) if valid.size else float("nan")
+
+
+def size_table(figures: Any) -> dict[str, dict[str, float]]:
+    """``AP``, ``AP50`` and ``AR`` in percent of each area range."""
+    table = {}
+    for area in figures.params.areaRngLbl:
+        values = {
+            "AP": average(figures, area=area),
+            "AP50": average(figures, area=area, iou=0.5),
+            "AR": average(figures, area=area, recall=True),
+        }
+        table[area] = {k: 100 * v if v >= 0 else float("nan") for k, v in values.items()}
+    return table
+
+
+def iou_table(figures: Any) -> dict[float, float]:
+    """AP in percent at each IoU threshold."""
+    curves = figures.precision[..., 0, -1]
+    return {round(float(t), 2): _percent(curves[k]) for k, t in enumerate(figures.params.iouThrs)}
+
+
+def error_types(matcher: Any) -> Errors:
+    """Kinds of errors, and what each costs.
+
+    Args:
+        matcher: an engine that has matched.
+    """
+    found = matcher.tide_errors()
+    counts = {key: int(found["counts"].get(key, 0)) for key in ERROR_NAMES}
+    cost = {key: 100 * float(value) for key, value in found["delta_ap"].items()}
+    return Errors(counts, cost, 100 * float(found["ap_base"]))
+
+
+def confusion_matrix(
+    matcher: Any, names: Mapping[int, str], min_score: float = 0.3, iou: float = 0.5
+) -> Confusion:
+    """Which class is taken for which, among detections of at least ``min_score``."""
+    found = matcher.confusion_matrix(iou_thr=iou, min_score=min_score)
+    labels = tuple(names.get(c, str(c)) for c in found["cat_ids"])
+    return Confusion(labels, np.asarray(found["matrix"]).astype(np.int64))
+
+
+def calibration(matches: Matches, bins: int = 10) -> Calibration:
+    """Score against share of right detections, in bins of equal width.
+
+    Reference: Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599
+    """
+    judged = matches.status != IGNORED
+    score, right = matches.score[judged], matches.status[judged] == RIGHT
+    which = np.clip((score * bins).astype(np.int64), 0, bins - 1)
+    count = np.bincount(which, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(which, weights=score, minlength=bins) / count
+        accuracy = np.bincount(which, weights=right.astype(np.float64), minlength=bins) / count
+    gaps = np.nan_to_num(np.abs(confidence - accuracy)) * count
+    ece = float(gaps.sum() / count.sum()) if count.sum() else float("nan")
+    return Calibration(np.linspace(0, 1, bins + 1), confidence, accuracy, count, ece)
+
+
+def worst_images(
+    matches: Matches,
+    truth: GroundTruth,
+    detections: Sequence[ImageDetections],
+    thresholds: Mapping[int, float],
+    top: int = 12,
+) -> list[ImageErrors]:
+    """The images with most errors when each class is cut at its own score threshold.
+
+    Args:
+        matches: of the detections.
+        truth: ground truth.
+        detections: one entry per image.
+        thresholds: score by category id; NaN or absent cuts at 0.5.
+        top: most images to return; images without errors are left out.
+    """
+    cut = {c: t for c, t in thresholds.items() if np.isfinite(t)}
+    limit = np.array([cut.get(c, 0.5) for c in matches.category.tolist()])
+    shown = matches.score >= limit
+    found = set(matches.truth[shown & (matches.status == RIGHT)].tolist())
+    crowd_free = [a for a in truth.annotations if not a["iscrowd"]]
+    missed: dict[Any, list[int]] = {}
+    ignored = set(matches.truth[matches.status == IGNORED].tolist()) - {0}
+    for annotation in crowd_free:
+        if annotation["id"] not in found and annotation["id"] not in ignored:
+            missed.setdefault(annotation["image_id"], []).append(annotation["id"])
+    results = []
+    starts = np.searchsorted(matches.image, np.arange(len(detections) + 1))  # detections lie image by image
+    for k, image in enumerate(detections):
+        own = slice(starts[k], starts[k + 1])
+        wrong = starts[k] + np.flatnonzero(shown[own] & (matches.status[own] == WRONG))
+        rows = matches.row[wrong[np.argsort(-matches.score[wrong], kind="stable")]]
+        right = int((shown[own] & (matches.status[own] == RIGHT)).sum())
+        record = truth.images[image.image_id]
+        results.append(
+            ImageErrors(
+                image.image_id, str(record.get("file_name", "")), right, tuple(rows.tolist()),
+                tuple(missed.get(image.image_id, ())),
+            )
+        )  # fmt: skip
+    results = [r for r in results if r.errors]
+    return sorted(results, key=lambda r: (-r.errors, str(r.image_id)))[:top]
+
+
+# ------------------------------------------------------------------ all together
+
+
+def diagnose(
+    truth: GroundTruth,
+    detections: Sequence[ImageDetections],
+    task: str = "bbox",
+    names: Mapping[int, str] | None = None,
+    *,
+    max_dets: Sequence[int] | None = None,
+    top: int = 12,
+) -> Diagnosis:
+    """Everything that can be said about detections on a ground truth.
+
+    Args:
+        truth: ground truth.
+        detections: with category ids of the ground truth, one entry per image.
+        task: ``bbox`` or ``segm``.
+        names: class name by category id; None takes those of the ground truth.
+        max_dets: caps on detections per image.
+        top: number of worst images.
+    """
+    names = names or {c["id"]: str(c.get("name", c["id"])) for c in truth.categories}
+    matcher = engines.hotcoco_eval(truth, detections, task, max_dets)
+    figures = engines.figures_of(matcher, task)
+    matches = match_detections(matcher, truth, detections)
+    curves = {c: curve_of(matches, c) for c in figures.params.catIds}
+    rows = class_table(figures, matches, curves, names)
+    thresholds = {row.category_id: row.threshold for row in rows}
+    known = [t for t in thresholds.values() if np.isfinite(t)]
+    doubtful = matcher.image_diagnostics(iou_thr=0.5, score_thr=0.8)["label_errors"]
+    return Diagnosis(
+        task=task,
+        summary=headline(figures),
+        by_size=size_table(figures),
+        by_iou=iou_table(figures),
+        classes=tuple(rows),
+        curves=curves,
+        errors=error_types(matcher),
+        confusion=confusion_matrix(matcher, names, float(np.median(known)) if known else 0.5),
+        calibration=calibration(matches),
+        worst=tuple(worst_images(matches, truth, detections, thresholds, top)),
+        doubtful_labels=tuple(sorted(doubtful, key=lambda d: -d["dt_score"])),
+        matches=matches,
+    )
+
+
+def compare_models(
+    truth: GroundTruth,
+    a: Sequence[ImageDetections],
+    b: Sequence[ImageDetections],
+    task: str = "bbox",
+    *,
+    samples: int = 500,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[Difference]:
+    """Figures of two models on the same images, with the uncertainty of their difference.
+
+    Images are drawn again with replacement (bootstrap); both models are judged on the same draw.
+
+    Args:
+        truth: ground truth.
+        a: detections of the first model.
+        b: detections of the second model.
+        task: ``bbox``, ``segm`` or ``keypoints``.
+        samples: number of draws.
+        confidence: of the interval.
+        seed: of the draws.
+
+    Returns:
+        One entry per figure of COCO's summary that is defined.
+    """
+    import hotcoco
+
+    first, second = (engines.hotcoco_eval(truth, d, task) for d in (a, b))
+    # hotcoco numbers its draws from the seed on: seeds that lie far apart share none
+    found = hotcoco.compare(
+        first, second, n_bootstrap=samples, seed=(seed << 32) % 2**63, confidence=confidence
+    )
+    differences = []
+    for name in found["metric_keys"]:
+        value_a, value_b = found["metrics_a"][name], found["metrics_b"][name]
+        interval = (found["ci"] or {}).get(name)
+        if value_a < 0 or value_b < 0 or interval is None:
+            continue
+        differences.append(
+            Difference(
+                name, 100 * value_a, 100 * value_b, 100 * interval["lower"], 100 * interval["upper"],
+                float(interval["prob_positive"]),
+            )
+        )  # fmt: skip
+    return differences

@@ -1,0 +1,1 @@
+"""LVIS evaluation: the evaluator and its figures."""

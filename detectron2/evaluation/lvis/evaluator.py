@@ -1,0 +1,194 @@
+"""AP on LVIS: federated annotations, and categories by how frequent they are."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import create_small_table
+
+from ..coco.box_proposals import ProposalRecall
+from ..coco.detections import ImageDetections, pack_instances
+from ..coco.engines import joined_streams
+from ..coco.predictions import Detections, PredictionList, dataset_ids
+from ..coco.results import collect_results_file
+from ..coco.truth import GroundTruth
+from ..progress.per_image import PerImageEvaluator
+from .engine import best_of_categories, best_of_image, lvis_figures, lvis_shard
+
+__all__ = ["LVISEvaluator"]
+
+_TASKS = ("bbox", "segm")
+_DEFAULT_CAP = 300
+_FIXED_PER_CLASS = 10_000
+_RESULTS = "lvis_instances_results.json"
+
+
+class LVISEvaluator(PerImageEvaluator):
+    """AP of boxes and masks as LVIS defines it, and recall of proposals.
+
+    In an image, only the categories count that were annotated in it or are known to be absent from it. In a
+    distributed run each process matches its own images, and only the matches travel.
+
+    References: Gupta et al., LVIS, https://arxiv.org/abs/1908.03195; fixed AP: Dave et al.,
+    Evaluating Large-Vocabulary Object Detectors, https://arxiv.org/abs/2102.01066
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Sequence[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | None = None,
+        fixed_ap: bool = False,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a data set with ``json_file`` in its metadata, in LVIS's format.
+            tasks: of ``bbox`` and ``segm``; None takes those that the predictions allow.
+            distributed: join the predictions of all processes.
+            output_dir: folder for ``lvis_instances_results.json`` and ``instances_predictions.pth``.
+            max_dets_per_image: cap on the detections of an image; None for LVIS's 300.
+            fixed_ap: cap the detections of each category over all images at 10000 instead, so that scores need
+                not be comparable between categories.
+        """
+        self._logger = logging.getLogger(__name__)
+        if isinstance(tasks, CfgNode):
+            tasks = None
+        unknown = sorted(set(tasks or ()) - set(_TASKS))
+        if unknown:
+            raise ValueError(f"unknown tasks {unknown}; LVISEvaluator knows {list(_TASKS)}")
+        if fixed_ap and max_dets_per_image is not None:
+            raise ValueError("fixed_ap has no cap per image: leave max_dets_per_image out")
+        self._tasks = tuple(tasks) if tasks is not None else None
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._max_dets_per_image = max_dets_per_image or _DEFAULT_CAP
+        self._fixed_ap = fixed_ap
+        self._cpu_device = torch.device("cpu")
+        self._metadata = MetadataCatalog.get(dataset_name)
+        path = PathManager.get_local_path(self._metadata.json_file)
+        with open(path, encoding="utf-8") as file:
+            self._truth = GroundTruth(json.load(file), source=os.path.basename(self._metadata.json_file))
+        self._do_evaluation = len(self._truth.annotations) > 0
+        self.reset()
+
+    def reset(self) -> None:
+        self._predictions: Any = PredictionList()
+
+    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Take in one batch.
+
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``instances`` and/or ``proposals``.
+        """
+        super().process(inputs, outputs)
+
+    def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        image_id = record["image_id"]
+        if image_id not in self._truth.images:
+            raise ValueError(f"image_id {image_id!r} is not in {self._truth.source}")
+        prediction: dict[str, Any] = {"image_id": image_id}
+        if "instances" in output:
+            prediction["instances"] = pack_instances(output["instances"], image_id)
+        if "proposals" in output:
+            prediction["proposals"] = output["proposals"].to(self._cpu_device)
+        return prediction
+
+    def _take(self, summary: dict[str, Any]) -> None:
+        self._predictions.append(summary)
+
+    @property
+    def _shared(self) -> bool:
+        """Whether other processes have other images."""
+        return self._distributed and comm.get_world_size() > 1
+
+    def _everywhere(self, names: set[str]) -> set[str]:
+        return set().union(*comm.all_gather(names)) if self._shared else names
+
+    def evaluate(self) -> OrderedDict[str, Any] | None:
+        """The figures in percent; None on processes other than the main one."""
+        kept = self._predictions
+        if not isinstance(kept, PredictionList):  # put in place by a subclass
+            kept = PredictionList(kept)
+        parts = self._everywhere(kept.parts)
+        results: OrderedDict[str, Any] = OrderedDict()
+        if not parts and (not self._shared or comm.is_main_process()):
+            self._logger.warning("LVISEvaluator got no predictions.")
+        if "proposals" in parts and self._do_evaluation:
+            self._eval_proposals(kept, results)
+        if "instances" in parts:
+            self._eval_predictions(kept, results)
+        return None if self._shared and not comm.is_main_process() else results
+
+    def _eval_proposals(self, kept: PredictionList, results: OrderedDict[str, Any]) -> None:
+        recall = ProposalRecall()
+        for p in kept:
+            if "proposals" in p:
+                recall.add_image(p["proposals"], self._truth.by_image.get(p["image_id"], ()))
+        if self._shared:
+            others = comm.gather(recall, dst=0)
+            if not comm.is_main_process():
+                return
+            recall = ProposalRecall().merge(others)
+        results["box_proposals"] = recall.metrics()
+        self._logger.info("Proposals:\n%s", create_small_table(results["box_proposals"]))
+
+    def _eval_predictions(self, kept: PredictionList, results: OrderedDict[str, Any]) -> None:
+        # contiguous classes are dataset ids minus one unless the metadata say otherwise
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        convert = dataset_ids(
+            mapping or {c["id"]: c["id"] - 1 for c in self._truth.categories}, self._truth.source
+        )
+        own = Detections(kept, convert)
+        tasks = self._tasks or tuple(t for t in _TASKS if t in self._everywhere({"bbox"} | kept.tasks))
+        if self._output_dir:
+            rank, world = (comm.get_rank(), comm.get_world_size()) if self._shared else (0, 1)
+            found = own.as_processed()
+            collect_results_file(
+                self._output_dir,
+                ({"image_id": d.image_id, "instances": d} for d in found),
+                found,
+                rank,
+                world,
+                _RESULTS,
+            )
+        if not self._do_evaluation:
+            self._logger.info("The data set has no annotations: predictions are written, not judged.")
+            return
+        flags = best_of_categories(own, _FIXED_PER_CLASS, self._shared) if self._fixed_ap else None
+        seen = comm.gather(own.image_ids, dst=0) if self._shared else [own.image_ids]
+        unseen: list[Any] = []
+        if not self._shared or comm.is_main_process():
+            unseen = sorted(self._truth.images.keys() - set(itertools.chain.from_iterable(seen)))
+        for task in tasks:
+            stream = lvis_shard(self._truth, self._capped(own, flags), task, unseen)
+            if self._shared:
+                states = comm.gather(stream.to_bytes(), dst=0)
+                if not comm.is_main_process():
+                    continue
+                stream = joined_streams(states)
+            results[task] = lvis_figures(stream)
+            self._logger.info("Evaluation of %s:\n%s", task, create_small_table(results[task]))
+
+    def _capped(self, own: Detections, flags: Sequence[Any] | None) -> Iterator[ImageDetections]:
+        """The detections that count, image by image."""
+        for k, found in enumerate(own):
+            if flags is None:
+                yield best_of_image(found, self._max_dets_per_image)
+            else:
+                yield best_of_image(found.chosen(flags[k]), len(found))

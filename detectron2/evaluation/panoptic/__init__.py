@@ -1,0 +1,1 @@
+"""Panoptic quality: the evaluator and the matching of segments."""

@@ -1,0 +1,1 @@
+"""Progress of an evaluation: records on disk, resuming, timing."""

@@ -1,0 +1,254 @@
+"""Evaluations that can be broken off: what each batch gave is written down at once, and is not computed again."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils import data as torchdata
+
+from detectron2.utils import comm
+
+from ..evaluator import DatasetEvaluator, DatasetEvaluators
+from .per_image import PerImageEvaluator
+from .records import RecordWriter, read_records
+
+__all__ = ["Progress", "resumable_evaluation"]
+
+_FORMAT = 1
+_PATTERN = "evaluated-{title}.{rank}.records"
+
+
+class _Place(NamedTuple):
+    folder: str
+    resume: bool
+
+
+_place: ContextVar[_Place | None] = ContextVar("resumable_evaluation", default=None)
+
+
+@contextmanager
+def resumable_evaluation(folder: str, resume: bool = True) -> Generator[None, None, None]:
+    """Let every ``inference_on_dataset`` in this block write down what it finds, batch by batch.
+
+    What a process that was killed had written is used again when the same model is evaluated on the same data with
+    the same evaluators: their figures are those of an unbroken run, bit for bit, if a batch gives the same outputs
+    each time. Numbers of processes may differ. Files stay in ``folder``
+    until the next evaluation there with ``resume=False``.
+
+    All evaluators of this package can be resumed; others are run as ever, with a warning.
+
+    Args:
+        folder: for the files ``evaluated-*.records``, the same for all processes.
+        resume: go on where earlier files end; False removes them first.
+    """
+    if not resume:
+        comm.synchronize()
+        if comm.is_main_process():
+            for path in glob.glob(os.path.join(glob.escape(folder), "evaluated-*.records")):
+                os.remove(path)
+        comm.synchronize()
+    token = _place.set(_Place(folder, resume))
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+class Progress:
+    """The batches that are done, in files of one folder, one file a process.
+
+    Args:
+        folder: of the files.
+        title: what tells this evaluation from others.
+        evaluators: whose summaries are kept.
+    """
+
+    def __init__(self, folder: str, title: str, evaluators: Sequence[PerImageEvaluator]) -> None:
+        self._evaluators = evaluators
+        self.done: set[Any] = set()
+        os.makedirs(folder, exist_ok=True)
+        rank, world = comm.get_rank(), comm.get_world_size()
+        own = os.path.join(folder, _PATTERN.format(title=title, rank=rank))
+        end = 0
+        for path in self._files(folder, title):
+            number = int(path.split(".")[-2])
+            for (keys, summaries), place in read_records(path):
+                self._take(keys, summaries if number % world == rank else None)
+                if path == own:
+                    end = place
+        comm.synchronize()  # every process has read every file before any of them changes
+        self._writer = RecordWriter(own, keep=end)
+        for evaluator in evaluators:
+            evaluator._noted = []
+
+    @staticmethod
+    def _files(folder: str, title: str) -> list[str]:
+        pattern = os.path.join(glob.escape(folder), _PATTERN.format(title=title, rank="*"))
+        return sorted(glob.glob(pattern), key=lambda path: int(path.split(".")[-2]))
+
+    def _take(self, keys: Sequence[Any], summaries: Sequence[Sequence[Any]] | None) -> None:
+        """Count a batch in; images that another file had already are left out."""
+        new = [k for k, key in enumerate(keys) if key not in self.done]
+        self.done.update(keys)
+        for evaluator, own in zip(self._evaluators, summaries or ()):
+            for k in new:
+                evaluator._take(own[k])
+
+    def remaining(self, loader: Any) -> Any:
+        """The batches of ``loader`` with an image that is not done."""
+        if not self.done:
+            return loader
+        keys = _keys_behind(loader)
+        if keys is None:
+            return _Remaining(loader, lambda batch: all(key_of(x) in self.done for x in batch))
+        todo = [batch for batch in loader.batch_sampler if not all(keys(i) in self.done for i in batch)]
+        return torchdata.DataLoader(
+            loader.dataset,
+            batch_sampler=todo,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            worker_init_fn=loader.worker_init_fn,
+        )
+
+    def without_done(self, inputs: Any, outputs: Any) -> tuple[Any, Any]:
+        """The part of a batch that is not done, which matters when the number of processes has changed."""
+        if not self.done:
+            return inputs, outputs
+        new = [k for k, record in enumerate(inputs) if key_of(record) not in self.done]
+        return [inputs[k] for k in new], [outputs[k] for k in new]
+
+    def add(self, inputs: Sequence[Mapping[str, Any]]) -> None:
+        """Write down what the evaluators have noted of a batch."""
+        noted = [evaluator._noted or [] for evaluator in self._evaluators]
+        for evaluator, summaries in zip(self._evaluators, noted):
+            if len(summaries) != len(inputs):
+                raise ValueError(
+                    f"{type(evaluator).__name__} cannot be resumed: its process() took {len(inputs)} images and noted "
+                    f"{len(summaries)}. Call super().process(), or evaluate outside of resumable_evaluation()."
+                )
+            evaluator._noted = []
+        self._writer.append([[key_of(record) for record in inputs], noted])
+
+    def close(self) -> None:
+        """Close the file; the evaluators note no more."""
+        self._writer.close()
+        for evaluator in self._evaluators:
+            evaluator._noted = None
+
+
+class _Remaining:
+    """The batches of a loader of any kind that are not done; all of them are loaded."""
+
+    def __init__(self, loader: Any, is_done: Callable[[Any], bool]) -> None:
+        self._loader, self._is_done = loader, is_done
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (batch for batch in self._loader if not self._is_done(batch))
+
+
+def start(model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator) -> Progress | None:
+    """Take up an evaluation in a block of :func:`resumable_evaluation`; None outside, or where it cannot be done."""
+    place = _place.get()
+    if place is None:
+        return None
+    parts = _flat(evaluator)
+    others = [type(e).__name__ for e in parts if not isinstance(e, PerImageEvaluator)]
+    logger = logging.getLogger(__name__)
+    if others or not parts:
+        logger.warning(
+            "This evaluation cannot be resumed: %s keep their results themselves.", others or "no evaluators"
+        )
+        return None
+    chosen = [e for e in parts if isinstance(e, PerImageEvaluator)]
+    progress = Progress(place.folder, title_of(model, loader, chosen), chosen)
+    if progress.done:
+        logger.info("%d images are evaluated already (%s).", len(progress.done), place.folder)
+    elif place.resume:
+        logger.info(
+            "No results of this model on these data are in %s: all images are evaluated.", place.folder
+        )
+    return progress
+
+
+def _flat(evaluator: DatasetEvaluator) -> list[DatasetEvaluator]:
+    if isinstance(evaluator, DatasetEvaluators):
+        return [part for e in evaluator._evaluators for part in _flat(e)]
+    return [evaluator]
+
+
+def key_of(record: Mapping[str, Any]) -> Any:
+    """What an image is known by."""
+    key = record.get("image_id", record.get("file_name"))
+    if not isinstance(key, (int, str)):
+        raise KeyError(f"inputs need 'image_id' or 'file_name' to be resumed; this one has {sorted(record)}")
+    return key
+
+
+def _keys_behind(loader: Any) -> Callable[[int], Any] | None:
+    """How to get the key of a record without loading its image; None when that is not known."""
+    if not isinstance(loader, torchdata.DataLoader) or loader.batch_sampler is None:
+        return None
+    records = getattr(loader.dataset, "_dataset", None)  # the list behind a MapDataset
+    if records is None or not hasattr(records, "__getitem__"):
+        return None
+    return lambda index: key_of(records[index])
+
+
+# ------------------------------------------------------------------ what tells an evaluation from another
+
+
+def title_of(model: Any, loader: Any, evaluators: Sequence[DatasetEvaluator]) -> str:
+    """A fingerprint of weights and settings of a model, how images are prepared, and evaluators."""
+    digest = hashlib.sha256()
+    for line in _describe(model, loader, evaluators):
+        digest.update(line if isinstance(line, bytes) else line.encode())
+    return digest.hexdigest()[:16]
+
+
+def _describe(model: Any, loader: Any, evaluators: Sequence[DatasetEvaluator]) -> Iterator[str | bytes]:
+    yield f"format {_FORMAT}, torch {torch.__version__}\n"
+    for evaluator in evaluators:
+        data_set = getattr(evaluator, "_metadata", None) or getattr(evaluator, "_dataset_name", None)
+        name = data_set if isinstance(data_set, str) else getattr(data_set, "name", None)
+        yield f"{type(evaluator).__qualname__} {name} {_settings(evaluator)}\n"
+    mapper = getattr(getattr(loader, "dataset", None), "_map_func", None)
+    yield f"{getattr(loader, 'batch_size', None)} {type(mapper).__qualname__} {getattr(mapper, 'augmentations', '')}\n"
+    modules: Iterable[Any] = [model]
+    if isinstance(model, nn.Module):
+        modules = model.modules()
+    for module in modules:
+        yield f"{type(module).__qualname__} {_settings(module)}\n"
+    if isinstance(model, nn.Module):
+        for name, tensor in sorted(model.state_dict().items()):
+            if isinstance(tensor, torch.Tensor):
+                yield f"{name} {tensor.dtype} {list(tensor.shape)}\n"
+                yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+_PLAIN = (bool, int, float, str, type(None))
+_STATE = {"training", "_noted", "_output_dir", "_distributed"}  # no settings
+
+
+def _settings(thing: Any) -> str:
+    """The plain attributes of an object, such as thresholds."""
+
+    def plain(value: Any) -> bool:
+        return isinstance(value, _PLAIN) or (
+            isinstance(value, (list, tuple)) and all(isinstance(v, _PLAIN) for v in value)
+        )
+
+    own = {k: v for k, v in getattr(thing, "__dict__", {}).items() if k not in _STATE and plain(v)}
+    return repr(sorted(own.items()))

@@ -1,0 +1,1 @@
+"""Kernels of rotated boxes: overlaps, suppression, pooling."""

@@ -1,0 +1,205 @@
+"""What the zoo has: for ``detectron2 zoo`` and for finding a config by a short name."""
+
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from detectron2.utils.suggest import did_you_mean
+
+from .checkpoints import CHECKPOINTS
+from .model_zoo import CONFIG_DIR, UnknownConfigError, get_checkpoint_url, get_config, get_config_file
+from .published import PUBLISHED, Figures
+
+__all__ = ["Entry", "config_names", "entries", "find_config", "print_config", "rows"]
+
+SORT_KEYS = ("name", "box_ap", "other_ap", "train_seconds", "infer_seconds", "train_memory")
+_NOTHING = Figures(None, None, "", None, None, None)
+
+
+class Entry(NamedTuple):
+    """One config of the zoo.
+
+    Attributes:
+        path: as ``model_zoo.get_config`` takes it.
+        task: "detection", "instance segmentation", "keypoints", "panoptic segmentation", "semantic segmentation",
+            "proposals" or "classification"; "" for the bases and parts of others.
+        kind: "yaml" or "py".
+        runnable: False for bases and common parts.
+        checkpoint: address of the published weights, or None.
+        figures: what was published; fields are None where nothing was.
+    """
+
+    path: str
+    task: str
+    kind: str
+    runnable: bool
+    checkpoint: str | None
+    figures: Figures
+
+
+@lru_cache(maxsize=1)
+def config_names() -> tuple[str, ...]:
+    """Paths of all configs, relative to the folder of configs, sorted."""
+    found = []
+    for folder, _, files in os.walk(CONFIG_DIR):
+        for file in files:
+            if file.endswith((".yaml", ".py")) and not file.startswith("_"):
+                found.append(os.path.relpath(os.path.join(folder, file), CONFIG_DIR).replace(os.sep, "/"))
+    return tuple(sorted(found))
+
+
+def _task(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    for part, task in (
+        ("keypoint", "keypoints"),
+        ("panoptic", "panoptic segmentation"),
+        ("semantic", "semantic segmentation"),
+        ("mask", "instance segmentation"),
+        ("rpn", "proposals"),
+        ("imagenet", "classification"),
+    ):
+        if part in name:
+            return task
+    return "detection"
+
+
+def entries(
+    pattern: str = "", *, task: str = "", runnable: bool = True, trained: bool = False, quick: bool = False
+) -> list[Entry]:
+    """List configs.
+
+    Args:
+        pattern: words that must all occur in the path (case does not matter), or a pattern with ``*``.
+        task: only this task; a part of its name is enough.
+        runnable: leave out bases and common parts.
+        trained: only those with published weights.
+        quick: also the test configs in ``quick_schedules``.
+
+    Returns:
+        Entries sorted by path. A ``.py`` config shares weights and figures with the ``.yaml`` one of its name.
+    """
+    found = []
+    for path in config_names():
+        entry = _entry(path)
+        wanted = (
+            _matches(path, pattern)
+            and (not task or task.lower() in entry.task)
+            and (entry.runnable or not runnable)
+            and (entry.checkpoint is not None or not trained)
+            and (quick or not path.startswith("quick_schedules/"))
+        )
+        if wanted:
+            found.append(entry)
+    return found
+
+
+def _entry(path: str) -> Entry:
+    name, extension = os.path.splitext(path)
+    runnable = not (path.startswith("common/") or os.path.basename(path).startswith("Base-"))
+    checkpoint = get_checkpoint_url(path) if name in CHECKPOINTS else None
+    figures = PUBLISHED.get(name, _NOTHING)
+    return Entry(path, _task(path) if runnable else "", extension[1:], runnable, checkpoint, figures)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    from fnmatch import fnmatch
+
+    low = path.lower()
+    if "*" in pattern or "?" in pattern:
+        return fnmatch(low, pattern.lower()) or fnmatch(low, f"*{pattern.lower()}*")
+    return all(word in low for word in pattern.lower().split())
+
+
+def rows(found: Iterable[Entry], sort: str = "name") -> list[dict[str, Any]]:
+    """Entries as rows of a table.
+
+    Args:
+        found: from :func:`entries`.
+        sort: one of ``SORT_KEYS``; figures sort best first (AP falling, seconds and memory rising), entries without
+            the figure come last.
+
+    Returns:
+        Dictionaries with the keys ``config``, ``task``, ``box AP``, ``other AP`` (text with its kind), ``train
+        s/step``, ``test s/image``, ``train GB``, ``weights`` (True if published).
+
+    Raises:
+        ValueError: for another ``sort``.
+    """
+    if sort not in SORT_KEYS:
+        raise ValueError(f"cannot sort by {sort!r}. {did_you_mean(sort, SORT_KEYS)}")
+    ordered = sorted(found, key=lambda e: e.path)
+    if sort != "name":
+        sign = -1.0 if sort.endswith("_ap") else 1.0
+
+        def rank(entry: Entry) -> tuple[bool, float]:
+            value = getattr(entry.figures, sort)
+            return value is None, sign * (value or 0.0)
+
+        ordered.sort(key=rank)
+    return [_row(e) for e in ordered]
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    f = entry.figures
+    return {
+        "config": entry.path,
+        "task": entry.task,
+        "box AP": f.box_ap,
+        "other AP": "" if f.other_ap is None else f"{f.other_ap:.1f} {f.other_name}",
+        "train s/step": f.train_seconds,
+        "test s/image": f.infer_seconds,
+        "train GB": f.train_memory,
+        "weights": entry.checkpoint is not None,
+    }
+
+
+def find_config(name: str) -> str:
+    """The path of a config of the zoo from a full or short name.
+
+    Args:
+        name: a path as ``get_config`` takes it, with or without extension, or its last part
+            (``"mask_rcnn_R_50_FPN_3x"``). Of several with this last part, those in ``COCO-*`` folders win, then
+            ``.yaml`` over ``.py`` unless an extension is given.
+
+    Returns:
+        The path.
+
+    Raises:
+        UnknownConfigError: if there is none (lists the nearest), or several that nothing tells apart.
+    """
+    names = config_names()
+    if name in names:
+        return name
+    wanted = [p for p in names if name in (os.path.splitext(p)[0], p.rsplit("/", 1)[-1])]
+    wanted = wanted or [p for p in names if os.path.splitext(p.rsplit("/", 1)[-1])[0] == name]
+    coco = [p for p in wanted if p.startswith("COCO-")]
+    wanted = coco or wanted
+    yaml = [p for p in wanted if p.endswith(".yaml")]
+    wanted = yaml or wanted
+    if len(wanted) == 1:
+        return wanted[0]
+    if wanted:
+        raise UnknownConfigError(f"{name!r} may be {' or '.join(wanted)}; give the folder too")
+    short = {os.path.splitext(p.rsplit("/", 1)[-1])[0] for p in names}
+    raise UnknownConfigError(f"the zoo has no config {name!r}. {did_you_mean(name, [*short, *names])}")
+
+
+def print_config(name: str, form: str = "") -> str:
+    """A config of the zoo as text, resolved.
+
+    Args:
+        name: as in :func:`find_config`.
+        form: "yaml", "py" or "" for the form that it is written in. A yacs config printed as "py" is a list of
+            assignments; a Python config printed as "yaml" is what ``LazyConfig.save`` would write.
+    """
+    from detectron2.config.bridge import render
+
+    path = find_config(name)
+    return render(get_config(path), form or os.path.splitext(path)[1][1:])
+
+
+def source_of(name: str) -> str:
+    """The text of the config file itself."""
+    with open(get_config_file(find_config(name)), encoding="utf-8") as f:
+        return f.read()

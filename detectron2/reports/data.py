@@ -1,0 +1,46 @@
+"""A page of pictures with their labels drawn."""
+
+import math
+from pathlib import Path
+
+from detectron2.data import Metadata
+from detectron2.data import detection_utils as utils
+from detectron2.data.formats.base import Dataset
+from detectron2.data.health import dataset_statistics
+
+from .charts import bar_chart
+from .page import chart, figure, render
+from .pictures import draw_labels, save_row
+
+__all__ = ["write_data_page"]
+
+
+def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 24) -> Path:
+    """Write `index.html` and `pictures/`: labels drawn on images spread evenly over a data set, and its numbers.
+
+    Args:
+        dataset: what to show.
+        folder: where to.
+        title: heading.
+        limit: most pictures.
+    """
+    metadata = Metadata(name=title).set(**dataset.metadata)
+    numbers = dataset_statistics(dataset.records, dataset.classes or None)
+    step = max(len(dataset.records) / max(limit, 1), 1.0)
+    chosen = [dataset.records[math.floor(i * step)] for i in range(min(limit, len(dataset.records)))]
+    pictures = []
+    for number, record in enumerate(chosen):
+        path = folder / "pictures" / f"{number:03d}.jpg"
+        save_row([draw_labels(utils.read_image(record["file_name"], "RGB"), record, metadata)], path)
+        labels = len(record.get("annotations", ()))
+        pictures.append(figure(path, f"{Path(record['file_name']).name}: {labels} labels"))
+    counts = {c["name"]: float(c["annotations"]) for c in numbers["classes"]}
+    return render(
+        "data.html",
+        folder / "index.html",
+        title=title,
+        lead=f"{numbers['num_images']} images, {numbers['num_annotations']} labels, {len(counts)} classes.",
+        charts=[chart("Labels by class", bar_chart(counts, label="labels"))],
+        facts=[(k.replace("_", " "), str(v)) for k, v in numbers.items() if k != "classes"],
+        pictures=pictures,
+    )

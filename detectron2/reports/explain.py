@@ -1,0 +1,221 @@
+"""From predictions to what a page shows: figures by class, examples and the worst errors."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import detection_utils as utils
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, ClassRow, Curve, Diagnosis
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils.atomic import atomic_write
+
+from .page import without_nan
+from .pictures import draw_errors, save_pair, save_row
+
+__all__ = ["explain_predictions", "load_predictions"]
+
+EXAMPLES = 8
+ERRORS = 6
+THRESHOLD = 0.5
+
+
+def explain_predictions(
+    evaluator: DatasetEvaluator, dataset_name: str, folder: Path, results: Mapping[str, Any]
+) -> None:
+    """Write `evaluation.json`, `report.json`, `classes.csv` and `pictures/` for predictions that were just evaluated.
+
+    Args:
+        evaluator: after its `evaluate()`; its files are in `folder/inference`. Figures by class, curves and errors
+            need one that can diagnose (`COCOEvaluator`).
+        dataset_name: registered data set that was evaluated.
+        folder: the run's folder.
+        results: figures of the evaluator.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    records = DatasetCatalog.get(dataset_name)
+    found = None
+    if isinstance(evaluator, COCOEvaluator):
+        found = evaluator.diagnose("segm" if "segm" in results else "bbox", top=ERRORS)
+    notes = evaluator._reasons if isinstance(evaluator, COCOEvaluator) else []
+    content = {"results": results, "notes": notes, **(plain(found) if found else {})}
+    with atomic_write(folder / "evaluation.json") as f:
+        json.dump(without_nan(content), f, indent=1)
+    write_tables(results, found, folder, notes)
+    predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
+    index = _draw_examples(records, predictions, metadata, folder / "pictures")
+    if found is not None:
+        assert isinstance(evaluator, COCOEvaluator)
+        index["errors"] = _draw_worst(evaluator, found, records, folder / "pictures")
+    with atomic_write(folder / "pictures" / "index.json") as f:
+        json.dump(index, f, indent=2)
+
+
+def write_tables(
+    results: Mapping[str, Any], found: Diagnosis | None, folder: Path, notes: Sequence[str] = ()
+) -> None:
+    """Write `report.json` (figures, diagnosis, worst images, doubtful labels) and `classes.csv` for other programs.
+
+    Args:
+        results: figures of the evaluator, in percent.
+        found: what lies behind them; without it there is no `classes.csv`.
+        folder: where to write.
+        notes: why a figure is 0 or undefined.
+    """
+    content: dict[str, Any] = {"results": results, "notes": list(notes)}
+    if found is not None:
+        content |= plain(found)
+        content["worst_images"] = [asdict(e) for e in found.worst]
+        content["doubtful_labels"] = list(found.doubtful_labels)
+        with atomic_write(folder / "classes.csv") as f:
+            columns = [c.name for c in fields(ClassRow)]
+            table = csv.DictWriter(f, columns, lineterminator="\n")
+            table.writeheader()
+            rows = [without_nan(asdict(row)) for row in found.classes]
+            table.writerows(rows)  # an undefined figure is an empty cell
+    with atomic_write(folder / "report.json") as f:
+        json.dump(without_nan(content), f, indent=1)
+
+
+def plain(found: Diagnosis) -> dict[str, Any]:
+    """A diagnosis as what JSON can hold, curves thinned to what a page can show."""
+    return {
+        "task": found.task,
+        "classes": [asdict(row) for row in found.classes],
+        "sizes": found.by_size,
+        "ious": {f"{k:.2f}": v for k, v in found.by_iou.items()},
+        "curves": {row.name: _thin_curve(found.curves[row.category_id]) for row in found.classes},
+        "errors": {ERROR_NAMES[k]: found.errors.cost[k] for k in ERROR_NAMES},
+        "error_counts": {ERROR_NAMES[k]: found.errors.counts[k] for k in ERROR_NAMES},
+        "confusion": {"names": found.confusion.names, "matrix": found.confusion.matrix.tolist()},
+        "calibration": {
+            "confidence": found.calibration.confidence.tolist(),
+            "accuracy": found.calibration.accuracy.tolist(),
+            "ece": found.calibration.ece,
+        },
+    }
+
+
+def _thin_curve(curve: Curve, points: int = 100) -> dict[str, list[float]]:
+    rows = np.unique(np.linspace(0, len(curve.score) - 1, min(points, len(curve.score))).astype(int))
+    fields = {"score": curve.score, "precision": curve.precision, "recall": curve.recall, "f1": curve.f1}
+    return {name: np.round(values[rows], 4).tolist() for name, values in fields.items()}
+
+
+def load_predictions(
+    path: Path, records: Sequence[Mapping[str, Any]], metadata: Metadata
+) -> dict[Any, Instances]:
+    """Read predictions in COCO format.
+
+    Args:
+        path: result file of `COCOEvaluator`.
+        records: dataset dicts, for the sizes of the images.
+        metadata: with the map of category ids, if there is one.
+
+    Returns:
+        `Instances` with boxes, scores, classes and run-length masks (`pred_rle`), by image id; each image of
+        `records` has an entry.
+    """
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+    rows: dict[Any, list[dict[str, Any]]] = {r["image_id"]: [] for r in records}
+    for row in json.loads(path.read_bytes()) if path.is_file() else []:
+        if row["image_id"] in rows:
+            rows[row["image_id"]].append(row)
+    sizes = {r["image_id"]: (r["height"], r["width"]) for r in records}
+    return {key: _instances(found, sizes[key], to_index) for key, found in rows.items()}
+
+
+def _instances(
+    rows: Sequence[Mapping[str, Any]], size: tuple[int, int], to_index: Mapping[int, int]
+) -> Instances:
+    found = Instances(size)
+    boxes = np.array([r["bbox"] for r in rows], dtype=np.float64).reshape(-1, 4)
+    found.pred_boxes = Boxes(torch.from_numpy(BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)))
+    found.scores = torch.tensor([r["score"] for r in rows], dtype=torch.float32)
+    found.pred_classes = torch.tensor([to_index.get(r["category_id"], r["category_id"]) for r in rows]).long()
+    if rows and all("segmentation" in r for r in rows):
+        found.pred_rle = [r["segmentation"] for r in rows]
+    return found
+
+
+def visible(instances: Instances, threshold: float = THRESHOLD) -> Instances:
+    """The predictions of at least this score, with masks as pixels so that they can be drawn."""
+    kept = instances[instances.scores >= threshold]
+    shown = Instances(kept.image_size, **{k: v for k, v in kept.get_fields().items() if k != "pred_rle"})
+    if kept.has("pred_rle") and len(kept):
+        from pycocotools import mask as mask_utils
+
+        shown.pred_masks = torch.from_numpy(mask_utils.decode(kept.pred_rle)).permute(2, 0, 1).bool()
+    return shown
+
+
+def _draw_examples(
+    records: Sequence[Mapping[str, Any]],
+    predictions: Mapping[Any, Instances],
+    metadata: Metadata,
+    folder: Path,
+) -> dict[str, Any]:
+    """Draw images spread evenly over the data; returns the content of `index.json`."""
+    step = max(len(records) / EXAMPLES, 1.0)
+    index: dict[str, Any] = {"threshold": THRESHOLD, "examples": [], "errors": []}
+    for number in range(min(EXAMPLES, len(records))):
+        record = records[int(number * step)]
+        shown = visible(predictions[record["image_id"]])
+        name = f"examples_{number:02d}.jpg"
+        save_pair(record, shown, metadata, folder / name)
+        caption = f"{Path(record['file_name']).name}: {len(record.get('annotations', ()))} labels, {len(shown)} predictions"
+        index["examples"].append({"file": name, "caption": caption})
+    return index
+
+
+def _draw_worst(
+    evaluator: COCOEvaluator, found: Diagnosis, records: Sequence[Mapping[str, Any]], folder: Path
+) -> list[dict[str, str]]:
+    """Draw the images with most errors: labels that were missed on the left, false predictions on the right."""
+    files = {r["image_id"]: r["file_name"] for r in records}
+    names = {row.category_id: row.name for row in found.classes}
+    thresholds = {row.category_id: row.threshold for row in found.classes}
+    wanted = {e.image_id for e in found.worst[:ERRORS]}
+    detections = {d.image_id: d for d in evaluator.detections() if d.image_id in wanted}
+    entries = []
+    for number, errors in enumerate(found.worst[:ERRORS]):
+        image = utils.read_image(files[errors.image_id], "RGB")
+        objects = [a for a in evaluator._truth.by_image.get(errors.image_id, ()) if not a["iscrowd"]]
+        missed = set(errors.missed)
+        left = draw_errors(
+            image,
+            _corners([a["bbox"] for a in objects]),
+            [names.get(a["category_id"], "") for a in objects],
+            [a["id"] in missed for a in objects],
+        )
+        own, false = detections[errors.image_id], set(errors.false)
+        limits = np.array([thresholds.get(c, np.nan) for c in own.category_ids.tolist()])
+        shown = np.flatnonzero(own.scores >= np.where(np.isfinite(limits), limits, 0.5)).tolist()
+        right = draw_errors(
+            image,
+            _corners([own.boxes[k].tolist() for k in shown]),
+            [f"{names.get(int(own.category_ids[k]), '')} {100 * own.scores[k]:.0f}%" for k in shown],
+            [k in false for k in shown],
+        )
+        name = f"errors_{number:02d}.jpg"
+        save_row([left, right], folder / name)
+        caption = (
+            f"{Path(files[errors.image_id]).name}: {len(errors.missed)} of {len(objects)} labels missed, "
+            f"{len(errors.false)} of {len(shown)} predictions false"
+        )
+        entries.append({"file": name, "caption": caption})
+    return entries
+
+
+def _corners(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    """[N, 4] XYXY of XYWH boxes."""
+    return BoxMode.convert(
+        np.array(boxes, dtype=np.float64).reshape(-1, 4), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
+    )

@@ -1,0 +1,95 @@
+"""Predictions beside labels, as JPEG files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detectron2.data import Metadata
+from detectron2.data import detection_utils as utils
+from detectron2.structures import Instances
+from detectron2.visualization import Visualizer
+
+__all__ = ["draw_errors", "draw_instances", "draw_labels", "save_pair", "save_row"]
+
+SHORT_SIDE = 420  # pixels that a picture in a page should have at least, so that thin outlines show
+LONG_SIDE = 900
+GAP = 8
+RIGHT, WRONG = "#3fbf5f", "#ff3b30"
+
+
+def draw_labels(image: np.ndarray, record: Mapping[str, Any], metadata: Metadata) -> np.ndarray:
+    """The image with its labels drawn.
+
+    Args:
+        image: [H, W, 3] RGB, uint8.
+        record: dataset dict.
+        metadata: with `thing_classes`.
+    """
+    canvas = Visualizer(image, metadata, scale=_scale(image))
+    return canvas.draw_dataset_dict(dict(record)).get_image()
+
+
+def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) -> np.ndarray:
+    """The image with predictions drawn.
+
+    Args:
+        image: [H, W, 3] RGB, uint8.
+        instances: predictions for the image's size.
+        metadata: with `thing_classes`.
+    """
+    canvas = Visualizer(image, metadata, scale=_scale(image))
+    return canvas.draw_instance_predictions(instances.to("cpu")).get_image()
+
+
+def draw_errors(
+    image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], wrong: Sequence[bool]
+) -> np.ndarray:
+    """The image with boxes that are right in green, and those that are wrong in red, with their texts.
+
+    Args:
+        image: [H, W, 3] RGB, uint8.
+        boxes: [N, 4] XYXY.
+        texts: N names; those of wrong boxes are written.
+        wrong: N flags.
+    """
+    canvas = Visualizer(image, scale=_scale(image))
+    order = sorted(range(len(boxes)), key=lambda k: wrong[k])  # errors on top
+    for k in order:
+        colour = WRONG if wrong[k] else RIGHT
+        canvas.draw_box(boxes[k], alpha=1.0 if wrong[k] else 0.5, edge_color=colour)
+        if wrong[k] and texts[k]:
+            canvas.draw_text(
+                texts[k], (boxes[k][0], boxes[k][1]), color=colour, horizontal_alignment="left", font_size=6
+            )
+    return canvas.output.get_image()
+
+
+def save_pair(record: Mapping[str, Any], instances: Instances, metadata: Metadata, path: Path) -> None:
+    """Save labels (left) and predictions (right) of one image as a JPEG.
+
+    Args:
+        record: dataset dict with "file_name".
+        instances: predictions for the image's size, already cut at the wanted score.
+        metadata: with `thing_classes`.
+        path: file to write.
+    """
+    image = utils.read_image(record["file_name"], "RGB")
+    sides = [draw_labels(image, record, metadata), draw_instances(image, instances, metadata)]
+    save_row(sides, path)
+
+
+def save_row(pictures: Sequence[np.ndarray], path: Path) -> None:
+    """Save pictures of one height side by side."""
+    gap = np.full((pictures[0].shape[0], GAP, 3), 255, np.uint8)
+    row = [part for picture in pictures for part in (gap, picture)][1:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(row, axis=1)).save(path, quality=88)
+
+
+def _scale(image: np.ndarray) -> float:
+    """Enlarge small images and shrink large ones to what a page can show."""
+    short, long = sorted(image.shape[:2])
+    return min(max(SHORT_SIDE / short, 1.0), LONG_SIDE / long)

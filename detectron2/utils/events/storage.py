@@ -1,0 +1,249 @@
+"""Where a training run keeps its figures and pictures until writers fetch them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from .history import HistoryBuffer
+
+__all__ = ["EventStorage", "get_event_storage", "has_event_storage"]
+
+_CURRENT_STORAGE_STACK: list[EventStorage] = []
+# Device values that may wait before they are fetched; bounds memory when no writer ever reads.
+_MAX_WAITING = 8192
+
+
+def has_event_storage() -> bool:
+    """Whether the caller runs inside a `with EventStorage(...)` block."""
+    return bool(_CURRENT_STORAGE_STACK)
+
+
+def get_event_storage() -> EventStorage:
+    """The innermost open storage.
+
+    Raises:
+        AssertionError: outside of any `with EventStorage(...)` block.
+    """
+    if not _CURRENT_STORAGE_STACK:
+        raise AssertionError(
+            "no EventStorage is open: call this during training, or inside `with EventStorage(start_iter):`"
+        )
+    return _CURRENT_STORAGE_STACK[-1]
+
+
+class EventStorage:
+    """Metrics, pictures and histograms of a running job; a context manager.
+
+    Scalars may be numbers or tensors with one element. Tensors on an accelerator are copied there
+    and fetched together when somebody reads, so putting them never makes the host wait.
+
+    Args:
+        start_iter: iteration that the job starts with.
+    """
+
+    def __init__(self, start_iter: int = 0) -> None:
+        self._iter = start_iter
+        self._history: dict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
+        self._smoothing_hints: dict[str, bool] = {}
+        self._latest: dict[str, tuple[float, int]] = {}
+        self._waiting: list[tuple[str, Any, int]] = []
+        self._current_prefix = ""
+        self._vis_data: list[tuple[str, Any, int]] = []
+        self._histograms: list[dict[str, Any]] = []
+
+    # -- time ---------------------------------------------------------------------------------
+
+    @property
+    def iter(self) -> int:
+        """Iteration in progress; in a trainer the number of finished steps before it."""
+        return self._iter
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        self._iter = int(value)
+
+    @property
+    def iteration(self) -> int:
+        """Same as `iter`."""
+        return self._iter
+
+    def step(self) -> None:
+        """Goes on to the next iteration; trainers set `iter` themselves."""
+        self._iter += 1
+
+    # -- putting ------------------------------------------------------------------------------
+
+    def put_scalar(
+        self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
+    ) -> None:
+        """Adds one value to a metric.
+
+        Args:
+            name: metric; prefixed inside `name_scope`.
+            value: a number or a tensor with one element.
+            smoothing_hint: whether the metric is noisy, so that writers should show the median of
+                a window rather than the newest value. Fixed by the first call for a name.
+            cur_iter: iteration that the value belongs to; the current one by default.
+
+        Raises:
+            AssertionError: if the hint differs from an earlier one for this name.
+        """
+        name = self._current_prefix + name
+        if self._smoothing_hints.setdefault(name, smoothing_hint) != smoothing_hint:
+            raise AssertionError(
+                f"metric {name!r} was first put with smoothing_hint={not smoothing_hint}; use the same each time"
+            )
+        when = self._iter if cur_iter is None else cur_iter
+        on_device = isinstance(value, torch.Tensor) and value.device.type != "cpu"
+        if not on_device and not self._waiting:
+            self._record(name, float(value), when)
+            return
+        # A number queues behind waiting tensors, which keeps each history in order.
+        self._waiting.append((name, value.detach().clone() if on_device else float(value), when))
+        if len(self._waiting) > _MAX_WAITING:
+            self.flush()
+
+    def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any) -> None:
+        """Adds one value to each of several metrics: `put_scalars(loss=1.0, accuracy=0.5)`."""
+        for name, value in kwargs.items():
+            self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
+
+    def put_image(self, img_name: str, img_tensor: Any) -> None:
+        """Adds a picture for the writers that show pictures.
+
+        Args:
+            img_name: its name.
+            img_tensor: (3, H, W), RGB; uint8 in [0, 255] or float in [0, 1]; array or tensor.
+        """
+        self._vis_data.append((img_name, img_tensor, self._iter))
+
+    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
+        """Adds the distribution of a tensor's values.
+
+        Args:
+            hist_name: its name.
+            hist_tensor: any shape, at least one element.
+            bins: how many equal bins between the least and the greatest value.
+        """
+        flat = hist_tensor.detach().float().reshape(-1).cpu()
+        low, high = (float(v) for v in torch.aminmax(flat))
+        self._histograms.append(
+            {
+                "tag": hist_name,
+                "min": low,
+                "max": high,
+                "num": flat.numel(),
+                "sum": float(flat.sum()),
+                "sum_squares": float(flat.square().sum()),
+                "bucket_limits": torch.linspace(low, high, bins + 1)[1:].tolist(),
+                "bucket_counts": torch.histc(flat, bins=bins).tolist(),
+                "global_step": self._iter,
+            }
+        )
+
+    @contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        """Puts `name/` before the names of all scalars in the block; scopes nest by replacing."""
+        before = self._current_prefix
+        self._current_prefix = name.rstrip("/") + "/"
+        try:
+            yield
+        finally:
+            self._current_prefix = before
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def _record(self, name: str, value: float, when: int) -> None:
+        self._history[name].update(value, when)
+        self._latest[name] = (value, when)
+
+    def flush(self) -> None:
+        """Fetches the values that still lie on a device, in one copy a device."""
+        waiting, self._waiting = self._waiting, []
+        places: dict[torch.device, list[int]] = defaultdict(list)
+        for i, (_, value, _) in enumerate(waiting):
+            if isinstance(value, torch.Tensor):
+                places[value.device].append(i)
+        fetched: dict[int, float] = {}
+        for indices in places.values():
+            values = torch.stack([waiting[i][1].reshape(()).float() for i in indices]).cpu().tolist()
+            fetched.update(zip(indices, values))
+        for i, (name, value, when) in enumerate(waiting):
+            self._record(name, fetched.get(i, value), when)
+
+    def history(self, name: str) -> HistoryBuffer:
+        """All values of a metric.
+
+        Raises:
+            KeyError: if there is none; names the nearest known ones.
+        """
+        self.flush()
+        if name not in self._history:
+            from ..suggest import did_you_mean
+
+            raise KeyError(
+                f"no metric named {name!r} was put yet. {did_you_mean(name, self._history)}".rstrip()
+            )
+        return self._history[name]
+
+    def histories(self) -> Mapping[str, HistoryBuffer]:
+        """Name to history, for every metric."""
+        self.flush()
+        return self._history
+
+    def latest(self) -> dict[str, tuple[float, int]]:
+        """Name to (newest value, its iteration)."""
+        self.flush()
+        return self._latest
+
+    def count_samples(self, name: str, window_size: int = 20) -> int:
+        """How many values of a metric fall into the `window_size` iterations up to its newest one."""
+        pairs = self.history(name)
+        return pairs.count_since(self._latest[name][1] - window_size)
+
+    def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
+        """Like `latest`, with the median of a window for the metrics that are marked noisy.
+
+        Args:
+            window_size: iterations, not values: rarely put metrics are not smoothed over old times.
+        """
+        return {
+            name: (
+                self._history[name].median(self.count_samples(name, window_size))
+                if self._smoothing_hints[name]
+                else value,
+                when,
+            )
+            for name, (value, when) in self.latest().items()
+        }
+
+    def smoothing_hints(self) -> dict[str, bool]:
+        """Name to whether the metric is marked noisy."""
+        return self._smoothing_hints
+
+    def clear_images(self) -> None:
+        """Forgets the pictures, after writers have taken them."""
+        self._vis_data = []
+
+    def clear_histograms(self) -> None:
+        """Forgets the histograms, after writers have taken them."""
+        self._histograms = []
+
+    # -- context ------------------------------------------------------------------------------
+
+    def __enter__(self) -> EventStorage:
+        _CURRENT_STORAGE_STACK.append(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not _CURRENT_STORAGE_STACK or _CURRENT_STORAGE_STACK[-1] is not self:
+            raise AssertionError("EventStorage blocks must close in the reverse order of opening")
+        _CURRENT_STORAGE_STACK.pop()

@@ -1,0 +1,12 @@
+"""Public path of the drawing classes; the code is in ``detectron2/visualization/``."""
+
+from detectron2.utils.publish import publish
+from detectron2.visualization.canvas import VisImage
+from detectron2.visualization.colors import ColorMode
+from detectron2.visualization.labels import create_text_labels as _create_text_labels
+from detectron2.visualization.masks import GenericMask
+from detectron2.visualization.visualizer import Visualizer
+
+__all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer", "_create_text_labels"]
+
+publish(__name__, ColorMode, GenericMask, VisImage, Visualizer)

@@ -1,0 +1,86 @@
+"""Label texts, and the forms in which callers give boxes, masks and keypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .masks import GenericMask
+
+
+def create_text_labels(
+    classes: Sequence[int] | None,
+    scores: Any,
+    class_names: Sequence[str] | None,
+    is_crowd: Sequence[Any] | None = None,
+) -> list[str] | None:
+    """Texts such as ``person 98%``.
+
+    Args:
+        classes: class of each instance, or None.
+        scores: score of each instance in [0, 1], or None.
+        class_names: names of the classes; None writes numbers.
+        is_crowd: flag of each instance, or None; crowds are marked.
+
+    Returns:
+        One text per instance; None when there is neither class nor score.
+    """
+    if classes is None and scores is None:
+        return None
+    count = len(classes if classes is not None else scores)
+    parts: list[list[str]] = [[] for _ in range(count)]
+    if classes is not None:
+        for part, c in zip(parts, classes):
+            known = class_names is not None and 0 <= int(c) < len(class_names)
+            part.append(class_names[int(c)] if known and class_names is not None else str(int(c)))
+    if scores is not None:
+        for part, score in zip(parts, scores):
+            part.append(f"{float(score) * 100:.0f}%")
+    texts = [" ".join(part) for part in parts]
+    if is_crowd is not None:
+        texts = [text + ("|crowd" if crowd else "") for text, crowd in zip(texts, is_crowd)]
+    return texts
+
+
+def to_array(value: Any) -> npt.NDArray:
+    """A tensor, array or list as an array on the CPU."""
+    value = getattr(value, "tensor", value)
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+        return value.numpy()
+    return np.asarray(value)
+
+
+def as_boxes(boxes: Any) -> npt.NDArray:
+    """``[N, 4]``, or ``[N, 5]`` for rotated boxes."""
+    array = to_array(boxes).astype(np.float64)
+    if array.size == 0:
+        return array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] not in (4, 5):
+        raise ValueError(f"boxes must be [N, 4] (XYXY) or [N, 5] (rotated), got {list(array.shape)}")
+    return array
+
+
+def as_masks(masks: Any, height: int, width: int) -> list[GenericMask]:
+    """Masks of any form: ``PolygonMasks``, ``BitMasks``, a tensor ``[N, H, W]``, or a list of single masks."""
+    if hasattr(masks, "polygons"):
+        masks = masks.polygons
+    elif hasattr(masks, "tensor") or hasattr(masks, "detach"):
+        masks = list(to_array(masks))
+    return [m if isinstance(m, GenericMask) else GenericMask(_plain(m), height, width) for m in masks]
+
+
+def _plain(mask: Any) -> Any:
+    return to_array(mask) if hasattr(mask, "detach") else mask
+
+
+def as_keypoints(keypoints: Any) -> npt.NDArray:
+    """``[N, K, 3]``."""
+    array = to_array(keypoints).astype(np.float64)
+    if array.size and (array.ndim != 3 or array.shape[2] != 3):
+        raise ValueError(f"keypoints must be [N, K, 3], got {list(array.shape)}")
+    return array

@@ -1,0 +1,269 @@
+"""The single strokes of a ``Visualizer``: boxes, polygons, masks, lines, circles and text."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .canvas import VisImage
+from .colors import change_brightness, palette_color, readable_on_dark, to_rgb
+from .masks import edge_pixels, label_point
+
+OFF_WHITE = (1.0, 1.0, 240.0 / 255)
+_KEYPOINT_MINIMUM = 0.05  # score below which a keypoint is not drawn
+
+
+class Primitives:
+    """Draws onto ``self.output``. Every method returns the picture, so that calls can be chained.
+
+    Attributes:
+        output: the picture.
+        metadata: of the data set: ``keypoint_names``, ``keypoint_connection_rules`` are read here.
+    """
+
+    output: VisImage
+    metadata: Any
+    _default_font_size: float
+
+    def _line_width(self) -> float:
+        """Width of outlines in pixels of the output; grows with the picture."""
+        return max(1.0, 0.16 * self._default_font_size * self.output.scale)
+
+    def draw_text(
+        self,
+        text: str,
+        position: Sequence[float],
+        *,
+        font_size: float | None = None,
+        color: Any = "g",
+        horizontal_alignment: str = "center",
+        rotation: float = 0,
+    ) -> VisImage:
+        """Write on a dark ground.
+
+        Args:
+            text: what to write.
+            position: ``(x, y)`` of the upper edge.
+            font_size: in pixels of the image; None for a size that suits the image.
+            color: of the letters; lightened where it could not be read.
+            horizontal_alignment: what of the text lies at x: ``left``, ``center`` or ``right``.
+            rotation: degrees, counter-clockwise.
+        """
+        size = (self._default_font_size if font_size is None else font_size) * self.output.scale
+        self.output.text(text, position, readable_on_dark(color), size, horizontal_alignment, rotation)
+        return self.output
+
+    def draw_box(
+        self, box_coord: Sequence[float], alpha: float = 0.5, edge_color: Any = "g", line_style: str = "-"
+    ) -> VisImage:
+        """Outline of a box.
+
+        Args:
+            box_coord: XYXY in pixels.
+            alpha: opacity.
+            edge_color: colour of the outline.
+            line_style: ``-``, ``--``, ``:`` or ``-.``.
+        """
+        x0, y0, x1, y1 = (float(v) for v in box_coord)
+        if line_style == "-":
+            self.output.rectangle((x0, y0, x1, y1), edge_color, alpha, self._line_width())
+        else:
+            corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+            self.output.stroke(corners, edge_color, alpha, self._line_width(), line_style, closed=True)
+        return self.output
+
+    def draw_rotated_box_with_label(
+        self,
+        rotated_box: Sequence[float],
+        alpha: float = 0.5,
+        edge_color: Any = "g",
+        line_style: str = "-",
+        label: str | None = None,
+    ) -> VisImage:
+        """Outline of a rotated box; the edge that was the upper one before rotation is dashed.
+
+        Args:
+            rotated_box: centre x, centre y, width, height, angle in degrees counter-clockwise.
+            alpha: opacity.
+            edge_color: colour of the outline.
+            line_style: of the other three edges.
+            label: text at the upper left corner of the unrotated box.
+        """
+        cx, cy, w, h, angle = (float(v) for v in rotated_box)
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        offsets = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2  # clockwise from the upper left
+        turned = offsets @ np.array([[cos, -sin], [sin, cos]]) + [cx, cy]
+        for k in range(4):
+            style = "--" if k == 0 else line_style
+            edge = turned[[k, (k + 1) % 4]]
+            self.output.stroke(edge, edge_color, alpha, self._line_width(), style)
+        if label is not None:
+            upright = (angle + 90) % 180 - 90  # letters never stand on their heads
+            self.draw_text(
+                label, turned[0].tolist(), color=edge_color, horizontal_alignment="left", rotation=upright
+            )
+        return self.output
+
+    def draw_polygon(self, segment: Any, color: Any, edge_color: Any = None, alpha: float = 0.5) -> VisImage:
+        """Fill a polygon and draw its outline.
+
+        Args:
+            segment: corners ``[N, 2]`` (x, y).
+            color: of the area.
+            edge_color: of the outline; None for the same colour (a darker one where the area is nearly opaque).
+            alpha: opacity of the area.
+        """
+        if edge_color is None:
+            edge_color = change_brightness(color, -0.7) if alpha > 0.8 else color
+        points = np.asarray(segment, dtype=np.float64).reshape(-1, 2)
+        self.output.fill_polygon(points, color, alpha)
+        self.output.stroke(points, edge_color, 1.0, max(1.0, 0.5 * self._line_width()), closed=True)
+        return self.output
+
+    def draw_line(
+        self,
+        x_data: Sequence[float],
+        y_data: Sequence[float],
+        color: Any,
+        linestyle: str = "-",
+        linewidth: float | None = None,
+    ) -> VisImage:
+        """A line through points.
+
+        Args:
+            x_data: x of the points.
+            y_data: y of the points.
+            color: of the line.
+            linestyle: ``-``, ``--``, ``:`` or ``-.``.
+            linewidth: in pixels of the image; None for a width that suits the image.
+        """
+        width = self._line_width() if linewidth is None else max(linewidth * self.output.scale, 1.0)
+        self.output.stroke(np.stack([x_data, y_data], axis=1), color, 1.0, width, linestyle)
+        return self.output
+
+    def draw_circle(self, circle_coord: Sequence[float], color: Any, radius: float = 3) -> VisImage:
+        """A filled circle.
+
+        Args:
+            circle_coord: ``(x, y)`` of the centre.
+            color: of the area.
+            radius: in pixels of the image.
+        """
+        self.output.disc(circle_coord, color, 1.0, max(radius * self.output.scale, 1.0))
+        return self.output
+
+    def draw_binary_mask(
+        self,
+        binary_mask: npt.NDArray,
+        color: Any = None,
+        *,
+        edge_color: Any = None,
+        text: str | None = None,
+        alpha: float = 0.5,
+        area_threshold: float | None = 10,
+    ) -> VisImage:
+        """Colour the pixels of a mask and outline them.
+
+        Args:
+            binary_mask: ``[height, width]`` like the image.
+            color: of the area; None for the first of the palette.
+            edge_color: of the outline; None for the colour of the area.
+            text: written into the middle of the mask.
+            alpha: opacity of the area.
+            area_threshold: masks of fewer pixels are not drawn; None for no limit.
+        """
+        mask = np.asarray(binary_mask) != 0
+        if mask.shape != (self.output.height, self.output.width):
+            raise ValueError(
+                f"mask must be [{self.output.height}, {self.output.width}] like the image, got {list(mask.shape)}"
+            )
+        if int(mask.sum()) < (area_threshold or 1):
+            return self.output
+        color = palette_color(0) if color is None else color
+        rows, columns = (np.flatnonzero(mask.any(axis=k)) for k in (1, 0))
+        top, left = int(rows[0]), int(columns[0])
+        inside = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+        padded = np.pad(inside, 1)  # so that the image's border counts as an outline as well
+        edge = edge_pixels(padded, max(round(0.5 * self._line_width() / self.output.scale), 1))[1:-1, 1:-1]
+        self._blend_scaled(inside & ~edge, color, alpha, (left, top))
+        self._blend_scaled(
+            edge, color if edge_color is None else edge_color, min(1.0, alpha + 0.4), (left, top)
+        )
+        if text is not None:
+            point = label_point(inside)
+            assert point is not None
+            self.draw_text(text, (left + point[0], top + point[1]), color=color)
+        return self.output
+
+    def draw_soft_mask(
+        self, soft_mask: npt.NDArray, color: Any = None, *, text: str | None = None, alpha: float = 0.5
+    ) -> VisImage:
+        """Colour the image as strongly as a mask of probabilities says.
+
+        Args:
+            soft_mask: ``[height, width]`` in [0, 1].
+            color: of the area; None for the first of the palette.
+            text: written into the middle of what is above 0.5.
+            alpha: opacity at probability 1.
+        """
+        soft = np.clip(np.asarray(soft_mask, dtype=np.float32), 0, 1)
+        color = palette_color(0) if color is None else color
+        self._blend_scaled(soft, color, alpha, (0, 0))
+        point = label_point(soft > 0.5) if text is not None else None
+        if text is not None and point is not None:
+            self.draw_text(text, point, color=color)
+        return self.output
+
+    def _blend_scaled(self, coverage: npt.NDArray, color: Any, alpha: float, origin: tuple[int, int]) -> None:
+        """Blend coverage given in pixels of the image."""
+        scale = self.output.scale
+        if scale == 1.0:
+            self.output.blend(coverage, color, alpha, origin)
+            return
+        h, w = coverage.shape
+        x0, y0 = (round(v * scale) for v in origin)
+        x1, y1 = round((origin[0] + w) * scale), round((origin[1] + h) * scale)
+        sheet = Image.fromarray((coverage.astype(np.float32) * 255).astype(np.uint8))
+        resized = sheet.resize((max(x1 - x0, 1), max(y1 - y0, 1)), Image.Resampling.BILINEAR)
+        self.output.blend(np.asarray(resized), color, alpha, (x0, y0))
+
+    def draw_and_connect_keypoints(self, keypoints: Any) -> VisImage:
+        """Keypoints of one instance and the bones between them.
+
+        Args:
+            keypoints: ``[K, 3]`` of x, y and score; those with a score of 0.05 or less are left out.
+        """
+        points = np.asarray(keypoints, dtype=np.float64).reshape(-1, 3)
+        names = self.metadata.get("keypoint_names") or []
+        visible: dict[str, tuple[float, float]] = {}
+        for k, (x, y, score) in enumerate(points.tolist()):
+            if score > _KEYPOINT_MINIMUM:
+                self.draw_circle((x, y), color=(1.0, 0.2, 0.2))
+                if k < len(names):
+                    visible[names[k]] = (x, y)
+        for first, second, color in self.metadata.get("keypoint_connection_rules") or []:
+            if first in visible and second in visible:
+                (x0, y0), (x1, y1) = visible[first], visible[second]
+                self.draw_line([x0, x1], [y0, y1], color=to_rgb(np.asarray(color) / 255.0))
+        self._draw_spine(visible)
+        return self.output
+
+    def _draw_spine(self, visible: dict[str, tuple[float, float]]) -> None:
+        """From the nose to between the shoulders and on to between the hips, which no rule can name."""
+
+        def middle(part: str) -> tuple[float, float] | None:
+            ends = [visible.get(f"{side}_{part}") for side in ("left", "right")]
+            if ends[0] is None or ends[1] is None:
+                return None
+            return (ends[0][0] + ends[1][0]) / 2, (ends[0][1] + ends[1][1]) / 2
+
+        chain = [visible.get("nose"), middle("shoulder"), middle("hip")]
+        for a, b in itertools.pairwise(chain):
+            if a is not None and b is not None:
+                self.draw_line([a[0], b[0]], [a[1], b[1]], color=(1.0, 0.2, 0.2))

@@ -1,0 +1,212 @@
+"""Drawing on successive frames, with colours that stay with their objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detectron2.structures import Instances
+from detectron2.utils.colormap import random_color, random_colors
+
+from .canvas import VisImage
+from .colors import Color, ColorMode, palette_color, to_rgb
+from .labels import as_boxes, as_masks, create_text_labels, to_array
+from .visualizer import Visualizer
+
+__all__ = ["ColorMode", "Instances", "VideoVisualizer", "Visualizer", "random_color", "random_colors"]
+
+_MATCH = 0.6  # IoU of boxes in successive frames that makes them one object
+_MATCH_MASK = 0.5
+_MEMORY = 8  # frames for which an unseen object keeps its colour
+
+
+@dataclass
+class _DetectedInstance:
+    """An object of an earlier frame.
+
+    Attributes:
+        label: its class.
+        bbox: XYXY, or None when it has a mask.
+        mask_rle: its mask as COCO RLE, or None.
+        color: the colour it was drawn in.
+        ttl: frames for which it is still remembered.
+    """
+
+    label: int
+    bbox: Any
+    mask_rle: Any
+    color: Color | None
+    ttl: int
+
+
+class VideoVisualizer:
+    """Draws predictions frame by frame. An object is known again by class and overlap, or by its ``ID``."""
+
+    def __init__(self, metadata: Any, instance_mode: ColorMode = ColorMode.IMAGE) -> None:
+        """
+        Args:
+            metadata: of the data set.
+            instance_mode: ``IMAGE`` or ``IMAGE_BW``; ``SEGMENTATION`` colours by class, so that nothing need be
+                remembered.
+        """
+        self.metadata = metadata
+        self._instance_mode = instance_mode
+        self._old_instances: list[_DetectedInstance] = []
+        self._used = 0
+
+    def draw_instance_predictions(self, frame: npt.NDArray, predictions: Instances) -> VisImage:
+        """Draw detections on a frame.
+
+        Args:
+            frame: ``[height, width, 3]`` RGB in [0, 255].
+            predictions: as for :meth:`Visualizer.draw_instance_predictions`; with ``ID`` (one per instance, from a
+                tracker) colours follow it.
+        """
+        visualizer = Visualizer(frame, self.metadata, instance_mode=self._instance_mode)
+        if not len(predictions):
+            self._forget()
+            return visualizer.output
+        if self._instance_mode == ColorMode.SEGMENTATION:
+            return visualizer.draw_instance_predictions(predictions, jittering=False)
+        boxes = predictions.pred_boxes if predictions.has("pred_boxes") else None
+        classes = (
+            predictions.pred_classes.tolist() if predictions.has("pred_classes") else [0] * len(predictions)
+        )
+        scores = predictions.scores if predictions.has("scores") else None
+        keypoints = predictions.pred_keypoints if predictions.has("pred_keypoints") else None
+        masks = predictions.pred_masks if predictions.has("pred_masks") else None
+        generic = None if masks is None else as_masks(masks, *np.asarray(frame).shape[:2])
+        if predictions.has("ID"):
+            colors = [palette_color(int(i)) for i in predictions.ID]
+        else:
+            corners = None if boxes is None else as_boxes(boxes)
+            pixels = None if generic is None else [m.mask for m in generic]
+            colors = self._colors_of(classes, corners, pixels)
+        if self._instance_mode == ColorMode.IMAGE_BW:
+            shown = np.any([m.mask for m in generic], axis=0) if generic else None
+            visualizer.output.reset_image(visualizer._grey_outside(shown))
+        labels = create_text_labels(
+            classes if predictions.has("pred_classes") else None, scores, self.metadata.get("thing_classes")
+        )
+        # with masks and boxes and labels a moving picture is hard to read: masks alone outline an object already
+        return visualizer.overlay_instances(
+            boxes=None if generic is not None else boxes,
+            masks=generic,
+            labels=labels,
+            keypoints=keypoints,
+            assigned_colors=colors,
+            alpha=0.3 if self._instance_mode == ColorMode.IMAGE_BW else 0.5,
+        )
+
+    def draw_sem_seg(self, frame: npt.NDArray, sem_seg: Any, area_threshold: float | None = None) -> VisImage:
+        """Draw a class map on a frame.
+
+        Args:
+            frame: ``[height, width, 3]`` RGB.
+            sem_seg: ``[height, width]`` of classes.
+            area_threshold: smaller regions are not drawn.
+        """
+        visualizer = Visualizer(frame, self.metadata)
+        visualizer.draw_sem_seg(to_array(sem_seg), area_threshold=area_threshold)
+        return visualizer.output
+
+    def draw_panoptic_seg_predictions(
+        self,
+        frame: npt.NDArray,
+        panoptic_seg: Any,
+        segments_info: Sequence[Mapping[str, Any]],
+        area_threshold: float | None = None,
+        alpha: float = 0.5,
+    ) -> VisImage:
+        """Draw a panoptic segmentation on a frame; things keep their colours.
+
+        Args:
+            frame: ``[height, width, 3]`` RGB.
+            panoptic_seg: ``[height, width]`` of segment ids.
+            segments_info: see :meth:`Visualizer.draw_panoptic_seg`.
+            area_threshold: smaller regions of stuff are not drawn.
+            alpha: opacity.
+        """
+        visualizer = Visualizer(frame, self.metadata, instance_mode=self._instance_mode)
+        ids = to_array(panoptic_seg)
+        present = set(np.unique(ids).tolist())
+        segments = [s for s in segments_info if s["id"] in present]
+        stuff = [s for s in segments if not s["isthing"]]
+        visualizer.draw_panoptic_seg(ids, stuff, area_threshold=area_threshold, alpha=alpha)
+        things = [s for s in segments if s["isthing"]]
+        if not things:
+            self._forget()
+            return visualizer.output
+        masks = [ids == s["id"] for s in things]
+        classes = [int(s["category_id"]) for s in things]
+        labels = create_text_labels(classes, None, self.metadata.get("thing_classes"))
+        colors = self._colors_of(classes, None, masks)
+        return visualizer.overlay_instances(masks=masks, labels=labels, assigned_colors=colors, alpha=alpha)
+
+    # ------------------------------------------------------------------ memory
+
+    def _forget(self) -> None:
+        """One more frame without the remembered objects."""
+        for old in self._old_instances:
+            old.ttl -= 1
+        self._old_instances = [old for old in self._old_instances if old.ttl > 0]
+
+    def _colors_of(
+        self, classes: Sequence[int], boxes: Any, masks: Sequence[npt.NDArray] | None
+    ) -> list[Color]:
+        """Colours of this frame's objects: those of earlier ones that they continue, or new ones."""
+        new = self._remembered_form(classes, boxes, masks)
+        overlap = self._overlaps(new)  # [new, old]
+        free_old = set(range(len(self._old_instances)))
+        for flat in np.argsort(-overlap, axis=None, kind="stable") if overlap.size else ():
+            i, j = divmod(int(flat), overlap.shape[1])
+            if overlap[i, j] <= 0:
+                break
+            if new[i].color is None and j in free_old:
+                new[i].color = self._old_instances[j].color
+                free_old.remove(j)
+        for instance in new:
+            if instance.color is None:
+                instance.color = palette_color(self._used)
+                self._used += 1
+        self._old_instances = [self._old_instances[j] for j in sorted(free_old)]
+        self._forget()
+        self._old_instances += new
+        return [to_rgb(instance.color) for instance in new]
+
+    def _remembered_form(self, classes: Sequence[int], boxes: Any, masks: Any) -> list[_DetectedInstance]:
+        from pycocotools import mask as mask_util
+
+        rles = [None] * len(classes)
+        if masks is not None:
+            rles = [mask_util.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
+        corners = [None] * len(classes) if boxes is None else list(boxes)
+        return [_DetectedInstance(c, b, r, None, _MEMORY) for c, b, r in zip(classes, corners, rles)]
+
+    def _overlaps(self, new: Sequence[_DetectedInstance]) -> npt.NDArray[np.float64]:
+        """IoU ``[new, old]`` of masks, else of boxes; 0 for other classes and for too little overlap."""
+        old = self._old_instances
+        if not old:
+            return np.zeros((len(new), 0))
+        from pycocotools import mask as mask_util
+
+        if all(o.mask_rle is not None for o in [*new, *old]):
+            iou = np.asarray(
+                mask_util.iou([n.mask_rle for n in new], [o.mask_rle for o in old], [0] * len(old))
+            )
+            least = _MATCH_MASK
+        elif all(o.bbox is not None and len(o.bbox) == 4 for o in [*new, *old]):
+            xywh = [
+                [[*o.bbox[:2], o.bbox[2] - o.bbox[0], o.bbox[3] - o.bbox[1]] for o in part]
+                for part in (new, old)
+            ]
+            iou = np.asarray(mask_util.iou(np.array(xywh[0]), np.array(xywh[1]), [0] * len(old)))
+            least = _MATCH
+        else:
+            return np.zeros((len(new), len(old)))
+        same = np.array([[n.label == o.label for o in old] for n in new])
+        return np.where(same & (iou > least), iou, 0.0)
