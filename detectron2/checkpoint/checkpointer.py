@@ -13,6 +13,7 @@ from torch import nn
 
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.suggest import did_you_mean
+from detectron2.utils.unwrap import unwrap_model
 
 from .files.formats import is_whole, read_checkpoint_file, write_checkpoint_file
 from .files.shards import SHARDS, is_sharded, spread_like
@@ -21,7 +22,7 @@ from .input_channels import adapt_input_channels
 from .load_report import LoadReport
 from .model_card import MODEL_CARD_KEY
 
-__all__ = ["Checkpointer", "IncompatibleKeys", "unwrap_model"]
+__all__ = ["Checkpointer", "IncompatibleKeys"]
 
 TAG_FILE = "last_checkpoint"
 
@@ -32,17 +33,6 @@ class IncompatibleKeys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
     incorrect_shapes: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
-
-
-def unwrap_model(model: nn.Module) -> nn.Module:
-    """The module inside ``DistributedDataParallel``, ``DataParallel`` and ``torch.compile``."""
-    while True:
-        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
 
 
 class Checkpointer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 from detectron2.data import MetadataCatalog
@@ -28,36 +27,27 @@ Options are ``max_dets_per_image``, ``kpt_oks_sigmas`` and ``engine``; a functio
 Options = dict[str, Any]
 
 
-def _register(name: str) -> Callable[[Callable], Callable]:
-    def add(function: Callable) -> Callable:
-        function.__name__ = name
-        EVALUATOR_REGISTRY.register(function)
-        return function
-
-    return add
-
-
-@_register("coco")
+@EVALUATOR_REGISTRY.register(name="coco")
 def _coco(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return [COCOEvaluator(name, output_dir=output_dir, **options)]
 
 
-@_register("rotated_coco")
+@EVALUATOR_REGISTRY.register(name="rotated_coco")
 def _rotated(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return [RotatedCOCOEvaluator(name, output_dir=output_dir, **options)]
 
 
-@_register("lvis")
+@EVALUATOR_REGISTRY.register(name="lvis")
 def _lvis(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return [LVISEvaluator(name, output_dir=output_dir, max_dets_per_image=options.get("max_dets_per_image"))]
 
 
-@_register("sem_seg")
+@EVALUATOR_REGISTRY.register(name="sem_seg")
 def _sem_seg(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return [SemSegEvaluator(name, output_dir=output_dir)]
 
 
-@_register("coco_panoptic_seg")
+@EVALUATOR_REGISTRY.register(name="coco_panoptic_seg")
 def _coco_panoptic(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     pictures = None if output_dir is None else os.path.join(output_dir, "panoptic_seg")
     return [
@@ -67,22 +57,22 @@ def _coco_panoptic(name: str, output_dir: str | None, **options: Any) -> list[Da
     ]
 
 
-@_register("ade20k_panoptic_seg")
+@EVALUATOR_REGISTRY.register(name="ade20k_panoptic_seg")
 def _ade_panoptic(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return _coco_panoptic(name, output_dir, **options)
 
 
-@_register("cityscapes_instance")
+@EVALUATOR_REGISTRY.register(name="cityscapes_instance")
 def _cityscapes_instance(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return [CityscapesInstanceEvaluator(name)]
 
 
-@_register("cityscapes_sem_seg")
+@EVALUATOR_REGISTRY.register(name="cityscapes_sem_seg")
 def _cityscapes_sem_seg(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return [CityscapesSemSegEvaluator(name)]
 
 
-@_register("pascal_voc")
+@EVALUATOR_REGISTRY.register(name="pascal_voc")
 def _pascal_voc(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
     return [PascalVOCDetectionEvaluator(name)]
 

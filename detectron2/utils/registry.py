@@ -30,10 +30,14 @@ class Registry(Iterable[tuple[str, Any]]):
         self._name = name
         self._obj_map: dict[str, Any] = {}
 
-    def register(self, obj: Any = None) -> Any:
-        """Add ``obj`` under its ``__name__``; without an argument, return a decorator that does so.
+    def register(self, obj: Any = None, *, name: str | None = None) -> Any:
+        """Add ``obj``; without it, return a decorator that adds what it decorates.
 
-        Registering the same object twice does nothing.
+        Registering the same object twice under one name does nothing.
+
+        Args:
+            obj: class, function or any other object.
+            name: what configs call it; its ``__name__`` by default.
 
         Raises:
             ValueError: if another object has the name already.
@@ -41,15 +45,15 @@ class Registry(Iterable[tuple[str, Any]]):
         if obj is None:
 
             def decorate(item: T) -> T:
-                self._add(item)
+                self._add(item, name)
                 return item
 
             return decorate
-        self._add(obj)
+        self._add(obj, name)
         return obj
 
-    def _add(self, obj: Any) -> None:
-        name = obj.__name__
+    def _add(self, obj: Any, name: str | None) -> None:
+        name = obj.__name__ if name is None else name
         old = self._obj_map.setdefault(name, obj)
         if old is not obj:
             raise ValueError(

@@ -17,8 +17,8 @@ from detectron2.checkpoint import (
     read_model_card,
 )
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts, match_by_suffix
-from detectron2.checkpoint.checkpointer import unwrap_model
 from detectron2.checkpoint.input_channels import adapt_weight
+from detectron2.utils.unwrap import unwrap_model
 
 
 class Net(nn.Module):

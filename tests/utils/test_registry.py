@@ -124,3 +124,16 @@ def test_atomic_write_keeps_links(tmp_path: Path) -> None:
 def test_atomic_write_has_two_modes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mode"), atomic_write(tmp_path / "x", "a"):
         pass
+
+
+def test_registering_under_a_given_name_leaves_the_object_alone() -> None:
+    registry = Registry("THING")
+
+    @registry.register(name="other")
+    def make() -> int:
+        return 3
+
+    assert registry.get("other") is make and make.__name__ == "make"
+    assert "make" not in registry
+    with pytest.raises(ValueError, match="other"):
+        registry.register(len, name="other")

@@ -26,15 +26,6 @@ run.
 Builder = Callable[[Any, Any, int | None], Sampler]
 
 
-def _named(name: str) -> Callable[[Builder], Builder]:
-    def register(build: Builder) -> Builder:
-        build.__name__ = name
-        TRAIN_SAMPLER_REGISTRY.register(build)
-        return build
-
-    return register
-
-
 def build_train_sampler(cfg: Any, dataset: Any) -> Sampler:
     """Make the sampler that a config names.
 
@@ -59,19 +50,19 @@ def _lengths(cfg: Any, dataset: Any) -> dict[str, int]:
     return lengths
 
 
-@_named("TrainingSampler")
+@TRAIN_SAMPLER_REGISTRY.register(name="TrainingSampler")
 def _plain(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     return TrainingSampler(len(dataset), seed=seed)
 
 
-@_named("RandomSubsetTrainingSampler")
+@TRAIN_SAMPLER_REGISTRY.register(name="RandomSubsetTrainingSampler")
 def _subset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     return RandomSubsetTrainingSampler(
         len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO, seed_shuffle=seed, seed_subset=seed
     )
 
 
-@_named("RepeatFactorTrainingSampler")
+@TRAIN_SAMPLER_REGISTRY.register(name="RepeatFactorTrainingSampler")
 def _repeat(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
@@ -87,12 +78,12 @@ def _factor_per_record(cfg: Any, dataset: Any) -> torch.Tensor:
     return torch.tensor(factors).repeat_interleave(torch.tensor(list(lengths.values())))
 
 
-@_named("WeightedTrainingSampler")
+@TRAIN_SAMPLER_REGISTRY.register(name="WeightedTrainingSampler")
 def _weighted(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     return RepeatFactorTrainingSampler(_factor_per_record(cfg, dataset), seed=seed)
 
 
-@_named("WeightedCategoryTrainingSampler")
+@TRAIN_SAMPLER_REGISTRY.register(name="WeightedCategoryTrainingSampler")
 def _weighted_categories(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
@@ -100,7 +91,7 @@ def _weighted_categories(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     return RepeatFactorTrainingSampler(factors * _factor_per_record(cfg, dataset), seed=seed)
 
 
-@_named("MultiDatasetTrainingSampler")
+@TRAIN_SAMPLER_REGISTRY.register(name="MultiDatasetTrainingSampler")
 def _multi_dataset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     lengths = _lengths(cfg, dataset)
     shares = spread_over_datasets(
@@ -109,7 +100,7 @@ def _multi_dataset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     return WeightedIndexSampler(dataset_weights(lengths, shares), seed=seed)
 
 
-@_named("ClassBalancedTrainingSampler")
+@TRAIN_SAMPLER_REGISTRY.register(name="ClassBalancedTrainingSampler")
 def _class_balanced(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
     return WeightedIndexSampler(
         class_balanced_weights(dataset, cfg.DATALOADER.CLASS_BALANCE_POWER), seed=seed
