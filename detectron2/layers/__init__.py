@@ -7,6 +7,15 @@ from .deform_conv import DeformConv, ModulatedDeformConv
 from .losses import ciou_loss, diou_loss, giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from .mask_ops import paste_masks_in_image
 from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
+from .point_sampling import (
+    generate_regular_grid_point_coords,
+    get_point_coords_wrt_box,
+    get_point_coords_wrt_image,
+    get_uncertain_point_coords_on_grid,
+    get_uncertain_point_coords_with_randomness,
+    point_sample,
+    point_sample_pyramid,
+)
 from .roi_align import ROIAlign, roi_align
 from .roi_align_rotated import ROIAlignRotated, roi_align_rotated
 from .rotated_boxes import pairwise_iou_rotated
@@ -49,7 +58,12 @@ __all__ = [
     "cross_entropy",
     "diou_loss",
     "empty_input_loss_func_wrapper",
+    "generate_regular_grid_point_coords",
     "get_norm",
+    "get_point_coords_wrt_box",
+    "get_point_coords_wrt_image",
+    "get_uncertain_point_coords_on_grid",
+    "get_uncertain_point_coords_with_randomness",
     "giou_loss",
     "interpolate",
     "move_device_like",
@@ -58,6 +72,8 @@ __all__ = [
     "nonzero_tuple",
     "pairwise_iou_rotated",
     "paste_masks_in_image",
+    "point_sample",
+    "point_sample_pyramid",
     "roi_align",
     "roi_align_rotated",
     "shapes_to_tensor",
