@@ -4,7 +4,8 @@ from . import catalog as _catalog  # noqa: F401  (lets PathManager read catalog:
 from .checkpointer import Checkpointer
 from .detection_checkpoint import DetectionCheckpointer
 from .errors import BrokenCheckpointError, UnsafeCheckpointError
-from .files.formats import read_checkpoint_file, save_safetensors, verify_checkpoint_file
+from .files.read import read_checkpoint_file, verify_checkpoint_file
+from .files.safetensors_files import save_safetensors
 from .importers import convert_mmdet_weights, convert_torchvision_weights, match_torchvision_anchors
 from .load_report import LoadReport
 from .model_card import make_model_card, read_model_card

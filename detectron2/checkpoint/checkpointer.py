@@ -15,9 +15,11 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.suggest import did_you_mean
 from detectron2.utils.unwrap import unwrap_model
 
-from .files.formats import is_whole, read_checkpoint_file, write_checkpoint_file
+from .errors import BrokenCheckpointError
+from .files.read import is_whole, read_checkpoint_file
 from .files.shards import SHARDS, is_sharded, spread_like
 from .files.storage import is_local, remove_leftovers, write_text
+from .files.torch_files import write_checkpoint_file
 from .input_channels import adapt_input_channels
 from .load_report import LoadReport
 from .model_card import MODEL_CARD_KEY
@@ -316,8 +318,6 @@ class Checkpointer:
             remove_leftovers(self.save_dir)
         found = self.newest_whole_checkpoint()
         if not found:
-            from .errors import BrokenCheckpointError
-
             raise BrokenCheckpointError(
                 f"{self.save_dir!r} names a checkpoint to resume from, but no checkpoint there is whole. Start again "
                 "without resuming, or in another folder."

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 from .c2_model_loading import align_and_update_state_dicts
 from .checkpointer import Checkpointer, IncompatibleKeys, as_tensors
-from .files.formats import read_checkpoint_file
+from .files.read import read_checkpoint_file
 from .importers import convert_foreign_weights
 
 __all__ = ["DetectionCheckpointer", "align_and_update_state_dicts"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import detectron2
 
-from .files.formats import read_checkpoint_file
+from .files.read import read_checkpoint_file
 
 __all__ = ["MODEL_CARD_KEY", "make_model_card", "read_model_card"]
 

@@ -8,7 +8,7 @@ from torch import nn
 from detectron2.utils import comm
 
 from .detection_checkpoint import DetectionCheckpointer
-from .files.formats import read_checkpoint_file
+from .files.read import read_checkpoint_file
 from .files.shards import SHARDS, is_sharded, read_shards, whole, write_shards
 
 __all__ = ["ShardedCheckpointer"]

@@ -17,6 +17,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from .suggest import did_you_mean
+
 __all__ = [
     "FlopCountAnalysis",
     "activation_count_operators",
@@ -117,8 +119,6 @@ class FlopCountAnalysis:
     def _of(self, module_name: str) -> Counter[str]:
         counts = self.by_module_and_operator()
         if module_name not in counts:
-            from .suggest import did_you_mean
-
             raise KeyError(f"the model has no module {module_name!r}. {did_you_mean(module_name, counts)}")
         return counts[module_name]
 

@@ -10,6 +10,8 @@ import sys
 
 import torch
 
+import detectron2
+
 from .tables import format_table
 
 __all__ = ["collect_env_info", "collect_facts", "operator_paths"]
@@ -88,8 +90,6 @@ def default_device() -> tuple[str, str]:
 
 def collect_facts() -> list[tuple[str, str]]:
     """Names and values for everything that `collect_env_info` prints."""
-    import detectron2
-
     device, advice = default_device()
     facts = [
         ("detectron2", f"{detectron2.__version__} @ {os.path.dirname(detectron2.__file__)}"),

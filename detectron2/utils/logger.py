@@ -15,6 +15,7 @@ from collections import Counter
 from types import FrameType
 from typing import IO, Any
 
+from .file_io import PathManager
 from .tables import create_small_table
 
 __all__ = ["create_small_table", "log_every_n", "log_every_n_seconds", "log_first_n", "setup_logger"]
@@ -76,8 +77,6 @@ def _log_file(output: str, rank: int) -> str:
 @functools.cache
 def _open_stream(path: str) -> IO[str]:
     """One shared handle a file, since several loggers may write to it."""
-    from .file_io import PathManager
-
     PathManager.mkdirs(os.path.dirname(path) or ".")
     # Local files by line, so that nothing is lost when the process is killed; remote ones in blocks.
     stream: IO[str] = PathManager.open(path, "a", buffering=-1 if "://" in path else 1)

@@ -21,7 +21,7 @@ from detectron2.checkpoint import (
     save_safetensors,
     verify_checkpoint_file,
 )
-from detectron2.checkpoint.files.formats import write_checkpoint_file
+from detectron2.checkpoint.files.torch_files import write_checkpoint_file
 
 
 class Evil:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from detectron2.utils.file_io import Detectron2Handler, PathHandler, PathManager, get_cache_dir
-from detectron2.utils.file_io.base import PathRegistry
 from detectron2.utils.file_io.http import HTTPURLHandler, hash_in_name
+from detectron2.utils.file_io.registry import PathRegistry
 
 CONTENT = bytes(range(256)) * 40
 

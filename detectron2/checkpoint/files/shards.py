@@ -22,7 +22,7 @@ from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 
 from ..errors import BrokenCheckpointError, UnsafeCheckpointError
-from .formats import read_checkpoint_file, write_checkpoint_file
+from .torch_files import read_torch, write_checkpoint_file
 
 __all__ = [
     "SHARDS",
@@ -211,7 +211,7 @@ def read_shards(folder: str, mesh: Any = None) -> dict[str, Any]:
     """
     if not os.path.isfile(os.path.join(folder, _LIST)):
         raise BrokenCheckpointError(f"{folder!r} is no whole sharded checkpoint: it has no {_LIST}")
-    rest = read_checkpoint_file(os.path.join(folder, _REST))
+    rest = read_torch(os.path.join(folder, _REST))
     if not os.path.isfile(os.path.join(folder, ".metadata")):
         return rest
     import torch.distributed.checkpoint as dcp

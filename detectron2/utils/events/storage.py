@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..suggest import did_you_mean
 from .history import HistoryBuffer
 
 __all__ = ["EventStorage", "get_event_storage", "has_event_storage"]
@@ -185,8 +186,6 @@ class EventStorage:
         """
         self.flush()
         if name not in self._history:
-            from ..suggest import did_you_mean
-
             raise KeyError(
                 f"no metric named {name!r} was put yet. {did_you_mean(name, self._history)}".rstrip()
             )

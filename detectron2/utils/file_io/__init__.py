@@ -6,8 +6,9 @@ against the hash in its name, and resumed if a download broke off. With ``DETECT
 local files are used.
 """
 
-from .base import PathHandler, PathRegistry
+from .base import PathHandler
 from .http import HTTPURLHandler, get_cache_dir
+from .registry import PathRegistry
 
 __all__ = ["PathHandler", "PathManager", "get_cache_dir"]
 

@@ -1,0 +1,128 @@
+"""Files of ``torch.save`` and pickles of arrays, read without running code and written atomically.
+
+PyTorch writes a zip archive with a CRC-32 of each record and its table of contents at the end. A truncated file lacks
+the table; a damaged one has a record that does not fit its checksum.
+"""
+
+import os
+import pickle
+import zipfile
+import zlib
+from typing import Any
+
+import torch
+
+from detectron2.utils.atomic import atomic_write
+from detectron2.utils.safe_pickle import numpy_safe_globals, restricted_load
+
+from ..errors import BrokenCheckpointError, UnsafeCheckpointError
+
+__all__ = ["file_size", "read_pickle", "read_torch", "verify_torch", "write_checkpoint_file"]
+
+
+def read_pickle(path: str) -> Any:
+    """Read a pickle of arrays and plain containers."""
+    try:
+        with open(path, "rb") as f:
+            return restricted_load(f, where=repr(path))
+    except UnsafeCheckpointError:
+        raise
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as e:
+        raise BrokenCheckpointError(
+            f"{path!r} cannot be read as a pickle of arrays ({file_size(path)}): {e}"
+        ) from e
+
+
+def read_torch(path: str, mmap: bool = False) -> Any:
+    """Read what ``torch.save`` wrote; ``mmap`` leaves tensors on disk until they are used."""
+    zipped = zipfile.is_zipfile(path)
+    if not zipped and _starts_like_zip(path):
+        raise BrokenCheckpointError(_truncated(path))
+    try:
+        with torch.serialization.safe_globals(numpy_safe_globals()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+    except pickle.UnpicklingError as e:
+        text = str(e)
+        if "Unsupported global" in text or "Unsupported class" in text or "GLOBAL" in text:
+            raise UnsafeCheckpointError(
+                f"{path!r} holds more than tensors, arrays and plain containers, and reading it could run code; it "
+                f"was not read. PyTorch says: {_first_line(text)} If you trust the file, read it once with "
+                "torch.load(weights_only=False) and save {'model': state_dict} anew."
+            ) from e
+        raise BrokenCheckpointError(
+            f"{path!r} cannot be read ({file_size(path)}): {_first_line(text)}"
+        ) from e
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as e:
+        raise BrokenCheckpointError(
+            f"{path!r} cannot be read ({file_size(path)}): {_first_line(str(e))}"
+        ) from e
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    wanted = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    return (wanted or lines or [""])[0][:300]
+
+
+def file_size(path: str) -> str:
+    """Return the size of a file as text."""
+    return f"{os.path.getsize(path):,} bytes"
+
+
+def _truncated(path: str) -> str:
+    return f"{path!r} is truncated: it begins as a PyTorch file but its table of contents is missing ({file_size(path)})"
+
+
+def _starts_like_zip(path: str) -> bool:
+    with open(path, "rb") as f:
+        return f.read(4) == b"PK\x03\x04"
+
+
+def verify_torch(path: str) -> None:
+    """Check a file of ``torch.save``: a zip archive by its checksums, an older file by reading it."""
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as e:
+            raise BrokenCheckpointError(f"{path!r} is damaged: {e}") from e
+        if bad is not None:
+            raise BrokenCheckpointError(
+                f"{path!r} is damaged: the checksum of its record {bad!r} does not fit"
+            )
+    elif _starts_like_zip(path):
+        raise BrokenCheckpointError(_truncated(path))
+    else:
+        read_torch(path)
+
+
+def write_checkpoint_file(data: Any, path: str | os.PathLike[str]) -> None:
+    """Write ``data`` with ``torch.save`` so that a crash leaves the old file or the new one, never a part.
+
+    Raises:
+        OSError: if it cannot be written, for example because the disk is full; what was there before is intact.
+    """
+    try:
+        with atomic_write(path, "wb") as f:
+            torch.save(data, f)
+    except (OSError, RuntimeError) as e:
+        raise OSError(
+            f"could not write the checkpoint {os.fspath(path)!r}: {_first_line(str(e))}. Earlier checkpoints are "
+            f"intact. {_free_space(path)}"
+        ) from e
+
+
+def _free_space(path: str | os.PathLike[str]) -> str:
+    try:
+        stat = os.statvfs(os.path.dirname(os.path.abspath(path)))
+    except (OSError, AttributeError):  # no such folder; no such call on this system
+        return ""
+    return f"Free space there: {stat.f_bavail * stat.f_frsize / 2**20:,.0f} MiB."
