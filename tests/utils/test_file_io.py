@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,7 +195,7 @@ def test_errors_of_the_network(
 ) -> None:
     with pytest.raises(FileNotFoundError, match="404"):
         manager.get_local_path(f"{url}/missing.bin")
-    monkeypatch.setattr(downloads.time, "sleep", lambda s: None)
+    monkeypatch.setattr(downloads, "time", SimpleNamespace(sleep=lambda s: None))
     with pytest.raises(ConnectionError, match="Is there a network"):
         manager.get_local_path("http://127.0.0.1:9/file.bin")
     with pytest.raises(ConnectionError, match="Is there a network"):
@@ -303,7 +304,7 @@ def test_tries_wait_as_long_as_the_server_asks(
     cache: Path, url: str, manager: PathRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(downloads.time, "sleep", pauses.append)
+    monkeypatch.setattr(downloads, "time", SimpleNamespace(sleep=pauses.append))
     Server.answer = lambda s: give(s, b"", 503, Retry_After="7")
     with pytest.raises(ConnectionError, match="503"):
         manager.get_local_path(f"{url}/file.bin")

@@ -46,6 +46,7 @@ class _SameKindRedirects(urllib.request.HTTPRedirectHandler):
     ):
         allowed = ("https",) if urlparse(req.full_url).scheme == "https" else ("http", "https")
         if urlparse(newurl).scheme not in allowed:
+            fp.close()
             raise DownloadError(
                 f"{req.full_url} redirects to {newurl}; only {' and '.join(allowed)} is followed"
             )
@@ -76,7 +77,8 @@ def exists(url: str) -> bool:
     try:
         with _opener().open(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT):
             return True
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as e:
+        e.close()
         return False
     except OSError as e:
         raise _unreachable(url, e) from e
@@ -142,6 +144,7 @@ def download(url: str, local: str, cache: str) -> None:
             part.fetch()
             break
         except urllib.error.HTTPError as e:
+            e.close()
             problem = f"the server answers {e.code} {e.reason}"
             if e.code == 416 and resuming:  # the part does not belong to the file on the server
                 part.remove()
