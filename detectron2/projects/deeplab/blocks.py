@@ -1,0 +1,67 @@
+"""Convolutions that DeepLab's and Panoptic-DeepLab's heads are made of."""
+
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn import functional as F
+
+from detectron2.layers import Conv2d, DepthwiseSeparableConv2d, get_norm
+from detectron2.layers.weight_init import c2_xavier_fill
+
+__all__ = ["Norm", "conv_norm_relu", "predictor", "two_convs"]
+
+Norm = str | Callable[[int], nn.Module]
+"""A name for :func:`detectron2.layers.get_norm` (``""`` for none), or a function of the number of channels."""
+
+
+def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:
+    """Build a convolution that keeps the size, its norm and a ReLU; without a norm it has a bias."""
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=kernel_size // 2,
+        bias=not norm,
+        norm=get_norm(norm, out_channels),
+        activation=F.relu,
+    )
+    c2_xavier_fill(conv)
+    return conv
+
+
+def two_convs(
+    in_channels: int, mid_channels: int, out_channels: int, norm: Norm, separable: bool = False
+) -> nn.Module:
+    """Build a layer that sees 5x5 pixels.
+
+    Args:
+        in_channels: channels of the input.
+        mid_channels: channels between the two convolutions.
+        out_channels: channels of the output.
+        norm: norm of the convolutions.
+        separable: one separable 5x5 convolution in place of two 3x3 ones.
+    """
+    if separable:
+        return DepthwiseSeparableConv2d(
+            in_channels,
+            out_channels,
+            kernel_size=5,
+            padding=2,
+            norm1=norm,
+            activation1=F.relu,
+            norm2=norm,
+            activation2=F.relu,
+        )
+    return nn.Sequential(
+        conv_norm_relu(in_channels, mid_channels, 3, norm),
+        conv_norm_relu(mid_channels, out_channels, 3, norm),
+    )
+
+
+def predictor(in_channels: int, out_channels: int) -> Conv2d:
+    """Build the last layer of a head: a 1x1 convolution that starts near 0."""
+    layer = Conv2d(in_channels, out_channels, kernel_size=1)
+    nn.init.normal_(layer.weight, std=0.001)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,53 @@
+"""The learning rate schedule of DeepLab."""
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from detectron2.solver.lr_scheduler import _get_warmup_factor_at_iter
+
+__all__ = ["WarmupPolyLR"]
+
+
+class WarmupPolyLR(LRScheduler):
+    """A polynomial fall to 0, multiplied by a warm-up; counted in steps.
+
+    Args:
+        optimizer: its groups hold the initial rates.
+        max_iters: steps in the whole training; the rate stays where it is after them.
+        warmup_factor: factor of the warm-up at the first step.
+        warmup_iters: steps of warm-up.
+        warmup_method: "linear" or "constant".
+        last_epoch: step to resume after; -1 starts anew.
+        power: power of the share of steps that is left.
+        constant_ending: after the warm-up the rate falls no lower than this share of the initial one.
+
+    Reference: ParseNet, https://arxiv.org/abs/1506.04579 (the "poly" policy)
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        max_iters: int,
+        warmup_factor: float = 0.001,
+        warmup_iters: int = 1000,
+        warmup_method: str = "linear",
+        last_epoch: int = -1,
+        power: float = 0.9,
+        constant_ending: float = 0.0,
+    ) -> None:
+        self.max_iters = max_iters
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        self.power = power
+        self.constant_ending = constant_ending
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """Return the rates of the groups for the coming step."""
+        step = self.last_epoch
+        factor = max(1 - step / self.max_iters, 0.0) ** self.power
+        if step >= self.warmup_iters:
+            factor = max(factor, self.constant_ending)
+        factor *= _get_warmup_factor_at_iter(self.warmup_method, step, self.warmup_iters, self.warmup_factor)
+        return [base * factor for base in self.base_lrs]
