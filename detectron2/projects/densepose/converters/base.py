@@ -1,0 +1,70 @@
+"""Converters that find the right function by the type of their input."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["BaseConverter", "IntTupleBox", "make_int_box"]
+
+IntTupleBox = tuple[int, int, int, int]
+
+
+class BaseConverter:
+    """Conversion to one type from several. Subclasses define ``registry`` (an empty dictionary) and ``dst_type``.
+
+    Attributes:
+        registry: for each type of input, the function that converts it.
+        dst_type: type of the result.
+    """
+
+    registry: ClassVar[dict[type, Callable[..., Any]]]
+    dst_type: ClassVar[Any]
+
+    @classmethod
+    def register(cls, from_type: type, converter: Callable[..., Any] | None = None) -> Any:
+        """Say how a type of input is converted; subclasses of the type are converted in the same way.
+
+        Args:
+            from_type: type of input.
+            converter: the function; without it, the result is a decorator for it.
+        """
+
+        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+            cls.registry[from_type] = function
+            return function
+
+        return add if converter is None else add(converter)
+
+    @classmethod
+    def convert(cls, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        """Convert one object.
+
+        Args:
+            instance: object to convert.
+            args: further arguments of the registered function.
+            kwargs: further keyword arguments of it.
+
+        Raises:
+            KeyError: No function is registered for the type of ``instance``, nor for a type that it derives from.
+        """
+        kind = type(instance)
+        known = next((base for base in kind.__mro__ if base in cls.registry), None)
+        if known is None:
+            names = sorted(t.__name__ for t in cls.registry)
+            raise KeyError(
+                f"{cls.__name__} converts {names}, got {kind.__name__}; see {cls.__name__}.register"
+            )
+        converter = cls.registry[kind] = cls.registry[known]
+        return converter(instance, *args, **kwargs)
+
+
+def make_int_box(box: Tensor) -> IntTupleBox:
+    """Cut the decimals of four numbers off.
+
+    Args:
+        box: [4], such as x, y, width and height.
+    """
+    x, y, w, h = box.to(torch.int64).tolist()
+    return x, y, w, h

@@ -1,0 +1,39 @@
+"""Masks from the outputs of predictors."""
+
+from typing import Any
+
+from detectron2.structures import BitMasks, Boxes
+
+from .base import BaseConverter
+
+__all__ = ["ToMaskConverter"]
+
+
+class ToMaskConverter(BaseConverter):
+    """Conversion of predictor outputs to ``BitMasks``."""
+
+    registry = {}
+    dst_type = BitMasks
+
+    @classmethod
+    def convert(
+        cls,
+        densepose_predictor_outputs: Any,
+        boxes: Boxes,
+        image_size_hw: tuple[int, int],
+        *args: Any,
+        **kwargs: Any,
+    ) -> BitMasks:
+        """Make the masks of N instances.
+
+        Args:
+            densepose_predictor_outputs: output for N instances.
+            boxes: their N boxes, in pixels.
+            image_size_hw: height and width of the image.
+            args: further arguments of the registered function.
+            kwargs: further keyword arguments of it.
+
+        Returns:
+            N masks as large as the image.
+        """
+        return super().convert(densepose_predictor_outputs, boxes, image_size_hw, *args, **kwargs)
