@@ -14,12 +14,14 @@ from .config import (
     load_bootstrap_config,
 )
 from .data.meshes import builtin as _builtin  # noqa: F401  (registers the meshes)
+from .modeling.roi_heads import DensePoseROIHeads
 from .structures import DensePoseDataRelative, DensePoseList, DensePoseTransformData
 from .utils.transform import load_from_cfg
 
 __all__ = [
     "DensePoseDataRelative",
     "DensePoseList",
+    "DensePoseROIHeads",
     "DensePoseTransformData",
     "add_bootstrap_config",
     "add_dataset_category_config",

@@ -15,7 +15,7 @@ class HFlipConverter(BaseConverter):
     dst_type = None
 
     @classmethod
-    def convert(
+    def convert(  # type: ignore[override]
         cls, predictor_outputs: Any, transform_data: DensePoseTransformData, *args: Any, **kwargs: Any
     ) -> Any:
         """Mirror an output, positions as well as what they mean.

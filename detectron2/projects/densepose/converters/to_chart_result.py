@@ -17,7 +17,7 @@ class ToChartResultConverter(BaseConverter):
     dst_type = DensePoseChartResult
 
     @classmethod
-    def convert(cls, predictor_outputs: Any, boxes: Boxes, *args: Any, **kwargs: Any) -> DensePoseChartResult:
+    def convert(cls, predictor_outputs: Any, boxes: Boxes, *args: Any, **kwargs: Any) -> DensePoseChartResult:  # type: ignore[override]
         """Find charts and coordinates of the pixels of one instance.
 
         Args:
@@ -36,7 +36,7 @@ class ToChartResultConverterWithConfidences(BaseConverter):
     dst_type = DensePoseChartResultWithConfidences
 
     @classmethod
-    def convert(
+    def convert(  # type: ignore[override]
         cls, predictor_outputs: Any, boxes: Boxes, *args: Any, **kwargs: Any
     ) -> DensePoseChartResultWithConfidences:
         """Find charts, coordinates and confidences of the pixels of one instance.

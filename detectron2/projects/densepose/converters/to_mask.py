@@ -16,7 +16,7 @@ class ToMaskConverter(BaseConverter):
     dst_type = BitMasks
 
     @classmethod
-    def convert(
+    def convert(  # type: ignore[override]
         cls,
         densepose_predictor_outputs: Any,
         boxes: Boxes,

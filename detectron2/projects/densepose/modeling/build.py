@@ -1,0 +1,69 @@
+"""Building the parts of a DensePose model from a config."""
+
+from typing import Any
+
+from torch import nn
+
+from .cse.embedder import Embedder
+from .filter import DensePoseDataFilter
+from .registries import (
+    DENSEPOSE_LOSS_REGISTRY,
+    DENSEPOSE_PREDICTOR_REGISTRY,
+    ROI_DENSEPOSE_HEAD_REGISTRY,
+)
+
+__all__ = [
+    "build_densepose_data_filter",
+    "build_densepose_embedder",
+    "build_densepose_head",
+    "build_densepose_losses",
+    "build_densepose_predictor",
+]
+
+
+def build_densepose_predictor(cfg: Any, input_channels: int) -> nn.Module:
+    """Make the predictor that ``MODEL.ROI_DENSEPOSE_HEAD.PREDICTOR_NAME`` names.
+
+    Args:
+        cfg: whole config.
+        input_channels: channels of the features.
+    """
+    name = cfg.MODEL.ROI_DENSEPOSE_HEAD.PREDICTOR_NAME
+    return DENSEPOSE_PREDICTOR_REGISTRY.get(name)(cfg, input_channels)
+
+
+def build_densepose_data_filter(cfg: Any) -> DensePoseDataFilter:
+    """Make the filter of proposals to train on.
+
+    Args:
+        cfg: whole config.
+    """
+    return DensePoseDataFilter(cfg)
+
+
+def build_densepose_head(cfg: Any, input_channels: int) -> Any:
+    """Make the head that ``MODEL.ROI_DENSEPOSE_HEAD.NAME`` names.
+
+    Args:
+        cfg: whole config.
+        input_channels: channels of the features.
+    """
+    return ROI_DENSEPOSE_HEAD_REGISTRY.get(cfg.MODEL.ROI_DENSEPOSE_HEAD.NAME)(cfg, input_channels)
+
+
+def build_densepose_losses(cfg: Any) -> Any:
+    """Make the losses that ``MODEL.ROI_DENSEPOSE_HEAD.LOSS_NAME`` names.
+
+    Args:
+        cfg: whole config.
+    """
+    return DENSEPOSE_LOSS_REGISTRY.get(cfg.MODEL.ROI_DENSEPOSE_HEAD.LOSS_NAME)(cfg)
+
+
+def build_densepose_embedder(cfg: Any) -> Embedder | None:
+    """Make the embedder of mesh vertices; None for a model of charts.
+
+    Args:
+        cfg: whole config.
+    """
+    return Embedder(cfg) if cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDERS else None

@@ -1,0 +1,47 @@
+"""Coarse segmentation trained on one kind of labels or the other."""
+
+from typing import Any
+
+from torch import Tensor
+
+from detectron2.structures import Instances
+
+from .mask import MaskLoss
+from .segm import SegmentationLoss
+
+__all__ = ["MaskOrSegmentationLoss"]
+
+
+class MaskOrSegmentationLoss:
+    """The loss on instance masks if the config asks for it, else that on part labels.
+
+    Args:
+        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS``.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        self.segm_trained_by_masks = cfg.MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS
+        self.mask_loss = MaskLoss()
+        self.segm_loss = SegmentationLoss(cfg)
+
+    def __call__(
+        self, proposals_with_gt: list[Instances], densepose_predictor_outputs: Any, packed_annotations: Any
+    ) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            proposals_with_gt: proposals of each image with their ground truth.
+            densepose_predictor_outputs: ``coarse_segm`` of all proposals.
+            packed_annotations: their annotations.
+        """
+        if self.segm_trained_by_masks:
+            return self.mask_loss(proposals_with_gt, densepose_predictor_outputs)
+        return self.segm_loss(proposals_with_gt, densepose_predictor_outputs, packed_annotations)
+
+    def fake_value(self, densepose_predictor_outputs: Any) -> Tensor:
+        """Return 0, attached to the predictions.
+
+        Args:
+            densepose_predictor_outputs: outputs with ``coarse_segm``.
+        """
+        return self.segm_loss.fake_value(densepose_predictor_outputs)

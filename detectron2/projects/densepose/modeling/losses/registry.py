@@ -1,0 +1,5 @@
+"""The registry of this package; it lives with the others."""
+
+from ..registries import DENSEPOSE_LOSS_REGISTRY
+
+__all__ = ["DENSEPOSE_LOSS_REGISTRY"]

@@ -1,0 +1,45 @@
+"""Predictor of charts."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ...structures.chart import DensePoseChartPredictorOutput
+from ..registries import DENSEPOSE_PREDICTOR_REGISTRY
+from .upsampling import UpsamplingPredictor, upsampling_layer
+
+__all__ = ["DensePoseChartPredictor"]
+
+
+@DENSEPOSE_PREDICTOR_REGISTRY.register()
+class DensePoseChartPredictor(UpsamplingPredictor):
+    """Predicts body parts, charts and coordinates in them, each from a transposed convolution of its own.
+
+    Args:
+        cfg: whole config.
+        input_channels: channels of the features.
+
+    Reference: DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
+    """
+
+    def __init__(self, cfg: Any, input_channels: int) -> None:
+        super().__init__(cfg, input_channels)
+        node = cfg.MODEL.ROI_DENSEPOSE_HEAD
+        charts = node.NUM_PATCHES + 1  # and background
+        self.ann_index_lowres = upsampling_layer(cfg, input_channels, node.NUM_COARSE_SEGM_CHANNELS)
+        self.index_uv_lowres = upsampling_layer(cfg, input_channels, charts)
+        self.u_lowres = upsampling_layer(cfg, input_channels, charts)
+        self.v_lowres = upsampling_layer(cfg, input_channels, charts)
+
+    def forward(self, head_outputs: Tensor) -> DensePoseChartPredictorOutput:
+        """Predict maps for N instances.
+
+        Args:
+            head_outputs: [N, C, H, W] features.
+        """
+        return DensePoseChartPredictorOutput(
+            coarse_segm=self.interp2d(self.ann_index_lowres(head_outputs)),
+            fine_segm=self.interp2d(self.index_uv_lowres(head_outputs)),
+            u=self.interp2d(self.u_lowres(head_outputs)),
+            v=self.interp2d(self.v_lowres(head_outputs)),
+        )

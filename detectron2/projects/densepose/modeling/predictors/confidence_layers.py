@@ -1,0 +1,33 @@
+"""Layers and arithmetic of predicted confidences, for charts and embeddings."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .upsampling import upsampling_layer
+
+__all__ = ["add_confidence_layers", "segm_confidence"]
+
+
+def add_confidence_layers(module: nn.Module, cfg: Any, input_channels: int, channels: dict[str, int]) -> None:
+    """Add one layer ``<name>_lowres`` per confidence.
+
+    Args:
+        module: predictor to add them to.
+        cfg: whole config.
+        input_channels: channels of the features.
+        channels: output channels by name.
+    """
+    for name, number in channels.items():
+        module.add_module(f"{name}_lowres", upsampling_layer(cfg, input_channels, number))
+
+
+def segm_confidence(logits: Tensor, epsilon: float) -> Tensor:
+    """Turn the output of a layer into a confidence, by which segmentation logits are then multiplied.
+
+    Args:
+        logits: any shape.
+        epsilon: smallest confidence.
+    """
+    return F.softplus(logits) + epsilon

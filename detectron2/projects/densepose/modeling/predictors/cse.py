@@ -1,0 +1,40 @@
+"""Predictor of surface embeddings."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ...structures.cse import DensePoseEmbeddingPredictorOutput
+from ..registries import DENSEPOSE_PREDICTOR_REGISTRY
+from .upsampling import UpsamplingPredictor, upsampling_layer
+
+__all__ = ["DensePoseEmbeddingPredictor"]
+
+
+@DENSEPOSE_PREDICTOR_REGISTRY.register()
+class DensePoseEmbeddingPredictor(UpsamplingPredictor):
+    """Predicts body and background, and the embedding of each pixel.
+
+    Args:
+        cfg: whole config.
+        input_channels: channels of the features.
+
+    Reference: Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438
+    """
+
+    def __init__(self, cfg: Any, input_channels: int) -> None:
+        super().__init__(cfg, input_channels)
+        node = cfg.MODEL.ROI_DENSEPOSE_HEAD
+        self.coarse_segm_lowres = upsampling_layer(cfg, input_channels, node.NUM_COARSE_SEGM_CHANNELS)
+        self.embed_lowres = upsampling_layer(cfg, input_channels, node.CSE.EMBED_SIZE)
+
+    def forward(self, head_outputs: Tensor) -> DensePoseEmbeddingPredictorOutput:
+        """Predict maps for N instances.
+
+        Args:
+            head_outputs: [N, C, H, W] features.
+        """
+        return DensePoseEmbeddingPredictorOutput(
+            embedding=self.interp2d(self.embed_lowres(head_outputs)),
+            coarse_segm=self.interp2d(self.coarse_segm_lowres(head_outputs)),
+        )

@@ -1,0 +1,5 @@
+"""The registry of this package; it lives with the others."""
+
+from ..registries import ROI_DENSEPOSE_HEAD_REGISTRY
+
+__all__ = ["ROI_DENSEPOSE_HEAD_REGISTRY"]
