@@ -1,6 +1,6 @@
 """Every key of the yacs-style config with its default.
 
-Keys of this package beyond those of Detectron2 are in ``_new_keys.py``. Names that end in ``_TRAIN`` or ``_TEST``
+Keys of this package beyond those of Detectron2 are in ``yacs/new_keys.py``. Names that end in ``_TRAIN`` or ``_TEST``
 apply to one mode only. Sizes are in pixels, intervals in iterations, unless a line says otherwise.
 """
 
@@ -259,7 +259,7 @@ _C.SOLVER.NUM_DECAYS = 3  # of WarmupStepWithFixedGammaLR
 _C.SOLVER.WARMUP_FACTOR = 1.0 / 1000
 _C.SOLVER.WARMUP_ITERS = 1000
 _C.SOLVER.WARMUP_METHOD = "linear"  # or "constant"
-_C.SOLVER.RESCALE_INTERVAL = False  # with REFERENCE_WORLD_SIZE: scale EVAL_PERIOD and CHECKPOINT_PERIOD too
+_C.SOLVER.RESCALE_INTERVAL = False  # run the whole curve after the warm-up, instead of hiding its beginning
 _C.SOLVER.CHECKPOINT_PERIOD = 5000
 _C.SOLVER.IMS_PER_BATCH = 16  # over all processes
 # Number of processes that the schedule is meant for; with another number batch size, learning rate and lengths are

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from detectron2.config.yacs.values import parse_epochs
 from detectron2.utils import comm
 
 from .common import stream_position
@@ -39,9 +39,9 @@ def _closing_position(cfg: Any, num_images: int) -> float:
     if share == 0:
         return float("inf")
     length = cfg.SOLVER.MAX_ITER
-    epochs = re.fullmatch(r"\s*([\d.]+)\s*ep(?:ochs?)?\s*", str(length))
-    if epochs:
-        total = float(epochs[1]) * num_images
+    epochs = parse_epochs(length)
+    if epochs is not None:
+        total = epochs * num_images
     else:
         total = int(length) * cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.get("ACCUMULATE_STEPS", 1)
     return (1 - share) * total / comm.get_world_size()

@@ -4,30 +4,28 @@ import ast
 import re
 from typing import Any
 
-__all__ = ["LEAF_TYPES", "check_type", "decode"]
+from ..training_options import LENGTH_KEYS
+
+__all__ = ["LEAF_TYPES", "check_type", "decode", "parse_epochs"]
 
 LEAF_TYPES = (tuple, list, str, int, float, bool, type(None))
 
 
-# Lengths of a training: a number of iterations, or of epochs as text ("12ep").
-EPOCH_KEYS = {
-    "SOLVER.MAX_ITER",
-    "SOLVER.WARMUP_ITERS",
-    "SOLVER.CHECKPOINT_PERIOD",
-    "SOLVER.REPORT_PERIOD",
-    "TEST.EVAL_PERIOD",
-    "TEST.VAL_LOSS.PERIOD",
-}
+_EPOCHS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*ep(?:ochs?)?\s*")
 
 
-def _is_length(value: Any) -> bool:
-    return type(value) is int or (
-        isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?ep", value) is not None
-    )
+def parse_epochs(value: object) -> float | None:
+    """Read a length in epochs: ``"12ep"``, ``"0.5 epochs"``; None for anything else."""
+    found = _EPOCHS.fullmatch(value) if isinstance(value, str) else None
+    return float(found[1]) if found else None
+
+
+def _is_length(value: object) -> bool:
+    return type(value) is int or parse_epochs(value) is not None
 
 
 def decode(value: Any) -> Any:
-    """Read a value that came as text: a Python literal becomes what it denotes, other text stays text."""
+    """Turn text into the value of the Python literal that it spells; other text and other values stay as they are."""
     if not isinstance(value, str):
         return value
     try:
@@ -37,17 +35,17 @@ def decode(value: Any) -> Any:
 
 
 def check_type(old: Any, new: Any, key: str) -> Any:
-    """Make ``new`` fit where ``old`` was, or refuse.
+    """Convert ``new`` to the type of ``old``, or refuse.
 
-    Equal types pass; a list and a tuple turn into one another, an integer becomes a float where one was;
-    ``None`` may replace anything and be replaced by anything.
+    Lists and tuples convert into each other, integers into floats. ``None`` may replace anything and be replaced by
+    anything. Lengths (``LENGTH_KEYS``) may change between iterations and epochs.
 
     Raises:
         ValueError: for any other change of type.
     """
     if type(old) is type(new) or old is None or new is None:
         return new
-    if key in EPOCH_KEYS and _is_length(old) and _is_length(new):
+    if key in LENGTH_KEYS and _is_length(old) and _is_length(new):
         return new
     if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
         return type(old)(new)
