@@ -34,7 +34,7 @@ from .proposal_generator import RPN, RRPN
 from .proposal_generator.proposal_utils import select_proposals
 from .roi_heads import CascadeROIHeads, Res5ROIHeads, RROIHeads, StandardROIHeads
 from .roi_heads._detections import select_detections
-from .roi_heads.mask_head import _masks_of_classes
+from .roi_heads.mask_head import masks_of_classes
 
 __all__ = ["TensorInference", "outputs_to_instances"]
 
@@ -297,7 +297,7 @@ def _choose(heads: Any, boxes: Tensor, scores: Tensor, real: Tensor, size: tuple
 def _masks(head: Any, pooled: Tensor, classes: Tensor) -> Tensor:
     """Soft masks [N, D, M, M]."""
     logits = head.layers(pooled)
-    return _masks_of_classes(logits, classes.flatten()).sigmoid().unflatten(0, classes.shape)
+    return masks_of_classes(logits, classes.flatten()).sigmoid().unflatten(0, classes.shape)
 
 
 def _merge_panoptic(model: Any, found: Tensors, size: tuple[int, int]) -> Tensors:

@@ -58,15 +58,15 @@ def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_per
     truth = cat([x.gt_masks.crop_and_resize(x.proposal_boxes.tensor, side) for x in present])
     truth = truth.to(device=pred_mask_logits.device, dtype=torch.bool)  # [R, M, M]
     classes = cat([x.gt_classes for x in present]).to(torch.int64)
-    logits = _masks_of_classes(pred_mask_logits, classes)  # [R, M, M]
+    logits = masks_of_classes(pred_mask_logits, classes)  # [R, M, M]
     _log_mask_stats(logits.detach(), truth)
     if vis_period > 0:
         _record_masks(logits.detach(), truth, vis_period)
     return F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="mean")
 
 
-def _masks_of_classes(masks: Tensor, classes: Tensor) -> Tensor:
-    """[R, K, M, M] and classes [R] to [R, M, M]; with K = 1 the only mask there is."""
+def masks_of_classes(masks: Tensor, classes: Tensor) -> Tensor:
+    """[R, K, ...] and classes [R] to [R, ...]; with K = 1 the only mask there is."""
     if masks.shape[1] == 1:
         return masks[:, 0]
     return masks[torch.arange(masks.shape[0], device=masks.device), classes]
@@ -103,7 +103,7 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
     if not pred_instances:
         return
     classes = cat([x.pred_classes for x in pred_instances])
-    soft = _masks_of_classes(pred_mask_logits, classes).sigmoid()[:, None]  # [R, 1, M, M]
+    soft = masks_of_classes(pred_mask_logits, classes).sigmoid()[:, None]  # [R, 1, M, M]
     for x, masks in zip(pred_instances, soft.split([len(x) for x in pred_instances])):
         x.pred_masks = masks
 

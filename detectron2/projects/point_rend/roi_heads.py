@@ -1,0 +1,45 @@
+"""R-CNN heads that read PointRend models of the first releases."""
+
+import logging
+from typing import Any
+
+from torch import Tensor
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
+
+__all__ = ["PointRendROIHeads"]
+
+_OLD_NAMES = {
+    "mask_point_head.": "mask_head.point_head.",
+    "mask_coarse_head.coarse_mask_fc": "mask_head.coarse_head.fc",
+    "mask_coarse_head.": "mask_head.coarse_head.",
+}
+
+
+@ROI_HEADS_REGISTRY.register()
+class PointRendROIHeads(StandardROIHeads):
+    """StandardROIHeads that also understand configs and weights of the first PointRend releases.
+
+    New configs name ``StandardROIHeads``. Arguments are those of :class:`StandardROIHeads`.
+    """
+
+    @classmethod
+    def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        if cfg.MODEL.MASK_ON and cfg.MODEL.ROI_MASK_HEAD.NAME == "CoarseMaskHead":
+            logging.getLogger(__name__).warning(
+                "the config is one of an early PointRend: MODEL.ROI_MASK_HEAD.NAME 'CoarseMaskHead' is taken for "
+                "'PointRendMaskHead', with POOLER_TYPE ''"
+            )
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.ROI_MASK_HEAD.NAME = "PointRendMaskHead"
+            cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE = ""
+        return super()._init_mask_head(cfg, input_shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        for old, new in _OLD_NAMES.items():
+            for name in [name for name in state_dict if name.startswith(prefix + old)]:
+                state_dict[prefix + new + name[len(prefix + old) :]] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
