@@ -12,6 +12,7 @@ import torch.utils.data as torchdata
 
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.safe_pickle import restricted_load
 from detectron2.utils.tables import create_grid_table
 
 from .catalog import DatasetCatalog, MetadataCatalog
@@ -106,30 +107,17 @@ def _log_removed(before: Sequence[Any], after: Sequence[Any], why: str) -> None:
 
 
 # ------------------------------------------------------------------ proposals
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds arrays, numbers and containers only: a proposal file must not be able to run code."""
-
-    _ALLOWED_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy._core.numeric",
-                        "numpy.core.numeric", "numpy.dtypes")  # fmt: skip
-    _ALLOWED_NAMES = ("ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer")
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "detectron2.structures.boxes" and name == "BoxMode":
-            return BoxMode
-        if module == "_codecs" and name == "encode":
-            return super().find_class(module, name)
-        is_dtype = module == "numpy.dtypes" and name.endswith("DType")
-        if module in self._ALLOWED_MODULES and (name in self._ALLOWED_NAMES or is_dtype):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"a proposal file holds arrays only, this one asks for {module}.{name}")
-
-
 _OLD_KEYS = {"indexes": "ids", "scores": "objectness_logits"}
 
 
 def _proposals_by_image(proposal_file: str, wanted: set[str]) -> tuple[dict[str, tuple[Any, Any]], BoxMode]:
-    with PathManager.open(proposal_file, "rb") as f:
-        stored = _PlainUnpickler(f, encoding="latin1").load()
+    try:
+        with PathManager.open(proposal_file, "rb") as f:
+            stored = restricted_load(f, proposal_file, names={"detectron2.structures.boxes.BoxMode": BoxMode})
+    except pickle.UnpicklingError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(stored, dict):
+        raise ValueError(f"{proposal_file} must hold a dict of lists, got {type(stored).__name__}")
     stored = {_OLD_KEYS.get(key, key): value for key, value in stored.items()}
     missing = {"ids", "boxes", "objectness_logits"} - set(stored)
     if missing:
@@ -156,6 +144,7 @@ def load_proposals_into_dataset(dataset_dicts: list[Record], proposal_file: str)
 
     Raises:
         KeyError: an image has no proposals in the file.
+        ValueError: the file is damaged, lacks a list, or asks for more than arrays and plain values.
     """
     logger.info("Loading proposals from %s", proposal_file)
     wanted = {str(record["image_id"]) for record in dataset_dicts}

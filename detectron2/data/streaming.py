@@ -26,6 +26,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.image_io import IMAGE_SUFFIXES
 
 from .loading.tolerant import BrokenCount
 
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 # What a damaged or cut-off shard raises, also from within its compression, and what a store raises that fails.
 _TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
-_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
 
 
 def expand_shards(pattern: str | Sequence[str]) -> list[str]:
@@ -282,7 +282,7 @@ class TarDataset(torchdata.IterableDataset):
 
     def _record(self, name: str, parts: dict[str, bytes]) -> dict[str, Any] | None:
         self._count.read += 1
-        image = next((parts[e] for e in _IMAGES if e in parts), None)
+        image = next((parts[e[1:]] for e in IMAGE_SUFFIXES if e[1:] in parts), None)
         try:
             record = json.loads(parts.get("json", b"{}"))
         except ValueError:  # no JSON, or no UTF-8

@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "_M_RGB2YUV",
     "_M_YUV2RGB",
     "_apply_exif_orientation",
     "convert_PIL_to_numpy",
     "convert_image_to_rgb",
+    "image_size",
     "read_image",
     "read_label_map",
 ]
+
+# Of the files that are taken for pictures when a folder is searched, the usual ones first.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 # ITU-R BT.601, analogue form, from and to R, G, B in [0, 1].
 _M_RGB2YUV = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]

@@ -7,12 +7,12 @@ and the CRC-32 of every file.
 
 import json
 import os
-import pickle
 import shutil
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ import torch.distributed as dist
 
 from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.safe_pickle import restricted_load
 
-from ..errors import BrokenCheckpointError, UnsafeCheckpointError
+from ..errors import BrokenCheckpointError
 from .torch_files import read_torch, write_checkpoint_file
 
 __all__ = [
@@ -236,40 +237,40 @@ def _empty(entry: Any, mesh: Any) -> torch.Tensor:
 
 
 def _reader(folder: str) -> Any:
-    """Reads the folder; its table of contents is a pickle, of which only the needed names are known."""
+    """Reads the folder, whose table of contents names only what it needs."""
     from torch.distributed.checkpoint import FileSystemReader
 
     class Reader(FileSystemReader):
         def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
-            with open(os.path.join(folder, ".metadata"), "rb") as f:
-                found = _Contents(f).load()
+            found = _read_contents(os.path.join(folder, ".metadata"))
             found.storage_meta.load_id = self.load_id
             return found
 
     return Reader(folder)
 
 
-class _Contents(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        known = {
-            "torch.distributed.checkpoint.metadata": {
-                "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
-                "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
-            },
-            "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
-            "torch.serialization": {"_get_layout"},
-            "pathlib": {"PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"},
-        }  # fmt: skip
-        found = (
-            super().find_class(module, name) if module == "torch" or name in known.get(module, ()) else None
-        )
-        if module == "torch" and not (found is torch.Size or isinstance(found, torch.dtype)):
-            found = None
-        if found is None:
-            raise UnsafeCheckpointError(
-                f"the table of contents of a sharded checkpoint asks for {module}.{name}; it was not read"
-            )
-        return found
+# What the table of contents may name: records of names, sizes and offsets.
+_CONTENTS = {
+    "torch.distributed.checkpoint.metadata": (
+        "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",
+        "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+    ),
+    "torch.distributed.checkpoint.filesystem": ("_StorageInfo",),
+    "torch.serialization": ("_get_layout",),
+    "pathlib": ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
+}  # fmt: skip
+
+
+def _read_contents(path: str) -> Any:
+    """Read the table of contents of a sharded checkpoint, which is a pickle."""
+    known = {
+        f"{home}.{name}": getattr(import_module(home), name)
+        for home, names in _CONTENTS.items()
+        for name in names
+        if hasattr(import_module(home), name)
+    }
+    with open(path, "rb") as f:
+        return restricted_load(f, where=path, names=known)
 
 
 @contextmanager

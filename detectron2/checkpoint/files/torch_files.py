@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from detectron2.utils.atomic import atomic_write
-from detectron2.utils.safe_pickle import numpy_safe_globals, restricted_load
+from detectron2.utils.safe_pickle import restricted_load, restricted_torch_load
 
 from ..errors import BrokenCheckpointError, UnsafeCheckpointError
 
@@ -25,20 +25,8 @@ def read_pickle(path: str) -> Any:
     try:
         with open(path, "rb") as f:
             return restricted_load(f, where=repr(path))
-    except UnsafeCheckpointError:
-        raise
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        IndexError,
-        KeyError,
-        AttributeError,
-        TypeError,
-    ) as e:
-        raise BrokenCheckpointError(
-            f"{path!r} cannot be read as a pickle of arrays ({file_size(path)}): {e}"
-        ) from e
+    except pickle.UnpicklingError as e:
+        raise BrokenCheckpointError(f"{e} ({file_size(path)})") from e
 
 
 def read_torch(path: str, mmap: bool = False) -> Any:
@@ -47,8 +35,9 @@ def read_torch(path: str, mmap: bool = False) -> Any:
     if not zipped and _starts_like_zip(path):
         raise BrokenCheckpointError(_truncated(path))
     try:
-        with torch.serialization.safe_globals(numpy_safe_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+        return restricted_torch_load(path, mmap=mmap and zipped)
+    except UnsafeCheckpointError:
+        raise
     except pickle.UnpicklingError as e:
         text = str(e)
         if "Unsupported global" in text or "Unsupported class" in text or "GLOBAL" in text:

@@ -15,6 +15,7 @@ from detectron2.engine.trainer.builders import test_names
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.reports.pictures import draw_instances
 from detectron2.structures import Instances
+from detectron2.utils.image_io import IMAGE_SUFFIXES
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
@@ -25,8 +26,6 @@ from ..run.recipe import best_device, find_model
 
 __all__ = ["above", "predictor_config", "run"]
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
-
 
 def run(args: argparse.Namespace) -> int:
     """Predict, draw, and write `predictions.json`; images that cannot be read are counted and named."""
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     paths = list(_images(args.inputs, args.model))[: args.limit]
     if not paths:
         raise UserError(
-            f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(SUFFIXES))}"
+            f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     predictor = DefaultPredictor(cfg)
     output = Path(args.output)
@@ -104,7 +103,7 @@ def _images(inputs: Sequence[str], model: str) -> Iterator[Path]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         elif path.is_file():
             yield path
         else:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pycocotools.mask as mask_util
-from PIL import Image
 
 from detectron2.structures import BoxMode
+from detectron2.utils.image_io import IMAGE_SUFFIXES, image_size
 from detectron2.utils.suggest import did_you_mean
 
 __all__ = [
@@ -20,14 +20,10 @@ __all__ = [
     "Format",
     "FormatError",
     "bbox_xyxy",
-    "image_size",
     "images_below",
     "polygons_of",
     "register_format",
 ]
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_EXIF_ORIENTATION = 274
 
 
 class FormatError(ValueError):
@@ -97,15 +93,6 @@ def get_format(name: str) -> Format:
 
 
 # ------------------------------------------------------------------ images
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of an image as it is shown, that is, after its EXIF rotation."""
-    with Image.open(path) as image:
-        width, height = image.size
-        if image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8):
-            width, height = height, width
-    return height, width
-
-
 def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Images below a folder by their relative path without ending, sorted.
 
@@ -114,7 +101,7 @@ def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(Path(folder).rglob("*")):
-        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             key = path.relative_to(folder).with_suffix("").as_posix()
             if key in found:
                 raise FormatError(
@@ -129,7 +116,7 @@ def find_image(folder: Path, name: str) -> Path | None:
     for candidate in (folder / name, folder / Path(name.replace("\\", "/")).name):
         if candidate.is_file():
             return candidate
-        for ending in IMAGE_ENDINGS:
+        for ending in IMAGE_SUFFIXES:
             other = candidate.with_suffix(ending)
             if other.is_file():
                 return other

@@ -10,12 +10,13 @@ import numpy as np
 from PIL import Image
 
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.image_io import image_size
 
 from ..catalog import MetadataCatalog, forget
 from ..datasets.coco import load_coco_json
 from ..datasets.coco_json.write import records_to_coco
 from ..datasets.coco_panoptic import load_coco_panoptic_json
-from .base import Dataset, Format, FormatError, image_size, mask_of, register_format, target_names
+from .base import Dataset, Format, FormatError, mask_of, register_format, target_names
 
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 

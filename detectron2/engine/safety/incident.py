@@ -13,7 +13,7 @@ from torch import nn
 from detectron2 import structures
 from detectron2.checkpoint.files.shards import is_sharded, own_part
 from detectron2.utils.atomic import atomic_write
-from detectron2.utils.safe_pickle import numpy_safe_globals
+from detectron2.utils.safe_pickle import restricted_torch_load
 
 if TYPE_CHECKING:
     from ..train_loop import SimpleTrainer
@@ -195,5 +195,4 @@ def load_incident(path: str) -> dict[str, Any]:
         Keys `model`, `batch`, `iteration`, `losses`, `rng`.
     """
     kinds = [getattr(structures, n) for n in dir(structures) if isinstance(getattr(structures, n), type)]
-    with torch.serialization.safe_globals([*kinds, *numpy_safe_globals()]):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    return restricted_torch_load(path, names=kinds)
