@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,9 +183,9 @@ def read_label_map(file_name: str) -> np.ndarray:
     return labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
 
 
-def image_size(file_name: str) -> tuple[int, int]:
+def image_size(file_name: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (height, width) of a picture, upright according to its EXIF tag, without decoding its pixels."""
-    with PathManager.open(file_name, "rb") as f:
+    with PathManager.open(os.fspath(file_name), "rb") as f:
         image: Any = Image.open(f)
         width, height = image.size
         try:

@@ -66,7 +66,7 @@ class _Array(np.ndarray):
     def __setstate__(self, state: Any) -> None:
         shape, dtype, fortran, data = state[-4:]
         real, raw = _checked(shape, dtype, data)
-        super().__setstate__((1, tuple(shape), real, np.bool_(fortran), raw))
+        super().__setstate__((1, tuple(shape), real, bool(fortran), raw))  # type: ignore[arg-type]
 
 
 def _checked(shape: object, dtype: object, data: object) -> tuple[np.dtype, bytes]:
