@@ -14,12 +14,19 @@ from .config import (
     load_bootstrap_config,
 )
 from .data.meshes import builtin as _builtin  # noqa: F401  (registers the meshes)
+from .modeling.hrfpn import build_hrfpn_backbone
 from .modeling.roi_heads import DensePoseROIHeads
+from .modeling.test_time_augmentation import (
+    DensePoseDatasetMapperTTA,
+    DensePoseGeneralizedRCNNWithTTA,
+)
 from .structures import DensePoseDataRelative, DensePoseList, DensePoseTransformData
 from .utils.transform import load_from_cfg
 
 __all__ = [
     "DensePoseDataRelative",
+    "DensePoseDatasetMapperTTA",
+    "DensePoseGeneralizedRCNNWithTTA",
     "DensePoseList",
     "DensePoseROIHeads",
     "DensePoseTransformData",
@@ -28,6 +35,7 @@ __all__ = [
     "add_densepose_config",
     "add_densepose_head_config",
     "add_hrnet_config",
+    "build_hrfpn_backbone",
     "load_bootstrap_config",
     "load_from_cfg",
 ]
