@@ -1,6 +1,6 @@
 """ResNet, ResNeXt and their deformable and dilated forms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +25,8 @@ __all__ = [
     "ResNetBlockBase",
     "build_resnet_backbone",
     "make_stage",
+    "resnet_from_config",
+    "stage_options_from_config",
 ]
 
 for _block in (BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock):
@@ -254,30 +256,44 @@ def _check_basic_options(cfg: "CfgNode") -> None:
         raise ValueError(f"MODEL.RESNETS with DEPTH {c.DEPTH}: {'; '.join(wrong)}")
 
 
-def _stage_from_config(cfg: "CfgNode", index: int) -> list[CNNBlockBase]:
-    """The blocks of ``res{index + 2}``."""
+def stage_options_from_config(cfg: "CfgNode", index: int) -> dict[str, Any]:
+    """Arguments of :meth:`ResNet.make_stage` for stage ``res{index + 2}`` of a config.
+
+    Backbones that differ from a ResNet in one stage start from these.
+    """
     c = cfg.MODEL.RESNETS
     count = _blocks_per_stage(c.DEPTH)[index]
     dilation = c.RES5_DILATION if index == 3 else 1
     stride = 1 if index == 0 or dilation == 2 else 2
     options: dict[str, Any] = {
+        "block_class": BasicBlock,
+        "num_blocks": count,
         "in_channels": c.STEM_OUT_CHANNELS if index == 0 else c.RES2_OUT_CHANNELS * 2 ** (index - 1),
         "out_channels": c.RES2_OUT_CHANNELS * 2**index,
         "stride_per_block": [stride] + [1] * (count - 1),
         "norm": c.NORM,
     }
     if c.DEPTH < 50:
-        return ResNet.make_stage(BasicBlock, count, **options)
+        return options
     options.update(
+        block_class=BottleneckBlock,
         bottleneck_channels=c.NUM_GROUPS * c.WIDTH_PER_GROUP * 2**index,
         stride_in_1x1=c.STRIDE_IN_1X1,
         dilation=dilation,
         num_groups=c.NUM_GROUPS,
     )
-    if not c.DEFORM_ON_PER_STAGE[index]:
-        return ResNet.make_stage(BottleneckBlock, count, **options)
-    options.update(deform_modulated=c.DEFORM_MODULATED, deform_num_groups=c.DEFORM_NUM_GROUPS)
-    return ResNet.make_stage(DeformBottleneckBlock, count, **options)
+    if c.DEFORM_ON_PER_STAGE[index]:
+        options.update(
+            block_class=DeformBottleneckBlock,
+            deform_modulated=c.DEFORM_MODULATED,
+            deform_num_groups=c.DEFORM_NUM_GROUPS,
+        )
+    return options
+
+
+def _stage_from_config(cfg: "CfgNode", index: int) -> list[CNNBlockBase]:
+    """The blocks of ``res{index + 2}``."""
+    return ResNet.make_stage(**stage_options_from_config(cfg, index))
 
 
 @BACKBONE_REGISTRY.register()
@@ -287,6 +303,22 @@ def build_resnet_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> ResNet:
     Raises:
         ValueError: if ``RES5_DILATION`` is neither 1 nor 2, the depth is unknown, or an option does not go with it.
     """
+    return resnet_from_config(cfg, input_shape, _stage_from_config)
+
+
+def resnet_from_config(
+    cfg: "CfgNode", input_shape: ShapeSpec, make_stage: Callable[["CfgNode", int], list[CNNBlockBase]]
+) -> ResNet:
+    """Build a :class:`ResNet` of a config whose stages may be of another kind.
+
+    Args:
+        cfg: the config; ``MODEL.RESNETS`` and ``MODEL.BACKBONE.FREEZE_AT`` are read.
+        input_shape: of the images.
+        make_stage: called with the config and the index of a stage, 0 for res2, gives its blocks.
+
+    Raises:
+        ValueError: as for :func:`build_resnet_backbone`.
+    """
     c = cfg.MODEL.RESNETS
     if c.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION must be 1 or 2, not {c.RES5_DILATION}")
@@ -295,5 +327,5 @@ def build_resnet_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> ResNet:
     stem = BasicStem(in_channels=input_shape.channels or 3, out_channels=c.STEM_OUT_CHANNELS, norm=c.NORM)
     names = ["stem", "res2", "res3", "res4", "res5"]
     needed = max((names.index(f) for f in c.OUT_FEATURES if f in names), default=4)
-    stages = [_stage_from_config(cfg, i) for i in range(needed)]
+    stages = [make_stage(cfg, i) for i in range(needed)]
     return ResNet(stem, stages, out_features=c.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

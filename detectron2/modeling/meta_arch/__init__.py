@@ -1,5 +1,6 @@
 """Whole models."""
 
+from ._inputs import ImageModel, ground_truth, output_size
 from .build import META_ARCH_REGISTRY, build_model
 from .dense_detector import DenseDetector
 from .fcos import FCOS
@@ -14,10 +15,13 @@ __all__ = [
     "SEM_SEG_HEADS_REGISTRY",
     "DenseDetector",
     "GeneralizedRCNN",
+    "ImageModel",
     "PanopticFPN",
     "ProposalNetwork",
     "RetinaNet",
     "SemanticSegmentor",
     "build_model",
     "build_sem_seg_head",
+    "ground_truth",
+    "output_size",
 ]

@@ -1,0 +1,52 @@
+"""A region proposal network for features in branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.structures import ImageList, Instances
+
+from .trident_conv import running_branches
+
+__all__ = ["TridentRPN"]
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class TridentRPN(RPN):
+    """An :class:`.RPN` that treats each branch of N images as images of their own.
+
+    Args:
+        cfg: ``MODEL.TRIDENT`` says how many branches run; the rest is as for :class:`.RPN`.
+        input_shape: the feature maps by name.
+    """
+
+    def __init__(self, cfg: Any, input_shape: dict[str, ShapeSpec]) -> None:
+        super().__init__(cfg, input_shape)  # type: ignore[call-arg,arg-type,misc]
+        self.num_branch = cfg.MODEL.TRIDENT.NUM_BRANCH
+        self.test_branch_idx = cfg.MODEL.TRIDENT.TEST_BRANCH_IDX
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Propose for each branch of each image; see :meth:`.RPN.forward`.
+
+        Args:
+            images: N images.
+            features: maps [B * N, C, H, W] by name, branch after branch; B = 1 if one branch runs.
+            gt_instances: N Instances with ``gt_boxes``; every branch learns all of them.
+
+        Returns:
+            B * N Instances, branch after branch, and the losses.
+        """
+        count = len(running_branches(self, self.num_branch, self.test_branch_idx))
+        # an RPN reads the sizes of the images, never their pixels: no need to repeat those
+        repeated = ImageList(images.tensor, images.image_sizes * count)
+        return super().forward(repeated, features, None if gt_instances is None else gt_instances * count)
