@@ -88,6 +88,11 @@ class TensorInference(nn.Module):
         if isinstance(model, DenseDetector):
             return _dense(model, features, size)
         boxes, logits, real = _propose(model.proposal_generator, features, size)
+        if boxes.shape[0] != images.shape[0]:
+            raise TypeError(
+                f"no tensor form for a backbone that makes features of {boxes.shape[0]} images from "
+                f"{images.shape[0]}, in branches whose detections are merged later"
+            )
         if isinstance(model, ProposalNetwork):
             return {"boxes": boxes, "logits": logits, "valid": real}
         found = _detect(model.roi_heads, features, boxes, real, size)

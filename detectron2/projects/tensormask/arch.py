@@ -6,6 +6,7 @@ N images, L levels, A windows at each cell, R windows of one image in all, K cla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class TensorMask(ImageModel):
         self.backbone = build_backbone(cfg)
         shapes = [self.backbone.output_shape()[name] for name in self.in_features]
         self.anchor_generator = TensorMaskAnchorGenerator(cfg, shapes)  # type: ignore[call-arg,misc]
-        self.mask_sizes = _cells_per_window(self.anchor_generator)
+        self.mask_sizes = _cells_per_window(cfg.MODEL.ANCHOR_GENERATOR, self.anchor_generator.strides)
         self.num_anchors = len(self.mask_sizes)
         # Up to this size the smallest window, less a cell, takes all objects, however small.
         self.min_anchor_size = (min(self.mask_sizes) - 1) * self.anchor_generator.strides[0]
@@ -280,16 +281,17 @@ class TensorMask(ImageModel):
         return found
 
 
-def _cells_per_window(generator: TensorMaskAnchorGenerator) -> list[int]:
-    """Side of each window in cells, the same on all levels."""
-    sides = [
-        [float(side) / stride for side in cell[:, 2] - cell[:, 0]]
-        for cell, stride in zip(generator.cell_anchors, generator.strides)
-    ]
-    if any(s != sides[0] for s in sides) or any(side != int(side) for side in sides[0]):
+def _cells_per_window(node: Any, strides: Sequence[int]) -> list[int]:
+    """Side of each window in cells, the same on all levels; ``node`` is ``MODEL.ANCHOR_GENERATOR``."""
+    sides = [[size / stride for size in level] for level, stride in zip(node.SIZES, strides)]
+    if len(sides) != len(strides) or any(s != sides[0] for s in sides) or any(s % 1 for s in sides[0]):
         raise ValueError(
             "MODEL.ANCHOR_GENERATOR.SIZES must be multiples of the strides, the same ones on all levels, as masks are "
-            f"made of cells; got {sides} cells"
+            f"made of cells; got {sides} cells for the strides {list(strides)}"
+        )
+    if any(ratio != 1.0 for ratios in node.ASPECT_RATIOS for ratio in ratios):
+        raise ValueError(
+            f"windows are square: MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS must be [[1.0]], got {node.ASPECT_RATIOS}"
         )
     return [int(side) for side in sides[0]]
 

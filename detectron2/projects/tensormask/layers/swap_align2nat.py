@@ -46,10 +46,12 @@ def swap_align2nat(X: Tensor, lambda_val: int, pad_val: float = -6.0) -> Tensor:
     # What lies outside is zero from here on; the operator is linear, and the same for rows and for columns.
     x = (X - pad_val).reshape(n, side, side, height, width).transpose(2, 3)  # [N, V, H, U, W]
     x = _along_one_axis(x.flatten(3), scale)  # [N, lambda V, H', U * W]
-    new_side, new_height = x.shape[1:3]
-    x = _along_one_axis(x.reshape(-1, side, width, 1), scale)  # [N * lambda V * H', lambda U, W', 1]
-    x = x.reshape(n, new_side, new_height, new_side, -1).transpose(2, 3)
-    return x.flatten(1, 2) + pad_val
+    fine, coarse = x.shape[1:3]
+    x = _along_one_axis(
+        x.reshape(n * fine * coarse, side, width, 1), scale
+    )  # [N * lambda V * H', lambda U, W', 1]
+    x = x.reshape(n, fine, coarse, fine, x.shape[2]).transpose(2, 3)
+    return x.reshape(n, fine * fine, coarse, x.shape[4]) + pad_val
 
 
 def _along_one_axis(x: Tensor, scale: int) -> Tensor:
@@ -58,7 +60,7 @@ def _along_one_axis(x: Tensor, scale: int) -> Tensor:
     Places fall on the grid if ``scale * V`` is odd, and else halfway between two rows; which two, depends on v' and y'.
     """
     side, length = x.shape[1], x.shape[2]
-    fine, coarse = scale * side, -(-length // scale)
+    fine, coarse = scale * side, (length + scale - 1) // scale
     if fine % 2 == 0:  # row i becomes the mean of rows i - 1 and i, for i from 0 to H
         x = 0.5 * (F.pad(x, (0, 0, 1, 0)) + F.pad(x, (0, 0, 0, 1)))
     rows = x.shape[2]
@@ -81,7 +83,7 @@ def _along_one_axis(x: Tensor, scale: int) -> Tensor:
     out = tap(low, 1 - fraction)
     if scale > 1:  # else every fraction is zero
         out = out + tap(low + 1, fraction)
-    return out.unflatten(1, (fine, coarse))
+    return out.reshape(x.shape[0], fine, coarse, x.shape[3])
 
 
 class SwapAlign2Nat(nn.Module):

@@ -1,7 +1,6 @@
 """Cascade Mask R-CNN on Swin-L for LVIS v1; 50 epochs."""
 
-from ..COCO.cascade_mask_rcnn_swin_l_in21k_50ep import model, optimizer
-from ..COCO.cascade_mask_rcnn_swin_l_in21k_50ep import train as _coco
+from ..COCO.cascade_mask_rcnn_swin_l_in21k_50ep import model, optimizer, train as _coco
 from .cascade_mask_rcnn_mvitv2_l_in21k_50ep import dataloader, lr_multiplier, train
 from .cascade_mask_rcnn_vitdet_b_100ep import model as _cascade
 
