@@ -47,7 +47,7 @@ class Checkpointer:
     Args:
         model: the model; wrappers of DDP and ``torch.compile`` are taken off.
         save_dir: folder (or URL of one) for :meth:`save` and for what is resumed.
-        save_to_disk: False on processes that shall not write.
+        save_to_disk: false on processes that shall not write.
         checkpointables: other objects, saved under these names.
 
     Attributes:

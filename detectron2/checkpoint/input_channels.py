@@ -23,7 +23,7 @@ def adapt_weight(weight: torch.Tensor, channels: int) -> torch.Tensor:
 
     Args:
         weight: (C_out, C_old, KH, KW).
-        channels: C_new.
+        channels: c_new.
 
     Returns:
         (C_out, C_new, KH, KW).

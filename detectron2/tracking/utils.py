@@ -19,7 +19,7 @@ def create_prediction_pairs(
     Args:
         instances: of this frame, N.
         prev_instances: of the last frame, M, with ``ID`` and ``ID_period``.
-        iou_all: IoU ``[N, M]``.
+        iou_all: ioU ``[N, M]``.
         threshold: pairs below are left out.
 
     Returns:

@@ -89,7 +89,7 @@ def default_device() -> tuple[str, str]:
 
 
 def collect_facts() -> list[tuple[str, str]]:
-    """Names and values for everything that `collect_env_info` prints."""
+    """Names and values for everything that ``collect_env_info`` prints."""
     device, advice = default_device()
     facts = [
         ("detectron2", f"{detectron2.__version__} @ {os.path.dirname(detectron2.__file__)}"),

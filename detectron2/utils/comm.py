@@ -1,6 +1,6 @@
 """Talking between the processes of one training run.
 
-Every function also works in a plain process without `torch.distributed`: there the world has one
+Every function also works in a plain process without ``torch.distributed``: there the world has one
 member and collectives return their own input. Rank means the number of a process among all
 machines, local rank its number on this machine.
 """
@@ -59,7 +59,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
 
     Args:
         num_workers_per_machine: processes on each machine, equal on all; ranks must be numbered
-            machine by machine, as `launch` and `torchrun` do.
+            machine by machine, as ``launch`` and ``torchrun`` do.
 
     Raises:
         RuntimeError: if called twice.
@@ -87,7 +87,7 @@ def get_local_process_group() -> dist.ProcessGroup:
     """Group of the processes on this machine.
 
     Raises:
-        RuntimeError: if `create_local_process_group` has not run.
+        RuntimeError: if ``create_local_process_group`` has not run.
     """
     if _LOCAL_PROCESS_GROUP is None:
         raise RuntimeError(
@@ -174,7 +174,7 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
         group: a group that carries CPU tensors; all processes when None.
 
     Returns:
-        The objects in order of rank on `dst`, an empty list elsewhere.
+        The objects in order of rank on ``dst``, an empty list elsewhere.
     """
     if get_world_size() == 1:
         return [data]

@@ -37,9 +37,9 @@ def seed_all_rng(seed: int | None = None) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """State of every generator that `seed_all_rng` seeds, as tensors and plain values.
+    """State of every generator that ``seed_all_rng`` seeds, as tensors and plain values.
 
-    The result holds nothing that `torch.load(weights_only=True)` refuses.
+    The result holds nothing that ``torch.load(weights_only=True)`` refuses.
     """
     generator: Any = np.random.get_state(legacy=True)
     algorithm, keys, position, has_gauss, gauss = generator
@@ -61,7 +61,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Puts back what `rng_state` took; parts that this machine lacks are left out."""
+    """Puts back what ``rng_state`` took; parts that this machine lacks are left out."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     algorithm, keys, position, has_gauss, gauss = state["numpy"]
@@ -84,10 +84,10 @@ def _import_file(module_name: str, file_path: str, make_importable: bool = False
 
 
 def setup_environment() -> None:
-    """Runs the set-up hook that the user named in `DETECTRON2_ENV_MODULE`, if any.
+    """Runs the set-up hook that the user named in ``DETECTRON2_ENV_MODULE``, if any.
 
-    The variable holds a module name or the path of a `.py` file with a function
-    `setup_environment()`. `import detectron2` never calls this; `default_setup` does.
+    The variable holds a module name or the path of a ``.py`` file with a function
+    ``setup_environment()``. ``import detectron2`` never calls this; ``default_setup`` does.
 
     Raises:
         AttributeError: if the module has no such function.

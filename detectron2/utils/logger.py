@@ -31,7 +31,7 @@ _MARKS = {
 
 
 class _LineFormatter(logging.Formatter):
-    """`[date name]: message`, coloured for terminals, plain with the level's name for files."""
+    """``[date name]: message``, coloured for terminals, plain with the level's name for files."""
 
     def __init__(self, *, colored: bool, abbreviations: dict[str, str]) -> None:
         super().__init__(datefmt=_DATE)
@@ -54,7 +54,7 @@ class _LineFormatter(logging.Formatter):
 
 
 class _StdoutHandler(logging.StreamHandler):
-    """Writes to whatever `sys.stdout` is at that moment, so captured and redirected output works."""
+    """Writes to whatever ``sys.stdout`` is at that moment, so captured and redirected output works."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -99,12 +99,12 @@ def setup_logger(
     """Sends the messages of one logger to the console and to a file.
 
     Args:
-        output: a file ending in `.txt` or `.log`, or a folder that gets `log.txt`; ranks above 0
-            add `.rank<N>`. None writes no file.
+        output: a file ending in ``.txt`` or ``.log``, or a folder that gets ``log.txt``; ranks above 0
+            add ``.rank<N>``. None writes no file.
         distributed_rank: rank of the process; only rank 0 writes to the console.
         color: colour the console's lines (left out when the console is no terminal).
         name: root of the loggers to set up.
-        abbrev_name: name to print instead; `""` prints none. None prints `d2` for `detectron2`.
+        abbrev_name: name to print instead; ``""`` prints none. None prints ``d2`` for ``detectron2``.
         enable_propagation: pass messages on to the parents of the logger as well.
         configure_stdout: write to the console at all.
 
@@ -149,10 +149,10 @@ def _caller() -> tuple[str, tuple[str, int]]:
 def log_first_n(
     lvl: int, msg: str, n: int = 1, *, name: str | None = None, key: str | tuple[str, ...] = "caller"
 ) -> None:
-    """Logs only the first `n` times.
+    """Logs only the first ``n`` times.
 
     Args:
-        lvl: level, such as `logging.WARNING`.
+        lvl: level, such as ``logging.WARNING``.
         msg: the text.
         n: how often to log.
         name: logger; the calling module's by default.
@@ -176,7 +176,7 @@ def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> N
     """Logs the first and then each n-th time that this line of code is reached.
 
     Args:
-        lvl: level, such as `logging.INFO`.
+        lvl: level, such as ``logging.INFO``.
         msg: the text.
         n: how many calls share one message.
         name: logger; the calling module's by default.
@@ -189,10 +189,10 @@ def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> N
 
 
 def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
-    """Logs at most once in `n` seconds from this line of code.
+    """Logs at most once in ``n`` seconds from this line of code.
 
     Args:
-        lvl: level, such as `logging.INFO`.
+        lvl: level, such as ``logging.INFO``.
         msg: the text.
         n: seconds between messages.
         name: logger; the calling module's by default.

@@ -52,7 +52,7 @@ def release_memory() -> None:
 
 
 def _to_cpu(value: Any) -> Any:
-    """Moves tensors, and containers of this package that have `.to`, to the host; looks one level deep."""
+    """Moves tensors, and containers of this package that have ``.to``, to the host; looks one level deep."""
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)(_to_cpu(item) for item in value)
     if isinstance(value, dict):
@@ -69,7 +69,7 @@ def retry_if_cuda_oom(func: Callable[..., T]) -> Callable[..., T]:
     First the function runs as it is; after an out-of-memory error it runs again with an emptied
     cache; after a second one its tensor arguments are copied to the host and it runs there. The
     result then lies on the host: the caller must accept both places. Arguments may be tensors,
-    objects with `.device` and `.to` (such as `Boxes`), or lists, tuples and dicts of those.
+    objects with ``.device`` and ``.to`` (such as ``Boxes``), or lists, tuples and dicts of those.
 
     Args:
         func: a function without side effects that works on any device.

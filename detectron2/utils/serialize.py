@@ -37,7 +37,7 @@ class PicklableWrapper:
         return self._obj(*args, **kwargs)
 
     def __getattr__(self, attr: str) -> Any:
-        # Only reached when normal look-up failed. `_obj` itself is missing while unpickling.
+        # Only reached when normal look-up failed. ``_obj`` itself is missing while unpickling.
         if attr == "_obj":
             raise AttributeError(attr)
         return getattr(self._obj, attr)

@@ -8,12 +8,12 @@ __all__ = ["assert_fx_safe", "is_fx_tracing", "is_fx_tracing_legacy"]
 
 
 def is_fx_tracing() -> bool:
-    """True while `torch.fx`, `torch.export` or `torch.compile` records the caller."""
+    """True while ``torch.fx``, ``torch.export`` or ``torch.compile`` records the caller."""
     return bool(torch.compiler.is_compiling() or torch.fx._symbolic_trace.is_fx_tracing())
 
 
 def is_fx_tracing_legacy() -> bool:
-    """Same answer as `is_fx_tracing`; kept for code that names it."""
+    """Same answer as ``is_fx_tracing``; kept for code that names it."""
     return is_fx_tracing()
 
 

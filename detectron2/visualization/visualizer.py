@@ -237,11 +237,11 @@ class Visualizer(Primitives):
 
         Args:
             boxes: ``Boxes``, ``RotatedBoxes``, or an array ``[N, 4]`` (XYXY) or ``[N, 5]``.
-            labels: N texts.
+            labels: n texts.
             masks: ``BitMasks``, ``PolygonMasks``, a tensor ``[N, height, width]``, or a list of polygons, RLE
                 dicts, pixel arrays or ``GenericMask``.
             keypoints: ``Keypoints`` or an array ``[N, K, 3]`` of x, y, score.
-            assigned_colors: N colours; None for those of the palette.
+            assigned_colors: n colours; None for those of the palette.
             alpha: opacity of the masks.
 
         Raises:
@@ -294,8 +294,8 @@ class Visualizer(Primitives):
 
         Args:
             boxes: ``RotatedBoxes`` or an array ``[N, 5]``.
-            labels: N texts.
-            assigned_colors: N colours; None for those of the palette.
+            labels: n texts.
+            assigned_colors: n colours; None for those of the palette.
         """
         rotated = np.zeros((0, 5)) if boxes is None else as_boxes(boxes)
         colors = assigned_colors if assigned_colors is not None else self._instance_colors(len(rotated))

@@ -1,6 +1,6 @@
 """Checkpoints in shards: a folder to which each process writes its own part, for any number of processes to read.
 
-Of a nested state, the tensors that are spread over processes (`DTensor`) go through ``torch.distributed.checkpoint``;
+Of a nested state, the tensors that are spread over processes (``DTensor``) go through ``torch.distributed.checkpoint``;
 all else, with marks where those tensors belong, lies in ``rest.pth``. ``shards.json`` is written last and has the size
 and the CRC-32 of every file.
 """

@@ -13,7 +13,7 @@ class HistoryBuffer:
     """A series of (value, iteration) pairs with cheap windowed statistics.
 
     Args:
-        max_length: how many pairs to keep; older ones fall out, but `global_avg` still counts them.
+        max_length: how many pairs to keep; older ones fall out, but ``global_avg`` still counts them.
     """
 
     def __init__(self, max_length: int = 1_000_000) -> None:
@@ -39,12 +39,12 @@ class HistoryBuffer:
         return self._last(1)[0]
 
     def median(self, window_size: int) -> float:
-        """Median of the newest `window_size` values; not a number when one of them is not."""
+        """Median of the newest ``window_size`` values; not a number when one of them is not."""
         values = self._last(window_size)
         return float("nan") if any(v != v for v in values) else float(statistics.median(values))
 
     def avg(self, window_size: int) -> float:
-        """Mean of the newest `window_size` values."""
+        """Mean of the newest ``window_size`` values."""
         values = self._last(window_size)
         return sum(values) / len(values)
 
@@ -59,7 +59,7 @@ class HistoryBuffer:
         return list(self._pairs)
 
     def count_since(self, iteration: float) -> int:
-        """How many of the newest values lie behind `iteration` without a gap."""
+        """How many of the newest values lie behind ``iteration`` without a gap."""
         count = 0
         for _, when in reversed(self._pairs):
             if when <= iteration:

@@ -21,7 +21,7 @@ _MAX_WAITING = 8192
 
 
 def has_event_storage() -> bool:
-    """Whether the caller runs inside a `with EventStorage(...)` block."""
+    """Whether the caller runs inside a ``with EventStorage(...)`` block."""
     return bool(_CURRENT_STORAGE_STACK)
 
 
@@ -29,7 +29,7 @@ def get_event_storage() -> EventStorage:
     """The innermost open storage.
 
     Raises:
-        AssertionError: outside of any `with EventStorage(...)` block.
+        AssertionError: outside of any ``with EventStorage(...)`` block.
     """
     if not _CURRENT_STORAGE_STACK:
         raise AssertionError(
@@ -71,11 +71,11 @@ class EventStorage:
 
     @property
     def iteration(self) -> int:
-        """Same as `iter`."""
+        """Same as ``iter``."""
         return self._iter
 
     def step(self) -> None:
-        """Goes on to the next iteration; trainers set `iter` themselves."""
+        """Goes on to the next iteration; trainers set ``iter`` themselves."""
         self._iter += 1
 
     # -- putting ------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class EventStorage:
         """Adds one value to a metric.
 
         Args:
-            name: metric; prefixed inside `name_scope`.
+            name: metric; prefixed inside ``name_scope``.
             value: a number or a tensor with one element.
             smoothing_hint: whether the metric is noisy, so that writers should show the median of
                 a window rather than the newest value. Fixed by the first call for a name.
@@ -111,7 +111,7 @@ class EventStorage:
             self.flush()
 
     def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any) -> None:
-        """Adds one value to each of several metrics: `put_scalars(loss=1.0, accuracy=0.5)`."""
+        """Adds one value to each of several metrics: ``put_scalars(loss=1.0, accuracy=0.5)``."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
 
@@ -150,7 +150,7 @@ class EventStorage:
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
-        """Puts `name/` before the names of all scalars in the block; scopes nest by replacing."""
+        """Puts ``name/`` before the names of all scalars in the block; scopes nest by replacing."""
         before = self._current_prefix
         self._current_prefix = name.rstrip("/") + "/"
         try:
@@ -202,12 +202,12 @@ class EventStorage:
         return self._latest
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """How many values of a metric fall into the `window_size` iterations up to its newest one."""
+        """How many values of a metric fall into the ``window_size`` iterations up to its newest one."""
         pairs = self.history(name)
         return pairs.count_since(self._latest[name][1] - window_size)
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """Like `latest`, with the median of a window for the metrics that are marked noisy.
+        """Like ``latest``, with the median of a window for the metrics that are marked noisy.
 
         Args:
             window_size: iterations, not values: rarely put metrics are not smoothed over old times.

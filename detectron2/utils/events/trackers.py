@@ -18,7 +18,7 @@ class WandbWriter(EventWriter):
         project: project name.
         config: settings of the run to show beside it.
         window_size: iterations for the median of noisy metrics.
-        **kwargs: passed to `wandb.init`, such as `name`, `dir`, `mode="offline"`.
+        **kwargs: passed to ``wandb.init``, such as ``name``, ``dir``, ``mode="offline"``.
 
     Raises:
         ImportError: if wandb is absent.
@@ -68,7 +68,7 @@ class MLflowWriter(EventWriter):
 
     Args:
         experiment: experiment name.
-        tracking_uri: address or `file:` folder of the store; MLflow's own default when None.
+        tracking_uri: address or ``file:`` folder of the store; MLflow's own default when None.
         run_name: name of the run.
         config: settings of the run, stored as parameters.
         window_size: iterations for the median of noisy metrics.
@@ -118,7 +118,7 @@ class MLflowWriter(EventWriter):
 
     @staticmethod
     def _name(name: str) -> str:
-        """A name that the store accepts: letters, digits, `_-. /` only."""
+        """A name that the store accepts: letters, digits, ``_-. /`` only."""
         return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ __all__ = ["CommonMetricPrinter", "EventWriter", "JSONWriter", "TensorboardXWrit
 
 
 class EventWriter:
-    """Base of everything that takes figures out of the open `EventStorage`."""
+    """Base of everything that takes figures out of the open ``EventStorage``."""
 
     def write(self) -> None:
         """Takes what is new. Called with a storage open."""
@@ -48,9 +48,9 @@ class _NewScalars:
 
 
 class JSONWriter(EventWriter):
-    """Appends one JSON object a line: `{"iteration": 19, "total_loss": 0.7, ...}`.
+    """Appends one JSON object a line: ``{"iteration": 19, "total_loss": 0.7, ...}``.
 
-    Lines reach the disk before `write` returns, so a killed run keeps its curves.
+    Lines reach the disk before ``write`` returns, so a killed run keeps its curves.
 
     Args:
         json_file: file to append to.
@@ -105,7 +105,7 @@ class TensorboardXWriter(EventWriter):
     Args:
         log_dir: folder of the event files.
         window_size: iterations for the median of noisy metrics.
-        **kwargs: passed to `torch.utils.tensorboard.SummaryWriter`.
+        **kwargs: passed to ``torch.utils.tensorboard.SummaryWriter``.
 
     Raises:
         ImportError: at the first write, if the tensorboard package is absent.
