@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .yacs.cfg_node import BaseNode
+
 __all__ = ["configurable"]
 
 
@@ -93,8 +95,6 @@ def _given_config(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 def _is_config(value: Any) -> bool:
-    from .yacs.cfg_node import BaseNode
-
     if isinstance(value, BaseNode):
         return True
     # Only look at omegaconf's class if the value can be of it, so that plain calls never import omegaconf.

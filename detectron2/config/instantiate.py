@@ -8,7 +8,14 @@ from typing import Any
 
 from detectron2.utils.suggest import did_you_mean
 
-from .python.targets import resolve, target_name
+from .python.targets import (
+    UntrustedTargetError,
+    check_arguments,
+    remember_name,
+    resolve,
+    target_name,
+    trusted,
+)
 
 __all__ = ["dump_dataclass", "instantiate"]
 
@@ -16,7 +23,7 @@ TARGET = "_target_"
 RECURSIVE = "_recursive_"
 
 
-def instantiate(cfg: Any) -> Any:
+def instantiate(cfg: Any, *, trust: bool = False) -> Any:
     """Carry out the calls that a config describes.
 
     A mapping with the key ``_target_`` stands for a call: the value is a callable or its dotted path, the other keys
@@ -25,6 +32,9 @@ def instantiate(cfg: Any) -> Any:
 
     Args:
         cfg: an omegaconf config, or plain dictionaries and lists. Interpolations are resolved.
+        trust: let the config name any callable. By default a dotted path must name a part of a model, of its data or
+            of its training, or something of your own program (docs/security.md), since a config file may come from
+            somebody else. A callable, as Python configs have it, needs no trust.
 
     Returns:
         The result of the call; anything that describes no call comes back as it is. omegaconf lists come back as
@@ -32,6 +42,7 @@ def instantiate(cfg: Any) -> Any:
 
     Raises:
         ImportError: if a target cannot be found.
+        UntrustedTargetError: if a dotted path names something that config files may not call.
         TypeError: if a target is not callable, or an argument is missing or not known; the message has the place in
             the config, the target and the argument.
         Exception: whatever a target raises, with a note on its place in the config.
@@ -40,7 +51,8 @@ def instantiate(cfg: Any) -> Any:
 
         instantiate({"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 1})
     """
-    return _build(cfg, _place_of(cfg))
+    with trusted(trust):
+        return _build(cfg, _place_of(cfg))
 
 
 def dump_dataclass(obj: Any) -> dict[str, Any]:
@@ -54,7 +66,7 @@ def dump_dataclass(obj: Any) -> dict[str, Any]:
     """
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
         raise TypeError(f"expected an instance of a dataclass, got {obj!r}")
-    content: dict[str, Any] = {TARGET: target_name(type(obj))}
+    content: dict[str, Any] = {TARGET: remember_name(target_name(type(obj)))}
     for field in dataclasses.fields(obj):
         content[field.name] = _dump_value(getattr(obj, field.name))
     return content
@@ -167,6 +179,7 @@ def _call(cfg: Mapping[Any, Any], place: str) -> Any:
         for k, v in cfg.items()
         if k not in (TARGET, RECURSIVE)
     }
+    check_arguments(target, arguments)
     where = f"{place or 'config'}: {target_name(target)}"
     try:
         return target(**arguments)
@@ -187,8 +200,8 @@ def _find_target(target: Any, place: str) -> Callable[..., Any]:
     if isinstance(target, str):
         try:
             target = resolve(target)
-        except ImportError as e:
-            raise ImportError(f"{_join(place, TARGET)}: {e}") from e
+        except (ImportError, UntrustedTargetError) as e:
+            raise type(e)(f"{_join(place, TARGET)}: {e}") from e
     if not callable(target):
         raise TypeError(f"{_join(place, TARGET)} must be a callable or its dotted path, got {target!r}")
     return target  # type: ignore[no-any-return]

@@ -4,6 +4,10 @@ import sys
 from typing import Any
 
 from .python.call import LazyCall
+from .python.load import load, path_beside
+from .python.overrides import apply_overrides
+from .python.save import save
+from .python.to_py import to_py
 
 __all__ = ["LazyCall", "LazyConfig"]
 
@@ -32,8 +36,6 @@ class LazyConfig:
             ImportError: for a relative import of something that is not there.
             KeyError: if the file does not define a key.
         """
-        from .python.load import load
-
         return load(filename, keys)
 
     @staticmethod
@@ -44,8 +46,6 @@ class LazyConfig:
             filename: relative path.
             keys: as in :meth:`load`.
         """
-        from .python.load import load, path_beside
-
         caller = sys._getframe(1).f_globals.get("__file__")
         if not caller:
             raise ValueError(
@@ -59,15 +59,12 @@ class LazyConfig:
 
         Callables, dataclass objects, ``functools.partial`` objects and torch data types are written as calls that
         ``instantiate`` turns into the same objects. Anything else that YAML cannot hold (a lambda, say) makes the
-        YAML file incomplete: it has a note in each such place, a warning is logged, and the full config is kept
-        beside it in ``filename + ".pkl"``.
+        file incomplete: it has a note in each such place, and a warning is logged.
 
         Args:
             cfg: an omegaconf config; it is not changed, interpolations are kept.
             filename: path of the YAML file.
         """
-        from .python.save import save
-
         save(cfg, filename)
 
     @staticmethod
@@ -95,8 +92,6 @@ class LazyConfig:
             KeyError: for a new key that looks like a misspelled one, or a deleted one that is not there or is
                 referred to; lists the nearest keys.
         """
-        from .python.overrides import apply_overrides
-
         return apply_overrides(cfg, overrides)
 
     @staticmethod
@@ -111,6 +106,4 @@ class LazyConfig:
             One assignment per line (or group of lines), sorted by key. It is valid Python syntax for reading; to
             load a config again, use the file that it came from or :meth:`save`.
         """
-        from .python.to_py import to_py
-
         return to_py(cfg, prefix)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from .targets import target_name
+from .targets import remember_name, target_name
 
 __all__ = ["LazyCall", "lists_for_tuples"]
 
@@ -33,7 +33,7 @@ class LazyCall:
     def __init__(self, target: Any) -> None:
         if not (callable(target) or isinstance(target, (str, Mapping))):
             raise TypeError(f"LazyCall needs a callable or its dotted path, got {target!r}")
-        self._target = target
+        self._target = remember_name(target) if isinstance(target, str) else target
 
     def __call__(self, **kwargs: Any) -> Any:
         from omegaconf import DictConfig
@@ -48,7 +48,7 @@ def _storable(target: Any) -> Any:
     if not isinstance(target, type) or not (is_schema or target in (dict, OrderedDict)):
         return target
     local = "<locals>" in target.__qualname__  # has no path that could be looked up
-    return functools.partial(target) if local else target_name(target)
+    return functools.partial(target) if local else remember_name(target_name(target))
 
 
 def lists_for_tuples(value: Any) -> Any:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
+from detectron2.utils.file_io import PathManager
 from detectron2.utils.suggest import did_you_mean
 
 from ..yacs.yaml_files import parse
@@ -81,9 +82,7 @@ def _pick(content: Mapping[str, Any], key: str, filename: str) -> Any:
 def _read_yaml(filename: str) -> Any:
     from omegaconf import OmegaConf
 
-    from detectron2.utils.file_io import PathManager
-
-    with PathManager.open(filename, "r") as f:
+    with PathManager.open(filename, "rb") as f:
         content = parse(f, filename)
     return OmegaConf.create({} if content is None else content, flags={"allow_objects": True})
 
@@ -111,8 +110,6 @@ def _run(filename: str, chain: tuple[str, ...]) -> dict[str, Any]:
 
 def _compiled(filename: str) -> CodeType:
     if "://" in filename:
-        from detectron2.utils.file_io import PathManager
-
         with PathManager.open(filename, "r") as f:
             return compile(f.read(), filename, "exec")
     state = os.stat(filename)
@@ -181,8 +178,6 @@ def _find(filename: str, name: str, level: int, statement: str) -> str:
 def _is_file(path: str) -> bool:
     if "://" not in path:
         return os.path.isfile(path)
-    from detectron2.utils.file_io import PathManager
-
     return PathManager.isfile(path)
 
 

@@ -9,31 +9,14 @@ from typing import Any
 import yaml
 
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.registry import locate
 
 from ..instantiate import TARGET, dump_dataclass
-from .targets import target_name
+from .targets import not_saved, partial_of, target_name
 
-__all__ = ["partial_of", "save", "to_plain", "to_text"]
+__all__ = ["save", "to_plain", "to_text"]
 
 logger = logging.getLogger(__name__)
-
-
-def partial_of(
-    function: Any, args: tuple[Any, ...] | list[Any] = (), keywords: dict[str, Any] | None = None
-) -> Any:
-    """``functools.partial`` with its positional arguments given by name; target of saved configs."""
-    from .targets import resolve
-
-    return functools.partial(
-        resolve(function) if isinstance(function, str) else function, *args, **(keywords or {})
-    )
-
-
-def not_saved(what: str) -> Any:
-    """Target that saved configs have in place of an object that YAML cannot hold."""
-    raise ValueError(
-        f"this config was saved without {what}; load the .pkl file beside it, or the file that it came from"
-    )
 
 
 class _Dumper(yaml.SafeDumper):
@@ -46,13 +29,11 @@ def save(cfg: Any, filename: str) -> None:
     lost: list[str] = []
     text = to_text(cfg, lost)
     if lost:
-        side = filename + ".pkl"
         places = ", ".join(lost)
-        text = f"# Not complete: YAML cannot hold {places}. The whole config is in {side.rsplit('/', 1)[-1]}\n{text}"
-        _save_side_file(cfg, side)
-        logger.warning(
-            "%s is not complete: YAML cannot hold %s; the whole config is in %s", filename, places, side
+        text = (
+            f"# Not complete: YAML cannot hold {places}. The file that the config came from has it.\n{text}"
         )
+        logger.warning("%s is not complete: YAML cannot hold %s", filename, places)
     with atomic_write(filename) as f:
         f.write(text)
 
@@ -97,8 +78,6 @@ def _join(place: str, key: Any) -> str:
 
 def _findable(value: Any) -> str | None:
     """Dotted path under which ``locate`` finds this very object; None if there is none."""
-    from detectron2.utils.registry import locate
-
     if not hasattr(value, "__qualname__") or not hasattr(value, "__module__"):
         return None
     name = target_name(value)
@@ -148,14 +127,3 @@ def _plain_builtin(value: Any) -> Any:
     if hasattr(value, "item") and type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
         return value.item()
     return None
-
-
-def _save_side_file(cfg: Any, filename: str) -> None:
-    """Pickle the whole config; functions without a name are stored by their code."""
-    from .code_pickle import dump
-
-    try:
-        with atomic_write(filename, "wb") as f:
-            dump(cfg, f)
-    except Exception as e:
-        logger.warning("could not write %s either: %s", filename, e)

@@ -1,10 +1,45 @@
-"""From the text of a ``_target_`` to the object, old homes of some classes included."""
+"""From the text of a ``_target_`` to the callable, for names that may come from somebody else's file.
 
+A config file is data, so a name in it must not run code that its reader did not choose. :func:`resolve` finds
+
+* the parts that models, data and evaluations of this package are made of, layers and optimizers of torch, models
+  and operators of torchvision and timm (:data:`PARTS`);
+* callables of the program itself: defined in a module that it has imported and that is not installed software;
+* classes of installed software that are models, data sets, optimizers or parts of this package by inheritance, once
+  the program has imported their module;
+* names that a Python program has written itself as the target of a ``LazyCall``.
+
+It imports nothing else, and never finds the standard library, loaders of code, or attributes of attributes. Everything
+else needs :func:`trusted`.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 from detectron2.utils.registry import _convert_target_to_string, locate
+from detectron2.utils.suggest import did_you_mean
 
-__all__ = ["ALIASES", "current_name", "resolve", "target_name"]
+__all__ = [
+    "UntrustedTargetError",
+    "check_arguments",
+    "current_name",
+    "partial_of",
+    "remember_name",
+    "resolve",
+    "target_name",
+    "trusted",
+]
 
 # Where the things live that Detectron2 took from fvcore and iopath: (old prefix, new module). First match wins; what
 # comes after the prefix is looked up in the new module under its last name.
@@ -20,36 +55,283 @@ ALIASES: tuple[tuple[str, str], ...] = (
     ("fvcore.nn.weight_init.", "detectron2.layers.weight_init"),
     ("fvcore.nn.", "detectron2.layers.losses"),
     ("iopath.common.file_io.", "detectron2.utils.file_io"),
+    # Saved configs refer to functions and types by a call of `locate`, which finds anything; this one asks first.
+    ("detectron2.utils.registry.locate", "detectron2.config.python.targets.reference"),
 )
+
+# Packages whose classes and functions may be named, and those of which only the classes may.
+PARTS = {
+    "detectron2.layers": "all",
+    "detectron2.structures": "all",
+    "detectron2.modeling": "all",
+    "detectron2.solver": "all",
+    "detectron2.data": "classes",
+    "detectron2.evaluation": "classes",
+    "detectron2.projects": "classes",
+    "torch.nn": "modules",
+    "torch.optim": "classes",
+    "torchvision.models": "all",
+    "torchvision.ops": "all",
+    "torchvision.transforms": "classes",
+    "timm.layers": "modules",
+    "timm.models": "modules",
+}
+# Functions outside of those packages that configs call.
+FUNCTIONS = {
+    "builtins.dict",
+    "collections.OrderedDict",
+    "detectron2.config.config.get_cfg",
+    "detectron2.config.python.targets.partial_of",
+    "detectron2.config.python.targets.reference",
+    "detectron2.config.python.targets.not_saved",
+    "detectron2.data.build.build_detection_test_loader",
+    "detectron2.data.build.build_detection_train_loader",
+    "detectron2.data.build.get_detection_dataset_dicts",
+    "detectron2.data.detection_utils.build_augmentation",
+    "detectron2.data.detection_utils.get_fed_loss_cls_weights",
+    "detectron2.data.samplers.distributed_sampler.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency",
+    "timm.models._factory.create_model",
+}
+# Arguments by which a harmless callable would read a file that may hold code.
+LOADING_ARGUMENTS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "custom_load"}
+_TRUST: ContextVar[bool] = ContextVar("trust", default=False)
+_WRITTEN_BY_CODE: set[str] = set()
+
+
+class UntrustedTargetError(ValueError, ImportError):
+    """A config names a callable that a file of somebody else could misuse; nothing was called."""
+
+
+@contextmanager
+def trusted(trust: bool = True) -> Iterator[None]:
+    """Let configs name any callable inside the ``with`` block. Use it for files that you would run as programs.
+
+    Args:
+        trust: False leaves the rules as they are.
+    """
+    token = _TRUST.set(trust or _TRUST.get())
+    try:
+        yield
+    finally:
+        _TRUST.reset(token)
+
+
+def remember_name(name: str) -> str:
+    """Note that Python code, not a file, has written ``name`` as a target; return it."""
+    _WRITTEN_BY_CODE.add(name)
+    return name
 
 
 def current_name(name: str) -> str:
-    """The dotted path of today for one that names fvcore or iopath; any other path comes back as it is."""
+    """Return the dotted path of today for one that names fvcore or iopath; any other path comes back as it is."""
     for prefix, module in ALIASES:
-        if name.startswith(prefix):
+        if name == prefix:
+            return module
+        if prefix.endswith(".") and name.startswith(prefix):
             return f"{module}.{name.rsplit('.', 1)[-1]}"
     return name
 
 
 def resolve(name: str) -> Any:
-    """Find the object that a ``_target_`` names.
+    """Find the callable that a ``_target_`` names.
 
     Raises:
-        ImportError: if there is none; says what is near.
+        ImportError: if there is none; the message says what is near.
+        UntrustedTargetError: if the rules of this module do not allow it.
     """
     today = current_name(name)
     try:
-        return locate(today)
+        if _TRUST.get() or name in _WRITTEN_BY_CODE:
+            return locate(today)
+        return _find_part(today)
     except ImportError as e:
-        if today == name:
+        if today == name or isinstance(e, UntrustedTargetError):
             raise
         raise ImportError(f"{name} is {today} here, and: {e}") from e
 
 
-def target_name(target: Any) -> str:
-    """Dotted path of a target, which may be text already."""
+def reference(name: str) -> Any:
+    """Return the object that ``name`` stands for, under the rules of :func:`resolve`; saved configs call it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and name.startswith("torch.") and name.count(".") == 1:
+        value = getattr(torch, name[len("torch.") :], None)
+        if isinstance(value, (torch.dtype, torch.memory_format, torch.layout)):
+            return value
+    return resolve(name)
+
+
+def partial_of(
+    function: str | Callable[..., Any],
+    args: Sequence[Any] = (),
+    keywords: Mapping[str, Any] | None = None,
+) -> functools.partial[Any]:
+    """Make a ``functools.partial`` whose positional arguments are given by name; saved configs call it."""
+    found = resolve(function) if isinstance(function, str) else function
+    check_arguments(found, keywords or {})
+    return functools.partial(found, *args, **(keywords or {}))
+
+
+def not_saved(what: str) -> None:
+    """Stand in saved configs for an object that YAML cannot hold."""
+    raise ValueError(f"this config was saved without {what}; load the file that it came from")
+
+
+def check_arguments(target: object, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that make a model library load a file that may hold code.
+
+    Raises:
+        UntrustedTargetError: if there is one and the config is not trusted.
+    """
+    if _TRUST.get() or not str(getattr(target, "__module__", "")).startswith(
+        ("timm", "detectron2.modeling.backbone.timm")
+    ):
+        return
+    found = sorted(LOADING_ARGUMENTS & set(arguments))
+    name = str(arguments.get("model_name", arguments.get("name", "")))
+    if found or ":" in name or "/" in name:
+        what = f"the argument {found[0]}" if found else f"the model {name!r}"
+        raise UntrustedTargetError(
+            f"{target_name(target)}: {what} would read a file that may hold code. {_mend()}"
+        )
+
+
+def target_name(target: object) -> str:
+    """Return the dotted path of a target, which may be text already."""
     if isinstance(target, str):
         return target
     if hasattr(target, "__module__") and hasattr(target, "__qualname__"):
-        return _convert_target_to_string(target)
+        return _convert_target_to_string(target)  # type: ignore[arg-type]
     return repr(target)
+
+
+# ---------------------------------------------------------------------------------------------- the rules
+def _mend(module: str = "") -> str:
+    imported = f"import {module} first (on the command line: --import {module}), or " if module else ""
+    return (
+        f"If the config is yours, {imported}trust it: instantiate(cfg, trust=True), `with "
+        "detectron2.config.trusted():`, or --trust on the command line."
+    )
+
+
+def _find_part(name: str) -> Any:
+    parts = name.split(".")
+    if not all(p.isidentifier() for p in parts):
+        raise ImportError(f"{name!r} is not a dotted path such as 'torch.nn.Conv2d'")
+    if any(p.startswith("__") for p in parts[1:]):
+        raise UntrustedTargetError(f"a config file may not name {name}. {_mend()}")
+    module_name, rest = _split(parts)
+    module = sys.modules[module_name]
+    if not rest:
+        raise ImportError(f"{name} is a module, not a callable")
+    found: Any = module
+    for i, part in enumerate(rest):
+        if i > 0 and not isinstance(found, type):
+            raise UntrustedTargetError(f"{name} is an attribute of an object. {_mend()}")
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            owner = ".".join([module_name, *rest[:i]])
+            raise ImportError(
+                f"cannot find {name!r}: {owner!r} has no {part!r}. {did_you_mean(part, dir(found))}"
+            ) from None
+    if not (_is_part(found) or _is_of_the_program(found)):
+        raise UntrustedTargetError(f"a config file may not call {name}. {_mend()}")
+    return found
+
+
+def _split(parts: list[str]) -> tuple[str, list[str]]:
+    """Split a path into the module that it begins with and the rest; import modules of :data:`PARTS` only.
+
+    Raises:
+        ImportError: if a part of this package does not exist.
+        UntrustedTargetError: if the program has not imported the module.
+    """
+    for size in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:size])
+        if name in sys.modules:
+            return name, parts[size:]
+        if any(name == p or name.startswith(p + ".") for p in PARTS):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as e:
+                if e.name is None or not (name == e.name or name.startswith(e.name + ".")):
+                    raise ImportError(
+                        f"importing {name!r} failed: it needs {e.name!r}, which is not installed"
+                    ) from e
+                if size == 1:
+                    raise ImportError(f"{name!r} is not installed") from e
+            else:
+                return name, parts[size:]
+    name = ".".join(parts)
+    if parts[0] in sys.stdlib_module_names:
+        raise UntrustedTargetError(f"a config file may not call {name}, which is part of Python. {_mend()}")
+    raise UntrustedTargetError(
+        f"a config file may not import {'.'.join(parts[:-1]) or name!r} for its target {name}. {_mend('.'.join(parts[:-1]))}"
+    )
+
+
+def _home(found: Any) -> str:
+    """Dotted path of a class, function or method where it is defined, "" if it has none."""
+    inner = getattr(found, "__func__", found)
+    module, qualname = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
+    return f"{module}.{qualname}" if isinstance(module, str) and isinstance(qualname, str) else ""
+
+
+def _is_part(found: Any) -> bool:
+    """Whether a callable is one of the parts that any config may name."""
+    home = _home(found)
+    if home in FUNCTIONS:
+        return True
+    if home.startswith(("torch.nn.functional.", "torch._C._nn.")) or _is_torch_function(found):
+        return callable(found) and not isinstance(found, type)
+    kind = next((k for p, k in PARTS.items() if home.startswith(p + ".")), None)
+    if kind is None:
+        return False
+    if kind == "all":
+        return isinstance(found, type) or inspect.isroutine(found)
+    if not isinstance(found, type):
+        return False
+    return kind == "classes" or any(_home(base) == "torch.nn.modules.module.Module" for base in found.__mro__)
+
+
+def _is_torch_function(found: Any) -> bool:
+    """Whether this is one of the functions of ``torch.nn.functional`` that are written in C."""
+    functional = sys.modules.get("torch.nn.functional")
+    name = getattr(found, "__name__", "")
+    return inspect.isbuiltin(found) and getattr(functional, name, None) is found
+
+
+_BASES = ("torch.nn.modules.", "torch.optim.", "torch.utils.data.", "detectron2.")
+
+
+def _is_of_the_program(found: Any) -> bool:
+    """Whether a callable belongs to the running program rather than to Python or installed software."""
+    inner = getattr(found, "__func__", found)
+    if not callable(found) or not (isinstance(inner, type) or inspect.isfunction(inner)):
+        return False
+    name = inner.__module__ or ""
+    root = name.partition(".")[0]
+    module = sys.modules.get(name)
+    if (
+        module is None
+        or root in sys.stdlib_module_names - {"__main__"}
+        or root in ("detectron2", "torch", "torchvision", "timm")
+    ):
+        return False
+    if not _is_installed(getattr(module, "__file__", None)):
+        return True
+    return isinstance(inner, type) and (
+        dataclasses.is_dataclass(inner) or any(_home(base).startswith(_BASES) for base in inner.__mro__[1:])
+    )
+
+
+def _is_installed(file: str | None) -> bool:
+    """Whether a module's file belongs to Python or to installed packages."""
+    return file is not None and os.path.realpath(file).startswith(_installation())
+
+
+@cache
+def _installation() -> tuple[str, ...]:
+    paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths |= {*site.getsitepackages(), site.getusersitepackages()}
+    return tuple(os.path.realpath(p) + os.sep for p in paths if p)

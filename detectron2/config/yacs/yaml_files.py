@@ -5,9 +5,13 @@ from typing import IO, Any
 
 import yaml
 
+from detectron2.utils.file_io import PathManager
+
 __all__ = ["BASE_KEY", "load_with_base", "merge_into", "parse"]
 
 BASE_KEY = "_BASE_"
+MAX_DEPTH = 100
+MAX_NODES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -22,24 +26,67 @@ def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
 _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 
-def parse(stream: str | IO[str], source: str = "text") -> Any:
-    """Turn YAML into dictionaries, lists and scalars, never into anything that runs.
+def parse(stream: str | bytes | IO[str] | IO[bytes], source: str = "text") -> Any:
+    """Read YAML as dictionaries, lists and scalars, never as anything that runs.
 
     Args:
-        stream: text, or an open text file.
+        stream: text, bytes (UTF-8 or UTF-16, with or without a byte order mark), or an open file.
         source: name for errors.
 
     Raises:
-        ValueError: if it is not valid YAML, or asks for a Python object.
+        ValueError: if it is not valid YAML, asks for a Python object, is nested more than :data:`MAX_DEPTH` deep, or
+            its aliases stand for more than :data:`MAX_NODES` values.
     """
+    loader: _Loader | None = None
     try:
-        return yaml.load(stream, _Loader)
+        loader = _Loader(stream)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _measure(root, source)
+        return loader.construct_document(root)
     except yaml.constructor.ConstructorError as e:
         mark = e.problem_mark
         where = f", line {mark.line + 1}" if mark else ""
         raise ValueError(f"{source}{where}: {e.problem}. A config is data; no code is run from it.") from e
     except yaml.YAMLError as e:
         raise ValueError(f"{source} is not valid YAML: {e}") from e
+    except RecursionError:
+        raise ValueError(f"{source} is nested more than {MAX_DEPTH} deep") from None
+    except UnicodeError as e:
+        raise ValueError(f"{source} is no text in UTF-8 or UTF-16: {e}") from e
+    except (ValueError, OverflowError) as e:  # a number or a date that Python cannot hold
+        text = str(e)
+        raise ValueError(text if text.startswith(source) else f"{source}: {text}") from e
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _measure(root: yaml.Node, source: str) -> None:
+    """Refuse documents whose depth, or whose size with all aliases written out, would stall a program."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def visit(node: yaml.Node, depth: int) -> int:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{source} is nested more than {MAX_DEPTH} deep")
+        if id(node) in open_nodes:
+            raise ValueError(f"{source} has an alias inside of what it stands for")
+        if id(node) not in sizes:
+            open_nodes.add(id(node))
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.SequenceNode):
+                children = node.value
+            elif isinstance(node, yaml.MappingNode):
+                children = [child for pair in node.value for child in pair]
+            sizes[id(node)] = 1 + sum(visit(child, depth + 1) for child in children)
+            open_nodes.discard(id(node))
+        if sizes[id(node)] > MAX_NODES:
+            raise ValueError(f"{source} stands for more than {MAX_NODES:,} values; its aliases multiply")
+        return sizes[id(node)]
+
+    visit(root, 0)
 
 
 def merge_into(new: dict[str, Any], into: dict[str, Any]) -> None:
@@ -69,13 +116,11 @@ def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
         FileNotFoundError: if a file is missing; says which file asked for it.
         ValueError: for bad YAML, a file that is no mapping, or a circle of bases.
     """
-    from detectron2.utils.file_io import PathManager
-
     asked = f", the {BASE_KEY} of {chain[-1]}" if chain else ""
     if path in chain:
         raise ValueError(f"{BASE_KEY} goes in a circle: {' -> '.join([*chain, path])}")
     try:
-        with PathManager.open(path, "r") as f:
+        with PathManager.open(path, "rb") as f:
             content = parse(f, path)
     except FileNotFoundError as e:
         raise FileNotFoundError(f"no config file {path}{asked}") from e
