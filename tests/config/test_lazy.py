@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from detectron2.config import CfgNode, LazyConfig, UntrustedTargetError, configurable, instantiate, trusted
 from detectron2.config import LazyCall as L
 from detectron2.config.instantiate import dump_dataclass
+from detectron2.config.python.targets import resolve
 
 
 class Box:
