@@ -59,7 +59,8 @@ class LazyConfig:
 
         Callables, dataclass objects, ``functools.partial`` objects and torch data types are written as calls that
         ``instantiate`` turns into the same objects. Anything else that YAML cannot hold (a lambda, say) makes the
-        file incomplete: it has a note in each such place, and a warning is logged.
+        file incomplete: it has a note in each such place, a warning is logged, and the whole config is pickled to
+        ``filename + ".pkl"``. Unpickling runs code, so nothing in this package reads that file.
 
         Args:
             cfg: an omegaconf config; it is not changed, interpolations are kept.

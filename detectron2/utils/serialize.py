@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import cloudpickle
+
 __all__ = ["PicklableWrapper"]
 
 
 def _restore(payload: bytes) -> PicklableWrapper:
-    import cloudpickle  # type: ignore[import-untyped,import-not-found]
-
     return PicklableWrapper(cloudpickle.loads(payload))
 
 
 class PicklableWrapper:
-    """Holds an object and pickles it through cloudpickle where that is installed.
+    """Hold an object and pickle it through cloudpickle, which also takes lambdas and closures.
 
-    A data set that maps with a lambda or a closure can so travel to loader workers that are
-    spawned. Calls and attributes go to the object within.
+    So a data set that maps with a lambda can be sent to loader workers that are spawned. Calls and attributes go
+    to the object within.
 
     Args:
         obj: what to hold; a wrapper is unwrapped first.
@@ -27,10 +27,6 @@ class PicklableWrapper:
         self._obj: Any = obj._obj if isinstance(obj, PicklableWrapper) else obj
 
     def __reduce__(self) -> tuple[Any, ...]:
-        try:
-            import cloudpickle  # type: ignore[import-untyped,import-not-found]
-        except ImportError:
-            return PicklableWrapper, (self._obj,)
         return _restore, (cloudpickle.dumps(self._obj),)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

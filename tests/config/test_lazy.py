@@ -4,6 +4,7 @@ import ast
 import builtins
 import dataclasses
 import functools
+import pickle
 import threading
 import warnings
 from pathlib import Path
@@ -272,7 +273,7 @@ def test_objects_are_saved_as_calls(tmp_path: Path) -> None:
     assert cfg.layer is torch.nn.GELU
 
 
-def test_what_yaml_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_yaml_cannot_hold_is_kept_beside_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     factor = 3
     cfg = L(Sink)(a=1, f=lambda x: x * factor)
     again = saved(cfg, tmp_path)
@@ -280,7 +281,10 @@ def test_what_yaml_cannot_hold_is_said(tmp_path: Path, caplog: pytest.LogCapture
     assert again.a == 1
     with pytest.raises(ValueError, match="without f"):
         instantiate(again)
-    assert [p.name for p in tmp_path.iterdir()] == ["cfg.yaml"]
+    with open(tmp_path / "cfg.yaml.pkl", "rb") as f:
+        whole = pickle.load(f)
+    assert whole.f(2) == 6
+    assert instantiate(whole).kwargs["f"](2) == 6
 
 
 # ------------------------------------------------------------ printing

@@ -90,6 +90,8 @@ def test_hostile_names_are_refused_in_every_form(name: str, form: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "builtins.dict",
+        "collections.Counter",
         "torch.nn.Conv2d",
         "torch.nn.modules.activation.GELU",
         "torch.nn.functional.relu",
@@ -170,8 +172,10 @@ def test_trust_ends_with_its_block() -> None:
 
 
 def test_names_that_python_code_writes_need_no_trust() -> None:
-    assert instantiate(LazyCall("collections.Counter")(a=2)) == {"a": 2}
-    assert instantiate({"_target_": "collections.Counter", "a": 2}) == {"a": 2}
+    with pytest.raises(UntrustedTargetError):
+        instantiate({"_target_": "fractions.Fraction", "numerator": 3})
+    assert instantiate(LazyCall("fractions.Fraction")(numerator=3)) == 3
+    assert instantiate({"_target_": "fractions.Fraction", "numerator": 3}) == 3
 
 
 SAVED = """

@@ -144,7 +144,6 @@ def test_retry_leaves_other_errors_alone():
 
 
 def test_wrapper_pickles_functions_that_pickle_refuses():
-    pytest.importorskip("cloudpickle")
     offset = 3
     wrapped = PicklableWrapper(PicklableWrapper(lambda x: x + offset))
     again = pickle.loads(pickle.dumps(wrapped))

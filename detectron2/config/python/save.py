@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import cloudpickle
 import yaml
 
 from detectron2.utils.atomic import atomic_write
@@ -29,11 +31,13 @@ def save(cfg: Any, filename: str) -> None:
     lost: list[str] = []
     text = to_text(cfg, lost)
     if lost:
-        places = ", ".join(lost)
-        text = (
-            f"# Not complete: YAML cannot hold {places}. The file that the config came from has it.\n{text}"
+        places, side = ", ".join(lost), f"{filename}.pkl"
+        text = f"# Not complete: YAML cannot hold {places}. The whole config is in {os.path.basename(side)}\n{text}"
+        logger.warning(
+            "%s is not complete: YAML cannot hold %s; the whole config is in %s", filename, places, side
         )
-        logger.warning("%s is not complete: YAML cannot hold %s", filename, places)
+        with atomic_write(side, "wb") as f:
+            cloudpickle.dump(cfg, f)
     with atomic_write(filename) as f:
         f.write(text)
 

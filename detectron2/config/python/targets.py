@@ -9,7 +9,7 @@ A config file is data, so a name in it must not run code that its reader did not
   the program has imported their module;
 * names that a Python program has written itself as the target of a ``LazyCall``.
 
-It imports nothing else, and never finds the standard library, loaders of code, or attributes of attributes. Everything
+It imports nothing else, and never finds the standard library (plain containers excepted), loaders of code, or attributes of attributes. Everything
 else needs :func:`trusted`.
 """
 
@@ -76,9 +76,13 @@ PARTS = {
     "timm.layers": "modules",
     "timm.models": "modules",
 }
-# Functions outside of those packages that configs call.
+# Callables outside of those packages that configs name: plain containers, and functions that read or build data.
 FUNCTIONS = {
     "builtins.dict",
+    "builtins.list",
+    "builtins.set",
+    "builtins.tuple",
+    "collections.Counter",
     "collections.OrderedDict",
     "detectron2.config.config.get_cfg",
     "detectron2.config.python.targets.partial_of",
@@ -173,7 +177,9 @@ def partial_of(
 
 def not_saved(what: str) -> None:
     """Stand in saved configs for an object that YAML cannot hold."""
-    raise ValueError(f"this config was saved without {what}; load the file that it came from")
+    raise ValueError(
+        f"this config was saved without {what}; load the file that it came from, or the .pkl file beside it if you trust it"
+    )
 
 
 def check_arguments(target: object, arguments: Mapping[str, Any]) -> None:
