@@ -126,6 +126,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         lr_factor_func=_lr_factors(cfg, model),
     )
     name = solver.get("OPTIMIZER", "SGD")
+    name = "Adam" if name == "ADAM" else name  # as Panoptic-DeepLab spells it
     shared: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     betas = tuple(solver.get("BETAS", (0.9, 0.999)))
     arguments: dict[str, dict[str, Any]] = {

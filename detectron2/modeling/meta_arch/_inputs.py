@@ -54,11 +54,12 @@ class ImageModel(nn.Module):
                     f"channels is that of MODEL.PIXEL_MEAN"
                 )
             images.append((image - self.pixel_mean) / self.pixel_std)
-        return ImageList.from_tensors(
-            images,
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        )
+        return self._pad(images)
+
+    def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
+        """Batch images, or maps of their sizes, padded as the backbone needs."""
+        constraints = self.backbone.padding_constraints
+        return ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
 
 
 def ground_truth(

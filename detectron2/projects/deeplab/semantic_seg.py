@@ -99,12 +99,17 @@ class _SegmentationHead(nn.Module):
         Returns:
             In training ``(None, losses)``; in evaluation scores at full resolution [N, C, H, W] and an empty dict.
         """
-        scores = self.layers(features)
+        return self.results(self.layers(features), targets)
+
+    def results(
+        self, scores: Tensor, targets: Tensor | None, weights: Tensor | None = None
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Turn scores at stride S into what ``forward`` returns; ``weights`` as in ``losses``."""
         if not self.training:
-            return self._enlarge(scores), {}
+            return self.enlarge(scores), {}
         if targets is None:
             raise ValueError("a segmentation head needs targets in training; call .eval() to predict only")
-        return None, self.losses(scores, targets)
+        return None, self.losses(scores, targets, weights)
 
     def losses(
         self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None
@@ -117,10 +122,10 @@ class _SegmentationHead(nn.Module):
             weights: factor of each pixel [N, H, W].
         """
         assert self.loss is not None
-        scores = self._enlarge(predictions.float())  # half precision loses small logits
+        scores = self.enlarge(predictions.float())  # half precision loses small logits
         return {"loss_sem_seg": self.loss(scores, targets, weights) * self.loss_weight}
 
-    def _enlarge(self, x: Tensor) -> Tensor:
+    def enlarge(self, x: Tensor) -> Tensor:
         """Bring a map from stride S to full resolution."""
         # Whole sizes instead of a scale: in a graph with unknown sizes their equality can be proved.
         size = (x.shape[-2] * self.common_stride, x.shape[-1] * self.common_stride)

@@ -1,0 +1,53 @@
+"""Config keys of Panoptic-DeepLab, with their defaults."""
+
+from detectron2.config import CfgNode
+
+from ..deeplab.config import add_deeplab_config
+
+__all__ = ["add_deeplab_config", "add_panoptic_deeplab_config"]
+
+
+def add_panoptic_deeplab_config(cfg: CfgNode) -> None:
+    """Add the keys of DeepLab and of Panoptic-DeepLab.
+
+    Args:
+        cfg: config to extend in place, such as ``get_cfg()``.
+    """
+    add_deeplab_config(cfg)
+    cfg.SOLVER.OPTIMIZER = "ADAM"
+
+    # Targets, see PanopticDeepLabTargetGenerator.
+    cfg.INPUT.GAUSSIAN_SIGMA = 10  # pixels
+    cfg.INPUT.IGNORE_STUFF_IN_OFFSET = True
+    cfg.INPUT.SMALL_INSTANCE_AREA = 4096  # pixels
+    cfg.INPUT.SMALL_INSTANCE_WEIGHT = 3
+    cfg.INPUT.IGNORE_CROWD_IN_SEMANTIC = False
+
+    semantic = cfg.MODEL.SEM_SEG_HEAD
+    semantic.HEAD_CHANNELS = 256
+    semantic.LOSS_TOP_K = 0.2  # share of the pixels that LOSS_TYPE "hard_pixel_mining" learns from
+
+    instance = cfg.MODEL.INS_EMBED_HEAD = CfgNode()
+    instance.NAME = "PanopticDeepLabInsEmbedHead"  # name in INS_EMBED_BRANCHES_REGISTRY
+    instance.IN_FEATURES = ["res2", "res3", "res5"]
+    instance.PROJECT_FEATURES = ["res2", "res3"]
+    instance.PROJECT_CHANNELS = [32, 64]
+    instance.ASPP_CHANNELS = 256
+    instance.ASPP_DILATIONS = [6, 12, 18]
+    instance.ASPP_DROPOUT = 0.1
+    instance.HEAD_CHANNELS = 32
+    instance.CONVS_DIM = 128
+    instance.COMMON_STRIDE = 4
+    instance.NORM = "SyncBN"
+    instance.CENTER_LOSS_WEIGHT = 200.0
+    instance.OFFSET_LOSS_WEIGHT = 0.01
+
+    panoptic = cfg.MODEL.PANOPTIC_DEEPLAB = CfgNode()
+    panoptic.STUFF_AREA = 2048  # stuff regions of fewer pixels are dropped
+    panoptic.CENTER_THRESHOLD = 0.1  # least height of a centre in the heat map
+    panoptic.NMS_KERNEL = 7  # side of the window in which a centre must be the highest
+    panoptic.TOP_K_INSTANCE = 200
+    panoptic.USE_DEPTHWISE_SEPARABLE_CONV = False  # must equal that of SEM_SEG_HEAD
+    panoptic.SIZE_DIVISIBILITY = -1  # batches are padded to multiples of it; below 1: what the backbone needs
+    panoptic.BENCHMARK_NETWORK_SPEED = False  # run the network only, and return nothing
+    panoptic.PREDICT_INSTANCES = True  # things also as Instances, with a score

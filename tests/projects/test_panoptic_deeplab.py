@@ -1,0 +1,401 @@
+"""Panoptic-DeepLab: targets, post-processing, data and small whole models."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+from detectron2.projects import panoptic_deeplab
+from detectron2.projects.panoptic_deeplab import post_processing as pp
+from detectron2.projects.panoptic_deeplab.panoptic_seg import PanopticDeepLab, instances_of_segments
+from detectron2.projects.panoptic_deeplab.target_generator import PanopticDeepLabTargetGenerator
+from detectron2.solver import build_optimizer
+
+CITYSCAPES = Path(panoptic_deeplab.__file__).parent / "configs" / "Cityscapes-PanopticSegmentation"
+R52 = "panoptic_deeplab_R_52_os16_mg124_poly_90k_bs32_crop_512_1024.yaml"
+R52_SEPARABLE = "panoptic_deeplab_R_52_os16_mg124_poly_90k_bs32_crop_512_1024_dsconv.yaml"
+DATASET = "panoptic_deeplab_test"
+THINGS = (3, 4)
+SMALL = [
+    *("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "INPUT.CROP.ENABLED", False, "DATASETS.TRAIN", [DATASET]),
+    *("MODEL.RESNETS.NORM", "BN", "MODEL.RESNETS.STEM_OUT_CHANNELS", 16),
+    *("MODEL.RESNETS.RES2_OUT_CHANNELS", 32, "MODEL.RESNETS.WIDTH_PER_GROUP", 8),
+    *(
+        "MODEL.SEM_SEG_HEAD.NORM",
+        "BN",
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+        5,
+        "MODEL.SEM_SEG_HEAD.CONVS_DIM",
+        16,
+    ),
+    *("MODEL.SEM_SEG_HEAD.ASPP_CHANNELS", 16, "MODEL.SEM_SEG_HEAD.PROJECT_CHANNELS", [4, 8]),
+    *("MODEL.SEM_SEG_HEAD.HEAD_CHANNELS", 12, "MODEL.INS_EMBED_HEAD.NORM", "BN"),
+    *("MODEL.INS_EMBED_HEAD.CONVS_DIM", 8, "MODEL.INS_EMBED_HEAD.ASPP_CHANNELS", 16),
+    *("MODEL.INS_EMBED_HEAD.PROJECT_CHANNELS", [4, 8], "MODEL.INS_EMBED_HEAD.HEAD_CHANNELS", 6),
+    *("MODEL.PANOPTIC_DEEPLAB.STUFF_AREA", 4),
+]
+
+
+@pytest.fixture(autouse=True)
+def metadata() -> Iterator[None]:
+    MetadataCatalog.get(DATASET).set(
+        thing_dataset_id_to_contiguous_id={30: 3, 40: 4}, label_divisor=1000, ignore_label=255
+    )
+    yield
+    MetadataCatalog.remove(DATASET)
+
+
+def config(name: str, *options: Any) -> CfgNode:
+    cfg = get_cfg()
+    panoptic_deeplab.add_panoptic_deeplab_config(cfg)
+    cfg.merge_from_file(str(CITYSCAPES / name))
+    cfg.merge_from_list([*SMALL, *options])
+    return cfg
+
+
+def scene(height: int = 60, width: int = 90) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Two stuff regions, four things of which one is a crowd, pixels of no segment, a segment without pixels."""
+    panoptic = np.full((height, width), 70000, np.int32)
+    panoptic[height // 2 :] = 5
+    for k, (top, left, h, w) in enumerate(
+        [(4, 6, 20, 14), (30, 40, 9, 33), (8, 60, 30, 12), (45, 3, 10, 10)]
+    ):
+        panoptic[top : top + h, left : left + w] = 1000 + k
+    panoptic[:3, :9] = 0
+    info = [
+        {"id": 70000, "category_id": 0},
+        {"id": 5, "category_id": 2, "iscrowd": 0},
+        {"id": 1000, "category_id": 3, "iscrowd": 0},
+        {"id": 1001, "category_id": 4, "iscrowd": 0},
+        {"id": 1002, "category_id": 3, "iscrowd": 1},
+        {"id": 1003, "category_id": 3, "iscrowd": 0},
+        {"id": 1004, "category_id": 3, "iscrowd": 0},
+    ]
+    return panoptic, info
+
+
+# ---------------------------------------------------------------- targets
+@pytest.mark.parametrize("ignore_stuff", [False, True])
+@pytest.mark.parametrize("ignore_crowd", [False, True])
+def test_targets_are_those_of_each_pixel(ignore_stuff: bool, ignore_crowd: bool) -> None:
+    panoptic, info = scene()
+    generator = PanopticDeepLabTargetGenerator(255, THINGS, 5, ignore_stuff, 150, 3, ignore_crowd)
+    found = generator(panoptic, info)
+    by_id: dict[int, dict[str, Any]] = {s["id"]: s for s in info}
+    for y, x in np.ndindex(*panoptic.shape):
+        segment = by_id.get(panoptic[y, x])
+        crowd = segment is not None and bool(segment.get("iscrowd"))
+        thing = segment is not None and segment["category_id"] in THINGS
+        rows, columns = np.nonzero(panoptic == panoptic[y, x])
+        unlabelled = segment is None or (crowd and ignore_crowd)
+        assert found["sem_seg"][y, x] == (255 if unlabelled else by_id[panoptic[y, x]]["category_id"])
+        assert found["sem_seg_weights"][y, x] == (3 if thing and len(rows) < 150 else 1)
+        assert found["center_weights"][0, y, x] == (segment is not None and not crowd)
+        learned = segment is not None and not crowd and (thing or not ignore_stuff)
+        assert found["offset_weights"][0, y, x] == learned
+        offset = (rows.mean() - y, columns.mean() - x) if thing else (0, 0)
+        assert found["offset"][:, y, x].tolist() == pytest.approx(offset, abs=1e-4)
+    points = found["center_points"]
+    assert len(points) == 4
+    ys, xs = np.mgrid[0:60, 0:90]
+    distances = [(ys - round(y), xs - round(x)) for y, x in points]
+    bells = [np.exp(-(y**2 + x**2) / 50) * (abs(y) <= 16) * (abs(x) <= 16) for y, x in distances]
+    np.testing.assert_allclose(found["center"], np.max(bells, axis=0), atol=1e-6)
+
+
+def test_an_image_without_segments_has_targets_of_weight_zero() -> None:
+    found = PanopticDeepLabTargetGenerator(255, THINGS)(np.zeros((8, 9), np.int32), [])
+    assert (found["sem_seg"] == 255).all()
+    assert found["center_points"] == []
+    for name in ("center", "offset", "center_weights", "offset_weights"):
+        assert not found[name].any()
+
+
+def test_targets_lead_back_to_the_segments() -> None:
+    panoptic, info = scene()
+    info[4]["iscrowd"] = 0
+    found = PanopticDeepLabTargetGenerator(1, THINGS, sigma=3)(panoptic, info)
+    segments, centers = pp.get_panoptic_segmentation(
+        found["sem_seg"][None], found["center"][None], found["offset"], THINGS, 1000, 20, -1
+    )
+    assert centers.shape == (1, 4, 2)
+    pairs = set(zip(panoptic.ravel().tolist(), segments.ravel().tolist()))
+    # 27 pixels of class 1 are enough for a segment of stuff.
+    assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs) == 7
+    assert {b for _, b in pairs} == {0, 1000, 2000, 3001, 3002, 3003, 4001}
+
+
+# ---------------------------------------------------------------- post-processing
+def test_peaks_are_the_highest_of_their_window() -> None:
+    heat = torch.zeros(1, 12, 20)
+    for y, x, value in ((2, 3, 0.9), (2, 5, 0.8), (9, 9, 0.5), (11, 19, 0.7), (5, 15, 0.05)):
+        heat[0, y, x] = value
+    before = heat.clone()
+    assert pp.find_instance_center(heat, nms_kernel=3).tolist() == [[2, 3], [2, 5], [9, 9], [11, 19]]
+    assert pp.find_instance_center(heat, nms_kernel=5).tolist() == [[2, 3], [9, 9], [11, 19]]
+    assert pp.find_instance_center(heat, threshold=0.6, nms_kernel=5).tolist() == [[2, 3], [11, 19]]
+    assert pp.find_instance_center(heat, nms_kernel=5, top_k=3).tolist() == [[2, 3], [11, 19]]
+    for many in (200, 10**6):
+        assert len(pp.find_instance_center(heat, nms_kernel=5, top_k=many)) == 3
+    assert pp.find_instance_center(heat, threshold=2.0).shape == (0, 2)
+    assert torch.equal(heat, before)
+
+
+def test_pixels_go_to_the_nearest_center(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(pp, "_PIXELS_AT_ONCE", 13)
+    centers, offsets = torch.randint(0, 12, (5, 2)), torch.randn(2, 9, 11) * 4
+    found = pp.group_pixels(centers, offsets)
+    assert found.shape == (1, 9, 11)
+    for y, x in np.ndindex(9, 11):
+        target = torch.tensor([y, x]) + offsets[:, y, x]
+        distances = (centers - target).norm(dim=1)
+        torch.testing.assert_close(distances[found[0, y, x] - 1], distances.min())
+    assert not pp.group_pixels(centers[:0], offsets).any()
+
+
+def test_pixels_of_large_images_go_to_the_nearest_center_too() -> None:
+    offsets = torch.zeros(2, 1, 4096)
+    offsets[0] = 4000.0
+    centers = torch.tensor([[4000, x] for x in range(0, 4096, 2)])
+    found = pp.group_pixels(centers, offsets)[0, 0]
+    assert torch.equal(found[::2], torch.arange(1, 2049))
+
+
+def _merge_slowly(
+    sem: np.ndarray, ins: np.ndarray, things: np.ndarray, divisor: int, thing_ids: Any, least: int, void: int
+) -> np.ndarray:
+    out, number = np.full(sem.shape, void), dict.fromkeys(range(9), 0)
+    for k in range(1, ins.max() + 1):
+        mask = (ins == k) & (things == 1)
+        if mask.any():
+            label = int(np.bincount(sem[mask]).argmax())
+            number[label] += 1
+            out[mask] = label * divisor + number[label]
+    for label in np.unique(sem):
+        mask = (sem == label) & (things == 0)
+        if label not in thing_ids and mask.sum() >= least:
+            out[mask] = label * divisor
+    return out
+
+
+@pytest.mark.parametrize("least", [0, 8, 1000])
+def test_merging_equals_a_loop_over_segments(least: int) -> None:
+    generator = np.random.default_rng(least)
+    for _ in range(5):
+        sem, ins = generator.integers(0, 5, (1, 7, 9)), generator.integers(0, 7, (1, 7, 9))
+        for things in (np.isin(sem, THINGS).astype(int), generator.integers(0, 2, sem.shape)):
+            arguments = (100, THINGS, least, -1)
+            found = pp.merge_semantic_and_instance(*map(torch.from_numpy, (sem, ins, things)), *arguments)
+            np.testing.assert_array_equal(found, _merge_slowly(sem, ins, things, *arguments))
+
+
+def test_instances_are_the_things_with_their_scores() -> None:
+    segments = torch.full((6, 8), -1)
+    segments[:2] = 2000
+    segments[3:5, 1:4] = 3001
+    segments[5, 5:] = 4002
+    torch.manual_seed(0)
+    probabilities, center = torch.rand(5, 6, 8), torch.rand(6, 8)
+    found = instances_of_segments(segments, probabilities, center, THINGS, 1000)
+    assert found.pred_classes.tolist() == [3, 4]
+    assert found.pred_boxes.tensor.tolist() == [[1, 3, 4, 5], [5, 5, 8, 6]]
+    assert torch.equal(found.pred_masks, torch.stack([segments == 3001, segments == 4002]))
+    scores = [probabilities[3, 3:5, 1:4].mean() * center[3, 2], probabilities[4, 5, 5:].mean() * center[5, 6]]
+    torch.testing.assert_close(found.scores, torch.stack(scores))
+    nothing = instances_of_segments(segments * 0 - 1, probabilities, center, THINGS, 1000)
+    assert len(nothing) == 0
+    assert nothing.pred_masks.shape == (0, 6, 8)
+
+
+def test_wrong_shapes_are_named() -> None:
+    maps = [torch.zeros(1, 4, 4).long(), torch.zeros(1, 4, 4), torch.zeros(2, 4, 4)]
+    for i, name in enumerate(("sem_seg", "center_heatmap", "offsets")):
+        with pytest.raises(ValueError, match=f"{name} must be .* got \\[4, 4\\]"):
+            pp.get_panoptic_segmentation(*maps[:i], maps[i][0], *maps[i + 1 :], THINGS, 1000, 1, -1)
+
+
+# ---------------------------------------------------------------- data
+def _record(folder: Path) -> dict[str, Any]:
+    panoptic, info = scene()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (60, 90, 3), np.uint8)).save(folder / "image.png")
+    rgb = np.stack([panoptic & 255, panoptic >> 8 & 255, panoptic >> 16], axis=-1).astype(np.uint8)
+    Image.fromarray(rgb).save(folder / "panoptic.png")
+    return {
+        "file_name": str(folder / "image.png"),
+        "pan_seg_file_name": str(folder / "panoptic.png"),
+        "segments_info": info,
+        "image_id": 7,
+    }
+
+
+def test_mapper_moves_image_and_segments_together(tmp_path: Path) -> None:
+    record = _record(tmp_path)
+    untouched = copy.deepcopy(record)
+    generator = PanopticDeepLabTargetGenerator(255, THINGS)
+    mapper = panoptic_deeplab.PanopticDeeplabDatasetMapper(
+        augmentations=[T.RandomFlip(1.0), T.CropTransform(10, 5, 60, 48)],
+        image_format="RGB",
+        panoptic_target_generator=generator,
+    )
+    found = mapper(record)
+    assert record == untouched
+    image = np.asarray(Image.open(record["file_name"]))[:, ::-1][5:53, 10:70]
+    np.testing.assert_array_equal(found["image"].permute(1, 2, 0), image)
+    expected = generator(scene()[0][:, ::-1][5:53, 10:70], record["segments_info"])
+    for name, value in expected.items():
+        assert np.array_equal(found[name], value), name
+    assert "pan_seg_file_name" not in found
+    assert (found["height"], found["width"], found["image_id"]) == (60, 90, 7)
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 71), (120, 180), (137, 200)])
+def test_segments_are_resized_without_mixing(tmp_path: Path, height: int, width: int) -> None:
+    mapper = panoptic_deeplab.PanopticDeeplabDatasetMapper(
+        augmentations=[T.Resize((height, width))],
+        image_format="RGB",
+        panoptic_target_generator=PanopticDeepLabTargetGenerator(255, THINGS),
+    )
+    found = mapper(_record(tmp_path))
+    assert found["image"].shape == (3, height, width)
+    assert found["sem_seg"].shape == (height, width)
+    assert found["sem_seg"].unique().tolist() == [0, 2, 3, 4, 255]
+    assert len(found["center_points"]) == 4
+
+
+def test_mapper_and_optimizer_follow_the_config() -> None:
+    cfg = config(R52, "INPUT.CROP.ENABLED", True, "INPUT.GAUSSIAN_SIGMA", 7)
+    arguments = panoptic_deeplab.PanopticDeeplabDatasetMapper.from_config(cfg)
+    kinds = [type(a).__name__ for a in arguments["augmentations"]]
+    assert kinds == ["ResizeShortestEdge", "RandomCrop", "RandomFlip"]
+    generator = arguments["panoptic_target_generator"]
+    assert (generator.sigma, generator.thing_ids, generator.small_instance_area) == (7, {3, 4}, 4096)
+    assert isinstance(build_optimizer(cfg, nn.Linear(2, 2)), torch.optim.Adam)
+
+
+# ---------------------------------------------------------------- models
+def training_input(height: int, width: int, empty: bool = False) -> dict[str, Any]:
+    panoptic, info = scene(height, width)
+    generator = PanopticDeepLabTargetGenerator(255, THINGS, 4, True, 200, 3)
+    targets = generator(panoptic * 0, []) if empty else generator(panoptic, info)
+    return {**picture(height, width), **targets}
+
+
+def picture(height: int, width: int, seed: int = 0) -> dict[str, Any]:
+    return {"image": torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 255}
+
+
+def lively_model(*options: Any) -> PanopticDeepLab:
+    """A model in evaluation whose maps vary."""
+    torch.manual_seed(0)
+    model: PanopticDeepLab = build_model(config(R52, *options)).eval()
+    instance: Any = model.ins_embed_head
+    for layer in (model.sem_seg_head.predictor, instance.center_predictor, instance.offset_predictor):
+        nn.init.normal_(layer.weight)  # type: ignore[union-attr,arg-type]
+    nn.init.ones_(instance.center_predictor.bias)
+    with torch.no_grad():
+        scores, _ = model.sem_seg_head(model.backbone(model._make_batch([picture(64, 96, 1)]).tensor))
+        model.sem_seg_head.predictor.bias -= scores.mean(dim=(0, 2, 3))  # type: ignore[union-attr,operator]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (R52, ()),
+        (R52_SEPARABLE, ("MODEL.PANOPTIC_DEEPLAB.SIZE_DIVISIBILITY", 64)),
+        (R52, ("MODEL.SEM_SEG_HEAD.LOSS_TYPE", "cross_entropy")),  # crashes in Detectron2
+    ],
+)
+def test_every_parameter_learns(name: str, options: tuple[Any, ...]) -> None:
+    torch.manual_seed(0)
+    model = build_model(config(name, *options))
+    losses = model([training_input(64, 96), training_input(64, 80, empty=True)])
+    assert set(losses) == {"loss_sem_seg", "loss_center", "loss_offset"}
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+def test_images_without_objects_give_no_loss_on_centers_and_offsets() -> None:
+    torch.manual_seed(0)
+    model = build_model(config(R52))
+    losses = model([training_input(64, 64, empty=True)] * 2)
+    sum(losses.values()).backward()
+    assert all(loss == 0 for loss in losses.values())
+    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+def test_missing_targets_are_named() -> None:
+    model = build_model(config(R52))
+    item = training_input(64, 64)
+    del item["center"]
+    with pytest.raises(ValueError, match="needs 'center' in every input"):
+        model([item, item])
+    with pytest.raises(ValueError, match="needs targets and weights"):
+        model.ins_embed_head(model.backbone(torch.rand(2, 3, 64, 64)))
+    with pytest.raises(ValueError, match=r"images must be \[3, H, W\]"):
+        model([{"image": torch.rand(1, 64, 64)}])
+
+
+def test_batched_equals_single() -> None:
+    model = lively_model("MODEL.PANOPTIC_DEEPLAB.SIZE_DIVISIBILITY", 64)
+    inputs = [picture(64, 96, 1), picture(48, 80, 2)]
+    inputs[1]["height"], inputs[1]["width"] = 96, 160
+    with torch.no_grad():
+        features = model.backbone(model._make_batch(inputs[1:]).tensor)
+        together = model(inputs[:1] * 2)
+        alone = [model([item])[0] for item in inputs]
+    assert features["res2"].shape[2:] == (16, 32)  # 64 x 128 at stride 4
+    torch.testing.assert_close(together[1]["sem_seg"], alone[0]["sem_seg"], rtol=1e-4, atol=1e-4)
+    for result, size in zip(alone, ((64, 96), (96, 160))):
+        segments, info = result["panoptic_seg"]
+        instances = result["instances"]
+        assert info is None
+        assert segments.shape == result["sem_seg"].shape[1:] == instances.image_size == size
+        assert len(instances) > 0
+        things = [v for v in segments.unique().tolist() if v // 1000 in THINGS]
+        assert [v // 1000 for v in things] == instances.pred_classes.tolist()
+
+
+def test_offsets_are_in_pixels_of_the_result() -> None:
+    """Twice the size: the same objects. Detectron2 leaves offsets in pixels of the input."""
+    model = lively_model()
+    panoptic, info = scene(64, 96)
+    info[4]["iscrowd"] = 0
+    targets = PanopticDeepLabTargetGenerator(1, THINGS, sigma=3)(panoptic, info)
+    scores = nn.functional.one_hot(targets["sem_seg"], 5).permute(2, 0, 1).float()
+    maps = (scores, targets["center"][None], targets["offset"])
+    once = model._result(*maps, {}, (64, 96))["panoptic_seg"][0]
+    twice = model._result(*maps, {"height": 128, "width": 192}, (64, 96))["panoptic_seg"][0]
+    # Each object has one number in either result, which may be another, since centres are counted by their rows.
+    pairs, counts = torch.unique(torch.stack([once, twice[::2, ::2]]).flatten(1), dim=1, return_counts=True)
+    best = {value: max(counts[pairs[0] == value].tolist()) for value in once.unique().tolist()}
+    assert len(best) == 7
+    assert sum(best.values()) > 0.98 * once.numel()
+
+
+def test_options_of_results() -> None:
+    image = [picture(64, 64)]
+    with torch.no_grad():
+        quiet = lively_model("MODEL.PANOPTIC_DEEPLAB.PREDICT_INSTANCES", False)(image)
+        none = lively_model("MODEL.PANOPTIC_DEEPLAB.CENTER_THRESHOLD", 1e9)(image)
+        fast = lively_model("MODEL.PANOPTIC_DEEPLAB.BENCHMARK_NETWORK_SPEED", True)(image)
+    assert set(quiet[0]) == {"sem_seg", "panoptic_seg"}
+    assert len(none[0]["instances"]) == 0
+    assert fast == []
+    with pytest.raises(ValueError, match="must be the same"):
+        build_model(config(R52, "MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV", True))
