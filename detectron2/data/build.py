@@ -23,9 +23,10 @@ from .loading.loader import (
     trivial_batch_collator,
     worker_init_reset_seed,
 )
-from .loading.tolerant import TolerantIterableDataset, TolerantMapDataset
+from .loading.tolerant import TolerantMapper
 from .multi_sample import multi_sample_augmentations, with_multi_sample
 from .samplers import InferenceSampler, TrainingSampler, build_train_sampler
+from .streaming import TarDataset
 
 __all__ = [
     "TrainLoader",
@@ -127,17 +128,11 @@ def build_detection_train_loader(
     max_broken_share = kwargs.pop("max_broken_share", 0.0)
     if isinstance(dataset, list):
         dataset = DatasetFromList(dataset, copy=False)
+    if isinstance(dataset, TarDataset) and dataset.max_broken_share is None:
+        dataset = dataset.with_max_broken_share(max_broken_share)
     if mapper is not None:
-        if isinstance(dataset, torchdata.IterableDataset):
-            if getattr(dataset, "max_broken_share", 0.0) is None:
-                dataset.max_broken_share = max_broken_share  # type: ignore[attr-defined]
-            dataset = TolerantIterableDataset(dataset, mapper, max_broken_share)
-        else:
-            dataset = TolerantMapDataset(dataset, mapper, max_broken_share)
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise ValueError("an iterable data set has its own order: sampler must be None")
-    elif sampler is None:
+        dataset = MapDataset(dataset, TolerantMapper(mapper, max_broken_share))
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = TrainingSampler(len(dataset))
     return build_batch_data_loader(
         dataset,

@@ -6,14 +6,13 @@ import itertools
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsInt, TypeVar
 
-import numpy as np
-import torch
 from torch.utils import data
 from torch.utils.data import Sampler
 
 from .loading.shared_list import PackedList, SharedPackedList
+from .loading.stream import reading
 
 __all__ = [
     "AspectRatioGroupedDataset",
@@ -28,6 +27,7 @@ logger = logging.getLogger(__name__)
 NumpySerializedList = PackedList
 TorchSerializedList = SharedPackedList
 
+T = TypeVar("T")
 Serialize = Callable[[list[Any]], Sequence[Any]]
 _serialize_method: Serialize = SharedPackedList
 
@@ -89,8 +89,8 @@ class MapDataset(data.Dataset):
 
     max_attempts = 1000
 
-    def __new__(cls, dataset: Any, map_func: Callable[[Any], Any]) -> Any:
-        if cls is MapDataset and isinstance(dataset, data.IterableDataset):
+    def __new__(cls, dataset: Any = None, map_func: Callable[[Any], Any] | None = None) -> Any:
+        if map_func is not None and isinstance(dataset, data.IterableDataset):
             return _MapIterableDataset(dataset, map_func)
         return super().__new__(cls)
 
@@ -99,16 +99,13 @@ class MapDataset(data.Dataset):
         self._map_func = map_func
         self.num_skipped = 0
 
-    def __getnewargs__(self) -> tuple[Any, Any]:
-        return self._dataset, self._map_func
-
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, idx: Any) -> Any:
+    def __getitem__(self, idx: SupportsInt) -> Any:
         index = int(idx)
         for attempt in range(self.max_attempts):
-            mapped = self._map(index)
+            mapped = self._map_func(self._dataset[index])
             if mapped is not None:
                 return mapped
             self.num_skipped += 1
@@ -122,9 +119,6 @@ class MapDataset(data.Dataset):
             "it rejects the whole data set. Call it on one record by hand to see why."
         )
 
-    def _map(self, index: int) -> Any:
-        return self._map_func(self._dataset[index])
-
 
 class _MapIterableDataset(data.IterableDataset):
     """:class:`MapDataset` of an iterable data set."""
@@ -137,17 +131,26 @@ class _MapIterableDataset(data.IterableDataset):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __iter__(self) -> Iterator[Any]:
-        for element in self._dataset:
+    def numbered(self) -> Iterator[tuple[int, Any]]:
+        """Yield each mapped element with the number of elements read so far."""
+        for number, element in enumerate(self._dataset, 1):
             mapped = self._map_func(element)
             if mapped is None:
                 self.num_skipped += 1
             else:
-                yield mapped
+                yield number, mapped
+
+    def __iter__(self) -> Iterator[Any]:
+        return (mapped for _, mapped in self.numbered())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Pass the state on to the data set, if it can be resumed."""
+        if hasattr(self._dataset, "load_state_dict"):
+            self._dataset.load_state_dict(state)
 
 
 # ------------------------------------------------------------------ sampled stream
-def _worker_share(stream: Iterable[Any], chunk: int) -> Iterator[Any]:
+def _worker_share(stream: Iterable[T], chunk: int) -> Iterator[T]:
     """The chunks of a stream that belong to the worker that runs this, or all of it outside workers."""
     info = data.get_worker_info()
     if info is None or info.num_workers == 1:
@@ -160,34 +163,6 @@ def _worker_share(stream: Iterable[Any], chunk: int) -> Iterator[Any]:
             return
         if number % info.num_workers == info.id:
             yield from block
-
-
-@contextlib.contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Run a block with the global CPU random generators seeded by ``key``, and put them back after it."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence(key).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(words[1:3])
-    # Not torch.manual_seed, which would reset the generators of the accelerators as well.
-    torch.default_generator.manual_seed(int(words[3]))
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
-
-
-_position: int | None = None
-
-
-def stream_position() -> int | None:
-    """Number of the image that is being read in the training stream of this rank; None outside of one.
-
-    The same in resumed runs and with any number of workers, so that a mapper may depend on it.
-    """
-    return _position
 
 
 class ToIterableDataset(data.IterableDataset):
@@ -212,35 +187,30 @@ class ToIterableDataset(data.IterableDataset):
         self.sampler = sampler
         self.shard_sampler = shard_sampler
         self.shard_chunk_size = shard_chunk_size
-        # Set by the loader: a seed per element, and where a resumed run goes on (see _resume.py).
-        self.element_seed: tuple[int, ...] | None = None
-        self.first_position = 0
-        self.replay: tuple[int, ...] = ()
+        self.start_at(0)
 
-    def _positions(self) -> Iterator[tuple[int, int]]:
-        """(position in the stream, index) of what is to be read, from the resume point on."""
-        again = set(self.replay)
-        for position, index in enumerate(self.sampler):
-            if position >= self.first_position or position in again:
-                yield position, index
+    def start_at(
+        self, position: int, waiting: Sequence[int] = (), seed: tuple[int, ...] | None = None
+    ) -> None:
+        """Set where iterations begin.
+
+        Args:
+            position: in the sampler's stream.
+            waiting: earlier positions to read as well.
+            seed: see :func:`loading.stream.reading`.
+        """
+        self._first, self._waiting, self._seed = position, frozenset(waiting), seed
+
+    def numbered(self) -> Iterator[tuple[int, Any]]:
+        """Yield each element with its position in the sampler's stream."""
+        todo = ((p, i) for p, i in enumerate(self.sampler) if p >= self._first or p in self._waiting)
+        for position, index in _worker_share(todo, self.shard_chunk_size) if self.shard_sampler else todo:
+            with reading(position, self._seed):
+                element = self.dataset[index]
+            yield position, element
 
     def __iter__(self) -> Iterator[Any]:
-        stream: Iterable[tuple[int, int]] = self._positions()
-        if self.shard_sampler:
-            stream = _worker_share(stream, self.shard_chunk_size)
-        global _position
-        for position, index in stream:
-            _position = position
-            try:
-                with (
-                    contextlib.nullcontext()
-                    if self.element_seed is None
-                    else seeded(*self.element_seed, position)
-                ):
-                    element = self.dataset[index]
-            finally:
-                _position = None
-            yield element
+        return (element for _, element in self.numbered())
 
     def __len__(self) -> int:
         return len(self.sampler)  # type: ignore[arg-type]
@@ -256,26 +226,26 @@ class AspectRatioGroupedDataset(data.IterableDataset):
         batch_size: images of a batch.
     """
 
-    def __init__(self, dataset: Iterable[dict[str, Any]], batch_size: int) -> None:
+    def __init__(self, dataset: Iterable[Any], batch_size: int) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.dataset = dataset
         self.batch_size = batch_size
-        # Positions in the stream of the images that wait for their batch; the loader saves them.
-        self.waiting: list[list[int]] = [[], []]
-        self.taken = 0
+        self._buckets: tuple[list[Any], list[Any]] = ([], [])
 
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        buckets: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        self.waiting = [[], []]
-        self.taken = 0
+    def waiting(self) -> list[Any]:
+        """Return the elements that wait for their batch."""
+        return [element for bucket in self._buckets for element in bucket]
+
+    def _is_upright(self, element: Any) -> bool:
+        return bool(element["width"] <= element["height"])
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        self._buckets = ([], [])
         for element in self.dataset:
-            which = int(element["width"] <= element["height"])
-            buckets[which].append(element)
-            self.waiting[which].append(self.taken)
-            self.taken += 1
-            if len(buckets[which]) == self.batch_size:
-                batch = buckets[which][:]
-                buckets[which].clear()
-                self.waiting[which].clear()
+            bucket = self._buckets[self._is_upright(element)]
+            bucket.append(element)
+            if len(bucket) == self.batch_size:
+                batch = bucket[:]
+                bucket.clear()
                 yield batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -158,13 +159,16 @@ class DatasetMapper:
         """Map one record.
 
         Args:
-            dataset_dict: record of one image, in Detectron2's format.
+            dataset_dict: record of one image, in Detectron2's format; ``image_bytes``, if it has them, are read instead
+                of the file.
 
         Returns:
             The input of a model.
         """
         record: dict[str, Any] = _copy_record(dataset_dict)
-        image = utils.read_image(record["file_name"], format=self.image_format)
+        streamed = record.pop("image_bytes", None)
+        source = record["file_name"] if streamed is None else io.BytesIO(streamed)
+        image = utils.read_image(source, format=self.image_format)
         utils.check_image_size(record, image)
         labels = record.pop("sem_seg_file_name", None)
         return self.map_loaded(record, image, None if labels is None else utils.read_label_map(labels))

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.config.yacs.values import parse_epochs
 from detectron2.utils import comm
 
-from .common import stream_position
+from .loading.stream import stream_position
 from .transforms.multi_sample import CopyPaste, MixUp, Mosaic, MultiSampleAugmentation, MultiSampleMapper
 
 __all__ = ["ClosingMapper", "multi_sample_augmentations", "with_multi_sample"]

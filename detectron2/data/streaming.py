@@ -5,6 +5,8 @@ first dot (``0001.jpg``, ``0001.json``). The JSON part holds a record of this pa
 image part its picture. :func:`write_shards` makes such files from any records.
 """
 
+from __future__ import annotations
+
 import io
 import itertools
 import json
@@ -36,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 # What a damaged or cut-off shard raises, also from within its compression, and what a store raises that fails.
 _TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+# Of tarfile's errors these alone tell a broken shard from a whole one; their names are not in its documentation.
+_NO_HEADER = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
+_BAD_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
 
 
 def expand_shards(pattern: str | Sequence[str]) -> list[str]:
@@ -116,10 +121,9 @@ class _StrictInfo(tarfile.TarInfo):
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.HeaderError as error:
-            kind = type(error).__name__
-            if kind == "EmptyHeaderError" and tarfile_.offset:
+            if isinstance(error, _NO_HEADER) and tarfile_.offset:
                 raise tarfile.ReadError(f"cut off at byte {tarfile_.offset}: no end mark") from error
-            if kind in ("InvalidHeaderError", "TruncatedHeaderError"):
+            if isinstance(error, _BAD_HEADER):
                 raise tarfile.ReadError(f"broken header at byte {tarfile_.offset}: {error}") from error
             raise
 
@@ -158,14 +162,14 @@ def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
 class TarDataset(torchdata.IterableDataset):
     """Records from tar shards, split over ranks and workers by shard, with the image as bytes.
 
-    Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) beside the keys of its JSON part;
-    wrap a mapper that reads files in :class:`StreamedMapper`. Samples without an image or with broken JSON, and the
+    Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) beside the keys of its JSON part.
+    ``DatasetMapper`` reads them; wrap a mapper that opens files in :class:`StreamedMapper`. Samples without an image or with broken JSON, and the
     rest of a shard behind a place that cannot be read, are left out, reported, and counted in ``num_skipped``; how
     many samples the rest of a shard had is estimated by the largest shard read so far.
 
-    The training loader saves how many samples it took; :meth:`load_state_dict` goes on behind them, passing over
-    samples without decoding them. With as many workers and ranks as before, the stream goes on exactly where it
-    stopped (on ranks other than the one that saved, if the mapper left no image out).
+    The training loader saves how many samples each worker took; :meth:`load_state_dict` continues after them, passing
+    over samples without decoding them. With as many workers and ranks as before, the stream continues exactly where it
+    stopped (on ranks other than the one that saved, if no image was left out).
 
     Args:
         shards: names, or a pattern such as ``s3://bucket/train-{000..063}.tar``.
@@ -174,7 +178,8 @@ class TarDataset(torchdata.IterableDataset):
         seed: of both orders.
         repeat: begin anew after the last shard, as training needs it.
         max_broken_share: share of the samples, 0 to 1, that each reader may lose before it stops; 0 lets the first
-            loss stop it. None: 1, or what :func:`build_detection_train_loader` has (``DATALOADER.MAX_BROKEN_SHARE``).
+            loss stop it. None takes the value of :func:`build_detection_train_loader`
+            (``DATALOADER.MAX_BROKEN_SHARE``), and 1 without it.
     """
 
     def __init__(
@@ -195,7 +200,7 @@ class TarDataset(torchdata.IterableDataset):
         self._count = BrokenCount(1.0 if max_broken_share is None else max_broken_share)
         self._largest = 0
         self._turn = 0
-        self._resume: tuple[int, int, tuple[int, ...]] = (0, 1, ())
+        self._skip: tuple[int, ...] = ()
 
     @property
     def num_skipped(self) -> int:
@@ -261,24 +266,11 @@ class TarDataset(torchdata.IterableDataset):
         yield from held
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        # The builder of a loader may have set the share by now.
-        self._count.max_share = 1.0 if self.max_broken_share is None else self.max_broken_share
-        (start, chunk, left_out), self._resume = self._resume, (0, 1, ())
-        readers = self._share()[1] // comm.get_world_size()
-        # The workers of a rank give their batches in turn; the first one goes on with the part whose turn it is.
-        rounds, extra = divmod(start // chunk, readers)
-        self._turn = extra
-        reader = self._share()[0] % readers
-        skip = (rounds + int(reader < extra)) * chunk
-        skip += left_out[reader] if len(left_out) == readers else 0
-        given = 0
-        for name, parts in self._mixed():
-            record = self._record(name, parts)
-            if record is None:
-                continue
-            given += 1
-            if given > skip:
-                yield record
+        workers = self._share()[1] // comm.get_world_size()
+        skip = self._skip[self._share()[0] % workers] if len(self._skip) == workers else 0
+        self._skip = ()
+        records = (self._record(name, parts) for name, parts in self._mixed())
+        return itertools.islice((r for r in records if r is not None), skip, None)
 
     def _record(self, name: str, parts: dict[str, bytes]) -> dict[str, Any] | None:
         self._count.read += 1
@@ -296,20 +288,32 @@ class TarDataset(torchdata.IterableDataset):
         return {**record, "file_name": name, "image_bytes": image}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration go on behind samples that were taken.
+        """Let the next iteration continue after samples that were taken.
 
         Args:
-            state: ``position``, the samples that this rank took; ``chunk``, how many a worker gives in turn; and
-                ``left_out``, how many each worker gave in addition that the mapper then left out.
+            state: ``read``, the samples that each worker of this rank took; and ``turn``, the worker that was next.
         """
-        self._resume = (int(state["position"]), int(state.get("chunk", 1)), tuple(state.get("left_out", ())))
+        self._skip, self._turn = tuple(state["read"]), int(state["turn"])
+
+    def with_max_broken_share(self, share: float) -> TarDataset:
+        """Return the same stream with another share of samples that may be lost."""
+        return TarDataset(
+            self.shards,
+            shuffle=self.shuffle,
+            buffer_size=self.buffer_size,
+            seed=self.seed,
+            repeat=self.repeat,
+            max_broken_share=share,
+        )
 
 
 class StreamedMapper:
-    """Lets a mapper that reads ``file_name`` work on records that carry ``image_bytes``.
+    """Lets a mapper that opens ``file_name`` itself work on records that carry ``image_bytes``.
+
+    ``DatasetMapper`` does not need it: it reads the bytes.
 
     Args:
-        mapper: for instance a ``DatasetMapper``.
+        mapper: takes a record.
     """
 
     def __init__(self, mapper: Callable[[dict[str, Any]], Any]) -> None:
@@ -321,10 +325,10 @@ class StreamedMapper:
             return self.mapper(record)
         rest = {k: v for k, v in record.items() if k != "image_bytes"}
         folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="detectron2-sample-") as f:
-            f.write(record["image_bytes"])
-            f.flush()
-            mapped = self.mapper({**rest, "file_name": f.name})
-        if isinstance(mapped, dict) and mapped.get("file_name") == f.name:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="detectron2-sample-") as place:
+            file = Path(place) / "image"
+            file.write_bytes(record["image_bytes"])
+            mapped = self.mapper({**rest, "file_name": str(file)})
+        if isinstance(mapped, dict) and mapped.get("file_name") == str(file):
             mapped["file_name"] = record["file_name"]
         return mapped

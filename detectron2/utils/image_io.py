@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .file_io import PathManager
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "READ_ERRORS",
     "_M_RGB2YUV",
     "_M_YUV2RGB",
     "_apply_exif_orientation",
@@ -27,6 +28,10 @@ __all__ = [
 
 # Of the files that are taken for pictures when a folder is searched, the usual ones first.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+
+# What reading raises for files that are missing, cut off or not an image. Faults of the code (KeyError, TypeError, ...)
+# are not among them: they would hit every image and must show.
+READ_ERRORS = (OSError, EOFError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
 # ITU-R BT.601, analogue form, from and to R, G, B in [0, 1].
 _M_RGB2YUV = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
@@ -124,27 +129,26 @@ def convert_image_to_rgb(image: np.ndarray | Tensor, format: str | None) -> np.n
     return np.array(picture.convert("RGB"))
 
 
-def _open(file_name: str) -> tuple[Image.Image | None, np.ndarray | None]:
-    """The Pillow image of a picture file, or the array of a ``.npy`` file."""
-    if str(file_name).endswith(".npy"):
-        with PathManager.open(file_name, "rb") as f:
+def _open(source: str | BinaryIO) -> tuple[Image.Image | None, np.ndarray | None]:
+    """Return the Pillow image of a picture, or the array of a ``.npy`` file."""
+    with PathManager.open(source, "rb") if isinstance(source, (str, os.PathLike)) else source as f:
+        if str(source).endswith(".npy"):
             array = np.load(f, allow_pickle=False)
-        if array.ndim not in (2, 3):
-            raise ValueError(f"{file_name} must hold an array (H, W) or (H, W, C), got {array.shape}")
-        return None, array
-    with PathManager.open(file_name, "rb") as f:
+            if array.ndim not in (2, 3):
+                raise ValueError(f"{source} must hold an array (H, W) or (H, W, C), got {array.shape}")
+            return None, array
         image = Image.open(f)
         image.load()
         return _apply_exif_orientation(image), None
 
 
-def read_image(file_name: str, format: str | None = None) -> np.ndarray:
+def read_image(file_name: str | BinaryIO, format: str | None = None) -> np.ndarray:
     """Read a picture, upright according to its EXIF tag.
 
     ``.npy`` files hold pictures of any number of channels and any dtype; they come back as stored, (H, W, C).
 
     Args:
-        file_name: path or URL.
+        file_name: path or URL, or a file open for reading bytes, which is then closed.
         format: "BGR", "YUV-BT.601", or a mode of Pillow such as "RGB" or "L"; None or "" for the file's own
             mode and bit depth.
 

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import pickle
 import random
 import time
 
@@ -22,9 +23,11 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 from detectron2.data.common import set_default_dataset_from_list_serialize_method
+from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.loading import shared_list as shared
 from detectron2.data.loading import shared_memory as memory
-from detectron2.data.loading.tolerant import TolerantMapDataset
+from detectron2.data.loading.stream import stream_position
+from detectron2.data.loading.tolerant import TolerantMapper
 from detectron2.data.samplers import TrainingSampler
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
@@ -192,26 +195,62 @@ def breaking(share: float, error: type[Exception] = OSError):
 
 
 def test_a_broken_image_is_replaced_counted_and_reported(caplog) -> None:
-    data = TolerantMapDataset(records(200), breaking(0.02), max_share=0.1)
+    mapper = TolerantMapper(breaking(0.02), max_share=0.1)
+    data = MapDataset(records(200), mapper)
     with caplog.at_level(logging.WARNING):
         found = [data[i]["id"] for i in range(200)]
-    assert data.num_broken >= 4 and set(data.broken) == {f"{i}.jpg" for i in range(4)}
+    assert mapper.count.broken >= 4 and set(mapper.count.causes) == {f"{i}.jpg" for i in range(4)}
     assert min(found) == 4 and found[4:] == list(range(4, 200))
     assert "0.jpg" in caplog.text and "cannot read" in caplog.text
     # The replacement is the same in each run.
-    assert found == [TolerantMapDataset(records(200), breaking(0.02), 0.1)[i]["id"] for i in range(200)]
+    assert found == [
+        MapDataset(records(200), TolerantMapper(breaking(0.02), 0.1))[i]["id"] for i in range(200)
+    ]
 
 
 def test_too_many_broken_images_stop_the_run() -> None:
-    data = TolerantMapDataset(records(200), breaking(0.5), max_share=0.1)
+    data = MapDataset(records(200), TolerantMapper(breaking(0.5), max_share=0.1))
     with pytest.raises(RuntimeError, match=r"MAX_BROKEN_SHARE[\s\S]*jpg"):
         [data[i] for i in range(200)]
     with pytest.raises(OSError):
-        TolerantMapDataset(records(200), breaking(0.02), max_share=0)[0]
+        MapDataset(records(200), TolerantMapper(breaking(0.02), max_share=0))[0]
     with pytest.raises(KeyError):
-        TolerantMapDataset(records(200), breaking(0.02, KeyError), max_share=0.5)[0]
+        MapDataset(records(200), TolerantMapper(breaking(0.02, KeyError), max_share=0.5))[0]
     with pytest.raises(ValueError, match="max_share"):
-        TolerantMapDataset(records(), breaking(0), max_share=2)
+        TolerantMapper(breaking(0), max_share=2)
+
+
+def test_errors_are_told_apart_by_class_and_not_by_name() -> None:
+    def failing(error: Exception):
+        def mapper(record: dict) -> dict:
+            raise error
+
+        return TolerantMapper(mapper, max_share=1.0)
+
+    assert failing(SizeMismatchError("other size"))({"file_name": "a.jpg"}) is None
+    with pytest.raises(Exception, match="own"):
+        failing(type("SizeMismatchError", (Exception,), {})("own"))({"file_name": "a.jpg"})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mappers_can_ask_for_the_position_in_the_stream(workers) -> None:
+    loader = build_detection_train_loader(
+        records(), mapper=lambda r: stream_position(), total_batch_size=2, aspect_ratio_grouping=False,
+        num_workers=workers,
+    )  # fmt: skip
+    take(loader, 2)
+    again = build_detection_train_loader(
+        records(), mapper=lambda r: stream_position(), total_batch_size=2, aspect_ratio_grouping=False
+    )
+    again.load_state_dict(loader.state_dict())
+    assert take(again, 2) == [[4, 5], [6, 7]]
+    assert stream_position() is None
+
+
+def test_mapped_data_sets_can_be_pickled() -> None:
+    data = pickle.loads(pickle.dumps(MapDataset([1, 2], str)))
+    assert len(data) == 2 and data[1] == "2"
+    assert list(pickle.loads(pickle.dumps(MapDataset(Numbers(), str)))) == [str(i) for i in range(10)]
 
 
 @pytest.mark.parametrize("share", [0.5, 0.01])
@@ -327,7 +366,5 @@ def test_elements_are_copies_unless_asked() -> None:
 def test_states_are_picklable_and_small() -> None:
     loader = train_loader()
     take(loader, 3)
-    import pickle
-
     assert len(pickle.dumps(loader.state_dict())) < 2000
     assert list(itertools.islice(iter(loader), 1))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from detectron2.data import build_detection_train_loader
+from detectron2.data import DatasetMapper, build_detection_train_loader
 from detectron2.data.detection_utils import read_image
 from detectron2.data.streaming import StreamedMapper, TarDataset, expand_shards, write_shards
 from detectron2.structures import BoxMode
@@ -113,6 +114,35 @@ def test_a_mapper_that_reads_files(shards) -> None:
     mapped = [StreamedMapper(mapper)(r) for r in TarDataset(shards)]
     assert [int(m["image"][0, 0, 0]) for m in mapped] == list(range(23))
     assert all(m["file_name"].endswith(f"#{i:09d}") and "image_bytes" not in m for i, m in enumerate(mapped))
+
+
+def test_no_file_is_open_while_a_mapper_reads_it(shards) -> None:
+    """Windows refuses to open it a second time."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc")
+
+    def mapper(record: dict) -> dict:
+        assert Path(record["file_name"]).is_file()
+        assert record["file_name"] not in [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
+        return {}
+
+    assert list(map(StreamedMapper(mapper), TarDataset(shards[0]))) == [{}] * 5
+
+
+def test_the_default_mapper_reads_streamed_images(shards) -> None:
+    mapper = DatasetMapper(False, augmentations=[], image_format="BGR")
+    mapped = [mapper(r) for r in TarDataset(shards)]
+    assert [int(m["image"][0, 0, 0]) for m in mapped] == list(range(23))
+    assert mapped[0]["file_name"].endswith("#000000000") and "image_bytes" not in mapped[0]
+
+
+def test_a_loader_does_not_change_the_data_it_is_given(shards) -> None:
+    damage(shards[1], "all")
+    data = TarDataset(shards)
+    with pytest.raises(RuntimeError, match="MAX_BROKEN_SHARE"):
+        list(build_detection_train_loader(data, mapper=lambda r: r, total_batch_size=1, max_broken_share=0.0))
+    assert data.max_broken_share is None
+    assert len(list(data)) == 18
 
 
 def test_broken_samples_are_counted_and_named(tmp_path, caplog) -> None:

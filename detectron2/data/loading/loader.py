@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 import torch.utils.data as torchdata
@@ -10,22 +11,23 @@ import torch.utils.data as torchdata
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
-from ..common import AspectRatioGroupedDataset, ToIterableDataset
-from .tolerant import CountedCollate, CountKeeper
+from ..common import AspectRatioGroupedDataset, MapDataset, ToIterableDataset
+from .stream import Placed, PlacedCollate, PlacedStream
 
 __all__ = ["TrainLoader", "build_batch_data_loader", "trivial_batch_collator", "worker_init_reset_seed"]
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Collate = Callable[[list[Any]], Any]
 
 
-def trivial_batch_collator(batch: list[Any]) -> list[Any]:
-    """Give the batch as the list that it is; images differ in size and are padded by the model."""
+def trivial_batch_collator(batch: list[T]) -> list[T]:
+    """Return the batch as the list that it is; images differ in size and are padded by the model."""
     return batch
 
 
-def _untouched(element: Any) -> Any:
+def _untouched(element: T) -> T:
     # torch's default for single elements would turn numbers and arrays into tensors.
     return element
 
@@ -34,50 +36,57 @@ def worker_init_reset_seed(worker_id: int) -> None:
     """Seed Python, NumPy and torch in a worker of the loader, each worker differently.
 
     Args:
-        worker_id: number of the worker; unused, since torch's own seed of a worker counts it in.
+        worker_id: number of the worker; unused, since torch's own seed of a worker includes it.
     """
     seed_all_rng(torch.initial_seed() % 2**31)
+
+
+class _PlacedGroups(AspectRatioGroupedDataset):
+    def _is_upright(self, element: Placed) -> bool:
+        return super()._is_upright(element.content)
 
 
 class TrainLoader(torchdata.IterableDataset):
     """An endless loader of training batches whose position can be saved and restored.
 
-    Every element is read with random generators seeded by its position in the sampler's stream, so that a resumed
-    run sees the same images with the same augmentation as an unbroken one, whatever the number of workers. This
-    needs a sampler with a ``state_dict`` (all of this package have one); with another, ``state_dict`` still
-    restores the position but not the augmentation.
+    Every element is read with random generators seeded by its position in the sampler's stream. A resumed run thus
+    sees the same images with the same augmentation as an unbroken one, whatever the number of workers. This needs a
+    sampler with a ``state_dict`` (all of this package have one); with another, ``state_dict`` still restores the
+    position but not the augmentation. An iterable data set is resumed by its own ``load_state_dict``, see
+    ``TarDataset``.
 
     Attributes of the torch loader beneath (``num_workers``, ``sampler``, …) can be read from this one.
 
     Args:
-        loader: gives single elements (``group_size`` set) or lists of ``batch_size`` elements.
-        stream: the :class:`ToIterableDataset` that ``loader`` reads; None for data that are iterable themselves.
+        loader: yields placed elements (``grouped``) or batches of ``batch_size`` elements.
+        source: the sampled or iterable data set that ``loader`` reads.
         batch_size: images of a batch on this rank.
         grouped: put upright and other images into separate batches.
-        collate_fn: makes a batch of a list of elements.
+        collate_fn: makes a batch of a list of elements, if ``grouped``.
     """
 
     def __init__(
         self,
         loader: torchdata.DataLoader,
-        stream: ToIterableDataset | None,
+        source: torchdata.IterableDataset,
         batch_size: int,
         grouped: bool,
         collate_fn: Collate | None,
     ) -> None:
         self.loader = loader
         self.batch_size = batch_size
-        self._keeper = CountKeeper(loader)
-        self.dataset: Any = AspectRatioGroupedDataset(self._keeper, batch_size) if grouped else self._keeper
-        self._stream = stream
-        self._grouped = grouped
-        self._collate = collate_fn if grouped else None
-        # Batches taken in all, also in the runs before; and of these, the ones before this iteration.
-        self._batches = self._batches_before = 0
-        # Where the next iteration begins, and where the running one began (None: none runs).
-        self._first = 0
-        self._replay: tuple[int, ...] = ()
-        self._start: tuple[int, tuple[int, ...]] | None = None
+        self.source = source
+        self._stream = source if isinstance(source, ToIterableDataset) else None
+        self._groups = _PlacedGroups((), batch_size) if grouped else None
+        self._collate = collate_fn or trivial_batch_collator
+        self._started = False
+        self._batches = 0  # taken in all, also in the runs before
+        # Where the stream stands. Of a sampled one: the first position not read yet, and those whose images wait for
+        # their batch. Of an iterable one: the elements read by each worker, and the worker whose turn it is.
+        self._next = 0
+        self._waiting: list[int] = []
+        self._read = [0] * max(1, loader.num_workers)
+        self._turn = 0
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "loader" not in self.__dict__:
@@ -88,106 +97,98 @@ class TrainLoader(torchdata.IterableDataset):
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        first, replay = self._first, self._replay
-        self._batches_before = self._batches = self._batches if self._start is None else 0
-        self._start = (first, replay)
-        self._first, self._replay = 0, ()
-        if self._stream is not None:
-            self._stream.first_position, self._stream.replay = first, replay
+        if self._started:
+            self._batches, self._next, self._waiting, self._turn = 0, 0, [], 0
+            self._read = [0] * len(self._read)
+        self._started = True
+        if self._groups is None:
+            batches = (placed.content for placed in self._received())
         else:
-            self._place_stream(first)
-        for batch in self.dataset:
+            self._groups.dataset = self._received()
+            batches = (self._collate([placed.content for placed in group]) for group in self._groups)
+        for batch in batches:
             self._batches += 1
-            yield batch if self._collate is None else self._collate(batch)
+            yield batch
 
     # -------------------------------------------------------------- exact resume
-    def _place_stream(self, first: int) -> None:
-        """Tell data that are iterable themselves where to begin, also if that is at the start again."""
-        if not first:
-            self._keeper.left_out = [0] * len(self._keeper.left_out)
-        data: Any = self.loader.dataset
-        while not hasattr(data, "load_state_dict") and hasattr(data, "_dataset"):
-            data = data._dataset
-        if hasattr(data, "load_state_dict"):
-            chunk = 1 if self._grouped else self.batch_size
-            left_out = tuple(self._keeper.left_out)
-            data.load_state_dict({"position": first, "chunk": chunk, "left_out": left_out})
+    def _received(self) -> Iterator[Placed]:
+        """Yield what the loader gives, from the saved position on, and note the position."""
+        workers, turn, before = len(self._read), self._turn, list(self._read)
+        if self._stream is not None:
+            self._stream.start_at(self._next, self._waiting, self._element_seed())
+        elif hasattr(self.source, "load_state_dict"):
+            self.source.load_state_dict({"read": before, "turn": turn})
+        for placed in self.loader:
+            self._next = max(self._next, placed.position + 1)
+            # The first worker goes on with the part of the one whose turn it was.
+            part = (placed.worker + turn) % workers
+            self._read[part], self._turn = before[part] + placed.position, (part + 1) % workers
+            yield placed
 
-    def _position(self, taken: int) -> int:
-        """Position in the sampler's stream of the ``taken``-th element since this iteration began."""
-        assert self._start is not None
-        first, replay = self._start
-        return replay[taken] if taken < len(replay) else first + taken - len(replay)
+    def _element_seed(self) -> tuple[int, int] | None:
+        seed = getattr(self.sampled_by, "_seed", None)
+        return None if seed is None else (int(seed) % 2**63, comm.get_rank())
+
+    @property
+    def sampled_by(self) -> Any:
+        """The sampler of the stream; None for an iterable data set."""
+        return None if self._stream is None else self._stream.sampler
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands after the batches taken so far: small and picklable."""
+        """Return where the stream stands after the batches taken so far: small and picklable."""
         state: dict[str, Any] = {
             "batches": self._batches, "batch_size": self.batch_size,
             "rank": comm.get_rank(), "world_size": comm.get_world_size(),
         }  # fmt: skip
-        if self._start is None:
-            state["next"], state["waiting"] = self._first, list(self._replay)
-        elif self._grouped:
-            state["next"] = self._position(self.dataset.taken)
-            state["waiting"] = sorted(self._position(t) for group in self.dataset.waiting for t in group)
+        if self._stream is None:
+            state |= {"read": list(self._read), "turn": self._turn}
         else:
-            taken = (self._batches - self._batches_before) * self.batch_size
-            state["next"], state["waiting"] = self._start[0] + taken, []
-        if any(self._keeper.left_out):
-            state["left_out"] = list(self._keeper.left_out)
-        sampler: Any = getattr(self._stream, "sampler", None)
-        if hasattr(sampler, "state_dict"):
-            state["sampler"] = sampler.state_dict()
+            waiting = self._waiting
+            if self._started and self._groups is not None:
+                waiting = [placed.position for placed in self._groups.waiting()]
+            state |= {"next": self._next, "waiting": sorted(waiting)}
+        if hasattr(self.sampled_by, "state_dict"):
+            state["sampler"] = self.sampled_by.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration go on where :meth:`state_dict` was taken.
+        """Let the next iteration continue where :meth:`state_dict` was taken.
 
-        The same numbers of ranks and images per batch give exactly the batches that an unbroken run would have
-        had; after a change, the stream goes on behind as many images as were used.
+        The same numbers of ranks and images per batch (and of workers, for an iterable data set) give exactly the
+        batches that an unbroken run would have had; after a change, the stream continues after as many images as
+        were used.
         """
-        sampler = getattr(self._stream, "sampler", None)
-        if "sampler" in state and hasattr(sampler, "load_state_dict"):
-            sampler.load_state_dict(state["sampler"])  # type: ignore[union-attr]
-            self._seed_elements()
-        world, rank = comm.get_world_size(), comm.get_rank()
-        self._batches, self._start = int(state["batches"]), None
-        self._keeper.left_out = [0] * len(self._keeper.left_out)
-        if (state["world_size"], state["batch_size"]) != (world, self.batch_size):
-            used = state["batches"] * state["batch_size"] * state["world_size"]
-            self._first, self._replay = used // world, ()
+        if "sampler" in state and hasattr(self.sampled_by, "load_state_dict"):
+            self.sampled_by.load_state_dict(state["sampler"])
+        self._batches, self._started = int(state["batches"]), False
+        self._waiting, self._turn = [], 0
+        world, workers = comm.get_world_size(), len(self._read)
+        used = state["batches"] * state["batch_size"] * state["world_size"]
+        changed = (state["world_size"], state["batch_size"]) != (world, self.batch_size)
+        if self._stream is None:
+            if changed or len(state.get("read", ())) != workers:
+                self._read = [used // world // workers] * workers
+            else:
+                self._read, self._turn = list(state["read"]), int(state["turn"])
+        elif changed:
+            self._next = used // world
             logger.info(
-                "Other batch size or number of processes than before: going on behind %d images", used
+                "Other batch size or number of processes than before: continuing after %d images", used
             )
-        elif state["rank"] != rank and self._grouped and self._stream is not None:
-            self._first, self._replay = self._regroup(int(state["batches"]))
+        elif state["rank"] != comm.get_rank() and self._groups is not None:
+            self._next, self._waiting = self._regroup(int(state["batches"]))
         else:
-            self._first, self._replay = int(state["next"]), tuple(state["waiting"])
-            left_out = state.get("left_out", ())
-            if state["rank"] == rank and len(left_out) == len(self._keeper.left_out):
-                self._keeper.left_out = list(left_out)
+            self._next, self._waiting = int(state["next"]), list(state["waiting"])
 
-    def _regroup(self, batches: int) -> tuple[int, tuple[int, ...]]:
+    def _regroup(self, batches: int) -> tuple[int, list[int]]:
         """Work out from the records alone where this rank stands, given a state that another rank saved."""
         assert self._stream is not None
-        records = getattr(self._stream.dataset, "_dataset", self._stream.dataset)
-        groups: tuple[list[int], list[int]] = ([], [])
-        position = 0
-        for position, index in enumerate(self._stream.sampler):
-            if batches == 0:
-                break
-            record = records[index]
-            group = groups[int(record["width"] <= record["height"])]
-            group.append(position)
-            if len(group) == self.batch_size:
-                group.clear()
-                batches -= 1
-        return position, tuple(sorted(groups[0] + groups[1]))
-
-    def _seed_elements(self) -> None:
-        seed = getattr(getattr(self._stream, "sampler", None), "_seed", None)
-        if self._stream is not None and seed is not None:
-            self._stream.element_seed = (int(seed) % 2**63, comm.get_rank())
+        records: Any = self._stream.dataset
+        records = records._dataset if isinstance(records, MapDataset) else records
+        sizes = (Placed(records[index], 0, position) for position, index in enumerate(self.sampled_by))
+        groups = _PlacedGroups(sizes, self.batch_size)
+        last = max((placed.position for group in islice(groups, batches) for placed in group), default=-1)
+        return last + 1, sorted(placed.position for placed in groups.waiting())
 
 
 def _images_per_rank(total_batch_size: int | None, single_gpu_batch_size: int | None) -> int:
@@ -199,6 +200,17 @@ def _images_per_rank(total_batch_size: int | None, single_gpu_batch_size: int | 
             f"total_batch_size (SOLVER.IMS_PER_BATCH) must be a positive multiple of the {world} processes, got {total_batch_size}"
         )
     return total_batch_size // world
+
+
+def _as_stream(dataset: torchdata.Dataset, sampler: Any, chunk: int) -> torchdata.IterableDataset:
+    """A stream of a data set of either kind; raise if it does not fit the sampler."""
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise ValueError("an iterable data set has its own order: sampler must be None")
+        return dataset
+    if sampler is None:
+        raise ValueError("a data set with an index needs a sampler")
+    return ToIterableDataset(dataset, sampler, shard_chunk_size=chunk)
 
 
 def build_batch_data_loader(
@@ -216,7 +228,7 @@ def build_batch_data_loader(
     pin_memory: bool = False,
     seed: int | None = None,
     **kwargs: Any,
-) -> Any:
+) -> TrainLoader:
     """Make a loader of training batches.
 
     Args:
@@ -236,39 +248,25 @@ def build_batch_data_loader(
         **kwargs: go to ``torch.utils.data.DataLoader``.
 
     Returns:
-        A :class:`TrainLoader`, an iterable of batches with ``state_dict`` and ``load_state_dict``.
+        An iterable of batches with ``state_dict`` and ``load_state_dict``.
     """
     batch_size = _images_per_rank(total_batch_size, single_gpu_batch_size)
     logger.info("Batches of %d images on each process", batch_size)
-    stream: ToIterableDataset | None = None
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise ValueError("an iterable data set has its own order: sampler must be None")
-    else:
-        if sampler is None:
-            raise ValueError("a data set with an index needs a sampler")
-        chunk = 1 if aspect_ratio_grouping else batch_size
-        dataset = stream = ToIterableDataset(dataset, sampler, shard_chunk_size=chunk)
+    source = _as_stream(dataset, sampler, 1 if aspect_ratio_grouping else batch_size)
     if num_workers > 0:
         kwargs |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
     if seed is not None:
         kwargs["generator"] = torch.Generator().manual_seed(seed)
-    if aspect_ratio_grouping:
-        # Elements pass singly and are put into batches here, after the workers.
+    if aspect_ratio_grouping:  # elements pass singly and are put into batches after the workers
         kwargs |= {"batch_size": None, "collate_fn": _untouched}
     else:
-        kwargs |= {
-            "batch_size": batch_size,
-            "drop_last": drop_last,
-            "collate_fn": CountedCollate(collate_fn or trivial_batch_collator),
-        }
+        collate = PlacedCollate(collate_fn or trivial_batch_collator)
+        kwargs |= {"batch_size": batch_size, "drop_last": drop_last, "collate_fn": collate}
     loader = torchdata.DataLoader(
-        dataset,
+        PlacedStream(source),
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=worker_init_reset_seed,
         **kwargs,
     )
-    made = TrainLoader(loader, stream, batch_size, aspect_ratio_grouping, collate_fn)
-    made._seed_elements()
-    return made
+    return TrainLoader(loader, source, batch_size, aspect_ratio_grouping, collate_fn)

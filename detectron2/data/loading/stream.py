@@ -1,0 +1,111 @@
+"""Elements of a training stream with their places, from which a resumed run finds where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils import data
+
+__all__ = ["Placed", "PlacedCollate", "PlacedStream", "reading", "stream_position"]
+
+
+class Placed(NamedTuple):
+    """An element of a stream, or a batch of them, on its way to the main process.
+
+    Attributes:
+        content: the element.
+        worker: number of the worker that read it.
+        position: of a sampled data set, the place in the sampler's stream; of an iterable one, how many elements the
+            worker has read in this iteration, those that the mapper left out among them. Of a batch, that of its last
+            element.
+    """
+
+    content: Any
+    worker: int
+    position: int
+
+
+class PlacedStream(data.IterableDataset):
+    """Yield the elements of an iterable data set as :class:`Placed`.
+
+    Args:
+        dataset: iterable; its method ``numbered``, if it has one, yields pairs (position, element).
+    """
+
+    def __init__(self, dataset: data.IterableDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Placed]:
+        info = data.get_worker_info()
+        worker = 0 if info is None else info.id
+        numbered = getattr(self.dataset, "numbered", None)
+        for position, element in enumerate(self.dataset, 1) if numbered is None else numbered():
+            yield Placed(element, worker, position)
+
+
+class PlacedCollate:
+    """Make a batch of the contents of placed elements.
+
+    Args:
+        collate_fn: makes a batch of a list of elements.
+    """
+
+    def __init__(self, collate_fn: Callable[[list[Any]], object]) -> None:
+        self.collate_fn = collate_fn
+
+    def __call__(self, batch: list[Placed]) -> Placed:
+        return batch[-1]._replace(content=self.collate_fn([p.content for p in batch]))
+
+
+# ------------------------------------------------------------------ the element that is being read
+_position: ContextVar[int | None] = ContextVar("position of the element that is being read", default=None)
+
+
+def stream_position() -> int | None:
+    """Return the number of the image that is being read in the training stream of this rank; None outside of one.
+
+    It is the same in resumed runs and with any number of workers, so that a mapper may depend on it.
+    """
+    return _position.get()
+
+
+@contextlib.contextmanager
+def reading(position: int, seed: tuple[int, ...] | None) -> Iterator[None]:
+    """Tell mappers the position of the element that is read within the block.
+
+    Args:
+        position: in the sampler's stream.
+        seed: seeds the global CPU random generators within the block, together with the position; None leaves them.
+    """
+    token = _position.set(position)
+    try:
+        with contextlib.nullcontext() if seed is None else _seeded(*seed, position):
+            yield
+    finally:
+        _position.reset(token)
+
+
+@contextlib.contextmanager
+def _seeded(*key: int) -> Iterator[None]:
+    """Run a block with the global CPU random generators seeded by ``key``, and restore them after it."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(key).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1:3])
+    # Not torch.manual_seed, which would reset the generators of the accelerators as well.
+    torch.default_generator.manual_seed(int(words[3]))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
