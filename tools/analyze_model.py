@@ -16,36 +16,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
-from detectron2.data import build_detection_test_loader
-from detectron2.modeling import build_model
+from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.utils.analysis import FlopCountAnalysis, activation_count_operators, parameter_count_table
 
 TASKS = ("flop", "activation", "parameter", "structure")
 
 
-def setup(args: argparse.Namespace) -> Any:
-    """The config, YAML or LazyConfig."""
-    if args.config_file.endswith((".yaml", ".yml")):
-        cfg = get_cfg()
-        cfg.merge_from_file(args.config_file)
-        cfg.merge_from_list(args.opts)
-        cfg.DATALOADER.NUM_WORKERS = 0
-        return cfg
-    return LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
+def setup(args: argparse.Namespace) -> RunConfig:
+    """Load the config, of either kind."""
+    run = load_run_config(args.config_file, args.opts).in_this_process()
+    if not torch.cuda.is_available():
+        run.put(device="cpu")
+    return run
 
 
-def inputs_of(cfg: Any, args: argparse.Namespace) -> list[list[dict[str, Any]]]:
+def inputs_of(run: RunConfig, args: argparse.Namespace) -> list[list[dict[str, Any]]]:
     """Images to run the model on: of the test set, or random ones of a given size."""
     if args.input_size:
         height, width = args.input_size
         image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
         return [[{"image": image, "height": height, "width": width}]]
-    loader = (
-        build_detection_test_loader(cfg, cfg.DATASETS.TEST[0])
-        if isinstance(cfg, CfgNode)
-        else instantiate(cfg.dataloader.test)
-    )
+    loader = run.test_loader((*run.dataset_names("test"), "")[0])
     return list(itertools.islice(loader, args.num_inputs))
 
 
@@ -65,16 +56,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.use_fixed_input_size and not args.input_size:
         args.input_size = [800, 1333]
-    cfg = setup(args)
-    model = build_model(cfg) if isinstance(cfg, CfgNode) else instantiate(cfg.model)
-    model.eval()
+    run = setup(args)
+    model = run.model().eval()
     if "structure" in args.tasks:
         print(model)
     if "parameter" in args.tasks:
         print(parameter_count_table(model, max_depth=5))
     if not {"flop", "activation"} & set(args.tasks):
         return
-    batches = inputs_of(cfg, args)
+    batches = inputs_of(run, args)
     if "flop" in args.tasks:
         analyses = [FlopCountAnalysis(model, batch) for batch in batches]
         totals = np.array([a.total() for a in analyses]) / 1e9

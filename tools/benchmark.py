@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from detectron2.config import CfgNode, get_cfg
-from detectron2.config.lazy import LazyConfig
+from detectron2.config import CfgNode
+from detectron2.config.types import Config
 from detectron2.data import DatasetFromList
 from detectron2.engine import (
     AMPTrainer,
@@ -27,7 +27,7 @@ from detectron2.engine import (
     hooks,
     launch,
 )
-from detectron2.engine.config_kinds import Settings
+from detectron2.engine.run_config import load_run_config, run_config
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.events import CommonMetricPrinter
@@ -37,19 +37,14 @@ from detectron2.utils.tables import format_table
 logger = logging.getLogger("detectron2")
 
 
-def setup(args: argparse.Namespace) -> Any:
+def setup(args: argparse.Namespace) -> Config:
     """The config; prints the environment."""
-    if args.config_file.endswith(".py"):
-        cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
-    else:
-        cfg = get_cfg()
-        cfg.merge_from_file(args.config_file)
-        cfg.SOLVER.BASE_LR = 0.001  # random weights must not diverge
-        cfg.merge_from_list(args.opts)
-        cfg.freeze()
+    run = load_run_config(args.config_file)
+    run.set(run.rate_path, 0.001)  # random weights must not diverge
+    run.override(args.opts)
     setup_logger(distributed_rank=comm.get_rank())
     logger.info("Environment:\n%s", collect_env_info())
-    return cfg
+    return run.cfg
 
 
 def benchmark_data(args: argparse.Namespace) -> None:
@@ -98,7 +93,7 @@ def benchmark_data_advanced(args: argparse.Namespace) -> None:
 def benchmark_train(args: argparse.Namespace) -> None:
     """Seconds a training step, on batches that are in memory already."""
     cfg = setup(args)
-    settings = Settings.from_config(cfg)
+    settings = run_config(cfg).options
     model = create_ddp_model(DefaultTrainer.build_model(cfg))
     optimizer = DefaultTrainer.build_optimizer(cfg, model)
     ready = list(itertools.islice(DefaultTrainer.build_train_loader(cfg), 100))
@@ -125,10 +120,9 @@ def benchmark_train(args: argparse.Namespace) -> None:
 def benchmark_eval(args: argparse.Namespace) -> None:
     """Seconds an image in inference, on images that are in memory already."""
     cfg = setup(args)
-    settings = Settings.from_config(cfg)
+    settings = run_config(cfg).options
     model = DefaultTrainer.build_model(cfg).eval()
-    name = cfg.DATASETS.TEST[0] if isinstance(cfg, CfgNode) else "test"
-    ready = list(itertools.islice(DefaultTrainer.build_test_loader(cfg, name), 100))
+    ready = list(itertools.islice(DefaultTrainer.build_test_loader(cfg, run_config(cfg).test_names[0]), 100))
     on_gpu = settings.device.startswith("cuda")
     for i in range(5):
         model(ready[i % len(ready)])

@@ -12,10 +12,9 @@ import os
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import get_cfg
-from detectron2.config.lazy import LazyConfig
+from detectron2.config.types import Config
 from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
-from detectron2.engine.config_kinds import is_lazy, weights_of
+from detectron2.engine.run_config import load_run_config, run_config
 from detectron2.evaluation import resumable_evaluation, verify_results
 from detectron2.utils import comm
 
@@ -31,7 +30,7 @@ class Trainer(DefaultTrainer):
     """
 
     @classmethod
-    def test_with_TTA(cls, cfg: Any, model: Any) -> Any:
+    def test_with_TTA(cls, cfg: Config, model: Any) -> Any:
         """Evaluates with test-time augmentation; figures get the ending `_TTA`."""
         from detectron2.modeling import GeneralizedRCNNWithTTA
 
@@ -39,34 +38,28 @@ class Trainer(DefaultTrainer):
         return {f"{task}_TTA": figures for task, figures in results.items()}
 
 
-def setup(args: argparse.Namespace) -> Any:
+def setup(args: argparse.Namespace) -> Config:
     """The config that the arguments ask for, and a prepared process."""
-    if args.config_file.endswith(".py"):
-        cfg = LazyConfig.load(args.config_file)
-        cfg = LazyConfig.apply_overrides(cfg, args.opts)
-    else:
-        cfg = get_cfg()
-        cfg.merge_from_file(args.config_file)
-        cfg.merge_from_list(args.opts)
-        cfg.freeze()
+    cfg = load_run_config(args.config_file, args.opts).cfg
     default_setup(cfg, args)
     return cfg
 
 
-def evaluate(cfg: Any, args: argparse.Namespace) -> Any:
+def evaluate(cfg: Config, args: argparse.Namespace) -> Any:
     """Evaluates the weights that the config names, or with `--resume` the last checkpoint.
 
     `--resume` also takes up an evaluation of the same weights that was broken off.
     """
     model = Trainer.build_model(cfg)
-    folder, weights = weights_of(cfg)
-    DetectionCheckpointer(model, save_dir=folder).resume_or_load(weights, resume=args.resume)
+    run = run_config(cfg)
+    folder = run.options.output_dir
+    DetectionCheckpointer(model, save_dir=folder).resume_or_load(run.options.weights, resume=args.resume)
     # what each batch gives is written down, and with `--resume` not computed again
     with resumable_evaluation(os.path.join(folder, "inference"), resume=args.resume):
         results = Trainer.test(cfg, model)
-        if not is_lazy(cfg) and cfg.TEST.AUG.ENABLED:
+        if run.get("TEST.AUG.ENABLED"):
             results = {**results, **Trainer.test_with_TTA(cfg, model)}
-    if not is_lazy(cfg) and comm.is_main_process():
+    if run.expected_results and comm.is_main_process():
         verify_results(cfg, results)
     return results
 

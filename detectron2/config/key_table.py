@@ -6,7 +6,7 @@ The table serves people (``detectron2 config convert`` prints it) and the conver
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["COMPOUND", "RULES", "Rule", "new_names", "old_names"]
+__all__ = ["COMPOUND", "RULES", "Rule", "key_table", "new_names", "old_names"]
 
 
 def _same(value: Any) -> Any:
@@ -288,3 +288,9 @@ def new_names(old: str) -> tuple[str, ...]:
 def old_names(new: str) -> tuple[str, ...]:
     """Yacs keys of a place in a Python config; empty if the table has none."""
     return tuple(rule.old for rule in RULES if new in rule.new)
+
+
+def key_table() -> list[tuple[str, str, str]]:
+    """Rows (yacs key, place in a Python config, note) for people, in the order of the table."""
+    rows = [(rule.old, ", ".join(rule.new), "") for rule in RULES]
+    return [*rows, *COMPOUND]

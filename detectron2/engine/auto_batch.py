@@ -1,4 +1,4 @@
-"""The largest batch that fits: measured on the training's own model and pictures."""
+"""Find the largest batch that fits, by measuring the training's own model and images."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from detectron2.config.types import Config
 from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.events import EventStorage
 from detectron2.utils.memory import is_out_of_memory, release_memory
 
 from .hooks.eval import undisturbed_rng
-from .run_config.scaling import rescale
-from .run_config.settings import is_lazy
+from .run_config import RunConfig
 from .trainer.precision import Precision
 
-__all__ = ["apply_batch_size", "available_bytes", "fit_batch_size", "measure_step", "with_fitting_batch"]
+__all__ = ["available_bytes", "fit_batch_size", "measure_step", "with_fitting_batch"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,13 @@ logger = logging.getLogger(__name__)
 _POOL = 16
 # Over the kept activations, for the convolutions' work space, where the process cannot be watched.
 _HOST_WORKSPACE = 1.5
+# Free memory assumed where the system does not tell it: what a small machine can spare.
+_UNKNOWN_HOST = 4 * 2**30
 
 
 @dataclass(frozen=True)
 class _Model:
-    """What of a training's memory does not grow with the batch."""
+    """The model, and the part of memory use that is independent of the batch size."""
 
     model: nn.Module
     precision: Precision
@@ -52,8 +54,16 @@ class _Model:
 
 
 def available_bytes() -> int:
-    """Memory of the host that this process may still take, within its control group."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    """Bytes of host memory that this process may still take, within its control group; a guess on other systems than Linux."""
+    free = _UNKNOWN_HOST
+    for pages, share in (
+        ("SC_PHYS_PAGES", 0.5),
+        ("SC_AVPHYS_PAGES", 1.0),
+    ):  # macOS has the first, Windows neither
+        try:
+            free = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf(pages) * share)
+        except (AttributeError, ValueError, OSError):
+            break
     try:
         with open("/proc/meminfo") as file:
             table = dict(line.split(":", 1) for line in file)
@@ -206,79 +216,62 @@ def _measured(parts: _Model, records: list[Any], share: float, limit: int) -> in
     return fit_batch_size(line, budget, limit)
 
 
-def apply_batch_size(cfg: Any, total: int) -> Any:
-    """A copy of a config with another number of images a batch; rate and lengths follow.
-
-    The learning rate is multiplied by the growth and lengths are divided by it (Goyal et al.,
-    https://arxiv.org/abs/1706.02677), so that as many images are seen.
-    """
-    if not is_lazy(cfg):
-        changed = cfg.clone()
-        changed.defrost()
-        rescale(changed, total / cfg.SOLVER.IMS_PER_BATCH)
-        changed.SOLVER.IMS_PER_BATCH = total
-        if cfg.is_frozen():
-            changed.freeze()
-        return changed
-    changed = cfg.copy()
-    growth = total / cfg.dataloader.train.total_batch_size
-    changed.dataloader.train.total_batch_size = total
-    if "lr" in changed.optimizer:
-        changed.optimizer.lr = changed.optimizer.lr * growth
-    for node, key in ((changed.train, "max_iter"), (changed.train, "eval_period")):
-        if isinstance(node.get(key), int):
-            node[key] = round(node[key] / growth)
-    return changed
-
-
 def with_fitting_batch(
-    cfg: Any, settings: Any, model: nn.Module, build_loader: Callable[[Any], Any], precision: Precision
-) -> Any:
-    """The config with the batch size that fits.
+    run: RunConfig, model: nn.Module, build_loader: Callable[[Config], Iterable[Any]], precision: Precision
+) -> RunConfig:
+    """Choose the largest batch that fits; learning rate and lengths follow.
 
-    The number is kept in `auto_batch.json` in the output folder, and read from there when it exists: a
-    resumed training must not change its batch.
+    The number is kept in ``auto_batch.json`` in the output folder and read from there if it exists: a resumed
+    training must not change its batch.
 
     Args:
-        cfg: either kind of config.
-        settings: its options.
+        run: the config.
         model: on its device.
-        build_loader: from a config to a training loader.
+        build_loader: makes a training loader from a config.
         precision: of the training's steps.
+
+    Returns:
+        A changed copy of the config.
     """
-    path = os.path.join(settings.output_dir, "auto_batch.json")
+    folder = run.options.output_dir
+    path = os.path.join(folder, "auto_batch.json")
     if os.path.isfile(path):
         with open(path) as file:
             total = int(json.load(file)["images_per_batch"])
         logger.info("%d images a batch, as measured before; remove %s to measure again.", total, path)
-        return apply_batch_size(cfg, total)
+        return run.rescaled(total)
     world = comm.get_world_size()
-    single = apply_batch_size(cfg, world)
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    was_training = model.training
-    with undisturbed_rng():
-        stream = iter(build_loader(single))
-        records = [record for batch in itertools.islice(stream, _POOL) for record in batch]
-        del stream
-        model.train()
-        mine = _measured(
-            _Model(model, precision), records, settings.auto_batch_share, settings.auto_batch_max
-        )
-    model.train(was_training)
-    with torch.no_grad():
-        for name, value in model.named_buffers():
-            value.copy_(buffers[name])
-    release_memory()
-    total = min(comm.all_gather(mine)) * world
-    changed = apply_batch_size(cfg, total)
+    total = min(comm.all_gather(_measured_on_trial(run, model, build_loader, precision))) * world
     logger.info(
         "SOLVER.AUTO_BATCH: %d images a batch (%d on each process); learning rate and lengths follow.",
         total,
         total // world,
     )
     if comm.is_main_process():
-        os.makedirs(settings.output_dir, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         with atomic_write(path) as file:
             json.dump({"images_per_batch": total, "processes": world}, file)
     comm.synchronize()
-    return changed
+    return run.rescaled(total)
+
+
+def _measured_on_trial(
+    run: RunConfig, model: nn.Module, build_loader: Callable[[Config], Iterable[Any]], precision: Precision
+) -> int:
+    """Images that fit on this process; leaves random numbers, buffers and mode as they were."""
+    single = run.rescaled(comm.get_world_size()).in_this_process()
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    was_training = model.training
+    with undisturbed_rng():
+        stream = iter(build_loader(single.cfg))
+        records = [record for batch in itertools.islice(stream, _POOL) for record in batch]
+        del stream
+        model.train()
+        options = run.options
+        found = _measured(_Model(model, precision), records, options.auto_batch_share, options.auto_batch_max)
+    model.train(was_training)
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+    release_memory()
+    return found

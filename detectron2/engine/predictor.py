@@ -11,13 +11,12 @@ import torch
 from PIL import ImageOps
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config.instantiate import instantiate
+from detectron2.config.types import Config
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
-from detectron2.modeling import build_model
 
-from .run_config.settings import Settings, is_lazy, lookup
+from .run_config import run_config
 
 __all__ = ["DefaultPredictor"]
 
@@ -44,37 +43,20 @@ class DefaultPredictor:
         outputs = predictor("input.jpg")                  # a file: no doubt about channels
     """
 
-    def __init__(self, cfg: Any) -> None:
-        self.cfg = cfg.clone() if not is_lazy(cfg) else cfg.copy()
-        if is_lazy(cfg):
-            self._from_lazy()
-        else:
-            self._from_yacs()
+    def __init__(self, cfg: Config) -> None:
+        run = run_config(cfg).copied()
+        self.cfg = run.cfg
+        self.model = run.model()
+        DetectionCheckpointer(self.model).load(run.options.weights)
+        self.metadata = MetadataCatalog.get((*run.dataset_names("test"), "__unused")[0])
+        self.aug = run.test_augmentation()
+        self.input_format = run.input_format
         self.model.eval()
         if self.input_format not in ("RGB", "BGR"):
             raise ValueError(
                 f"DefaultPredictor takes models for RGB or BGR pictures, this one wants {self.input_format!r}; call "
                 "the model itself with a dict {'image': tensor, 'height': …, 'width': …}"
             )
-
-    def _from_yacs(self) -> None:
-        self.model = build_model(self.cfg)
-        names = self.cfg.DATASETS.TEST
-        self.metadata = MetadataCatalog.get(names[0] if len(names) else "__unused")
-        DetectionCheckpointer(self.model).load(self.cfg.MODEL.WEIGHTS)
-        size = self.cfg.INPUT.MIN_SIZE_TEST
-        self.aug: Any = T.ResizeShortestEdge([size, size], self.cfg.INPUT.MAX_SIZE_TEST)
-        self.input_format: str = self.cfg.INPUT.FORMAT
-
-    def _from_lazy(self) -> None:
-        settings = Settings.from_config(self.cfg)
-        self.model = instantiate(self.cfg.model).to(settings.device)
-        name = lookup(self.cfg, "dataloader.test.dataset.names", "__unused")
-        self.metadata = MetadataCatalog.get(name if isinstance(name, str) else name[0])
-        DetectionCheckpointer(self.model).load(settings.weights)
-        steps = instantiate(lookup(self.cfg, "dataloader.test.mapper.augmentations", []))
-        self.aug = T.AugmentationList(list(steps))
-        self.input_format = lookup(self.cfg, "dataloader.test.mapper.image_format", "BGR")
 
     def _to_array(self, image: Any) -> np.ndarray:
         """Any picture as (H, W, 3) in the model's channel order."""

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from detectron2.config import CfgNode
-from detectron2.config.lazy import LazyConfig
+from detectron2.config.types import Config
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng, setup_environment
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-from .run_config.settings import is_lazy, lookup
+from .run_config import run_config
 
 __all__ = ["create_ddp_model", "default_setup", "set_backends", "use_deterministic_algorithms"]
 
@@ -63,16 +62,7 @@ def use_deterministic_algorithms() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _first(cfg: Any, *paths: str, default: Any = None) -> Any:
-    """Value of the first path that the config has."""
-    for path in paths:
-        found = lookup(cfg, path, None)
-        if found is not None:
-            return found
-    return default
-
-
-def default_setup(cfg: Any, args: argparse.Namespace) -> None:
+def default_setup(cfg: Config, args: argparse.Namespace) -> None:
     """Sets up logs, seeds and back-ends, and keeps the whole config beside the results.
 
     Writes `config.yaml` and `log.txt` into the output folder.
@@ -81,11 +71,11 @@ def default_setup(cfg: Any, args: argparse.Namespace) -> None:
         cfg: either kind of config.
         args: from `default_argument_parser`; `config_file`, `eval_only` and the like may be absent.
     """
-    output_dir = _first(cfg, "OUTPUT_DIR", "output_dir", "train.output_dir")
+    run = run_config(cfg)
+    output_dir = run.options.output_dir
     rank = comm.get_rank()
     if comm.is_main_process() and output_dir:
         PathManager.mkdirs(output_dir)
-    setup_logger(output_dir, distributed_rank=rank, name="fvcore")
     logger = setup_logger(output_dir, distributed_rank=rank)
     setup_environment()
 
@@ -99,17 +89,12 @@ def default_setup(cfg: Any, args: argparse.Namespace) -> None:
 
     if comm.is_main_process() and output_dir:
         path = os.path.join(output_dir, "config.yaml")
-        if is_lazy(cfg):
-            LazyConfig.save(cfg, path)
-        else:
-            assert isinstance(cfg, CfgNode)
-            with PathManager.open(path, "w") as file:
-                file.write(cfg.dump())
+        run.save(path)
         logger.info("Full config saved to %s", path)
     set_backends(cfg, training=not getattr(args, "eval_only", False))
 
 
-def set_backends(cfg: Any, training: bool = True) -> None:
+def set_backends(cfg: Config, training: bool = True) -> None:
     """Seeds, determinism and speed switches of a config.
 
     Args:
@@ -117,9 +102,9 @@ def set_backends(cfg: Any, training: bool = True) -> None:
         training: whether images have few sizes, so that searching the fastest kernels pays.
     """
     logger = logging.getLogger("detectron2")
-    seed = _first(cfg, "SEED", "train.seed", default=-1)
-    deterministic = bool(_first(cfg, "DETERMINISTIC", "train.deterministic", default=False))
-    if deterministic:
+    options = run_config(cfg).options
+    seed = options.seed
+    if options.deterministic:
         use_deterministic_algorithms()
         if seed < 0:
             seed = 0
@@ -127,10 +112,8 @@ def set_backends(cfg: Any, training: bool = True) -> None:
     # Each process draws other numbers; what must be equal among them is shared explicitly.
     seed_all_rng(None if seed < 0 else seed + comm.get_rank())
     # Test images differ in size, for which searching the fastest kernels anew does not pay.
-    if training and not deterministic:
-        benchmark = _first(cfg, "CUDNN_BENCHMARK", "train.cudnn_benchmark", default=False)
-        torch.backends.cudnn.benchmark = bool(benchmark)
-    precision = _first(cfg, "FLOAT32_PRECISION", "train.float32_precision", default="")
-    if precision:
-        torch.set_float32_matmul_precision(precision)
-        logger.info("float32 matrix products use precision %r.", precision)
+    if training and not options.deterministic:
+        torch.backends.cudnn.benchmark = options.cudnn_benchmark
+    if options.float32_precision:
+        torch.set_float32_matmul_precision(options.float32_precision)
+        logger.info("float32 matrix products use precision %r.", options.float32_precision)

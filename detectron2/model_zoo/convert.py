@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, LazyConfig, get_cfg
-from detectron2.config.bridge import flatten
 from detectron2.config.key_table import RULES, Rule
+from detectron2.engine.run_config.files import flatten
 
 from .convert_parts import PARTS, TAKEN_NEW, TAKEN_OLD, ConversionError, get_at, put_at
 from .model_zoo import get_config_file

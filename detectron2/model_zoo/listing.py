@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from detectron2.utils.suggest import did_you_mean
 
 from .checkpoints import CHECKPOINTS
-from .model_zoo import CONFIG_DIR, UnknownConfigError, get_checkpoint_url, get_config, get_config_file
+from .model_zoo import CONFIG_DIR, UnknownConfigError, get_checkpoint_url, get_config_file
 from .published import PUBLISHED, Figures
 
-__all__ = ["Entry", "config_names", "entries", "find_config", "print_config", "rows"]
+__all__ = ["Entry", "config_names", "entries", "find_config", "rows", "source_of"]
 
 SORT_KEYS = ("name", "box_ap", "other_ap", "train_seconds", "infer_seconds", "train_memory")
 _NOTHING = Figures(None, None, "", None, None, None)
@@ -183,20 +183,6 @@ def find_config(name: str) -> str:
         raise UnknownConfigError(f"{name!r} may be {' or '.join(wanted)}; give the folder too")
     short = {os.path.splitext(p.rsplit("/", 1)[-1])[0] for p in names}
     raise UnknownConfigError(f"the zoo has no config {name!r}. {did_you_mean(name, [*short, *names])}")
-
-
-def print_config(name: str, form: str = "") -> str:
-    """A config of the zoo as text, resolved.
-
-    Args:
-        name: as in :func:`find_config`.
-        form: "yaml", "py" or "" for the form that it is written in. A yacs config printed as "py" is a list of
-            assignments; a Python config printed as "yaml" is what ``LazyConfig.save`` would write.
-    """
-    from detectron2.config.bridge import render
-
-    path = find_config(name)
-    return render(get_config(path), form or os.path.splitext(path)[1][1:])
 
 
 def source_of(name: str) -> str:

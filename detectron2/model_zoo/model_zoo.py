@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.config import LazyConfig, get_cfg
 from detectron2.utils.suggest import did_you_mean
 
 from .checkpoints import CHECKPOINTS, ZOO_URL
@@ -117,23 +117,16 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> "
     import torch
 
     from detectron2.checkpoint import DetectionCheckpointer
-    from detectron2.modeling import build_model
+    from detectron2.engine.run_config import run_config
 
-    cfg = get_config(config_path, trained)
+    run = run_config(get_config(config_path, trained))
     if device is None and not torch.cuda.is_available():
         device = "cpu"
-    if isinstance(cfg, CfgNode):
-        if device is not None:
-            cfg.MODEL.DEVICE = device
-        model = build_model(cfg)
-        weights = cfg.MODEL.WEIGHTS
-    else:
-        model = instantiate(cfg.model)
-        train = cfg.get("train", {})
-        model = model.to(device or train.get("device", "cpu"))
-        weights = train.get("init_checkpoint") or ""
-    if weights:
-        DetectionCheckpointer(model).load(weights)
+    if device is not None:
+        run.put(device=device)
+    model = run.model()
+    if run.options.weights:
+        DetectionCheckpointer(model).load(run.options.weights)
     return model
 
 

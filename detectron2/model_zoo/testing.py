@@ -15,6 +15,7 @@ import torch
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import read_image
+from detectron2.engine.run_config import run_config
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, ROIMasks
 from detectron2.utils.torch_version_utils import min_torch_version
@@ -53,12 +54,9 @@ def get_model_no_weights(config_path: str) -> torch.nn.Module:
     Args:
         config_path: as for ``model_zoo.get_config``.
     """
-    cfg = model_zoo.get_config(config_path)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if isinstance(cfg, CfgNode):
-        cfg.MODEL.DEVICE = device
-        return build_model(cfg)
-    return instantiate(cfg.model).to(device)
+    run = run_config(model_zoo.get_config(config_path))
+    run.put(device="cuda" if torch.cuda.is_available() else "cpu")
+    return run.model()
 
 
 def random_boxes(num_boxes: int, max_coord: float = 100, device: Any = "cpu") -> torch.Tensor:

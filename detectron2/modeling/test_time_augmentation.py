@@ -40,12 +40,12 @@ _ANY_SCORE = 1e-8
 
 def _versions_of(cfg: Any) -> CfgNode:
     """The config that names the versions: a Python config has no place for them, so the defaults hold."""
-    return cfg if isinstance(cfg, CfgNode) else get_cfg()
+    return cfg if "TEST" in cfg else get_cfg()
 
 
 def _dataset_names(cfg: Any) -> list[str]:
     """Data sets to evaluate on, else to train on; of either kind of config."""
-    if isinstance(cfg, CfgNode):
+    if "DATASETS" in cfg:
         return list(cfg.DATASETS.TEST or cfg.DATASETS.TRAIN)
     loaders = cfg.get("dataloader", {})
     for part in ("test", "train"):
@@ -167,7 +167,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
             )
         if model.proposal_generator is None:
             raise NotImplementedError("test-time augmentation needs a model that makes its own proposals")
-        self.cfg = cfg.clone() if isinstance(cfg, CfgNode) else cfg
+        self.cfg = copy.deepcopy(cfg)
         self.model = model
         self.tta_mapper = DatasetMapperTTA(_versions_of(cfg)) if tta_mapper is None else tta_mapper
         self.batch_size = batch_size
@@ -343,14 +343,14 @@ class SemanticSegmentorWithTTA(nn.Module):
             raise TypeError(
                 f"this test-time augmentation takes a SemanticSegmentor, got {type(model).__name__}"
             )
-        self.cfg = cfg.clone() if isinstance(cfg, CfgNode) else cfg
+        self.cfg = copy.deepcopy(cfg)
         self.model = model
         self.tta_mapper = DatasetMapperTTA(_versions_of(cfg)) if tta_mapper is None else tta_mapper
         self.batch_size = batch_size
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """For each image a dict whose ``sem_seg`` [C, height, width] is the mean of class probabilities."""
-        image_format = self.cfg.INPUT.FORMAT if isinstance(self.cfg, CfgNode) else "BGR"
+        image_format = self.cfg.INPUT.FORMAT if "INPUT" in self.cfg else "BGR"
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["closest", "did_you_mean"]
+__all__ = ["closest", "did_you_mean", "misspelt"]
+
+_MISSPELT = 0.8
 
 
 def closest(name: str, known: Iterable[object], limit: int = 3) -> list[str]:
@@ -59,3 +61,15 @@ def did_you_mean(name: str, known: Iterable[object], limit: int = 3) -> str:
     if len(names) <= 12:
         return f"Known: {', '.join(names)}."
     return f"None of the {len(names)} known names is similar."
+
+
+def misspelt(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that ``name`` is probably a misspelling of; None if it looks like a new name."""
+    names = list(known)
+    for candidate in names:
+        if candidate.lower() == name.lower():
+            return candidate
+    if len(name) <= 2:  # too short to tell
+        return None
+    near = difflib.get_close_matches(name, names, n=1, cutoff=_MISSPELT)
+    return near[0] if near else None

@@ -82,3 +82,18 @@ def test_training_takes_the_size_and_keeps_it(worker, tiny_cfg, tmp_path, monkey
     monkeypatch.setattr("detectron2.engine.auto_batch._measured", refuse)
     again = worker.Trainer(cfg)
     assert again.cfg.SOLVER.IMS_PER_BATCH == 4
+
+
+@pytest.mark.parametrize("known", [(), ("SC_PAGE_SIZE", "SC_PHYS_PAGES")], ids=["Windows", "macOS"])
+def test_host_memory_where_the_system_tells_less(known, monkeypatch):
+    def sysconf(name):
+        if name not in known:
+            raise ValueError("unrecognized configuration name")
+        return {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**22}[name]
+
+    def no_file(path, *args):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("os.sysconf", sysconf)
+    monkeypatch.setattr("builtins.open", no_file)
+    assert available_bytes() == (2**33 if known else 4 * 2**30)

@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 
 from detectron2.checkpoint import read_checkpoint_file
 from detectron2.config import LazyCall as L
+from detectron2.config.training_options import OPTIONS
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.data.build import get_detection_dataset_dicts
 from detectron2.data.dataset_mapper import DatasetMapper
 from detectron2.engine import SimpleTrainer, hooks
-from detectron2.engine.config_kinds import FIELDS, Settings, lookup
+from detectron2.engine.run_config import run_config
 from detectron2.solver import WarmupParamScheduler, get_default_optimizer_params
 from detectron2.solver.param_scheduler import MultiStepParamScheduler
 from detectron2.utils.env import seed_all_rng
@@ -118,17 +119,11 @@ def test_lazy_trains_resumes_and_matches_unbroken(worker, lazy_cfg):
 
 
 def test_both_kinds_name_the_same_options(tiny_cfg):
-    cfg = tiny_cfg()
-    for name, (yacs, lazy) in FIELDS.items():
-        assert lookup(cfg, yacs, "absent") != "absent", f"{name}: no key {yacs}"
-        assert lazy.startswith("train.")
-    assert Settings.from_config(OmegaConf.create({"train": {"ema": {"decay": 0.5}}})).ema_decay == 0.5
-
-
-def test_unknown_lazy_option_is_reported(caplog):
-    with caplog.at_level(logging.WARNING):
-        Settings.from_config(OmegaConf.create({"train": {"acumulate_steps": 2}}))
-    assert "train.accumulate_steps" in caplog.text
+    run = run_config(tiny_cfg())
+    for name, option in OPTIONS.items():
+        assert run.get(option.key, "absent") != "absent", f"{name}: no key {option.key}"
+        assert option.lazy.startswith("train.")
+    assert run_config(OmegaConf.create({"train": {"ema": {"decay": 0.5}}})).options.ema_decay == 0.5
 
 
 def test_lengths_in_epochs(worker, tiny_cfg):

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from detectron2.config import get_cfg
 from detectron2.config.lazy import LazyConfig
+from detectron2.config.training_options import OPTIONS
 from detectron2.engine import default_argument_parser
-from detectron2.engine.config_kinds import FIELDS, Settings
+from detectron2.engine.run_config import run_config
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/training.md"
 
@@ -33,9 +34,7 @@ def test_documented_table_is_the_table_of_the_code():
         for line in text.splitlines()
         if line.startswith("| ")
     ]
-    documented = {(yacs.strip("`"), lazy.strip("`")): default for _, yacs, lazy, default in rows[1:]}
-    assert documented == {names: shown(getattr(Settings(), field)) for field, names in FIELDS.items()}
-    assert all(len(what) > 3 for what, *_ in rows)
+    assert rows[1:] == [[o.meaning, f"`{o.key}`", f"`{o.lazy}`", shown(o.default)] for o in OPTIONS.values()]
 
 
 def test_documented_keys_for_yaml_only_exist():
@@ -57,16 +56,18 @@ def other(value):
     return ["else", "where"] if isinstance(value, list) else f"other{value}"
 
 
-@pytest.mark.parametrize("field", list(FIELDS))
+@pytest.mark.parametrize("field", list(OPTIONS))
 def test_reached_from_both_kinds_and_the_command_line(field):
-    yacs, lazy = FIELDS[field]
-    wanted = other(getattr(Settings(), field))
+    option = OPTIONS[field]
+    wanted = other(option.default)
     cfg = get_cfg()
-    cfg.merge_from_list([yacs, str(wanted)])  # words, as a command line has them
-    assert getattr(Settings.from_config(cfg), field) == wanted
-    node = LazyConfig.apply_overrides(OmegaConf.create({"train": {}}), [f"{lazy}={wanted}".replace(" ", "")])
-    assert getattr(Settings.from_config(node), field) == wanted
-    assert Settings.from_config(get_cfg().clone()).__dict__[field] != wanted
+    cfg.merge_from_list([option.key, str(wanted)])  # words, as a command line has them
+    assert getattr(run_config(cfg).options, field) == wanted
+    node = LazyConfig.apply_overrides(
+        OmegaConf.create({"train": {}}), [f"{option.lazy}={wanted}".replace(" ", "")]
+    )
+    assert getattr(run_config(node).options, field) == wanted
+    assert getattr(run_config(get_cfg()).options, field) == option.default
 
 
 def blocks(kind):

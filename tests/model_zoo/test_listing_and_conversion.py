@@ -6,10 +6,11 @@ import pytest
 
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, get_cfg
-from detectron2.config.bridge import diff, flatten, key_table, load_any, new_names, old_names, render
-from detectron2.config.key_table import RULES
+from detectron2.config.key_table import RULES, key_table, new_names, old_names
+from detectron2.engine.run_config import load_run_config, run_config
+from detectron2.engine.run_config.files import diff, flatten
 from detectron2.model_zoo.convert import FORMS, ConversionError, to_python, to_yacs
-from detectron2.model_zoo.listing import entries, find_config, print_config, rows
+from detectron2.model_zoo.listing import entries, find_config, rows
 from detectron2.model_zoo.published import PUBLISHED
 
 
@@ -45,14 +46,18 @@ def test_short_names() -> None:
         find_config("mask_rcnn_R_101_FPN_1x")
 
 
+def print_config(name: str, form: str) -> str:
+    return load_run_config(model_zoo.get_config_file(find_config(name))).render(form)
+
+
 def test_rendering() -> None:
     text = print_config("COCO-Detection/rpn_R_50_FPN_1x.yaml", "py")
     assert "cfg.MODEL.META_ARCHITECTURE = 'ProposalNetwork'" in text
-    assert "ProposalNetwork" in print_config("COCO-Detection/rpn_R_50_FPN_1x.yaml")
-    assert "cfg.model = detectron2.modeling." in print_config("fcos_R_50_FPN_1x")
+    assert "ProposalNetwork" in print_config("COCO-Detection/rpn_R_50_FPN_1x.yaml", "yaml")
+    assert "cfg.model = detectron2.modeling." in print_config("fcos_R_50_FPN_1x", "py")
     assert "_target_: detectron2.modeling" in print_config("fcos_R_50_FPN_1x", "yaml")
     with pytest.raises(ValueError, match="yaml"):
-        render(get_cfg(), "json")
+        run_config(get_cfg()).render("json")
 
 
 def test_diff_of_each_kind() -> None:
@@ -64,19 +69,19 @@ def test_diff_of_each_kind() -> None:
     assert diff(x, y) == []
     LazyConfig.apply_overrides(y, ["optimizer.lr=1.0", "+train.seed=3"])
     assert [c.key for c in diff(x, y)] == ["optimizer.lr", "train.seed"]
-    with pytest.raises(TypeError, match="convert"):
+    with pytest.raises(TypeError, match="keys in common"):
         diff(a, x)
 
 
 def test_either_kind_of_file_is_loaded(tmp_path: Any) -> None:
     yacs = model_zoo.get_config_file("COCO-Detection/rpn_R_50_FPN_1x.yaml")
-    assert load_any(yacs, ["SOLVER.MAX_ITER", "3"]).SOLVER.MAX_ITER == 3
-    lazy = load_any(
+    assert load_run_config(yacs, ["SOLVER.MAX_ITER", "3"]).cfg.SOLVER.MAX_ITER == 3
+    lazy = load_run_config(
         model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.py"), ["train.max_iter=3"]
-    )
+    ).cfg
     assert lazy.train.max_iter == 3
     LazyConfig.save(lazy, str(tmp_path / "lazy.yaml"))
-    assert load_any(str(tmp_path / "lazy.yaml"), ["train.max_iter=4"]).train.max_iter == 4
+    assert load_run_config(tmp_path / "lazy.yaml", ["train.max_iter=4"]).cfg.train.max_iter == 4
 
 
 def test_key_table_names_keys_that_exist() -> None:

@@ -2,17 +2,16 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from detectron2.config import CfgNode
-from detectron2.config.bridge import diff, key_table, render
+from detectron2.config.key_table import key_table
+from detectron2.engine.run_config import RunConfig, load_run_config, run_config
+from detectron2.engine.run_config.files import diff
 from detectron2.model_zoo.convert import to_python, to_yacs
 
 from ..console import console
 from ..errors import UserError
-from ..run.config_files import load_config
 from ..run.recipe import find_model
 
 __all__ = ["run"]
@@ -24,25 +23,26 @@ def run(args: argparse.Namespace) -> int:
     return actions[args.action](args)
 
 
-def _load(name: str, opts: list[str]) -> Any:
+def _load(name: str, opts: list[str]) -> RunConfig:
     path = Path(name) / "config.yaml" if (Path(name) / "config.yaml").is_file() else find_model(name)[0]
-    return load_config(path, opts)
+    return load_run_config(path, opts)
 
 
 def _show(args: argparse.Namespace) -> int:
     if not args.inputs:
         raise UserError("name a config: a file, a run, or a name in the zoo; overrides may follow")
-    print(render(_load(args.inputs[0], args.inputs[1:]), args.form or "yaml"))
+    print(_load(args.inputs[0], args.inputs[1:]).render(args.form or "yaml"))
     return 0
 
 
 def _diff(args: argparse.Namespace) -> int:
     if len(args.inputs) != 2:
         raise UserError("name two configs")
-    left, right = (_load(name, []) for name in args.inputs)
-    if isinstance(left, CfgNode) != isinstance(right, CfgNode):
+    runs = [_load(name, []) for name in args.inputs]
+    left, right = (run.cfg for run in runs)
+    if runs[0].kind != runs[1].kind:
         # Compare as yacs configs, the kind that every form converts to.
-        left, right = (c if isinstance(c, CfgNode) else to_yacs(c)[0] for c in (left, right))
+        left, right = (run.cfg if run.kind == "yacs" else to_yacs(run.cfg)[0] for run in runs)
     changes = diff(left, right)
     table = Table("key", *args.inputs, box=None, pad_edge=False)
     for change in changes:
@@ -56,10 +56,10 @@ def _diff(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     if len(args.inputs) != 1:
         raise UserError("name one config")
-    cfg = _load(args.inputs[0], [])
-    yacs = isinstance(cfg, CfgNode)
-    converted, lost = to_python(cfg) if yacs else to_yacs(cfg)
-    print(render(converted, args.form or ("py" if yacs else "yaml")))
+    run = _load(args.inputs[0], [])
+    yacs = run.kind == "yacs"
+    converted, lost = (to_python if yacs else to_yacs)(run.cfg)
+    print(run_config(converted).render(args.form or ("py" if yacs else "yaml")))
     if lost:
         console(stderr=True).print(f"without a counterpart: {', '.join(lost)}")
     return 0

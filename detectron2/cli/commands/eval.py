@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
+from detectron2.engine.run_config import load_run_config
 from detectron2.evaluation import resumable_evaluation
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.config_files import load_config, put
 from ..run.data_check import check_data
 from ..run.datasets import find_data, register
 from ..run.evaluation import evaluate_run
@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
         assert val is not None
         card.val = val
     register(None, card.val, card.classes, card.category_ids)
-    cfg = load_config(Path(args.model) / "config.yaml", args.opts)
-    put(cfg, device=args.device or best_device())
+    config = load_run_config(Path(args.model) / "config.yaml", args.opts)
+    config.put(device=args.device or best_device())
     card.save(folder)
     with resumable_evaluation(str(folder / "inference"), resume=args.resume):
-        summary = evaluate_run(cfg, card, folder, weights=weights)
+        summary = evaluate_run(config, card, folder, weights=weights)
     page = write_training_report(folder)
     print(
         ", ".join(f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k)

@@ -8,10 +8,11 @@ from typing import Any
 from PIL import Image
 
 from detectron2 import model_zoo
+from detectron2.config.types import Config
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.engine import DefaultPredictor
-from detectron2.engine.trainer.builders import test_names
+from detectron2.engine.run_config import load_run_config
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.reports.pictures import draw_instances
 from detectron2.structures import Instances
@@ -19,7 +20,6 @@ from detectron2.utils.image_io import IMAGE_SUFFIXES
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.config_files import load_config, put
 from ..run.datasets import VAL, register
 from ..run.folder import read_run, weights_of, write_json
 from ..run.recipe import best_device, find_model
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     return int(not records)
 
 
-def predictor_config(model: str, weights: str, device: str | None) -> tuple[Any, Metadata]:
+def predictor_config(model: str, weights: str, device: str | None) -> tuple[Config, Metadata]:
     """Config with weights, and the metadata that names its classes.
 
     Args:
@@ -73,19 +73,19 @@ def predictor_config(model: str, weights: str, device: str | None) -> tuple[Any,
     if (Path(model) / "run.json").is_file():
         card = read_run(model)
         register(None, card.val, card.classes, card.category_ids)
-        cfg = load_config(Path(model) / "config.yaml")
-        put(cfg, weights=weights_of(model, weights), device=device or best_device())
-        return cfg, MetadataCatalog.get(VAL)
+        run = load_run_config(Path(model) / "config.yaml")
+        run.put(weights=weights_of(model, weights), device=device or best_device())
+        return run.cfg, MetadataCatalog.get(VAL)
     if Path(model).is_dir():
         raise UserError(f"{model} is not the folder of a run: it has no run.json")
     config_file, zoo_name = find_model(model)
-    cfg = load_config(config_file)
+    run = load_run_config(config_file)
     if weights not in ("best", "final"):
-        put(cfg, weights=weights)
+        run.put(weights=weights)
     elif zoo_name:
-        put(cfg, weights=model_zoo.get_checkpoint_url(zoo_name))
-    put(cfg, device=device or best_device())
-    return cfg, MetadataCatalog.get(test_names(cfg)[0] if test_names(cfg) else "__unused")
+        run.put(weights=model_zoo.get_checkpoint_url(zoo_name))
+    run.put(device=device or best_device())
+    return run.cfg, MetadataCatalog.get((*run.dataset_names("test"), "__unused")[0])
 
 
 def above(instances: Instances, threshold: float) -> Instances:

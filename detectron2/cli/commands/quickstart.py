@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from detectron2.engine.run_config import load_run_config
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.config_files import load_config, override, put
 from ..run.datasets import find_data
 from ..run.folder import read_run, write_json
 from ..run.recipe import Plan, recipe
@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output)
     assets = resources.files("detectron2.cli") / "quickstart"
     if args.resume and (folder / "run.json").is_file():
-        card, cfg = read_run(folder), load_config(folder / "config.yaml")
-        put(cfg, output_dir=str(folder))
+        card, config = read_run(folder), load_run_config(folder / "config.yaml")
+        config.put(output_dir=str(folder))
     else:
         if (folder / "run.json").is_file():
             raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
@@ -42,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
         # Small enough that a processor is the right device unless another is asked for.
         plan = Plan(1, card.train.num_images, workers=0, device=args.device or "cpu")
         with resources.as_file(assets / "mask_rcnn_nuclei.yaml") as config_file:
-            cfg = recipe(str(config_file), plan)
-        put(cfg, seed=args.seed, output_dir=str(folder))
-        cfg = override(cfg, args.opts)
-        save_run(folder, card, cfg)
+            config = recipe(str(config_file), plan)
+        config.put(seed=args.seed, output_dir=str(folder))
+        config.override(args.opts)
+        save_run(folder, card, config)
     setup_logger(str(folder))
-    train(cfg, card, folder, resume=args.resume, start=start)
+    train(config, card, folder, resume=args.resume, start=start)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     print(
         f"held-out box AP50 {summary['box_AP50']:.3f}, mask AP50 {summary['mask_AP50']:.3f} "

@@ -4,14 +4,12 @@ import argparse
 import importlib
 from pathlib import Path
 
-from detectron2.engine.run_config.settings import Settings
+from detectron2.engine.run_config import load_run_config
 from detectron2.engine.safety.incident import load_incident
 from detectron2.engine.safety.replay import replay_step
-from detectron2.engine.trainer.builders import build_model
 from detectron2.engine.trainer.precision import parse_dtype
 
 from ..errors import UserError
-from ..run.config_files import load_config, put
 
 __all__ = ["run"]
 
@@ -29,12 +27,12 @@ def run(args: argparse.Namespace) -> int:
     for module in args.imports:
         importlib.import_module(module)
     incident = load_incident(str(path))
-    cfg = load_config(config, args.opts)
-    put(cfg, device=args.device)
-    settings = Settings.from_config(cfg)
-    dtype = parse_dtype(args.dtype or (settings.amp_dtype if settings.amp else "float32"))
+    run_of_batch = load_run_config(config, args.opts)
+    run_of_batch.put(device=args.device)
+    options = run_of_batch.options
+    dtype = parse_dtype(args.dtype or (options.amp_dtype if options.amp else "float32"))
     try:
-        result = replay_step(build_model(cfg), incident, dtype)
+        result = replay_step(run_of_batch.model(), incident, dtype)
     except RuntimeError as error:
         if "state_dict" not in str(error):
             raise

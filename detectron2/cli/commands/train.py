@@ -5,7 +5,6 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ import torchvision
 
 from detectron2 import __version__
 from detectron2.engine import DefaultTrainer, launch
+from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.setup import set_backends
 from detectron2.reports import write_training_report
 from detectron2.utils import comm
@@ -20,12 +20,11 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.config_files import load_config, override, put, save_config
 from ..run.data_check import check_data
 from ..run.datasets import classes_of, find_data, register, split
 from ..run.evaluation import evaluate_run
 from ..run.folder import DataCard, RunCard, read_run, weights_of
-from ..run.recipe import Plan, best_device, find_model, from_scratch, recipe, starting_weights
+from ..run.recipe import Plan, best_device, find_model, recipe, starting_weights
 
 __all__ = ["make_card", "run", "save_run", "train"]
 
@@ -35,17 +34,17 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     if args.resume and args.output and (Path(args.output) / "run.json").is_file():
         folder, card = Path(args.output), read_run(args.output)
-        cfg = load_config(folder / "config.yaml")
-        put(cfg, output_dir=str(folder))
+        config = load_run_config(folder / "config.yaml")
+        config.put(output_dir=str(folder))
     else:
         if args.train is None:
             raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
-        folder, card, cfg = _prepare(args)
-    train(cfg, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start)
+        folder, card, config = _prepare(args)
+    train(config, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start)
     return 0
 
 
-def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, Any]:
+def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, RunConfig]:
     """Find and check the data, choose the config, and write both into the folder of the run."""
     config_file, zoo_name = find_model(args.model)
     folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(args.model).stem}")
@@ -64,20 +63,22 @@ def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, Any]:
         device=args.device or best_device(),
         num_gpus=args.num_gpus,
     )
-    cfg = recipe(config_file, plan)
-    card.weights = starting_weights(cfg, zoo_name, args.weights, PathManager.get_local_path)
+    config = recipe(config_file, plan)
+    card.weights = starting_weights(
+        config.options.weights, zoo_name, args.weights, PathManager.get_local_path
+    )
     if not card.weights:
-        from_scratch(cfg)
-    put(cfg, seed=args.seed, output_dir=str(folder), weights=card.weights)
-    cfg = override(cfg, args.opts)
-    save_run(folder, card, cfg)
-    return folder, card, cfg
+        config.unfreeze()
+    config.put(seed=args.seed, output_dir=str(folder), weights=card.weights)
+    config.override(args.opts)
+    save_run(folder, card, config)
+    return folder, card, config
 
 
-def save_run(folder: Path, card: RunCard, cfg: Any) -> None:
+def save_run(folder: Path, card: RunCard, config: RunConfig) -> None:
     """Write the card and the config of a run into its folder."""
     card.save(folder)
-    save_config(cfg, folder / "config.yaml")
+    config.save(str(folder / "config.yaml"))
 
 
 def make_card(
@@ -122,12 +123,18 @@ def versions() -> dict[str, str]:
 
 
 def train(
-    cfg: Any, card: RunCard, folder: Path, *, resume: bool, num_gpus: int = 1, start: float | None = None
+    config: RunConfig,
+    card: RunCard,
+    folder: Path,
+    *,
+    resume: bool,
+    num_gpus: int = 1,
+    start: float | None = None,
 ) -> None:
     """Train, keep the best weights, evaluate, and write the report.
 
     Args:
-        cfg: resolved config, its data sets being TRAIN and VAL.
+        config: resolved config, its data sets being TRAIN and VAL.
         card: card of the run.
         folder: its folder.
         resume: go on from the last whole checkpoint.
@@ -135,18 +142,18 @@ def train(
         start: `time.perf_counter()` of the moment that "seconds" in the summary counts from.
     """
     start = time.perf_counter() if start is None else start
-    launch(_worker, num_gpus, dist_url="auto", args=(cfg, card, str(folder), resume))
+    launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume))
     register(card.train, card.val, card.classes, card.category_ids)
-    evaluate_run(cfg, card, folder, weights=weights_of(folder, "best"), since=start)
+    evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)
 
 
-def _worker(cfg: Any, card: RunCard, folder: str, resume: bool) -> None:
+def _worker(config: RunConfig, card: RunCard, folder: str, resume: bool) -> None:
     """One process of training."""
     setup_logger(folder, distributed_rank=comm.get_rank())
-    set_backends(cfg)
+    set_backends(config.cfg)
     register(card.train, card.val, card.classes, card.category_ids)
-    trainer = DefaultTrainer(cfg)
+    trainer = DefaultTrainer(config.cfg)
     trainer.resume_or_load(resume=resume)
     trainer.train()

@@ -2,10 +2,13 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from rich.table import Table
 
-from detectron2.model_zoo.listing import entries, print_config, rows, source_of
+from detectron2.engine.run_config import load_run_config
+from detectron2.model_zoo import get_config_file
+from detectron2.model_zoo.listing import entries, find_config, rows, source_of
 
 from ..console import console
 
@@ -15,7 +18,7 @@ __all__ = ["run"]
 def run(args: argparse.Namespace) -> int:
     """List or print."""
     if args.show:
-        print(source_of(args.show) if args.form == "source" else print_config(args.show, args.form or ""))
+        print(_shown(args.show, args.form))
         return 0
     found = entries(
         " ".join(args.inputs), task=args.task, trained=args.trained, quick=args.all, runnable=not args.all
@@ -29,6 +32,14 @@ def run(args: argparse.Namespace) -> int:
         return 1
     _print(table)
     return 0
+
+
+def _shown(name: str, form: str | None) -> str:
+    """The text of a config: resolved, in one of two forms, or as it is written."""
+    if form == "source":
+        return source_of(name)
+    path = get_config_file(find_config(name))
+    return load_run_config(path).render(form or Path(path).suffix[1:])
 
 
 def _print(table: list[dict[str, object]]) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultTrainer
-from detectron2.engine.run_config.settings import Settings
+from detectron2.engine.run_config import RunConfig
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.build import evaluator_for
 from detectron2.reports import explain_predictions
 
-from .config_files import put
 from .datasets import VAL
 from .folder import RunCard, write_json
 
@@ -23,12 +22,12 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
 
 def evaluate_run(
-    cfg: Any, card: RunCard, folder: Path, *, weights: str, since: float | None = None
+    run: RunConfig, card: RunCard, folder: Path, *, weights: str, since: float | None = None
 ) -> dict[str, Any]:
     """Evaluate on the registered validation data and write `evaluation.json`, `summary.json` and `pictures/`.
 
     Args:
-        cfg: config of the run.
+        run: config of the run.
         card: card of the run.
         folder: where to write.
         weights: file with the weights.
@@ -37,16 +36,16 @@ def evaluate_run(
     Returns:
         The summary.
     """
-    put(cfg, output_dir=str(folder))
-    model = DefaultTrainer.build_model(cfg)
+    run.put(output_dir=str(folder))
+    model = DefaultTrainer.build_model(run.cfg)
     DetectionCheckpointer(model).load(weights)
     evaluator = evaluator_for(VAL, str(folder / "inference"))
-    results = inference_on_dataset(model, DefaultTrainer.build_test_loader(cfg, VAL), evaluator)
+    results = inference_on_dataset(model, DefaultTrainer.build_test_loader(run.cfg, VAL), evaluator)
     explain_predictions(evaluator, VAL, folder, results or {})
     summary = {
         **summarise(results or {}),
         "weights": Path(weights).name,
-        "iterations": Settings.from_config(cfg).max_iter,
+        "iterations": run.options.max_iter,
         "images": card.val.num_images,
         "seed": card.seed,
     }

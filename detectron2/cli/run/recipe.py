@@ -5,22 +5,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from detectron2 import model_zoo
-from detectron2.config import CfgNode
-from detectron2.engine.run_config.settings import is_lazy
+from detectron2.engine.run_config import RunConfig, load_run_config
+from detectron2.engine.run_config.lengths import parse_length
 from detectron2.model_zoo.listing import find_config
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from .config_files import load_config, put
 from .datasets import TRAIN, VAL
-from .recipe_lazy import fit_lazy, from_scratch_lazy, set_classes_lazy
 
-__all__ = ["Plan", "best_device", "find_model", "from_scratch", "length_of", "recipe", "starting_weights"]
+__all__ = ["Plan", "best_device", "find_model", "length_of", "recipe", "starting_weights"]
 
 MIN_ITERATIONS = 300
 REFERENCE_IMAGES = 118_287  # images of COCO train2017, which the zoo's schedules were made for
@@ -78,38 +75,34 @@ def find_model(name: str) -> tuple[str, str | None]:
     return model_zoo.get_config_file(found), found
 
 
-def recipe(config_file: str, plan: Plan) -> Any:
-    """A config for a model on given data: batch, learning rate, length and evaluation fitted to them.
+def recipe(config_file: str, plan: Plan) -> RunConfig:
+    """Fit a model's config to given data: batch, learning rate, length and evaluation.
 
-    The length is the zoo's number of passes over its data, at least MIN_ITERATIONS steps; the learning rate follows
-    the batch linearly (Goyal et al., https://arxiv.org/abs/1706.02677); decay steps and warm-up keep their shares of
-    the run. A config that names no data sets was made for these data and keeps its own schedule, unless the plan
-    says otherwise. Overrides come after.
+    The length is the zoo's number of passes over its data, at least MIN_ITERATIONS steps. The learning rate grows with
+    the batch (Goyal et al., https://arxiv.org/abs/1706.02677). Decay steps keep their shares of the run; the warm-up
+    keeps its length, up to a tenth of the run. A config that names no data sets was made for these data and keeps its
+    own schedule, unless the plan says otherwise.
 
     Args:
         config_file: of either kind.
         plan: what to fit it to.
-
-    Returns:
-        A `CfgNode` or a LazyConfig, as the file is.
     """
     if plan.batch_size and plan.batch_size % max(plan.num_gpus, 1):
         raise UserError(f"--batch-size {plan.batch_size} is not a multiple of --num-gpus {plan.num_gpus}")
     workers = min(max((os.cpu_count() or 1) - 1, 0), 4) if plan.workers is None else plan.workers
+    run = load_run_config(config_file)
+    run.put(device=plan.device, best_metric="segm/AP" if run.predicts_masks else "bbox/AP")
+    made_for_it = not run.dataset_names("train")
+    run.set_data(TRAIN, VAL, plan.num_classes, workers)
+    if made_for_it and plan.epochs is None and plan.batch_size is None:
+        return run
     batch = plan.batch_size or 2 * max(plan.num_gpus, 1)
-    cfg = load_config(config_file)
-    put(cfg, device=plan.device)
-    if is_lazy(cfg):
-        set_classes_lazy(cfg, plan.num_classes)
-        old_batch, old_length = int(cfg.dataloader.train.total_batch_size), int(cfg.train.max_iter)
-        steps = length_of(plan, batch, old_batch, old_length)
-        fit_lazy(cfg, batch, workers, steps, names=(TRAIN, VAL))
-        masks = "mask_head" in cfg.model.get("roi_heads", {})
-    else:
-        masks = cfg.MODEL.MASK_ON
-        _fit_yacs(cfg, plan, batch, workers)
-    put(cfg, best_metric="segm/AP" if masks else "bbox/AP")
-    return cfg
+    steps = length_of(plan, batch, run.batch_size, parse_length(run.options.max_iter, None))
+    warmup = run.warmup
+    run = run.rescaled(batch, steps)
+    run.warmup = min(warmup, max(steps / 10, 1))
+    run.put(eval_period=max(steps // 5, 1), checkpoint_period=max(steps // 10, 1))
+    return run
 
 
 def length_of(plan: Plan, batch: int, old_batch: int, old_length: int) -> int:
@@ -119,33 +112,11 @@ def length_of(plan: Plan, batch: int, old_batch: int, old_length: int) -> int:
     return max(steps, 1) if plan.epochs is not None else max(steps, MIN_ITERATIONS)
 
 
-def _fit_yacs(cfg: CfgNode, plan: Plan, batch: int, workers: int) -> None:
-    made_for_it = not cfg.DATASETS.TRAIN
-    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN,), (VAL,)
-    cfg.DATALOADER.NUM_WORKERS = workers
-    for head in (cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):
-        head.NUM_CLASSES = plan.num_classes
-    if not made_for_it:  # nothing depends on Pillow's very bytes here, and they take twice the time
-        cfg.INPUT.RESIZE_BACKEND = "torch"
-    if made_for_it and plan.epochs is None and plan.batch_size is None:
-        return
-    solver = cfg.SOLVER
-    old_batch, old = solver.IMS_PER_BATCH, solver.MAX_ITER
-    steps = length_of(plan, batch, old_batch, old)
-    solver.STEPS = tuple(
-        dict.fromkeys(s for s in (round(s * steps / old) for s in solver.STEPS) if 0 < s < steps)
-    )
-    solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, max(steps // 10, 1))
-    solver.BASE_LR = solver.BASE_LR * batch / old_batch
-    solver.IMS_PER_BATCH = batch
-    put(cfg, max_iter=steps, eval_period=max(steps // 5, 1), checkpoint_period=max(steps // 10, 1))
-
-
-def starting_weights(cfg: Any, zoo_name: str | None, which: str, load: Callable[[str], Any]) -> str:
+def starting_weights(own: str, zoo_name: str | None, which: str, load: Callable[[str], object]) -> str:
     """Choose what training starts from, and fetch it now, so that a missing network is known before the first step.
 
     Args:
-        cfg: config; its weights are the pre-trained backbone.
+        own: weights that the config names: a pre-trained backbone; "" for none.
         zoo_name: name of the config in the zoo, if it is there.
         which: "auto", "zoo", "backbone", "none", or a path or URL.
         load: brings a path or URL to a local file; raises OSError when it cannot.
@@ -159,7 +130,7 @@ def starting_weights(cfg: Any, zoo_name: str | None, which: str, load: Callable[
         load(which)
         return which
     problems = []
-    for url in _candidates(cfg, zoo_name, which):
+    for url in _candidates(own, zoo_name, which):
         try:
             load(url)
             return url
@@ -178,7 +149,7 @@ def starting_weights(cfg: Any, zoo_name: str | None, which: str, load: Callable[
     return ""
 
 
-def _candidates(cfg: Any, zoo_name: str | None, which: str) -> list[str]:
+def _candidates(own: str, zoo_name: str | None, which: str) -> list[str]:
     """Weights to try, best first."""
     found = []
     if which in ("auto", "zoo") and zoo_name is not None:
@@ -187,17 +158,6 @@ def _candidates(cfg: Any, zoo_name: str | None, which: str) -> list[str]:
         except (RuntimeError, KeyError, ValueError):
             if which == "zoo":
                 raise UserError(f"the zoo has no trained weights for {zoo_name}") from None
-    backbone = cfg.train.get("init_checkpoint", "") if is_lazy(cfg) else cfg.MODEL.WEIGHTS
-    if which in ("auto", "backbone") and backbone:
-        found.append(backbone)
+    if which in ("auto", "backbone") and own:
+        found.append(own)
     return found
-
-
-def from_scratch(cfg: Any) -> None:
-    """Make a config fit for random weights: frozen layers and frozen statistics only make sense when pre-trained."""
-    if is_lazy(cfg):
-        from_scratch_lazy(cfg)
-        return
-    cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    if cfg.MODEL.RESNETS.NORM == "FrozenBN":
-        cfg.MODEL.RESNETS.NORM = "BN"

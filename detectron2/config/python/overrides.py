@@ -6,12 +6,11 @@ value     = text of one of: null, true, false, integer, float, "quoted", 'quoted
             {key: value, …}, ${interpolation}, or anything else, which is text
 """
 
-import difflib
 import logging
 import re
 from typing import Any, NamedTuple
 
-from detectron2.utils.suggest import did_you_mean
+from detectron2.utils.suggest import did_you_mean, misspelt
 
 from ..instantiate import is_tuple_config
 from .override_values import parse_value
@@ -23,8 +22,6 @@ logger = logging.getLogger(__name__)
 _KEY = re.compile(
     r"(?P<mark>\+\+|\+|~)?(?P<key>[^=\s\[\]{}'\"]+(?:\[-?\w+\][^=\s\[\]{}'\"]*)*)(?P<rest>=.*)?\Z", re.DOTALL
 )
-# A new key at least this similar to one beside it is taken for a misspelling of it.
-MISSPELLED = 0.8
 
 
 class Override(NamedTuple):
@@ -185,10 +182,7 @@ def _check_spelling(node: Any, part: str, change: Override) -> None:
     if change.action == "add" or not OmegaConf.is_dict(node):
         return
     known = [str(k) for k in node.keys()]
-    near = [k for k in known if k.lower() == part.lower()]
-    if len(part) > 2:  # shorter ones resemble too much
-        near += difflib.get_close_matches(part, known, n=1, cutoff=MISSPELLED)
-    if near:
+    if misspelt(part, known):
         raise KeyError(
             f"the config has no {change.name}. {did_you_mean(part, known)} "
             f"If a new key is meant, write +{change.name}=…"

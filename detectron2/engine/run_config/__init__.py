@@ -1,1 +1,42 @@
-"""One interface to both kinds of config."""
+"""One interface to both kinds of config: :func:`run_config` is where the two part, nowhere else."""
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+
+from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.config.types import Config
+from detectron2.config.yacs.yaml_files import load_with_base
+
+from .base import RunConfig
+from .lazy import LazyRunConfig
+from .yacs import YacsRunConfig
+
+__all__ = ["RunConfig", "load_run_config", "run_config"]
+
+
+def run_config(cfg: Config) -> RunConfig:
+    """Give access to a config of either kind.
+
+    Args:
+        cfg: a ``CfgNode``, or a Python config (omegaconf). It is not copied.
+    """
+    return YacsRunConfig(cfg) if isinstance(cfg, CfgNode) else LazyRunConfig(cfg)
+
+
+def load_run_config(path: str | PathLike[str], changes: Sequence[str] = ()) -> RunConfig:
+    """Load a config file of either kind and apply changes from a command line.
+
+    Args:
+        path: a ``.py`` file, or a ``.yaml`` file: yacs-style if its keys are upper case, else a saved Python config.
+        changes: ``KEY VALUE`` words for a yacs-style config, ``key=value`` words for a Python config.
+    """
+    name = fspath(path)
+    cfg: Config
+    if not name.endswith(".py") and all(str(key).isupper() for key in load_with_base(name)):
+        cfg = get_cfg()
+        cfg.merge_from_file(name)
+    else:
+        cfg = LazyConfig.load(name)
+    run = run_config(cfg)
+    run.override(changes)
+    return run

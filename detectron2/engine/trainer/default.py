@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
-from detectron2.checkpoint import DetectionCheckpointer, ShardedCheckpointer, make_model_card
-from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
-from detectron2.evaluation import DatasetEvaluator, print_csv_format, verify_results
+from detectron2.checkpoint import DetectionCheckpointer, ShardedCheckpointer
+from detectron2.config.training_options import TrainingOptions
+from detectron2.config.types import Config
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format, verify_results
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
@@ -20,9 +22,8 @@ from detectron2.utils.logger import setup_logger
 from ..auto_batch import with_fitting_batch
 from ..hooks.resume_state import collect_states
 from ..model_options import compile_parts, freeze_by_pattern, recompute_activations, trainable_table
-from ..run_config.lengths import dataset_size, parse_length, resolve_lengths
-from ..run_config.scaling import scale_to_workers
-from ..run_config.settings import Settings, is_lazy, lookup
+from ..run_config import run_config
+from ..run_config.lengths import dataset_size, parse_length
 from ..safety.guard import StepGuard
 from ..safety.interrupt import InterruptGuard
 from ..setup import create_ddp_model
@@ -57,32 +58,25 @@ class DefaultTrainer(TrainerBase):
         checkpointer: saves and loads.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Config) -> None:
         super().__init__()
         log = logging.getLogger("detectron2")
         if not log.isEnabledFor(logging.INFO):  # nobody has called default_setup or setup_logger
             setup_logger()
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        settings = Settings.from_config(cfg)
+        run = run_config(self.auto_scale_workers(cfg, comm.get_world_size()))
+        settings = run.options
 
-        model = self.build_model(cfg)
+        model = self.build_model(run.cfg)
         _apply_model_options(model, settings)
         if settings.auto_batch:
-            cfg = with_fitting_batch(
-                cfg,
-                settings,
-                model,
-                lambda c: self.build_train_loader(_builders.without_workers(c)),
-                _precision(settings),
-            )
-            settings = Settings.from_config(cfg)
+            run = with_fitting_batch(run, model, self.build_train_loader, _precision(settings))
         sharded = settings.fsdp and comm.get_world_size() > 1
         if sharded:
             _shard(model, settings)
-        optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg)
-        if resolve_lengths(cfg, lambda: dataset_size(data_loader)):
-            settings = Settings.from_config(cfg)
+        optimizer = self.build_optimizer(run.cfg, model)
+        data_loader = self.build_train_loader(run.cfg)
+        run = run.resolved(lambda: dataset_size(data_loader))
+        cfg, settings = run.cfg, run.options
         if not sharded:
             model = create_ddp_model(
                 model,
@@ -98,7 +92,7 @@ class DefaultTrainer(TrainerBase):
         # A weak reference: the checkpointer belongs to the trainer, which it saves.
         saver = ShardedCheckpointer if sharded else DetectionCheckpointer
         self.checkpointer = saver(model, settings.output_dir, trainer=weakref.proxy(self))
-        self.checkpointer.model_card = _model_card(cfg)
+        self.checkpointer.model_card = run.model_card()
         self.start_iter = 0
         self.max_iter = parse_length(settings.max_iter, None)
         self._last_eval_results: Mapping[str, Any] | None = None
@@ -146,8 +140,7 @@ class DefaultTrainer(TrainerBase):
         """
         with self._interrupt:
             super().train(self.start_iter, self.max_iter)
-        expected = [] if is_lazy(self.cfg) else self.cfg.TEST.EXPECTED_RESULTS
-        if len(expected) and comm.is_main_process():
+        if run_config(self.cfg).expected_results and comm.is_main_process():
             if self._last_eval_results is None:
                 raise AssertionError("TEST.EXPECTED_RESULTS is set, but no evaluation ran in this training")
             verify_results(self.cfg, self._last_eval_results)
@@ -211,72 +204,87 @@ class DefaultTrainer(TrainerBase):
         return writers_from_settings(self.settings, self.cfg, base)
 
     @classmethod
-    def build_model(cls, cfg: Any) -> nn.Module:
-        """The model on its device."""
-        model = _builders.build_model(cfg)
+    def build_model(cls, cfg: Config) -> nn.Module:
+        """Build the model, on its device."""
+        model = run_config(cfg).model()
         logger.info("Model:\n%s", model)
         return model
 
     @classmethod
-    def build_optimizer(cls, cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer."""
-        return _builders.build_optimizer(cfg, model)
+    def build_optimizer(cls, cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
+        """Build the optimizer."""
+        return run_config(cfg).optimizer(model)
 
     @classmethod
-    def build_lr_scheduler(cls, cfg: Any, optimizer: torch.optim.Optimizer) -> Any:
-        """The learning rate schedule."""
-        return _builders.build_lr_scheduler(cfg, optimizer)
+    def build_lr_scheduler(cls, cfg: Config, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """Build the learning rate schedule."""
+        return run_config(cfg).schedule(optimizer)
 
     @classmethod
-    def build_train_loader(cls, cfg: Any) -> Iterable[Any]:
-        """The endless stream of training batches."""
-        return _builders.build_loader(cfg, "train", build_detection_train_loader)
+    def build_train_loader(cls, cfg: Config) -> Iterable[Any]:
+        """Build the endless stream of training batches."""
+        return run_config(cfg).train_loader()
 
     @classmethod
-    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Iterable[Any]:
-        """The batches of one test data set."""
-        return _builders.build_loader(cfg, "test", build_detection_test_loader, dataset_name)
+    def build_test_loader(cls, cfg: Config, dataset_name: str) -> Iterable[Any]:
+        """Build the loader of one test data set."""
+        return run_config(cfg).test_loader(dataset_name)
 
     @classmethod
-    def build_evaluator(cls, cfg: Any, dataset_name: str) -> DatasetEvaluator:
-        """The evaluator of one test data set, chosen by its metadata's `evaluator_type`."""
-        return _builders.build_evaluator(cfg, dataset_name)
+    def build_evaluator(cls, cfg: Config, dataset_name: str) -> DatasetEvaluator:
+        """Build the evaluator of one test data set; its metadata's ``evaluator_type`` decides."""
+        return run_config(cfg).evaluator(dataset_name)
 
     @classmethod
     def test(
-        cls, cfg: Any, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
+        cls,
+        cfg: Config,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
     ) -> Mapping[str, Any]:
-        """Evaluates a model on all test data sets of a config.
+        """Evaluate a model on all test data sets of a config.
 
         Args:
             cfg: either kind of config.
             model: the model; its mode is restored.
-            evaluators: one for each data set; built when None.
+            evaluators: one for each data set; built from the config when None.
 
         Returns:
             Results by data set; the results themselves when there is only one.
 
         Raises:
             ValueError: if the numbers of evaluators and data sets differ.
+            TypeError: if an evaluator returns no dictionary on the main process.
         """
-        return _builders.test(cls, cfg, model, evaluators, print_csv_format)
+        names = run_config(cfg).test_names
+        given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
+        if given is not None and len(given) != len(names):
+            raise ValueError(f"{len(names)} test data sets need as many evaluators, got {len(given)}")
+        results: dict[str, Any] = {}
+        for i, name in enumerate(names):
+            loader = cls.build_test_loader(cfg, name)
+            evaluator = given[i] if given is not None else cls.build_evaluator(cfg, name)
+            results[name] = inference_on_dataset(model, loader, evaluator)
+            if comm.is_main_process():
+                _show_results(name, results[name])
+        return next(iter(results.values())) if len(results) == 1 else results
 
     @staticmethod
-    def auto_scale_workers(cfg: Any, num_workers: int) -> Any:
-        """Scales batch size, learning rate and lengths to another number of processes.
+    def auto_scale_workers(cfg: Config, num_workers: int) -> Config:
+        """Scale batch size, learning rate and lengths to another number of processes.
 
-        Acts when `SOLVER.REFERENCE_WORLD_SIZE` is neither 0 nor `num_workers`: the images of each
-        process stay, the rate follows the batch size and the number of images seen stays
+        Does so if ``SOLVER.REFERENCE_WORLD_SIZE`` is neither 0 nor ``num_workers``. Each process keeps its number
+        of images, the rate follows the batch, and the training sees as many images as before
         (Goyal et al., https://arxiv.org/abs/1706.02677).
 
         Args:
-            cfg: a config; lazy ones come back as they are.
+            cfg: either kind of config.
             num_workers: processes of this run.
 
         Returns:
-            A changed copy, or `cfg` itself when there is nothing to do.
+            A changed copy; ``cfg`` itself if there is nothing to do.
         """
-        return cfg if is_lazy(cfg) else scale_to_workers(cfg, num_workers)
+        return run_config(cfg).scaled_to(num_workers).cfg
 
     # -- access to the inner loop -------------------------------------------------------------
 
@@ -310,7 +318,7 @@ class _Relay(HookBase):
         self._outer.after_backward()
 
 
-def _apply_model_options(model: nn.Module, s: Settings) -> None:
+def _apply_model_options(model: nn.Module, s: TrainingOptions) -> None:
     """Freezing, recomputing, memory format and compilation, in this order."""
     if s.freeze:
         names = freeze_by_pattern(model, s.freeze)
@@ -325,7 +333,7 @@ def _apply_model_options(model: nn.Module, s: Settings) -> None:
         compile_parts(model, s.compile_parts, s.compile_mode)
 
 
-def _shard(model: nn.Module, s: Settings) -> None:
+def _shard(model: nn.Module, s: TrainingOptions) -> None:
     """Spreads the model over the processes instead of copying it to each."""
     if s.amp and parse_dtype(s.amp_dtype) == torch.float16:
         raise ValueError(
@@ -341,13 +349,13 @@ def _shard(model: nn.Module, s: Settings) -> None:
     )
 
 
-def _precision(s: Settings) -> Precision:
+def _precision(s: TrainingOptions) -> Precision:
     """The precision of trial steps: as that of the training, without a loss scaler."""
     dtype = parse_dtype(s.amp_dtype) if s.amp else torch.float32
     return Precision(dtype, torch.device(s.device).type, scaler=False)
 
 
-def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: Settings) -> SimpleTrainer:
+def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: TrainingOptions) -> SimpleTrainer:
     """The inner loop with its options."""
     loop: SimpleTrainer
     if s.amp:
@@ -362,15 +370,9 @@ def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: Setti
     return loop
 
 
-def _model_card(cfg: Any) -> dict[str, Any] | None:
-    """Classes and config for the checkpoint, so that a model file explains itself."""
-    names = list(cfg.DATASETS.TRAIN) if not is_lazy(cfg) else []
-    if is_lazy(cfg):
-        found = lookup(cfg, "dataloader.train.dataset.names", [])
-        names = [found] if isinstance(found, str) else list(found)
-    classes = (
-        MetadataCatalog.get(names[0]).get("thing_classes") if names and names[0] in MetadataCatalog else None
-    )
-    if is_lazy(cfg):
-        return make_model_card(classes=classes)
-    return make_model_card(classes=classes, config=cfg.dump(), config_kind="yacs")
+def _show_results(name: str, results: object) -> None:
+    """Log the results of one data set in a form that can be pasted into a table."""
+    if not isinstance(results, Mapping):
+        raise TypeError(f"the evaluator of {name} must return a dict on the main process, got {results!r}")
+    logger.info("Evaluation results for %s in csv format:", name)
+    print_csv_format(results)

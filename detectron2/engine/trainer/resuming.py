@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from detectron2.config.training_options import TrainingOptions
 from detectron2.utils.suggest import did_you_mean
-
-from ..run_config.settings import Settings
 
 if TYPE_CHECKING:
     from .default import DefaultTrainer
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 RESUME_MODES = ("resume", "finetune", "restart-schedule")
 
 
-def resume(trainer: DefaultTrainer, settings: Settings, wanted: bool) -> None:
+def resume(trainer: DefaultTrainer, settings: TrainingOptions, wanted: bool) -> None:
     """See `DefaultTrainer.resume_or_load`.
 
     Raises:

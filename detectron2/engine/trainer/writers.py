@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from typing import Any
 
+from detectron2.config.training_options import TrainingOptions
+from detectron2.config.types import Config
 from detectron2.utils.events import (
     CommonMetricPrinter,
     EventWriter,
@@ -17,7 +18,7 @@ from detectron2.utils.events import (
 )
 from detectron2.utils.file_io import PathManager
 
-from ..run_config.settings import Settings
+from ..run_config import run_config
 
 __all__ = ["default_writers", "writers_from_settings"]
 
@@ -43,28 +44,21 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
     return writers
 
 
-def _plain(cfg: Any) -> dict[str, Any]:
-    """A config as nested plain dicts for an experiment tracker."""
-    if hasattr(cfg, "dump"):
-        import yaml
-
-        return yaml.safe_load(cfg.dump())
-    from omegaconf import OmegaConf
-
-    return {"train": OmegaConf.to_container(cfg.train, resolve=True)} if "train" in cfg else {}
-
-
-def writers_from_settings(settings: Settings, cfg: Any, base: list[EventWriter]) -> list[EventWriter]:
+def writers_from_settings(
+    settings: TrainingOptions, cfg: Config, base: list[EventWriter]
+) -> list[EventWriter]:
     """Adds the experiment trackers that a config asks for and drops TensorBoard where it is off.
 
     Trackers come before TensorBoard, which clears the pictures after writing them.
     """
     chosen: list[EventWriter] = []
     if settings.wandb:
-        chosen.append(WandbWriter(settings.wandb_project, _plain(cfg), dir=settings.output_dir))
+        chosen.append(WandbWriter(settings.wandb_project, run_config(cfg).as_dict(), dir=settings.output_dir))
     if settings.mlflow:
         chosen.append(
-            MLflowWriter(settings.mlflow_experiment, settings.mlflow_uri or None, config=_plain(cfg))
+            MLflowWriter(
+                settings.mlflow_experiment, settings.mlflow_uri or None, config=run_config(cfg).as_dict()
+            )
         )
     kept = [w for w in base if settings.tensorboard or not isinstance(w, TensorboardXWriter)]
     plain = [w for w in kept if not isinstance(w, TensorboardXWriter)]

@@ -8,7 +8,6 @@ from typing import Any
 
 from pycocotools.cocoeval import COCOeval
 
-from detectron2.config import CfgNode
 from detectron2.utils.logger import create_small_table
 
 from ..fast_eval_api import COCOeval_opt
@@ -21,7 +20,7 @@ TASKS = ("bbox", "segm", "keypoints")
 def checked_tasks(tasks: Any, logger: logging.Logger) -> tuple[str, ...] | None:
     if tasks is None:
         return None
-    if isinstance(tasks, CfgNode):
+    if isinstance(tasks, Mapping):
         logger.warning(
             "COCOEvaluator(dataset, cfg, ...) takes only the keypoint sigmas from older calls; pass tasks=None."
         )

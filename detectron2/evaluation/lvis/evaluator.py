@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -66,7 +65,7 @@ class LVISEvaluator(PerImageEvaluator):
                 not be comparable between categories.
         """
         self._logger = logging.getLogger(__name__)
-        if isinstance(tasks, CfgNode):
+        if isinstance(tasks, Mapping):
             tasks = None
         unknown = sorted(set(tasks or ()) - set(_TASKS))
         if unknown:
