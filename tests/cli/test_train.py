@@ -75,12 +75,12 @@ def test_train_eval_predict(
 def test_recipe_scales_with_batch_and_data() -> None:
     config, name = find_model("mask_rcnn_R_50_FPN_3x")
     assert name == "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
-    small = recipe(config, Plan(num_classes=5, num_images=10, batch_size=2, device="cpu"))
+    small = recipe(config, Plan(num_classes=5, num_images=10, batch_size=2, device="cpu")).cfg
     assert small.INPUT.RESIZE_BACKEND == "torch"
     assert small.SOLVER.MAX_ITER == MIN_ITERATIONS
     assert small.SOLVER.BASE_LR == pytest.approx(0.02 * 2 / 16)
     assert small.MODEL.ROI_HEADS.NUM_CLASSES == 5
-    large = recipe(config, Plan(num_classes=5, num_images=118_287, batch_size=16, device="cpu"))
+    large = recipe(config, Plan(num_classes=5, num_images=118_287, batch_size=16, device="cpu")).cfg
     assert abs(large.SOLVER.MAX_ITER - 270_000) <= 1
     assert abs(large.SOLVER.STEPS[0] - 210_000) <= 1
     assert large.SOLVER.BASE_LR == pytest.approx(0.02)
@@ -91,7 +91,7 @@ def test_recipe_scales_with_batch_and_data() -> None:
 )
 def test_recipe_takes_python_configs(name: str) -> None:
     config, _ = find_model(name)
-    cfg = recipe(config, Plan(num_classes=5, num_images=64, epochs=2, batch_size=4, device="cpu"))
+    cfg = recipe(config, Plan(num_classes=5, num_images=64, epochs=2, batch_size=4, device="cpu")).cfg
     assert cfg.train.max_iter == 32
     assert cfg.dataloader.train.dataset.names == "cli_train"
     assert cfg.dataloader.test.dataset.names == "cli_val"

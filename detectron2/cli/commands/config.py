@@ -58,7 +58,7 @@ def _convert(args: argparse.Namespace) -> int:
         raise UserError("name one config")
     run = _load(args.inputs[0], [])
     yacs = run.kind == "yacs"
-    converted, lost = (to_python if yacs else to_yacs)(run.cfg)
+    converted, lost = to_python(run.cfg) if run.kind == "yacs" else to_yacs(run.cfg)  # type: ignore[arg-type]
     print(run_config(converted).render(args.form or ("py" if yacs else "yaml")))
     if lost:
         console(stderr=True).print(f"without a counterpart: {', '.join(lost)}")
