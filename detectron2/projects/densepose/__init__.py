@@ -13,7 +13,8 @@ from .config import (
     add_hrnet_config,
     load_bootstrap_config,
 )
-from .data.meshes import builtin as _builtin  # noqa: F401  (registers the meshes)
+from .data.datasets import builtin as _builtin  # noqa: F401  (registers data sets and meshes)
+from .evaluation import DensePoseCOCOEvaluator
 from .modeling.hrfpn import build_hrfpn_backbone
 from .modeling.roi_heads import DensePoseROIHeads
 from .modeling.test_time_augmentation import (
@@ -24,6 +25,7 @@ from .structures import DensePoseDataRelative, DensePoseList, DensePoseTransform
 from .utils.transform import load_from_cfg
 
 __all__ = [
+    "DensePoseCOCOEvaluator",
     "DensePoseDataRelative",
     "DensePoseDatasetMapperTTA",
     "DensePoseGeneralizedRCNNWithTTA",

@@ -1,0 +1,5 @@
+"""Data sets with DensePose annotations; the built-in ones register themselves."""
+
+from . import builtin
+
+__all__ = ["builtin"]

@@ -1,0 +1,5 @@
+"""Evaluation of DensePose: geodesic point similarity of predicted surfaces."""
+
+from .evaluator import DensePoseCOCOEvaluator
+
+__all__ = ["DensePoseCOCOEvaluator"]

@@ -1,0 +1,35 @@
+"""COCO's usual figures on data sets whose categories are selected and merged."""
+
+from typing import Any
+
+from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco.predictions import dataset_ids
+from detectron2.evaluation.coco.truth import GroundTruth
+
+from ..data.datasets.coco import filter_categories, get_contiguous_id_to_category_id_map
+
+__all__ = ["Detectron2COCOEvaluatorAdapter"]
+
+
+class Detectron2COCOEvaluatorAdapter(COCOEvaluator):
+    """AP and AR of detections and masks for the classes that are in use.
+
+    Categories that are not in use are left out of the ground truth, and those that are merged count as the first
+    of them.
+
+    Args:
+        dataset_name: a data set whose metadata have ``json_file`` and ``thing_dataset_id_to_contiguous_id``.
+        output_dir: folder for result files; None writes nothing.
+        distributed: join the predictions of all processes.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str | None = None, distributed: bool = True) -> None:
+        super().__init__(dataset_name, output_dir=output_dir, distributed=distributed)
+        representatives = get_contiguous_id_to_category_id_map(self._metadata)
+        self._to_dataset = dataset_ids({c: number for number, c in representatives.items()}, dataset_name)
+
+    def _load_truth(self, dataset_name: str, allow_cached: bool) -> Any:
+        truth = super()._load_truth(dataset_name, allow_cached)
+        return GroundTruth(
+            {**truth.dataset, **filter_categories(self._metadata, truth.dataset)}, truth.source
+        )

@@ -1,0 +1,227 @@
+"""Storage of records of equally shaped tensors, in memory or in a file, of one process or of all.
+
+Predictions of a whole test set do not fit into memory as dense maps; a file holds them, and one process reads what
+the others wrote.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from detectron2.utils import comm
+
+__all__ = [
+    "MultiProcessFileTensorStorage",
+    "MultiProcessRamTensorStorage",
+    "MultiProcessTensorStorage",
+    "SingleProcessFileTensorStorage",
+    "SingleProcessRamTensorStorage",
+    "SingleProcessTensorStorage",
+    "SizeData",
+    "storage_gather",
+]
+
+
+@dataclass
+class SizeData:
+    """Type and shape of one tensor of a record.
+
+    Attributes:
+        dtype: name of the type, such as ``"float32"``.
+        shape: sizes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the tensor takes."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+class SingleProcessTensorStorage:
+    """Records of one process, one behind the other in a binary stream.
+
+    Args:
+        data_schema: name of each tensor of a record to its type and shape.
+        storage_impl: binary stream that can seek.
+    """
+
+    def __init__(self, data_schema: Mapping[str, SizeData], storage_impl: IO[bytes]) -> None:
+        self.data_schema = dict(data_schema)
+        self.record_size_b = sum(size.num_bytes for size in self.data_schema.values())
+        self.storage_impl = storage_impl
+        self.next_record_id = 0
+
+    def get(self, record_id: int) -> dict[str, torch.Tensor]:
+        """Read a record.
+
+        Args:
+            record_id: number that :meth:`put` returned.
+
+        Returns:
+            Name to tensor, on the CPU.
+
+        Raises:
+            ValueError: there is no such record.
+        """
+        content = b""
+        if record_id >= 0:
+            self.storage_impl.seek(record_id * self.record_size_b)
+            content = self.storage_impl.read(self.record_size_b)
+        if len(content) != self.record_size_b:
+            raise ValueError(f"the storage has no record {record_id}")
+        record, start = {}, 0
+        for name, size in sorted(self.data_schema.items()):
+            array = np.frombuffer(content[start : start + size.num_bytes], dtype=size.dtype)
+            record[name] = torch.from_numpy(array.reshape(size.shape).copy())
+            start += size.num_bytes
+        return record
+
+    def put(self, data: Mapping[str, torch.Tensor]) -> int:
+        """Write a record.
+
+        Args:
+            data: name to tensor, as the schema says.
+
+        Returns:
+            The number of the record.
+
+        Raises:
+            ValueError: tensors are missing or too many, or have another type or shape.
+        """
+        if set(data) != set(self.data_schema):
+            raise ValueError(f"a record has the tensors {sorted(self.data_schema)}, got {sorted(data)}")
+        arrays = []
+        for name, size in sorted(self.data_schema.items()):
+            array = data[name].detach().cpu().numpy()
+            if array.shape != tuple(size.shape) or array.dtype != np.dtype(size.dtype):
+                raise ValueError(
+                    f"{name!r} must have type {size.dtype} and shape {tuple(size.shape)}, "
+                    f"got {array.dtype} and {array.shape}"
+                )
+            arrays.append(array)
+        self.storage_impl.seek(self.next_record_id * self.record_size_b)
+        for array in arrays:
+            self.storage_impl.write(array.tobytes())
+        self.next_record_id += 1
+        return self.next_record_id - 1
+
+
+class SingleProcessFileTensorStorage(SingleProcessTensorStorage):
+    """Records of one process in a file.
+
+    Args:
+        data_schema: see :class:`SingleProcessTensorStorage`.
+        fpath: path of the file.
+        mode: mode to open it in, with ``b``.
+    """
+
+    def __init__(self, data_schema: Mapping[str, SizeData], fpath: str, mode: str) -> None:
+        if "b" not in mode:
+            raise ValueError(f"mode must be a binary one, such as 'wb' or 'rb', got {mode!r}")
+        self.fpath = fpath
+        super().__init__(data_schema, open(fpath, mode))
+
+
+class SingleProcessRamTensorStorage(SingleProcessTensorStorage):
+    """Records of one process in memory.
+
+    Args:
+        data_schema: see :class:`SingleProcessTensorStorage`.
+        buf: holds the records.
+    """
+
+    def __init__(self, data_schema: Mapping[str, SizeData], buf: io.BytesIO) -> None:
+        super().__init__(data_schema, buf)
+
+
+class MultiProcessTensorStorage:
+    """Records of several processes.
+
+    Args:
+        rank_to_storage: rank of a process to its records.
+    """
+
+    def __init__(self, rank_to_storage: Mapping[int, SingleProcessTensorStorage]) -> None:
+        self.rank_to_storage = dict(rank_to_storage)
+
+    def get(self, rank: int, record_id: int) -> dict[str, torch.Tensor]:
+        """Read a record of one process, see :meth:`SingleProcessTensorStorage.get`."""
+        return self.rank_to_storage[rank].get(record_id)
+
+    def put(self, rank: int, data: Mapping[str, torch.Tensor]) -> int:
+        """Write a record of one process, see :meth:`SingleProcessTensorStorage.put`."""
+        return self.rank_to_storage[rank].put(data)
+
+
+class MultiProcessFileTensorStorage(MultiProcessTensorStorage):
+    """Records of several processes in one file each.
+
+    Args:
+        data_schema: see :class:`SingleProcessTensorStorage`.
+        rank_to_fpath: rank of a process to its file.
+        mode: mode to open them in.
+    """
+
+    def __init__(
+        self, data_schema: Mapping[str, SizeData], rank_to_fpath: Mapping[int, str], mode: str
+    ) -> None:
+        super().__init__(
+            {r: SingleProcessFileTensorStorage(data_schema, f, mode) for r, f in rank_to_fpath.items()}
+        )
+
+
+class MultiProcessRamTensorStorage(MultiProcessTensorStorage):
+    """Records of several processes in memory.
+
+    Args:
+        data_schema: see :class:`SingleProcessTensorStorage`.
+        rank_to_buffer: rank of a process to what holds its records.
+    """
+
+    def __init__(self, data_schema: Mapping[str, SizeData], rank_to_buffer: Mapping[int, io.BytesIO]) -> None:
+        super().__init__(
+            {r: SingleProcessRamTensorStorage(data_schema, b) for r, b in rank_to_buffer.items()}
+        )
+
+
+def storage_gather(
+    storage: SingleProcessTensorStorage, dst_rank: int = 0
+) -> MultiProcessTensorStorage | None:
+    """Give one process access to the records of all; every process must call it.
+
+    Records in files are read from there, so that all processes must see the same file system; those in memory
+    travel.
+
+    Args:
+        storage: records of this process.
+        dst_rank: rank of the process that reads.
+
+    Returns:
+        The records of all on ``dst_rank``, None elsewhere.
+    """
+    if isinstance(storage, SingleProcessFileTensorStorage):
+        storage.storage_impl.flush()
+        paths: list[Any] = comm.gather(os.path.abspath(storage.fpath), dst=dst_rank)
+        if comm.get_rank() != dst_rank:
+            return None
+        return MultiProcessFileTensorStorage(storage.data_schema, dict(enumerate(paths)), "rb")
+    if isinstance(storage, SingleProcessRamTensorStorage):
+        contents: list[Any] = comm.gather(_content(storage.storage_impl), dst=dst_rank)
+        if comm.get_rank() != dst_rank:
+            return None
+        buffers = {rank: io.BytesIO(content) for rank, content in enumerate(contents)}
+        return MultiProcessRamTensorStorage(storage.data_schema, buffers)
+    raise TypeError(f"cannot gather a storage of type {type(storage).__name__}")
+
+
+def _content(stream: Any) -> bytes:
+    stream.seek(0)
+    return stream.read()

@@ -1,0 +1,1 @@
+"""Pictures of DensePose annotations and predictions."""
