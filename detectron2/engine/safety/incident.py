@@ -1,24 +1,24 @@
-"""Words about steps that went wrong, and their batches on disk."""
+"""Error reports about bad steps, and their batches on disk."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from detectron2 import structures
+from detectron2.checkpoint.checkpointer import unwrap_model
 from detectron2.checkpoint.files.shards import is_sharded, own_part
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.safe_pickle import restricted_torch_load
 
-if TYPE_CHECKING:
-    from ..train_loop import SimpleTrainer
-
 __all__ = [
+    "Step",
     "bad_inputs",
     "bad_parameter",
     "describe_batch",
@@ -29,13 +29,30 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class Step:
+    """What an error report tells about a step, besides its losses.
+
+    Attributes:
+        iteration: its number.
+        model: the model in training.
+        optimizer: its optimizer.
+        dtype: dtype of autocast; float32 for none.
+    """
+
+    iteration: int
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    dtype: torch.dtype = torch.float32
+
+
 def first_bad(values: Mapping[str, float]) -> str | None:
-    """Name of the first value that is not finite."""
+    """Return the name of the first value that is not finite."""
     return next((name for name, value in values.items() if not math.isfinite(value)), None)
 
 
 def _record_text(record: Any) -> str:
-    """One line about an input: id, file, size, number of instances."""
+    """Describe an input in one line: id, file, size, number of instances."""
     if not isinstance(record, Mapping):
         return type(record).__name__
     parts = []
@@ -53,13 +70,13 @@ def _record_text(record: Any) -> str:
 
 
 def describe_batch(batch: Any) -> str:
-    """One line for each image of a batch."""
+    """Describe each image of a batch in one line."""
     records = batch if isinstance(batch, (list, tuple)) else [batch]
     return "\n".join(f"  - {_record_text(record)}" for record in records[:64])
 
 
 def bad_inputs(batch: Any) -> list[str]:
-    """Inputs that hold values that are not finite, or boxes without area."""
+    """List inputs that have values that are not finite, or boxes without area."""
     found = []
     for record in batch if isinstance(batch, (list, tuple)) else [batch]:
         if isinstance(record, torch.Tensor):
@@ -82,7 +99,7 @@ def bad_inputs(batch: Any) -> list[str]:
 
 
 def bad_parameter(model: nn.Module) -> str | None:
-    """Name of the first parameter or buffer that is not finite, in this process's part of a sharded model."""
+    """Return the first parameter or buffer that is not finite, in this process's part of a sharded model."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(own_part(tensor)).all()):
             return name
@@ -90,28 +107,28 @@ def bad_parameter(model: nn.Module) -> str | None:
 
 
 def _gradient_norm(model: nn.Module) -> float | None:
-    """Norm of the gradients that are there, those of the step before."""
+    """Return the norm of the current gradients, which are those of the step before."""
     grads = [own_part(p.grad.detach()).float() for p in model.parameters() if p.grad is not None]
     if not grads:
         return None
     return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads])))
 
 
-def _mend(
-    trainer: SimpleTrainer, iteration: int, inputs: list[str], parameter: str | None, rate: float
-) -> str:
-    """The most likely remedy."""
+def _remedy(step: Step, inputs: list[str], parameter: str | None, rate: float) -> str:
+    """Return the most likely remedy."""
     if inputs:
         return f"the data: {'; '.join(inputs)}. Check them with `detectron2 data check`."
-    if trainer.precision.dtype == torch.float16 and parameter is None:
+    if step.dtype == torch.float16 and parameter is None:
         return (
             "float16 overflowed in the forward pass: set SOLVER.AMP.DTYPE bfloat16, or turn SOLVER.AMP.ENABLED "
             "off to see whether it happens in float32 too."
         )
-    if iteration == 0 and parameter is not None:
+    if step.iteration == 0 and parameter is not None:
         return f"the initial weights: {parameter} is not finite; check MODEL.WEIGHTS."
     cause = (
-        f"the weights went first ({parameter} is not finite)" if parameter else "the weights are finite still"
+        f"the weights failed first ({parameter} is not finite)"
+        if parameter
+        else "the weights are still finite"
     )
     return (
         f"{cause}: the training diverged. Lower SOLVER.BASE_LR (now {rate:.3g}) to a tenth, make SOLVER.WARMUP_ITERS "
@@ -120,35 +137,27 @@ def _mend(
     )
 
 
-def diagnose(
-    trainer: SimpleTrainer,
-    iteration: int,
-    batch: Any,
-    values: Mapping[str, float],
-    losses: Mapping[str, torch.Tensor] | None,
-) -> str:
-    """Everything known about a step whose loss is not finite.
+def diagnose(step: Step, batch: Any, values: Mapping[str, float]) -> str:
+    """Describe all that is known about a step whose loss is not finite.
 
     Args:
-        trainer: whose step it was.
-        iteration: when.
+        step: the step.
         batch: its input.
-        values: its losses as numbers.
-        losses: the losses themselves if their graph is alive still.
+        values: its losses; empty if the model itself refused the batch.
     """
-    rate = max((group["lr"] for group in trainer.optimizer.param_groups), default=0.0)
+    rate = max((group["lr"] for group in step.optimizer.param_groups), default=0.0)
     bad = first_bad(values) or "the sum of the losses"
-    parameter = bad_parameter(trainer.model)
-    norm = _gradient_norm(trainer.model)
+    parameter = bad_parameter(step.model)
+    norm = _gradient_norm(step.model)
     listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     what = f"first {bad} ({listed})" if values else "the model stopped before there were losses"
     lines = [
-        f"Loss is not finite in iteration {iteration}: {what}.",
+        f"Loss is not finite in iteration {step.iteration}: {what}.",
         f"Images:\n{describe_batch(batch)}",
         f"Learning rate {rate:.4g}; gradient norm of the step before "
         + ("unknown" if norm is None else f"{norm:.4g}")
         + ".",
-        f"Likely mend: {_mend(trainer, iteration, bad_inputs(batch), parameter, rate)}",
+        f"Likely remedy: {_remedy(step, bad_inputs(batch), parameter, rate)}",
     ]
     return "\n".join(lines)
 
@@ -161,19 +170,18 @@ def save_incident(
     values: Mapping[str, float],
     rng: torch.Tensor | None,
 ) -> None:
-    """Writes all that is needed to run a bad step again.
+    """Write all that is needed to run a bad step again.
 
     Args:
         path: file to write.
-        model: its weights are kept, unless it is spread over processes, of which this may be the only one to fail.
+        model: its weights are kept, unless it is sharded over processes, of which this may be the only one to fail.
         batch: the input.
         iteration: when it happened.
         values: the losses.
-        rng: state of torch's CPU generator before the step.
+        rng: state of the CPU generator of PyTorch before the step.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    inner = getattr(model, "module", model)
-    weights = inner.state_dict()
+    weights = unwrap_model(model).state_dict()
     content = {
         "model": None if any(is_sharded(value) for value in weights.values()) else weights,
         "batch": batch,
@@ -186,13 +194,13 @@ def save_incident(
 
 
 def load_incident(path: str) -> dict[str, Any]:
-    """Reads what `save_incident` wrote, allowing only data and this package's structures.
+    """Read what ``save_incident`` wrote, allowing only data and the structures of this package.
 
     Args:
         path: the file.
 
     Returns:
-        Keys `model`, `batch`, `iteration`, `losses`, `rng`.
+        Keys ``model``, ``batch``, ``iteration``, ``losses``, ``rng``.
     """
     kinds = [getattr(structures, n) for n in dir(structures) if isinstance(getattr(structures, n), type)]
     return restricted_torch_load(path, names=kinds)

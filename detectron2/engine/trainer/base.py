@@ -1,9 +1,10 @@
-"""Iterations with hooks: the part of a training that knows neither models nor data."""
+"""Iterations with hooks: the part of training that knows neither models nor data."""
 
 from __future__ import annotations
 
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ logger = logging.getLogger("detectron2.engine.train_loop")
 
 
 class HookBase:
-    """Something to do at fixed points of a training.
+    """Something to do at fixed points of training.
 
     The points, in order::
 
@@ -26,50 +27,52 @@ class HookBase:
             after_step()
         after_train()
 
-    `trainer` is set when the hook is registered. `after_train` runs also when the training ended
-    with an error; `self.trainer.iter + 1 >= self.trainer.max_iter` tells whether it is complete.
+    ``trainer`` is set when the hook is registered. ``after_train`` also runs when training ended with an error;
+    ``self.trainer.complete`` tells the two apart.
     """
 
     trainer: TrainerBase = None  # type: ignore[assignment]
-    """The trainer, a weak reference."""
+    """The trainer, as a weak reference."""
 
     runs_again = False
-    """Whether a resumed training calls `after_step` for the checkpoint's iteration, if the checkpoint
-    was written before this hook had seen that iteration. True for hooks that evaluate."""
+    """Whether a resumed run calls ``after_step`` for the iteration of its checkpoint, if the checkpoint was written
+    before this hook had seen that iteration. True for hooks that evaluate."""
 
     def before_train(self) -> None:
-        """Called once before the first iteration."""
+        """Run once before the first iteration."""
 
     def after_train(self) -> None:
-        """Called once after the last iteration."""
+        """Run once after the last iteration."""
 
     def before_step(self) -> None:
-        """Called before each iteration."""
+        """Run before each iteration."""
 
     def after_backward(self) -> None:
-        """Called in each iteration between the backward pass and the optimizer's step."""
+        """Run in each iteration between the backward pass and the optimizer step."""
 
     def after_step(self) -> None:
-        """Called after each iteration."""
+        """Run after each iteration."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to keep; a hook that returns something also defines `load_state_dict`."""
+        """Return what a checkpoint must keep; a hook that returns anything also defines ``load_state_dict``."""
         return {}
 
 
 class StopTraining(Exception):
-    """Raised by a hook in `after_step` to end the training early, with success."""
+    """Raised by a hook in ``after_step`` to end training early, with success."""
 
 
 class TrainerBase:
-    """Iterations with hooks, and nothing else: subclasses define `run_step`.
+    """Iterations with hooks, and nothing else: subclasses define ``run_step``.
 
     Attributes:
-        iter: iteration in progress; equals `max_iter` after a complete training.
+        iter: current iteration; equals ``max_iter`` after complete training.
         start_iter: first iteration.
-        max_iter: end of the training (not included).
-        storage: the open `EventStorage` while training.
+        max_iter: end of training (not included).
+        storage: the open ``EventStorage`` during training.
     """
+
+    _failed = False
 
     def __init__(self) -> None:
         self._hooks: list[HookBase] = []
@@ -81,21 +84,42 @@ class TrainerBase:
 
     @property
     def last_iter(self) -> int:
-        """Iteration in progress, or after a complete training the last one: where resuming goes on behind."""
+        """Last finished iteration; a resumed run starts at the next one."""
         return min(self.iter, getattr(self, "max_iter", self.iter + 1) - 1)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last iteration is reached and no error or interrupt has ended training."""
+        return not self._failed and self.iter + 1 >= self.max_iter
+
+    @property
+    def loop(self) -> TrainerBase:
+        """The trainer that takes the steps: the one in ``_trainer`` if a subclass wraps another trainer."""
+        inner: TrainerBase = getattr(self, "_trainer", self)
+        return inner
+
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
-        """Adds hooks, which run in order of registration; None is left out."""
+        """Add hooks, which run in order of registration; None is ignored."""
         new = [hook for hook in hooks if hook is not None]
         for hook in new:
             if not isinstance(hook, HookBase):
                 raise TypeError(f"a hook must be a HookBase, got {type(hook).__name__}")
-            # Weak, because trainer and hook would else keep each other, and the model, alive.
+            # Weak, because trainer and hook would otherwise keep each other, and the model, alive.
             hook.trainer = weakref.proxy(self)
         self._hooks.extend(new)
 
+    def named_hooks(self) -> dict[str, HookBase]:
+        """Return the hooks by name: their class, with ``#2``, ``#3``, … for further hooks of the same class."""
+        count: Counter[str] = Counter()
+        named = {}
+        for hook in self._hooks:
+            kind = type(hook).__qualname__
+            count[kind] += 1
+            named[kind if count[kind] == 1 else f"{kind}#{count[kind]}"] = hook
+        return named
+
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Runs iterations `start_iter`, …, `max_iter - 1`.
+        """Run iterations ``start_iter``, …, ``max_iter - 1``.
 
         Args:
             start_iter: first iteration.
@@ -104,81 +128,104 @@ class TrainerBase:
         logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
+        self._failed = False
         with EventStorage(start_iter) as self.storage:
             try:
-                self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                # Tells the hooks' after_train that every iteration is done.
-                self.iter = max(max_iter, start_iter)
-            except StopTraining as reason:
-                logger.info("Training ends early after iteration %d: %s", self.iter, reason)
-                self.max_iter = self.iter = self.iter + 1
+                self._run_iterations()
+                self.loop.finish_checks()
             except BaseException as error:
+                self._failed = True
                 if isinstance(error, Exception):
                     logger.exception("Training stopped by an error in iteration %d.", self.iter)
                 self._close_after_error()
                 raise
             self.after_train()
 
-    def _close_after_error(self) -> None:
-        """Lets the hooks close what they hold; their errors must not hide the one that ended the training."""
+    def _run_iterations(self) -> None:
+        """Run all iterations, or fewer if a hook ends training early."""
+        done = self.start_iter
         try:
-            self.after_train()
-        except Exception:
-            logger.exception("This went wrong too, while the hooks closed after the error above.")
+            self.before_train()
+            for self.iter in range(self.start_iter, self.max_iter):
+                self.before_step()
+                self.run_step()
+                done = self.iter + 1
+                self.after_step()
+        except StopTraining as reason:
+            logger.info("Training ends early after iteration %d: %s", done - 1, reason)
+            self.max_iter = done
+        # Tells the hooks' after_train that every iteration is done.
+        self.iter = done
+
+    def _close_after_error(self) -> None:
+        """Let the hooks release their resources; their errors must not hide the one that ended training."""
+        for close in (self.loop.finish_checks, self.after_train):
+            try:
+                close()
+            except Exception:
+                logger.exception("This also went wrong, while the hooks closed after the error above.")
+
+    def finish_checks(self) -> None:
+        """Wait for checks of losses that are still pending; raises if one finds a loss that is not finite."""
 
     def before_train(self) -> None:
-        """Calls the hooks."""
+        """Call the hooks."""
         for hook in self._hooks:
             hook.before_train()
 
     def after_train(self) -> None:
-        """Calls the hooks with the storage at the end of the training."""
+        """Call the hooks with the storage at the end of training, all of them even if one raises an error."""
         self.storage.iter = self.iter
+        first: BaseException | None = None
         for hook in self._hooks:
-            hook.after_train()
+            try:
+                hook.after_train()
+            except BaseException as error:
+                self._failed = True  # the hooks that follow only close
+                if first is not None:
+                    logger.exception("%s.after_train failed too.", type(hook).__name__)
+                first = first or error
+        if first is not None:
+            raise first
 
     def before_step(self) -> None:
-        """Keeps the storage in step and calls the hooks."""
+        """Set the storage to this iteration and call the hooks."""
         self.storage.iter = self.iter
         for hook in self._hooks:
             hook.before_step()
 
     def after_backward(self) -> None:
-        """Calls the hooks."""
+        """Call the hooks."""
         for hook in self._hooks:
             hook.after_backward()
 
     def after_step(self) -> None:
-        """Calls the hooks."""
+        """Call the hooks."""
         for done, hook in enumerate(self._hooks, start=1):
-            # A checkpoint that this hook writes says which hooks have seen this iteration.
+            # A checkpoint that this hook writes records which hooks have seen this iteration.
             self._hooks_done = done
             hook.after_step()
         self._hooks_done = None
 
     def run_step(self) -> None:
-        """One iteration."""
+        """Run one iteration."""
         raise NotImplementedError(f"{type(self).__name__} must define run_step()")
 
     def state_dict(self) -> dict[str, Any]:
-        """The iteration and the states of the hooks that have one."""
+        """Return the iteration and the states of the hooks that have one."""
         state: dict[str, Any] = {"iteration": self.last_iter}
-        hooks = {type(h).__qualname__: h.state_dict() for h in self._hooks}
+        hooks = {name: hook.state_dict() for name, hook in self.named_hooks().items()}
         hooks = {name: kept for name, kept in hooks.items() if kept}
         if hooks:
             state["hooks"] = hooks
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Puts back what `state_dict` gave; states of hooks that are not registered are named and left out."""
+        """Restore what ``state_dict`` returned; logs states of hooks that are not registered and ignores them."""
         self.iter = state_dict["iteration"]
-        present = {type(h).__qualname__: h for h in self._hooks}
+        hooks = self.named_hooks()
         for name, kept in state_dict.get("hooks", {}).items():
-            if name in present:
-                present[name].load_state_dict(kept)  # type: ignore[attr-defined]
+            if name in hooks:
+                hooks[name].load_state_dict(kept)  # type: ignore[attr-defined]
             else:
                 logger.warning("The checkpoint has a state for the hook %s, which this trainer lacks.", name)

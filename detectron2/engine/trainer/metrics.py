@@ -12,28 +12,36 @@ import torch.distributed as dist
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-__all__ = ["Window", "mean_of", "write"]
+__all__ = ["Window", "weighted_sum", "write"]
 
 
-def mean_of(parts: Sequence[Mapping[str, torch.Tensor]]) -> Mapping[str, torch.Tensor]:
-    """Mean of the losses of several batches; a loss that a batch lacks counts as 0 there."""
+def weighted_sum(parts: Sequence[tuple[Mapping[str, torch.Tensor], float]]) -> Mapping[str, torch.Tensor]:
+    """Return the weighted sum of the losses of several batches; a loss that a batch lacks counts as 0 there."""
     if len(parts) == 1:
-        return parts[0]
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: torch.stack([p[name] for p in parts if name in p]).sum() / len(parts) for name in names}
+        return parts[0][0]
+    names = dict.fromkeys(name for losses, _ in parts for name in losses)
+    return {
+        name: torch.stack([losses[name] * share for losses, share in parts if name in losses]).sum()
+        for name in names
+    }
 
 
 def write(
-    storage: EventStorage, loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str
+    storage: EventStorage,
+    loss_dict: Mapping[str, torch.Tensor],
+    data_time: float,
+    cur_iter: int,
+    prefix: str,
+    gather: bool = True,
 ) -> None:
-    """See `SimpleTrainer.write_metrics`."""
+    """Store the figures of one step, averaged over all processes if ``gather`` is true; see ``SimpleTrainer``."""
     window = Window()
     window.add(cur_iter, loss_dict, data_time, prefix)
-    window.flush(storage)
+    window.flush(storage, gather)
 
 
 def _put(storage: EventStorage, step: _Step) -> None:
-    """One step's figures into the storage."""
+    """Store the figures of one step."""
     storage.put_scalar("data_time", step.data_time, cur_iter=step.iteration)
     total = sum(step.losses.values())
     if not isinstance(total, torch.Tensor):
@@ -70,15 +78,26 @@ class Window:
     def add(
         self, iteration: int, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str
     ) -> None:
-        """Keeps the figures of a step; nothing is sent and nothing is read from the device."""
+        """Keep the figures of a step; nothing is sent and nothing is read from the device."""
         losses = {name: value.detach().float() for name, value in loss_dict.items()}
         self._steps.append(_Step(iteration, losses, data_time, prefix))
 
-    def flush(self, storage: EventStorage) -> None:
-        """Averages what was kept and puts it into the storage of the main process."""
+    def flush(self, storage: EventStorage, gather: bool = True) -> None:
+        """Store what was kept.
+
+        Args:
+            storage: the storage of this process.
+            gather: average over all processes and store on the main one only; otherwise each process stores its own
+                figures.
+
+        Raises:
+            FloatingPointError: if a sum of losses on the CPU is not finite.
+        """
         steps, self._steps = self._steps, []
-        self.used = True
-        if steps and comm.get_world_size() > 1:
+        self.used = self.used or bool(steps)
+        for step in steps:
+            storage.put_scalar("rank_data_time", step.data_time, cur_iter=step.iteration)
+        if steps and gather and comm.get_world_size() > 1:
             steps = _over_processes(steps)
             if not comm.is_main_process():
                 return
@@ -87,7 +106,7 @@ class Window:
 
 
 def _over_processes(steps: list[_Step]) -> list[_Step]:
-    """Mean of each loss and greatest data time over all processes."""
+    """Return the mean of each loss and the longest data time over all processes."""
     device = next((v.device for step in steps for v in step.losses.values()), torch.device("cpu"))
     values = [step.losses[name].reshape(()) for step in steps for name in sorted(step.losses)]
     times = torch.tensor([step.data_time for step in steps], dtype=torch.float32)
