@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,7 +55,8 @@ def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **option
             tops = ", ".join(name for name, _ in model.named_children())
             raise ValueError(f"the model has no {part!r} to shard; it has: {tops}")
         names += _blocks(known[part], part)
-    _equal_everywhere(model)
+    # Each process has drawn its own weights.
+    _send_from_main((*model.parameters(), *model.buffers()))
     for name in names:
         fully_shard(known[name], **options)
     fully_shard(model, **options)
@@ -63,21 +64,24 @@ def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **option
 
 
 @torch.no_grad()
-def _equal_everywhere(model: nn.Module) -> None:
-    """The weights of the main process in all processes, as DDP has it: each has seeded its own."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        dist.broadcast(tensor.detach(), src=0)
+def _send_from_main(tensors: Iterable[torch.Tensor]) -> None:
+    """Replace tensors of all processes by those of the main one."""
+    if comm.get_world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), src=0)
 
 
 @contextmanager
 def whole_weights(model: nn.Module) -> Iterator[None]:
-    """Holds the whole weights of a sharded model on every process for the block; does nothing for others.
+    """Hold the same, whole model on every process for the block, as its checkpoint will hold it.
 
-    Inside, forward passes do not communicate, so processes may run different numbers of them, as evaluations
-    do. Every process must enter and leave together.
+    Sharded weights are gathered, and the buffers of the main process replace those of the others, whose batch norms
+    have seen other images. Inside, forward passes do not communicate, so processes may run different numbers of them,
+    as evaluations do. Every process must enter and leave together.
     """
     from torch.distributed.fsdp import FSDPModule
 
+    _send_from_main(model.buffers())
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)

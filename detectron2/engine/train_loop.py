@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,49 +14,43 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.publish import publish
 
-from .safety.guard import StepGuard
+from .safety.guard import LossDict, Part, StepGuard
+from .safety.incident import Step
 from .trainer import metrics as _metrics
 from .trainer.base import HookBase, StopTraining, TrainerBase
 from .trainer.precision import Precision
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "StopTraining", "TrainerBase"]
 
-
-@contextmanager
-def _without_fsdp_sync(model: Any) -> Iterator[None]:
-    """What DDP calls `no_sync`."""
-    model.set_requires_gradient_sync(False)
-    try:
-        yield
-    finally:
-        model.set_requires_gradient_sync(True)
+publish(__name__, HookBase, StopTraining, TrainerBase)
 
 
 class SimpleTrainer(TrainerBase):
-    """One optimizer, one data stream, one model that returns losses.
+    """Trains one model, which returns losses, with one optimizer on one stream of batches.
 
-    Each iteration takes a batch, computes `model(batch)` (a dict of losses, or one loss), and takes
-    an optimizer step on their sum. Learning rate, logging, checkpoints and evaluation are hooks.
+    Each iteration takes a batch, computes ``model(batch)`` (a dict of losses, or one loss), and takes an optimizer
+    step on their sum. Learning rate, logging, checkpoints and evaluation are hooks.
 
     Options that the constructor does not take are attributes:
 
-    * `accumulate_steps`: batches per optimizer step (their mean loss is minimised; one iteration is
-      still one optimizer step, so schedules need no change);
-    * `guard`: what to do about losses that are not finite and about memory running out;
-    * `precision`: dtype and loss scaling;
-    * `metric_window`: with several processes, average the losses of so many iterations over the processes
-      at once instead of those of each iteration by themselves. The storage has all of them, somewhat later.
+    * ``accumulate_steps``: batches per optimizer step (their mean loss is minimised; one iteration is still one
+      optimizer step, so schedules need no change);
+    * ``guard``: what to do about losses that are not finite and about memory running out;
+    * ``precision``: dtype and loss scaling;
+    * ``metric_window``: with several processes, average the losses of this many iterations over the processes in one
+      collective. The storage receives all of them, somewhat later.
 
     Args:
-        model: set to training mode.
-        data_loader: iterable of batches, endless or at least as long as the training.
+        model: put into training mode.
+        data_loader: iterable of batches, endless or at least as long as training.
         optimizer: its step may clip gradients.
-        gather_metric_period: average the logged losses over all processes each so many iterations;
-            0 never communicates.
+        gather_metric_period: log the losses every this many iterations, averaged over all processes; 0 logs those of
+            this process in each iteration, without any communication.
         zero_grad_before_forward: clear gradients before rather than after the forward pass.
-        async_write_metrics: accepted for compatibility. Losses on an accelerator are always handed
-            to the storage without waiting for them.
+        async_write_metrics: accepted for compatibility. Losses on an accelerator are always stored without waiting
+            for them.
     """
 
     def __init__(
@@ -88,24 +82,24 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def _data_loader_iter(self) -> Iterator[Any]:
-        # Made late: workers start with the training, not with the trainer.
+        # Made late: workers start with training, not with the trainer.
         if self.__iterator is None:
             self.__iterator = iter(self.data_loader)
         return self.__iterator
 
     def _prime_data_loader(self) -> None:
-        """Starts the data now and keeps the first batch for the first step.
+        """Start the data now and keep the first batch for the first step.
 
-        Starting workers draws from the random generators; whoever restores those does this first.
+        Starting workers draws from the random generators, so call this before restoring their states.
         """
         stream = iter(self.data_loader)
         self.__iterator = itertools.chain([next(stream)], stream)
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable[Any]]) -> None:
-        """Replaces the data.
+        """Replace the data.
 
         Args:
-            data_loader_builder: makes the new loader; called after the old one has been let go.
+            data_loader_builder: builds the new loader; called after the old one is released.
         """
         self.__iterator = None
         del self.data_loader
@@ -114,65 +108,68 @@ class SimpleTrainer(TrainerBase):
     # -- a step -------------------------------------------------------------------------------
 
     def run_step(self) -> None:
-        """One optimizer step."""
+        """Take one optimizer step."""
         if not self.model.training:
             raise AssertionError(
                 f"[{type(self).__name__}] the model is in evaluation mode; something called model.eval() "
                 "and did not call model.train() afterwards"
             )
+        self.guard.begin(
+            Step(self.iter, self.model, self.optimizer, self.precision.dtype), self.metric_window
+        )
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        data_time = 0.0
-        logged: list[dict[str, torch.Tensor]] = []
-        for part in range(self.accumulate_steps):
-            start = time.perf_counter()
-            batch = next(self._data_loader_iter)
-            data_time += time.perf_counter() - start
-            last = part + 1 == self.accumulate_steps
-            with nullcontext() if last else self._without_sync():
-                losses = self.guard.run(self, batch, self._forward_backward, first=part == 0)
-            if losses is None:  # a bad batch that the guard skips, with the whole step
-                self.optimizer.zero_grad()
-                self._flush_window(self.iter)
-                return
-            logged.append(losses)
+
+        start = time.perf_counter()
+        batches = [next(self._data_loader_iter) for _ in range(self.accumulate_steps)]
+        data_time = time.perf_counter() - start
+
+        parts = [(batch, 1.0 / len(batches)) for batch in batches]
+        losses = self.guard.attempt(parts, self._forward_backward)
+        if losses is None:  # the guard skips this step
+            self.optimizer.zero_grad()
+            self._flush_window(self.iter)
+            return
+
         self.after_backward()
-        self._write_metrics(_metrics.mean_of(logged), data_time)
+        self._write_metrics(losses, data_time)
         self.precision.step(self.optimizer)
 
-    def _forward_backward(self, batch: Any, share: float, clear: bool) -> dict[str, torch.Tensor]:
-        """Adds the gradients of one batch; returns its losses.
+    def _forward_backward(self, parts: Sequence[Part]) -> LossDict | None:
+        """Compute the gradients of the weighted losses of some batches; None if the guard skips the step."""
+        done: list[Part] = []
+        for batch, share in parts:
+            with self._gradient_sync(last=len(done) + 1 == len(parts)):
+                losses = self.guard.forward(batch, self._losses)
+                if losses is None:
+                    return None
+                if not done and not self.zero_grad_before_forward:
+                    # Between the passes, so that the old gradients do not add to the peak of the backward pass
+                    # and clearing them overlaps with the forward pass on the device.
+                    self.optimizer.zero_grad()
+                total = torch.as_tensor(sum(losses.values()))
+                self.precision.backward(total if share == 1.0 else total * share)
+            done.append(({name: value.detach() for name, value in losses.items()}, share))
+        return _metrics.weighted_sum(done)
 
-        Args:
-            batch: what the data loader gave.
-            share: weight of this batch in the step.
-            clear: whether gradients of the step before are still there.
-        """
+    def _losses(self, batch: object) -> LossDict:
+        """Compute the losses of a batch."""
         with self.precision.autocast():
             output = self.model(batch)
-        losses: dict[str, torch.Tensor] = (
-            {"total_loss": output} if isinstance(output, torch.Tensor) else dict(output)
-        )
-        total = sum(losses.values())
-        self.guard.check(self, batch, losses)
-        if clear and not self.zero_grad_before_forward:
-            # Between the passes, so that the old gradients do not add to the peak of the backward pass
-            # and clearing them overlaps with the forward pass on the device.
-            self.optimizer.zero_grad()
-        weight = share / self.accumulate_steps
-        self.precision.backward(total if weight == 1.0 else total * weight)  # type: ignore[arg-type]
-        return {name: value.detach() for name, value in losses.items()}
+        return {"total_loss": output} if isinstance(output, torch.Tensor) else dict(output)
 
-    def _without_sync(self) -> AbstractContextManager[Any]:
-        """Keeps DDP and FSDP from reducing gradients that are not complete yet."""
+    def _gradient_sync(self, last: bool) -> AbstractContextManager[Any]:
+        """Keep DDP and FSDP from reducing gradients before those of the last batch of a step are there."""
+        if last:
+            return nullcontext()
         if hasattr(self.model, "set_requires_gradient_sync"):
             return _without_fsdp_sync(self.model)
         no_sync = getattr(self.model, "no_sync", None)
         return no_sync() if callable(no_sync) else nullcontext()
 
-    def after_backward(self) -> None:
-        """Calls the hooks; gradients are scaled still when a loss scaler is in use."""
-        super().after_backward()
+    def finish_checks(self) -> None:
+        """Wait for checks of losses that are still pending; raises if one finds a loss that is not finite."""
+        self.guard.finish()
 
     # -- figures ------------------------------------------------------------------------------
 
@@ -183,16 +180,21 @@ class SimpleTrainer(TrainerBase):
         prefix: str = "",
         iter: int | None = None,
     ) -> None:
-        """Hands the losses to the storage on the iterations that are due."""
+        """Store the losses in the iterations that ``gather_metric_period`` asks for."""
         now = self.iter if iter is None else iter
+        if self.gather_metric_period <= 0:
+            _metrics.write(get_event_storage(), loss_dict, data_time, now, prefix, gather=False)
+            return
+        due = (now + 1) % self.gather_metric_period == 0
         if self.metric_window > 1 and comm.get_world_size() > 1:
-            self._window.add(now, loss_dict, data_time, prefix)
+            if due:
+                self._window.add(now, loss_dict, data_time, prefix)
             self._flush_window(now)
-        elif self.gather_metric_period <= 0 or (now + 1) % self.gather_metric_period == 0:
+        elif due:
             self.write_metrics(loss_dict, data_time, now, prefix)
 
     def _flush_window(self, now: int) -> None:
-        """Hands over the losses of a window that ends with this iteration; the first has one only."""
+        """Store the losses of a window that ends with this iteration; the first window has one iteration only."""
         last = now + 1 == getattr(self, "max_iter", None)
         if (now + 1) % self.metric_window == 0 or last or not self._window.used:
             self._window.flush(get_event_storage())
@@ -201,9 +203,10 @@ class SimpleTrainer(TrainerBase):
     def write_metrics(
         loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str = ""
     ) -> None:
-        """Puts losses, their sum and the data time into the storage, averaged over all processes.
+        """Store losses, their sum and the data time, averaged over all processes.
 
-        Every process must call it. Of the data times the longest counts, since all wait for it.
+        Every process must call it. The longest data time counts, since all processes wait for it; each process
+        stores its own as ``rank_data_time``.
 
         Args:
             loss_dict: scalar losses.
@@ -212,44 +215,39 @@ class SimpleTrainer(TrainerBase):
             prefix: put before the names of losses.
 
         Raises:
-            FloatingPointError: if the sum is not finite and lies on the CPU (elsewhere the guard
-                finds out without waiting).
+            FloatingPointError: if the sum is not finite and lies on the CPU (elsewhere the guard detects it without
+                waiting).
         """
         _metrics.write(get_event_storage(), loss_dict, data_time, cur_iter, prefix)
 
     # -- checkpoints --------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """As in the base, and the optimizer."""
+        """Return the state of the base class and of the optimizer."""
         return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """As in the base, and the optimizer."""
+        """Restore the state of the base class and of the optimizer."""
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
 
-    def after_train(self) -> None:
-        """As in the base, after a last look at losses whose check was put off."""
-        self.guard.finish(self)
-        super().after_train()
-
 
 class AMPTrainer(SimpleTrainer):
-    """`SimpleTrainer` in mixed precision: the same loop with another `precision`.
+    """``SimpleTrainer`` in mixed precision: the same loop with another ``precision``.
 
     Args:
-        model: as for `SimpleTrainer`.
-        data_loader: as for `SimpleTrainer`.
-        optimizer: as for `SimpleTrainer`.
-        gather_metric_period: as for `SimpleTrainer`.
-        zero_grad_before_forward: as for `SimpleTrainer`.
-        grad_scaler: loss scaler; by default one is made for float16 and none for bfloat16.
+        model: as for ``SimpleTrainer``.
+        data_loader: as for ``SimpleTrainer``.
+        optimizer: as for ``SimpleTrainer``.
+        gather_metric_period: as for ``SimpleTrainer``.
+        zero_grad_before_forward: as for ``SimpleTrainer``.
+        grad_scaler: loss scaler; None creates one for float16 and none for bfloat16.
         precision: dtype of autocast.
-        log_grad_scaler: put the scale into the storage as `grad_scaler`.
-        async_write_metrics: as for `SimpleTrainer`.
+        log_grad_scaler: store the scale as ``grad_scaler``.
+        async_write_metrics: as for ``SimpleTrainer``.
 
     Raises:
-        ValueError: for a model on several devices.
+        ValueError: if the model lies on several devices.
     """
 
     def __init__(
@@ -259,7 +257,7 @@ class AMPTrainer(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         gather_metric_period: int = 1,
         zero_grad_before_forward: bool = False,
-        grad_scaler: Any = None,
+        grad_scaler: torch.amp.GradScaler | None = None,
         precision: torch.dtype = torch.float16,
         log_grad_scaler: bool = False,
         async_write_metrics: bool = False,
@@ -277,25 +275,35 @@ class AMPTrainer(SimpleTrainer):
         self.log_grad_scaler = log_grad_scaler
 
     @property
-    def grad_scaler(self) -> Any:
-        """The loss scaler; None where none is in use."""
+    def grad_scaler(self) -> torch.amp.GradScaler | None:
+        """The loss scaler, or None."""
         return self.precision.scaler
 
     def run_step(self) -> None:
-        """One optimizer step in mixed precision."""
+        """Take one optimizer step in mixed precision."""
         super().run_step()
         if self.log_grad_scaler and self.grad_scaler is not None:
             get_event_storage().put_scalar("grad_scaler", self.grad_scaler.get_scale(), smoothing_hint=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """As in the base, and the scaler."""
+        """Return the state of the base class and of the scaler."""
         state = super().state_dict()
         if self.grad_scaler is not None:
             state["grad_scaler"] = self.grad_scaler.state_dict()
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """As in the base, and the scaler."""
+        """Restore the state of the base class and of the scaler."""
         super().load_state_dict(state_dict)
         if self.grad_scaler is not None and state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+@contextmanager
+def _without_fsdp_sync(model: Any) -> Iterator[None]:
+    """Do for FSDP what ``no_sync`` does for DDP."""
+    model.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(True)

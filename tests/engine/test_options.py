@@ -73,20 +73,38 @@ def test_compiled_training_has_the_same_weights(worker, tiny_cfg, monkeypatch):
     assert again.start_iter == 6 and close(again, compiled, 0.0)
 
 
-def test_precise_statistics_are_the_mean_over_batches():
+def test_precise_statistics_are_those_of_all_values():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    batches = [torch.randn(6, 3, 5, 5) * i for i in range(1, 5)]
+    batches = [torch.randn(6 + i, 3, 5, 5 * i) * i + i for i in range(1, 5)]  # of unequal sizes
     with torch.no_grad():
-        outputs = [net[0](b).transpose(0, 1).flatten(1) for b in batches[:3]]
+        values = torch.cat([net[0](b).transpose(0, 1).flatten(1) for b in batches[:3]], 1)
     update_bn_stats(net, batches, 3)
-    assert torch.allclose(net[1].running_mean, torch.stack([o.mean(1) for o in outputs]).mean(0), atol=1e-5)
-    assert torch.allclose(net[1].running_var, torch.stack([o.var(1) for o in outputs]).mean(0), rtol=1e-4)
-    assert net[1].momentum == 0.1 and net[0].weight.grad is None
+    assert torch.allclose(net[1].running_mean, values.mean(1), rtol=1e-4)
+    assert torch.allclose(net[1].running_var, values.var(1, unbiased=False), rtol=1e-4)
+    assert net[1].momentum == 0.1 and net[0].weight.grad is None and not net[1]._forward_hooks
     with pytest.raises(ValueError, match="only 4"):
         update_bn_stats(net, batches, 5)
     net[1].eval()
     assert get_bn_modules(net) == []
+
+
+def test_precise_statistics_count_every_call_of_a_shared_norm():
+    norm = nn.BatchNorm1d(2)
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, pair):
+            return [self.norm(x) for x in pair]
+
+    torch.manual_seed(1)
+    pair = [torch.randn(4, 2) + 5, torch.randn(7, 2)]
+    update_bn_stats(Twice(), [pair], 1)
+    assert torch.allclose(norm.running_mean, torch.cat(pair).mean(0), rtol=1e-4)
+    assert torch.allclose(norm.running_var, torch.cat(pair).var(0, unbiased=False), rtol=1e-4)
 
 
 def test_precise_bn_in_a_training_changes_statistics_only(worker, tiny_cfg):

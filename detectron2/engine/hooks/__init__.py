@@ -1,4 +1,6 @@
-"""What happens around the steps of a training."""
+"""Hooks: what happens around the steps of training."""
+
+from detectron2.utils.publish import publish
 
 from .basic import CallbackHook, IterationTimer, PeriodicWriter, TorchMemoryStats
 from .checkpoint import BestCheckpointer, PeriodicCheckpointer
@@ -6,6 +8,7 @@ from .early_stop import EarlyStopping
 from .ema import EMAHook
 from .eval import EvalHook, ValidationLoss
 from .lr import LRScheduler
+from .periodic import PeriodicHook
 from .precise_bn import PreciseBN, get_bn_modules, update_bn_stats
 from .profile import AutogradProfiler, TorchProfiler
 from .progress import ProgressBar
@@ -22,6 +25,7 @@ __all__ = [
     "IterationTimer",
     "LRScheduler",
     "PeriodicCheckpointer",
+    "PeriodicHook",
     "PeriodicWriter",
     "PreciseBN",
     "ProgressBar",
@@ -33,3 +37,27 @@ __all__ = [
     "get_bn_modules",
     "update_bn_stats",
 ]
+
+publish(
+    __name__,
+    AutogradProfiler,
+    BestCheckpointer,
+    CallbackHook,
+    EMAHook,
+    EarlyStopping,
+    EvalHook,
+    IterationTimer,
+    LRScheduler,
+    PeriodicCheckpointer,
+    PeriodicHook,
+    PeriodicWriter,
+    PreciseBN,
+    ProgressBar,
+    ReportWriter,
+    ResumeState,
+    TorchMemoryStats,
+    TorchProfiler,
+    ValidationLoss,
+    get_bn_modules,
+    update_bn_stats,
+)

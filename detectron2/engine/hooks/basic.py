@@ -1,4 +1,4 @@
-"""Hooks that call, time, write and watch."""
+"""Hooks that call functions, measure time and memory, and write figures."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ import torch
 from detectron2.utils.events import EventWriter
 
 from ..train_loop import HookBase
+from .periodic import PeriodicHook
 
 __all__ = ["CallbackHook", "IterationTimer", "PeriodicWriter", "TorchMemoryStats"]
 
-Callback = Callable[[Any], Any]
+logger = logging.getLogger("detectron2.engine.hooks")
+
+Callback = Callable[[Any], object]
 
 
 class CallbackHook(HookBase):
     """A hook made of functions, each called with the trainer.
 
     Args:
-        before_train: called before the training.
-        after_train: called after it.
+        before_train: called before training.
+        after_train: called after training.
         before_step: called before each iteration.
         after_step: called after each iteration.
     """
@@ -49,7 +52,7 @@ class CallbackHook(HookBase):
     def after_train(self) -> None:
         if self._after_train is not None:
             self._after_train(self.trainer)
-        # Functions may hold the trainer; letting go of them lets memory be freed.
+        # Functions may hold the trainer; releasing them lets memory be freed.
         self._before_train = self._after_train = self._before_step = self._after_step = None
 
     def before_step(self) -> None:
@@ -62,13 +65,13 @@ class CallbackHook(HookBase):
 
 
 class IterationTimer(HookBase):
-    """Puts the seconds of each iteration into the storage as `time`, and logs the sum at the end.
+    """Stores the seconds of each iteration as ``time``, and logs their sum at the end.
 
-    Hooks registered before this one count as part of the iteration only between its `before_step`
-    and `after_step`, so it belongs at the front of the list.
+    Hooks registered before this one count as part of the iteration only between its ``before_step`` and
+    ``after_step``, so register it first.
 
     Args:
-        warmup_iter: first iterations to leave out, which are slower.
+        warmup_iter: number of the first iteration to time, counted from 1; those before it are slower.
     """
 
     def __init__(self, warmup_iter: int = 3) -> None:
@@ -87,7 +90,7 @@ class IterationTimer(HookBase):
 
     def after_step(self) -> None:
         seconds = time.perf_counter() - self._step_began
-        if self.trainer.iter - self.trainer.start_iter + 1 > self._warmup_iter:
+        if self.trainer.iter - self.trainer.start_iter + 1 >= self._warmup_iter:
             self._in_steps += seconds
             self._steps += 1
             self.trainer.storage.put_scalars(time=seconds)
@@ -96,8 +99,7 @@ class IterationTimer(HookBase):
         if self._steps < 1:
             return
         total = time.perf_counter() - self._began
-        log = logging.getLogger("detectron2.engine.hooks")
-        log.info(
+        logger.info(
             "Training took %s: %d timed iterations at %.4f s each, and %s in hooks and start-up.",
             datetime.timedelta(seconds=int(total)),
             self._steps,
@@ -106,51 +108,50 @@ class IterationTimer(HookBase):
         )
 
 
-class PeriodicWriter(HookBase):
-    """Lets writers take the figures from the storage each so many iterations and at the end.
+class PeriodicWriter(PeriodicHook):
+    """Lets writers read the figures from the storage every few iterations and at the end.
 
     Args:
         writers: the writers.
         period: iterations between two calls.
     """
 
+    last_run = "after_step"
+
     def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
+        super().__init__(period)
         for writer in writers:
             if not isinstance(writer, EventWriter):
                 raise TypeError(f"a writer must be an EventWriter, got {type(writer).__name__}")
         self._writers = writers
-        self._period = period
 
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if done % self._period == 0 or done == self.trainer.max_iter:
-            for writer in self._writers:
-                writer.write()
+    def run(self) -> None:
+        for writer in self._writers:
+            writer.write()
 
     def after_train(self) -> None:
-        # Hooks before this one may have put figures in their own after_train.
+        # Hooks before this one may have stored figures in their own after_train.
         for writer in self._writers:
             writer.write()
             writer.close()
 
 
-class TorchMemoryStats(HookBase):
+class TorchMemoryStats(PeriodicHook):
     """Logs how much device memory is reserved and in use; does nothing without CUDA.
 
     Args:
         period: iterations between two messages.
-        max_runs: how many messages at most.
+        max_runs: number of messages at most.
     """
 
+    last_run = "after_step"
+
     def __init__(self, period: int = 20, max_runs: int = 10) -> None:
-        self._period = period
+        super().__init__(period)
         self._left = max_runs
 
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self._left <= 0 or not (done % self._period == 0 or done == self.trainer.max_iter):
-            return
-        if not torch.cuda.is_available():
+    def run(self) -> None:
+        if self._left <= 0 or not torch.cuda.is_available():
             return
         self._left -= 1
         figures = {
@@ -160,5 +161,5 @@ class TorchMemoryStats(HookBase):
             "most in use": torch.cuda.max_memory_allocated(),
         }
         text = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in figures.items())
-        logging.getLogger("detectron2.engine.hooks").info("Iteration %d, device memory: %s", done - 1, text)
+        logger.info("Iteration %d, device memory: %s", self.trainer.iter, text)
         torch.cuda.reset_peak_memory_stats()

@@ -1,4 +1,4 @@
-"""Saving checkpoints: by period, and the best by a metric."""
+"""Saving checkpoints: periodically, and the best by a metric."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from detectron2.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from detectron2.utils import comm
 
 from ..train_loop import HookBase
+from .ema import EMAHook
+from .periodic import PeriodicHook
 from .resume_state import collect_states
 
 __all__ = ["BestCheckpointer", "PeriodicCheckpointer"]
@@ -20,16 +22,8 @@ __all__ = ["BestCheckpointer", "PeriodicCheckpointer"]
 logger = logging.getLogger("detectron2.engine.hooks")
 
 
-def _settle_checks(trainer: Any) -> None:
-    """Looks at losses whose check was put off, so that no checkpoint holds weights that diverged."""
-    loop = getattr(trainer, "_trainer", trainer)
-    guard = getattr(loop, "guard", None)
-    if guard is not None:
-        guard.finish(loop)
-
-
 class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
-    """`detectron2.checkpoint.PeriodicCheckpointer` as a hook: saves every `period` iterations and at the end."""
+    """``detectron2.checkpoint.PeriodicCheckpointer`` as a hook: saves every ``period`` iterations and at the end."""
 
     def before_train(self) -> None:
         self.max_iter = self.trainer.max_iter
@@ -37,36 +31,37 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if (self.period > 0 and done % self.period == 0) or (self.max_iter and done >= self.max_iter):
-            _settle_checks(self.trainer)
+            # No checkpoint may hold weights that diverged.
+            self.trainer.loop.finish_checks()
         self.step(self.trainer.iter)
 
     def after_train(self) -> None:
-        # A training that ended early, with success, has not met its last iteration above.
-        last = self.trainer.iter - 1
-        if self.max_iter and self.trainer.max_iter < self.max_iter and last == self.trainer.max_iter - 1:
-            self.checkpointer.save(f"{self.file_prefix}_final", iteration=last)
+        # Training that ended early has not reached the last iteration in after_step.
+        if self.trainer.complete and self.max_iter and self.trainer.max_iter < self.max_iter:
+            self.checkpointer.save(f"{self.file_prefix}_final", iteration=self.trainer.last_iter)
 
 
-class BestCheckpointer(HookBase):
+class BestCheckpointer(PeriodicHook):
     """Saves a checkpoint whenever a metric is better than ever before.
 
-    Belongs after the hook that computes the metric, with the same period.
+    Register it after the hook that computes the metric, with the same period.
 
     Args:
-        eval_period: iterations between two looks; 0 looks at the end only.
+        eval_period: iterations between two looks at the metric; 0 looks at the end only.
         checkpointer: what saves.
-        val_metric: name in the storage, such as `"bbox/AP50"`.
+        val_metric: name in the storage, such as ``"bbox/AP50"``.
         mode: "max" or "min", which is better.
-        file_prefix: name of the file without its ending.
+        file_prefix: name of the file without its extension.
+        ema: the average that the evaluation uses; its weights are then saved, without a training state. None saves
+            the trained weights.
+        everywhere: whether every process has this hook. The main one then decides for all, and a run can be resumed
+            from the file with the states of all processes.
 
     Raises:
-        ValueError: for another mode.
+        ValueError: if ``mode`` is unknown.
     """
 
     runs_again = True
-    everywhere = False
-    """Whether every process has this hook: the main one then decides for all, and what is saved can be resumed with
-    the states of all."""
 
     def __init__(
         self,
@@ -75,20 +70,24 @@ class BestCheckpointer(HookBase):
         val_metric: str,
         mode: str = "max",
         file_prefix: str = "model_best",
+        *,
+        ema: EMAHook | None = None,
+        everywhere: bool = False,
     ) -> None:
         if mode not in ("max", "min"):
             raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
-        self._period = eval_period
+        super().__init__(eval_period)
         self._checkpointer = checkpointer
         self._val_metric = val_metric
-        self._mode = mode
         self._better = operator.gt if mode == "max" else operator.lt
         self._file_prefix = file_prefix
+        self._ema = ema
+        self._everywhere = everywhere
         self.best_metric: float | None = None
         self.best_iter: int | None = None
 
     def _better_value(self) -> tuple[float, int] | None:
-        """The metric and its iteration, if it is better than ever before."""
+        """Return the metric and its iteration if it is better than ever before."""
         found = self.trainer.storage.latest().get(self._val_metric)
         if found is None:
             known = [name for name in self.trainer.storage.latest() if "/" in name]
@@ -106,9 +105,9 @@ class BestCheckpointer(HookBase):
             return None
         return value, when
 
-    def _look(self) -> None:
-        found = self._better_value() if not self.everywhere or comm.is_main_process() else None
-        if self.everywhere:
+    def run(self) -> None:
+        found = self._better_value() if not self._everywhere or comm.is_main_process() else None
+        if self._everywhere:
             found = comm.all_gather(found)[0]
         if found is None:
             return
@@ -124,42 +123,28 @@ class BestCheckpointer(HookBase):
         self._save(when)
 
     def _save(self, when: int) -> None:
-        """Saves the weights that were measured; those of an EMA go into a file without a training state."""
-        from .ema import EMAHook
-
-        average = next(
-            (h for h in getattr(self.trainer, "_hooks", []) if isinstance(h, EMAHook) and h.evaluate), None
-        )
+        """Save the weights that were evaluated."""
         extra: dict[str, Any] = {"iteration": when, "metric": {self._val_metric: self.best_metric}}
-        if average is not None:
-            with average.applied():
+        if self._ema is not None:
+            with self._ema.applied():
                 self._checkpointer.export(self._file_prefix, **extra)
             return
-        _settle_checks(self.trainer)
+        self.trainer.loop.finish_checks()
         if isinstance(self._checkpointer, ShardedCheckpointer):
-            # One file, to be used; the training goes on from the periodic shards.
+            # One file, for use; training resumes from the periodic shards.
             self._checkpointer.export(self._file_prefix, **extra)
             return
-        if self.everywhere:
+        if self._everywhere:
             collect_states(self.trainer)
         self._checkpointer.save(self._file_prefix, **extra)
 
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
-            self._look()
-
-    def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter:
-            self._look()
-
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far and its iteration."""
+        """Return the best value so far and its iteration."""
         if self.best_metric is None:
             return {}
         return {"best_metric": self.best_metric, "best_iter": self.best_iter}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Puts the best value back, so that a resumed training does not overwrite a better checkpoint."""
+        """Restore the best value, so that a resumed run does not overwrite a better checkpoint."""
         self.best_metric = state_dict["best_metric"]
         self.best_iter = state_dict["best_iter"]

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from detectron2.checkpoint import Checkpointer
-from detectron2.checkpoint.files.shards import is_sharded, own_part
+from detectron2.checkpoint.files.shards import own_part
+from detectron2.utils.unwrap import unwrap_model
 
 from ..train_loop import HookBase
 
@@ -20,19 +21,20 @@ __all__ = ["EMAHook"]
 class EMAHook(HookBase):
     """Keeps an average of the weights, which often generalises better than the last weights.
 
-    After each iteration `average = decay * average + (1 - decay) * weights`, with a decay that
-    grows as `(1 + t) / (10 + t)` until it reaches its value (Tarvainen & Valpola, Mean Teacher,
-    https://arxiv.org/abs/1703.01780; the ramp as in TensorFlow's ExponentialMovingAverage).
-    Buffers such as running statistics are copied. The average is part of every checkpoint.
+    After each iteration ``average = decay * average + (1 - decay) * weights``, with a decay that grows as
+    ``(1 + t) / (10 + t)`` until it reaches its value (Tarvainen & Valpola, Mean Teacher,
+    https://arxiv.org/abs/1703.01780; the ramp as in TensorFlow's ExponentialMovingAverage). Running statistics are
+    averaged too, integer buffers copied. The average is part of every checkpoint; weights that several modules share
+    are kept once, under their first name.
 
     Args:
-        model: the model that is trained; wrappers of DDP are taken off.
-        decay: in [0, 1); the average looks back about `1 / (1 - decay)` iterations.
+        model: the model that is trained, also inside wrappers such as DDP.
+        decay: in [0, 1); the average looks back about ``1 / (1 - decay)`` iterations.
         evaluate: whether evaluations and the best checkpoint use the average.
-        checkpointer: writes `model_ema.pth` at the end; None writes nothing.
+        checkpointer: writes ``model_ema.pth`` at the end of complete training; None writes nothing.
 
     Raises:
-        ValueError: for a decay outside [0, 1).
+        ValueError: if ``decay`` lies outside [0, 1).
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class EMAHook(HookBase):
     ) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"the decay of an EMA must lie in [0, 1), got {decay}")
-        self._model = getattr(model, "module", model)
+        self._model = unwrap_model(model)
         self.decay = decay
         self.evaluate = evaluate
         self._checkpointer = checkpointer
@@ -52,13 +54,23 @@ class EMAHook(HookBase):
         self._average: dict[str, torch.Tensor] = {}
         self._restored = False
 
+    def _named_tensors(self) -> dict[str, torch.Tensor]:
+        """Return parameters and buffers of the model under all their names."""
+        state = self._model.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers of the model, those that are shared once."""
-        return {
-            name: tensor.detach()
-            for name, tensor in self._model.state_dict(keep_vars=True).items()
-            if isinstance(tensor, torch.Tensor)
-        }
+        """Return parameters and buffers of the model, each under its first name."""
+        first = {}
+        for name, tensor in self._named_tensors().items():
+            first.setdefault(id(tensor), (name, tensor.detach()))
+        return dict(first.values())
+
+    def _whole_average(self) -> dict[str, torch.Tensor]:
+        """Return the average under all names of the model's state."""
+        named = self._named_tensors()
+        first: dict[int, str] = {}
+        return {name: self._average[first.setdefault(id(tensor), name)] for name, tensor in named.items()}
 
     @torch.no_grad()
     def before_train(self) -> None:
@@ -89,7 +101,7 @@ class EMAHook(HookBase):
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Puts the average into the model for the block, and the trained weights back afterwards."""
+        """Put the average into the model for the block, and the trained weights back afterwards."""
         with torch.no_grad():
             now = self._tensors()
             kept = {name: tensor.clone() for name, tensor in now.items()}
@@ -103,18 +115,15 @@ class EMAHook(HookBase):
                     tensor.copy_(kept[name])
 
     def after_train(self) -> None:
-        complete = self.trainer.iter + 1 >= self.trainer.max_iter
-        spread = any(is_sharded(tensor) for tensor in self._average.values())
-        # After an error the other processes may be gone, and a spread average cannot be put together.
-        if self._checkpointer is not None and self._average and (complete or not spread):
-            self._checkpointer.export("model_ema", self._average, iteration=self.trainer.iter - 1)
+        if self._checkpointer is not None and self._average and self.trainer.complete:
+            self._checkpointer.export("model_ema", self._whole_average(), iteration=self.trainer.last_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and the number of updates."""
+        """Return the average and the number of updates."""
         return {"average": self._average, "updates": self._updates} if self._average else {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Puts the average back; it is moved to the model's device before the training goes on."""
+        """Restore the average; ``before_train`` moves it to the device of the model."""
         self._average = dict(state_dict["average"])
         self._updates = state_dict["updates"]
         self._restored = True

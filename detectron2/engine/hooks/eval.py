@@ -1,4 +1,4 @@
-"""Evaluation and validation loss while training."""
+"""Evaluation and validation loss during training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch import nn
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.env import rng_state, set_rng_state
+from detectron2.utils.unwrap import unwrap_model
 
 from ..sharding import whole_weights
-from ..train_loop import HookBase
+from .periodic import PeriodicHook
 
 __all__ = ["EvalHook", "ValidationLoss", "undisturbed_rng"]
 
 
 @contextmanager
 def undisturbed_rng() -> Iterator[None]:
-    """Leaves the random generators as they were.
+    """Leave the random generators as they were.
 
-    What runs inside cannot change the training, so that a run resumed from a checkpoint taken
-    before an evaluation equals one that was not interrupted.
+    What runs inside cannot change training, so that a run resumed from a checkpoint written before an evaluation
+    equals one that was not interrupted.
     """
     state = rng_state()
     try:
@@ -33,16 +34,15 @@ def undisturbed_rng() -> Iterator[None]:
         set_rng_state(state)
 
 
-class EvalHook(HookBase):
-    """Runs an evaluation every so many iterations and puts its figures into the storage.
+class EvalHook(PeriodicHook):
+    """Runs an evaluation every few iterations and stores its figures.
 
     All processes run it and wait for each other.
 
     Args:
-        eval_period: iterations between two evaluations; 0 for none before the end.
-        eval_function: takes nothing and returns nested dicts of numbers, or nothing. Nested names
-            are joined by `/`.
-        eval_after_train: evaluate at the end of a complete training too.
+        eval_period: iterations between two evaluations; 0 evaluates at the end only.
+        eval_function: takes nothing and returns nested dicts of numbers, or nothing. Nested names are joined by ``/``.
+        eval_after_train: evaluate at the end of complete training too.
     """
 
     runs_again = True
@@ -53,12 +53,15 @@ class EvalHook(HookBase):
         eval_function: Callable[[], Mapping[str, Any] | None],
         eval_after_train: bool = True,
     ) -> None:
-        self._period = eval_period
+        super().__init__(eval_period)
         self._func: Callable[[], Mapping[str, Any] | None] | None = eval_function
         self._eval_after_train = eval_after_train
-        self._done_at: int | None = None
+
+    def run(self) -> None:
+        self._do_eval()
 
     def _do_eval(self) -> None:
+        """Evaluate and store the figures."""
         assert self._func is not None
         with undisturbed_rng():
             results = self._func()
@@ -74,36 +77,28 @@ class EvalHook(HookBase):
                         f"an evaluation must return numbers in nested dicts; {name} is {value!r}"
                     ) from None
             self.trainer.storage.put_scalars(**flat, smoothing_hint=False)
-        # Processes may take unequal time; none may run into a time-out of the next collective.
+        # Processes may take different times; none may run into a time-out of the next collective.
         comm.synchronize()
 
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
-            self._do_eval()
-            self._done_at = done
-
     def after_train(self) -> None:
-        complete = self.trainer.iter + 1 >= self.trainer.max_iter
-        # A training that ended early has been evaluated where it ended.
-        if self._eval_after_train and complete and self._done_at != self.trainer.iter:
-            self._do_eval()
+        if self._eval_after_train:
+            super().after_train()
         # The function often holds the trainer, and with it the model.
         self._func = None
 
 
-class ValidationLoss(HookBase):
-    """Puts the mean losses on held-out data into the storage, as `val/total_loss` and `val/<loss>`.
+class ValidationLoss(PeriodicHook):
+    """Stores the mean losses on held-out data as ``val/total_loss`` and ``val/<loss>``.
 
-    The model computes losses in training mode only, so it stays in it, without gradients; batch
-    statistics and dropout are put into evaluation mode meanwhile. The same images are taken each
-    time, with the same random samples.
+    The model computes losses in training mode only, so it stays in it, without gradients; norms, dropout and
+    stochastic depth are put into evaluation mode meanwhile. The same images are taken each time, with the same random
+    samples.
 
     Args:
-        period: iterations between two computations; 0 for none before the end.
+        period: iterations between two computations; 0 computes at the end only.
         model: the model.
         data_loader: finite loader of batches with annotations; each process reads its part.
-        max_batches: how many of them at most; 0 for all.
+        max_batches: number of batches at most; 0 for all.
         prefix: put before the names.
     """
 
@@ -117,20 +112,19 @@ class ValidationLoss(HookBase):
         max_batches: int = 0,
         prefix: str = "val/",
     ) -> None:
-        self._period = period
+        super().__init__(period)
         self._model = model
         self._loader = data_loader
         self._max_batches = max_batches
         self._prefix = prefix
-        self._done_at: int | None = None
 
     def compute(self) -> dict[str, float]:
-        """Mean of each loss over the data of all processes."""
+        """Compute the mean of each loss over the data of all processes."""
         sums: dict[str, float] = {}
         count = 0
         # The module inside DDP: its wrapper would communicate, and processes differ in batch counts.
-        inner = getattr(self._model, "module", self._model)
-        with undisturbed_rng(), torch.no_grad(), _frozen_statistics(inner), whole_weights(inner):
+        inner = unwrap_model(self._model)
+        with undisturbed_rng(), torch.no_grad(), _deterministic(inner), whole_weights(inner):
             torch.manual_seed(0)
             for batch in self._loader:
                 losses = inner(batch)
@@ -146,28 +140,25 @@ class ValidationLoss(HookBase):
         means = {name: sum(p.get(name, 0.0) for p, _ in parts) / max(images, 1) for name in names}
         return {"total_loss": sum(means.values()), **means}
 
-    def _do(self) -> None:
+    def run(self) -> None:
         for name, value in self.compute().items():
             self.trainer.storage.put_scalar(self._prefix + name, value, smoothing_hint=False)
 
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
-            self._do()
-            self._done_at = done
 
-    def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter and self._done_at != self.trainer.iter:
-            self._do()
-
-
-_STATEFUL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+_NORMS_AND_DROPOUT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+# By name, because backbones of other libraries (timm, torchvision) bring classes of their own.
+_STOCHASTIC_DEPTH = {"DropBlock2d", "DropPath", "PatchDropout", "StochasticDepth"}
 
 
 @contextmanager
-def _frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Puts norms and dropout into evaluation mode, everything else stays in training mode."""
-    changed = [m for m in model.modules() if isinstance(m, _STATEFUL) and m.training]
+def _deterministic(model: nn.Module) -> Iterator[None]:
+    """Put norms, dropout and stochastic depth into evaluation mode; everything else stays in training mode."""
+    changed = [
+        module
+        for module in model.modules()
+        if module.training
+        and (isinstance(module, _NORMS_AND_DROPOUT) or type(module).__name__ in _STOCHASTIC_DEPTH)
+    ]
     for module in changed:
         module.training = False
     try:

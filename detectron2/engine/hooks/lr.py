@@ -19,12 +19,12 @@ __all__ = ["LRScheduler"]
 
 
 class LRScheduler(HookBase):
-    """Moves a schedule on after each iteration and puts the rate into the storage as `lr`.
+    """Advances a schedule after each iteration and stores the learning rate as ``lr``.
 
     Args:
-        optimizer: the trainer's own by default.
-        scheduler: a scheduler of torch, or a `ParamScheduler`, which then multiplies the rates that
-            the optimizer has at the start; `trainer.scheduler` by default.
+        optimizer: None uses that of the trainer.
+        scheduler: a scheduler of PyTorch, or a ``ParamScheduler``, which then multiplies the rates that the optimizer
+            has at the start; None uses ``trainer.scheduler``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
-        """Index of the parameter group whose rate stands for all: the largest, or the commonest rate.
+        """Return the index of the parameter group whose rate is logged: the largest, or one with the commonest rate.
 
         Counts parameters, so that a few groups of norms or biases do not win.
         """
@@ -74,13 +74,13 @@ class LRScheduler(HookBase):
         return self._scheduler if self._scheduler is not None else trainer.scheduler
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of a torch scheduler; a bare curve has none."""
+        """Return the state of a PyTorch scheduler; a bare curve has none."""
         if isinstance(self.scheduler, TorchLRScheduler):
             return self.scheduler.state_dict()
         return {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Puts the state back; the curve itself stays the one of the config."""
+        """Restore the state; the curve itself stays that of the config."""
         if isinstance(self.scheduler, TorchLRScheduler):
             self._restore(state_dict)
         else:

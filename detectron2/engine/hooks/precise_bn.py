@@ -12,8 +12,8 @@ from torch import nn
 
 from detectron2.utils.events import EventStorage
 
-from ..train_loop import HookBase
 from .eval import undisturbed_rng
+from .periodic import PeriodicHook
 
 __all__ = ["PreciseBN", "get_bn_modules", "update_bn_stats"]
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("detectron2.engine.hooks")
 
 
 def get_bn_modules(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Batch norms that are in training mode and keep running statistics."""
+    """Return the batch norms that are in training mode and keep running statistics."""
     return [
         module
         for module in model.modules()
@@ -31,17 +31,42 @@ def get_bn_modules(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     ]
 
 
+class _Statistics:
+    """Mean and variance over all values that a batch norm has seen, batch by batch."""
+
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
+        assert norm.running_mean is not None
+        self.count = 0
+        self.mean = torch.zeros_like(norm.running_mean, dtype=torch.float32)
+        self.squares = torch.zeros_like(self.mean)  # sum of squared distances from the mean
+
+    def add(
+        self, norm: nn.modules.batchnorm._BatchNorm, args: tuple[torch.Tensor, ...], output: object
+    ) -> None:
+        """Add the batch that the norm has just seen; its running statistics are those of this batch."""
+        assert norm.running_mean is not None and norm.running_var is not None
+        count = args[0].numel() // max(args[0].shape[1], 1)
+        if count == 0:
+            return
+        self.count += count
+        distance = norm.running_mean.float() - self.mean
+        self.mean += distance * (count / self.count)
+        # The running variance is unbiased: it divides by count - 1.
+        self.squares += norm.running_var.float() * (count - 1)
+        self.squares += distance.square() * (count * (self.count - count) / self.count)
+
+
 @torch.no_grad()
 def update_bn_stats(model: nn.Module, data: Iterable[Any], num_iters: int) -> None:
-    """Replaces running statistics by the mean over several batches at fixed weights.
+    """Replace running statistics by those of all values in several batches, at fixed weights.
 
-    The moving average that training leaves mixes statistics of older weights; see Wu & Johnson,
-    Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576, section 3.
+    They become the mean and the population variance. The moving average that training leaves mixes statistics of
+    older weights; see Wu & Johnson, Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576, section 3.
 
     Args:
         model: in training mode.
-        data: at least `num_iters` batches.
-        num_iters: how many to use.
+        data: at least ``num_iters`` batches.
+        num_iters: number of batches to use.
 
     Raises:
         ValueError: if there are fewer batches.
@@ -49,9 +74,9 @@ def update_bn_stats(model: nn.Module, data: Iterable[Any], num_iters: int) -> No
     norms = get_bn_modules(model)
     if not norms:
         return
-    means = [torch.zeros_like(norm.running_mean, dtype=torch.float32) for norm in norms]  # type: ignore[arg-type]
-    variances = [torch.zeros_like(norm.running_var, dtype=torch.float32) for norm in norms]  # type: ignore[arg-type]
+    found = [_Statistics(norm) for norm in norms]
     momenta = [norm.momentum for norm in norms]
+    handles = [norm.register_forward_hook(statistics.add) for norm, statistics in zip(norms, found)]
     seen = 0
     try:
         for norm in norms:
@@ -59,34 +84,36 @@ def update_bn_stats(model: nn.Module, data: Iterable[Any], num_iters: int) -> No
         for batch in itertools.islice(data, num_iters):
             model(batch)
             seen += 1
-            for norm, mean, variance in zip(norms, means, variances):
-                mean.lerp_(norm.running_mean.float(), 1.0 / seen)  # type: ignore[union-attr]
-                variance.lerp_(norm.running_var.float(), 1.0 / seen)  # type: ignore[union-attr]
     finally:
-        for norm, momentum in zip(norms, momenta):
+        for norm, momentum, handle in zip(norms, momenta, handles):
             norm.momentum = momentum
+            handle.remove()
     if seen < num_iters:
-        raise ValueError(f"precise batch norm was to use {num_iters} batches, but the data hold only {seen}")
-    for norm, mean, variance in zip(norms, means, variances):
-        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
-        norm.running_var.copy_(variance)  # type: ignore[union-attr]
+        raise ValueError(f"precise batch norm needs {num_iters} batches, but the data have only {seen}")
+    for norm, statistics in zip(norms, found):
+        if statistics.count:
+            assert norm.running_mean is not None and norm.running_var is not None
+            norm.running_mean.copy_(statistics.mean)
+            norm.running_var.copy_(statistics.squares / statistics.count)
 
 
-class PreciseBN(HookBase):
-    """Recomputes batch norm statistics every so many iterations and at the end.
+class PreciseBN(PeriodicHook):
+    """Recomputes batch norm statistics every few iterations and in the last one.
 
-    Belongs before the hook that evaluates.
+    Register it before the hooks that save and evaluate.
 
     Args:
-        period: iterations between two computations; 0 computes at the end only.
+        period: iterations between two computations; 0 computes in the last iteration only.
         model: the model.
-        data_loader: batches; a training loader's order goes on where the last computation ended.
+        data_loader: batches; each computation continues where the last one ended.
         num_iter: batches for each computation.
     """
 
+    last_run = "after_step"
+
     def __init__(self, period: int, model: nn.Module, data_loader: Iterable[Any], num_iter: int) -> None:
+        super().__init__(period)
         self._model = model
-        self._period = period
         self._data_loader = data_loader
         self._num_iter = num_iter
         self._batches: Iterator[Any] | None = None
@@ -94,20 +121,17 @@ class PreciseBN(HookBase):
         if self._disabled:
             logger.info("PreciseBN has nothing to do: the model has no batch norm in training mode.")
 
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        due = done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0)
-        if due:
-            self.update_stats()
+    def run(self) -> None:
+        self.update_stats()
 
     def update_stats(self) -> None:
-        """Recomputes now."""
+        """Recompute the statistics now."""
         if self._disabled:
             return
         with undisturbed_rng():
             if self._batches is None:
                 self._batches = iter(self._data_loader)
             logger.info("Computing batch norm statistics from %d batches.", self._num_iter)
-            # The forward passes must not put figures into the training's storage.
+            # The forward passes must not put figures into the storage of the training.
             with EventStorage():
                 update_bn_stats(self._model, self._batches, self._num_iter)

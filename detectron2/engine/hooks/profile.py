@@ -16,14 +16,14 @@ __all__ = ["AutogradProfiler", "TorchProfiler"]
 
 
 class TorchProfiler(HookBase):
-    """Profiles the iterations that a predicate picks and writes a trace for each.
+    """Profiles the iterations that a predicate selects and writes a trace for each.
 
     Args:
-        enable_predicate: takes the trainer, says whether to profile its coming iteration.
-        output_dir: folder for `profiler_iter<N>.json` (open in https://ui.perfetto.dev) or for
-            `log/` in TensorBoard's form.
-        activities: as for `torch.profiler.profile`.
-        save_tensorboard: write TensorBoard's form.
+        enable_predicate: takes the trainer and returns whether to profile its next iteration.
+        output_dir: folder for ``profiler-trace-iter<N>.json`` (open in https://ui.perfetto.dev) or for ``log/`` in
+            TensorBoard's format.
+        activities: as for ``torch.profiler.profile``.
+        save_tensorboard: write TensorBoard's format.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TorchProfiler(HookBase):
             return
         on_ready = None
         if self._save_tensorboard:
-            folder = os.path.join(self._output_dir, "log", f"profiler_iter{self.trainer.iter}")
+            folder = os.path.join(self._output_dir, "log", f"profiler-tensorboard-iter{self.trainer.iter}")
             on_ready = torch.profiler.tensorboard_trace_handler(folder, f"worker{self.trainer.iter}")
         self._profiler = torch.profiler.profile(
             activities=self._activities,
@@ -67,19 +67,19 @@ class TorchProfiler(HookBase):
 
     def _export(self) -> None:
         PathManager.mkdirs(self._output_dir)
-        target = os.path.join(self._output_dir, f"profiler_iter{self.trainer.iter}.json")
+        target = os.path.join(self._output_dir, f"profiler-trace-iter{self.trainer.iter}.json")
         self._profiler.export_chrome_trace(PathManager.get_local_path(target))
 
 
 class AutogradProfiler(TorchProfiler):
-    """Profiles with autograd's older profiler, which is lighter on memory.
+    """Profiles with autograd's older profiler, which needs less memory.
 
-    With NCCL it can hang while it times kernels of several processes; `TorchProfiler` does not.
+    With NCCL it can hang while it times kernels of several processes; ``TorchProfiler`` does not.
 
     Args:
-        enable_predicate: takes the trainer, says whether to profile its coming iteration.
-        output_dir: folder for `profiler_iter<N>.json`.
-        use_cuda: time CUDA kernels too, where there is CUDA.
+        enable_predicate: takes the trainer and returns whether to profile its next iteration.
+        output_dir: folder for ``profiler-trace-iter<N>.json``.
+        use_cuda: time CUDA kernels too if CUDA is available.
     """
 
     def __init__(

@@ -83,7 +83,9 @@ class StepGuard:
         self._step = step
         self._most_open = max(_MAX_OPEN, most_open)
 
-    def attempt(self, parts: Sequence[Part], work: Callable[[Sequence[Part]], LossDict | None]) -> LossDict | None:
+    def attempt(
+        self, parts: Sequence[Part], work: Callable[[Sequence[Part]], LossDict | None]
+    ) -> LossDict | None:
         """Do the work of a step; after running out of memory, do it once more image by image if that is allowed.
 
         Args:

@@ -131,7 +131,7 @@ class TrainerBase:
         self._failed = False
         with EventStorage(start_iter) as self.storage:
             try:
-                self._run_iterations()
+                self._run_iterations(start_iter, max_iter)
                 self.loop.finish_checks()
             except BaseException as error:
                 self._failed = True
@@ -141,12 +141,12 @@ class TrainerBase:
                 raise
             self.after_train()
 
-    def _run_iterations(self) -> None:
+    def _run_iterations(self, start_iter: int, max_iter: int) -> None:
         """Run all iterations, or fewer if a hook ends training early."""
-        done = self.start_iter
+        done = start_iter
         try:
             self.before_train()
-            for self.iter in range(self.start_iter, self.max_iter):
+            for self.iter in range(start_iter, max_iter):
                 self.before_step()
                 self.run_step()
                 done = self.iter + 1

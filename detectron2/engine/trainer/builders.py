@@ -91,7 +91,13 @@ def _evaluation_hooks(
         found.append(hooks.ValidationLoss(period.validation, trainer.model, loader, s.val_loss_batches))
     if s.best_metric:
         watched = period.validation if s.best_metric.startswith("val/") else period.evaluation
-        best = hooks.BestCheckpointer(watched, trainer.checkpointer, s.best_metric, s.best_mode)
-        best.everywhere = comm.get_world_size() > 1
+        best = hooks.BestCheckpointer(
+            watched,
+            trainer.checkpointer,
+            s.best_metric,
+            s.best_mode,
+            ema=ema if s.ema_evaluate else None,
+            everywhere=comm.get_world_size() > 1,
+        )
         found.append(best)
     return found

@@ -103,26 +103,24 @@ class DefaultTrainer(TrainerBase):
     # -- resuming -----------------------------------------------------------------------------
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Goes on from the last checkpoint of the output folder, or loads the initial weights.
+        """Resume from the last checkpoint of the output folder, or load the initial weights.
 
         Args:
-            resume: whether to look for a checkpoint. What is restored from it follows
-                `SOLVER.RESUME_MODE`: "resume" takes everything, "restart-schedule" all but iteration
-                and schedule, "finetune" only the weights. The log says what was restored.
+            resume: whether to look for a checkpoint. ``SOLVER.RESUME_MODE`` selects what is restored from it:
+                "resume" restores everything, "restart-schedule" all but iteration and schedule, "finetune" only the
+                weights. The log lists what was restored.
         """
         _resuming.resume(self, self.settings, resume)
 
-    # -- what a checkpoint keeps --------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
-        """As in the base, and the inner loop's state."""
+        """Return the state of the base class, that of the inner loop, and which hooks must still run."""
         state = super().state_dict()
         state["_trainer"] = self._trainer.state_dict()
         state["pending_hooks"] = self._unfinished_hooks()
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """As in the base, and the inner loop's state."""
+        """Restore what ``state_dict`` returned."""
         super().load_state_dict(state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
         self._pending_hooks = list(state_dict.get("pending_hooks", []))
@@ -130,13 +128,13 @@ class DefaultTrainer(TrainerBase):
     # -- the loop -----------------------------------------------------------------------------
 
     def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
-        """Trains to the end.
+        """Train to the end.
 
-        Ctrl-C and SIGTERM finish the iteration, save a checkpoint and leave; once more leaves at once.
-        Several processes ask each other each `SOLVER.LOG_PERIOD` iterations and leave together.
+        Ctrl-C and SIGTERM finish the iteration, save a checkpoint and stop; a second one stops at once. Several
+        processes ask each other every ``SOLVER.LOG_PERIOD`` iterations and stop together.
 
         Returns:
-            The last evaluation's results, if there was one.
+            The results of the last evaluation, if there was one.
         """
         with self._interrupt:
             super().train(self.start_iter, self.max_iter)
@@ -147,17 +145,17 @@ class DefaultTrainer(TrainerBase):
         return self._last_eval_results
 
     def before_train(self) -> None:
-        """Calls the hooks, then those that were cut off when the checkpoint was written."""
+        """Call the hooks, then those that had not finished when the checkpoint was written."""
         super().before_train()
         self._replay_hooks()
 
     def run_step(self) -> None:
-        """One iteration of the inner loop."""
+        """Run one iteration of the inner loop."""
         self._trainer.iter, self._trainer.max_iter = self.iter, self.max_iter
         self._trainer.run_step()
 
     def after_step(self) -> None:
-        """Calls the hooks, then leaves if the user asked for it."""
+        """Call the hooks, then stop if the user asked for it."""
         super().after_step()
         signal = self._interrupt.agreed(self.iter, self.settings.log_period)
         if signal:
@@ -166,20 +164,16 @@ class DefaultTrainer(TrainerBase):
             logger.warning("Stopped by %s after iteration %d; --resume goes on from here.", signal, self.iter)
             raise KeyboardInterrupt(signal)
 
-    def after_train(self) -> None:
-        """Looks at losses whose check was put off, then calls the hooks."""
-        self._trainer.guard.finish(self._trainer)
-        super().after_train()
-
     def _unfinished_hooks(self) -> list[str]:
-        """Hooks that still have to see this iteration and run again after resuming."""
-        rest = self._hooks if self._hooks_done is None else self._hooks[self._hooks_done :]
+        """Return the hooks that still have to see this iteration and run again after resuming."""
         if self._hooks_done is None:
-            rest = []
-        return [type(h).__qualname__ for h in rest if getattr(h, "runs_again", False)]
+            return []
+        return [
+            name for name, hook in list(self.named_hooks().items())[self._hooks_done :] if hook.runs_again
+        ]
 
     def _replay_hooks(self) -> None:
-        """Runs hooks that the checkpoint's iteration had not reached, such as its evaluation.
+        """Run the hooks, such as an evaluation, that the iteration of the checkpoint had not reached.
 
         So their states (best value, patience) are those of a run that was not interrupted.
         """
@@ -187,8 +181,8 @@ class DefaultTrainer(TrainerBase):
         if not names or self.start_iter == 0 or self.start_iter >= self.max_iter:
             return
         self.iter = self.storage.iter = self.start_iter - 1
-        for hook in self._hooks:
-            if type(hook).__qualname__ in names:
+        for name, hook in self.named_hooks().items():
+            if name in names:
                 hook.after_step()
         self.iter = self.storage.iter = self.start_iter
 

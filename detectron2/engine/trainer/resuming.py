@@ -1,28 +1,43 @@
-"""Three ways to use a checkpoint, and a log of what was taken from it."""
+"""Three ways to use a checkpoint, and a log of what was restored from it."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config.training_options import TrainingOptions
 from detectron2.utils.suggest import did_you_mean
 
-if TYPE_CHECKING:
-    from .default import DefaultTrainer
+from ..hooks.ema import EMAHook
+from ..train_loop import HookBase, SimpleTrainer
 
-__all__ = ["RESUME_MODES", "resume"]
+__all__ = ["RESUME_MODES", "Resumable", "resume"]
 
 logger = logging.getLogger(__name__)
 
 RESUME_MODES = ("resume", "finetune", "restart-schedule")
 
 
-def resume(trainer: DefaultTrainer, settings: TrainingOptions, wanted: bool) -> None:
-    """See `DefaultTrainer.resume_or_load`.
+class Resumable(Protocol):
+    """The part of a trainer that resuming needs."""
+
+    checkpointer: DetectionCheckpointer
+    iter: int
+    start_iter: int
+    max_iter: int
+    _trainer: SimpleTrainer
+
+    def named_hooks(self) -> dict[str, HookBase]:
+        """Return the hooks by the names that checkpoints use."""
+
+
+def resume(trainer: Resumable, settings: TrainingOptions, wanted: bool) -> None:
+    """See ``DefaultTrainer.resume_or_load``.
 
     Raises:
-        ValueError: for an unknown `SOLVER.RESUME_MODE`.
+        ValueError: if ``SOLVER.RESUME_MODE`` is unknown.
     """
     mode = settings.resume_mode
     if mode not in RESUME_MODES:
@@ -31,7 +46,7 @@ def resume(trainer: DefaultTrainer, settings: TrainingOptions, wanted: bool) -> 
     if not wanted or mode == "resume":
         rest = saver.resume_or_load(settings.weights, resume=wanted)
         if saver.resumed_from:
-            # What the checkpoint holds is the iteration that was complete when it was written.
+            # A checkpoint holds the iteration that was complete when it was written.
             trainer.start_iter = trainer.iter + 1
             _log_resumed(trainer, saver.resumed_from, rest)
         else:
@@ -42,41 +57,42 @@ def resume(trainer: DefaultTrainer, settings: TrainingOptions, wanted: bool) -> 
         logger.warning("There is no checkpoint in %s to %s from; starting anew.", saver.save_dir, mode)
         saver.load(settings.weights, checkpointables=[])
         return
+    rest = saver.load(found, checkpointables=[])
     if mode == "finetune":
-        saver.load(found, checkpointables=[])
         logger.info("Fine-tuning from %s: only the weights were restored.", found)
         return
-    rest = saver.load(found, checkpointables=[])
-    _restart_schedule(trainer, rest.get("trainer", {}))
+    averages = _restart_schedule(trainer, rest.get("trainer", {}))
     logger.info(
         "Restarting the schedule from %s: weights, optimizer state%s were restored; iteration, learning rate, data "
         "position and random states start anew.",
         found,
-        " and EMA" if any(type(h).__name__ == "EMAHook" for h in trainer._hooks) else "",
+        " and EMA" if averages else "",
     )
 
 
-def _restart_schedule(trainer: DefaultTrainer, kept: dict[str, Any]) -> None:
-    """Takes the optimizer's moments and the EMA, and leaves everything that knows the time."""
+def _restart_schedule(trainer: Resumable, kept: Mapping[str, Any]) -> int:
+    """Restore the moments of the optimizer and the averages of weights; return the number of averages."""
     inner = kept.get("_trainer", {})
     if "optimizer" in inner:
-        optimizer = trainer.optimizer
+        optimizer = trainer._trainer.optimizer
         fresh = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(inner["optimizer"])
-        # The state dict brought the rates of the old schedule along.
+        # The state dict has brought the learning rates of the old schedule along.
         for group, options in zip(optimizer.param_groups, fresh):
             group.update(options)
-    hooks = {type(h).__qualname__: h for h in trainer._hooks}
-    for name in ("EMAHook",):
-        if name in hooks and name in kept.get("hooks", {}):
-            hooks[name].load_state_dict(kept["hooks"][name])  # type: ignore[attr-defined]
+    states = kept.get("hooks", {})
+    averages = {name: hook for name, hook in trainer.named_hooks().items() if isinstance(hook, EMAHook)}
+    for name, hook in averages.items():
+        if name in states:
+            hook.load_state_dict(states[name])
+    return len(averages)
 
 
-def _log_resumed(trainer: DefaultTrainer, path: str, rest: dict[str, Any]) -> None:
+def _log_resumed(trainer: Resumable, path: str, rest: Mapping[str, Any]) -> None:
     restored = ["weights", "optimizer"]
-    if getattr(trainer._trainer.precision, "scaler", None) is not None:
+    if trainer._trainer.precision.scaler is not None:
         restored.append("loss scaler")
-    restored += [type(h).__name__ for h in trainer._hooks if hasattr(h, "load_state_dict")]
+    restored += [name for name, hook in trainer.named_hooks().items() if hasattr(hook, "load_state_dict")]
     logger.info(
         "Resuming from %s at iteration %d of %d. Restored: %s.",
         path,
