@@ -1,6 +1,7 @@
 """Several processes on one machine and on several: the same training as in one process."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -74,6 +75,28 @@ def test_losses_reduced_once_a_window_are_the_same(one_process, tmp_path):
     run([*TORCHRUN, "--standalone", "--nproc-per-node", "2", str(WORKER), str(tmp_path), *opts])
     assert (tmp_path / "out/metrics.json").read_text().count('"total_loss"') == 3
     assert_same_curve(one_process, tmp_path)
+
+
+@pytest.mark.slow
+def test_figures_are_those_of_the_saved_weights(worker, tiny_cfg, tmp_path):
+    """Each process has batch statistics of its own images; evaluations use those that are saved."""
+    opts = [
+        "SOLVER.IMS_PER_BATCH",
+        "4",
+        "SOLVER.MAX_ITER",
+        "4",
+        "SOLVER.STEPS",
+        "()",
+        "TEST.EVAL_PERIOD",
+        "4",
+    ]
+    run([*TORCHRUN, "--standalone", "--nproc-per-node", "2", str(WORKER), str(tmp_path), *opts])
+    lines = (tmp_path / "out/metrics.json").read_text().splitlines()
+    seen = [row["tiny/score"] for row in map(json.loads, lines) if "tiny/score" in row]
+    cfg = tiny_cfg()
+    model = worker.Trainer.build_model(cfg)
+    model.load_state_dict(weights(tmp_path))
+    assert seen[-1] == pytest.approx(worker.Trainer.test(cfg, model)["tiny"]["score"], rel=1e-5)
 
 
 def _hosts(prefixes, addresses, tmp_path, env=({}, {})):
