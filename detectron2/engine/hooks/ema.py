@@ -61,7 +61,7 @@ class EMAHook(HookBase):
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Return parameters and buffers of the model, each under its first name."""
-        first = {}
+        first: dict[int, tuple[str, torch.Tensor]] = {}
         for name, tensor in self._named_tensors().items():
             first.setdefault(id(tensor), (name, tensor.detach()))
         return dict(first.values())
