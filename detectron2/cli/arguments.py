@@ -124,6 +124,7 @@ def _predict(p: argparse.ArgumentParser) -> None:
     p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument("--limit", type=int, help="at most so many images")
+    _trust(p)
 
 
 def _doctor(p: argparse.ArgumentParser) -> None:
@@ -181,18 +182,27 @@ def _replay(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--dtype", help="float32, float16 or bfloat16 (default: as the training's mixed precision says)"
     )
+    _overrides(p)
+
+
+def _trust(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--import",
         dest="imports",
         action="append",
         default=[],
         metavar="MODULE",
-        help="module that registers the model's own parts; may be repeated",
+        help="import this module of yours, so that configs may name what it defines; may be repeated",
     )
-    _overrides(p)
+    p.add_argument(
+        "--trust",
+        action="store_true",
+        help="let configs name any callable; only for files that you would run as programs",
+    )
 
 
 def _overrides(p: argparse.ArgumentParser) -> None:
+    _trust(p)
     p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as SOLVER.BASE_LR 0.001")
 
 

@@ -1,9 +1,12 @@
 """The command line's grammar, and that help needs nothing heavy."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from detectron2.cli.arguments import COMMANDS, parse
 
@@ -66,3 +69,48 @@ def test_runs_as_a_module() -> None:
         [sys.executable, "-m", "detectron2", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("detectron2 1.")
+
+
+OWN = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, mark):
+        super().__init__()
+        open(mark, "w").close()
+"""
+
+
+@pytest.mark.parametrize("command", ["predict", "eval", "train"])
+def test_configs_name_own_modules_only_by_import_or_trust(tmp_path: Path, command: str) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "own.py").write_text(OWN)
+    net = f"{{_target_: own.Net, mark: {mark}}}"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(f"model: {net}\ntrain: {{device: cpu, output_dir: {run}}}\n")
+    part = {"json": "a.json", "images": ".", "num_images": 1, "num_instances": 1}
+    card = {"model": "x", "classes": ["a"], "category_ids": [1], "train": part, "val": part}
+    (run / "run.json").write_text(json.dumps(card))
+    (run / "a.json").write_text('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}')
+    (run / "model_final.pth").write_bytes(b"")
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    words = {
+        "predict": ["predict", "run", "x.png", "--device", "cpu"],
+        "eval": ["eval", "run", "--device", "cpu"],
+        "train": ["train", "--resume", "--output", "run"],
+    }[command]
+
+    def refused(*more: str) -> bool:
+        done = subprocess.run(
+            [sys.executable, "-m", "detectron2", *words, *more], cwd=tmp_path, capture_output=True, text=True
+        )
+        return "may not" in done.stderr and not mark.exists()
+
+    assert refused()
+    if command != "predict":
+        return
+    assert not refused("--import", "own")
+    assert mark.exists()
+    mark.unlink()
+    assert not refused("--trust")
+    assert mark.exists()

@@ -1,7 +1,6 @@
 """`detectron2 replay`: a step whose loss was not finite, once more, module by module."""
 
 import argparse
-import importlib
 from pathlib import Path
 
 from detectron2.engine.run_config import load_run_config
@@ -24,8 +23,6 @@ def run(args: argparse.Namespace) -> int:
     config = Path(args.config_file) if args.config_file else path.parent.parent / "config.yaml"
     if not config.is_file():
         raise UserError(f"there is no config {config}; give the one of the training with --config-file")
-    for module in args.imports:
-        importlib.import_module(module)
     incident = load_incident(str(path))
     run_of_batch = load_run_config(config, args.opts)
     run_of_batch.put(device=args.device)

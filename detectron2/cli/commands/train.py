@@ -4,6 +4,7 @@ import argparse
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..run.datasets import classes_of, find_data, register, split
 from ..run.evaluation import evaluate_run
 from ..run.folder import DataCard, RunCard, read_run, weights_of
 from ..run.recipe import Plan, best_device, find_model, recipe, starting_weights
+from ..run.trust import trusting
 
 __all__ = ["make_card", "run", "save_run", "train"]
 
@@ -40,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
         if args.train is None:
             raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
         folder, card, config = _prepare(args)
-    train(config, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start)
+    allowed = (args.imports, args.trust)
+    train(config, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start, allowed=allowed)
     return 0
 
 
@@ -130,6 +133,7 @@ def train(
     resume: bool,
     num_gpus: int = 1,
     start: float | None = None,
+    allowed: tuple[Sequence[str], bool] = ((), False),
 ) -> None:
     """Train, keep the best weights, evaluate, and write the report.
 
@@ -140,20 +144,22 @@ def train(
         resume: go on from the last whole checkpoint.
         num_gpus: processes.
         start: `time.perf_counter()` of the moment that "seconds" in the summary counts from.
+        allowed: arguments of `trusting`, for the processes.
     """
     start = time.perf_counter() if start is None else start
-    launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume))
+    launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed))
     register(card.train, card.val, card.classes, card.category_ids)
     evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)
 
 
-def _worker(config: RunConfig, card: RunCard, folder: str, resume: bool) -> None:
-    """One process of training."""
-    setup_logger(folder, distributed_rank=comm.get_rank())
-    set_backends(config.cfg)
-    register(card.train, card.val, card.classes, card.category_ids)
-    trainer = DefaultTrainer(config.cfg)
-    trainer.resume_or_load(resume=resume)
-    trainer.train()
+def _worker(config: RunConfig, card: RunCard, folder: str, resume: bool, allowed: tuple[Sequence[str], bool]) -> None:
+    """Train in one process."""
+    with trusting(*allowed):
+        setup_logger(folder, distributed_rank=comm.get_rank())
+        set_backends(config.cfg)
+        register(card.train, card.val, card.classes, card.category_ids)
+        trainer = DefaultTrainer(config.cfg)
+        trainer.resume_or_load(resume=resume)
+        trainer.train()
