@@ -154,7 +154,9 @@ def train(
     setup_logger(name="detectron2").info("Report: %s", page)
 
 
-def _worker(config: RunConfig, card: RunCard, folder: str, resume: bool, allowed: tuple[Sequence[str], bool]) -> None:
+def _worker(
+    config: RunConfig, card: RunCard, folder: str, resume: bool, allowed: tuple[Sequence[str], bool]
+) -> None:
     """Train in one process."""
     with trusting(*allowed):
         setup_logger(folder, distributed_rank=comm.get_rank())
