@@ -14,6 +14,8 @@ from detectron2 import projects
 ZOO = Path(__file__).resolve().parents[1] / "parity" / "zoo"
 # Folder of a project in Detectron2 -> its package here.
 PACKAGES = {
+    "DeepLab": "deeplab",
+    "Panoptic-DeepLab": "panoptic_deeplab",
     "TridentNet": "tridentnet",
     "TensorMask": "tensormask",
     "ViTDet": "vitdet",

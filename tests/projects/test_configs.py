@@ -13,13 +13,20 @@ from omegaconf import OmegaConf
 
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_model
+from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.panoptic_deeplab import add_panoptic_deeplab_config
 from detectron2.projects.tensormask import add_tensormask_config
 from detectron2.projects.tridentnet import add_tridentnet_config
 
 sys.path.insert(0, str(Path(__file__).parent))
 from facts import PACKAGES, config_file, configs, differences, state_dicts
 
-ADD = {"TridentNet": add_tridentnet_config, "TensorMask": add_tensormask_config}
+ADD = {
+    "DeepLab": add_deeplab_config,
+    "Panoptic-DeepLab": add_panoptic_deeplab_config,
+    "TridentNet": add_tridentnet_config,
+    "TensorMask": add_tensormask_config,
+}
 YAML = [name for name in configs("yaml") if name.split("/")[0] in ADD]
 PYTHON = list(configs("python"))
 QUICK = (
@@ -51,7 +58,7 @@ def some_slow(names: list[str]) -> list[Any]:
 
 
 def test_counts() -> None:
-    assert (len(YAML), len(PYTHON)) == (7, 38)
+    assert (len(YAML), len(PYTHON)) == (14, 38)
     assert {name.split("/")[0] for name in PYTHON} < set(PACKAGES)
 
 
