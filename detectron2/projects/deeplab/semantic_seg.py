@@ -69,6 +69,13 @@ def _pyramid(
     )
 
 
+def required(targets: Tensor | None) -> Tensor:
+    """Return the targets; raise ValueError where there are none."""
+    if targets is None:
+        raise ValueError("a segmentation head needs targets in training; call .eval() to predict only")
+    return targets
+
+
 class _SegmentationHead(nn.Module):
     """Scores at stride S by ``layers``, compared with labels, or returned, at full resolution.
 
@@ -99,28 +106,24 @@ class _SegmentationHead(nn.Module):
         Returns:
             In training ``(None, losses)``; in evaluation scores at full resolution [N, C, H, W] and an empty dict.
         """
-        return self.results(self.layers(features), targets)
-
-    def results(
-        self, scores: Tensor, targets: Tensor | None, weights: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Turn scores at stride S into what ``forward`` returns; ``weights`` as in ``losses``."""
+        scores = self.layers(features)
         if not self.training:
             return self.enlarge(scores), {}
-        if targets is None:
-            raise ValueError("a segmentation head needs targets in training; call .eval() to predict only")
-        return None, self.losses(scores, targets, weights)
+        return None, self.losses(scores, required(targets))
 
-    def losses(
-        self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Compute the loss, ``loss_sem_seg``.
 
         Args:
             predictions: scores at stride S.
             targets: labels int64 [N, H, W].
-            weights: factor of each pixel [N, H, W].
         """
+        return self.pixel_losses(predictions, targets)
+
+    def pixel_losses(
+        self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the loss as ``losses`` does, with a factor for each pixel, ``weights`` [N, H, W]."""
         assert self.loss is not None
         scores = self.enlarge(predictions.float())  # half precision loses small logits
         return {"loss_sem_seg": self.loss(scores, targets, weights) * self.loss_weight}

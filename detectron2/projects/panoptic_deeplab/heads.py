@@ -17,7 +17,7 @@ from detectron2.utils.registry import Registry
 
 from ..deeplab.blocks import Norm, predictor, two_convs
 from ..deeplab.loss import build_pixel_loss
-from ..deeplab.semantic_seg import DeepLabV3PlusHead, train_size
+from ..deeplab.semantic_seg import DeepLabV3PlusHead, required, train_size
 
 __all__ = ["INS_EMBED_BRANCHES_REGISTRY", "PanopticDeepLabInsEmbedHead", "PanopticDeepLabSemSegHead"]
 
@@ -95,7 +95,22 @@ class PanopticDeepLabSemSegHead(DeepLabV3PlusHead):
         Returns:
             In training ``(None, losses)``; in evaluation scores at full resolution [N, C, H, W] and an empty dict.
         """
-        return self.results(self.layers(features), targets, weights)
+        scores = self.layers(features)
+        if not self.training:
+            return self.enlarge(scores), {}
+        return None, self.losses(scores, required(targets), weights)
+
+    def losses(
+        self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the loss, ``loss_sem_seg``.
+
+        Args:
+            predictions: scores at stride S.
+            targets: labels int64 [N, H, W].
+            weights: factor of each pixel [N, H, W].
+        """
+        return self.pixel_losses(predictions, targets, weights)
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
         """Compute scores [N, C, H / S, W / S] from feature maps."""
