@@ -43,14 +43,14 @@ def do_test(cfg: Any, model: torch.nn.Module) -> dict[str, Any]:
 
 
 def do_train(args: argparse.Namespace, cfg: Any) -> Any:
-    """Train to the end; returns the last evaluation."""
+    """Train to the end and return the results of the last evaluation."""
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
 
 
 def main(args: argparse.Namespace) -> Any:
-    """What each process runs."""
+    """Run in each process."""
     cfg = LazyConfig.load(args.config_file)
     cfg = LazyConfig.apply_overrides(cfg, args.opts)
     default_setup(cfg, args)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Trains a model of this package with PyTorch Lightning instead of this package's loop.
+"""Train a model of this package with PyTorch Lightning instead of this package's loop.
 
-Needs `pip install lightning`. An example of how the parts fit into another framework: models take
+Needs ``pip install lightning``. An example of how the parts fit into another framework: models take
 a list of dicts and return a dict of losses, loaders are plain iterables.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ except ImportError as error:
 
 
 class DetectionModule(pl.LightningModule):
-    """Wraps a model and what trains it."""
+    """A model with its optimizer, schedule and evaluators."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class DetectionModule(pl.LightningModule):
         self.evaluators: list[Any] = []
 
     def training_step(self, batch: list[dict[str, Any]], batch_idx: int) -> torch.Tensor:
-        """Sum of the losses; models put figures into the storage, so one must be open."""
+        """Return the sum of the losses; models write to the event storage, so one must be open."""
         if self.storage is None:
             self.storage = EventStorage(self.global_step)
         self.storage.iter = self.global_step
@@ -52,7 +53,7 @@ class DetectionModule(pl.LightningModule):
         return sum(losses.values())  # type: ignore[return-value]
 
     def on_validation_epoch_start(self) -> None:
-        """One evaluator for each data set."""
+        """Build one evaluator for each data set."""
         self.evaluators = []
         for name in self.cfg.DATASETS.TEST:
             folder = os.path.join(self.cfg.OUTPUT_DIR, "inference", name)
@@ -61,35 +62,35 @@ class DetectionModule(pl.LightningModule):
             self.evaluators.append(evaluator)
 
     def validation_step(self, batch: list[dict[str, Any]], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Collects predictions."""
+        """Collect predictions."""
         self.evaluators[dataloader_idx].process(batch, self.model(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Prints the figures."""
+        """Print the results."""
         for evaluator in self.evaluators:
             results = evaluator.evaluate()
             if results:
                 print_csv_format(results)
 
     def on_train_end(self) -> None:
-        """Leaves the weights as all other programs of this package read them."""
+        """Save the weights in the format that all other programs of this package read."""
         DetectionCheckpointer(self.model, self.cfg.OUTPUT_DIR).save("model_final")
 
-    def configure_optimizers(self) -> Any:
-        """Optimizer and a schedule that moves each step."""
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[dict[str, Any]]]:
+        """Build the optimizer and a schedule that advances in each step."""
         optimizer = build_optimizer(self.cfg, self.model)
         schedule = build_lr_scheduler(self.cfg, optimizer)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
 class DetectionData(pl.LightningDataModule):
-    """The loaders of a config."""
+    """The data loaders of a config."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.cfg = cfg
 
-    def train_dataloader(self) -> Any:
+    def train_dataloader(self) -> Iterable[Any]:
         return build_detection_train_loader(self.cfg)
 
     def val_dataloader(self) -> list[Any]:
@@ -97,7 +98,7 @@ class DetectionData(pl.LightningDataModule):
 
 
 def main(args: argparse.Namespace) -> None:
-    """Trains or evaluates."""
+    """Train or evaluate."""
     cfg = get_cfg()
     cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)

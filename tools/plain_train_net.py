@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""The same training as `train_net.py` with a plain loop instead of a trainer class.
+"""Train as ``train_net.py`` does, with a plain loop instead of a trainer class.
 
-Shows that every part of the package works by itself: read it from top to bottom, copy it, and
-change whatever you like. It knows less than the trainer: no mixed precision, no accumulation, no
-exact resume of data and random states.
+Shows that every part of the package works by itself: read it from top to bottom, copy it, and change it. It does less
+than the trainer: no mixed precision, no accumulation, no exact resume of data and random states.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ logger = logging.getLogger("detectron2.plain_train_net")
 
 
 def do_test(cfg: CfgNode, model: torch.nn.Module) -> Any:
-    """Evaluates on every test data set."""
+    """Evaluate on every test data set."""
     results = OrderedDict()
     for name in cfg.DATASETS.TEST:
         loader = build_detection_test_loader(cfg, name)
@@ -50,7 +49,7 @@ def do_test(cfg: CfgNode, model: torch.nn.Module) -> Any:
 
 
 def do_train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None:
-    """The training."""
+    """Train to the end."""
     model.train()
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
@@ -64,7 +63,8 @@ def do_train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None
     loader = build_detection_train_loader(cfg)
     logger.info("Starting training from iteration %d", start_iter)
     with EventStorage(start_iter) as storage:
-        for batch, iteration in zip(loader, range(start_iter, max_iter)):
+        # The range comes first, so that the loader is not asked for one batch too many.
+        for iteration, batch in zip(range(start_iter, max_iter), loader):
             storage.iter = iteration
 
             losses = model(batch)  # a dict of scalars
@@ -75,7 +75,7 @@ def do_train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None
             total.backward()
             optimizer.step()
 
-            reduced = comm.reduce_dict(losses)
+            reduced = {name: value.item() for name, value in comm.reduce_dict(losses).items()}
             if comm.is_main_process():
                 storage.put_scalars(total_loss=sum(reduced.values()), **reduced)
             storage.put_scalar("lr", optimizer.param_groups[0]["lr"], smoothing_hint=False)
@@ -94,7 +94,7 @@ def do_train(cfg: CfgNode, model: torch.nn.Module, resume: bool = False) -> None
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """The config that the arguments ask for, and a prepared process."""
+    """Return the config that the arguments describe, and set up this process."""
     cfg = get_cfg()
     cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)
@@ -104,7 +104,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def main(args: argparse.Namespace) -> Any:
-    """What each process does."""
+    """Run in each process."""
     cfg = setup(args)
     model = build_model(cfg)
     logger.info("Model:\n%s", model)

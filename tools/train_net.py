@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Trains or evaluates any model of this package from a yaml or Python config.
+"""Train or evaluate any model of this package from a YAML or Python config.
 
-A program to copy and change: subclass `DefaultTrainer` where your training differs. For a loop
-without a trainer class see `plain_train_net.py`.
+A program to copy and change: subclass ``DefaultTrainer`` where your training differs. For a loop without a trainer
+class see ``plain_train_net.py``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from detectron2.config.types import Config
 from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup, launch
 from detectron2.engine.run_config import load_run_config, run_config
 from detectron2.evaluation import resumable_evaluation, verify_results
+from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 
 
 class Trainer(DefaultTrainer):
-    """The usual trainer; the evaluator follows from the data set's metadata.
+    """The default trainer; the evaluator follows from the metadata of the data set.
 
     Change a part by overriding its method, for example the data::
 
@@ -31,30 +32,28 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_TTA(cls, cfg: Config, model: Any) -> Any:
-        """Evaluates with test-time augmentation; figures get the ending `_TTA`."""
-        from detectron2.modeling import GeneralizedRCNNWithTTA
-
+        """Evaluate with test-time augmentation; the names of the results end in ``_TTA``."""
         results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model))
         return {f"{task}_TTA": figures for task, figures in results.items()}
 
 
 def setup(args: argparse.Namespace) -> Config:
-    """The config that the arguments ask for, and a prepared process."""
+    """Return the config that the arguments describe, and set up this process."""
     cfg = load_run_config(args.config_file, args.opts).cfg
     default_setup(cfg, args)
     return cfg
 
 
 def evaluate(cfg: Config, args: argparse.Namespace) -> Any:
-    """Evaluates the weights that the config names, or with `--resume` the last checkpoint.
+    """Evaluate the weights that the config names, or with ``--resume`` the last checkpoint.
 
-    `--resume` also takes up an evaluation of the same weights that was broken off.
+    ``--resume`` also continues an interrupted evaluation of the same weights.
     """
     model = Trainer.build_model(cfg)
     run = run_config(cfg)
     folder = run.options.output_dir
     DetectionCheckpointer(model, save_dir=folder).resume_or_load(run.options.weights, resume=args.resume)
-    # what each batch gives is written down, and with `--resume` not computed again
+    # The results of each batch are written to disk, and with --resume not computed again.
     with resumable_evaluation(os.path.join(folder, "inference"), resume=args.resume):
         results = Trainer.test(cfg, model)
         if run.get("TEST.AUG.ENABLED"):
@@ -65,7 +64,7 @@ def evaluate(cfg: Config, args: argparse.Namespace) -> Any:
 
 
 def main(args: argparse.Namespace) -> Any:
-    """What each process does."""
+    """Run in each process."""
     cfg = setup(args)
     if args.eval_only:
         return evaluate(cfg, args)
@@ -75,7 +74,7 @@ def main(args: argparse.Namespace) -> Any:
 
 
 def invoke_main() -> None:
-    """Reads the command line and starts the processes."""
+    """Read the command line and start the processes."""
     args = default_argument_parser().parse_args()
     print("Command line arguments:", args)
     launch(

@@ -1,4 +1,4 @@
-"""Training: loop, hooks, processes, and ready-made trainer and predictor."""
+"""Training: the loop, hooks, processes, and a ready-made trainer and predictor."""
 
 from . import hooks
 from .defaults import (

@@ -9,14 +9,14 @@ __all__ = ["default_argument_parser"]
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The arguments that training programs have in common.
+    """Build a parser with the arguments that training programs have in common.
 
     Args:
-        epilog: text at the end of `--help`; examples by default.
+        epilog: text at the end of ``--help``; None shows examples.
 
     Returns:
-        A parser; what follows the arguments (`KEY VALUE …` for a yaml config, `path.key=value …` for
-        a Python config) ends up in `opts`.
+        A parser; all words after the arguments (``KEY VALUE …`` for a YAML config, ``path.key=value …`` for a Python
+        config) are collected in ``opts``.
     """
     program = sys.argv[0]
     examples = f"""Examples:
@@ -24,7 +24,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
 one machine:
     $ {program} --num-gpus 8 --config-file cfg.yaml
 
-change settings:
+change options:
     $ {program} --config-file cfg.yaml MODEL.WEIGHTS /path/to/weight.pth SOLVER.BASE_LR 0.001
 
 several machines:
@@ -39,11 +39,11 @@ under torchrun, which numbers machines and processes itself:
     )
     parser.add_argument("--config-file", default="", metavar="FILE", help="config: .yaml or .py")
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last whole checkpoint of the output folder"
+        "--resume", action="store_true", help="resume from the last complete checkpoint of the output folder"
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
-    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine, one a GPU")
-    parser.add_argument("--num-machines", type=int, default=1, help="machines in all")
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine, one per GPU")
+    parser.add_argument("--num-machines", type=int, default=1, help="number of machines")
     parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0")
     parser.add_argument(
         "--dist-url",
@@ -53,6 +53,6 @@ under torchrun, which numbers machines and processes itself:
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
-        help="settings to change, at the end: 'KEY VALUE' pairs for yaml, 'path.key=value' for Python configs",
+        help="options to change, at the end: 'KEY VALUE' pairs for YAML, 'path.key=value' for Python configs",
     )
     return parser

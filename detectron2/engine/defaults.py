@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from detectron2.utils.publish import publish
+
 from .arguments import default_argument_parser
 from .predictor import DefaultPredictor
 from .setup import create_ddp_model, default_setup
@@ -16,3 +18,13 @@ __all__ = [
     "default_setup",
     "default_writers",
 ]
+
+publish(
+    __name__,
+    DefaultPredictor,
+    DefaultTrainer,
+    create_ddp_model,
+    default_argument_parser,
+    default_setup,
+    default_writers,
+)

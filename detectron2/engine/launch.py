@@ -25,14 +25,14 @@ DEFAULT_TIMEOUT = timedelta(minutes=30)
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the other processes have to end by themselves, and say why, when one has failed.
+# Seconds that the other processes have to exit by themselves, with their error, when one has failed.
 _GRACE = 10.0
-# Exit status of a process that was interrupted, as shells count it.
+# Exit status of a process that was interrupted, as in shells.
 _INTERRUPTED = 130
 
 
 def _find_free_port() -> int:
-    """A TCP port that is free on this machine now; another program may still take it."""
+    """Return a TCP port that is free on this machine now; another program may still take it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
@@ -53,27 +53,27 @@ def launch(
     args: tuple[Any, ...] = (),
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> Any:
-    """Calls a function in one process per device, on every machine.
+    """Call a function in one process per device, on every machine.
 
-    In a world of one the function is called directly. Under `torchrun`, which has started the
-    processes already, this one takes its place from the environment and the other numbers here are
-    not needed. Without CUDA the processes run on the CPU and talk through gloo.
+    With one process in all the function is called directly. Under ``torchrun``, which has already started the
+    processes, rank and world size come from the environment and the other numbers here are not needed. Without CUDA
+    the processes run on the CPU and communicate through gloo.
 
     Args:
-        main_func: what to run; must be importable, since processes are spawned.
+        main_func: function to run; must be importable, since processes are spawned.
         num_gpus_per_machine: processes on this machine (devices, or CPU processes without CUDA).
-        num_machines: how many machines take part.
-        machine_rank: number of this machine.
-        dist_url: `tcp://HOST:PORT` of machine 0, the same everywhere; `"auto"` or None picks a free
-            port for a single machine.
-        args: arguments for `main_func`.
+        num_machines: number of machines.
+        machine_rank: number of this machine, from 0.
+        dist_url: ``tcp://HOST:PORT`` of machine 0, the same on all machines; ``"auto"`` or None picks a free port for
+            a single machine.
+        args: arguments for ``main_func``.
         timeout: how long to wait for other processes.
 
     Returns:
-        What `main_func` returned when it ran in this process (a world of one, or torchrun).
+        The result of ``main_func`` if it ran in this process (one process in all, or torchrun).
 
     Raises:
-        ValueError: for several machines without an address.
+        ValueError: if there are several machines and no address.
         RuntimeError: if a process fails or never appears; names the rank.
     """
     if _under_torchrun():
@@ -106,7 +106,7 @@ def launch(
 
 
 def _wait(context: Any) -> None:
-    """Waits for the processes; after Ctrl-C, which they get too, it lets them save and leave first."""
+    """Wait for the processes; after Ctrl-C, which they receive too, let them save and exit first."""
 
     def finish() -> None:
         while not context.join(grace_period=_GRACE):
@@ -117,7 +117,7 @@ def _wait(context: Any) -> None:
             finish()
         except KeyboardInterrupt:
             logger.warning(
-                "Interrupted; the processes finish what they are at. Once more stops them at once."
+                "Interrupted; the processes finish their iteration. Interrupt again to stop them at once."
             )
             finish()
             raise
@@ -153,7 +153,7 @@ def _worker(
     args: tuple[Any, ...],
     timeout: timedelta,
 ) -> None:
-    """Body of a spawned process."""
+    """Run in a spawned process."""
     rank = machine_rank * per_machine + local_rank
     use_device(local_rank)
     join(_backend(), dist_url, world_size, rank, timeout)
@@ -162,14 +162,14 @@ def _worker(
             comm.create_local_process_group(per_machine)
             comm.synchronize()
             main_func(*args)
-    except KeyboardInterrupt:  # has been said in the log; no trace of the stack is needed
+    except KeyboardInterrupt:  # is in the log; no traceback is needed
         sys.exit(_INTERRUPTED)
     finally:
-        _leave()
+        comm.leave()
 
 
 def _run_in_place(main_func: Callable[..., Any], args: tuple[Any, ...], timeout: timedelta) -> Any:
-    """Runs in a process that torchrun started."""
+    """Run in a process that torchrun started."""
     if dist.is_initialized():  # the caller has joined already
         return main_func(*args)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -184,11 +184,4 @@ def _run_in_place(main_func: Callable[..., Any], args: tuple[Any, ...], timeout:
             comm.synchronize()
             return main_func(*args)
     finally:
-        _leave()
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    comm._LOCAL_PROCESS_GROUP = None
-    comm._OBJECT_GROUP = None
+        comm.leave()

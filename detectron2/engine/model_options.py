@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def _modules_matching(model: nn.Module, patterns: Sequence[str], key: str) -> list[tuple[str, nn.Module]]:
-    """Modules whose name matches a pattern from its start.
+    """Return the modules whose whole name matches a pattern.
 
     Raises:
-        ValueError: for a pattern that matches none.
+        ValueError: if a pattern matches no module.
     """
     found: dict[str, nn.Module] = {}
     for pattern in patterns:
@@ -36,20 +36,20 @@ def _modules_matching(model: nn.Module, patterns: Sequence[str], key: str) -> li
 
 
 def freeze_by_pattern(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Stops the parameters whose names match from learning.
+    """Freeze the parameters whose names match.
 
-    Batch norms all of whose parameters are frozen become `FrozenBatchNorm2d`, since their running
-    statistics would drift otherwise.
+    Batch norms with frozen parameters only become ``FrozenBatchNorm2d``, since their running statistics would drift
+    otherwise.
 
     Args:
         model: changed in place.
-        patterns: regular expressions that are searched in names, such as `"^backbone\\.bottom_up"`.
+        patterns: regular expressions that are searched in names, such as ``"^backbone\\.bottom_up"``.
 
     Returns:
         Names of the frozen parameters.
 
     Raises:
-        ValueError: for a pattern that matches nothing.
+        ValueError: if a pattern matches nothing.
     """
     frozen: list[str] = []
     for pattern in patterns:
@@ -76,11 +76,11 @@ def freeze_by_pattern(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def trainable_table(model: nn.Module, depth: int = 2) -> str:
-    """A table of how many parameters learn, by the first parts of their names.
+    """Return a table of trainable parameters, grouped by the first parts of their names.
 
     Args:
         model: the model.
-        depth: how many parts of a name make a row.
+        depth: number of parts of a name that define a row.
     """
     total: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
@@ -96,21 +96,21 @@ def trainable_table(model: nn.Module, depth: int = 2) -> str:
 
 
 def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> int:
-    """Lets modules recompute their activations in the backward pass instead of keeping them.
+    """Make modules recompute their activations in the backward pass instead of keeping them.
 
-    Saves memory for about a third more time in these modules (Chen et al., Training Deep Nets with
-    Sublinear Memory Cost, https://arxiv.org/abs/1604.06174).
+    Saves memory for about a third more time in these modules (Chen et al., Training Deep Nets with Sublinear Memory
+    Cost, https://arxiv.org/abs/1604.06174).
 
     Args:
         model: changed in place; names and state dict stay.
         patterns: regular expressions for whole module names, such as
-            `r"backbone\\.bottom_up\\.res[345]\\.\\d+"`.
+            ``r"backbone\\.bottom_up\\.res[345]\\.\\d+"``.
 
     Returns:
-        How many modules were changed.
+        Number of changed modules.
 
     Raises:
-        ValueError: for a pattern that matches no module.
+        ValueError: if a pattern matches no module.
     """
     modules = _modules_matching(model, patterns, "SOLVER.ACTIVATION_CHECKPOINT")
     for _, module in modules:
@@ -126,16 +126,16 @@ def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> int:
 
 
 def compile_parts(model: nn.Module, parts: Sequence[str], mode: str = "default") -> None:
-    """Compiles parts of a model in place, so that names and state dict stay.
+    """Compile parts of a model in place, so that names and state dict stay.
 
     Args:
         model: the model.
-        parts: module names; `""` stands for the whole model. Backbones gain most, since their
-            shapes are static; sampling and matching have shapes that depend on the data.
-        mode: as for `torch.compile`.
+        parts: module names; ``""`` is the whole model. Backbones gain most, since their shapes are static; sampling
+            and matching have shapes that depend on the data.
+        mode: as for ``torch.compile``.
 
     Raises:
-        ValueError: for an unknown part.
+        ValueError: if a part is unknown.
     """
     for name in parts:
         try:

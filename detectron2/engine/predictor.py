@@ -1,4 +1,4 @@
-"""Predictions for single pictures."""
+"""Predictions for single images."""
 
 from __future__ import annotations
 
@@ -7,40 +7,45 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config.types import Config
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
+from detectron2.structures.types import ModelInput, ModelOutput
 
 from .run_config import run_config
 
 __all__ = ["DefaultPredictor"]
 
+ImageSource = str | os.PathLike[str] | Image.Image | npt.ArrayLike
+
 
 class DefaultPredictor:
-    """From a config to predictions: builds the model, loads its weights, resizes and calls it.
+    """Builds a model from a config, loads its weights, and predicts for images of any size.
 
-    Takes either kind of config. The device, the weights, the size of the input and the order of its
-    channels come from there.
+    Device, weights, input size and channel order come from the config.
 
     Args:
-        cfg: a `CfgNode`, or a LazyConfig with `model`, `train.init_checkpoint` and
-            `dataloader.test`.
+        cfg: a ``CfgNode``, or a LazyConfig with ``model``, ``train.init_checkpoint`` and ``dataloader.test``.
 
     Attributes:
-        metadata: of the first test data set.
-        model: in evaluation mode.
-        input_format: channel order that the model wants, "RGB" or "BGR".
+        metadata: metadata of the first test data set.
+        model: the model in evaluation mode.
+        input_format: channel order that the model expects, "RGB" or "BGR".
+
+    Raises:
+        ValueError: if the model expects another channel order.
 
     Example::
 
         predictor = DefaultPredictor(cfg)
         outputs = predictor(cv2.imread("input.jpg"))      # a BGR array, as in Detectron2
-        outputs = predictor("input.jpg")                  # a file: no doubt about channels
+        outputs = predictor("input.jpg")                  # a file, whose channel order is known
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -54,27 +59,28 @@ class DefaultPredictor:
         self.model.eval()
         if self.input_format not in ("RGB", "BGR"):
             raise ValueError(
-                f"DefaultPredictor takes models for RGB or BGR pictures, this one wants {self.input_format!r}; call "
+                f"DefaultPredictor takes models for RGB or BGR images, this one expects {self.input_format!r}; call "
                 "the model itself with a dict {'image': tensor, 'height': …, 'width': …}"
             )
 
-    def _to_array(self, image: Any) -> np.ndarray:
-        """Any picture as (H, W, 3) in the model's channel order."""
+    def _to_array(self, image: ImageSource) -> npt.NDArray[Any]:
+        """Return an image as an array (H, W, 3) in the channel order of the model."""
         if isinstance(image, (str, os.PathLike)):
             return read_image(os.fspath(image), format=self.input_format)
-        if hasattr(image, "convert"):  # a Pillow image knows its own channels
+        if isinstance(image, Image.Image):  # which knows its own channels
             upright = ImageOps.exif_transpose(image)  # as when it is read from its file
             array = np.asarray(upright.convert("RGB"))
             return array if self.input_format == "RGB" else array[:, :, ::-1]
         array = np.asarray(image)
         if array.ndim != 3 or array.shape[2] != 3 or not array.size:
             raise ValueError(
-                "a picture must be an array of shape (height, width, 3) in BGR order, with pixels, got shape "
+                "an image must be an array of shape (height, width, 3) in BGR order, with pixels, got shape "
                 f"{array.shape}"
             )
+        _check_values(array)
         return array if self.input_format == "BGR" else array[:, :, ::-1]
 
-    def _to_input(self, image: Any) -> dict[str, Any]:
+    def _to_input(self, image: ImageSource) -> ModelInput:
         array = self._to_array(image)
         height, width = array.shape[:2]
         data = T.AugInput(array)
@@ -82,24 +88,37 @@ class DefaultPredictor:
         tensor = torch.as_tensor(np.ascontiguousarray(data.image.transpose(2, 0, 1)).astype("float32"))
         return {"image": tensor, "height": height, "width": width}
 
-    def __call__(self, original_image: Any) -> dict[str, Any]:
-        """Predicts for one picture.
+    def __call__(self, original_image: ImageSource) -> ModelOutput:
+        """Predict for one image.
 
         Args:
-            original_image: array (H, W, 3) in BGR order whatever the model wants, values in
-                [0, 255]; or a path, or a Pillow image.
+            original_image: array (H, W, 3), always in BGR order, with values in [0, 255]; or a path, or a Pillow
+                image.
 
         Returns:
-            What the model gives for one picture, such as `{"instances": Instances}`, in the
-            coordinates of the picture.
+            The output of the model, such as ``{"instances": Instances}``, in the coordinates of the image.
+
+        Raises:
+            ValueError: if an array has another shape, values that are not finite, or integers outside [0, 255].
         """
         return self.batch([original_image])[0]
 
     @torch.no_grad()
-    def batch(self, images: Sequence[Any]) -> list[dict[str, Any]]:
-        """Predicts for several pictures in one forward pass.
+    def batch(self, images: Sequence[ImageSource]) -> list[ModelOutput]:
+        """Predict for several images in one forward pass.
 
         Args:
-            images: pictures as for a single call; sizes may differ.
+            images: images as for a single call; their sizes may differ.
         """
         return list(self.model([self._to_input(image) for image in images]))
+
+
+def _check_values(array: npt.NDArray[Any]) -> None:
+    """Raise an error if an array has values that no image with 8 bits per channel has."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError("an image has values that are not finite (NaN or infinite)")
+    if array.dtype.kind in "iu" and array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
+        raise ValueError(
+            f"an image must have values in [0, 255], got {array.dtype} from {array.min()} to {array.max()}; "
+            "divide 16-bit images by 256"
+        )

@@ -1,6 +1,7 @@
 """Models too large for one device: FSDP2 sharding, and checkpoints in shards.
 
-`DefaultTrainer` does this with `SOLVER.FSDP.ENABLED`. For loops of your own (`SimpleTrainer` takes the sharded model)::
+``DefaultTrainer`` does this with ``SOLVER.FSDP.ENABLED``. For your own loops (``SimpleTrainer`` takes the sharded
+model)::
 
     shard_model(model, parts=["backbone"])              # after loading weights, before the optimizer
     optimizer = torch.optim.AdamW(model.parameters())
@@ -25,24 +26,24 @@ __all__ = ["full_state_dict", "load_sharded", "save_sharded", "shard_model", "wh
 
 
 def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **options: Any) -> list[str]:
-    """Spreads the parameters of a model over all processes (FSDP2, `fully_shard`).
+    """Shard the parameters of a model over all processes (FSDP2, ``fully_shard``).
 
-    Each element of the `Sequential`s and `ModuleList`s in `parts` (residual stages' blocks, transformer
-    blocks) is gathered by itself when it runs; all other parameters are gathered together while the model
-    runs. Parameters become `DTensor`s, so build the optimizer afterwards. Batch norm statistics are buffers
-    and stay whole on each process.
+    Each element of the ``Sequential``s and ``ModuleList``s in ``parts`` (blocks of residual stages, transformer
+    blocks) is gathered by itself when it runs; all other parameters are gathered together while the model runs.
+    Parameters become ``DTensor``s, so build the optimizer afterwards. Batch norm statistics are buffers and stay whole
+    on each process.
 
     Args:
         model: with its weights loaded, on its device; changed in place.
         parts: names of modules.
-        **options: as for `torch.distributed.fsdp.fully_shard`: `mesh`, `mp_policy`, `reshard_after_forward`.
+        **options: as for ``torch.distributed.fsdp.fully_shard``: ``mesh``, ``mp_policy``, ``reshard_after_forward``.
 
     Returns:
         Names of the modules that are gathered by themselves.
 
     Raises:
         RuntimeError: outside a distributed run.
-        ValueError: for a part that the model lacks.
+        ValueError: if the model lacks a part.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -96,7 +97,7 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: nn.Module, prefix: str) -> list[str]:
-    """Elements of the outermost lists of modules below a module, those with weights that learn."""
+    """Return the elements with trainable weights of the outermost module lists below a module."""
     found: list[str] = []
     for name, child in module.named_children():
         path = f"{prefix}.{name}" if prefix else name
@@ -116,28 +117,28 @@ def _blocks(module: nn.Module, prefix: str) -> list[str]:
 def save_sharded(
     folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a checkpoint of which each process writes its own shards; every process must call it.
+    """Write a checkpoint to which each process adds its own shards; every process must call it.
 
-    The folder appears under its name only when it is whole. It must lie where all processes see it.
+    The folder appears under its name only when it is complete. All processes must be able to see it.
 
     Args:
-        folder: to write; one that exists is replaced.
-        model: from `shard_model`, or an ordinary one.
+        folder: folder to write; an existing one is replaced.
+        model: from ``shard_model``, or an ordinary one.
         optimizer: its optimizer.
         extra: further numbers, texts, tensors and containers of them, such as the iteration.
 
     Raises:
-        OSError: on every process, if one could not write.
+        OSError: on every process, if one cannot write.
     """
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "extra": dict(extra or {})}
     write_shards(state, folder)
 
 
 def load_sharded(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Reads what `save_sharded` wrote, with the same or another number of processes.
+    """Read what ``save_sharded`` wrote, with the same or another number of processes.
 
     Args:
-        folder: to read.
+        folder: folder to read.
         model: changed in place.
         optimizer: changed in place.
 
@@ -145,7 +146,7 @@ def load_sharded(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer
         The extra values.
 
     Raises:
-        BrokenCheckpointError: if the folder is no whole checkpoint.
+        BrokenCheckpointError: if the folder is not a complete checkpoint.
     """
     verify_shards(folder)
     mesh = next((getattr(p, "device_mesh") for p in model.parameters() if is_sharded(p)), None)  # noqa: B009
@@ -157,7 +158,7 @@ def load_sharded(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Any]:
-    """The whole weights on the main process, to save as an ordinary checkpoint; every process must call it.
+    """Gather the whole weights on the main process, for an ordinary checkpoint; every process must call it.
 
     Returns:
         Tensors on the CPU; empty on other processes.

@@ -24,6 +24,7 @@ __all__ = [
     "get_rank",
     "get_world_size",
     "is_main_process",
+    "leave",
     "reduce_dict",
     "shared_random_seed",
     "synchronize",
@@ -81,6 +82,14 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         group: Any = dist.new_group(members)
         if rank in members:
             _LOCAL_PROCESS_GROUP = group
+
+
+def leave() -> None:
+    """Leave the distributed run and forget its process groups; does nothing in a plain process."""
+    global _LOCAL_PROCESS_GROUP, _OBJECT_GROUP
+    if _running():
+        dist.destroy_process_group()
+    _LOCAL_PROCESS_GROUP = _OBJECT_GROUP = None
 
 
 def get_local_process_group() -> dist.ProcessGroup:

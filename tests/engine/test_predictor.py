@@ -135,3 +135,23 @@ def test_a_missing_image_and_missing_weights_are_named(tmp_path):
 def test_models_of_other_channels_are_refused():
     with pytest.raises(ValueError, match="'L'"):
         DefaultPredictor(yacs(order="L"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(weights, bad):
+    image = np.full((20, 30, 3), 9, np.float32)
+    image[3, 4, 1] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        DefaultPredictor(yacs(weights))(image)
+
+
+def test_integers_beyond_8_bits_are_refused_and_smaller_ones_are_read(weights):
+    predictor = DefaultPredictor(yacs(weights))
+    image = np.full((20, 30, 3), 9, np.uint8)
+    usual = predictor(image)["mean"]
+    for kind in (np.uint16, np.int64, np.float32):
+        assert torch.allclose(predictor(image.astype(kind))["mean"], usual)
+    with pytest.raises(ValueError, match=r"uint16 from 2304 to 2304; divide 16-bit images by 256"):
+        predictor(image.astype(np.uint16) * 256)
+    with pytest.raises(ValueError, match=r"\[0, 255\]"):
+        predictor(image.astype(np.int32) - 10)

@@ -1,11 +1,15 @@
 """`train_net.py`, `plain_train_net.py` and `lazyconfig_train_net.py` from the command line."""
 
+import importlib.util
 import json
 import re
+from pathlib import Path
 
 import pytest
+import torch
 
 from detectron2.checkpoint import read_checkpoint_file
+from detectron2.config import get_cfg
 
 
 def rows(folder):
@@ -26,6 +30,25 @@ def test_help_of_the_command_line(run_tool):
     text = run_tool("tools/train_net.py", "--help")
     for option in ("--config-file", "--num-gpus", "--num-machines", "--eval-only", "--resume", "--dist-url"):
         assert option in text
+
+
+def test_plain_loop_takes_one_batch_for_each_iteration(monkeypatch, tmp_path):
+    path = Path(__file__).parents[2] / "tools/plain_train_net.py"
+    spec = importlib.util.spec_from_file_location("plain_train_net", path)
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+
+    class Net(torch.nn.Linear):
+        def forward(self, batch):
+            return {"loss": self.weight.sum() * batch}
+
+    batches = iter(range(9))
+    monkeypatch.setattr(plain, "build_detection_train_loader", lambda cfg: batches)
+    monkeypatch.setattr(plain, "do_test", lambda cfg, model: {})
+    cfg = get_cfg()
+    cfg.merge_from_list(["SOLVER.MAX_ITER", 4, "SOLVER.STEPS", (), "OUTPUT_DIR", str(tmp_path)])
+    plain.do_train(cfg, Net(2, 1))
+    assert next(batches) == 4
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A progress bar for people who watch."""
+"""A progress bar."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(HookBase):
-    """A bar with time left, loss, learning rate and data time, on a terminal.
+    """Shows remaining time, loss, learning rate and data time on a terminal.
 
-    Where the output is no terminal it does nothing, and the lines of `CommonMetricPrinter` tell
-    the same. With the bar on, those lines go to the log file only. Figures are read from the
-    storage each `period` iterations, since reading may wait for the device.
+    If the output is not a terminal it does nothing; the lines of ``CommonMetricPrinter`` show the same. With the bar
+    on, those lines go to the log file only. Figures are read from the storage every ``period`` iterations, since
+    reading may wait for the device.
 
     Args:
         mode: "auto" shows it on a terminal, "on" always, "off" never.
-        period: iterations between two looks at the figures.
+        period: iterations between two updates of the figures.
 
     Raises:
-        ValueError: for another mode.
+        ValueError: if ``mode`` is unknown.
     """
 
     def __init__(self, mode: str = "auto", period: int = 10) -> None:

@@ -1,48 +1,52 @@
-"""Leaving a training in good order when the user or the cluster asks for it."""
+"""Stops training in good order when the user or the cluster asks for it."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from detectron2.utils import comm
 
 __all__ = ["InterruptGuard"]
 
-# Ctrl-C reaches a process from the terminal and, a moment later, from torchrun: that is one wish, not two.
-_SAME_WISH = 1.0
+# Ctrl-C reaches a process from the terminal and, a moment later, from torchrun: that is one request, not two.
+_SAME_REQUEST = 1.0
+
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
 
 class InterruptGuard:
-    """Notes SIGINT and SIGTERM instead of stopping in the middle of an iteration.
+    """Records SIGINT and SIGTERM instead of stopping in the middle of an iteration.
 
-    Active in the main thread. With several processes each notes its own signals, and `agreed` tells all of
-    them what one has noted, so that they leave at the same iteration.
+    Active in the main thread. With several processes each records its own signals, and ``agreed`` tells all of them
+    what one has received, so that they stop at the same iteration.
 
     Attributes:
-        asked: name of the signal that came to this process; empty if none.
+        asked: name of the signal that this process has received; empty if none.
     """
 
     def __init__(self) -> None:
         self.asked = ""
         self._when = 0.0
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, _Handler] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and time.monotonic() - self._when > _SAME_WISH:  # the second one means now
+        if self.asked and time.monotonic() - self._when > _SAME_REQUEST:  # a second request means now
             raise KeyboardInterrupt(signal.Signals(number).name)
         self._when = self._when if self.asked else time.monotonic()
         self.asked = self.asked or signal.Signals(number).name
 
     def agreed(self, iteration: int, period: int) -> str:
-        """The signal that makes all processes leave now; empty if none.
+        """Return the signal that makes all processes stop now; empty if none.
 
         Args:
             iteration: the one that just ended.
-            period: iterations between two times at which several processes ask each other.
+            period: iterations after which several processes ask each other again.
         """
         if comm.get_world_size() == 1:
             return self.asked

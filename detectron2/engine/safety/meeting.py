@@ -1,4 +1,4 @@
-"""How the processes of a run meet, and who is named when some are missing."""
+"""How the processes of a run meet, and how missing ones are named."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["explains_missing_ranks", "join"]
 
 logger = logging.getLogger(__name__)
 
-# How long those that noticed a break wait for each other before they name the rest: a closed connection is
-# noticed by all at once, a time-out when each has waited as long.
+# How long the processes that noticed a break wait for each other before they name the rest: all notice a closed
+# connection at once, but a time-out only when each has waited its full time.
 _PATIENCE_CLOSED, _PATIENCE_TIMEOUT = timedelta(seconds=2), timedelta(seconds=15)
-# What back-ends say when a partner is silent or gone.
+# What backends say when another process is silent or gone.
 _SILENCE = re.compile(
     r"timed? ?out|connection (closed|reset|refused)|broken pipe|socket|gloo|nccl|peer", re.IGNORECASE
 )
 
 
 def _key(kind: str, rank: int) -> str:
-    """A key of the store."""
+    """Return a key of the store."""
     return f"detectron2/{kind}/{rank}"
 
 
 def _absent(store: dist.Store, kind: str, ranks: Sequence[int], patience: timedelta) -> list[int]:
-    """Ranks that do not sign in under a kind of key in time."""
+    """Return the ranks that do not set their key of some kind in time."""
     until = time.monotonic() + patience.total_seconds()
     while True:
         missing = [rank for rank in ranks if not store.check([_key(kind, rank)])]
@@ -44,7 +44,7 @@ def _absent(store: dist.Store, kind: str, ranks: Sequence[int], patience: timede
 
 
 def _store(init_method: str, world_size: int, rank: int, timeout: timedelta) -> dist.Store:
-    """The table that all processes see; unlike torch's own, it does not wait for all of them unnamed."""
+    """Return the table that all processes see; unlike PyTorch's own, it does not wait for processes it cannot name."""
     own = init_method
     if init_method == "env://" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         own = f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -60,25 +60,25 @@ def _store(init_method: str, world_size: int, rank: int, timeout: timedelta) -> 
 
 
 def join(backend: str, init_method: str, world_size: int, rank: int, timeout: timedelta) -> None:
-    """Meets the other processes.
+    """Join the other processes of a run.
 
     Args:
-        backend: of `torch.distributed`.
-        init_method: address, see `launch`.
+        backend: backend of ``torch.distributed``.
+        init_method: address, see ``launch``.
         world_size: number of processes.
-        rank: of this one.
+        rank: rank of this one.
         timeout: how long to wait, here and in each collective.
 
     Raises:
-        RuntimeError: if some do not come in time; names their ranks.
+        RuntimeError: if some do not appear in time; names their ranks.
     """
     seconds = f"{timeout.total_seconds():.0f} s"
     advice = (
         "Check that every machine runs the same command with its own --machine-rank, that the address is that of "
         "machine 0, and that no firewall closes the port (another port in --dist-url may help)."
     )
-    # torchrun keeps its store when it starts the processes again. Without names of their own they would now and then
-    # read an address of a process that is gone, and wait for it in vain.
+    # torchrun keeps its store when it restarts the processes. Without a prefix of their own they would sometimes read
+    # the address of a process that is gone, and wait for it in vain.
     attempt = f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}_of_{world_size}"
     try:
         store = dist.PrefixStore(attempt, _store(init_method, world_size, rank, timeout))
@@ -99,10 +99,10 @@ def join(backend: str, init_method: str, world_size: int, rank: int, timeout: ti
 
 @contextmanager
 def explains_missing_ranks() -> Iterator[None]:
-    """Adds to the error of a broken collective which ranks are silent.
+    """Add the silent ranks to the error of a broken collective.
 
-    Those that notice the break sign in at the store and wait a little for each other; whoever does not
-    sign in hangs somewhere or is gone.
+    Processes that notice the break set a key in the store and wait a little for each other; a process that does not
+    set its key hangs or is gone.
     """
     try:
         yield
@@ -120,14 +120,14 @@ def explains_missing_ranks() -> Iterator[None]:
 
 
 def _silent_ranks(patience: timedelta) -> str:
-    """Text about the ranks that do not sign in after a break; empty if all do."""
+    """Describe the ranks that do not answer after a break; empty if all do."""
     store = dist.distributed_c10d._get_default_store()
     rank, world_size = dist.get_rank(), dist.get_world_size()
     try:
         store.set_timeout(patience)
         store.set(_key("noticed", rank), "1")
         missing = _absent(store, "noticed", range(world_size), patience)
-        # Rank 0 often holds the store, which should live until all have read it.
+        # Rank 0 often holds the store, which must live until all have read it.
         store.set(_key("told", rank), "1")
         if rank == 0:
             _absent(store, "told", [r for r in range(world_size) if r not in missing], timedelta(seconds=3))
@@ -137,6 +137,6 @@ def _silent_ranks(patience: timedelta) -> str:
 
 
 def use_device(local_rank: int) -> None:
-    """Makes the device of this process the current one."""
+    """Make the device of this process the current one."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)

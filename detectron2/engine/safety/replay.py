@@ -1,10 +1,10 @@
-"""Running a step that went wrong once more, to see where its numbers stop being finite."""
+"""Runs a bad step once more, to find where its numbers stop being finite."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,13 +26,13 @@ class Finding:
     """A module at which numbers stopped being finite.
 
     Attributes:
-        name: of the module in the model; "" is the model itself.
+        name: name of the module in the model; "" is the model itself.
         kind: its class.
-        inputs_finite: whether what went in was finite, so that the module itself is to blame.
-        largest_input: largest absolute value that went in, 0 when nothing finite did.
-        nans: values that are NaN.
-        infs: values that are infinite.
-        total: all values.
+        inputs_finite: whether the input was finite, so that the module itself is to blame.
+        largest_input: largest absolute value of the input; 0 if it has no finite value.
+        nans: number of output values that are NaN.
+        infs: number of infinite output values.
+        total: number of output values.
     """
 
     name: str
@@ -51,20 +51,19 @@ class Finding:
 
 @dataclass
 class Replay:
-    """What a replayed step showed.
+    """Result of a replayed step.
 
     Attributes:
-        iteration: when the step happened.
-        images: text about the batch.
-        kept_losses: losses of the training.
-        losses: losses of the replay; empty if the model raised.
+        iteration: iteration of the step.
+        images: description of the batch.
+        kept_losses: losses during training.
+        losses: losses of the replay; empty if the model raised an error.
         bad_inputs: defects of the batch itself.
         bad_weight: first parameter or buffer that is not finite, or None.
         forward: first module whose output was not finite, or None.
-        backward: name and class of the last module, in forward order, from which a gradient that is not
-            finite came back, or None.
+        backward: last module, in forward order, whose output received a gradient that is not finite, or None.
         bad_gradients: parameters whose gradient is not finite.
-        error: text of what the model raised, or "".
+        error: text of the error that the model raised, or "".
     """
 
     iteration: int
@@ -80,12 +79,12 @@ class Replay:
 
     @property
     def reproduced(self) -> bool:
-        """Whether anything was not finite this time too."""
+        """Whether anything was not finite in the replay too."""
         found = (self.bad_weight, self.forward, self.backward, first_bad(self.losses))
         return any(found) or bool(self.bad_inputs or self.bad_gradients)
 
     def to_text(self) -> str:
-        """The report for people."""
+        """Return the report as text."""
         lines = [f"Iteration {self.iteration}, images:", self.images]
         lines.append(f"losses in training: {_listed(self.kept_losses)}")
         lines.append(f"losses now:         {_listed(self.losses) if self.losses else self.error}")
@@ -94,7 +93,7 @@ class Replay:
             lines.append(f"first loss that is not finite: {bad}")
         lines += [f"data: {text}" for text in self.bad_inputs]
         if self.bad_weight:
-            lines.append(f"weights: {self.bad_weight} is not finite; the steps before this one did it")
+            lines.append(f"weights: {self.bad_weight} is not finite; it broke in an earlier step")
         if self.forward:
             lines.append(f"forward: first output that is not finite: {self.forward}")
         if self.backward:
@@ -114,13 +113,13 @@ def _listed(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items()) or "none"
 
 
-def tensors_in(value: Any, depth: int = 6) -> Iterator[torch.Tensor]:
-    """Tensors with fractions in nested lists, tuples, dicts, dataclasses and structures of this package."""
+def tensors_in(value: object, depth: int = 6) -> Iterator[torch.Tensor]:
+    """Yield the floating-point tensors in nested lists, tuples, dicts, dataclasses and structures of this package."""
     if isinstance(value, torch.Tensor):
         if value.is_floating_point() and value.numel():
             yield value
         return
-    parts: Any = ()
+    parts: Iterable[object] = ()
     if isinstance(value, (Boxes, RotatedBoxes, ImageList)):
         parts = (value.tensor,)
     elif isinstance(value, Instances):
@@ -137,14 +136,14 @@ def tensors_in(value: Any, depth: int = 6) -> Iterator[torch.Tensor]:
 
 
 def _count(tensors: list[torch.Tensor]) -> tuple[int, int, int]:
-    """Numbers of NaN, of infinite and of all values."""
+    """Count the NaN, the infinite and all values."""
     nans = sum(int(torch.isnan(t).sum()) for t in tensors)
     infs = sum(int(torch.isinf(t).sum()) for t in tensors)
     return nans, infs, sum(t.numel() for t in tensors)
 
 
 class _Watch:
-    """Hooks on every module that keep the first bad output and the first bad gradient."""
+    """Hooks on every module that record the first bad output and the first bad gradient."""
 
     def __init__(self, model: nn.Module, stack: ExitStack) -> None:
         self.forward: Finding | None = None
@@ -153,8 +152,8 @@ class _Watch:
             handle = module.register_forward_hook(self._hook(name), with_kwargs=True)
             stack.callback(handle.remove)
 
-    def _hook(self, name: str) -> Any:
-        def look(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _hook(self, name: str) -> Callable[..., None]:
+        def look(module: nn.Module, args: object, kwargs: object, output: object) -> None:
             outputs = list(tensors_in(output))
             inputs = list(tensors_in((args, kwargs)))
             if self.forward is None:
@@ -173,7 +172,7 @@ class _Watch:
 def _finding(
     name: str, module: nn.Module, inputs: list[torch.Tensor], outputs: list[torch.Tensor]
 ) -> Finding | None:
-    """What there is to say about a module, if its output is not finite."""
+    """Describe a module if its output is not finite."""
     nans, infs, total = _count(outputs)
     if not nans and not infs:
         return None
@@ -184,7 +183,7 @@ def _finding(
 
 
 def _to(value: Any, device: torch.device) -> Any:
-    """A batch on another device; the model would move images but not everything else."""
+    """Move a batch to another device; the model would move images but not everything else."""
     if isinstance(value, (torch.Tensor, Boxes, RotatedBoxes, Instances)):
         return value.to(device)
     if isinstance(value, Mapping):
@@ -195,22 +194,22 @@ def _to(value: Any, device: torch.device) -> Any:
 
 
 def replay_step(model: nn.Module, incident: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> Replay:
-    """Runs the forward and backward pass of a kept step again, watching every module.
+    """Run the forward and backward pass of a kept step again, watching every module.
 
-    On accelerators a training notices a bad loss a few steps late, so that the kept weights can be those
-    after the bad step; `bad_weight` says so then.
+    On accelerators training notices a bad loss a few steps late, so the kept weights can be those after the bad step;
+    ``bad_weight`` shows it then.
 
     Args:
-        model: of the training, on the device to use; its weights are replaced and it is put into training mode.
-        incident: from `load_incident`.
-        dtype: of autocast; float32 for none.
+        model: the trained model, on the device to use; its weights are replaced and it is put into training mode.
+        incident: what ``load_incident`` returned.
+        dtype: dtype of autocast; float32 for none.
 
     Raises:
         ValueError: if the weights were not kept.
     """
     if incident["model"] is None:
         raise ValueError(
-            "this batch is from a training whose model was spread over processes (SOLVER.FSDP), so its weights were not "
+            "this batch comes from a run whose model was sharded over processes (SOLVER.FSDP), so its weights were not "
             "kept with it"
         )
     model.load_state_dict(incident["model"])

@@ -1,14 +1,19 @@
-"""The hooks of a training, chosen by its options."""
+"""The hooks of the default trainer, chosen by its options."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from torch import nn
+
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config.training_options import TrainingOptions
+from detectron2.config.types import Config
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 
 from .. import hooks
 from ..hooks.ema import EMAHook
@@ -17,19 +22,38 @@ from ..run_config.lengths import parse_length
 from ..sharding import whole_weights
 from ..train_loop import HookBase
 
-if TYPE_CHECKING:
-    from .default import DefaultTrainer
-
-__all__ = ["build_hooks"]
+__all__ = ["HookSource", "build_hooks"]
 
 
-def build_hooks(trainer: DefaultTrainer) -> list[HookBase]:
-    """See `DefaultTrainer.build_hooks`.
+class HookSource(Protocol):
+    """The part of a trainer that its hooks need."""
 
-    The order matters: statistics and averages before the checkpoint that holds them, the
-    checkpoint before an evaluation that may fail, figures before those who read them.
+    settings: TrainingOptions
+    cfg: Config
+    checkpointer: DetectionCheckpointer
+    _last_eval_results: Mapping[str, Any] | None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model in training."""
+
+    def build_train_loader(self, cfg: Config) -> Iterable[Any]:
+        """Build an endless stream of training batches."""
+
+    def build_writers(self) -> list[EventWriter]:
+        """Build the writers of the main process."""
+
+    def test(self, cfg: Config, model: nn.Module) -> Mapping[str, Any]:
+        """Evaluate a model."""
+
+
+def build_hooks(trainer: HookSource) -> list[HookBase]:
+    """See ``DefaultTrainer.build_hooks``.
+
+    The order matters: statistics and averages come before the checkpoint that holds them, the checkpoint before an
+    evaluation that may fail, figures before the hooks that read them.
     """
-    s: TrainingOptions = trainer.settings
+    s = trainer.settings
     period = _Periods(s)
     found: list[Any] = [hooks.IterationTimer(), hooks.LRScheduler()]
     ema = None
@@ -58,21 +82,21 @@ def build_hooks(trainer: DefaultTrainer) -> list[HookBase]:
 
 
 class _Periods:
-    """Periods as iterations."""
+    """The periods of the hooks in iterations."""
 
     def __init__(self, s: TrainingOptions) -> None:
         self.checkpoint = parse_length(s.checkpoint_period, None)
         self.evaluation = parse_length(s.eval_period, None)
         self.validation = parse_length(s.val_loss_period, None)
         report = parse_length(s.report_period, None)
-        # By itself the page follows the evaluations, or else the checkpoints.
+        # By default a report follows each evaluation, or else each checkpoint.
         self.report = report if report > 0 else (self.evaluation or self.checkpoint)
 
 
 def _evaluation_hooks(
-    trainer: DefaultTrainer, s: TrainingOptions, period: _Periods, ema: EMAHook | None
+    trainer: HookSource, s: TrainingOptions, period: _Periods, ema: EMAHook | None
 ) -> list[Any]:
-    """Evaluation, validation loss and the best checkpoint."""
+    """Build the hooks for evaluation, validation loss and the best checkpoint."""
     # The hook must not keep the trainer alive; a registered hook's trainer is a weak reference anyway.
     me = weakref.proxy(trainer)
 

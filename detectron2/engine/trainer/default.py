@@ -1,10 +1,10 @@
-"""The trainer for everyday use: everything from one config."""
+"""The default trainer, which builds everything from one config."""
 
 from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 class DefaultTrainer(TrainerBase):
     """Builds model, optimizer, data, schedule, checkpoints, evaluation and logs from a config.
 
-    Takes a `CfgNode` or a LazyConfig. Override a `build_*` method to change one part::
+    Takes a ``CfgNode`` or a LazyConfig. Override a ``build_*`` method to change one part::
 
         trainer = DefaultTrainer(cfg)
         trainer.resume_or_load(resume=False)
@@ -189,11 +189,11 @@ class DefaultTrainer(TrainerBase):
     # -- parts, made to be overridden ---------------------------------------------------------
 
     def build_hooks(self) -> list[HookBase]:
-        """The hooks of a training, in the order in which they run."""
+        """Build the hooks, in the order in which they run."""
         return _builders.build_hooks(self)
 
     def build_writers(self) -> list[EventWriter]:
-        """The writers of the main process; see docs/training.md for those that a config can add."""
+        """Build the writers of the main process; docs/training.md lists those that a config can add."""
         base = default_writers(self.settings.output_dir, self.max_iter)
         return writers_from_settings(self.settings, self.cfg, base)
 
@@ -283,13 +283,13 @@ class DefaultTrainer(TrainerBase):
     # -- access to the inner loop -------------------------------------------------------------
 
     @property
-    def data_loader(self) -> Any:
+    def data_loader(self) -> Iterable[Any]:
         """The training data."""
         return self._trainer.data_loader
 
     @property
     def model(self) -> nn.Module:
-        """The model, wrapped for DDP where that is in use."""
+        """The model, inside DDP if there are several processes."""
         return self._trainer.model
 
     @property
@@ -298,14 +298,14 @@ class DefaultTrainer(TrainerBase):
         return self._trainer.optimizer
 
     @property
-    def _data_loader_iter(self) -> Any:
+    def _data_loader_iter(self) -> Iterator[Any]:
         return self._trainer._data_loader_iter
 
 
 class _Relay(HookBase):
-    """Passes what happens inside a step from the inner loop to the hooks of the trainer."""
+    """Passes ``after_backward`` from the inner loop to the hooks of the trainer."""
 
-    def __init__(self, outer: Any) -> None:
+    def __init__(self, outer: TrainerBase) -> None:
         self._outer = outer
 
     def after_backward(self) -> None:
@@ -313,7 +313,7 @@ class _Relay(HookBase):
 
 
 def _apply_model_options(model: nn.Module, s: TrainingOptions) -> None:
-    """Freezing, recomputing, memory format and compilation, in this order."""
+    """Apply freezing, recomputing, memory format and compilation, in this order."""
     if s.freeze:
         names = freeze_by_pattern(model, s.freeze)
         logger.info("%d parameters are frozen by SOLVER.FREEZE.", len(names))
@@ -328,7 +328,7 @@ def _apply_model_options(model: nn.Module, s: TrainingOptions) -> None:
 
 
 def _shard(model: nn.Module, s: TrainingOptions) -> None:
-    """Spreads the model over the processes instead of copying it to each."""
+    """Shard the model over the processes instead of copying it to each."""
     if s.amp and parse_dtype(s.amp_dtype) == torch.float16:
         raise ValueError(
             "SOLVER.FSDP goes with bfloat16, since a loss scaler sees the shards of one process only: set "
@@ -336,7 +336,7 @@ def _shard(model: nn.Module, s: TrainingOptions) -> None:
         )
     names = shard_model(model, s.fsdp_parts)
     logger.info(
-        "The model is spread over %d processes; %d modules are gathered by themselves: %s",
+        "The model is sharded over %d processes; %d modules are gathered by themselves: %s",
         comm.get_world_size(),
         len(names),
         ", ".join(names),
@@ -344,13 +344,13 @@ def _shard(model: nn.Module, s: TrainingOptions) -> None:
 
 
 def _precision(s: TrainingOptions) -> Precision:
-    """The precision of trial steps: as that of the training, without a loss scaler."""
+    """Return the precision of trial steps: that of training, without a loss scaler."""
     dtype = parse_dtype(s.amp_dtype) if s.amp else torch.float32
     return Precision(dtype, torch.device(s.device).type, scaler=False)
 
 
 def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: TrainingOptions) -> SimpleTrainer:
-    """The inner loop with its options."""
+    """Build the inner loop with its options."""
     loop: SimpleTrainer
     if s.amp:
         loop = AMPTrainer(model, loader, optimizer, precision=parse_dtype(s.amp_dtype))

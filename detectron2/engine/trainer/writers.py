@@ -1,4 +1,4 @@
-"""The writers of a training."""
+"""The writers of the default trainer."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """Console, `metrics.json` and, where the package is there, TensorBoard.
+    """Build writers for the console, ``metrics.json`` and, if it is installed, TensorBoard.
 
     Args:
         output_dir: folder for the files.
-        max_iter: length of the training, for the time left.
+        max_iter: number of iterations, for the remaining time.
     """
     PathManager.mkdirs(output_dir)
     writers: list[EventWriter] = [
@@ -47,9 +47,9 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 def writers_from_settings(
     settings: TrainingOptions, cfg: Config, base: list[EventWriter]
 ) -> list[EventWriter]:
-    """Adds the experiment trackers that a config asks for and drops TensorBoard where it is off.
+    """Add the experiment trackers that a config enables, and drop TensorBoard if it is off.
 
-    Trackers come before TensorBoard, which clears the pictures after writing them.
+    Trackers come before TensorBoard, which clears the images after writing them.
     """
     chosen: list[EventWriter] = []
     if settings.wandb:
