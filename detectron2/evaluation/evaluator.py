@@ -8,7 +8,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,12 +19,10 @@ from detectron2.utils.logger import log_every_n_seconds
 
 from .progress.clock import StageClock, progress_bar
 
-if TYPE_CHECKING:
-    from .progress.resume import Progress
-
 __all__ = [
     "DatasetEvaluator",
     "DatasetEvaluators",
+    "Progress",
     "get_world_size",
     "inference_context",
     "inference_on_dataset",
@@ -108,6 +107,32 @@ class DatasetEvaluators(DatasetEvaluator):
         return joined
 
 
+class Progress:
+    """Decides which batches an evaluation still has to run, and keeps what they give. This one keeps nothing.
+
+    :func:`resumable_evaluation` puts one in its place that writes each batch down.
+    """
+
+    def remaining(self, loader: Any) -> Any:
+        """Return a loader of the batches that are not done."""
+        return loader
+
+    def without_done(self, inputs: Any, outputs: Any) -> tuple[Any, Any]:
+        """Return the part of a batch, and of the model's outputs for it, that is not done."""
+        return inputs, outputs
+
+    def add(self, inputs: Any) -> None:
+        """Keep what the evaluators have made of a batch."""
+
+    def close(self) -> None:
+        """End, after the last batch or an error."""
+
+
+StartProgress = Callable[[Any, Any, DatasetEvaluator], Progress]
+start_progress: ContextVar[StartProgress] = ContextVar("start_progress", default=lambda *_: Progress())
+"""Makes the progress of an evaluation from the model, the loader and the evaluator."""
+
+
 @contextmanager
 def inference_context(model: nn.Module) -> Generator[None, None, None]:
     """Put ``model`` in evaluation mode for a ``with`` block.
@@ -155,18 +180,15 @@ def inference_on_dataset(
         evaluator = DatasetEvaluators(evaluator)
     evaluator.reset()
 
-    from .progress.resume import start  # it needs the classes of this module
-
     hooks = _Callbacks(callbacks)
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
     with mode, torch.no_grad():
         hooks("on_start")
-        progress = start(model, data_loader, evaluator)
+        progress = start_progress.get()(model, data_loader, evaluator)
         try:
-            clock = _feed(model, data_loader, evaluator, hooks, progress)
+            clock = _feed(model, progress.remaining(data_loader), evaluator, hooks, progress)
         finally:
-            if progress is not None:
-                progress.close()
+            progress.close()
         hooks("on_end")
     _report(clock)
     results = evaluator.evaluate()
@@ -194,10 +216,9 @@ def _feed(
     loader: Any,
     evaluator: DatasetEvaluator,
     hooks: _Callbacks,
-    progress: Progress | None,
+    progress: Progress,
 ) -> StageClock:
-    """The loop itself: data, model, evaluator; returns the clock that timed them."""
-    loader = loader if progress is None else progress.remaining(loader)
+    """Run the loop: data, model, evaluator. Return the clock that timed them."""
     total = len(loader)
     logger = logging.getLogger(__name__)
     logger.info("Inference on %d batches begins", total)
@@ -213,11 +234,9 @@ def _feed(
                 torch.cuda.synchronize()  # else the model's time is booked on whoever reads the result
             hooks("after_inference")
             clock.lap("model")
-            if progress is not None:
-                inputs, outputs = progress.without_done(inputs, outputs)
+            inputs, outputs = progress.without_done(inputs, outputs)
             evaluator.process(inputs, outputs)
-            if progress is not None:
-                progress.add(inputs)
+            progress.add(inputs)
             clock.lap("evaluator")
             clock.next_batch()
             bar.advance(clock.status())

@@ -13,6 +13,7 @@ import torch
 
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.structures.rle import encode_masks
+from detectron2.utils.atomic import atomic_write
 
 # Keypoint heads answer in continuous coordinates, where a pixel's centre lies at +0.5; COCO's files count pixels.
 _KEYPOINT_SHIFT = 0.5
@@ -248,8 +249,6 @@ def write_results(path: str, detections: Sequence[Sequence[Mapping[str, Any]]]) 
     Returns:
         Number of detections written.
     """
-    from detectron2.utils.atomic import atomic_write
-
     written = 0
     with atomic_write(path, "w") as file:
         file.write("[")

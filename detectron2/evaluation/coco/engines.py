@@ -11,60 +11,20 @@ import contextlib
 import io
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from detectron2.utils.memory import paused_garbage_collector
 
 from .detections import ImageDetections
+from .figures import CocoFigures, FloatArray
 from .truth import GroundTruth
 
 ENGINES = ("auto", "hotcoco", "pycocotools")
 DEFAULT_MAX_DETS = (1, 10, 100)
 _FLUSH_IMAGES = 64  # images per update of a stream: enough to hide the call, few enough to stay small
-
-FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass
-class CocoFigures:
-    """What an evaluation found, before any averaging; the arrays are those of ``COCOeval.eval``.
-
-    Attributes:
-        iou_type: ``bbox``, ``segm`` or ``keypoints``.
-        precision: ``[T, R, K, A, M]``, -1 where a category has no ground truth.
-        recall: ``[T, K, A, M]``, likewise.
-        scores: ``[T, R, K, A, M]``, score at which each recall is reached.
-        params: the parameters, under their names in pycocotools.
-    """
-
-    iou_type: str
-    precision: FloatArray
-    recall: FloatArray
-    scores: FloatArray
-    params: SimpleNamespace = field(repr=False)
-
-    @property
-    def eval(self) -> dict[str, Any]:
-        """The arrays as pycocotools names them."""
-        return {
-            "params": self.params,
-            "counts": list(self.precision.shape),
-            "precision": self.precision,
-            "recall": self.recall,
-            "scores": self.scores,
-        }
-
-    @property
-    def stats(self) -> FloatArray:
-        """The 12 (keypoints: 10) summary numbers of COCO; -1 where undefined."""
-        from .figures import summary_numbers
-
-        return summary_numbers(self)
 
 
 def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float] | None:

@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from .engines import CocoFigures
+FloatArray = npt.NDArray[np.float64]
 
 METRICS: dict[str, tuple[str, ...]] = {
     "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
     "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }
-_AREAS = {"": "all", "s": "small", "m": "medium", "l": "large"}
+
+
+@dataclass
+class CocoFigures:
+    """What an evaluation found, before any averaging; the arrays are those of ``COCOeval.eval``.
+
+    Attributes:
+        iou_type: ``bbox``, ``segm`` or ``keypoints``.
+        precision: ``[T, R, K, A, M]``, -1 where a category has no ground truth.
+        recall: ``[T, K, A, M]``, likewise.
+        scores: ``[T, R, K, A, M]``, score at which each recall is reached.
+        params: the parameters, under their names in pycocotools.
+    """
+
+    iou_type: str
+    precision: FloatArray
+    recall: FloatArray
+    scores: FloatArray
+    params: SimpleNamespace = field(repr=False)
+
+    @property
+    def eval(self) -> dict[str, Any]:
+        """The arrays as pycocotools names them."""
+        return {
+            "params": self.params,
+            "counts": list(self.precision.shape),
+            "precision": self.precision,
+            "recall": self.recall,
+            "scores": self.scores,
+        }
+
+    @property
+    def stats(self) -> FloatArray:
+        """The 12 (keypoints: 10) summary numbers of COCO; -1 where undefined."""
+        return summary_numbers(self)
 
 
 def _mean_of_valid(values: npt.NDArray[np.float64]) -> float:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets.coco import convert_to_coco_dict, convert_to_coco_json
 from detectron2.utils.file_io import PathManager
 
 _TASK_FIELDS = {
@@ -188,8 +190,6 @@ def ground_truth_of(
                 "pass output_dir=..., where the converted file is kept, or allow_cached_coco=False to convert "
                 "in memory each time."
             )
-        from detectron2.data.datasets.coco import convert_to_coco_dict
-
         return GroundTruth(convert_to_coco_dict(dataset_name), source=dataset_name)
     return _converted(
         dataset_name, os.path.join(output_dir, f"{dataset_name}_coco_format.json"), allow_cached
@@ -197,9 +197,6 @@ def ground_truth_of(
 
 
 def _converted(dataset_name: str, path: str, allow_cached: bool) -> GroundTruth:
-    from detectron2.data import DatasetCatalog
-    from detectron2.data.datasets.coco import convert_to_coco_json
-
     convert_to_coco_json(dataset_name, path, allow_cached=allow_cached)
     truth = read_coco_json(path)
     dicts = DatasetCatalog.get(dataset_name)

@@ -13,10 +13,10 @@ __all__ = ["PerImageEvaluator"]
 class PerImageEvaluator(DatasetEvaluator):
     """An evaluator whose figures follow from one summary of each image, in whatever order these come.
 
-    Subclasses define ``_summarise`` and ``_take``. A summary is made of what ``_records.encode`` takes.
+    Subclasses define ``_summarise`` and ``_take``. A summary is made of what ``records.encode`` takes.
     """
 
-    _noted: list[Any] | None = None  # the summaries made since someone asked for them
+    _recorded: list[Any] | None = None
 
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> Any:
         """What is kept of an image, from a model's input and output."""
@@ -36,5 +36,18 @@ class PerImageEvaluator(DatasetEvaluator):
         for record, output in zip(inputs, outputs):
             summary = self._summarise(record, output)
             self._take(summary)
-            if self._noted is not None:
-                self._noted.append(summary)
+            if self._recorded is not None:
+                self._recorded.append(summary)
+
+    def record(self, enabled: bool) -> None:
+        """Keep the summaries of the images to come, or stop to do so."""
+        self._recorded = [] if enabled else None
+
+    def recorded(self) -> list[Any]:
+        """Return the summaries made since the last call."""
+        summaries, self._recorded = self._recorded or [], []
+        return summaries
+
+    def take(self, summary: Any) -> None:
+        """Count in a summary that an earlier run has recorded."""
+        self._take(summary)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,22 +17,14 @@ from torch.utils import data as torchdata
 
 from detectron2.utils import comm
 
-from ..evaluator import DatasetEvaluator, DatasetEvaluators
+from ..evaluator import DatasetEvaluator, DatasetEvaluators, Progress, start_progress
 from .per_image import PerImageEvaluator
 from .records import RecordWriter, read_records
 
-__all__ = ["Progress", "resumable_evaluation"]
+__all__ = ["RecordedProgress", "resumable_evaluation"]
 
 _FORMAT = 1
 _PATTERN = "evaluated-{title}.{rank}.records"
-
-
-class _Place(NamedTuple):
-    folder: str
-    resume: bool
-
-
-_place: ContextVar[_Place | None] = ContextVar("resumable_evaluation", default=None)
 
 
 @contextmanager
@@ -56,14 +48,14 @@ def resumable_evaluation(folder: str, resume: bool = True) -> Generator[None, No
             for path in glob.glob(os.path.join(glob.escape(folder), "evaluated-*.records")):
                 os.remove(path)
         comm.synchronize()
-    token = _place.set(_Place(folder, resume))
+    token = start_progress.set(functools.partial(_start, folder=folder, resume=resume))
     try:
         yield
     finally:
-        _place.reset(token)
+        start_progress.reset(token)
 
 
-class Progress:
+class RecordedProgress(Progress):
     """The batches that are done, in files of one folder, one file a process.
 
     Args:
@@ -88,7 +80,7 @@ class Progress:
         comm.synchronize()  # every process has read every file before any of them changes
         self._writer = RecordWriter(own, keep=end)
         for evaluator in evaluators:
-            evaluator._noted = []
+            evaluator.record(True)
 
     @staticmethod
     def _files(folder: str, title: str) -> list[str]:
@@ -101,7 +93,7 @@ class Progress:
         self.done.update(keys)
         for evaluator, own in zip(self._evaluators, summaries or ()):
             for k in new:
-                evaluator._take(own[k])
+                evaluator.take(own[k])
 
     def remaining(self, loader: Any) -> Any:
         """The batches of ``loader`` with an image that is not done."""
@@ -129,21 +121,20 @@ class Progress:
 
     def add(self, inputs: Sequence[Mapping[str, Any]]) -> None:
         """Write down what the evaluators have noted of a batch."""
-        noted = [evaluator._noted or [] for evaluator in self._evaluators]
+        noted = [evaluator.recorded() for evaluator in self._evaluators]
         for evaluator, summaries in zip(self._evaluators, noted):
             if len(summaries) != len(inputs):
                 raise ValueError(
                     f"{type(evaluator).__name__} cannot be resumed: its process() took {len(inputs)} images and noted "
                     f"{len(summaries)}. Call super().process(), or evaluate outside of resumable_evaluation()."
                 )
-            evaluator._noted = []
         self._writer.append([[key_of(record) for record in inputs], noted])
 
     def close(self) -> None:
         """Close the file; the evaluators note no more."""
         self._writer.close()
         for evaluator in self._evaluators:
-            evaluator._noted = None
+            evaluator.record(False)
 
 
 class _Remaining:
@@ -159,11 +150,10 @@ class _Remaining:
         return (batch for batch in self._loader if not self._is_done(batch))
 
 
-def start(model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator) -> Progress | None:
-    """Take up an evaluation in a block of :func:`resumable_evaluation`; None outside, or where it cannot be done."""
-    place = _place.get()
-    if place is None:
-        return None
+def _start(
+    model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator, *, folder: str, resume: bool
+) -> Progress:
+    """Read what earlier processes have written down; nothing is kept where that cannot be done."""
     parts = _flat(evaluator)
     others = [type(e).__name__ for e in parts if not isinstance(e, PerImageEvaluator)]
     logger = logging.getLogger(__name__)
@@ -171,15 +161,13 @@ def start(model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator)
         logger.warning(
             "This evaluation cannot be resumed: %s keep their results themselves.", others or "no evaluators"
         )
-        return None
+        return Progress()
     chosen = [e for e in parts if isinstance(e, PerImageEvaluator)]
-    progress = Progress(place.folder, title_of(model, loader, chosen), chosen)
+    progress = RecordedProgress(folder, title_of(model, loader, chosen), chosen)
     if progress.done:
-        logger.info("%d images are evaluated already (%s).", len(progress.done), place.folder)
-    elif place.resume:
-        logger.info(
-            "No results of this model on these data are in %s: all images are evaluated.", place.folder
-        )
+        logger.info("%d images are evaluated already (%s).", len(progress.done), folder)
+    elif resume:
+        logger.info("No results of this model on these data are in %s: all images are evaluated.", folder)
     return progress
 
 
@@ -239,7 +227,7 @@ def _describe(model: Any, loader: Any, evaluators: Sequence[DatasetEvaluator]) -
 
 
 _PLAIN = (bool, int, float, str, type(None))
-_STATE = {"training", "_noted", "_output_dir", "_distributed"}  # no settings
+_STATE = {"training", "_recorded", "_output_dir", "_distributed"}  # no settings
 
 
 def _settings(thing: Any) -> str:
