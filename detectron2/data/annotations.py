@@ -80,7 +80,7 @@ def transform_annotations(
     *,
     keypoint_hflip_indices: Sequence[int] | np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """Do for all annotations of an image what :func:`transform_instance_annotations` does for one, at once.
+    """Apply transforms to all annotations of an image; see :func:`transform_instance_annotations`.
 
     Returns:
         The same dicts, changed in place.
@@ -98,7 +98,7 @@ def transform_annotations(
 
 
 def boxes_as_xyxy(annos: list[dict[str, Any]]) -> np.ndarray:
-    """The boxes of annotations as a float64 array (N, 4) of absolute (x0, y0, x1, y1)."""
+    """Return the boxes of annotations as a float64 array (N, 4) of absolute (x0, y0, x1, y1)."""
     if not annos:
         return np.zeros((0, 4))
     modes = [anno["bbox_mode"] for anno in annos]
@@ -158,7 +158,7 @@ def _transform_masks(
         annotation["segmentation"] = [p.reshape(-1) for p in parts]
 
 
-def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tuple[int, int]) -> np.ndarray:
+def _transform_mask(segmentation: object, transforms: T.Transform, image_size: tuple[int, int]) -> np.ndarray:
     if isinstance(segmentation, dict):
         mask = decode_rle(segmentation)
     elif isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
@@ -179,7 +179,7 @@ def _transform_mask(segmentation: Any, transforms: T.Transform, image_size: tupl
 
 
 def _mirrors(step: T.Transform) -> bool:
-    """Whether a transform swaps left and right; adapters of other libraries answer by an attribute."""
+    """Return whether a transform swaps left and right; adapters of other libraries answer by an attribute."""
     return isinstance(step, T.HFlipTransform) or bool(getattr(step, "mirrors", False))
 
 
@@ -195,7 +195,7 @@ def transform_keypoint_annotations(
         keypoints: N times (x, y, visibility), flat or (N, 3).
         transforms: a transform or list of transforms.
         image_size: (height, width) after the transforms; keypoints that end outside are no longer labelled.
-        keypoint_hflip_indices: which keypoint takes the place of which in a mirrored image.
+        keypoint_hflip_indices: for each keypoint of a mirrored image, the index of the one that it was before.
 
     Returns:
         float64 array (N, 3); unlabelled keypoints are (0, 0, 0).
@@ -257,7 +257,7 @@ def transform_proposals(
 
 
 def _collect(annos: list[dict[str, Any]], key: str) -> list[Any] | None:
-    """The entries of all annotations under a key; None when no annotation has it."""
+    """Return the entries of all annotations under a key; None when no annotation has it."""
     missing = [i for i, anno in enumerate(annos) if key not in anno]
     if len(missing) == len(annos):
         return None
@@ -315,7 +315,7 @@ def _make_masks(masks: list[Any], image_size: tuple[int, int], mask_format: str)
     return BitMasks(torch.from_numpy(np.stack([to_bitmask(mask, image_size) for mask in masks])))
 
 
-def to_bitmask(mask: Any, image_size: tuple[int, int]) -> np.ndarray:
+def to_bitmask(mask: object, image_size: tuple[int, int]) -> np.ndarray:
     """Turn any kind of mask (polygons, run-length encoding, array) into a bool array (H, W)."""
     if isinstance(mask, (list, tuple)):
         bits = polygons_to_bitmask([np.asarray(p, dtype=np.float64).reshape(-1) for p in mask], *image_size)
@@ -358,7 +358,7 @@ def filter_empty_instances(
     by_mask: bool = True,
     box_threshold: float = 1e-5,
     return_mask: bool = False,
-) -> Any:
+) -> Instances | tuple[Instances, torch.Tensor]:
     """Drop instances without a box or without a mask.
 
     Args:

@@ -1,4 +1,4 @@
-"""Finding out which part of data loading is slow: reading, mapping, workers, or sending between processes."""
+"""Benchmark of data loading: reading, mapping, workers, and sending between processes."""
 
 import itertools
 import logging
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from detectron2.utils import comm
 
 from .build import build_batch_data_loader, trivial_batch_collator
-from .common import DatasetFromList, MapDataset, ToIterableDataset
+from .common import DatasetFromList, Indexed, MapDataset, ToIterableDataset
 from .samplers import TrainingSampler
 
 __all__ = ["DataLoaderBenchmark", "iter_benchmark"]
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Again(torch.utils.data.Dataset):
-    """The same few elements whatever the index: what remains is the cost of passing them on."""
+    """A few elements for any index, to measure only the cost of sending them."""
 
     def __init__(self, elements: Sequence[Any]) -> None:
         self.elements = elements
@@ -61,7 +61,7 @@ def iter_benchmark(
 
 
 class DataLoaderBenchmark:
-    """Times the parts of a training loader one after the other; compare their lines to see where time goes.
+    """Times the parts of a training loader one after the other, to find the slow one.
 
     Args:
         dataset: list of records, or a data set with an index.
@@ -74,7 +74,7 @@ class DataLoaderBenchmark:
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: Indexed,
         *,
         mapper: Callable[[Any], Any],
         sampler: Sampler | None = None,

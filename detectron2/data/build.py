@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.utils.data as torchdata
+from torch.utils.data import Sampler
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
+from detectron2.utils.publish import publish
 
-from .common import DatasetFromList, MapDataset
+from .common import DatasetFromList, Indexed, MapDataset
 from .dataset_mapper import DatasetMapper
 from .detection_utils import check_metadata_consistency
 from .filtering import (
@@ -43,8 +45,8 @@ __all__ = [
     "worker_init_reset_seed",
 ]
 
-# Configs and pickles name these functions by this module, whatever private file holds their code.
-for _function in (
+publish(
+    __name__,
     build_batch_data_loader,
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
@@ -53,14 +55,20 @@ for _function in (
     print_instances_class_histogram,
     trivial_batch_collator,
     worker_init_reset_seed,
-):
-    _function.__module__ = __name__
+)
+
+Mapper = Callable[[Any], Any]
+Source = Indexed | torchdata.IterableDataset
 
 
 def _train_loader_from_config(
-    cfg: Any, mapper: Any = None, *, dataset: Any = None, sampler: Any = None
+    cfg: CfgNode,
+    mapper: Mapper | None = None,
+    *,
+    dataset: Source | None = None,
+    sampler: Sampler | None = None,
 ) -> dict[str, Any]:
-    """Arguments of :func:`build_detection_train_loader` from a config."""
+    """Return the arguments of :func:`build_detection_train_loader` from a config."""
     if dataset is None:
         dataset = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN,
@@ -69,7 +77,7 @@ def _train_loader_from_config(
             proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
         )
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
-        sampler = build_train_sampler(cfg, dataset)
+        sampler = build_train_sampler(cfg, dataset)  # type: ignore[arg-type]
     mapper = DatasetMapper(cfg, True) if mapper is None else mapper
     if multi_sample_augmentations(cfg):
         if isinstance(dataset, torchdata.IterableDataset):
@@ -79,7 +87,7 @@ def _train_loader_from_config(
             )
         # Packed here already, so that the mapper draws from the one copy that all workers share.
         dataset = DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
-        mapper = with_multi_sample(cfg, mapper, dataset)
+        mapper = with_multi_sample(cfg, mapper, dataset)  # type: ignore[arg-type]
     return {
         "dataset": dataset,
         "sampler": sampler,
@@ -94,16 +102,16 @@ def _train_loader_from_config(
 
 @configurable(from_config=_train_loader_from_config)
 def build_detection_train_loader(
-    dataset: Any,
+    dataset: Source,
     *,
-    mapper: Callable[[dict[str, Any]], Any] | None,
-    sampler: Any = None,
+    mapper: Mapper | None,
+    sampler: Sampler | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
     **kwargs: Any,
-) -> Any:
+) -> TrainLoader:
     """Make an endless loader of training batches; can also be called with a config.
 
     Args:
@@ -146,9 +154,9 @@ def build_detection_train_loader(
 
 
 def _test_loader_from_config(
-    cfg: Any, dataset_name: str | Sequence[str], mapper: Any = None
+    cfg: CfgNode, dataset_name: str | Sequence[str], mapper: Mapper | None = None
 ) -> dict[str, Any]:
-    """Arguments of :func:`build_detection_test_loader` from a config and the name of a data set."""
+    """Return the arguments of :func:`build_detection_test_loader` from a config and the name of a data set."""
     names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
     proposal_files = None
     if cfg.MODEL.LOAD_PROPOSALS:
@@ -167,10 +175,10 @@ def _test_loader_from_config(
 
 @configurable(from_config=_test_loader_from_config)
 def build_detection_test_loader(
-    dataset: Any,
+    dataset: Source,
     *,
-    mapper: Callable[[dict[str, Any]], Any],
-    sampler: Any = None,
+    mapper: Mapper | None,
+    sampler: Sampler | None = None,
     batch_size: int = 1,
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
@@ -200,7 +208,7 @@ def build_detection_test_loader(
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
     return torchdata.DataLoader(
-        dataset,
+        dataset,  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=sampler,
         drop_last=False,

@@ -1,4 +1,4 @@
-"""Names for data: which function loads a data set, and what is known about it."""
+"""Catalogs: the function that loads a data set, and its metadata, by name."""
 
 import contextlib
 import copy
@@ -61,7 +61,7 @@ class _DatasetCatalog(UserDict):
         Args:
             name: for instance ``"parts_train"``.
             func: takes nothing and returns a list of records in the format of
-                ``docs/tutorials/datasets.md``.
+                ``docs/data.md``.
             overwrite: replace an older registration of this name, and drop the metadata that belong to it.
 
         Raises:
@@ -76,7 +76,7 @@ class _DatasetCatalog(UserDict):
         if name in self.data:
             if not (overwrite or _OVERWRITE.get()):
                 raise ValueError(
-                    f"data set {name!r} is registered already. Take another name, or replace it with "
+                    f"data set {name!r} is registered already. Choose another name, or replace it with "
                     f"DatasetCatalog.register({name!r}, func, overwrite=True); around other register_* functions "
                     "use `with detectron2.data.catalog.overwriting():`"
                 )
@@ -95,7 +95,7 @@ class _DatasetCatalog(UserDict):
         raise KeyError(f"no data set is registered as {name!r}. {did_you_mean(str(name), self.data)}")
 
     def list(self) -> list[str]:
-        """Names of all data sets, in the order of registration."""
+        """Return the names of all data sets, in the order of registration."""
         return list(self.data)
 
     def remove(self, name: str) -> None:
@@ -114,7 +114,7 @@ class _DatasetCatalog(UserDict):
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equality that also takes arrays and tensors, whose ``==`` is element by element."""
+    """Compare two values for equality, also arrays and tensors, whose ``==`` is element by element."""
     try:
         return bool(a == b)
     except (ValueError, RuntimeError):
@@ -122,7 +122,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 class Metadata(SimpleNamespace):
-    """What is known about one data set: class names, colours, paths, which evaluator suits it.
+    """Metadata of one data set: class names, colours, paths, the type of evaluator.
 
     Values are read and written as attributes. A value may be set again only to something equal, because code
     that ran before may have used the first one; delete the attribute, or use
@@ -148,7 +148,7 @@ class Metadata(SimpleNamespace):
             hint = f"{did_you_mean(key, known)} Set are: {', '.join(known)}."
         raise AttributeError(f"metadata of {self.name!r} have no {key!r}. {hint}")
 
-    def __setattr__(self, key: str, val: Any) -> None:
+    def __setattr__(self, key: str, val: object) -> None:
         key = _RENAMED.get(key, key)
         if key in self.__dict__ and not _OVERWRITE.get() and not _same(self.__dict__[key], val):
             raise AttributeError(
@@ -159,21 +159,21 @@ class Metadata(SimpleNamespace):
         super().__setattr__(key, val)
 
     def as_dict(self) -> dict[str, Any]:
-        """All values as a new dict; the values themselves are not copied."""
+        """Return all values as a new dict; the values themselves are not copied."""
         return copy.copy(self.__dict__)
 
-    def set(self, **kwargs: Any) -> "Metadata":
+    def set(self, **kwargs: object) -> "Metadata":
         """Set several values; returns ``self``, so that calls can be chained."""
         for key, val in kwargs.items():
             setattr(self, key, val)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of ``key``, or ``default`` where it is not set."""
+        """Return the value of ``key``, or ``default`` where it is not set."""
         return self.__dict__.get(_RENAMED.get(key, key), default)
 
 
-def _shorten(value: Any, limit: int = 120) -> str:
+def _shorten(value: object, limit: int = 120) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
@@ -186,7 +186,7 @@ class _MetadataCatalog(UserDict):
         self._deferred: dict[str, list[Callable[[], Mapping[str, Any]]]] = {}
 
     def get(self, name: str) -> Metadata:  # type: ignore[override]
-        """The metadata of a data set, the same object at each call.
+        """Return the metadata of a data set, the same object at each call.
 
         Args:
             name: name of a data set; need not be registered yet.
@@ -218,7 +218,7 @@ class _MetadataCatalog(UserDict):
         return name in self.data or name in self._deferred
 
     def list(self) -> list[str]:
-        """Names of all data sets that have metadata."""
+        """Return the names of all data sets that have metadata."""
         return list(dict.fromkeys([*self.data, *self._deferred]))
 
     def pop(self, name: str, *default: Any) -> Any:

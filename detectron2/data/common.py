@@ -6,7 +6,7 @@ import itertools
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, SupportsInt, TypeVar
+from typing import Any, Protocol, SupportsInt, TypeVar
 
 from torch.utils import data
 from torch.utils.data import Sampler
@@ -34,7 +34,7 @@ _serialize_method: Serialize = SharedPackedList
 
 @contextlib.contextmanager
 def set_default_dataset_from_list_serialize_method(new: Serialize) -> Iterator[None]:
-    """Within the block, ``DatasetFromList(..., serialize=True)`` stores its list with ``new``.
+    """Let ``DatasetFromList(..., serialize=True)`` store its list with ``new`` within the block.
 
     Args:
         new: takes the list, returns a sequence that gives the elements again.
@@ -70,9 +70,17 @@ class DatasetFromList(data.Dataset):
     def __len__(self) -> int:
         return len(self._lst)
 
-    def __getitem__(self, idx: Any) -> Any:
+    def __getitem__(self, idx: int) -> Any:
         element = self._lst[idx]
         return copy.deepcopy(element) if self._copy and not self._serialized else element
+
+
+class Indexed(Protocol):
+    """A list, a ``torch.utils.data.Dataset`` with an index, or the like."""
+
+    def __getitem__(self, idx: int, /) -> Any: ...
+
+    def __len__(self) -> int: ...
 
 
 class MapDataset(data.Dataset):
@@ -89,13 +97,13 @@ class MapDataset(data.Dataset):
 
     max_attempts = 1000
 
-    def __new__(cls, dataset: Any = None, map_func: Callable[[Any], Any] | None = None) -> Any:
+    def __new__(cls, dataset: object = None, map_func: Callable[[Any], Any] | None = None) -> Any:
         if map_func is not None and isinstance(dataset, data.IterableDataset):
             return _MapIterableDataset(dataset, map_func)
         return super().__new__(cls)
 
-    def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Indexed | data.IterableDataset, map_func: Callable[[Any], Any]) -> None:
+        self._dataset: Any = dataset
         self._map_func = map_func
         self.num_skipped = 0
 
@@ -123,13 +131,13 @@ class MapDataset(data.Dataset):
 class _MapIterableDataset(data.IterableDataset):
     """:class:`MapDataset` of an iterable data set."""
 
-    def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
+    def __init__(self, dataset: data.IterableDataset, map_func: Callable[[Any], Any]) -> None:
         self._dataset = dataset
         self._map_func = map_func
         self.num_skipped = 0
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._dataset)  # type: ignore[arg-type]
 
     def numbered(self) -> Iterator[tuple[int, Any]]:
         """Yield each mapped element with the number of elements read so far."""
@@ -151,7 +159,7 @@ class _MapIterableDataset(data.IterableDataset):
 
 # ------------------------------------------------------------------ sampled stream
 def _worker_share(stream: Iterable[T], chunk: int) -> Iterator[T]:
-    """The chunks of a stream that belong to the worker that runs this, or all of it outside workers."""
+    """Yield the chunks of a stream that this worker reads, or the whole stream outside of workers."""
     info = data.get_worker_info()
     if info is None or info.num_workers == 1:
         yield from stream
@@ -172,12 +180,12 @@ class ToIterableDataset(data.IterableDataset):
         dataset: with ``__getitem__``.
         sampler: gives the indices, in each worker the same.
         shard_sampler: give each worker of the loader its part; false if the sampler itself does so.
-        shard_chunk_size: workers take so many consecutive indices in turn. With the batch size here, batches have
-            the same members whatever the number of workers.
+        shard_chunk_size: consecutive indices that a worker takes at a time. With the batch size here, batches have
+            the same members for any number of workers.
     """
 
     def __init__(
-        self, dataset: data.Dataset, sampler: Sampler, shard_sampler: bool = True, shard_chunk_size: int = 1
+        self, dataset: Indexed, sampler: Sampler, shard_sampler: bool = True, shard_chunk_size: int = 1
     ) -> None:
         if isinstance(dataset, data.IterableDataset):
             raise TypeError(f"dataset is iterable already ({type(dataset).__name__}) and takes no sampler")

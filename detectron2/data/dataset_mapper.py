@@ -1,4 +1,4 @@
-"""The default way from a record of a data set to the input of a model."""
+"""The default mapper from a record of a data set to the input of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.structures import BoxMode
 
 from . import detection_utils as utils
@@ -35,8 +35,8 @@ def _copy_record(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-def _asks_for_boxes(augmentation: Any) -> bool:
-    """Whether an augmentation, or one inside it, looks at the boxes."""
+def _asks_for_boxes(augmentation: object) -> bool:
+    """Return whether an augmentation, or one inside it, looks at the boxes."""
     inner = [
         *getattr(augmentation, "augs", []),
         *([augmentation.aug] if hasattr(augmentation, "aug") else []),
@@ -65,7 +65,7 @@ class DatasetMapper:
         use_keypoint: keep ``keypoints``.
         instance_mask_format: "polygon", "bitmask" or "auto", see :func:`detection_utils.annotations_to_instances`.
         keypoint_hflip_indices: see :func:`detection_utils.create_keypoint_hflip_indices`.
-        precomputed_proposal_topk: load precomputed proposals and keep so many at most; None for none.
+        precomputed_proposal_topk: largest number of precomputed proposals to keep; None to load none.
         recompute_boxes: take boxes from the masks after augmentation (tighter than moved boxes after a crop or
             a rotation); needs ``use_instance_mask``.
     """
@@ -100,7 +100,7 @@ class DatasetMapper:
         logging.getLogger(__name__).info(f"Augmentations used in {phase}: {list(augmentations)}")
 
     @classmethod
-    def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Read ``INPUT``, ``MODEL.{MASK,KEYPOINT}_ON``, ``MODEL.LOAD_PROPOSALS`` and ``DATASETS``."""
         augmentations = utils.build_augmentation(cfg, is_train)
         crop = cfg.INPUT.CROP.ENABLED and is_train
@@ -125,7 +125,7 @@ class DatasetMapper:
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: T.Transform, image_shape: tuple[int, int]
     ) -> None:
-        """Replace ``annotations`` by ``instances``; crowd regions are left out, and what is lost to a crop."""
+        """Replace ``annotations`` by ``instances``, without crowd regions and objects that a crop removed."""
         unused = [
             key
             for key, use in (("segmentation", self.use_instance_mask), ("keypoints", self.use_keypoint))
@@ -149,7 +149,7 @@ class DatasetMapper:
         dataset_dict["instances"] = utils.filter_empty_instances(instances)
 
     def _boxes_to_see(self, dataset_dict: dict[str, Any]) -> np.ndarray | None:
-        """Boxes of the objects for augmentations that look at them, such as MinIoURandomCrop."""
+        """Return the boxes of the objects for augmentations that look at them, such as MinIoURandomCrop."""
         annotations = dataset_dict.get("annotations")
         if not (self._show_boxes and self.is_train and annotations):
             return None

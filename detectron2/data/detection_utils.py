@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detectron2.config import CfgNode
 from detectron2.structures import BoxMode
 from detectron2.utils.image_io import (
     _M_RGB2YUV,
@@ -124,7 +125,7 @@ def gen_crop_transform_with_instance(
     return T.CropTransform(x0, y0, int(crop[1]), int(crop[0]), int(size[1]), int(size[0]))
 
 
-def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
+def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """Make the default augmentations of a config: resize, and in training a random flip.
 
     ``INPUT.CROP`` is not among them; :class:`DatasetMapper` puts it in front.
@@ -156,6 +157,6 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
     return augmentations
 
 
-_RESIZE_BACKENDS: dict[str, Any] = {"pillow": 2, "torch": "fast"}  # Pillow's number of bilinear
+_RESIZE_BACKENDS: dict[str, int | str] = {"pillow": 2, "torch": "fast"}  # Pillow's number of bilinear
 
 build_transform_gen = build_augmentation

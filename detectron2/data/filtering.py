@@ -16,6 +16,7 @@ from detectron2.utils.safe_pickle import restricted_load
 from detectron2.utils.tables import create_grid_table
 
 from .catalog import DatasetCatalog, MetadataCatalog
+from .common import Indexed
 from .datasets.coco_json.lazy_record import AnnotationSummary, same_source
 from .detection_utils import check_metadata_consistency
 
@@ -44,7 +45,7 @@ class RecordList(list):
 
 
 def summary_of(record: Record) -> AnnotationSummary:
-    """Category ids, crowd flags and visible keypoints of a record, without unpacking it where possible."""
+    """Return category ids, crowd flags and visible keypoints of a record, if possible without unpacking it."""
     packed = getattr(record, "annotation_summary", None)
     found = packed() if packed is not None else None
     if found is not None:
@@ -57,7 +58,7 @@ def summary_of(record: Record) -> AnnotationSummary:
     )
 
 
-def _visible(keypoints: Any) -> int:
+def _visible(keypoints: npt.ArrayLike | None) -> int:
     return 0 if keypoints is None else int((np.asarray(keypoints, dtype=float).reshape(-1)[2::3] > 0).sum())
 
 
@@ -167,7 +168,7 @@ def load_proposals_into_dataset(dataset_dicts: list[Record], proposal_file: str)
 
 # ------------------------------------------------------------------ class counts
 def count_classes(dataset_dicts: Iterable[Record], num_classes: int) -> npt.NDArray[np.int64]:
-    """Number of annotations of each class that are not crowd regions, [num_classes].
+    """Count the annotations of each class that are not crowd regions, [num_classes].
 
     Raises:
         ValueError: a category id is outside ``0 .. num_classes - 1``.
@@ -223,7 +224,7 @@ def get_detection_dataset_dicts(
     min_keypoints: int = 0,
     proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
-) -> Any:
+) -> Indexed | torchdata.IterableDataset:
     """Load registered data sets and join them to one list of records.
 
     Args:
@@ -246,7 +247,7 @@ def get_detection_dataset_dicts(
     if not names:
         raise ValueError("no data set named: DATASETS.TRAIN (or TEST) is empty")
     if len(set(names)) < len(names):
-        logger.info("A data set is named more than once and counts so many times: %s", ", ".join(names))
+        logger.info("A data set is named more than once and is used as many times: %s", ", ".join(names))
     loaded = [DatasetCatalog.get(name) for name in names]
     if isinstance(loaded[0], torchdata.Dataset):
         return _join_datasets(names, loaded)
@@ -274,7 +275,7 @@ def get_detection_dataset_dicts(
     return joined
 
 
-def _join_datasets(names: Sequence[str], loaded: list[Any]) -> Any:
+def _join_datasets(names: Sequence[str], loaded: list[Any]) -> Indexed | torchdata.IterableDataset:
     if len(loaded) == 1:
         return loaded[0]
     if any(isinstance(d, torchdata.IterableDataset) for d in loaded):

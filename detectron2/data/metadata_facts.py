@@ -32,7 +32,7 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
 
 
 def create_keypoint_hflip_indices(dataset_names: str | list[str]) -> list[int]:
-    """Find out which keypoint takes the place of which when the image is mirrored.
+    """Find which keypoints change places when the image is mirrored.
 
     Args:
         dataset_names: one name or several, whose metadata hold ``keypoint_names`` and ``keypoint_flip_map`` (pairs

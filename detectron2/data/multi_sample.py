@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.config.yacs.values import parse_epochs
 from detectron2.utils import comm
 
 from .loading.stream import stream_position
 from .transforms.multi_sample import CopyPaste, MixUp, Mosaic, MultiSampleAugmentation, MultiSampleMapper
 
+Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
+
 __all__ = ["ClosingMapper", "multi_sample_augmentations", "with_multi_sample"]
 
 
-def multi_sample_augmentations(cfg: Any) -> list[MultiSampleAugmentation]:
-    """The augmentations of several images that ``INPUT.{MOSAIC,COPY_PASTE,MIXUP}.PROB`` ask for, in this order."""
+def multi_sample_augmentations(cfg: CfgNode) -> list[MultiSampleAugmentation]:
+    """Make the augmentations that ``INPUT.{MOSAIC,COPY_PASTE,MIXUP}.PROB`` ask for, in this order."""
     found: list[MultiSampleAugmentation] = []
     mosaic, paste, mixup = (cfg.INPUT.get(name) for name in ("MOSAIC", "COPY_PASTE", "MIXUP"))
     if mosaic and mosaic.PROB > 0:
@@ -31,8 +34,8 @@ def multi_sample_augmentations(cfg: Any) -> list[MultiSampleAugmentation]:
     return found
 
 
-def _closing_position(cfg: Any, num_images: int) -> float:
-    """From which image of this process's stream on nothing is mixed any more; infinite for never."""
+def _closing_position(cfg: CfgNode, num_images: int) -> float:
+    """Return the position in this process's stream from which nothing is mixed any more; infinite for never."""
     share = cfg.INPUT.get("MULTI_SAMPLE_CLOSE", 0.0)
     if not 0 <= share <= 1:
         raise ValueError(f"INPUT.MULTI_SAMPLE_CLOSE must be a share of the training, 0 to 1, got {share}")
@@ -56,17 +59,17 @@ class ClosingMapper:
         position: first image of this process that ``closing`` maps.
     """
 
-    def __init__(self, mapper: Any, closing: Any, position: float) -> None:
+    def __init__(self, mapper: Mapper, closing: Mapper, position: float) -> None:
         self.mapper, self.closing, self.position = mapper, closing, position
 
-    def __call__(self, dataset_dict: dict[str, Any]) -> Any:
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
         """Map one record; outside of a training stream, with the first mapper."""
         here = stream_position()
         return (self.closing if here is not None and here >= self.position else self.mapper)(dataset_dict)
 
 
-def with_multi_sample(cfg: Any, mapper: Any, records: Sequence[dict[str, Any]]) -> Any:
-    """A mapper that mixes images first, if the config asks for it; else the same mapper.
+def with_multi_sample(cfg: CfgNode, mapper: Mapper, records: Sequence[dict[str, Any]]) -> Mapper:
+    """Return a mapper that mixes images first, if the config asks for it; else the same mapper.
 
     Args:
         cfg: with ``INPUT.MOSAIC``, ``INPUT.COPY_PASTE``, ``INPUT.MIXUP`` and ``INPUT.MULTI_SAMPLE_CLOSE``.
@@ -85,6 +88,6 @@ def with_multi_sample(cfg: Any, mapper: Any, records: Sequence[dict[str, Any]]) 
             "need: derive it from DatasetMapper, or set INPUT.MOSAIC.PROB, INPUT.MIXUP.PROB and "
             "INPUT.COPY_PASTE.PROB to 0"
         )
-    mixing = MultiSampleMapper(mapper, records, steps)
+    mixing = MultiSampleMapper(mapper, records, steps)  # type: ignore[arg-type]
     position = _closing_position(cfg, len(records))
     return mixing if position == float("inf") else ClosingMapper(mixing, mapper, position)

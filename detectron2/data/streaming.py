@@ -19,7 +19,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.utils.data as torchdata
@@ -34,6 +34,9 @@ from .loading.tolerant import BrokenCount
 
 __all__ = ["StreamedMapper", "TarDataset", "expand_shards", "write_shards"]
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 logger = logging.getLogger(__name__)
 
 # What a damaged or cut-off shard raises, also from within its compression, and what a store raises that fails.
@@ -44,7 +47,7 @@ _BAD_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type
 
 
 def expand_shards(pattern: str | Sequence[str]) -> list[str]:
-    """Names of shards from a pattern such as ``data/train-{000..063}.tar``, or a list of patterns.
+    """List the names of shards from a pattern such as ``data/train-{000..063}.tar``, or from a list of patterns.
 
     Raises:
         ValueError: nothing is named.
@@ -102,7 +105,7 @@ def _add_sample(tar: tarfile.TarFile, key: str, record: dict[str, Any]) -> None:
         tar.addfile(member, io.BytesIO(content))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.decode("ascii")
     if isinstance(value, (np.ndarray, np.generic)):
@@ -117,7 +120,7 @@ class _StrictInfo(tarfile.TarInfo):
     """
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Any:
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.HeaderError as error:
@@ -129,7 +132,7 @@ class _StrictInfo(tarfile.TarInfo):
 
 
 def _members(shard: str) -> Iterator[tuple[str, str, bytes]]:
-    """Key, ending and content of each file of a shard, read in one pass."""
+    """Yield the key, ending and content of each file of a shard, read in one pass."""
     with PathManager.open(shard, "rb") as f, tarfile.open(fileobj=f, mode="r|*", tarinfo=_StrictInfo) as tar:
         for member in tar:
             content = tar.extractfile(member) if member.isfile() else None
@@ -141,7 +144,7 @@ def _members(shard: str) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and parts of each sample of a shard; before an error, those that were whole."""
+    """Yield the key and parts of each sample of a shard; before an error, those that were whole."""
     key = ""
     parts: dict[str, bytes] = {}
     try:
@@ -164,7 +167,7 @@ class TarDataset(torchdata.IterableDataset):
 
     Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) beside the keys of its JSON part.
     ``DatasetMapper`` reads them; wrap a mapper that opens files in :class:`StreamedMapper`. Samples without an image or with broken JSON, and the
-    rest of a shard behind a place that cannot be read, are left out, reported, and counted in ``num_skipped``; how
+    rest of a shard after a place that cannot be read, are left out, reported, and counted in ``num_skipped``; how
     many samples the rest of a shard had is estimated by the largest shard read so far.
 
     The training loader saves how many samples each worker took; :meth:`load_state_dict` continues after them, passing
@@ -208,7 +211,7 @@ class TarDataset(torchdata.IterableDataset):
         return self._count.broken
 
     def _share(self) -> tuple[int, int]:
-        """Number of this reader and number of readers, over ranks and workers."""
+        """Return the number of this reader and number of readers, over ranks and workers."""
         info = torchdata.get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         return comm.get_rank() * workers + (worker + self._turn) % workers, comm.get_world_size() * workers
@@ -235,7 +238,7 @@ class TarDataset(torchdata.IterableDataset):
                 return
 
     def _read_shard(self, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-        """Samples of a shard up to the first place that cannot be read."""
+        """Yield the samples of a shard up to the first place that cannot be read."""
         number = 0
         try:
             for key, parts in _samples(shard):

@@ -5,7 +5,8 @@ All keys are optional for type checkers, since each task uses some of them, and 
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,10 @@ from torch import Tensor
 from .boxes import BoxMode
 from .instances import Instances
 
-__all__ = ["Annotation", "DatasetRecord", "ModelInput", "ModelOutput", "SegmentInfo"]
+__all__ = ["Annotation", "DatasetRecord", "ModelInput", "ModelOutput", "SegmentInfo", "Segmentation"]
+
+Segmentation: TypeAlias = Sequence[Sequence[float]] | Mapping[str, Any] | npt.NDArray
+"""Polygons ``[[x0, y0, x1, y1, ...], ...]``, a run-length encoding, or an array ``[H, W]``."""
 
 
 class Annotation(TypedDict, total=False):

@@ -3,11 +3,13 @@
 import copy
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import detectron2
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata, forget, overwriting
 from detectron2.data.datasets import builtin_meta, load_lvis_json, lvis_v0_5_categories, lvis_v1_categories
@@ -202,3 +204,10 @@ def test_lvis(tmp_path: Path) -> None:
     (tmp_path / "l.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match="more than once"):
         load_lvis_json(str(tmp_path / "l.json"), "coco/")
+
+
+def test_documents_that_texts_refer_to_exist() -> None:
+    root = Path(detectron2.__file__).parent
+    for file in (root / "data").rglob("*.py"):
+        for name in re.findall(r"docs/[\w/-]+\.md", file.read_text()):
+            assert (root.parent / name).is_file(), f"{file} refers to {name}"

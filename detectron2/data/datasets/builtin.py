@@ -76,7 +76,7 @@ _VOC = ("2007_trainval", "2007_train", "2007_val", "2007_test", "2012_trainval",
 
 
 def register_all_coco(root: str) -> None:
-    """COCO: instances, person keypoints and three kinds of panoptic data.
+    """Register COCO: instances, person keypoints and three kinds of panoptic data.
 
     Args:
         root: folder that contains ``coco/``.
@@ -112,7 +112,7 @@ def _register_coco_panoptic(root: str, split: str) -> None:
 
 
 def register_all_lvis(root: str) -> None:
-    """LVIS v1 and v0.5, and v0.5 with COCO's classes.
+    """Register LVIS v1 and v0.5, and v0.5 with COCO's classes.
 
     Args:
         root: folder that contains ``coco/`` (images) and ``lvis/``.
@@ -127,7 +127,7 @@ def register_all_lvis(root: str) -> None:
 
 
 def register_all_cityscapes(root: str) -> None:
-    """Cityscapes with fine annotations: instances and semantic labels.
+    """Register Cityscapes with fine annotations: instances and semantic labels.
 
     Args:
         root: folder that contains ``cityscapes/``.
@@ -146,7 +146,7 @@ def register_all_cityscapes(root: str) -> None:
 
 
 def register_all_pascal_voc(root: str) -> None:
-    """Pascal VOC 2007 and 2012.
+    """Register Pascal VOC 2007 and 2012.
 
     Args:
         root: folder that contains ``VOC2007/`` and ``VOC2012/``.
@@ -163,7 +163,7 @@ def _ade20k_metadata() -> dict[str, Any]:
 
 
 def register_all_ade20k(root: str) -> None:
-    """The 150 semantic classes of ADE20K's scene parsing benchmark.
+    """Register the 150 semantic classes of ADE20K's scene parsing benchmark.
 
     Args:
         root: folder that contains ``ADEChallengeData2016/``, with masks as ``prepare_ade20k_sem_seg.py`` makes

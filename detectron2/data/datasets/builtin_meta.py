@@ -33,14 +33,14 @@ _THINGS_COLOR = [82, 18, 128]
 
 @functools.cache
 def read_table(name: str) -> dict[str, Any]:
-    """A table of the package by name; do not change what comes back."""
+    """Return a table of the package by name; do not change what comes back."""
     text = resources.files(__package__).joinpath("_tables", f"{name}.json").read_text(encoding="utf-8")
     return json.loads(text)
 
 
 @functools.cache
 def category_rows(name: str) -> list[dict[str, Any]]:
-    """The categories of a table, one dict each."""
+    """Return the categories of a table, one dict each."""
     table = read_table(name)
     return [dict(zip(table["columns"], row)) for row in table["categories"]]
 
@@ -79,7 +79,7 @@ def _numbered(rows: list[dict[str, Any]], start: int = 0, key: str = "id") -> di
 
 
 def _get_coco_instances_meta() -> dict[str, Any]:
-    """The 80 things of COCO."""
+    """Return the 80 things of COCO."""
     things = _coco_things()
     return {
         "thing_dataset_id_to_contiguous_id": _numbered(things),
@@ -89,7 +89,7 @@ def _get_coco_instances_meta() -> dict[str, Any]:
 
 
 def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
-    """80 things with numbers of their own, and 53 stuff classes beside one class for all things."""
+    """Return 80 things with numbers of their own, and 53 stuff classes beside one class for all things."""
     stuff = _coco_stuff()
     return {
         "stuff_dataset_id_to_contiguous_id": {**_numbered(stuff, start=1), 0: 0},
@@ -100,7 +100,7 @@ def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
 
 
 def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
-    """133 classes in one numbering, in which both kinds are named alike, so that maps can be drawn with either."""
+    """Return 133 classes in one numbering, named alike for both kinds, so that maps can be drawn with either."""
     things, stuff = _coco_things(), _coco_stuff()
     both = category_rows("coco")
     names, colors = [c["name"] for c in both], [c["color"] for c in both]
@@ -115,7 +115,7 @@ def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
 
 
 def _get_coco_person_meta() -> dict[str, Any]:
-    """One class with 17 keypoints."""
+    """Return one class with 17 keypoints."""
     return {
         "thing_classes": ["person"],
         **{
@@ -126,7 +126,7 @@ def _get_coco_person_meta() -> dict[str, Any]:
 
 
 def _get_cityscapes_meta() -> dict[str, Any]:
-    """8 classes for instances, 19 for semantic labels."""
+    """Return 8 classes for instances, 19 for semantic labels."""
     rows = category_rows("cityscapes")
     return {
         "thing_classes": [c["name"] for c in rows if c["isthing"]],
@@ -135,7 +135,7 @@ def _get_cityscapes_meta() -> dict[str, Any]:
 
 
 def _get_cityscapes_panoptic_meta() -> dict[str, Any]:
-    """19 classes numbered by their training id."""
+    """Return 19 classes numbered by their training id."""
     rows = category_rows("cityscapes")
     names, colors = [c["name"] for c in rows], [c["color"] for c in rows]
     return {

@@ -41,7 +41,7 @@ class CityscapesFiles(NamedTuple):
 
 
 def _get_cityscapes_files(image_dir: str, gt_dir: str) -> list[CityscapesFiles]:
-    """Files of all images, sorted by city and name.
+    """Return the files of all images, sorted by city and name.
 
     Raises:
         ValueError: the folders hold none.
@@ -147,7 +147,7 @@ def _read_instances(files: CityscapesFiles, from_json: bool, to_polygons: bool) 
 
 
 def _from_polygons(content: Mapping[str, Any], to_polygons: bool) -> Iterator[dict[str, Any]]:
-    """Visible parts of the annotated objects, the front ones first.
+    """Yield the visible parts of the annotated objects, the front ones first.
 
     Objects are listed from back to front; what lies in front covers what lies behind.
     """
@@ -189,7 +189,7 @@ def _annotation(
 ) -> dict[str, Any]:
     points = np.concatenate([np.asarray(p).reshape(-1, 2) for p in polygons])
     bbox = [*points.min(0).tolist(), *points.max(0).tolist()]
-    segmentation: Any = polygons if to_polygons else mask_util.merge(mask_util.frPyObjects(polygons, *size))
+    segmentation = polygons if to_polygons else mask_util.merge(mask_util.frPyObjects(polygons, *size))
     return {
         "iscrowd": int(crowd),
         "category_id": category,
@@ -200,7 +200,7 @@ def _annotation(
 
 
 def _from_id_map(ids: npt.NDArray[Any], to_polygons: bool) -> Iterator[dict[str, Any]]:
-    """Objects of an id map, whose values are ``class * 1000 + number``, or the class alone for groups."""
+    """Yield the objects of an id map, whose values are ``class * 1000 + number``, or the class alone for groups."""
     numbers = _classes("id")
     for value in np.unique(ids).tolist():
         crowd = value < 1000
@@ -214,7 +214,7 @@ def _from_id_map(ids: npt.NDArray[Any], to_polygons: bool) -> Iterator[dict[str,
             # A line of pixels is no object to learn from.
             continue
         if to_polygons:
-            segmentation: Any = _outlines(mask)
+            segmentation: object = _outlines(mask)
             if not segmentation:
                 continue
         else:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
@@ -26,7 +27,7 @@ _IMAGE_END = "_leftImg8bit.png"
 
 
 def get_cityscapes_panoptic_files(image_dir: str, gt_dir: str, json_info: dict[str, Any]) -> list[Any]:
-    """Image, id map and segments of each annotation.
+    """Return the image, id map and segments of each annotation.
 
     Args:
         image_dir: for instance ``cityscapes/leftImg8bit/train``.
@@ -121,5 +122,5 @@ def register_all_cityscapes_panoptic(root: str) -> None:
         )
 
 
-def _loader(image_dir: str, gt_dir: str, gt_json: str) -> Any:
+def _loader(image_dir: str, gt_dir: str, gt_json: str) -> Callable[[], list[dict[str, Any]]]:
     return lambda: load_cityscapes_panoptic(image_dir, gt_dir, gt_json, _get_cityscapes_panoptic_meta())

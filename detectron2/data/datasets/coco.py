@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.publish import publish
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco_json.index import NotIndexable, load_index
@@ -31,9 +32,7 @@ LAZY_FROM_BYTES = 32 << 20
 """Files from this size on are indexed instead of parsed as a whole."""
 
 
-# Configs and pickles name these functions by this module, whatever private file holds their code.
-for _function in (convert_to_coco_dict, convert_to_coco_json, load_sem_seg):
-    _function.__module__ = __name__
+publish(__name__, convert_to_coco_dict, convert_to_coco_json, load_sem_seg)
 
 
 def load_coco_json(
@@ -73,7 +72,7 @@ def load_coco_json(
 def _load_lazily(
     json_file: str, image_root: str, dataset_name: str | None, extra: tuple[str, ...]
 ) -> list[dict[str, Any]] | None:
-    """Records of a large file, which keep their annotations in it; None for a file that must be read as a whole."""
+    """Return records of a large file that leave their annotations in it; None if it must be read as a whole."""
     path = PathManager.get_local_path(json_file)
     if not hasattr(os, "pread") or os.path.getsize(path) < LAZY_FROM_BYTES:
         return None
@@ -130,7 +129,7 @@ def _note_classes(
 def _group(
     annotations: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]], source: str
 ) -> dict[Any, list[Mapping[str, Any]]]:
-    """Annotations by image id, after a check that ids are used once."""
+    """Return the annotations by image id, after a check that ids are used once."""
     image_ids = {image["id"] for image in images}
     if len(image_ids) < len(images):
         raise ValueError(f"{source}: {len(images) - len(image_ids)} image ids are used more than once")
@@ -177,7 +176,7 @@ def register_coco_instances(
 
 
 def set_metadata(
-    name: str, metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]], **more: Any
+    name: str, metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]], **more: object
 ) -> None:
     """Set metadata at once, or, where they come from a function, when they are first asked for."""
     if callable(metadata):

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 _Meta = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 
-def convert_segment(segment: Mapping[str, Any], meta: Any, source: str) -> dict[str, Any]:
-    """A copy of a segment with its class number, and ``isthing`` set.
+def convert_segment(segment: Mapping[str, Any], meta: object, source: str) -> dict[str, Any]:
+    """Copy a segment with its class number, and ``isthing`` set.
 
     Args:
         segment: with ``category_id`` as in the file.
@@ -43,7 +43,9 @@ def convert_segment(segment: Mapping[str, Any], meta: Any, source: str) -> dict[
     )
 
 
-def load_coco_panoptic_json(json_file: str, image_dir: str, gt_dir: str, meta: Any) -> list[dict[str, Any]]:
+def load_coco_panoptic_json(
+    json_file: str, image_dir: str, gt_dir: str, meta: object
+) -> list[dict[str, Any]]:
     """Load a file in COCO's panoptic format.
 
     Args:

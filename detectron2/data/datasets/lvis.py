@@ -38,7 +38,7 @@ def register_lvis_instances(
 
 
 def _image_path(image: Mapping[str, Any], image_root: str) -> str:
-    """Where an image lies: LVIS v1 only gives COCO's address, v0.5 the file name of COCO 2014."""
+    """Return the path of an image: LVIS v1 only gives COCO's address, v0.5 the file name of COCO 2014."""
     if "coco_url" in image:
         return os.path.join(image_root, *image["coco_url"].split("/")[-2:])
     name = image["file_name"]
@@ -125,7 +125,7 @@ def load_lvis_json(
 
 
 def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:
-    """Metadata of LVIS by the name of a data set.
+    """Return the metadata of an LVIS data set by its name.
 
     Args:
         dataset_name: contains ``v1`` or ``v0.5``; with ``cocofied``, the classes are COCO's.

@@ -10,7 +10,7 @@ __all__ = ["LVIS_CATEGORIES"]
 LVIS_CATEGORIES: list[dict[str, Any]]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> list[dict[str, Any]]:
     if name != "LVIS_CATEGORIES":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return globals().setdefault(name, category_rows("lvis_v1"))

@@ -20,7 +20,7 @@ CLASS_NAMES = (
 
 
 def read_voc_xml(path: str, class_names: Sequence[str]) -> tuple[int, int, list[dict[str, Any]]]:
-    """Height, width and annotations of one VOC file.
+    """Read height, width and annotations of one VOC file.
 
     VOC counts pixels from 1 and means the whole pixel: the box (1, 1, w, h) covers the image, here (0, 0, w, h).
 

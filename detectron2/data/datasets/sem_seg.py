@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def _files(folder: str, ending: str) -> dict[str, str]:
-    """Relative path without the ending -> path, of the files below a folder that end so, sorted."""
+    """Return the relative path without the ending -> path, of the files below a folder that end so, sorted."""
     found = {}
     stack = [""]
     while stack:

@@ -43,7 +43,7 @@ def detect_format(path: str | os.PathLike[str]) -> str:
 
 
 def read_dataset(
-    path: str | os.PathLike[str], format: str | None = None, images: str | None = None, **options: Any
+    path: str | os.PathLike[str], format: str | None = None, images: str | None = None, **options: object
 ) -> Dataset:
     """Read labels of any known format.
 
@@ -60,7 +60,7 @@ def read_dataset(
     return fmt.read(os.fspath(path), images=images, **options)
 
 
-def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], format: str, **options: Any) -> None:
+def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], format: str, **options: object) -> None:
     """Write labels, and copies of the images, in a format.
 
     Args:
@@ -100,7 +100,7 @@ def convert_dataset(
 
 
 def check_dataset(dataset: Dataset, source: str = "data set", **kwargs: Any) -> HealthReport:
-    """The health report of a data set; see :func:`~detectron2.data.health_dataset_dicts`."""
+    """Return the health report of a data set; see :func:`~detectron2.data.health_dataset_dicts`."""
     names = dataset.metadata.get("keypoint_names")
     kwargs.setdefault("num_keypoints", len(names) if names else None)
     classes = len(dataset.classes) if "thing_classes" in dataset.metadata else None
@@ -131,7 +131,7 @@ def register_dataset(
 def split_dataset(
     dataset: Dataset, shares: Mapping[str, float], seed: int = 0, groups: Sequence[Any] | None = None
 ) -> dict[str, Dataset]:
-    """Deal the images out to splits so that each class is shared out as asked.
+    """Distribute the images over splits so that each class is divided as asked.
 
     Images with the rarest classes are dealt first, each to the split that lacks most of its class (iterative
     stratification). The same seed gives the same split.

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pycocotools.mask as mask_util
 
 from detectron2.structures import BoxMode
+from detectron2.structures.types import Segmentation
 from detectron2.utils.image_io import IMAGE_SUFFIXES, image_size
 from detectron2.utils.suggest import did_you_mean
 
@@ -82,7 +83,7 @@ def register_format(fmt: Format) -> Format:
 
 
 def get_format(name: str) -> Format:
-    """A format by name.
+    """Return a format by name.
 
     Raises:
         KeyError: no such format.
@@ -94,7 +95,7 @@ def get_format(name: str) -> Format:
 
 # ------------------------------------------------------------------ images
 def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Images below a folder by their relative path without ending, sorted.
+    """Find the images below a folder: relative path without suffix -> path, sorted.
 
     Raises:
         FormatError: two images differ only in their ending, so that a label could belong to either.
@@ -112,7 +113,7 @@ def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
 
 def find_image(folder: Path, name: str) -> Path | None:
-    """An image by the name that a label file gives: as is, by its last part, or with another ending."""
+    """Find an image by the name in a label file: as is, by its last part, or with another suffix."""
     for candidate in (folder / name, folder / Path(name.replace("\\", "/")).name):
         if candidate.is_file():
             return candidate
@@ -124,16 +125,16 @@ def find_image(folder: Path, name: str) -> Path | None:
 
 
 def new_record(
-    path: str | os.PathLike[str], image_id: Any, size: tuple[int, int] | None = None
+    path: str | os.PathLike[str], image_id: int | str, size: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """A record without annotations, its size read from the image if it is not given."""
+    """Return a record without annotations, its size read from the image if it is not given."""
     height, width = size or image_size(path)
     return {"file_name": str(path), "image_id": image_id, "height": height, "width": width, "annotations": []}
 
 
 # ------------------------------------------------------------------ shapes
 def bbox_xyxy(anno: Mapping[str, Any]) -> list[float]:
-    """The upright box of an annotation as XYXY; a rotated one gives the box around it."""
+    """Return the upright box of an annotation as XYXY; for a rotated one, the box around it."""
     box = [float(v) for v in anno["bbox"]]
     if len(box) == 5:
         corners = rotated_corners(box)
@@ -143,7 +144,7 @@ def bbox_xyxy(anno: Mapping[str, Any]) -> list[float]:
 
 
 def rotated_corners(box: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Corners of a rotated box (centre x, centre y, width, height, degrees counter-clockwise), [4, 2].
+    """Compute the corners of a rotated box (centre x, centre y, width, height, degrees counter-clockwise), [4, 2].
 
     In clockwise order on the screen, from the corner that is top left at an angle of 0.
     """
@@ -155,7 +156,7 @@ def rotated_corners(box: Sequence[float]) -> npt.NDArray[np.float64]:
 
 
 def rotated_box_of(corners: npt.NDArray[np.float64]) -> list[float]:
-    """The inverse of :func:`rotated_corners`; of a general quadrangle, the box with its mean sides."""
+    """Invert :func:`rotated_corners`; a general quadrangle becomes the box with its mean sides."""
     p = np.asarray(corners, dtype=np.float64).reshape(4, 2)
     top, bottom, left, right = p[1] - p[0], p[2] - p[3], p[3] - p[0], p[2] - p[1]
     width = (np.hypot(*top) + np.hypot(*bottom)) / 2
@@ -167,13 +168,13 @@ def rotated_box_of(corners: npt.NDArray[np.float64]) -> list[float]:
 
 
 def box_of_points(points: npt.ArrayLike) -> list[float]:
-    """The XYXY box around points."""
+    """Return the XYXY box around points."""
     p = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     return [*p.min(0).tolist(), *p.max(0).tolist()]
 
 
-def mask_of(segmentation: Any, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Any segmentation of a record as a mask of 0 and 1, [height, width]."""
+def mask_of(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Convert any segmentation of a record to a mask of 0 and 1, [height, width]."""
     if isinstance(segmentation, np.ndarray):
         return segmentation.astype(np.uint8)
     if isinstance(segmentation, Mapping):
@@ -188,8 +189,8 @@ def mask_of(segmentation: Any, height: int, width: int) -> npt.NDArray[np.uint8]
     )
 
 
-def polygons_of(segmentation: Any, height: int, width: int) -> list[list[float]]:
-    """Any segmentation of a record as polygons; masks are outlined, which needs OpenCV and fills their holes."""
+def polygons_of(segmentation: Segmentation, height: int, width: int) -> list[list[float]]:
+    """Convert any segmentation to polygons; outlining masks needs OpenCV and fills their holes."""
     if isinstance(segmentation, list):
         return [[float(v) for v in p] for p in segmentation]
     try:
@@ -206,20 +207,20 @@ def polygons_of(segmentation: Any, height: int, width: int) -> list[list[float]]
 
 
 def _without_straight(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """A closed outline without repeated points and points on a straight line between their neighbours."""
+    """Return a closed outline without repeated points and points on a straight line between their neighbours."""
     points = points[(points != np.roll(points, 1, axis=0)).any(1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     return points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
 
 
 def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
-    """A mask as compressed RLE with text counts, as JSON takes it."""
+    """Return a mask as compressed RLE with text counts, as JSON takes it."""
     rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a text file with their numbers, without empty ones."""
+    """Yield the lines of a text file with their numbers, without empty ones."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -230,7 +231,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def target_names(dataset: Dataset) -> list[str]:
-    """A file name without ending for each record that no other record has."""
+    """Choose a file name without suffix for each record that no other record has."""
     taken: dict[str, int] = {}
     names = []
     for record in dataset.records:

@@ -24,7 +24,7 @@ _READING = "__detectron2_format_coco__"
 
 
 def _kind(path: Path) -> str:
-    """``instances``, ``panoptic`` or nothing, by the beginning of the annotations."""
+    """Return the ``instances``, ``panoptic`` or nothing, by the beginning of the annotations."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -37,7 +37,7 @@ def _kind(path: Path) -> str:
 
 
 def find_json(path: Path, kind: str) -> Path:
-    """The file of a kind: the path itself, or the only one in a folder or its ``annotations``."""
+    """Find the file of a kind: the path itself, or the only one in a folder or its ``annotations``."""
     if path.is_file():
         return path
     found = [
@@ -54,7 +54,7 @@ def find_json(path: Path, kind: str) -> Path:
 
 
 def find_images(file: Path, images: str | None) -> Path:
-    """The folder of the images of a JSON file: as given, else the first usual place that has the first image."""
+    """Find the folder of a JSON file's images: as given, else the first usual place that has the first image."""
     if images:
         return Path(images)
     entries = json.loads(file.read_text(encoding="utf-8"))["images"]
@@ -200,7 +200,7 @@ def write_coco_panoptic(dataset: Dataset, folder: str, copy_images: bool = True)
 
 
 def _segments(record: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
-    """Segment ids per pixel, and their descriptions with category ids from 1."""
+    """Return the segment ids per pixel, and their descriptions with category ids from 1."""
     if "pan_seg_file_name" in record:
         rgb = np.asarray(Image.open(os.fspath(record["pan_seg_file_name"])).convert("RGB")).astype(np.int64)
         ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]

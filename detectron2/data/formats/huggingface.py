@@ -39,7 +39,7 @@ def _library() -> Any:
 
 
 def _open(path: str, split: str | None) -> Any:
-    """The table of a split: of a saved folder if there is one at the path, else from the hub."""
+    """Open the table of a split: of a saved folder if there is one at the path, else from the hub."""
     datasets = _library()
     if not Path(path).is_dir():
         return datasets.load_dataset(path, split=split or "train")
@@ -64,8 +64,8 @@ def _column(known: Sequence[str], wanted: Sequence[str], what: str) -> str:
     return found
 
 
-def _fields(feature: Any) -> dict[str, Any]:
-    """Features of one object, whether they stand as a list of dicts or as a dict of lists."""
+def _fields(feature: object) -> dict[str, Any]:
+    """Return the features of one object, whether they stand as a list of dicts or as a dict of lists."""
     inner = getattr(feature, "feature", feature)
     if isinstance(inner, (list, tuple)):
         inner = inner[0]
@@ -75,14 +75,14 @@ def _fields(feature: Any) -> dict[str, Any]:
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    """Names of a ClassLabel, also within a list; None for plain numbers or texts."""
+    """Return the names of a ClassLabel, also within a list; None for plain numbers or texts."""
     while not hasattr(feature, "names") and getattr(feature, "feature", None) is not None:
         feature = feature.feature
     names = getattr(feature, "names", None)
     return None if names is None else list(names)
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
+def _objects(value: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> Iterator[dict[str, Any]]:
     if isinstance(value, Mapping):
         keys = [k for k, v in value.items() if isinstance(v, (list, tuple))]
         yield from (dict(zip(keys, row)) for row in zip(*(value[k] for k in keys), strict=True))
@@ -90,8 +90,8 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
         yield from (dict(v) for v in value or ())
 
 
-def _image_file(value: Any, folder: Path, number: int) -> str:
-    """Path of the picture of a row; one that is stored in the table is written to a file, its bytes unchanged."""
+def _image_file(value: Mapping[str, Any], folder: Path, number: int) -> str:
+    """Return the path of a row's picture; one stored in the table is written to a file, its bytes unchanged."""
     path, content = value.get("path"), value.get("bytes")
     if content is None:
         if not path or not os.path.isfile(path):
@@ -108,7 +108,7 @@ def _image_file(value: Any, folder: Path, number: int) -> str:
     return str(target)
 
 
-def _box(values: Any, mode: str, record: Mapping[str, Any]) -> list[float]:
+def _box(values: Sequence[float], mode: str, record: Mapping[str, Any]) -> list[float]:
     box = [float(v) for v in values]
     if len(box) != 4:
         raise FormatError(f"{record['file_name']}: a box has 4 numbers, got {box}")

@@ -37,7 +37,7 @@ def _content(file: Path) -> Any:
 
 
 def _outline(shape: Mapping[str, Any], where: str) -> tuple[list[float], bool]:
-    """Outline of a shape, and whether it is more than a box."""
+    """Return the outline of a shape, and whether it is more than a box."""
     points = np.asarray(shape["points"], dtype=float).reshape(-1, 2)
     kind = shape.get("shape_type") or "polygon"
     if kind == "rectangle" and len(points) in (2, 4):
@@ -55,7 +55,7 @@ def _outline(shape: Mapping[str, Any], where: str) -> tuple[list[float], bool]:
 def _annotations(
     content: Mapping[str, Any], file: Path, numbers: Mapping[str, int], skipped: list[str]
 ) -> list[dict[str, Any]]:
-    """Shapes as annotations; shapes of one label and group are parts of one object."""
+    """Turn shapes into annotations; shapes of one label and group are parts of one object."""
     objects: dict[Any, dict[str, Any]] = {}
     for position, shape in enumerate(content["shapes"]):
         where = f"{file}, shape {position}"

@@ -88,7 +88,7 @@ def _check_mask(file: Path, record: dict[str, Any]) -> set[int]:
 
 
 def instances_of_mask(mask: npt.NDArray[Any], ignore: Sequence[int] = (0, 255)) -> list[dict[str, Any]]:
-    """Connected regions of a mask as annotations, for training instances on semantic labels.
+    """Turn connected regions of a mask into annotations, for training instances on semantic labels.
 
     Args:
         mask: [H, W] class numbers.

@@ -101,7 +101,7 @@ def read_voc(
     return dataset
 
 
-def _element(parent: ElementTree.Element, tag: str, text: Any = None) -> ElementTree.Element:
+def _element(parent: ElementTree.Element, tag: str, text: object = None) -> ElementTree.Element:
     node = ElementTree.SubElement(parent, tag)
     if text is not None:
         node.text = str(text)

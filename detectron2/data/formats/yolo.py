@@ -68,7 +68,7 @@ def _names(settings: Mapping[str, Any], root: Path) -> list[str] | None:
 
 
 def _folders(root: Path, images: Path | None) -> tuple[Path, Path]:
-    """Folders of images and labels, for a root with both or for one of the two."""
+    """Return the folders of images and labels, for a root with both or for one of the two."""
     if images is not None:
         return Path(images), root / "labels" if (root / "labels").is_dir() else root
     if (root / "images").is_dir():
@@ -81,7 +81,7 @@ def _folders(root: Path, images: Path | None) -> tuple[Path, Path]:
 
 
 def guess_task(rows: Sequence[Sequence[float]], settings: Mapping[str, Any]) -> str:
-    """The task that fits lines of numbers."""
+    """Guess the task that fits lines of numbers."""
     if "kpt_shape" in settings:
         return "pose"
     lengths = {len(r) for r in rows}
@@ -216,7 +216,7 @@ def _task_of(dataset: Dataset) -> str:
 
 
 def one_outline(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Several polygons as one line, which YOLO has room for: it goes over to the next part and back the same way.
+    """Join several polygons into one line, as YOLO needs it: it visits each part and returns the same way.
 
     Such a bridge has no area, so that the outline covers what the parts cover. It leads between the nearest points.
 

@@ -5,7 +5,7 @@
 file by :func:`prepare_coco_json`, which is what ``detectron2 train`` uses.
 """
 
-from .check import check_dataset_dicts, check_registered, find_duplicates, find_leakage, repair
+from .check import check_dataset_dicts, find_duplicates, find_leakage, repair
 from .coco import check_coco_json, prepare_coco_json, repair_coco
 from .report import KINDS, DataError, Finding, HealthReport
 from .statistics import dataset_statistics
@@ -17,7 +17,6 @@ __all__ = [
     "HealthReport",
     "check_coco_json",
     "check_dataset_dicts",
-    "check_registered",
     "dataset_statistics",
     "find_duplicates",
     "find_leakage",

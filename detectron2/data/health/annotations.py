@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from detectron2.structures import BoxMode
 
@@ -14,6 +14,9 @@ __all__ = ["Expected", "check_annotations", "without_defects"]
 
 # COCO's own boxes overlap the border by rounding; that much is not worth a note.
 _BORDER = 1.0
+
+
+Size: TypeAlias = tuple[Any, Any]  # (height, width) as the record says, None where it does not
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Expected:
 
 
 def check_annotations(
-    record: Mapping[str, Any], annotations: Any, index: int, expected: Expected
+    record: Mapping[str, Any], annotations: Sequence[Any], index: int, expected: Expected
 ) -> Iterator[Finding]:
     """Check the annotations of a record.
 
@@ -55,7 +58,7 @@ def check_annotations(
             yield Finding(kind, file, value, name, index, position, part)
 
 
-def _defects(anno: Mapping[str, Any], size: Any, expected: Expected) -> Iterator[tuple[str, str, int]]:
+def _defects(anno: Mapping[str, Any], size: Size, expected: Expected) -> Iterator[tuple[str, str, int]]:
     category = anno.get("category_id")
     if not isinstance(category, int) or isinstance(category, bool):
         if not hasattr(category, "__index__"):
@@ -74,7 +77,7 @@ def _defects(anno: Mapping[str, Any], size: Any, expected: Expected) -> Iterator
             yield "keypoints-count", f"{flat} values, expected {wanted}", -1
 
 
-def _box_defects(anno: Mapping[str, Any], size: Any) -> Iterator[tuple[str, str]]:
+def _box_defects(anno: Mapping[str, Any], size: Size) -> Iterator[tuple[str, str]]:
     box = anno.get("bbox")
     if box is None or len(box) == 0:
         if not anno.get("segmentation"):
@@ -100,7 +103,7 @@ def _box_defects(anno: Mapping[str, Any], size: Any) -> Iterator[tuple[str, str]
         yield from _upright_defects(values, str(list(box)), size)
 
 
-def _upright_defects(values: list[float], shown: str, size: Any) -> Iterator[tuple[str, str]]:
+def _upright_defects(values: list[float], shown: str, size: Size) -> Iterator[tuple[str, str]]:
     x0, y0, x1, y1 = values
     if x1 <= x0 or y1 <= y0:
         yield "box-empty", shown
@@ -114,7 +117,7 @@ def _upright_defects(values: list[float], shown: str, size: Any) -> Iterator[tup
         yield "box-beyond", f"{shown} in {width}x{height}"
 
 
-def _rotated_defects(values: list[float], size: Any) -> Iterator[tuple[str, str]]:
+def _rotated_defects(values: list[float], size: Size) -> Iterator[tuple[str, str]]:
     x, y, w, h, _ = values
     if w <= 0 or h <= 0:
         yield "box-empty", str(values)
@@ -122,7 +125,7 @@ def _rotated_defects(values: list[float], size: Any) -> Iterator[tuple[str, str]
         yield "box-outside", f"centre ({x:g}, {y:g}) in {size[1]}x{size[0]}"
 
 
-def _mask_defects(anno: Mapping[str, Any], size: Any, expected: Expected) -> Iterator[tuple[str, str, int]]:
+def _mask_defects(anno: Mapping[str, Any], size: Size, expected: Expected) -> Iterator[tuple[str, str, int]]:
     masks = anno.get("segmentation")
     if masks is None or len(masks) == 0:
         if expected.masks:
@@ -146,7 +149,7 @@ def _mask_defects(anno: Mapping[str, Any], size: Any, expected: Expected) -> Ite
 
 
 def without_defects(annotations: Sequence[Any], found: Sequence[Finding]) -> list[Any]:
-    """Annotations of one record without those, or those polygons, that findings name."""
+    """Leave out the annotations, or those polygons, that findings name."""
     drop = {f.position for f in found if KINDS[f.kind].action == "drop-annotation"}
     polygons: dict[int, set[int]] = defaultdict(set)
     for f in found:

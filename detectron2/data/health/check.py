@@ -5,12 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..catalog import DatasetCatalog, MetadataCatalog
 from .annotations import Expected, check_annotations, without_defects
 from .images import ImageCheck, add_image_findings, content_groups, near_duplicate_pairs
 from .report import KINDS, Finding, HealthReport
 
-__all__ = ["check_dataset_dicts", "check_registered", "find_duplicates", "find_leakage", "repair"]
+__all__ = ["check_dataset_dicts", "find_duplicates", "find_leakage", "repair"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,18 +81,6 @@ def _duplicate_images(records: Sequence[Mapping[str, Any]]) -> list[Finding]:
     return found
 
 
-def check_registered(name: str, **kwargs: Any) -> HealthReport:
-    """:func:`check_dataset_dicts` of a registered data set, with the number of its classes.
-
-    Args:
-        name: registered name.
-        **kwargs: go to :func:`check_dataset_dicts`.
-    """
-    records = DatasetCatalog.get(name)
-    classes = MetadataCatalog.get(name).get("thing_classes")
-    return check_dataset_dicts(records, None if classes is None else len(classes), source=name, **kwargs)
-
-
 def repair(dataset_dicts: Sequence[Mapping[str, Any]], report: HealthReport) -> list[dict[str, Any]]:
     """Leave out what a report calls a skip.
 
@@ -133,7 +120,7 @@ def _skipped(report: HealthReport) -> dict[str, int]:
 def find_duplicates(
     dataset_dicts: Sequence[Mapping[str, Any]], *, near: bool = False, threads: int | None = None
 ) -> list[list[str]]:
-    """Groups of image files that hold the same picture.
+    """Group image files that hold the same picture.
 
     Args:
         dataset_dicts: records.
@@ -152,7 +139,7 @@ def find_duplicates(
 def find_leakage(
     splits: Mapping[str, Sequence[Mapping[str, Any]]], *, near: bool = True, threads: int | None = None
 ) -> list[dict[str, str]]:
-    """Pictures that are in more than one split, so that an evaluation on one flatters training on the other.
+    """Find pictures that are in more than one split, which makes results look better than they are.
 
     Args:
         splits: name -> records.

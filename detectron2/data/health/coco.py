@@ -28,8 +28,8 @@ def _read(json_file: str) -> Any:
             raise ValueError(f"{json_file} is no whole JSON file: {error}") from error
 
 
-def _structure(content: Any, source: str) -> list[Finding]:
-    """Findings that make the rest of the check pointless."""
+def _structure(content: object, source: str) -> list[Finding]:
+    """Find what makes the rest of the check pointless."""
     if not isinstance(content, Mapping):
         return [
             Finding("malformed", source, f"a {type(content).__name__} instead of an object with 'images'")
@@ -124,7 +124,7 @@ def check_coco_json(
 def _records(
     content: Mapping[str, Any], files: Mapping[Any, str]
 ) -> tuple[list[dict[str, Any]], list[tuple[int, Any]]]:
-    """The images in the order of the file, with annotations that keep their id; and annotations without an image."""
+    """Return the images in the order of the file with their annotations, and annotations without an image."""
     numbers = {c["id"]: i for i, c in enumerate(content["categories"])}
     records = [
         {
@@ -150,7 +150,7 @@ def _records(
 
 
 def repair_coco(content: Mapping[str, Any], image_root: str, report: HealthReport) -> dict[str, Any]:
-    """The content of a COCO file without what a report calls a skip, annotations numbered anew where ids repeat.
+    """Leave out what a report calls a skip, and number annotations anew where ids repeat.
 
     Args:
         content: the parsed file that was checked; it is not changed.

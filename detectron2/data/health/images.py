@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from detectron2.utils.file_io import PathManager
@@ -32,7 +33,7 @@ _READ_ERRORS = (
 
 
 def threads_for(count: int, threads: int | None) -> int:
-    """How many threads to use for ``count`` files."""
+    """Return the number of threads to use for ``count`` files."""
     return max(1, min(threads or min(16, 2 * (os.cpu_count() or 1)), count))
 
 
@@ -58,7 +59,7 @@ def check_images(
                 yield found
 
 
-def _check_file(index: int, file: str, height: Any, width: Any, how: ImageCheck) -> Finding | None:
+def _check_file(index: int, file: str, height: object, width: object, how: ImageCheck) -> Finding | None:
     try:
         path = PathManager.get_local_path(file)
     except Exception as error:
@@ -84,7 +85,7 @@ def _check_file(index: int, file: str, height: Any, width: Any, how: ImageCheck)
 
 
 def _open(path: str, decode: bool) -> tuple[tuple[int, int], bool]:
-    """Size as stored, and whether EXIF turns the picture by a quarter; raises if the file is broken."""
+    """Return the size as stored, and whether EXIF turns the picture by a quarter; raise if the file is broken."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
@@ -139,7 +140,7 @@ def _digest(file: str) -> str | None:
 
 
 def content_groups(files: Iterable[str], threads: int | None = None) -> list[list[str]]:
-    """Groups of files with the same bytes, each with at least two files.
+    """Group files with the same bytes, each group with at least two files.
 
     Args:
         files: paths; those that cannot be read are passed over.
@@ -155,7 +156,7 @@ def content_groups(files: Iterable[str], threads: int | None = None) -> list[lis
 
 
 def _fingerprint(file: str) -> int | None:
-    """64 bits that change little when a picture is resized or compressed anew.
+    """Return 64 bits that change little when a picture is resized or compressed anew.
 
     The sign of the horizontal gradient of the picture at 9 x 8 pixels ("difference hash").
     """
@@ -172,7 +173,7 @@ def _fingerprint(file: str) -> int | None:
 def near_duplicate_pairs(
     left: Sequence[str], right: Sequence[str], max_bits: int = 3, threads: int | None = None
 ) -> list[tuple[str, str, int]]:
-    """Pairs of pictures that look alike, one of each list.
+    """Find pairs of pictures that look alike, one of each list.
 
     Args:
         left: paths.
@@ -205,6 +206,6 @@ def near_duplicate_pairs(
     return pairs
 
 
-def _bits(values: Any, other: int) -> Any:
+def _bits(values: npt.NDArray[np.uint64], other: int) -> npt.NDArray[np.uint64]:
     different = values ^ np.uint64(other)
     return np.unpackbits(different[:, None].view(np.uint8), axis=1).sum(1)

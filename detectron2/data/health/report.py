@@ -41,7 +41,7 @@ KINDS: dict[str, Kind] = {
     "all-images-missing": Kind(
         "error", "none of the image files exists", "Check the image folder: file names are meant relative to it."
     ),
-    "malformed": Kind("error", "not in the expected format", "Compare with the format in docs/tutorials/datasets.md."),
+    "malformed": Kind("error", "not in the expected format", "Compare with the format in docs/data.md."),
     "category-unknown": Kind(
         "error", "category id out of range", "Correct the id, or add the category to 'categories'."
     ),
@@ -148,7 +148,7 @@ class HealthReport:
         self.findings.extend(findings)
 
     def of(self, *severities: Severity) -> list[Finding]:
-        """Findings of some severities."""
+        """Return the findings of some severities."""
         return [f for f in self.findings if f.severity in severities]
 
     @property
@@ -167,12 +167,12 @@ class HealthReport:
         return not self.errors
 
     def counts(self) -> dict[str, int]:
-        """Number of findings of each kind, in the order of :data:`KINDS`."""
+        """Return the number of findings of each kind, in the order of :data:`KINDS`."""
         found = Counter(f.kind for f in self.findings)
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
     def to_text(self, examples: int = 3) -> str:
-        """The report for people: a table of kinds, then examples of each with how to mend it."""
+        """Write the report for people: a table of kinds, then examples of each with how to mend it."""
         head = f"{self.source}: {self.num_images} images, {self.num_annotations} annotations"
         if not self.findings:
             return f"{head}, no defects found"
@@ -192,7 +192,7 @@ class HealthReport:
     __str__ = to_text
 
     def to_dict(self) -> dict[str, Any]:
-        """The report for programs: plain values only, everything listed."""
+        """Write the report for programs: plain values only, everything listed."""
         return {
             "source": self.source,
             "num_images": self.num_images,

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 import torch
 import torch.utils.data as torchdata
+from torch.utils.data import Sampler
 
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
-from ..common import AspectRatioGroupedDataset, MapDataset, ToIterableDataset
+from ..common import AspectRatioGroupedDataset, Indexed, MapDataset, ToIterableDataset
 from .stream import Placed, PlacedCollate, PlacedStream
 
 __all__ = ["TrainLoader", "build_batch_data_loader", "trivial_batch_collator", "worker_init_reset_seed"]
@@ -120,7 +121,7 @@ class TrainLoader(torchdata.IterableDataset):
             self.source.load_state_dict({"read": before, "turn": turn})
         for placed in self.loader:
             self._next = max(self._next, placed.position + 1)
-            # The first worker goes on with the part of the one whose turn it was.
+            # The first worker continues the part of the worker whose turn it was.
             part = (placed.worker + turn) % workers
             self._read[part], self._turn = before[part] + placed.position, (part + 1) % workers
             yield placed
@@ -202,8 +203,10 @@ def _images_per_rank(total_batch_size: int | None, single_gpu_batch_size: int | 
     return total_batch_size // world
 
 
-def _as_stream(dataset: torchdata.Dataset, sampler: Any, chunk: int) -> torchdata.IterableDataset:
-    """A stream of a data set of either kind; raise if it does not fit the sampler."""
+def _as_stream(
+    dataset: Indexed | torchdata.IterableDataset, sampler: Sampler | None, chunk: int
+) -> torchdata.IterableDataset:
+    """Return a stream of a data set of either kind; raise if it does not fit the sampler."""
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
             raise ValueError("an iterable data set has its own order: sampler must be None")
@@ -214,8 +217,8 @@ def _as_stream(dataset: torchdata.Dataset, sampler: Any, chunk: int) -> torchdat
 
 
 def build_batch_data_loader(
-    dataset: Any,
-    sampler: Any,
+    dataset: Indexed | torchdata.IterableDataset,
+    sampler: Sampler | None,
     total_batch_size: int,
     *,
     aspect_ratio_grouping: bool = False,

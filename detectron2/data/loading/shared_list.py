@@ -4,10 +4,12 @@ Python objects cannot be shared between processes: forked workers write to their
 after page, ranks parse the same files again. Here each element is pickled once into one buffer.
 """
 
+from __future__ import annotations
+
 import io
 import pickle
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, SupportsInt
 
 import numpy as np
 import numpy.typing as npt
@@ -21,26 +23,26 @@ __all__ = ["PackedList", "SharedPackedList", "pack", "unpack"]
 class _Pickler(pickle.Pickler):
     """Stores a record whose annotations are still in their file as a reference to that file."""
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> Any:
         if type(obj) is LazyRecord and obj.is_packed:
             return revive, obj.reference()
         return NotImplemented
 
 
-def pack(obj: Any) -> bytes:
+def pack(obj: object) -> bytes:
     """Pickle one element; see :func:`unpack`."""
     buffer = io.BytesIO()
     _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(obj)
     return buffer.getvalue()
 
 
-def unpack(data: Any) -> Any:
-    """The inverse of :func:`pack`; only for buffers that this process or its siblings made."""
+def unpack(data: bytes | memoryview) -> Any:
+    """Invert :func:`pack`; only for buffers that this process or its siblings made."""
     return pickle.loads(data)
 
 
 def _pack_all(items: Iterable[Any]) -> tuple[npt.NDArray[np.int64], bytearray, list[Any]]:
-    """End of each element, all elements, and the sources that elements refer to by number.
+    """Return the end of each element, all elements, and the sources that elements refer to by number.
 
     The first byte of an element says which kind it is. A record that is still packed keeps its own fields only:
     pickled on its own, each would name its source again, which is most of its size and of the time.
@@ -78,7 +80,7 @@ class PackedList(Sequence):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: SupportsInt | slice) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = int(index)
@@ -99,7 +101,7 @@ class PackedList(Sequence):
 
 
 class SharedPackedList(PackedList):
-    """A :class:`PackedList` of which each machine has one copy, whatever the number of ranks and workers.
+    """A :class:`PackedList` of which each machine has one copy, for any number of ranks and workers.
 
     Small lists (below 4 MiB) and systems without file locks keep a private buffer. Pickling (to a worker started
     with ``spawn``) hands over the name of the file, not its content.
@@ -114,7 +116,7 @@ class SharedPackedList(PackedList):
         self._ends = shared.data[: 8 * count].view(np.int64)
         self._data = shared.data[8 * count :]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[..., SharedPackedList], tuple[Any, ...]]:
         return _made_from, (self._shared, len(self._ends), self._tokens)
 
 

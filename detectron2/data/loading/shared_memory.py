@@ -1,15 +1,17 @@
-"""Bytes of which a machine holds one copy, whatever the number of ranks and workers that use them.
+"""Bytes of which a machine holds one copy, for any number of ranks and workers.
 
 The bytes live in a file in shared memory (``/dev/shm``, else the temporary folder) that is named after its content,
 so that ranks that make the same bytes at the same time find one file without talking to each other. Users hold a
 shared lock; the last one removes the file, and files that a killed run left behind are removed by the next one.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import IO, Any
@@ -52,7 +54,7 @@ class SharedBytes:
         # Of multiprocessing, since it also runs when a forked rank ends, and not in workers that inherit the handle.
         self._finalizer = Finalize(self, _release, (handle, path), exitpriority=0)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Callable[..., SharedBytes], tuple[object]]:
         return (_private, (np.asarray(self.data),)) if self.path is None else (_attached, (self.path,))
 
 
@@ -92,7 +94,7 @@ def share_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[str, npt.
 
 
 # ------------------------------------------------------------------ files and locks
-def _size(part: Any) -> int:
+def _size(part: bytes | bytearray) -> int:
     return memoryview(part).nbytes
 
 
@@ -116,7 +118,7 @@ def _lock(handle: IO[bytes], *, shared: bool) -> bool:
 
 
 def _folders(nbytes: int) -> Iterator[Path]:
-    """Folders that can hold the buffer, memory first (containers often have only 64 MiB of it)."""
+    """Yield the folders that can hold the buffer, memory first (containers often have only 64 MiB of it)."""
     for folder in (Path("/dev/shm"), Path(tempfile.gettempdir())):
         if folder.is_dir() and os.access(folder, os.W_OK):
             room = os.statvfs(folder)
@@ -142,7 +144,7 @@ def _publish(parts: Sequence[Any]) -> tuple[IO[bytes], str]:
 
 
 def _found(path: Path) -> IO[bytes] | None:
-    """A handle on the file of a sibling, locked; None if there is no such file (any more)."""
+    """Return a handle on the file of a sibling, locked; None if there is no such file (any more)."""
     try:
         handle = open(path, "rb")
     except OSError:
@@ -154,7 +156,7 @@ def _found(path: Path) -> IO[bytes] | None:
 
 
 def _same_file(handle: IO[bytes], path: Path) -> bool:
-    """Whether the name still means the open file: its last user may have removed it before the lock was there."""
+    """Return whether the name still means the open file: its last user may have removed it before it was locked."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
     except OSError:
@@ -162,7 +164,7 @@ def _same_file(handle: IO[bytes], path: Path) -> bool:
 
 
 def _written(path: Path, parts: Sequence[Any]) -> IO[bytes] | None:
-    """A handle on the file just written, locked; None if it could not be, or a sibling was quicker."""
+    """Return a handle on the file just written, locked; None if it could not be, or a sibling was quicker."""
     try:
         descriptor, part = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
     except OSError:

@@ -16,7 +16,7 @@ GRACE = 5  # failures that are let pass before their share means anything
 
 
 class BrokenCount:
-    """Counts what one process could not read, reports it, and stops the run when it is too much.
+    """Counts and reports what one process could not read, and stops the run when it is too much.
 
     The first failures, and then each time their number has doubled, are logged with the file and the cause.
 

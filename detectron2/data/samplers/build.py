@@ -1,12 +1,13 @@
 """Which sampler ``DATALOADER.SAMPLER_TRAIN`` names."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 
+from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
 from .distributed_sampler import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
@@ -23,10 +24,10 @@ TRAIN_SAMPLER_REGISTRY = Registry("TRAIN_SAMPLER")
 run.
 """
 
-Builder = Callable[[Any, Any, int | None], Sampler]
+Builder = Callable[[CfgNode, Sequence[dict[str, Any]], int | None], Sampler]
 
 
-def build_train_sampler(cfg: Any, dataset: Any) -> Sampler:
+def build_train_sampler(cfg: CfgNode, dataset: Sequence[dict[str, Any]]) -> Sampler:
     """Make the sampler that a config names.
 
     Args:
@@ -39,7 +40,7 @@ def build_train_sampler(cfg: Any, dataset: Any) -> Sampler:
     return TRAIN_SAMPLER_REGISTRY.get(name)(cfg, dataset, cfg.SEED if cfg.SEED >= 0 else None)
 
 
-def _lengths(cfg: Any, dataset: Any) -> dict[str, int]:
+def _lengths(cfg: CfgNode, dataset: Sequence[dict[str, Any]]) -> dict[str, int]:
     lengths = getattr(dataset, "lengths", None)
     if lengths is None:
         if len(cfg.DATASETS.TRAIN) > 1:
@@ -51,26 +52,26 @@ def _lengths(cfg: Any, dataset: Any) -> dict[str, int]:
 
 
 @TRAIN_SAMPLER_REGISTRY.register(name="TrainingSampler")
-def _plain(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+def _plain(cfg: CfgNode, dataset: Sequence[dict[str, Any]], seed: int | None) -> Sampler:
     return TrainingSampler(len(dataset), seed=seed)
 
 
 @TRAIN_SAMPLER_REGISTRY.register(name="RandomSubsetTrainingSampler")
-def _subset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+def _subset(cfg: CfgNode, dataset: Sequence[dict[str, Any]], seed: int | None) -> Sampler:
     return RandomSubsetTrainingSampler(
         len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO, seed_shuffle=seed, seed_subset=seed
     )
 
 
 @TRAIN_SAMPLER_REGISTRY.register(name="RepeatFactorTrainingSampler")
-def _repeat(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+def _repeat(cfg: CfgNode, dataset: Sequence[dict[str, Any]], seed: int | None) -> Sampler:
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
     )
     return RepeatFactorTrainingSampler(factors, seed=seed)
 
 
-def _factor_per_record(cfg: Any, dataset: Any) -> torch.Tensor:
+def _factor_per_record(cfg: CfgNode, dataset: Sequence[dict[str, Any]]) -> torch.Tensor:
     lengths = _lengths(cfg, dataset)
     factors = spread_over_datasets(
         cfg.DATASETS.TRAIN_REPEAT_FACTOR, cfg.DATASETS.TRAIN, lengths, "DATASETS.TRAIN_REPEAT_FACTOR"
@@ -79,12 +80,12 @@ def _factor_per_record(cfg: Any, dataset: Any) -> torch.Tensor:
 
 
 @TRAIN_SAMPLER_REGISTRY.register(name="WeightedTrainingSampler")
-def _weighted(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+def _weighted(cfg: CfgNode, dataset: Sequence[dict[str, Any]], seed: int | None) -> Sampler:
     return RepeatFactorTrainingSampler(_factor_per_record(cfg, dataset), seed=seed)
 
 
 @TRAIN_SAMPLER_REGISTRY.register(name="WeightedCategoryTrainingSampler")
-def _weighted_categories(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+def _weighted_categories(cfg: CfgNode, dataset: Sequence[dict[str, Any]], seed: int | None) -> Sampler:
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
         dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
     )
@@ -92,7 +93,7 @@ def _weighted_categories(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
 
 
 @TRAIN_SAMPLER_REGISTRY.register(name="MultiDatasetTrainingSampler")
-def _multi_dataset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+def _multi_dataset(cfg: CfgNode, dataset: Sequence[dict[str, Any]], seed: int | None) -> Sampler:
     lengths = _lengths(cfg, dataset)
     shares = spread_over_datasets(
         cfg.DATASETS.TRAIN_WEIGHTS, cfg.DATASETS.TRAIN, lengths, "DATASETS.TRAIN_WEIGHTS"
@@ -101,7 +102,7 @@ def _multi_dataset(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
 
 
 @TRAIN_SAMPLER_REGISTRY.register(name="ClassBalancedTrainingSampler")
-def _class_balanced(cfg: Any, dataset: Any, seed: int | None) -> Sampler:
+def _class_balanced(cfg: CfgNode, dataset: Sequence[dict[str, Any]], seed: int | None) -> Sampler:
     return WeightedIndexSampler(
         class_balanced_weights(dataset, cfg.DATALOADER.CLASS_BALANCE_POWER), seed=seed
     )

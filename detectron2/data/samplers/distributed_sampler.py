@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 def _agreed_seed(seed: int | None) -> int:
-    """The seed given, or a random one that all ranks share."""
+    """Return the seed given, or a random one that all ranks share."""
     return int(comm.shared_random_seed() if seed is None else seed)
 
 
-def _check_size(size: Any, least: int = 1) -> int:
+def _check_size(size: object, least: int = 1) -> int:
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(
             f"size is the number of records and must be an int, got {type(size).__name__}: {size!r}"
@@ -46,7 +46,7 @@ def _check_size(size: Any, least: int = 1) -> int:
 
 
 def as_ints(indices: Tensor) -> Iterator[int]:
-    """The elements of a tensor one by one; a list of all would take four times its memory, in each worker anew."""
+    """Yield the elements of a tensor; a list of all would take four times its memory, in each worker anew."""
     for piece in indices.split(4096):
         yield from piece.tolist()
 
@@ -57,7 +57,7 @@ class _SeededStream:
     _seed: int
 
     def state_dict(self) -> dict[str, Any]:
-        """What an exact resume needs: the seed of the stream."""
+        """Return what an exact resume needs: the seed of the stream."""
         return {"seed": self._seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
     def repeat_factors_from_category_frequency(
         dataset_dicts: Sequence[dict[str, Any]], repeat_thresh: float, sqrt: bool = True
     ) -> Tensor:
-        """Factors that show images with rare categories more often.
+        """Compute factors that show images with rare categories more often.
 
         A category that is on the share f of all images gets max(1, sqrt(t / f)); an image gets the largest
         factor of the categories on it, and 1 when it has none.
@@ -217,7 +217,7 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
 
 
 def categories_of(record: dict[str, Any]) -> set[int]:
-    """The category ids on one image, without unpacking annotations that are stored packed."""
+    """Return the category ids on one image, without unpacking annotations that are stored packed."""
     summary = getattr(record, "annotation_summary", None)
     found = summary() if summary is not None else None
     if found is not None:

@@ -30,7 +30,7 @@ class WeightedIndexSampler(_SeededStream, Sampler):
         if float(weights.sum()) == 0:
             raise ValueError("weights are all zero: nothing can be drawn")
         self._cumulative = torch.cumsum(weights / weights.sum(), 0)
-        # The last index with a weight; rounding must not let a draw fall behind it.
+        # The last index with a weight; rounding must not let a draw exceed it.
         self._last = int(weights.nonzero()[-1])
         self._seed = _agreed_seed(seed)
         self._block = block
@@ -49,7 +49,7 @@ class WeightedIndexSampler(_SeededStream, Sampler):
 def spread_over_datasets(
     values: Sequence[Any], names: Sequence[str], lengths: dict[str, int], key: str
 ) -> list[float]:
-    """One number per data set, from a config list of numbers or of ``(name, number)`` pairs.
+    """Return one number per data set, from a config list of numbers or of ``(name, number)`` pairs.
 
     Args:
         values: numbers in the order of ``names``, or pairs; data sets that no pair names get 1. Empty: all 1.
@@ -74,7 +74,7 @@ def spread_over_datasets(
 
 
 def dataset_weights(lengths: dict[str, int], shares: Sequence[float]) -> Tensor:
-    """Weights by which each data set gives its share of the images drawn, however many records it has.
+    """Compute weights that give each data set its share of the images drawn, whatever its number of records.
 
     Args:
         lengths: data set -> number of records, in the order of the records.
@@ -90,7 +90,7 @@ def dataset_weights(lengths: dict[str, int], shares: Sequence[float]) -> Tensor:
 
 
 def class_balanced_weights(records: Sequence[dict[str, Any]], power: float = 1.0) -> Tensor:
-    """Weights by which classes are seen about equally often.
+    """Compute weights that show classes about equally often.
 
     An image weighs as much as its rarest class: the share of images with that class, to the power of ``-power``.
     Images without annotations weigh like the most frequent class.

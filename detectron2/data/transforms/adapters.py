@@ -95,14 +95,14 @@ class AlbumentationsAugmentation(Augmentation):
     Boxes and polygons follow from their corners, so that all labels move alike.
     """
 
-    def __init__(self, transform: Any) -> None:
+    def __init__(self, transform: object) -> None:
         self.transform = transform if hasattr(transform, "replay") else _replay_compose(transform)
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return _AlbumentationsTransform(self.transform, image)
 
 
-def _replay_compose(transforms: Any) -> Any:
+def _replay_compose(transforms: object) -> Any:
     try:
         import albumentations  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What an augmentation is: a policy, mostly random, that looks at its input and answers with a transform."""
+"""Augmentations: policies, usually random, that choose a transform for their input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def _argument_names(augmentation: Augmentation) -> tuple[str, ...]:
-    """The attributes of the input that ``get_transform`` asks for, by the names of its parameters."""
+    """Return the attributes of the input that ``get_transform`` asks for, by the names of its parameters."""
     if type(augmentation).get_transform is Augmentation.get_transform:
         raise NotImplementedError(f"{type(augmentation).__name__} does not define get_transform")
     parameters = list(inspect.signature(augmentation.get_transform).parameters.values())
@@ -44,10 +44,10 @@ def _argument_names(augmentation: Augmentation) -> tuple[str, ...]:
 
 
 class Augmentation:
-    """A policy that makes a :class:`Transform` for each input.
+    """A policy, usually random, that chooses a :class:`Transform` for each input.
 
     A subclass gives ``get_transform``. Its parameters are named after the attributes of :class:`AugInput` that
-    it wants to see (``image``, ``boxes``, ``sem_seg``, or any attribute that you add there)::
+    it reads (``image``, ``boxes``, ``sem_seg``, or any attribute that you add there)::
 
         class CropTopLeft(Augmentation):
             def get_transform(self, image, boxes):
@@ -67,7 +67,7 @@ class Augmentation:
         """Look at the input (without changing it) and return what to do with it."""
         raise NotImplementedError(f"{type(self).__name__} does not define get_transform")
 
-    def __call__(self, aug_input: Any) -> Transform:
+    def __call__(self, aug_input: AugInput) -> Transform:
         """Make a transform for ``aug_input``, apply it in place, and return it.
 
         Args:
@@ -91,7 +91,9 @@ class Augmentation:
         aug_input.transform(transform)
         return transform
 
-    def _rand_range(self, low: float = 1.0, high: float | None = None, size: Any = None) -> Any:
+    def _rand_range(
+        self, low: float = 1.0, high: float | None = None, size: int | tuple[int, ...] | None = None
+    ) -> Any:
         """Draw from the uniform distribution on [low, high), or on [0, low) without ``high``."""
         if high is None:
             low, high = 0.0, low
@@ -109,10 +111,10 @@ class _Fixed(Augmentation):
     def __init__(self, tfm: Transform) -> None:
         self.tfm = tfm
 
-    def get_transform(self, *args: Any) -> Transform:
+    def get_transform(self, *args: object) -> Transform:
         return self.tfm
 
-    def __call__(self, aug_input: Any) -> Transform:
+    def __call__(self, aug_input: AugInput) -> Transform:
         aug_input.transform(self.tfm)
         return self.tfm
 
@@ -146,7 +148,7 @@ class AugmentationList(Augmentation):
             for a in augs
         ]
 
-    def __call__(self, aug_input: Any) -> TransformList:
+    def __call__(self, aug_input: AugInput) -> TransformList:
         """Apply all in place, and return the list of transforms that they chose."""
         return TransformList([augmentation(aug_input) for augmentation in self.augs])
 

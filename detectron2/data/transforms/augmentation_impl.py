@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from detectron2.utils.publish import publish
+
 from .augmentations.color import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
 from .augmentations.crop import FixedSizeCrop, MinIoURandomCrop, RandomCrop, RandomCrop_CategoryAreaConstraint
 from .augmentations.geometry import (
@@ -34,6 +36,4 @@ __all__ = [
     "ResizeShortestEdge",
 ]
 
-# Pickles and dumped configs name the public module.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
+publish(__name__, *(globals()[_name] for _name in __all__))

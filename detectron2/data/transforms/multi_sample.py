@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -224,7 +224,7 @@ class CopyPaste(MultiSampleAugmentation):
     "labelled, not visible". Covered masks become bitmaps, so the mapper's mask format must be "bitmask" or "auto".
 
     Args:
-        max_objects: at most so many objects are pasted; None for no limit. How many is drawn uniformly from 1 up.
+        max_objects: largest number of objects to paste; None for no limit. The number is drawn uniformly from 1 up.
         scale: (least, largest) factor of the other image, relative to fitting into this one.
         min_visible: covered objects with less than this share of their mask left are dropped.
         prob: probability of doing it.
@@ -257,7 +257,7 @@ class CopyPaste(MultiSampleAugmentation):
         return paste_objects(sample, placed, [options[i] for i in sorted(chosen)], self.min_visible)
 
     def _place(self, source: Sample, size: tuple[int, int]) -> Sample:
-        """The other image at a random place of a canvas of the size of this one."""
+        """Return the other image at a random place of a canvas of the size of this one."""
         scale = min(size[0] / source.size[0], size[1] / source.size[1]) * np.random.uniform(*self.scale)
         new_h, new_w = (max(1, round(side * scale)) for side in source.size)
         crop_h, crop_w = min(new_h, size[0]), min(new_w, size[1])
@@ -295,7 +295,7 @@ def paste_objects(
 
 
 def _cover(annotation: dict[str, Any], covered: np.ndarray, min_visible: float) -> dict[str, Any] | None:
-    """What remains of an annotation below covered pixels; None when that is too little."""
+    """Return what remains of an annotation below covered pixels; None if that is too little."""
     mask = mask_of(annotation, covered.shape[:2])  # type: ignore[arg-type]
     hidden = int((mask & covered).sum())
     result = dict(annotation)
@@ -324,6 +324,18 @@ def _hide_keypoints(keypoints: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return points
 
 
+class LoadedMapper(Protocol):
+    """A mapper that can be given an image in memory, such as ``DatasetMapper``."""
+
+    image_format: str
+    use_instance_mask: bool
+    instance_mask_format: str
+
+    def map_loaded(
+        self, record: dict[str, Any], image: np.ndarray, sem_seg: np.ndarray | None = None
+    ) -> dict[str, Any]: ...
+
+
 class MultiSampleMapper:
     """A mapper for training that runs multi-sample augmentations in front of another mapper.
 
@@ -337,7 +349,7 @@ class MultiSampleMapper:
 
     def __init__(
         self,
-        mapper: Any,
+        mapper: LoadedMapper,
         others: Sequence[dict[str, Any]] | Callable[[], dict[str, Any]],
         augmentations: Sequence[MultiSampleAugmentation],
         tries: int = 3,

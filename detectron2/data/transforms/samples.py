@@ -1,7 +1,8 @@
-"""One image with its labels, in memory, and what is done to all of it at once."""
+"""One image with its labels in memory, and functions that change both together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,19 +64,19 @@ def transform_sample(sample: Sample, transforms: Transform) -> Sample:
 def visible_part(
     before: list[dict[str, Any]], after: list[dict[str, Any]], least: float
 ) -> list[dict[str, Any]]:
-    """Keep the annotations of which a crop left at least a share ``least`` of the box (both in the same scale)."""
+    """Keep the annotations whose box kept at least the share ``least`` of its area in a crop, both in one scale."""
     whole, left = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes_as_xyxy(before), boxes_as_xyxy(after)))
     stays = (left > 0) & (left >= least * whole)
     return [a for a, stay in zip(after, stays) if stay and not _is_empty(a.get("segmentation"))]
 
 
-def _is_empty(mask: Any) -> bool:
-    """Whether a mask is there and has nothing in it."""
+def _is_empty(mask: np.ndarray | Sequence | None) -> bool:
+    """Return whether a mask is there and has nothing in it."""
     return not mask.any() if isinstance(mask, np.ndarray) else mask is not None and len(mask) == 0
 
 
 def fit_sample(
-    sample: Sample, scale: float, crop: tuple[int, int, int, int], least: float, interp: Any = 2
+    sample: Sample, scale: float, crop: tuple[int, int, int, int], least: float, interp: int | str = 2
 ) -> Sample:
     """Resize a sample by one factor and cut a rectangle out of it.
 
@@ -106,7 +107,7 @@ def pad_sample(
 
 
 def mask_of(annotation: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """The pixels of one object as a bool array (H, W); its box where it has no mask."""
+    """Return the pixels of one object as a bool array (H, W); its box where it has no mask."""
     height, width = size
     if "segmentation" in annotation:
         return to_bitmask(annotation["segmentation"], size)

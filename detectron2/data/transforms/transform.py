@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from detectron2.utils.publish import publish
+
 from .operations.base import NoOpTransform, Transform, TransformList
 from .operations.color import BlendTransform, ColorTransform, PILColorTransform
 from .operations.flip_crop_pad import CropTransform, HFlipTransform, PadTransform, VFlipTransform
@@ -39,9 +41,7 @@ __all__ = [
     "VFlipTransform",
 ]
 
-# Pickles and dumped configs name the public module.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
+publish(__name__, *(globals()[_name] for _name in __all__))
 
 
 def _rows(rotated_boxes: np.ndarray) -> np.ndarray:

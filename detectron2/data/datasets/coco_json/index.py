@@ -3,7 +3,7 @@
 A file of hundreds of megabytes is walked through once, and only positions and a few numbers of each annotation are
 kept; records parse their annotations from the file when they are first used. The index is cached on disk, so that
 the next start reads no annotation at all. Ranks and workers read the same file through the page cache of the
-system, and map the same index in shared memory: a machine holds one copy, whatever their number.
+system, and map the same index in shared memory: a machine holds one copy for all of them.
 """
 
 import functools
@@ -13,7 +13,7 @@ import logging
 import os
 import zipfile
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,11 @@ class CocoIndex:
 
 
 # ------------------------------------------------------------------ building
-def _visible(keypoints: Any) -> int:
+def _visible(keypoints: Sequence[float] | None) -> int:
     return sum(v > 0 for v in keypoints[2::3]) if keypoints else 0
 
 
-def _usable(segmentation: Any) -> bool:
+def _usable(segmentation: Sequence | Mapping | None) -> bool:
     if not segmentation or isinstance(segmentation, Mapping):
         return True
     return any(len(p) >= 6 and len(p) % 2 == 0 for p in segmentation)
@@ -169,7 +169,10 @@ def build_index(path: str, source: str | None = None) -> CocoIndex:
 
 
 def _assemble(
-    images: list[tuple[int, int, int, str]], table: dict[str, npt.NDArray[Any]], categories: Any, source: str
+    images: list[tuple[int, int, int, str]],
+    table: dict[str, npt.NDArray[Any]],
+    categories: list[dict[str, Any]],
+    source: str,
 ) -> CocoIndex:
     numbers = np.array([row[:3] for row in images], dtype=np.int64).reshape(-1, 3)
     image_ids = np.ascontiguousarray(numbers[:, 0])
@@ -270,7 +273,7 @@ def _load(file: Path) -> CocoIndex | None:
 
 
 def load_index(path: str, source: str | None = None) -> CocoIndex:
-    """The index of a file, from the cache if the file has not changed since.
+    """Return the index of a file, from the cache if the file has not changed since.
 
     Args:
         path: local file.
@@ -281,7 +284,7 @@ def load_index(path: str, source: str | None = None) -> CocoIndex:
 
 @functools.lru_cache(maxsize=4)
 def _load_index(path: str, source: str | None, file: Path) -> CocoIndex:
-    """The name of the cache file changes with the file that it is about."""
+    """Load the index; the name of the cache file changes with the file that it is about."""
     index = _load(file)
     if index is None:
         index = build_index(path, source)

@@ -33,7 +33,7 @@ class JsonStream:
         self._base = 0  # position in the file of the first character of the buffer
         self._at = 0  # next character of the buffer
         self._end = False
-        self._scan: Any = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
+        self._scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
         self._refill()
         if self._buffer.startswith("\xef\xbb\xbf"):
             self._at = 3
@@ -47,14 +47,14 @@ class JsonStream:
         self._end = not more
 
     def error(self, what: str) -> ValueError:
-        """An error that says where in the file."""
+        """Make an error that says where in the file."""
         near = self._buffer[self._at : self._at + 40]
         return ValueError(
             f"{self._name} is no whole JSON file: {what} at byte {self._base + self._at}: {near!r}"
         )
 
     def _skip_space(self) -> str:
-        """The next character that is no space, not taken; empty at the end of the file."""
+        """Return the next character that is not a space, without taking it; empty at the end of the file."""
         while True:
             self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._buffer) or self._end:
@@ -80,7 +80,7 @@ class JsonStream:
                     raise self.error(str(error) or "expected a value") from None
                 self._refill()
                 continue
-            # A number at the border of the buffer may go on behind it ("-1" of "-1.5").
+            # A number at the border of the buffer may continue after it ("-1" of "-1.5").
             last = _NUMBER.match(self._buffer, self._at).end()  # type: ignore[union-attr]
             if max(last, end) < len(self._buffer) or self._end:
                 start, self._at = self._at, end
@@ -88,7 +88,7 @@ class JsonStream:
             self._refill()
 
     def keys(self) -> Iterator[str]:
-        """The keys of the object; before going on, read the value with :meth:`value` or :meth:`elements`."""
+        """Yield the keys of the object; before the next, read the value with :meth:`value` or :meth:`elements`."""
         self._take("{")
         if self._skip_space() == "}":
             return
@@ -100,7 +100,7 @@ class JsonStream:
                 return
 
     def elements(self) -> Iterator[tuple[Any, int, int]]:
-        """The elements of an array, each with its first and last position in the file."""
+        """Yield the elements of an array, each with its first and last position in the file."""
         self._take("[")
         if self._skip_space() == "]":
             self._at += 1

@@ -1,12 +1,12 @@
 """A record whose annotations stay in their file until somebody reads them.
 
 Parsed annotations of 118,000 images are some gigabytes of small Python objects. A :class:`LazyRecord` is the dict
-that every user of a data set expects, mutable as ever, but its ``"annotations"`` are parsed at the first access,
+that every user of a data set expects, and as mutable, but its ``"annotations"`` are parsed at the first access,
 from a source that all records share and that each process opens once.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator, ValuesView
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,10 +38,10 @@ class AnnotationSource(Protocol):
         """Parse the annotations of image ``index``."""
 
     def summary(self, index: int) -> AnnotationSummary:
-        """The summary of image ``index``, without parsing."""
+        """Return the summary of image ``index``, without parsing."""
 
-    def token(self) -> Any:
-        """A small picklable value, with a hash, from which another process can open the same source."""
+    def token(self) -> object:
+        """Return a small picklable value, with a hash, from which another process can open the same source."""
 
 
 class LazyRecord(dict):
@@ -69,15 +69,15 @@ class LazyRecord(dict):
         return self._source is not None
 
     def annotation_summary(self) -> AnnotationSummary | None:
-        """Category ids and flags without parsing; None once the annotations were parsed (they may have changed)."""
+        """Return category ids and flags without parsing; None after parsing, since they may have changed."""
         return None if self._source is None else self._source.summary(self._index)
 
     def peek(self) -> list[dict[str, Any]]:
-        """The annotations, parsed for the caller only: the record stays packed."""
+        """Return the annotations, parsed for the caller only: the record stays packed."""
         return dict.__getitem__(self, _KEY) if self._source is None else self._source.annotations(self._index)
 
     def reference(self) -> tuple[Any, int, dict[str, Any]]:
-        """Arguments of :func:`revive`."""
+        """Return the arguments of :func:`revive`."""
         assert self._source is not None
         return self._source.token(), self._index, {k: v for k, v in dict.items(self) if k != _KEY}
 
@@ -88,30 +88,30 @@ class LazyRecord(dict):
             self._source = None
 
     # -------------------------------------------------------------- one key
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         if key == _KEY:
             self._unpack()
         return super().__getitem__(key)
 
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: object, default: object = None) -> Any:
         return self[key] if key in self else default
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         if key == _KEY:
             self._source = None
         super().__setitem__(key, value)
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: object) -> None:
         if key == _KEY:
             self._source = None
         super().__delitem__(key)
 
-    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+    def pop(self, key: object, default: object = _MISSING) -> Any:
         if key == _KEY:
             self._unpack()
         return super().pop(key) if default is _MISSING else super().pop(key, default)
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
+    def setdefault(self, key: object, default: object = None) -> Any:
         if key not in self:
             self[key] = default
         return self[key]
@@ -121,30 +121,30 @@ class LazyRecord(dict):
         # Overridden so that C code (dict(record), {**record}) goes through __getitem__ and not around it.
         return super().__iter__()
 
-    def items(self) -> Any:
+    def items(self) -> ItemsView[Any, Any]:  # type: ignore[override]
         self._unpack()
         return super().items()
 
-    def values(self) -> Any:
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
         self._unpack()
         return super().values()
 
-    def popitem(self) -> Any:
+    def popitem(self) -> tuple[Any, Any]:
         self._unpack()
         return super().popitem()
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, *args: Any, **kwargs: object) -> None:
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def __ior__(self, other: Any) -> "LazyRecord":  # type: ignore[override,misc]
+    def __ior__(self, other: dict[Any, Any]) -> "LazyRecord":  # type: ignore[override,misc]
         self.update(other)
         return self
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: dict[Any, Any]) -> dict[Any, Any]:
         return dict(self) | dict(other)
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: dict[Any, Any]) -> dict[Any, Any]:
         return dict(other) | dict(self)
 
     def clear(self) -> None:
@@ -179,12 +179,12 @@ class LazyRecord(dict):
             rest[_KEY] = self.peek() if self.is_packed else copy.deepcopy(self[_KEY], memo)
         return rest
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: object) -> tuple[type, tuple[dict[Any, Any]]]:
         return dict, (dict(self.items()),)
 
 
 def same_source(records: list[Any]) -> tuple[Any, list[int]] | None:
-    """The source that all of these records share and their numbers in it; None if one is unpacked or of another."""
+    """Return the source that all records share, and their numbers in it; None if they do not."""
     source = getattr(records[0], "_source", None) if records else None
     if source is None or not all(type(r) is LazyRecord and r._source is source for r in records):
         return None

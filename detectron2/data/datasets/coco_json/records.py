@@ -11,6 +11,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from detectron2.structures import BoxMode
+from detectron2.structures.types import Segmentation
 from detectron2.utils.suggest import did_you_mean
 
 __all__ = ["AnnotationReader", "class_table", "contiguous_ids"]
@@ -21,7 +22,7 @@ _KEYS = ("iscrowd", "bbox", "keypoints", "category_id")
 
 
 def class_table(categories: Sequence[Mapping[str, Any]], source: str) -> tuple[list[int], list[str]]:
-    """Ids and names of the categories, in the order of the ids.
+    """Return ids and names of the categories, in the order of the ids.
 
     Raises:
         ValueError: an entry lacks its id or name, or two share an id.
@@ -38,7 +39,7 @@ def class_table(categories: Sequence[Mapping[str, Any]], source: str) -> tuple[l
 
 
 def contiguous_ids(ids: Sequence[int]) -> dict[int, int]:
-    """Category id of the file -> class number, from 0 on in the order of the ids."""
+    """Return the category id of the file -> class number, from 0 on in the order of the ids."""
     return {category: number for number, category in enumerate(ids)}
 
 
@@ -61,7 +62,7 @@ class AnnotationReader:
     dropped_ids: list[Any] = field(default_factory=list)
 
     def __call__(self, anno: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Convert one annotation; None if it has a segmentation of which nothing is usable.
+        """Convert one annotation; None if nothing of its segmentation is usable.
 
         Raises:
             ValueError: the box is empty, or the category is not in the file.
@@ -98,7 +99,7 @@ class AnnotationReader:
             )
         return self.id_map[category]
 
-    def _segmentation(self, segmentation: Any, anno: Mapping[str, Any]) -> Any:
+    def _segmentation(self, segmentation: Segmentation, anno: Mapping[str, Any]) -> Segmentation | None:
         if isinstance(segmentation, Mapping):
             if isinstance(segmentation["counts"], list):
                 return mask_util.frPyObjects(dict(segmentation), *segmentation["size"])
@@ -111,8 +112,8 @@ class AnnotationReader:
             self.dropped_ids.append(anno.get("id"))
         return None
 
-    def _box_of(self, segmentation: Any, anno: Mapping[str, Any]) -> list[float]:
-        """The box around the segmentation of an annotation that has none of its own."""
+    def _box_of(self, segmentation: Segmentation | None, anno: Mapping[str, Any]) -> list[float]:
+        """Return the box around the segmentation of an annotation that has none of its own."""
         if isinstance(segmentation, Mapping):
             counts = segmentation["counts"]
             packed = {**segmentation, "counts": counts.encode() if isinstance(counts, str) else counts}
@@ -144,5 +145,5 @@ def shift_keypoints(keypoints: Sequence[float], offset: float) -> list[float]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a number (True and False are not)."""
+    """Return whether a JSON value is a number (True and False are not)."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -35,7 +35,7 @@ class _Token:
     def open(self) -> "CocoSource":
         return _open_source(self)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return _Token, (self.path, self.name, self.mapped, self.extra_keys, self.stamp)
 
 
@@ -105,7 +105,7 @@ class CocoSource:
 
     @functools.cached_property
     def _usable_rows(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """First row of each image, and the key figures, of usable annotations; lists, whose slices are quick."""
+        """Return the first row of each image and the key figures of usable annotations, as lists."""
         usable = self.index.usable
         before = np.concatenate([[0], np.cumsum(usable)])
         rows = (self._classes[usable], self.index.crowd[usable], self.index.visible[usable])
@@ -118,7 +118,7 @@ class CocoSource:
 def lazy_records(
     path: str, name: str, image_root: str, mapped: bool, extra_keys: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Records of a file, whose annotations are parsed when they are first used.
+    """Return records of a file whose annotations are parsed when they are first used.
 
     Args:
         path: local file.

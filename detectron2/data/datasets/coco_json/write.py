@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pycocotools.mask as mask_util
 import torch
 
@@ -23,8 +24,8 @@ __all__ = ["convert_to_coco_dict", "convert_to_coco_json", "records_to_coco"]
 logger = logging.getLogger(__name__)
 
 
-def _plain(value: Any) -> Any:
-    """Arrays and numpy numbers as lists and Python numbers, bytes as text."""
+def _plain(value: object) -> object:
+    """Convert arrays and NumPy numbers to lists and Python numbers, bytes to text."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
@@ -38,8 +39,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _segmentation_area(segmentation: Any, height: int, width: int) -> tuple[Any, float]:
-    """A segmentation as JSON takes it, with its area in pixels."""
+def _segmentation_area(segmentation: object, height: int, width: int) -> tuple[Any, float]:
+    """Convert a segmentation for JSON, and compute its area in pixels."""
     if isinstance(segmentation, Mapping):
         rle = dict(segmentation)
         if isinstance(rle["counts"], list):
@@ -56,8 +57,8 @@ def _segmentation_area(segmentation: Any, height: int, width: int) -> tuple[Any,
     raise TypeError(f"segmentation must be polygons, an RLE or a mask, got {type(segmentation).__name__}")
 
 
-def _box_and_area(bbox: Any, mode: BoxMode) -> tuple[list[float], float]:
-    """The box as COCO writes it (XYWH, or XYWHA for rotated boxes) and its area."""
+def _box_and_area(bbox: npt.ArrayLike, mode: BoxMode) -> tuple[list[float], float]:
+    """Convert a box to COCO's form (XYWH, or XYWHA for rotated boxes), and compute its area."""
     values = np.asarray(bbox, dtype=np.float64).reshape(-1)
     if len(values) not in (4, 5):
         raise ValueError(f"bbox must have 4 numbers, or 5 for a rotated box, got {values.tolist()}")
@@ -100,7 +101,7 @@ def records_to_coco(
     contiguous_to_id: Mapping[int, int] | None = None,
     image_root: str | None = None,
 ) -> dict[str, Any]:
-    """Records as the content of a COCO JSON file.
+    """Convert records to the content of a COCO JSON file.
 
     Args:
         records: with ``height`` and ``width``; ``image_id`` falls back to the position in the list.
@@ -139,7 +140,7 @@ def records_to_coco(
 
 
 def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
-    """A registered data set as the content of a COCO JSON file.
+    """Convert a registered data set to the content of a COCO JSON file.
 
     Category ids are those of the data set's own file where the metadata know them, else the class numbers. Rotated
     boxes are written with five numbers; areas are those of the mask, or of the box where there is none. The records

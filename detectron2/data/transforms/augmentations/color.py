@@ -70,7 +70,7 @@ class RandomSaturation(Augmentation):
 
 
 def _blend(dull: np.ndarray | float, low: float, high: float) -> Transform:
-    """Intensity 0 gives the dull picture, 1 the picture itself."""
+    """Blend the dull picture (intensity 0) with the picture itself (intensity 1)."""
     weight = np.random.uniform(low, high)
     return BlendTransform(src_image=dull, src_weight=1 - weight, dst_weight=weight)
 

@@ -185,7 +185,7 @@ class MinIoURandomCrop(Augmentation):
         return NoOpTransform()
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int] | None:
-        """A random (x0, y0, x1, y1), or None when its sides are too unlike."""
+        """Draw (x0, y0, x1, y1); None when its sides differ too much."""
         new_w = np.random.uniform(self.min_crop_size * width, width)
         new_h = np.random.uniform(self.min_crop_size * height, height)
         if not 0.5 <= new_h / new_w <= 2:
@@ -201,7 +201,7 @@ class MinIoURandomCrop(Augmentation):
 
 
 def _crop_is_good(crop: tuple[int, int, int, int], boxes: np.ndarray, overlap: float) -> bool:
-    """Whether a crop overlaps every box enough and holds the centre of at least one (if there are any)."""
+    """Return whether a crop overlaps every box enough and holds the centre of one, if there are any."""
     if len(boxes) == 0:
         return True
     low, high = np.asarray(crop[:2]), np.asarray(crop[2:])

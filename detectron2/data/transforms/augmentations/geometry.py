@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from ..augmentation import Augmentation, as_augmentation
+from ..augmentation import AugInput, Augmentation, as_augmentation
 from ..operations.base import NoOpTransform, Transform
 from ..transform import ExtentTransform, HFlipTransform, ResizeTransform, RotationTransform, VFlipTransform
 
@@ -24,6 +24,7 @@ __all__ = [
     "ResizeShortestEdge",
 ]
 
+T = TypeVar("T")
 _STYLES = ("range", "choice")
 
 
@@ -40,21 +41,21 @@ class RandomApply(Augmentation):
         prob: probability in [0, 1].
     """
 
-    def __init__(self, tfm_or_aug: Any, prob: float = 0.5) -> None:
+    def __init__(self, tfm_or_aug: Augmentation | Transform, prob: float = 0.5) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f"prob must be in [0, 1], got {prob}")
         self.aug = as_augmentation(tfm_or_aug)
         self.prob = prob
 
     @property
-    def tfm_or_aug(self) -> Any:
+    def tfm_or_aug(self) -> Augmentation:
         """What is applied."""
         return self.aug
 
     def get_transform(self, *args: Any) -> Transform:
         return self.aug.get_transform(*args) if self._rand_range() < self.prob else NoOpTransform()
 
-    def __call__(self, aug_input: Any) -> Transform:
+    def __call__(self, aug_input: AugInput) -> Transform:
         return self.aug(aug_input) if self._rand_range() < self.prob else NoOpTransform()
 
 
@@ -94,7 +95,7 @@ class Resize(Augmentation):
         interp: a filter of ``PIL.Image.Resampling``, or ``"fast"`` (see :class:`ResizeTransform`).
     """
 
-    def __init__(self, shape: int | Sequence[int], interp: Any = Image.Resampling.BILINEAR) -> None:
+    def __init__(self, shape: int | Sequence[int], interp: int | str = Image.Resampling.BILINEAR) -> None:
         shape = (shape, shape) if isinstance(shape, int) else tuple(shape)
         self._init(locals())
 
@@ -103,7 +104,7 @@ class Resize(Augmentation):
         return ResizeTransform(height, width, self.shape[0], self.shape[1], self.interp)
 
     shape: tuple[int, int]
-    interp: Any
+    interp: int | str
 
 
 class RandomResize(Augmentation):
@@ -115,7 +116,7 @@ class RandomResize(Augmentation):
     """
 
     def __init__(
-        self, shape_list: Sequence[tuple[int, int]], interp: Any = Image.Resampling.BILINEAR
+        self, shape_list: Sequence[tuple[int, int]], interp: int | str = Image.Resampling.BILINEAR
     ) -> None:
         if not len(shape_list):
             raise ValueError("shape_list must hold at least one (height, width)")
@@ -127,7 +128,7 @@ class RandomResize(Augmentation):
         return ResizeTransform(height, width, new_h, new_w, self.interp)
 
     shape_list: Sequence[tuple[int, int]]
-    interp: Any
+    interp: int | str
 
 
 class ResizeShortestEdge(Augmentation):
@@ -146,7 +147,7 @@ class ResizeShortestEdge(Augmentation):
         short_edge_length: int | Sequence[int],
         max_size: int = sys.maxsize,
         sample_style: str = "range",
-        interp: Any = Image.Resampling.BILINEAR,
+        interp: int | str = Image.Resampling.BILINEAR,
     ) -> None:
         _check_style(sample_style)
         self.is_range = sample_style == "range"
@@ -185,7 +186,7 @@ class ResizeShortestEdge(Augmentation):
     short_edge_length: Sequence[int]
     max_size: int
     sample_style: str
-    interp: Any
+    interp: int | str
 
 
 class ResizeScale(Augmentation):
@@ -208,7 +209,7 @@ class ResizeScale(Augmentation):
         max_scale: float,
         target_height: int,
         target_width: int,
-        interp: Any = Image.Resampling.BILINEAR,
+        interp: int | str = Image.Resampling.BILINEAR,
     ) -> None:
         self._init(locals())
 
@@ -226,7 +227,7 @@ class ResizeScale(Augmentation):
     max_scale: float
     target_height: int
     target_width: int
-    interp: Any
+    interp: int | str
 
 
 class RandomRotation(Augmentation):
@@ -263,9 +264,9 @@ class RandomRotation(Augmentation):
             )
         self._init(locals())
 
-    def _draw(self, options: Sequence[Any]) -> Any:
+    def _draw(self, options: Sequence[T]) -> T:
         if self.is_range:
-            return np.random.uniform(options[0], options[1])
+            return np.random.uniform(options[0], options[1])  # type: ignore[call-overload]
         return options[np.random.randint(len(options))]
 
     def get_transform(self, image: np.ndarray) -> Transform:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["NoOpTransform", "Transform", "TransformList", "as_coords", "describe_init"]
 
+Steps: TypeAlias = "Transform | Sequence[Transform]"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def as_coords(coords: Any) -> np.ndarray:
+def as_coords(coords: npt.ArrayLike) -> np.ndarray:
     """Return points as a new floating-point array of shape (N, 2).
 
     Transforms never write into what they are given, and whole-number input must not truncate the result.
@@ -28,7 +30,7 @@ def as_coords(coords: Any) -> np.ndarray:
     return points
 
 
-def describe_init(obj: Any) -> str:
+def describe_init(obj: object) -> str:
     """Write ``Name(arg=value, …)`` from the constructor's signature and the attributes of the same names."""
     parts = []
     for name, param in inspect.signature(type(obj).__init__).parameters.items():
@@ -143,7 +145,7 @@ class Transform:
 
 
 class NoOpTransform(Transform):
-    """Change nothing, whatever the type of data."""
+    """Change nothing, for any type of data."""
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         return img
@@ -210,17 +212,17 @@ class TransformList(Transform):
         """Insert a transform (or the members of a list of them) before position ``index``."""
         self.transforms[index:index] = TransformList([transform]).transforms
 
-    def _combined(self, first: Any, second: Any) -> TransformList:
-        parts = [list(x) if isinstance(x, (list, tuple)) else [x] for x in (first, second)]
+    def _combined(self, first: Steps, second: Steps) -> TransformList:
+        parts = [[x] if isinstance(x, Transform) else list(x) for x in (first, second)]
         return TransformList(parts[0] + parts[1])
 
-    def __add__(self, other: Any) -> TransformList:
+    def __add__(self, other: Steps) -> TransformList:
         return self._combined(self, other)
 
-    def __radd__(self, other: Any) -> TransformList:
+    def __radd__(self, other: Steps) -> TransformList:
         return self._combined(other, self)
 
-    def __iadd__(self, other: Any) -> TransformList:
+    def __iadd__(self, other: Steps) -> TransformList:
         self.transforms.extend(self._combined([], other).transforms)
         return self
 

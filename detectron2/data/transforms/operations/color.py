@@ -15,7 +15,7 @@ __all__ = ["BlendTransform", "ColorTransform", "PILColorTransform"]
 
 
 class ColorTransform(Transform):
-    """Apply any function to the image; whatever has a place stays where it is.
+    """Apply any function to the image; points, boxes and masks stay where they are.
 
     Args:
         op: takes and returns an image array of the same height and width.
@@ -79,7 +79,7 @@ class BlendTransform(Transform):
     def __init__(self, src_image: np.ndarray | float, src_weight: float, dst_weight: float) -> None:
         self.src_image, self.src_weight, self.dst_weight = src_image, src_weight, dst_weight
 
-    def apply_image(self, img: np.ndarray, interp: Any = None) -> np.ndarray:
+    def apply_image(self, img: np.ndarray, interp: object = None) -> np.ndarray:
         """Mix an image; ``interp`` is accepted and has no meaning here."""
         if img.dtype != np.uint8:
             return self.src_weight * self.src_image + self.dst_weight * img

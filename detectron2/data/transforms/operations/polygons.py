@@ -51,7 +51,7 @@ def _cut(polygon: np.ndarray, axis: int, bound: float, sign: float) -> list[np.n
 def _runs(
     polygon: np.ndarray, depth: np.ndarray, inside: np.ndarray, axis: int, bound: float
 ) -> list[np.ndarray]:
-    """The stretches of the outline inside the half-plane, each from its entry to its exit on the line."""
+    """Return the parts of the outline inside the half-plane, each from its entry to its exit on the line."""
     count = len(polygon)
 
     def crossing(i: int, j: int) -> np.ndarray:

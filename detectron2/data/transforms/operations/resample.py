@@ -91,7 +91,7 @@ def _resize_torch(img: np.ndarray, height: int, width: int, mode: str, antialias
 
 
 def from_numpy(array: np.ndarray) -> torch.Tensor:
-    """Like ``torch.from_numpy``, but also for read-only arrays and for views with negative strides."""
+    """Make a tensor like ``torch.from_numpy``, also of read-only arrays and of views with negative strides."""
     if not array.flags.writeable or any(step < 0 for step in array.strides):
         array = array.copy()
     return torch.from_numpy(array)

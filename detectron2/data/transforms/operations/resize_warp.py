@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +62,7 @@ class ResizeTransform(Transform):
     w: int
     new_h: int
     new_w: int
-    interp: Any
+    interp: int | str
 
 
 class ScaleTransform(Transform):
