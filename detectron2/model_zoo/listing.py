@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from detectron2.config.projects import PROJECTS, project_config_names
 from detectron2.utils.suggest import did_you_mean
 
 from .checkpoints import CHECKPOINTS
 from .model_zoo import CONFIG_DIR, UnknownConfigError, get_checkpoint_url, get_config_file
+from .project_checkpoints import PROJECT_FIGURES, PROJECT_WEIGHTS
 from .published import PUBLISHED, Figures
 
 __all__ = ["Entry", "config_names", "entries", "find_config", "rows", "source_of"]
@@ -23,7 +25,7 @@ class Entry(NamedTuple):
     Attributes:
         path: as ``model_zoo.get_config`` takes it.
         task: "detection", "instance segmentation", "keypoints", "panoptic segmentation", "semantic segmentation",
-            "proposals" or "classification"; "" for the bases and parts of others.
+            "dense pose", "proposals" or "classification"; "" for the bases and parts of others.
         kind: "yaml" or "py".
         runnable: False for bases and common parts.
         checkpoint: address of the published weights, or None.
@@ -40,8 +42,8 @@ class Entry(NamedTuple):
 
 @lru_cache(maxsize=1)
 def config_names() -> tuple[str, ...]:
-    """Paths of all configs, relative to the folder of configs, sorted."""
-    found = []
+    """Names of all configs: paths relative to the folder of configs, and ``PROJECT/configs/…``, sorted."""
+    found = list(project_config_names())
     for folder, _, files in os.walk(CONFIG_DIR):
         for file in files:
             if file.endswith((".yaml", ".py")) and not file.startswith("_"):
@@ -55,6 +57,9 @@ def _task(path: str) -> str:
         ("keypoint", "keypoints"),
         ("panoptic", "panoptic segmentation"),
         ("semantic", "semantic segmentation"),
+        ("deeplab", "semantic segmentation"),
+        ("densepose", "dense pose"),
+        ("pointrend", "instance segmentation"),
         ("mask", "instance segmentation"),
         ("rpn", "proposals"),
         ("imagenet", "classification"),
@@ -87,7 +92,7 @@ def entries(
             and (not task or task.lower() in entry.task)
             and (entry.runnable or not runnable)
             and (entry.checkpoint is not None or not trained)
-            and (quick or not path.startswith("quick_schedules/"))
+            and (quick or "quick_schedules/" not in path)
         )
         if wanted:
             found.append(entry)
@@ -96,9 +101,10 @@ def entries(
 
 def _entry(path: str) -> Entry:
     name, extension = os.path.splitext(path)
-    runnable = not (path.startswith("common/") or os.path.basename(path).startswith("Base-"))
-    checkpoint = get_checkpoint_url(path) if name in CHECKPOINTS else None
-    figures = PUBLISHED.get(name, _NOTHING)
+    runnable = "common" not in path.split("/") and not os.path.basename(path).startswith("Base-")
+    trained = name in CHECKPOINTS or name in PROJECT_WEIGHTS
+    checkpoint = get_checkpoint_url(path) if trained else None
+    figures = PUBLISHED.get(name) or PROJECT_FIGURES.get(name, _NOTHING)
     return Entry(path, _task(path) if runnable else "", extension[1:], runnable, checkpoint, figures)
 
 
@@ -159,8 +165,8 @@ def find_config(name: str) -> str:
 
     Args:
         name: a path as ``get_config`` takes it, with or without extension, or its last part
-            (``"mask_rcnn_R_50_FPN_3x"``). Of several with this last part, those in ``COCO-*`` folders win, then
-            ``.yaml`` over ``.py`` unless an extension is given.
+            (``"mask_rcnn_R_50_FPN_3x"``). Of several with this last part, those outside projects win, then those in
+            ``COCO-*`` folders, then ``.yaml`` over ``.py`` unless an extension is given.
 
     Returns:
         The path.
@@ -173,6 +179,7 @@ def find_config(name: str) -> str:
         return name
     wanted = [p for p in names if name in (os.path.splitext(p)[0], p.rsplit("/", 1)[-1])]
     wanted = wanted or [p for p in names if os.path.splitext(p.rsplit("/", 1)[-1])[0] == name]
+    wanted = [p for p in wanted if p.split("/")[0] not in PROJECTS] or wanted
     coco = [p for p in wanted if p.startswith("COCO-")]
     wanted = coco or wanted
     yaml = [p for p in wanted if p.endswith(".yaml")]

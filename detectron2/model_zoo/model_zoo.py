@@ -3,10 +3,12 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-from detectron2.config import LazyConfig, get_cfg
+from detectron2.config import LazyConfig
+from detectron2.config.projects import defaults_for, project_config_file
 from detectron2.utils.suggest import did_you_mean
 
 from .checkpoints import CHECKPOINTS, ZOO_URL
+from .project_checkpoints import PROJECT_WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -44,10 +46,11 @@ def get_checkpoint_url(config_path: str) -> str:
         UnknownConfigError: if no weights were published for it.
     """
     name = _without_extension(config_path)
+    if name in PROJECT_WEIGHTS:
+        return PROJECT_WEIGHTS[name]
     if name not in CHECKPOINTS:
-        raise UnknownConfigError(
-            f"no weights were published for {config_path}. {did_you_mean(name, CHECKPOINTS)}"
-        )
+        known = [*CHECKPOINTS, *PROJECT_WEIGHTS]
+        raise UnknownConfigError(f"no weights were published for {config_path}. {did_you_mean(name, known)}")
     return f"{ZOO_URL}{name}/{CHECKPOINTS[name]}"
 
 
@@ -55,12 +58,13 @@ def get_config_file(config_path: str) -> str:
     """Path of a config file on this machine.
 
     Args:
-        config_path: relative to the folder of all configs, such as ``"Misc/semantic_R_50_FPN_1x.yaml"``.
+        config_path: relative to the folder of all configs, such as ``"Misc/semantic_R_50_FPN_1x.yaml"``; or, for a
+            project, ``"PointRend/configs/…"``.
 
     Raises:
         UnknownConfigError: if there is none; lists the nearest.
     """
-    path = os.path.join(CONFIG_DIR, config_path)
+    path = project_config_file(config_path) or os.path.join(CONFIG_DIR, config_path)
     if not os.path.isfile(path):
         from .listing import config_names
 
@@ -74,7 +78,8 @@ def get_config(config_path: str, trained: bool = False) -> Any:
     """Load a config of the zoo.
 
     Args:
-        config_path: such as ``"COCO-Detection/retinanet_R_50_FPN_1x.py"``.
+        config_path: such as ``"COCO-Detection/retinanet_R_50_FPN_1x.py"``; or, for a project,
+            ``"PointRend/configs/…"``, which imports it and adds its keys.
         trained: set the weights to the published ones, instead of those that training starts from.
 
     Returns:
@@ -85,7 +90,7 @@ def get_config(config_path: str, trained: bool = False) -> Any:
     """
     path = get_config_file(config_path)
     if path.endswith(".yaml"):
-        cfg = get_cfg()
+        cfg = defaults_for(path)
         cfg.merge_from_file(path)
         if trained:
             cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)

@@ -73,7 +73,7 @@ def test_counts() -> None:
     from detectron2.model_zoo.listing import config_names
 
     assert (len(YAML), len(LAZY), len(CHECKPOINTS)) == (92, 38, 64)
-    assert set(config_names()) == {*YAML, *LAZY}
+    assert {n for n in config_names() if "/configs/" not in n} == {*YAML, *LAZY}
 
 
 @pytest.mark.parametrize("name", YAML)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from os import PathLike, fspath
 
-from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.config import CfgNode, LazyConfig
+from detectron2.config.projects import defaults_for
 from detectron2.config.types import Config
 from detectron2.config.yacs.yaml_files import load_with_base
 
@@ -27,13 +28,15 @@ def load_run_config(path: str | PathLike[str], changes: Sequence[str] = ()) -> R
     """Load a config file of either kind and apply changes from a command line.
 
     Args:
-        path: a ``.py`` file, or a ``.yaml`` file: yacs-style if its keys are upper case, else a saved Python config.
+        path: a ``.py`` file, or a ``.yaml`` file: yacs-style if its keys are upper case, else a saved Python config. A
+            config of a project, from the zoo or saved by a run, may have the project's keys.
         changes: ``KEY VALUE`` words for a yacs-style config, ``key=value`` words for a Python config.
     """
     name = fspath(path)
     cfg: Config
-    if not name.endswith(".py") and all(str(key).isupper() for key in load_with_base(name)):
-        cfg = get_cfg()
+    content = {} if name.endswith(".py") else load_with_base(name)
+    if not name.endswith(".py") and all(str(key).isupper() for key in content):
+        cfg = defaults_for(name, content)
         cfg.merge_from_file(name)
     else:
         cfg = LazyConfig.load(name)

@@ -1,0 +1,116 @@
+"""The projects whose configs belong to the zoo: where these lie, and which keys they need.
+
+Names of configs start with the folder that a project has in Detectron2: ``PointRend/configs/…``. The projects stand
+far above this package, and most programs need none of them. So the table holds their dotted names, and a project is
+imported when a config of it is loaded, which also registers its models.
+"""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from .config import CfgNode, get_cfg
+
+__all__ = ["PROJECTS", "Project", "defaults_for", "project_config_file", "project_config_names"]
+
+
+class Project(NamedTuple):
+    """One project.
+
+    Attributes:
+        package: its dotted name; its configs are in the folder ``configs``.
+        add_config: functions that add keys to a config, called in turn: dotted names of a module and a name in it.
+        key: a key that no other project adds and every resolved config of this one has; "" if it adds none.
+    """
+
+    package: str
+    add_config: tuple[str, ...] = ()
+    key: str = ""
+
+
+def _project(package: str, *functions: str, key: str = "") -> Project:
+    root = "detectron2.projects."
+    return Project(root + package, tuple(root + f for f in functions), key)
+
+
+PROJECTS: dict[str, Project] = {
+    "DeepLab": _project("deeplab", "deeplab.add_deeplab_config", key="SOLVER.POLY_LR_POWER"),
+    "DensePose": _project("densepose", "densepose.add_densepose_config", key="MODEL.ROI_DENSEPOSE_HEAD"),
+    "MViTv2": _project("mvitv2"),
+    "Panoptic-DeepLab": _project(
+        "panoptic_deeplab", "panoptic_deeplab.add_panoptic_deeplab_config", key="MODEL.PANOPTIC_DEEPLAB"
+    ),
+    "PointRend": _project("point_rend", "point_rend.add_pointrend_config", key="MODEL.POINT_HEAD"),
+    "PointSup": _project(
+        "point_sup",
+        "point_rend.add_pointrend_config",
+        "point_sup.add_point_sup_config",
+        key="INPUT.POINT_SUP",
+    ),
+    "Rethinking-BatchNorm": _project("rethinking_batchnorm"),
+    "TensorMask": _project("tensormask", "tensormask.add_tensormask_config", key="MODEL.TENSOR_MASK"),
+    "TridentNet": _project("tridentnet", "tridentnet.add_tridentnet_config", key="MODEL.TRIDENT"),
+    "ViTDet": _project("vitdet"),
+}
+
+
+@cache
+def _folder(project: Project) -> str:
+    """The folder of a project's configs; finding it does not run the project."""
+    spec = importlib.util.find_spec(project.package)
+    places = spec.submodule_search_locations if spec is not None else None
+    return os.path.join(next(iter(places)), "configs") if places else ""
+
+
+def project_config_file(config_path: str) -> str | None:
+    """Path of the file of a config ``PROJECT/configs/…``; None if there is no such project or file."""
+    name, _, rest = config_path.replace(os.sep, "/").partition("/configs/")
+    if name not in PROJECTS or not rest:
+        return None
+    path = os.path.join(_folder(PROJECTS[name]), rest)
+    return path if os.path.isfile(path) else None
+
+
+def project_config_names() -> Iterator[str]:
+    """Names of all configs of all projects."""
+    for name, project in PROJECTS.items():
+        top = _folder(project)
+        for folder, _, files in os.walk(top):
+            for file in files:
+                if file.endswith((".yaml", ".py")) and not file.startswith("_"):
+                    inside = os.path.relpath(os.path.join(folder, file), top)
+                    yield f"{name}/configs/{inside}".replace(os.sep, "/")
+
+
+def defaults_for(path: str, content: Mapping[str, Any] | None = None) -> CfgNode:
+    """The default config with the keys that a YAML file may set.
+
+    Args:
+        path: of the file; one in the folder of a project may set the keys of this project.
+        content: of the file; where it has the key of a project, as a config that a run has saved does, it may set
+            all keys of this project.
+    """
+    cfg = get_cfg()
+    functions: dict[str, None] = {}
+    for project in PROJECTS.values():
+        if project.add_config and (_has(content or {}, project.key) or _is_inside(path, _folder(project))):
+            functions.update(dict.fromkeys(project.add_config))
+    for function in functions:
+        module, _, name = function.rpartition(".")
+        getattr(importlib.import_module(module), name)(cfg)
+    return cfg
+
+
+def _has(content: Mapping[str, Any], key: str) -> bool:
+    first, _, rest = key.partition(".")
+    if first not in content:
+        return False
+    inner = content[first]
+    return not rest or (isinstance(inner, Mapping) and _has(inner, rest))
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return bool(folder) and os.path.abspath(path).startswith(folder + os.sep)
