@@ -17,9 +17,7 @@ from detectron2.model_zoo.listing import config_names, entries, find_config, row
 ZOO = Path(__file__).resolve().parents[1] / "parity" / "zoo"
 RECORDED: dict[str, Any] = json.loads((ZOO / "projects_configs.json").read_text())
 MODELS: list[dict[str, Any]] = json.loads((ZOO / "projects_checkpoints.json").read_text())["models"]
-# Configs of the projects that are complete.
-LATER: tuple[str, ...] = ()
-NAMES = [n for n in (*RECORDED["yaml"], *RECORDED["python"]) if n.split("/")[0] not in LATER]
+NAMES = [*RECORDED["yaml"], *RECORDED["python"]]
 
 
 def plain(value: Any) -> Any:
@@ -35,7 +33,7 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_every_recorded_config_has_a_name() -> None:
-    listed = {n for n in config_names() if "/configs/" in n and n.split("/")[0] not in LATER}
+    listed = {n for n in config_names() if "/configs/" in n}
     assert listed == set(NAMES)
     assert {n.split("/")[0] for n in (*RECORDED["yaml"], *RECORDED["python"])} == set(PROJECTS)
 
@@ -102,8 +100,7 @@ def test_files_of_runs_and_users(tmp_path: Path) -> None:
 
 def test_no_project_is_imported_without_need() -> None:
     code = (
-        "import sys\nfrom detectron2 import model_zoo\nfrom detectron2.engine.run_config import load_run_config
-from detectron2.model_zoo.listing import entries\n"
+        "import sys\nfrom detectron2 import model_zoo\nfrom detectron2.model_zoo.listing import entries\n"
         "model_zoo.get_config('COCO-Detection/rpn_R_50_FPN_1x.yaml'); entries()\n"
         "assert not [m for m in sys.modules if m.startswith('detectron2.projects.')]"
     )
