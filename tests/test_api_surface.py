@@ -129,20 +129,10 @@ ABSENT = {
 }
 
 
-def _entries() -> list[Any]:
-    """The names to resolve; those of the projects, which are not written yet, must fail until they are."""
-    found = []
-    for module, name, _ in USED:
-        if (module, name) in ABSENT:
-            continue
-        later = [pytest.mark.xfail(strict=True, reason="projects are not written yet")]
-        written = not module.startswith("detectron2.projects") or module.split(".")[2] in PROJECTS
-        marks = [] if written else later
-        found.append(pytest.param(module, name, id=f"{module}:{name}", marks=marks))
-    return found
+ENTRIES = [pytest.param(m, n, id=f"{m}:{n}") for m, n, _ in USED if (m, n) not in ABSENT]
 
 
-@pytest.mark.parametrize(("module", "name"), _entries())
+@pytest.mark.parametrize(("module", "name"), ENTRIES)
 def test_names_that_projects_import_resolve(module: str, name: str) -> None:
     parts = module.split(".")
     # An entry may name a class or a catalog as its "module".

@@ -51,7 +51,9 @@ def _print(table: list[dict[str, object]]) -> None:
     for row in table:
         shown.add_row(*(_text(v) for v in row.values()))
     console().print(shown)
-    print(f"{len(table)} configs; AP, seconds and memory as published (8 V100 GPUs). --show NAME prints one.")
+    print(
+        f"{len(table)} configs; AP, seconds and memory as published (on 8 V100 GPUs; projects: as their pages say). --show NAME prints one."
+    )
 
 
 def _text(value: object) -> str:
