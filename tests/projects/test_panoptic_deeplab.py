@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,39 +14,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 from detectron2.projects import panoptic_deeplab
 from detectron2.projects.panoptic_deeplab import post_processing as pp
-from detectron2.projects.panoptic_deeplab.panoptic_seg import PanopticDeepLab, instances_of_segments
+from detectron2.projects.panoptic_deeplab.panoptic_seg import instances_of_segments
 from detectron2.projects.panoptic_deeplab.target_generator import PanopticDeepLabTargetGenerator
 from detectron2.solver import build_optimizer
 
-CITYSCAPES = Path(panoptic_deeplab.__file__).parent / "configs" / "Cityscapes-PanopticSegmentation"
-R52 = "panoptic_deeplab_R_52_os16_mg124_poly_90k_bs32_crop_512_1024.yaml"
-R52_SEPARABLE = "panoptic_deeplab_R_52_os16_mg124_poly_90k_bs32_crop_512_1024_dsconv.yaml"
-DATASET = "panoptic_deeplab_test"
-THINGS = (3, 4)
-SMALL = [
-    *("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "INPUT.CROP.ENABLED", False, "DATASETS.TRAIN", [DATASET]),
-    *("MODEL.RESNETS.NORM", "BN", "MODEL.RESNETS.STEM_OUT_CHANNELS", 16),
-    *("MODEL.RESNETS.RES2_OUT_CHANNELS", 32, "MODEL.RESNETS.WIDTH_PER_GROUP", 8),
-    *(
-        "MODEL.SEM_SEG_HEAD.NORM",
-        "BN",
-        "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
-        5,
-        "MODEL.SEM_SEG_HEAD.CONVS_DIM",
-        16,
-    ),
-    *("MODEL.SEM_SEG_HEAD.ASPP_CHANNELS", 16, "MODEL.SEM_SEG_HEAD.PROJECT_CHANNELS", [4, 8]),
-    *("MODEL.SEM_SEG_HEAD.HEAD_CHANNELS", 12, "MODEL.INS_EMBED_HEAD.NORM", "BN"),
-    *("MODEL.INS_EMBED_HEAD.CONVS_DIM", 8, "MODEL.INS_EMBED_HEAD.ASPP_CHANNELS", 16),
-    *("MODEL.INS_EMBED_HEAD.PROJECT_CHANNELS", [4, 8], "MODEL.INS_EMBED_HEAD.HEAD_CHANNELS", 6),
-    *("MODEL.PANOPTIC_DEEPLAB.STUFF_AREA", 4),
-]
+sys.path.insert(0, str(Path(__file__).parent))
+from _panoptic_scenes import DATASET, R52, THINGS, config, record_on_disk, scene
 
 
 @pytest.fixture(autouse=True)
@@ -55,35 +33,6 @@ def metadata() -> Iterator[None]:
     )
     yield
     MetadataCatalog.remove(DATASET)
-
-
-def config(name: str, *options: Any) -> CfgNode:
-    cfg = get_cfg()
-    panoptic_deeplab.add_panoptic_deeplab_config(cfg)
-    cfg.merge_from_file(str(CITYSCAPES / name))
-    cfg.merge_from_list([*SMALL, *options])
-    return cfg
-
-
-def scene(height: int = 60, width: int = 90) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Two stuff regions, four things of which one is a crowd, pixels of no segment, a segment without pixels."""
-    panoptic = np.full((height, width), 70000, np.int32)
-    panoptic[height // 2 :] = 5
-    for k, (top, left, h, w) in enumerate(
-        [(4, 6, 20, 14), (30, 40, 9, 33), (8, 60, 30, 12), (45, 3, 10, 10)]
-    ):
-        panoptic[top : top + h, left : left + w] = 1000 + k
-    panoptic[:3, :9] = 0
-    info = [
-        {"id": 70000, "category_id": 0},
-        {"id": 5, "category_id": 2, "iscrowd": 0},
-        {"id": 1000, "category_id": 3, "iscrowd": 0},
-        {"id": 1001, "category_id": 4, "iscrowd": 0},
-        {"id": 1002, "category_id": 3, "iscrowd": 1},
-        {"id": 1003, "category_id": 3, "iscrowd": 0},
-        {"id": 1004, "category_id": 3, "iscrowd": 0},
-    ]
-    return panoptic, info
 
 
 # ---------------------------------------------------------------- targets
@@ -228,22 +177,8 @@ def test_wrong_shapes_are_named() -> None:
 
 
 # ---------------------------------------------------------------- data
-def _record(folder: Path) -> dict[str, Any]:
-    panoptic, info = scene()
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 256, (60, 90, 3), np.uint8)).save(folder / "image.png")
-    rgb = np.stack([panoptic & 255, panoptic >> 8 & 255, panoptic >> 16], axis=-1).astype(np.uint8)
-    Image.fromarray(rgb).save(folder / "panoptic.png")
-    return {
-        "file_name": str(folder / "image.png"),
-        "pan_seg_file_name": str(folder / "panoptic.png"),
-        "segments_info": info,
-        "image_id": 7,
-    }
-
-
 def test_mapper_moves_image_and_segments_together(tmp_path: Path) -> None:
-    record = _record(tmp_path)
+    record = record_on_disk(tmp_path)
     untouched = copy.deepcopy(record)
     generator = PanopticDeepLabTargetGenerator(255, THINGS)
     mapper = panoptic_deeplab.PanopticDeeplabDatasetMapper(
@@ -269,7 +204,7 @@ def test_segments_are_resized_without_mixing(tmp_path: Path, height: int, width:
         image_format="RGB",
         panoptic_target_generator=PanopticDeepLabTargetGenerator(255, THINGS),
     )
-    found = mapper(_record(tmp_path))
+    found = mapper(record_on_disk(tmp_path))
     assert found["image"].shape == (3, height, width)
     assert found["sem_seg"].shape == (height, width)
     assert found["sem_seg"].unique().tolist() == [0, 2, 3, 4, 255]
@@ -284,118 +219,3 @@ def test_mapper_and_optimizer_follow_the_config() -> None:
     generator = arguments["panoptic_target_generator"]
     assert (generator.sigma, generator.thing_ids, generator.small_instance_area) == (7, {3, 4}, 4096)
     assert isinstance(build_optimizer(cfg, nn.Linear(2, 2)), torch.optim.Adam)
-
-
-# ---------------------------------------------------------------- models
-def training_input(height: int, width: int, empty: bool = False) -> dict[str, Any]:
-    panoptic, info = scene(height, width)
-    generator = PanopticDeepLabTargetGenerator(255, THINGS, 4, True, 200, 3)
-    targets = generator(panoptic * 0, []) if empty else generator(panoptic, info)
-    return {**picture(height, width), **targets}
-
-
-def picture(height: int, width: int, seed: int = 0) -> dict[str, Any]:
-    return {"image": torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 255}
-
-
-def lively_model(*options: Any) -> PanopticDeepLab:
-    """A model in evaluation whose maps vary."""
-    torch.manual_seed(0)
-    model: PanopticDeepLab = build_model(config(R52, *options)).eval()
-    instance: Any = model.ins_embed_head
-    for layer in (model.sem_seg_head.predictor, instance.center_predictor, instance.offset_predictor):
-        nn.init.normal_(layer.weight)  # type: ignore[union-attr,arg-type]
-    nn.init.ones_(instance.center_predictor.bias)
-    with torch.no_grad():
-        scores, _ = model.sem_seg_head(model.backbone(model._make_batch([picture(64, 96, 1)]).tensor))
-        model.sem_seg_head.predictor.bias -= scores.mean(dim=(0, 2, 3))  # type: ignore[union-attr,operator]
-    return model
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        (R52, ()),
-        (R52_SEPARABLE, ("MODEL.PANOPTIC_DEEPLAB.SIZE_DIVISIBILITY", 64)),
-        (R52, ("MODEL.SEM_SEG_HEAD.LOSS_TYPE", "cross_entropy")),  # crashes in Detectron2
-    ],
-)
-def test_every_parameter_learns(name: str, options: tuple[Any, ...]) -> None:
-    torch.manual_seed(0)
-    model = build_model(config(name, *options))
-    losses = model([training_input(64, 96), training_input(64, 80, empty=True)])
-    assert set(losses) == {"loss_sem_seg", "loss_center", "loss_offset"}
-    sum(losses.values()).backward()
-    assert all(loss.isfinite() for loss in losses.values())
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-
-
-def test_images_without_objects_give_no_loss_on_centers_and_offsets() -> None:
-    torch.manual_seed(0)
-    model = build_model(config(R52))
-    losses = model([training_input(64, 64, empty=True)] * 2)
-    sum(losses.values()).backward()
-    assert all(loss == 0 for loss in losses.values())
-    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
-
-
-def test_missing_targets_are_named() -> None:
-    model = build_model(config(R52))
-    item = training_input(64, 64)
-    del item["center"]
-    with pytest.raises(ValueError, match="needs 'center' in every input"):
-        model([item, item])
-    with pytest.raises(ValueError, match="needs targets and weights"):
-        model.ins_embed_head(model.backbone(torch.rand(2, 3, 64, 64)))
-    with pytest.raises(ValueError, match=r"images must be \[3, H, W\]"):
-        model([{"image": torch.rand(1, 64, 64)}])
-
-
-def test_batched_equals_single() -> None:
-    model = lively_model("MODEL.PANOPTIC_DEEPLAB.SIZE_DIVISIBILITY", 64)
-    inputs = [picture(64, 96, 1), picture(48, 80, 2)]
-    inputs[1]["height"], inputs[1]["width"] = 96, 160
-    with torch.no_grad():
-        features = model.backbone(model._make_batch(inputs[1:]).tensor)
-        together = model(inputs[:1] * 2)
-        alone = [model([item])[0] for item in inputs]
-    assert features["res2"].shape[2:] == (16, 32)  # 64 x 128 at stride 4
-    torch.testing.assert_close(together[1]["sem_seg"], alone[0]["sem_seg"], rtol=1e-4, atol=1e-4)
-    for result, size in zip(alone, ((64, 96), (96, 160))):
-        segments, info = result["panoptic_seg"]
-        instances = result["instances"]
-        assert info is None
-        assert segments.shape == result["sem_seg"].shape[1:] == instances.image_size == size
-        assert len(instances) > 0
-        things = [v for v in segments.unique().tolist() if v // 1000 in THINGS]
-        assert [v // 1000 for v in things] == instances.pred_classes.tolist()
-
-
-def test_offsets_are_in_pixels_of_the_result() -> None:
-    """Twice the size: the same objects. Detectron2 leaves offsets in pixels of the input."""
-    model = lively_model()
-    panoptic, info = scene(64, 96)
-    info[4]["iscrowd"] = 0
-    targets = PanopticDeepLabTargetGenerator(1, THINGS, sigma=3)(panoptic, info)
-    scores = nn.functional.one_hot(targets["sem_seg"], 5).permute(2, 0, 1).float()
-    maps = (scores, targets["center"][None], targets["offset"])
-    once = model._result(*maps, {}, (64, 96))["panoptic_seg"][0]
-    twice = model._result(*maps, {"height": 128, "width": 192}, (64, 96))["panoptic_seg"][0]
-    # Each object has one number in either result, which may be another, since centres are counted by their rows.
-    pairs, counts = torch.unique(torch.stack([once, twice[::2, ::2]]).flatten(1), dim=1, return_counts=True)
-    best = {value: max(counts[pairs[0] == value].tolist()) for value in once.unique().tolist()}
-    assert len(best) == 7
-    assert sum(best.values()) > 0.98 * once.numel()
-
-
-def test_options_of_results() -> None:
-    image = [picture(64, 64)]
-    with torch.no_grad():
-        quiet = lively_model("MODEL.PANOPTIC_DEEPLAB.PREDICT_INSTANCES", False)(image)
-        none = lively_model("MODEL.PANOPTIC_DEEPLAB.CENTER_THRESHOLD", 1e9)(image)
-        fast = lively_model("MODEL.PANOPTIC_DEEPLAB.BENCHMARK_NETWORK_SPEED", True)(image)
-    assert set(quiet[0]) == {"sem_seg", "panoptic_seg"}
-    assert len(none[0]["instances"]) == 0
-    assert fast == []
-    with pytest.raises(ValueError, match="must be the same"):
-        build_model(config(R52, "MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV", True))

@@ -139,12 +139,16 @@ def merge_semantic_and_instance(
     rank = same_class.cumsum(dim=0).gather(1, majority[:, None])[:, 0]
     segment_of_object = classes[majority] * label_divisor + rank
 
-    stuff = ~torch.isin(classes, torch.tensor(sorted(thing_ids), device=classes.device, dtype=classes.dtype))
+    stuff = ~_among(classes, thing_ids)
     area = torch.bincount(class_index[~things], minlength=len(classes))
     segment_of_class = torch.where(stuff & (area >= stuff_area), classes * label_divisor, void_label)
 
     of_objects = torch.where(numbers > 0, segment_of_object, void_label)[object_index]
     return torch.where(things, of_objects, segment_of_class[class_index])
+
+
+def _among(classes: Tensor, wanted: Collection[int]) -> Tensor:
+    return torch.isin(classes, torch.tensor(sorted(wanted), device=classes.device, dtype=classes.dtype))
 
 
 def get_panoptic_segmentation(
@@ -181,17 +185,11 @@ def get_panoptic_segmentation(
     Raises:
         ValueError: if a map has another shape.
     """
-    for name, value, channels in (
-        ("sem_seg", sem_seg, 1),
-        ("center_heatmap", center_heatmap, 1),
-        ("offsets", offsets, 2),
-    ):
+    maps = {"sem_seg": (sem_seg, 1), "center_heatmap": (center_heatmap, 1), "offsets": (offsets, 2)}
+    for name, (value, channels) in maps.items():
         if value.dim() != 3 or value.shape[0] != channels:
             raise ValueError(f"{name} must be [{channels}, H, W], got {list(value.shape)}")
-    things = foreground_mask
-    if things is None:
-        known = torch.tensor(sorted(thing_ids), device=sem_seg.device, dtype=sem_seg.dtype)
-        things = torch.isin(sem_seg, known).long()
+    things = _among(sem_seg, thing_ids).long() if foreground_mask is None else foreground_mask
     objects, centers = get_instance_segmentation(
         sem_seg, center_heatmap, offsets, things, thing_ids, threshold, nms_kernel, top_k
     )
