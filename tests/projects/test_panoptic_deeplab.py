@@ -1,4 +1,4 @@
-"""Panoptic-DeepLab: targets, post-processing, data and small whole models."""
+"""Panoptic-DeepLab: targets, post-processing and data."""
 
 from __future__ import annotations
 
