@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from detectron2.structures import Instances
 
 from ...data.meshes.catalog import MeshCatalog
-from ..cse.utils import normalize_embeddings
+from ..cse.utils import normalize_embeddings, squared_euclidean_distance_matrix
 from .embed_utils import PackedCseAnnotations
 from .mask import extract_data_for_mask_loss_from_matches
 from .utils import sample_random_indices
 
-__all__ = ["PixToShapeCycleLoss"]
+__all__ = ["PixToShapeCycleLoss", "squared_euclidean_distance_matrix"]
 
 
 class PixToShapeCycleLoss(nn.Module):

@@ -3,9 +3,21 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...data.meshes.catalog import MeshCatalog
+from ..cse.utils import normalize_embeddings, squared_euclidean_distance_matrix
+from .embed_utils import PackedCseAnnotations
+from .utils import BilinearInterpolationHelper
 from .vertex_losses import VertexLoss
 
-__all__ = ["EmbeddingLoss"]
+# The first five come from elsewhere: older code takes them from here.
+__all__ = [
+    "BilinearInterpolationHelper",
+    "EmbeddingLoss",
+    "MeshCatalog",
+    "PackedCseAnnotations",
+    "normalize_embeddings",
+    "squared_euclidean_distance_matrix",
+]
 
 
 class EmbeddingLoss(VertexLoss):

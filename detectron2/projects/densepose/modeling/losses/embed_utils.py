@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ...structures.data_relative import DensePoseDataRelative
-from .utils import BoxAnnotationsAccumulator
+from .utils import AnnotationsAccumulator, BoxAnnotationsAccumulator
 
-__all__ = ["CseAnnotationsAccumulator", "PackedCseAnnotations"]
+__all__ = ["AnnotationsAccumulator", "CseAnnotationsAccumulator", "PackedCseAnnotations"]
 
 
 @dataclass

@@ -5,10 +5,22 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...data.meshes.catalog import MeshCatalog
 from ...structures.mesh import create_mesh
+from ..cse.utils import normalize_embeddings, squared_euclidean_distance_matrix
+from .embed_utils import PackedCseAnnotations
+from .utils import BilinearInterpolationHelper
 from .vertex_losses import VertexLoss
 
-__all__ = ["SoftEmbeddingLoss"]
+# The first five come from elsewhere: older code takes them from here.
+__all__ = [
+    "BilinearInterpolationHelper",
+    "MeshCatalog",
+    "PackedCseAnnotations",
+    "SoftEmbeddingLoss",
+    "normalize_embeddings",
+    "squared_euclidean_distance_matrix",
+]
 
 
 class SoftEmbeddingLoss(VertexLoss):

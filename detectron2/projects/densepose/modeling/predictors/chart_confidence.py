@@ -7,9 +7,10 @@ from torch import Tensor
 
 from ...structures.chart_confidence import decorate_predictor_output_class_with_confidences
 from ..confidence import DensePoseConfidenceModelConfig, DensePoseUVConfidenceType
+from ..utils import initialize_module_params
 from .confidence_layers import add_confidence_layers, segm_confidence
 
-__all__ = ["DensePoseChartConfidencePredictorMixin"]
+__all__ = ["DensePoseChartConfidencePredictorMixin", "initialize_module_params"]
 
 
 class DensePoseChartConfidencePredictorMixin:

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from ...structures.cse import DensePoseEmbeddingPredictorOutput
 from ..registries import DENSEPOSE_PREDICTOR_REGISTRY
+from ..utils import initialize_module_params
 from .upsampling import UpsamplingPredictor, upsampling_layer
 
-__all__ = ["DensePoseEmbeddingPredictor"]
+__all__ = ["DensePoseEmbeddingPredictor", "initialize_module_params"]
 
 
 @DENSEPOSE_PREDICTOR_REGISTRY.register()

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from ...structures.cse_confidence import decorate_cse_predictor_output_class_with_confidences
 from ..confidence import DensePoseConfidenceModelConfig
+from ..utils import initialize_module_params
 from .confidence_layers import add_confidence_layers, segm_confidence
 
-__all__ = ["DensePoseEmbeddingConfidencePredictorMixin"]
+__all__ = ["DensePoseEmbeddingConfidencePredictorMixin", "initialize_module_params"]
 
 
 class DensePoseEmbeddingConfidencePredictorMixin:
