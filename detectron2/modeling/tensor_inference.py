@@ -40,6 +40,12 @@ __all__ = ["TensorInference", "outputs_to_instances"]
 
 Tensors = dict[str, Tensor]
 
+# What the package's own models return; anything else comes from heads of other code.
+_NAMES_OF_OUTPUTS = {
+    *("boxes", "scores", "classes", "valid", "masks", "keypoints", "logits"),
+    *("sem_seg", "panoptic_seg", "thing_segments", "stuff_segments"),
+}
+
 
 class TensorInference(nn.Module):
     """A model of this package as a function from images to tensors of fixed counts. Evaluation only.
@@ -69,7 +75,9 @@ class TensorInference(nn.Module):
 
             * R-CNN and dense models: ``boxes`` [D, 4], ``scores`` [D], ``classes`` [D] and ``valid`` bool [D], in
               descending order of score; with mask heads ``masks`` [D, M, M], soft masks within the boxes; with
-              keypoint heads ``keypoints`` [D, keypoints, 3] (x, y, score);
+              keypoint heads ``keypoints`` [D, keypoints, 3] (x, y, score); and what heads with a method
+              ``extra_tensors(features, pool)`` add, [D, ...] by name, where ``pool(pooler, maps)`` gives the features
+              [N * D, C, H, W] of the detections;
             * ProposalNetwork: ``boxes`` [P, 4], ``logits`` [P] and ``valid`` [P];
             * semantic models: ``sem_seg`` [classes, H, W];
             * PanopticFPN: all of these, ``panoptic_seg`` int32 [H, W], and the segment of each detection,
@@ -120,6 +128,8 @@ def outputs_to_instances(outputs: Tensors, image_size: tuple[int, int]) -> Insta
         found.pred_masks = paste_masks_in_image(outputs["masks"][rows], boxes, image_size)
     if "keypoints" in outputs:
         found.pred_keypoints = outputs["keypoints"][rows]
+    for name in outputs.keys() - _NAMES_OF_OUTPUTS:
+        found.set(name, outputs[name][rows])
     return found
 
 
@@ -250,6 +260,9 @@ def _detect(heads: Any, features: Tensors, boxes: Tensor, real: Tensor, size: tu
         maps_of_points = heads.keypoint_head.layers(pooled)
         points = heatmaps_to_keypoints(maps_of_points, found["boxes"].flatten(0, 1))
         found["keypoints"] = points[:, :, [0, 1, 3]].unflatten(0, found["scores"].shape)
+    if hasattr(heads, "extra_tensors"):
+        extra = heads.extra_tensors(features, lambda pooler, maps: _pool(pooler, maps, found["boxes"]))
+        found.update({name: value.unflatten(0, found["scores"].shape) for name, value in extra.items()})
     return found
 
 

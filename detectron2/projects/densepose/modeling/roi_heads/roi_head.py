@@ -1,5 +1,7 @@
 """R-CNN heads with a DensePose branch."""
 
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
@@ -96,7 +98,7 @@ class DensePoseROIHeads(StandardROIHeads):
         """Losses in training; in evaluation the same detections with ``pred_densepose``, if there are any."""
         if not self.densepose_on:
             return {} if self.training else instances
-        maps = [features[name] for name in self.in_features]
+        maps = self._maps(features)
         if not self.training:
             output = self._predict(maps, [x.pred_boxes for x in instances])
             densepose_inference(output, instances)
@@ -112,12 +114,34 @@ class DensePoseROIHeads(StandardROIHeads):
 
     def _predict(self, maps: list[Tensor], boxes: list[Boxes], allow_empty: bool = False) -> Any:
         """Outputs for all boxes together; None without boxes, unless it shall be empty."""
-        if self.use_decoder:
-            maps = [self.decoder(maps)]
         pooled = self.densepose_pooler(maps, boxes)
         if len(pooled) == 0 and not allow_empty:
             return None
         return self.densepose_predictor(self.densepose_head(pooled))
+
+    def extra_tensors(
+        self, features: dict[str, Tensor], pool: Callable[[ROIPooler, list[Tensor]], Tensor]
+    ) -> dict[str, Tensor]:
+        """Predict for the boxes of a ``TensorInference``.
+
+        Args:
+            features: feature maps [N, C, H, W] by name.
+            pool: gives the features [R, C, H, W] of all boxes, from a pooler and its maps.
+
+        Returns:
+            The fields of the output, [R, ...] each, such as ``densepose_u``.
+        """
+        if not self.densepose_on:
+            return {}
+        maps = self._maps(features)
+        output = self.densepose_predictor(self.densepose_head(pool(self.densepose_pooler, maps)))
+        values = {f.name: getattr(output, f.name) for f in fields(output)}
+        return {f"densepose_{name}": value for name, value in values.items() if value is not None}
+
+    def _maps(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """The maps that the branch cuts its features out of."""
+        maps = [features[name] for name in self.in_features]
+        return [self.decoder(maps)] if self.use_decoder else maps
 
     def forward(
         self,
