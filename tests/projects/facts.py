@@ -21,6 +21,7 @@ PACKAGES = {
     "ViTDet": "vitdet",
     "MViTv2": "mvitv2",
     "Rethinking-BatchNorm": "rethinking_batchnorm",
+    "DensePose": "densepose",
 }
 
 
