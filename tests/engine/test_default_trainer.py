@@ -10,13 +10,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from detectron2.checkpoint import read_checkpoint_file
+from detectron2.checkpoint import DetectionCheckpointer, read_checkpoint_file
 from detectron2.config import LazyCall as L
 from detectron2.config.training_options import OPTIONS
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.data.build import get_detection_dataset_dicts
 from detectron2.data.dataset_mapper import DatasetMapper
-from detectron2.engine import SimpleTrainer, hooks
+from detectron2.engine import SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.run_config import run_config
 from detectron2.solver import WarmupParamScheduler, get_default_optimizer_params
 from detectron2.solver.param_scheduler import MultiStepParamScheduler
@@ -288,3 +288,25 @@ def test_interrupt_saves_and_resumes(worker, tiny_cfg):
     assert again.start_iter == 4
     assert same(weights(trainer), weights(again))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_subclass_with_an_init_of_its_own(worker, tiny_cfg):
+    """As semi-supervised trainers do it: the parts are built by hand, and the base is that of the loop."""
+
+    class Own(worker.Trainer):
+        def __init__(self, cfg):
+            TrainerBase.__init__(self)
+            model = self.build_model(cfg)
+            optimizer = self.build_optimizer(cfg, model)
+            self._trainer = SimpleTrainer(model, self.build_train_loader(cfg), optimizer)
+            self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+            self.checkpointer = DetectionCheckpointer(
+                model, cfg.OUTPUT_DIR, optimizer=optimizer, scheduler=self.scheduler
+            )
+            self.start_iter, self.max_iter, self.cfg = 0, cfg.SOLVER.MAX_ITER, cfg
+            self.register_hooks(self.build_hooks())
+
+    trainer = Own(tiny_cfg(*SHORT))
+    trainer.resume_or_load(resume=False)
+    assert "tiny" in trainer.train()
+    assert trainer.complete and trainer.loop is trainer._trainer

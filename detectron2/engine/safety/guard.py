@@ -34,7 +34,7 @@ class _Open:
     """A step whose losses are on their way to the host."""
 
     step: Step
-    batch: Any
+    batch: object
     names: list[str]
     values: torch.Tensor
     arrived: torch.cuda.Event | None
@@ -107,7 +107,7 @@ class StepGuard:
         # Outside the handler, whose traceback keeps the tensors of the failed attempt alive.
         return work(self._image_by_image(parts, message))
 
-    def forward(self, batch: Any, losses_of: Callable[[Any], LossDict]) -> LossDict | None:
+    def forward(self, batch: object, losses_of: Callable[[object], LossDict]) -> LossDict | None:
         """Compute the losses of a batch and check them before they are used.
 
         Args:
@@ -144,7 +144,7 @@ class StepGuard:
 
     # -- losses -------------------------------------------------------------------------------
 
-    def _accepts(self, batch: Any, losses: LossDict) -> bool:
+    def _accepts(self, batch: object, losses: LossDict) -> bool:
         """Whether the step goes on; False skips it."""
         if not losses:
             return True
@@ -179,7 +179,7 @@ class StepGuard:
             report,
         )
 
-    def _skip_refused(self, batch: Any, error: FloatingPointError) -> None:
+    def _skip_refused(self, batch: object, error: FloatingPointError) -> None:
         """Count a step whose model raised ``error`` as skipped, or raise what is known about it."""
         alone = comm.get_world_size() == 1
         if alone and self.skipped < self.max_skips:
@@ -189,7 +189,7 @@ class StepGuard:
             logger.error("A step cannot be skipped on one process alone when the model itself raises.")
         raise DivergenceError(f"{error}\n{self._report(self._step, batch, {})}") from error
 
-    def _check_later(self, batch: Any, names: list[str], values: torch.Tensor) -> None:
+    def _check_later(self, batch: object, names: list[str], values: torch.Tensor) -> None:
         arrived = None
         if values.device.type == "cuda":
             host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
@@ -213,7 +213,7 @@ class StepGuard:
             self._rng = step.rng
             raise DivergenceError(self._report(step.step, step.batch, values))
 
-    def _report(self, step: Step, batch: Any, values: dict[str, float]) -> str:
+    def _report(self, step: Step, batch: object, values: dict[str, float]) -> str:
         report = diagnose(step, batch, values)
         if self.output_dir is not None:
             name = f"iteration_{step.iteration:07d}_rank{comm.get_rank()}.pth"

@@ -51,7 +51,7 @@ def first_bad(values: Mapping[str, float]) -> str | None:
     return next((name for name, value in values.items() if not math.isfinite(value)), None)
 
 
-def _record_text(record: Any) -> str:
+def _record_text(record: object) -> str:
     """Describe an input in one line: id, file, size, number of instances."""
     if not isinstance(record, Mapping):
         return type(record).__name__
@@ -69,13 +69,13 @@ def _record_text(record: Any) -> str:
     return ", ".join(parts) or f"a dict with {', '.join(map(str, record))}"
 
 
-def describe_batch(batch: Any) -> str:
+def describe_batch(batch: object) -> str:
     """Describe each image of a batch in one line."""
     records = batch if isinstance(batch, (list, tuple)) else [batch]
     return "\n".join(f"  - {_record_text(record)}" for record in records[:64])
 
 
-def bad_inputs(batch: Any) -> list[str]:
+def bad_inputs(batch: object) -> list[str]:
     """List inputs that have values that are not finite, or boxes without area."""
     found = []
     for record in batch if isinstance(batch, (list, tuple)) else [batch]:
@@ -137,7 +137,7 @@ def _remedy(step: Step, inputs: list[str], parameter: str | None, rate: float) -
     )
 
 
-def diagnose(step: Step, batch: Any, values: Mapping[str, float]) -> str:
+def diagnose(step: Step, batch: object, values: Mapping[str, float]) -> str:
     """Describe all that is known about a step whose loss is not finite.
 
     Args:
@@ -165,7 +165,7 @@ def diagnose(step: Step, batch: Any, values: Mapping[str, float]) -> str:
 def save_incident(
     path: str,
     model: nn.Module,
-    batch: Any,
+    batch: object,
     iteration: int,
     values: Mapping[str, float],
     rng: torch.Tensor | None,

@@ -28,10 +28,13 @@ __all__ = ["HookSource", "build_hooks"]
 class HookSource(Protocol):
     """The part of a trainer that its hooks need."""
 
-    settings: TrainingOptions
     cfg: Config
     checkpointer: DetectionCheckpointer
     _last_eval_results: Mapping[str, Any] | None
+
+    @property
+    def settings(self) -> TrainingOptions:
+        """The training options."""
 
     @property
     def model(self) -> nn.Module:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -85,7 +86,6 @@ class DefaultTrainer(TrainerBase):
                 find_unused_parameters=settings.find_unused_parameters,
             )
         self._trainer: SimpleTrainer = _make_loop(model, data_loader, optimizer, settings)
-        self.settings = settings
         self.cfg = cfg
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self._trainer.register_hooks([_Relay(weakref.proxy(self))])
@@ -95,10 +95,21 @@ class DefaultTrainer(TrainerBase):
         self.checkpointer.model_card = run.model_card()
         self.start_iter = 0
         self.max_iter = parse_length(settings.max_iter, None)
-        self._last_eval_results: Mapping[str, Any] | None = None
-        self._pending_hooks: list[str] = []
-        self._interrupt = InterruptGuard()
         self.register_hooks(self.build_hooks())
+
+    # Subclasses with an __init__ of their own need to set ``cfg``, ``_trainer``, ``scheduler``, ``checkpointer``,
+    # ``start_iter`` and ``max_iter``; everything else has a default or follows from the config.
+    _last_eval_results: Mapping[str, Any] | None = None
+    _pending_hooks: Sequence[str] = ()
+
+    @cached_property
+    def settings(self) -> TrainingOptions:
+        """The training options of the config."""
+        return run_config(self.cfg).options
+
+    @cached_property
+    def _interrupt(self) -> InterruptGuard:
+        return InterruptGuard()
 
     # -- resuming -----------------------------------------------------------------------------
 
@@ -161,7 +172,9 @@ class DefaultTrainer(TrainerBase):
         if signal:
             collect_states(self)
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
-            logger.warning("Stopped by %s after iteration %d; --resume goes on from here.", signal, self.iter)
+            logger.warning(
+                "Stopped by %s after iteration %d; --resume continues from here.", signal, self.iter
+            )
             raise KeyboardInterrupt(signal)
 
     def _unfinished_hooks(self) -> list[str]:
@@ -177,7 +190,7 @@ class DefaultTrainer(TrainerBase):
 
         So their states (best value, patience) are those of a run that was not interrupted.
         """
-        names, self._pending_hooks = self._pending_hooks, []
+        names, self._pending_hooks = self._pending_hooks, ()
         if not names or self.start_iter == 0 or self.start_iter >= self.max_iter:
             return
         self.iter = self.storage.iter = self.start_iter - 1
