@@ -29,9 +29,9 @@ __all__ = ["available_bytes", "fit_batch_size", "measure_step", "with_fitting_ba
 
 logger = logging.getLogger(__name__)
 
-# Pictures to choose the largest from. Later ones may be larger still, which the free share is for.
+# Images to choose the largest from. Later ones may be larger still, which the unused share of memory allows for.
 _POOL = 16
-# Over the kept activations, for the convolutions' work space, where the process cannot be watched.
+# Memory of a step as a multiple of the saved activations: workspace of convolutions, where it cannot be measured.
 _HOST_WORKSPACE = 1.5
 # Free memory assumed where the system does not tell it: what a small machine can spare.
 _UNKNOWN_HOST = 4 * 2**30
@@ -49,7 +49,7 @@ class _Model:
         return next(p.device for p in self.model.parameters())
 
     def fixed_bytes(self) -> int:
-        """Gradients, two moments and DDP's copy of the gradients; the weights are there already."""
+        """Bytes of gradients, two optimizer moments and DDP's copy of the gradients."""
         return 4 * sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
 
 
@@ -76,10 +76,10 @@ def available_bytes() -> int:
 
 
 def measure_step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> int:
-    """Bytes that a forward and backward pass needs beyond the weights, gradients included.
+    """Measure the bytes that a forward and backward pass needs beyond the weights, gradients included.
 
-    On CUDA the peak that the allocator saw. Elsewhere by how much this process grew at most (Linux), or half as
-    much again as the tensors that were kept for the backward pass, whichever is more.
+    On CUDA this is the allocator's peak. Elsewhere it is the larger of two estimates: the growth of this process at its
+    peak (Linux only), and 1.5 times the tensors saved for the backward pass.
     """
     device = next(p.device for p in model.parameters())
     if device.type == "cuda":
@@ -106,7 +106,7 @@ def measure_step(model: nn.Module, batch: Sequence[Any], precision: Precision) -
 
 
 def _step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> None:
-    """Forward and backward, without a trace."""
+    """Run forward and backward, and drop the gradients."""
     try:
         with EventStorage(), precision.autocast():
             output = model(list(batch))
@@ -117,7 +117,7 @@ def _step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> None:
 
 
 def _forget_peak() -> bool:
-    """Gives freed memory back to the system and lets it count this process's peak anew; False where it cannot."""
+    """Return freed memory to the system and reset the peak of this process; False where that is impossible."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         with open("/proc/self/clear_refs", "w") as file:
@@ -128,7 +128,7 @@ def _forget_peak() -> bool:
 
 
 def _process_bytes(field: str) -> int:
-    """A size from Linux's table about this process; 0 elsewhere."""
+    """Read a size from Linux's status of this process; 0 elsewhere."""
     try:
         with open("/proc/self/status") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
@@ -137,12 +137,12 @@ def _process_bytes(field: str) -> int:
 
 
 def fit_batch_size(measure: Callable[[int], int | None], budget: int, limit: int) -> int:
-    """The largest batch whose step stays within a budget.
+    """Find the largest batch whose step stays within a budget, to an eighth.
 
-    Doubles until it no longer fits, then halves the gap; memory must grow with the batch.
+    Doubles the batch until it no longer fits, then halves the gap. Memory must grow with the batch.
 
     Args:
-        measure: bytes of a step with so many images; None when memory ran out.
+        measure: returns the bytes that a step with this many images takes; None if memory ran out.
         budget: bytes.
         limit: largest size to try.
 
@@ -168,14 +168,14 @@ def fit_batch_size(measure: Callable[[int], int | None], budget: int, limit: int
             bad = good * 2
             break
         good *= 2
-    while bad - good > max(1, good // 8):  # to an eighth: closer than pictures differ
+    while bad - good > max(1, good // 8):  # images differ by more than an eighth
         middle = (good + bad) // 2
         good, bad = (middle, bad) if fits(middle) else (good, middle)
     return good
 
 
 def _largest(records: list[Any]) -> list[Any]:
-    """Pictures by falling size: pixels first, then instances."""
+    """Sort images by falling size: pixels first, then instances."""
 
     def size(record: Any) -> tuple[int, int]:
         return record["image"].numel(), len(record.get("instances", ()))
@@ -184,7 +184,7 @@ def _largest(records: list[Any]) -> list[Any]:
 
 
 def _measured(parts: _Model, records: list[Any], share: float, limit: int) -> int:
-    """Images for this process."""
+    """Images that fit on this process."""
     pool = _largest(records)
     if parts.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(parts.device)
@@ -202,8 +202,8 @@ def _measured(parts: _Model, records: list[Any], share: float, limit: int) -> in
             return None
 
         return fit_batch_size(measure, budget, limit)
-    # A host that runs out kills the process, so nothing large is tried there: one and two images give the line. The
-    # first pass sets up what later ones use again.
+    # A host that runs out of memory kills the process, so only one and two images are tried, and a line is drawn through
+    # them. The first pass fills caches that later ones share.
     measure_step(parts.model, (pool * 2)[:2], parts.precision)
     one = measure_step(parts.model, pool[:1], parts.precision)
     two = measure_step(parts.model, (pool * 2)[:2], parts.precision)

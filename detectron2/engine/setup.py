@@ -1,4 +1,4 @@
-"""Preparing a process for a training or an evaluation."""
+"""Prepare a process for a training or an evaluation."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["create_ddp_model", "default_setup", "set_backends", "use_determinist
 
 
 def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any) -> nn.Module:
-    """Wraps a model for several processes; gives it back as it is when there is only one.
+    """Wrap a model in ``DistributedDataParallel``; return the model itself if there is only one process.
 
     Args:
         model: on the device of this process.
         fp16_compression: send gradients as float16.
-        **kwargs: as for `DistributedDataParallel`. With parameters that some batches do not use,
-            give `find_unused_parameters=True`.
+        **kwargs: arguments of ``DistributedDataParallel``. If some batches do not use all parameters, give
+            ``find_unused_parameters=True``.
     """
     if comm.get_world_size() == 1:
         return model
     if "device_ids" not in kwargs:
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         kwargs["device_ids"] = [device] if device.type == "cuda" else None
-    # Newer releases of torch have renamed this option.
+    # Newer releases of torch renamed this option.
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
         if "broadcast_buffers" in kwargs:
             kwargs["forward_sync_buffers"] = kwargs.pop("broadcast_buffers")
@@ -51,11 +51,11 @@ def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwar
 
 
 def use_deterministic_algorithms() -> None:
-    """Makes equal inputs give equal bits on one device, at some cost in speed.
+    """Let equal inputs give equal bits on one device, at some cost in speed.
 
-    Operators that have no deterministic form raise an error.
+    Operators without a deterministic form raise an error.
     """
-    # Must be there before CUDA's matrix library starts.
+    # Must be set before cuBLAS starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
@@ -63,13 +63,11 @@ def use_deterministic_algorithms() -> None:
 
 
 def default_setup(cfg: Config, args: argparse.Namespace) -> None:
-    """Sets up logs, seeds and back-ends, and keeps the whole config beside the results.
-
-    Writes `config.yaml` and `log.txt` into the output folder.
+    """Set up logs, seeds and backends, and write ``config.yaml`` and ``log.txt`` into the output folder.
 
     Args:
         cfg: either kind of config.
-        args: from `default_argument_parser`; `config_file`, `eval_only` and the like may be absent.
+        args: from ``default_argument_parser``; ``config_file``, ``eval_only`` and the like may be absent.
     """
     run = run_config(cfg)
     output_dir = run.options.output_dir
@@ -95,11 +93,11 @@ def default_setup(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def set_backends(cfg: Config, training: bool = True) -> None:
-    """Seeds, determinism and speed switches of a config.
+    """Apply the seed, determinism, cuDNN benchmark and float32 precision of a config.
 
     Args:
         cfg: either kind of config.
-        training: whether images have few sizes, so that searching the fastest kernels pays.
+        training: whether to let cuDNN search for the fastest kernels if the config asks for it.
     """
     logger = logging.getLogger("detectron2")
     options = run_config(cfg).options
@@ -108,10 +106,10 @@ def set_backends(cfg: Config, training: bool = True) -> None:
         use_deterministic_algorithms()
         if seed < 0:
             seed = 0
-            logger.info("The deterministic mode was asked for without a seed; using seed 0.")
-    # Each process draws other numbers; what must be equal among them is shared explicitly.
+            logger.info("Deterministic mode without a seed: using seed 0.")
+    # Each process draws different numbers; those that must agree are shared explicitly.
     seed_all_rng(None if seed < 0 else seed + comm.get_rank())
-    # Test images differ in size, for which searching the fastest kernels anew does not pay.
+    # Test images differ in size: the search would run again for each.
     if training and not options.deterministic:
         torch.backends.cudnn.benchmark = options.cudnn_benchmark
     if options.float32_precision:

@@ -1,6 +1,7 @@
-"""The tree of typed settings behind :class:`detectron2.config.CfgNode`: merging, freezing, renamed keys."""
+"""The tree of typed settings behind ``detectron2.config.CfgNode``: merging, freezing, renamed keys."""
 
 import copy
+import logging
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any
 
@@ -12,13 +13,15 @@ from .values import LEAF_TYPES, check_type, decode
 
 __all__ = ["BaseNode"]
 
+logger = logging.getLogger(__name__)
+
 
 class BaseNode(dict[str, Any]):
     """A dictionary with attribute access whose keys and types are fixed when others are merged in.
 
-    Keys declared with :meth:`add_optional` are known, typed and readable, but show up in iteration and ``dump``
-    only once they differ from their default. A config that uses none of them thus looks, and is saved, exactly as
-    one from a program that does not know them.
+    Keys declared with :meth:`add_optional` are known, typed and readable, but appear in iteration and ``dump`` only
+    when they differ from their default. A config that uses none of them is thus saved exactly as by a program that
+    does not know them.
     """
 
     IMMUTABLE = "__immutable__"
@@ -89,11 +92,11 @@ class BaseNode(dict[str, Any]):
 
     # ------------------------------------------------------------ optional keys
     def add_optional(self, name: str, default: Any) -> None:
-        """Declare a key that stays out of sight while it has its default.
+        """Declare a key that stays hidden while it has its default.
 
         Args:
             name: key in this node.
-            default: a plain value, or a node whose keys are optional in their turn.
+            default: a plain value, or a node with optional keys of its own.
         """
         self._optional()[name] = copy.deepcopy(default)
         self[name] = default
@@ -202,13 +205,13 @@ class BaseNode(dict[str, Any]):
 
     # ------------------------------------------------------------ old names
     def register_deprecated_key(self, key: str) -> None:
-        """Let files name a key (dotted path from here) that has no meaning any more: it is dropped with a warning."""
+        """Accept a key (dotted path from here) that no longer has a meaning; it is dropped with a warning."""
         if key in self.__dict__[self.DEPRECATED_KEYS]:
             raise ValueError(f"{key} is registered as deprecated already")
         self.__dict__[self.DEPRECATED_KEYS].add(key)
 
     def register_renamed_key(self, old_name: str, new_name: str, message: str | None = None) -> None:
-        """Let an error say where a key went; both names are dotted paths from here."""
+        """Register the new name of a key, for the error of those who use the old one; both are dotted paths from here."""
         if old_name in self.__dict__[self.RENAMED_KEYS]:
             raise ValueError(f"{old_name} is registered as renamed already")
         self.__dict__[self.RENAMED_KEYS][old_name] = (new_name, message) if message else new_name
@@ -217,9 +220,7 @@ class BaseNode(dict[str, Any]):
         """Whether a key was registered as deprecated; logs a warning if so."""
         if full_key not in self.__dict__[self.DEPRECATED_KEYS]:
             return False
-        import logging
-
-        logging.getLogger(__name__).warning("config key %s has no meaning any more and is ignored", full_key)
+        logger.warning("config key %s no longer has a meaning and is ignored", full_key)
         return True
 
     def key_is_renamed(self, full_key: str) -> bool:
@@ -244,10 +245,10 @@ class BaseNode(dict[str, Any]):
 
     # ------------------------------------------------------------ merging
     def merge_from_other_cfg(self, cfg_other: dict[str, Any]) -> None:
-        """Take over every value of another tree.
+        """Merge the values of another tree into this one.
 
         Args:
-            cfg_other: its keys must exist here (unless new keys are allowed) and its values must fit the types.
+            cfg_other: its keys must exist here (unless new keys are allowed), with values of the same types.
 
         Raises:
             KeyError: unknown or renamed key; the message lists the nearest known ones.
