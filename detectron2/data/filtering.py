@@ -232,12 +232,10 @@ def get_detection_dataset_dicts(
         filter_empty: leave out images without an annotation that could be learnt from.
         min_keypoints: leave out images with fewer visible keypoints; 0 keeps all.
         proposal_files: one file of precomputed proposals per data set.
-        check_consistency: all data sets must have the same ``thing_classes``; their instances are then counted
-            and logged.
+        check_consistency: require the same ``thing_classes`` of all data sets, and log their instances.
 
     Returns:
-        The records. If the data sets are ``torch.utils.data.Dataset`` objects instead of lists, they come back
-        joined and unfiltered.
+        The records; ``torch.utils.data.Dataset`` objects instead of lists are joined and not filtered.
 
     Raises:
         KeyError: a name is not registered.
@@ -261,10 +259,7 @@ def get_detection_dataset_dicts(
     has_instances = "annotations" in loaded[0][0]
     if has_instances:
         loaded = [_filter(records, filter_empty, min_keypoints) for records in loaded]
-    joined = RecordList(itertools.chain.from_iterable(loaded))
-    joined.lengths = {}
-    for name, records in zip(names, loaded):
-        joined.lengths[name] = joined.lengths.get(name, 0) + len(records)
+    joined = _join_records(names, loaded)
     if has_instances and check_consistency:
         _check_classes(joined, names)
     if not joined:
@@ -272,6 +267,14 @@ def get_detection_dataset_dicts(
             f"no image of {', '.join(names)} is left: none has an annotation to learn from. Check the annotations, "
             "or train on background images with DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
         )
+    return joined
+
+
+def _join_records(names: Sequence[str], loaded: list[list[Record]]) -> RecordList:
+    joined = RecordList(itertools.chain.from_iterable(loaded))
+    joined.lengths = {}
+    for name, records in zip(names, loaded):
+        joined.lengths[name] = joined.lengths.get(name, 0) + len(records)
     return joined
 
 

@@ -9,13 +9,15 @@ import os
 import random
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["TORCH_VERSION", "rng_state", "seed_all_rng", "set_rng_state", "setup_environment"]
+__all__ = ["TORCH_VERSION", "rng_state", "seed_all_rng", "seeded", "set_rng_state", "setup_environment"]
 
 TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
 """Major and minor version of torch."""
@@ -34,6 +36,23 @@ def seed_all_rng(seed: int | None = None) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     random.seed(seed)
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Run a block with the global CPU random generators seeded by ``key``, and restore them after it."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(key).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1:3])
+    # Not torch.manual_seed, which would reset the generators of the accelerators as well.
+    torch.default_generator.manual_seed(int(words[3]))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
 
 
 def rng_state() -> dict[str, Any]:

@@ -22,6 +22,7 @@ __all__ = [
     "convert_PIL_to_numpy",
     "convert_image_to_rgb",
     "image_size",
+    "is_turned",
     "read_image",
     "read_label_map",
 ]
@@ -51,12 +52,16 @@ _EXIF_FIX = {
 }
 
 
+def _exif_orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # broken metadata, of which there are many kinds, must not cost the picture
+        return 1
+
+
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     """Turn and mirror a picture as the EXIF tag of its camera says; without a (readable) tag, return it."""
-    try:
-        fix = _EXIF_FIX.get(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # broken metadata, of which there are many kinds, must not cost the picture
-        fix = None
+    fix = _EXIF_FIX.get(_exif_orientation(image))
     return image if fix is None else image.transpose(fix)
 
 
@@ -192,8 +197,9 @@ def image_size(file_name: str | os.PathLike[str]) -> tuple[int, int]:
     with PathManager.open(os.fspath(file_name), "rb") as f:
         image: Any = Image.open(f)
         width, height = image.size
-        try:
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-        except Exception:
-            turned = False
-    return (width, height) if turned else (height, width)
+        return (width, height) if is_turned(image) else (height, width)
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Return whether a picture's EXIF tag swaps its width and height."""
+    return _exif_orientation(image) in (5, 6, 7, 8)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from ..health.check import HealthReport, check_dataset_dicts
-from .base import FORMATS, Dataset, FormatError, get_format
+from .base import FORMATS, Dataset, Format, FormatError
 
 __all__ = [
     "check_dataset",
@@ -35,10 +35,11 @@ def detect_format(path: str | os.PathLike[str]) -> str:
     where = Path(path)
     if not where.exists():
         raise FileNotFoundError(f"{where} does not exist")
-    for name in sorted(FORMATS, key=lambda n: _ORDER.index(n) if n in _ORDER else len(_ORDER)):
-        if FORMATS[name].detect(where):
-            return name
-    known = "\n".join(f"  {f.name}: {f.title}" for f in FORMATS.values())
+    formats: list[Format] = [fmt for _, fmt in FORMATS]
+    for fmt in sorted(formats, key=lambda f: _ORDER.index(f.name) if f.name in _ORDER else len(_ORDER)):
+        if fmt.detect(where):
+            return fmt.name
+    known = "\n".join(f"  {fmt.name}: {fmt.title}" for fmt in formats)
     raise FormatError(f"{where} fits no known label format. Name one of:\n{known}")
 
 
@@ -56,7 +57,7 @@ def read_dataset(
     Raises:
         FormatError: the labels do not follow the format.
     """
-    fmt = get_format(format or detect_format(path))
+    fmt: Format = FORMATS.get(format or detect_format(path))
     return fmt.read(os.fspath(path), images=images, **options)
 
 
@@ -72,7 +73,7 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], format: str,
     Raises:
         FileExistsError: the folder has files.
     """
-    fmt = get_format(format)
+    fmt: Format = FORMATS.get(format)
     if fmt.write is None:
         raise FormatError(f"format {format!r} can only be read")
     target = Path(folder)

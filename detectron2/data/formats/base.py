@@ -13,7 +13,7 @@ import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 from detectron2.structures.types import Segmentation
 from detectron2.utils.image_io import IMAGE_SUFFIXES, image_size
-from detectron2.utils.suggest import did_you_mean
+from detectron2.utils.registry import Registry
 
 __all__ = [
     "FORMATS",
@@ -71,26 +71,17 @@ class Format:
     detect: Callable[[Path], bool]
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS = Registry("label format")
+"""Label formats by name; see :class:`Format`."""
 
 
 def register_format(fmt: Format) -> Format:
-    """Add a format to the table."""
-    if fmt.name in FORMATS:
-        raise ValueError(f"format {fmt.name!r} exists already")
-    FORMATS[fmt.name] = fmt
-    return fmt
-
-
-def get_format(name: str) -> Format:
-    """Return a format by name.
+    """Add a format to the table.
 
     Raises:
-        KeyError: no such format.
+        ValueError: the name is taken.
     """
-    if name not in FORMATS:
-        raise KeyError(f"no label format {name!r}. {did_you_mean(name, FORMATS)}")
-    return FORMATS[name]
+    return FORMATS.register(fmt, name=fmt.name)
 
 
 # ------------------------------------------------------------------ images

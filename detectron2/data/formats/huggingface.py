@@ -117,6 +117,25 @@ def _box(values: Sequence[float], mode: str, record: Mapping[str, Any]) -> list[
     return box
 
 
+def _annotation(item: Mapping[str, Any], category: int, box: list[float]) -> dict[str, Any]:
+    crowd = int(item.get("iscrowd") or 0)
+    return {"category_id": category, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": crowd}
+
+
+def _rows(
+    path: str, table: Any, picture: str, objects: str, folder: Path, skipped: list[str]
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yield the record and the objects of each row; rows without their image are added to ``skipped``."""
+    for number, row in enumerate(table):
+        try:
+            file = _image_file(row[picture], folder, number)
+            record = new_record(file, row.get("image_id", row.get("id", number)))
+        except OSError as error:
+            skipped.append(f"{path}: row {number}: {error}")
+            continue
+        yield record, list(_objects(row[objects]))
+
+
 def read_huggingface(
     path: str,
     images: str | None = None,
@@ -149,16 +168,8 @@ def read_huggingface(
     default = Path(get_cache_dir()) / "detectron2" / "huggingface" / str(table._fingerprint)
     folder = Path(images) if images else default
     table = table.cast_column(picture, datasets.Image(decode=False))
-    rows: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     result = Dataset()
-    for number, row in enumerate(table):
-        try:
-            file = _image_file(row[picture], folder, number)
-            record = new_record(file, row.get("image_id", row.get("id", number)))
-        except OSError as error:
-            result.skipped.append(f"{path}: row {number}: {error}")
-            continue
-        rows.append((record, list(_objects(row[objects]))))
+    rows = list(_rows(path, table, picture, objects, folder, result.skipped))
     found = {o[class_key] for _, items in rows for o in items}
     classes: list[Any] = sorted(found) if known is None else known
     numbers = {c: i for i, c in enumerate(classes)}
@@ -168,9 +179,9 @@ def read_huggingface(
             category = value if known is not None and isinstance(value, int) else numbers.get(value, -1)
             if not 0 <= category < len(classes):
                 raise FormatError(f"{record['file_name']}: class {value!r} is not among {classes}")
-            anno = {"category_id": category, "bbox": _box(item[box_key], bbox_format, record)}
-            anno |= {"bbox_mode": BoxMode.XYXY_ABS, "iscrowd": int(item.get("iscrowd") or 0)}
-            record["annotations"].append(anno)
+            record["annotations"].append(
+                _annotation(item, category, _box(item[box_key], bbox_format, record))
+            )
         result.records.append(record)
     result.metadata["thing_classes"] = [str(c) for c in classes]
     return result

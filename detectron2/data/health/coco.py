@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def _read(json_file: str) -> Any:
+    """Parse a file; raise ValueError if it is not JSON."""
     with PathManager.open(json_file, "r") as f:
         try:
             return json.load(f)
@@ -64,6 +65,12 @@ def _repeated(
     return found
 
 
+def _num_keypoints(content: Mapping[str, Any]) -> int | None:
+    """Return the number of keypoints that all categories with keypoints share."""
+    named = {len(c["keypoints"]) for c in content["categories"] if c.get("keypoints")}
+    return named.pop() if len(named) == 1 else None
+
+
 def check_coco_json(
     json_file: str,
     image_root: str,
@@ -84,9 +91,6 @@ def check_coco_json(
         num_keypoints: keypoints per annotation; default: as many as the categories in the file name.
         threads: files read at a time.
         content: the parsed file, if it is at hand.
-
-    Raises:
-        ValueError: the file is not JSON.
     """
     source = str(json_file)
     content = _read(source) if content is None else content
@@ -96,11 +100,10 @@ def check_coco_json(
         return report
     entries, annotations = content["images"], content.get("annotations", [])
     report.num_images, report.num_annotations = len(entries), len(annotations)
+    if not entries or not annotations:
+        report.add([Finding("no-annotations" if entries else "no-images", source)])
     if not entries:
-        report.add([Finding("no-images", source)])
         return report
-    if not annotations:
-        report.add([Finding("no-annotations", source)])
     files = {e["id"]: os.path.join(image_root, e["file_name"]) for e in entries}
     report.add(_repeated(entries, "image-id-duplicate", files, source))
     report.add(_repeated(annotations, "annotation-id-duplicate", files, source))
@@ -109,9 +112,7 @@ def check_coco_json(
         Finding("annotation-stray", source, f"image_id {a.get('image_id')!r}", a.get("id"), position=p)
         for p, a in strays
     )
-    named = {len(c["keypoints"]) for c in content["categories"] if c.get("keypoints")}
-    if num_keypoints is None and len(named) == 1:
-        num_keypoints = named.pop()
+    num_keypoints = _num_keypoints(content) if num_keypoints is None else num_keypoints
     expected = Expected(len(content["categories"]), num_keypoints, masks)
     for index, record in enumerate(records):
         report.add(check_annotations(record, record["annotations"], index, expected))

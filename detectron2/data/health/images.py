@@ -10,26 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.image_io import READ_ERRORS, is_turned
 
 from .report import Finding, HealthReport
 
 __all__ = ["ImageCheck", "add_image_findings", "check_images", "content_groups", "near_duplicate_pairs"]
 
 ImageCheck = Literal["none", "exists", "header", "decode"]
-
-_EXIF_ORIENTATION = 274
-_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
-_READ_ERRORS = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-)
 
 
 def threads_for(count: int, threads: int | None) -> int:
@@ -70,7 +60,7 @@ def _check_file(index: int, file: str, height: object, width: object, how: Image
         return None
     try:
         (real_width, real_height), turned = _open(path, how == "decode")
-    except _READ_ERRORS as error:
+    except (*READ_ERRORS, ValueError) as error:
         return Finding("image-broken", file, f"{type(error).__name__}: {error}"[:200], index=index)
     if height is None or width is None:
         return None
@@ -89,7 +79,7 @@ def _open(path: str, decode: bool) -> tuple[tuple[int, int], bool]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+            turned = is_turned(image)
             size = image.size
             if decode:
                 image.load()
@@ -164,7 +154,7 @@ def _fingerprint(file: str) -> int | None:
         with PathManager.open(file, "rb") as f, Image.open(f) as image:
             image.draft("L", (64, 64))
             small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
-    except _READ_ERRORS:
+    except (*READ_ERRORS, ValueError):
         return None
     bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

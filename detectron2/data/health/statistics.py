@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,32 @@ def _label_kind(anno: Mapping[str, Any]) -> str:
     return "polygon" if isinstance(segmentation, list) else "mask"
 
 
+@dataclass
+class _Counts:
+    """What one pass over the records finds."""
+
+    instances: Counter[int] = field(default_factory=Counter)
+    images_with: Counter[int] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    areas: dict[int, list[float]] = field(default_factory=dict)
+    per_image: list[int] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    crowd: int = 0
+
+    def add(self, annotations: Sequence[Mapping[str, Any]]) -> None:
+        self.per_image.append(len(annotations))
+        self.images_with.update({a["category_id"] for a in annotations})
+        for a in annotations:
+            self.instances[a["category_id"]] += 1
+            self.crowd += int(a.get("iscrowd", 0))
+            self.labels[_label_kind(a)] += 1
+            self.labels["keypoints"] += int(a.get("keypoints") is not None)
+            width, height = _width_height(a)
+            self.areas.setdefault(a["category_id"], []).append(width * height)
+            if height > 0:
+                self.ratios.append(width / height)
+
+
 def dataset_statistics(
     dataset_dicts: Sequence[Mapping[str, Any]], class_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
@@ -45,44 +72,27 @@ def dataset_statistics(
         class_names: names of the classes; default: their numbers.
 
     Returns:
-        Plain values: ``num_images``, ``num_annotations``, ``num_unlabelled``, ``num_crowd``, ``classes`` (name,
-        annotations, images, share, median area), ``imbalance`` (most frequent class over the least frequent that
-        occurs), ``unused_classes``, ``labels``, ``object_sizes``, and quantiles of image and object sizes.
+        Plain values; ``imbalance`` is the ratio of the most frequent class to the least frequent that occurs.
     """
-    instances: Counter[int] = Counter()
-    images_with: Counter[int] = Counter()
-    areas: dict[int, list[float]] = {}
-    labels: Counter[str] = Counter()
-    per_image, ratios, crowd = [], [], 0
+    c = _Counts()
     for record in dataset_dicts:
         peek = getattr(record, "peek", None)
-        annotations = (peek() if peek is not None else record.get("annotations")) or ()
-        per_image.append(len(annotations))
-        images_with.update({a["category_id"] for a in annotations})
-        for a in annotations:
-            instances[a["category_id"]] += 1
-            crowd += int(a.get("iscrowd", 0))
-            labels[_label_kind(a)] += 1
-            labels["keypoints"] += int(bool(a.get("keypoints") is not None))
-            width, height = _width_height(a)
-            areas.setdefault(a["category_id"], []).append(width * height)
-            if height > 0:
-                ratios.append(width / height)
+        c.add((peek() if peek is not None else record.get("annotations")) or ())
+    instances, areas, total = c.instances, c.areas, sum(c.instances.values())
     every = [v for values in areas.values() for v in values]
     count = len(class_names) if class_names is not None else max(instances, default=-1) + 1
     names = list(class_names) if class_names is not None else [str(i) for i in range(count)]
     used = [instances[i] for i in range(count) if instances[i]]
-    total = sum(instances.values())
     return {
         "num_images": len(dataset_dicts),
         "num_annotations": total,
-        "num_unlabelled": sum(n == 0 for n in per_image),
-        "num_crowd": crowd,
+        "num_unlabelled": sum(n == 0 for n in c.per_image),
+        "num_crowd": c.crowd,
         "classes": [
             {
                 "name": name,
                 "annotations": instances[i],
-                "images": images_with[i],
+                "images": c.images_with[i],
                 "share": round(instances[i] / total, 4) if total else 0.0,
                 "median_area": round(float(np.median(areas[i])), 1) if i in areas else None,
             }
@@ -90,15 +100,15 @@ def dataset_statistics(
         ],
         "imbalance": round(max(used) / min(used), 2) if used else None,
         "unused_classes": [name for i, name in enumerate(names) if not instances[i]],
-        "labels": {k: n for k, n in labels.items() if n},
+        "labels": {k: n for k, n in c.labels.items() if n},
         "object_sizes": {
             "small": sum(v < _SMALL for v in every),
             "medium": sum(_SMALL <= v <= _LARGE for v in every),
             "large": sum(v > _LARGE for v in every),
         },
-        "annotations_per_image": _quantiles(per_image),
+        "annotations_per_image": _quantiles(c.per_image),
         "image_width": _quantiles([r["width"] for r in dataset_dicts if r.get("width")]),
         "image_height": _quantiles([r["height"] for r in dataset_dicts if r.get("height")]),
         "object_area": _quantiles(every),
-        "object_aspect_ratio": _quantiles(ratios),
+        "object_aspect_ratio": _quantiles(c.ratios),
     }

@@ -51,7 +51,7 @@ class TrainLoader(torchdata.IterableDataset):
     """An endless loader of training batches whose position can be saved and restored.
 
     Every element is read with random generators seeded by its position in the sampler's stream. A resumed run thus
-    sees the same images with the same augmentation as an unbroken one, whatever the number of workers. This needs a
+    sees the same images with the same augmentation as an unbroken one, for any number of workers. This needs a
     sampler with a ``state_dict`` (all of this package have one); with another, ``state_dict`` still restores the
     position but not the augmentation. An iterable data set is resumed by its own ``load_state_dict``, see
     ``TarDataset``.
@@ -238,17 +238,14 @@ def build_batch_data_loader(
         dataset: with an index, or iterable.
         sampler: a ``torch.utils.data.Sampler``; None for an iterable data set.
         total_batch_size: images of a batch over all ranks, which must divide it.
-        aspect_ratio_grouping: keep upright images and others in separate batches; elements need ``width`` and
-            ``height``.
+        aspect_ratio_grouping: keep upright images and others in separate batches, by ``width`` and ``height``.
         num_workers: processes that read, per rank.
         collate_fn: makes a batch of a list of elements; default: the list itself.
         drop_last: leave out a last batch that is not full, for streams that end.
         single_gpu_batch_size: images of a batch on this rank, instead of ``total_batch_size``.
-        prefetch_factor: batches that each worker holds ready.
-        persistent_workers: keep workers between iterations.
-        pin_memory: put tensors into pinned memory.
-        seed: of the workers' own random generators.
-        **kwargs: go to ``torch.utils.data.DataLoader``.
+        prefetch_factor, persistent_workers, pin_memory: see ``torch.utils.data.DataLoader``.
+        seed: seeds the workers' own random generators.
+        **kwargs: go to ``DataLoader`` as well.
 
     Returns:
         An iterable of batches with ``state_dict`` and ``load_state_dict``.
@@ -265,11 +262,6 @@ def build_batch_data_loader(
     else:
         collate = PlacedCollate(collate_fn or trivial_batch_collator)
         kwargs |= {"batch_size": batch_size, "drop_last": drop_last, "collate_fn": collate}
-    loader = torchdata.DataLoader(
-        PlacedStream(source),
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        worker_init_fn=worker_init_reset_seed,
-        **kwargs,
-    )
+    kwargs |= {"num_workers": num_workers, "pin_memory": pin_memory, "worker_init_fn": worker_init_reset_seed}
+    loader = torchdata.DataLoader(PlacedStream(source), **kwargs)
     return TrainLoader(loader, source, batch_size, aspect_ratio_grouping, collate_fn)

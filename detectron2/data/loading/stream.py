@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from torch.utils import data
+
+from detectron2.utils.env import seeded
 
 __all__ = ["Placed", "PlacedCollate", "PlacedStream", "reading", "stream_position"]
 
@@ -88,24 +87,7 @@ def reading(position: int, seed: tuple[int, ...] | None) -> Iterator[None]:
     """
     token = _position.set(position)
     try:
-        with contextlib.nullcontext() if seed is None else _seeded(*seed, position):
+        with contextlib.nullcontext() if seed is None else seeded(*seed, position):
             yield
     finally:
         _position.reset(token)
-
-
-@contextlib.contextmanager
-def _seeded(*key: int) -> Iterator[None]:
-    """Run a block with the global CPU random generators seeded by ``key``, and restore them after it."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence(key).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(words[1:3])
-    # Not torch.manual_seed, which would reset the generators of the accelerators as well.
-    torch.default_generator.manual_seed(int(words[3]))
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])

@@ -12,13 +12,13 @@ stays on its pixel (under a change of scale by s within ``(s - 1) / 2`` pixels, 
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+
+from detectron2.utils.env import seeded
 
 from .augmentation import Augmentation
 from .operations.base import Transform, as_coords
@@ -168,28 +168,13 @@ class TorchvisionAugmentation(Augmentation):
         return _TorchvisionTransform(self.transform, image, int(np.random.randint(2**31)))
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Run with known states of the three generators that transforms draw from, and put them back after."""
-    python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)
-
-
 class _TorchvisionTransform(_Foreign):
     def __init__(self, steps: list[Callable[[Any], Any]], image: np.ndarray, seed: int) -> None:
         self._steps, self._seed = steps, seed
         super().__init__(image)
 
     def _call(self, data: Any) -> Any:
-        with _seeded(self._seed):
+        with seeded(self._seed):
             for step in self._steps:
                 data = step(data)
         return data

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,8 +141,3 @@ def shift_keypoints(keypoints: Sequence[float], offset: float) -> list[float]:
     COCO counts keypoints in whole pixels; boxes and polygons are continuous, where the centre of pixel 0 is at 0.5.
     """
     return [v if i % 3 == 2 else v + offset for i, v in enumerate(keypoints)]
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a JSON value is a number (True and False are not)."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
