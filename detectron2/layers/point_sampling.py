@@ -112,7 +112,7 @@ def get_uncertain_point_coords_on_grid(uncertainty_map: Tensor, num_points: int)
         [N, P] indices ``y * W + x``, most uncertain first, and [N, P, 2] coordinates in [0, 1] of their centres.
     """
     h, w = uncertainty_map.shape[-2:]
-    indices = uncertainty_map.flatten(1).topk(min(num_points, h * w), dim=1).indices
+    indices = uncertainty_map.flatten(1).topk(torch.sym_min(num_points, h * w), dim=1).indices
     x = (indices % w + 0.5) / w
     y = (indices // w + 0.5) / h
     return indices, torch.stack([x, y], dim=2)

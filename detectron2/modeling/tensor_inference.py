@@ -252,7 +252,9 @@ def _detect(heads: Any, features: Tensors, boxes: Tensor, real: Tensor, size: tu
         hidden = heads.box_head(_pool(heads.box_pooler, maps, boxes))
         scores, decoded = _box_stage(heads.box_predictor, hidden, boxes)
     found = _choose(heads, decoded, scores, real, size)
-    if heads.mask_on:
+    if heads.mask_on and heads.mask_pooler is None:
+        found["masks"] = _masks_from_maps(heads, features, found)
+    elif heads.mask_on:
         pooled = _extra_features(heads.mask_pooler, features, heads.mask_in_features, found["boxes"])
         found["masks"] = _masks(heads.mask_head, pooled, found["classes"])
     if heads.keypoint_on:
@@ -316,6 +318,18 @@ def _masks(head: Any, pooled: Tensor, classes: Tensor) -> Tensor:
     """Soft masks [N, D, M, M]."""
     logits = head.layers(pooled)
     return masks_of_classes(logits, classes.flatten()).sigmoid().unflatten(0, classes.shape)
+
+
+def _masks_from_maps(heads: Any, features: Tensors, found: Tensors) -> Tensor:
+    """Soft masks [N, D, M, M] of a head that samples the feature maps itself, such as PointRend's."""
+    if not hasattr(heads.mask_head, "predict"):
+        raise TypeError(
+            f"{type(heads.mask_head).__name__} has no pooler and no method predict(features, boxes, classes), which a "
+            "tensor form needs"
+        )
+    maps = {name: features[name] for name in heads.mask_in_features}
+    logits = heads.mask_head.predict(maps, list(found["boxes"].unbind()), found["classes"].flatten())
+    return logits[:, 0].sigmoid().unflatten(0, found["classes"].shape)
 
 
 def _merge_panoptic(model: Any, found: Tensors, size: tuple[int, int]) -> Tensors:
