@@ -16,6 +16,8 @@ ZOO = Path(__file__).resolve().parents[1] / "parity" / "zoo"
 PACKAGES = {
     "DeepLab": "deeplab",
     "Panoptic-DeepLab": "panoptic_deeplab",
+    "PointRend": "point_rend",
+    "PointSup": "point_sup",
     "TridentNet": "tridentnet",
     "TensorMask": "tensormask",
     "ViTDet": "vitdet",

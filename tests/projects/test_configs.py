@@ -15,6 +15,8 @@ from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_model
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.panoptic_deeplab import add_panoptic_deeplab_config
+from detectron2.projects.point_rend import add_pointrend_config
+from detectron2.projects.point_sup import add_point_sup_config
 from detectron2.projects.tensormask import add_tensormask_config
 from detectron2.projects.tridentnet import add_tridentnet_config
 
@@ -22,10 +24,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from facts import PACKAGES, config_file, configs, differences, state_dicts
 
 ADD = {
-    "DeepLab": add_deeplab_config,
-    "Panoptic-DeepLab": add_panoptic_deeplab_config,
-    "TridentNet": add_tridentnet_config,
-    "TensorMask": add_tensormask_config,
+    "DeepLab": [add_deeplab_config],
+    "Panoptic-DeepLab": [add_panoptic_deeplab_config],
+    "PointRend": [add_pointrend_config],
+    "PointSup": [add_pointrend_config, add_point_sup_config],
+    "TridentNet": [add_tridentnet_config],
+    "TensorMask": [add_tensormask_config],
 }
 YAML = [name for name in configs("yaml") if name.split("/")[0] in ADD]
 PYTHON = list(configs("python"))
@@ -44,9 +48,15 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def yaml_cfg(name: str) -> Any:
+def project_cfg(project: str) -> Any:
     cfg = get_cfg()
-    ADD[name.split("/")[0]](cfg)
+    for add in ADD[project]:
+        add(cfg)
+    return cfg
+
+
+def yaml_cfg(name: str) -> Any:
+    cfg = project_cfg(name.split("/")[0])
     cfg.merge_from_file(config_file(name))
     return cfg
 
@@ -58,23 +68,22 @@ def some_slow(names: list[str]) -> list[Any]:
 
 
 def test_counts() -> None:
-    assert (len(YAML), len(PYTHON)) == (14, 38)
+    assert (len(YAML), len(PYTHON)) == (28, 38)
     assert {name.split("/")[0] for name in PYTHON} < set(PACKAGES)
 
 
 @pytest.mark.parametrize("project", ADD)
 def test_new_keys(project: str) -> None:
-    cfg, before = get_cfg(), flat(get_cfg())
-    ADD[project](cfg)
+    cfg, before = project_cfg(project), flat(get_cfg())
     added = {k: v for k, v in flat(cfg).items() if k not in before or before[k] != v}
-    assert json.loads(json.dumps(added)) == configs("new_keys")[ADD[project].__name__]
+    assert (
+        json.loads(json.dumps(added)) == configs("new_keys")["+".join(add.__name__ for add in ADD[project])]
+    )
 
 
 @pytest.mark.parametrize("name", YAML)
 def test_yaml_config(name: str) -> None:
-    cfg, defaults = yaml_cfg(name), get_cfg()
-    ADD[name.split("/")[0]](defaults)
-    known = flat(defaults)
+    cfg, known = yaml_cfg(name), flat(project_cfg(name.split("/")[0]))
     changed = {k: v for k, v in flat(cfg).items() if v != known[k]}
     assert json.loads(json.dumps(changed)) == configs("yaml")[name]
 

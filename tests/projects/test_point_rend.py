@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from detectron2.export import export_program
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_model
 from detectron2.modeling.tensor_inference import TensorInference, outputs_to_instances
@@ -332,6 +333,31 @@ def test_tensor_form_equals_the_model(path: str) -> None:
     instances = outputs_to_instances(found, (128, 135))
     assert len(instances) > 0
     assert torch.equal(instances.pred_masks, expected["instances"].pred_masks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [POINTREND, IMPLICIT, SEMANTIC])
+def test_exports_whole_with_any_size(path: str) -> None:
+    graph = TensorInference(small_model(path))
+    exported = export_program(graph.model, image(160, 135)["image"], min_size=129, max_size=1024).module()
+    for seed, (height, width) in enumerate(((160, 135), (200, 170), (140, 131))):
+        picture = image(height, width, seed)["image"]
+        with torch.no_grad():
+            expected, found = graph(picture), exported(picture)
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-3, msg=key)
+
+
+@pytest.mark.slow
+def test_compiles_without_a_break() -> None:
+    graph = TensorInference(small_model(POINTREND))
+    compiled = torch.compile(graph, fullgraph=True, dynamic=True, backend="aot_eager")
+    for height, width in ((160, 135), (200, 170)):
+        picture = image(height, width)["image"]
+        with torch.no_grad():
+            torch.testing.assert_close(
+                compiled(picture)["masks"], graph(picture)["masks"], rtol=1e-4, atol=1e-3
+            )
 
 
 def test_models_of_the_first_releases() -> None:

@@ -2,6 +2,12 @@
 
 Importing this package registers its heads; :func:`add_pointrend_config` adds its keys to a config.
 
+Example:
+    >>> cfg = get_cfg()
+    >>> add_pointrend_config(cfg)
+    >>> cfg.merge_from_file("configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml")  # below this package
+    >>> model = build_model(cfg)  # doctest: +SKIP
+
 References: PointRend: Image Segmentation as Rendering, https://arxiv.org/abs/1912.08193; implicit PointRend in
 Pointly-Supervised Instance Segmentation, https://arxiv.org/abs/2104.06404
 """
