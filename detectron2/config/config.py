@@ -1,134 +1,21 @@
 """The yacs-style config: :class:`CfgNode`, its defaults, and classes that can be built from it."""
 
-from typing import Any
+from detectron2.utils.publish import publish
 
+from .defaults import _C
 from .from_config import configurable
-from .yacs.cfg_node import BaseNode
-from .yacs.values import decode
-from .yacs.yaml_files import BASE_KEY, load_with_base, parse
+from .yacs.config_node import CfgNode
 
 __all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
 
-COMPUTED_PREFIX = "COMPUTED_"
-
-
-class CfgNode(BaseNode):
-    """A tree of settings: a dictionary with attribute access, whose known keys and their types are checked.
-
-    Example::
-
-        cfg = get_cfg()
-        cfg.merge_from_file("my.yaml")
-        cfg.merge_from_list(["SOLVER.BASE_LR", "0.01"])
-        cfg.freeze()
-
-    Values are numbers, text, ``None``, lists, tuples and further nodes. Text values are read as Python literals
-    where they are some, so that ``(1, 2)`` in YAML is a tuple. Keys that start with ``COMPUTED_`` are results, not
-    settings: they may be written once, also into a frozen config, and no file may set them.
-
-    Args:
-        init_dict: first content; nested dictionaries become nodes.
-        key_list: names that lead to this node, for errors.
-        new_allowed: whether merging may add keys.
-    """
-
-    @classmethod
-    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        """Read a YAML file and its ``_BASE_`` files into plain dictionaries.
-
-        Args:
-            filename: path or URL.
-            allow_unsafe: has no effect: a config file never runs code.
-
-        Raises:
-            FileNotFoundError: if it or a base is missing.
-            ValueError: if it is not valid YAML, or asks for a Python object.
-        """
-        return load_with_base(str(filename))
-
-    @classmethod
-    def load_cfg(cls, cfg_file_obj_or_str: Any) -> "CfgNode":
-        """Make a node from YAML text or an open YAML file."""
-        content = parse(cfg_file_obj_or_str)
-        return cls(content if content is not None else {})
-
-    @staticmethod
-    def _decode_cfg_value(value: Any) -> Any:
-        return decode(value)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith(COMPUTED_PREFIX):
-            if name in self and self[name] != value:
-                raise KeyError(
-                    f"{name} is computed and has the value {self[name]!r} already, cannot set {value!r}"
-                )
-            self[name] = value
-        else:
-            super().__setattr__(name, value)
-
-    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
-        """Take over the values of a YAML file (and of its ``_BASE_`` files).
-
-        A file of an older ``VERSION`` is understood: its keys are brought to the names of today. A file without
-        ``VERSION`` is taken for the version whose keys it uses.
-
-        Args:
-            cfg_filename: path or URL.
-            allow_unsafe: has no effect: a config file never runs code.
-
-        Raises:
-            FileNotFoundError: if it or a base is missing.
-            KeyError: unknown key; the message lists the nearest known ones.
-            ValueError: wrong type of a value, bad YAML, or a newer version than this package knows.
-        """
-        self._refuse_if_frozen("merge a file into it")
-        content = self.load_yaml_with_base(str(cfg_filename), allow_unsafe=allow_unsafe)
-        loaded = type(self)(content)
-        try:
-            self._merge_any_version(loaded, str(cfg_filename))
-        except (KeyError, ValueError) as e:
-            raise type(e)(f"{cfg_filename}: {e.args[0] if e.args else e}") from e
-
-    def _merge_any_version(self, loaded: "CfgNode", source: str) -> None:
-        if "VERSION" not in self:
-            self.merge_from_other_cfg(loaded)
-            return
-        from .compat import downgrade_config, guess_version, upgrade_config
-
-        theirs = loaded.get("VERSION")
-        if theirs is None:
-            theirs = guess_version(loaded, source)
-        if not isinstance(theirs, int) or theirs > self.VERSION:
-            raise ValueError(f"its VERSION is {theirs!r}, this package knows versions up to {self.VERSION}")
-        if theirs == self.VERSION:
-            self.merge_from_other_cfg(loaded)
-            return
-        ours = self.VERSION
-        old = downgrade_config(self, theirs)
-        old.merge_from_other_cfg(loaded)
-        self.clear()
-        self.update(dict.items(upgrade_config(old, ours)))
-
-    def merge_from_other_cfg(self, cfg_other: dict[str, Any]) -> None:
-        if BASE_KEY in cfg_other:
-            raise KeyError(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")
-        super().merge_from_other_cfg(cfg_other)
-
-    def merge_from_list(self, cfg_list: Any) -> None:
-        flat = list(cfg_list)
-        if BASE_KEY in flat[::2]:
-            raise KeyError(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")
-        super().merge_from_list(flat)
-
+publish(__name__, CfgNode)
 
 global_cfg = CfgNode()
 
 
 def get_cfg() -> CfgNode:
-    """A fresh copy of all settings with their defaults."""
-    from .defaults import _C
-
-    return _C.clone()  # type: ignore[no-any-return]
+    """Return a fresh copy of all settings with their defaults."""
+    return _C.clone()
 
 
 def set_global_cfg(cfg: CfgNode) -> None:

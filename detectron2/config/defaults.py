@@ -4,7 +4,7 @@ Keys of this package beyond those of Detectron2 are in ``yacs/new_keys.py``. Nam
 apply to one mode only. Sizes are in pixels, intervals in iterations, unless a line says otherwise.
 """
 
-from .config import CfgNode as CN
+from .yacs.config_node import CfgNode as CN
 from .yacs.new_keys import add_new_keys
 
 _C = CN()

@@ -6,7 +6,7 @@ The table serves people (``detectron2 config convert`` prints it) and the conver
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["COMPOUND", "RULES", "Rule", "key_table", "new_names", "old_names"]
+__all__ = ["COMPOUND", "RULES", "Rule", "key_table"]
 
 
 def _same(value: Any) -> Any:
@@ -17,17 +17,9 @@ def _one_or_list(value: Any) -> Any:
     return value[0] if len(value) == 1 else list(value)
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-
-
 def _inner(value: Any) -> Any:
     """One list for all levels is written without the outer brackets."""
     return value[0] if len(value) == 1 and isinstance(value[0], (list, tuple)) else value
-
-
-def _outer(value: Any) -> Any:
-    return value if value and isinstance(value[0], (list, tuple)) else [value]
 
 
 class Rule(NamedTuple):
@@ -35,15 +27,14 @@ class Rule(NamedTuple):
 
     Attributes:
         old: key of the yacs-style config.
-        new: places in the Python config. The first is read; all that fit the model are written.
-        to_new, to_old: conversions of the value.
+        new: places in the Python config; all that the model has are written.
+        to_new: conversion of the value.
         unset: what the Python config means when it lacks the place; None: the yacs default.
     """
 
     old: str
     new: tuple[str, ...]
     to_new: Callable[[Any], Any] = _same
-    to_old: Callable[[Any], Any] = _same
     unset: Any = None
 
 
@@ -69,7 +60,7 @@ def _pooler(head: str, name: str, shape: str) -> list[Rule]:
 
 
 _GENERAL = [
-    Rule("MODEL.WEIGHTS", ("train.init_checkpoint",), to_old=lambda v: v or ""),
+    Rule("MODEL.WEIGHTS", ("train.init_checkpoint",)),
     Rule("MODEL.DEVICE", ("train.device",)),
     Rule("OUTPUT_DIR", ("train.output_dir",)),
     Rule("SEED", ("train.seed",)),
@@ -93,11 +84,11 @@ _GENERAL = [
     Rule("DATALOADER.NUM_WORKERS", (f"{_TRAIN}.num_workers", f"{_TEST}.num_workers")),
     Rule("DATALOADER.ASPECT_RATIO_GROUPING", (f"{_TRAIN}.aspect_ratio_grouping",)),
     Rule("DATALOADER.FILTER_EMPTY_ANNOTATIONS", (f"{_TRAIN}.dataset.filter_empty",)),
-    Rule("DATASETS.TRAIN", (f"{_TRAIN}.dataset.names",), _one_or_list, _as_list),
-    Rule("DATASETS.TEST", (f"{_TEST}.dataset.names",), _one_or_list, _as_list),
+    Rule("DATASETS.TRAIN", (f"{_TRAIN}.dataset.names",), _one_or_list),
+    Rule("DATASETS.TEST", (f"{_TEST}.dataset.names",), _one_or_list),
     Rule("INPUT.FORMAT", (f"{_TRAIN}.mapper.image_format", "model.input_format")),
     Rule("INPUT.MASK_FORMAT", (f"{_TRAIN}.mapper.instance_mask_format",)),
-    Rule("INPUT.MIN_SIZE_TRAIN", (f"{_RESIZE}.short_edge_length",), list, _as_list),
+    Rule("INPUT.MIN_SIZE_TRAIN", (f"{_RESIZE}.short_edge_length",), list),
     Rule("INPUT.MIN_SIZE_TRAIN_SAMPLING", (f"{_RESIZE}.sample_style",), unset="range"),
     Rule("INPUT.MAX_SIZE_TRAIN", (f"{_RESIZE}.max_size",)),
     Rule("INPUT.MIN_SIZE_TEST", (f"{_RESIZE_TEST}.short_edge_length",)),
@@ -147,7 +138,7 @@ _PROPOSALS = [
     ),
     Rule("MODEL.PROPOSAL_GENERATOR.MIN_SIZE", (f"{_RPN}.min_box_size",)),
     Rule("MODEL.ANCHOR_GENERATOR.SIZES", (f"{_RPN}.anchor_generator.sizes",)),
-    Rule("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", (f"{_RPN}.anchor_generator.aspect_ratios",), _inner, _outer),
+    Rule("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", (f"{_RPN}.anchor_generator.aspect_ratios",), _inner),
     Rule("MODEL.ANCHOR_GENERATOR.OFFSET", (f"{_RPN}.anchor_generator.offset",)),
 ]
 
@@ -272,22 +263,6 @@ COMPOUND: tuple[tuple[str, str, str], ...] = (
     ("MODEL.RPN.LOSS_WEIGHT, BBOX_REG_LOSS_WEIGHT", f"{_RPN}.loss_weight", "a number per loss"),
     ("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT", f"{_ROI}.box_predictor.loss_weight", "a number per loss"),
 )
-
-
-def new_names(old: str) -> tuple[str, ...]:
-    """Places of a yacs key in a Python config; empty if the table has none."""
-    found = [p for rule in RULES if rule.old == old for p in rule.new]
-    for keys, place, _ in COMPOUND:
-        first, *rest = keys.split(", ")
-        group = first.rsplit(".", 1)[0]
-        if place and old in (first, *(f"{group}.{r}" for r in rest)):
-            found.append(place)
-    return tuple(found)
-
-
-def old_names(new: str) -> tuple[str, ...]:
-    """Yacs keys of a place in a Python config; empty if the table has none."""
-    return tuple(rule.old for rule in RULES if new in rule.new)
 
 
 def key_table() -> list[tuple[str, str, str]]:

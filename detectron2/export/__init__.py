@@ -7,7 +7,7 @@ structured inputs and outputs to exporters that want tensors.
 import warnings
 from typing import Any
 
-from ._retired import RetiredError, retired_module
+from ._retired import RetiredError, retired_modules
 from ._torch_export import export_program, load_program, save_program
 from .flatten import TracingAdapter, flatten_to_tuple
 from .torchscript import dump_torchscript_IR, scripting_with_instances
@@ -28,11 +28,21 @@ __all__ = [
 #: Operator set of ONNX that PyTorch's exporter writes without converting.
 STABLE_ONNX_OPSET_VERSION = 18
 
+_CAFFE2_MODULES = (
+    "api",
+    "c10",
+    "caffe2_export",
+    "caffe2_inference",
+    "caffe2_modeling",
+    "caffe2_patch",
+    "shared",
+)
 _CAFFE2_NAMES = ("Caffe2Model", "Caffe2Tracer", "export_caffe2_model", "export_onnx_model")
+_CAFFE2 = retired_modules(__name__, _CAFFE2_MODULES)
 
 
 def add_export_config(cfg: Any) -> Any:
-    """Return ``cfg`` as it is: exporting needs no config keys. Kept for old programs; warns.
+    """Return ``cfg`` unchanged and warn: exporting needs no config keys.
 
     Args:
         cfg: any config.
@@ -46,6 +56,8 @@ def add_export_config(cfg: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _CAFFE2_MODULES:
+        return _CAFFE2[name]
     if name in _CAFFE2_NAMES:
-        return retired_module("detectron2.export.api")(name)
+        return getattr(_CAFFE2["api"], name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

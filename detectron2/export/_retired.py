@@ -1,12 +1,14 @@
-"""What is left of ways to export that have ended: names that say what to use instead."""
+"""Names of ways to export that have ended; they say what to use instead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any, NoReturn
+import sys
+from collections.abc import Iterable
+from functools import cache, partial
+from types import ModuleType
+from typing import NoReturn
 
-__all__ = ["CAFFE2", "TORCHSCRIPT", "RetiredError", "retire", "retired_module"]
+__all__ = ["CAFFE2", "TORCHSCRIPT", "RetiredError", "retire", "retired_modules"]
 
 CAFFE2 = (
     "Caffe2 is no longer part of PyTorch and nothing runs its files any more. "
@@ -29,56 +31,45 @@ def retire(name: str, advice: str) -> NoReturn:
     raise RetiredError(f"{name} is not available: {advice}.")
 
 
+def _raise(cls: type, *args: object, **kwargs: object) -> NoReturn:
+    gone = next(base for base in reversed(cls.__mro__) if isinstance(base, _Gone))
+    retire(f"{gone.__module__}.{gone.__qualname__}", CAFFE2)
+
+
 class _Gone(type):
-    """Class of stand-ins: they can be imported and named, but any use of them raises.
+    """Class of stand-ins: they can be imported and subclassed, as a project's module does; any use of them raises."""
 
-    Subclassing is let through, as it happens when a project's module is imported, which may well be all it does with
-    the name; making an object of the subclass raises.
-    """
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        cls._raise()
-
-    def __getattr__(cls, name: str) -> NoReturn:
-        if name.startswith("_"):  # asked by Python's own machinery, which counts on AttributeError
-            raise AttributeError(name)
-        cls._raise()
-
-    def __getitem__(cls, key: Any) -> NoReturn:
-        cls._raise()
-
-    def __contains__(cls, key: Any) -> bool:
-        cls._raise()
-
-    def __iter__(cls) -> Iterator[Any]:
-        cls._raise()
-
-    def __len__(cls) -> int:
-        cls._raise()
+    __call__ = __getitem__ = __contains__ = __iter__ = __len__ = _raise  # type: ignore[assignment]
 
     def __bool__(cls) -> bool:
-        return True  # else truth would be asked of the length
+        return True  # otherwise Python would ask for the length
 
-    def _raise(cls) -> NoReturn:
-        gone = next(base for base in reversed(cls.__mro__) if isinstance(base, _Gone))
-        retire(f"{gone.__module__}.{gone.__qualname__}", CAFFE2)
+    def __getattr__(cls, name: str) -> NoReturn:
+        if name.startswith("_"):  # Python's own machinery asks for these and counts on AttributeError
+            raise AttributeError(name)
+        _raise(cls)
+
+
+def retired_modules(package: str, names: Iterable[str]) -> dict[str, ModuleType]:
+    """Make modules in which every public name is a stand-in, and register them for import.
+
+    Args:
+        package: dotted path of the package that they belong to.
+        names: names of the modules.
+
+    Returns:
+        The modules by name.
+    """
+    found = {}
+    for name in names:
+        module = ModuleType(f"{package}.{name}", f"Part of Caffe2, which is gone. {CAFFE2}.")
+        module.__getattr__ = partial(_stand_in, module.__name__)  # type: ignore[method-assign]
+        found[name] = sys.modules[module.__name__] = module
+    return found
 
 
 @cache
-def _stand_in(module: str, name: str) -> Any:
+def _stand_in(module: str, name: str) -> type:
+    if name.startswith("_"):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
     return _Gone(name, (), {"__module__": module, "__doc__": f"Gone. {CAFFE2}."})
-
-
-def retired_module(module: str) -> Callable[[str], Any]:
-    """``__getattr__`` of a module that belonged to Caffe2: every public name in it is a stand-in.
-
-    Args:
-        module: its full name.
-    """
-
-    def __getattr__(name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return _stand_in(module, name)
-
-    return __getattr__

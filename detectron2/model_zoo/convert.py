@@ -1,7 +1,7 @@
-"""A yacs-style config as a Python config and back, for the architectures that the zoo has in both forms.
+"""A yacs-style config as a Python config, for the architectures that the zoo has in both forms.
 
 The architecture picks a Python config of the zoo as the template; the key table fills in the values. What has no
-place on the other side is not dropped silently: it is listed.
+place in the Python config is not dropped silently: it is listed.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.config.key_table import RULES, Rule
 from detectron2.engine.run_config.files import flatten
 
-from .convert_parts import PARTS, TAKEN_NEW, TAKEN_OLD, ConversionError, get_at, put_at
+from .convert_parts import PARTS, TAKEN, ConversionError, get_at, put_at
 from .model_zoo import get_config_file
 
-__all__ = ["Conversion", "ConversionError", "to_python", "to_yacs"]
+__all__ = ["FORMS", "Conversion", "ConversionError", "to_python"]
 
 
 class Conversion(NamedTuple):
@@ -32,7 +32,6 @@ class _Form(NamedTuple):
         template: Python config of the zoo with all parts.
         base: yacs config of the zoo that it corresponds to.
         fits: whether a yacs config is of this architecture.
-        target: last names of the Python config's model and region heads.
         moved: places that this architecture has elsewhere than the key table says, longest first.
     """
 
@@ -40,7 +39,6 @@ class _Form(NamedTuple):
     template: str
     base: str
     fits: Callable[[CfgNode], bool]
-    target: tuple[str, str]
     moved: tuple[tuple[str, str], ...] = ()
 
 
@@ -69,21 +67,18 @@ FORMS = (
         "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py",
         "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
         _is("GeneralizedRCNN", _FPN, "StandardROIHeads"),
-        ("GeneralizedRCNN", "StandardROIHeads"),
     ),
     _Form(
         "Keypoint R-CNN with FPN",
         "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py",
         "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml",
         _is("GeneralizedRCNN", _FPN, "StandardROIHeads", keypoint=True),
-        ("GeneralizedRCNN", "StandardROIHeads"),
     ),
     _Form(
         "Mask R-CNN (or Faster R-CNN) with C4",
         "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.py",
         "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml",
         _is("GeneralizedRCNN", "build_resnet_backbone", "Res5ROIHeads"),
-        ("GeneralizedRCNN", "Res5ROIHeads"),
         _C4_MOVED,
     ),
     _Form(
@@ -91,14 +86,12 @@ FORMS = (
         "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py",
         "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml",
         _is("PanopticFPN", _FPN, "StandardROIHeads"),
-        ("PanopticFPN", "StandardROIHeads"),
     ),
     _Form(
         "RetinaNet",
         "COCO-Detection/retinanet_R_50_FPN_1x.py",
         "COCO-Detection/retinanet_R_50_FPN_1x.yaml",
         _is("RetinaNet", "build_retinanet_resnet_fpn_backbone"),
-        ("RetinaNet", ""),
         (("model.proposal_generator.anchor_generator", "model.anchor_generator"),),
     ),
 )
@@ -117,7 +110,7 @@ def _places(rule: Rule, form: _Form) -> list[str]:
 
 def _applicable(form: _Form) -> Iterator[tuple[Rule, list[str]]]:
     """Rules for keys that the architecture has, with its places for them."""
-    retina = form.target[0] == "RetinaNet"
+    retina = form.name == "RetinaNet"
     for rule in RULES:
         skipped = (
             ("MODEL.RPN.", "MODEL.ROI_", "MODEL.PROPOSAL_GENERATOR.", "TEST.DETECTIONS") if retina else ()
@@ -129,7 +122,6 @@ def _applicable(form: _Form) -> Iterator[tuple[Rule, list[str]]]:
             yield rule, places
 
 
-# ------------------------------------------------------------ yacs to Python
 def to_python(cfg: CfgNode) -> Conversion:
     """Write a yacs-style config as a Python config.
 
@@ -151,7 +143,7 @@ def to_python(cfg: CfgNode) -> Conversion:
         )
     lazy = LazyConfig.load(get_config_file(form.template))
     defaults, values = flatten(get_cfg()), flatten(cfg)
-    parts = set(TAKEN_OLD)
+    parts = set(TAKEN)
     for rule, places in _applicable(form):
         new = rule.to_new(cfg_value := values[rule.old])
         fitting = [p for p in places if _has_parent(lazy, p)]
@@ -162,7 +154,7 @@ def to_python(cfg: CfgNode) -> Conversion:
             if _there(lazy, place) or (place == places[0] and not _equal(cfg_value, unset)):
                 put_at(lazy, place, list(new) if isinstance(new, tuple) else new)
     for part in PARTS:
-        part.to_new(cfg, lazy)
+        part(cfg, lazy)
     lost = [k for k in sorted(values) if k not in parts and not _equal(values[k], defaults.get(k))]
     return Conversion(lazy, lost)
 
@@ -187,61 +179,3 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 # ------------------------------------------------------------ Python to yacs
-def to_yacs(lazy: Any) -> Conversion:
-    """Write a Python config as a yacs-style config.
-
-    Args:
-        lazy: of an architecture in ``FORMS``; it is not changed.
-
-    Returns:
-        The ``CfgNode``, and the places of ``lazy`` that differ from the template but have no key.
-
-    Raises:
-        ConversionError: if there is no yacs form for the architecture.
-    """
-    import copy
-
-    lazy = copy.deepcopy(lazy)
-    values = flatten(lazy)
-    target = tuple(
-        str(values.get(f"{p}._target_", "")).rsplit(".", 1)[-1] for p in ("model", "model.roi_heads")
-    )
-    keypoint = "model.roi_heads.keypoint_head._target_" in values
-    backbone = str(values.get("model.backbone.bottom_up._target_", values.get("model.backbone._target_", "")))
-    form = next((f for f in FORMS if f.target == target and ("Keypoint" in f.name) == keypoint), None)
-    if form is None or not backbone.endswith(".ResNet"):
-        raise ConversionError(
-            f"there is no yacs form for {' with '.join(t for t in (*target, backbone) if t)}; "
-            f"there are, on ResNets: {', '.join(f.name for f in FORMS)}"
-        )
-    cfg = get_cfg()
-    cfg.merge_from_file(get_config_file(form.base))
-    for part in PARTS:
-        part.to_old(lazy, cfg)
-    done = set(TAKEN_NEW)
-    for rule, places in _applicable(form):
-        done.update(places)
-        default = flatten(get_cfg())[rule.old] if rule.unset is None else rule.unset
-        found = get_at(lazy, places[0], _NOTHING)
-        if found is _NOTHING:
-            found = default if _has_parent(lazy, places[0]) else _NOTHING
-        if found is not _NOTHING:
-            cfg.merge_from_list([rule.old, rule.to_old(_plain(found))])
-    template = flatten(LazyConfig.load(get_config_file(form.template)))
-    return Conversion(cfg, _uncovered(values, template, done))
-
-
-def _plain(value: Any) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def _uncovered(values: dict[str, Any], template: dict[str, Any], done: set[str]) -> list[str]:
-    """Places whose value is not the template's and that nothing has taken over."""
-    lost = []
-    for place, value in values.items():
-        covered = any(place == d or place.startswith(d + ".") or d == f"{place}.0" for d in done)
-        if not covered and not (place in template and _equal(value, template[place])):
-            lost.append(place)
-    return sorted(lost)

@@ -2,18 +2,17 @@
 
 import os
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-from detectron2.config.projects import PROJECTS, project_config_names
+from detectron2.config.projects import PROJECTS
 from detectron2.utils.suggest import did_you_mean
 
 from .checkpoints import CHECKPOINTS
-from .model_zoo import CONFIG_DIR, UnknownConfigError, get_checkpoint_url, get_config_file
+from .paths import UnknownConfigError, config_names, get_checkpoint_url, get_config_file
 from .project_checkpoints import PROJECT_FIGURES, PROJECT_WEIGHTS
 from .published import PUBLISHED, Figures
 
-__all__ = ["Entry", "config_names", "entries", "find_config", "rows", "source_of"]
+__all__ = ["Entry", "entries", "find_config", "rows", "source_of"]
 
 SORT_KEYS = ("name", "box_ap", "other_ap", "train_seconds", "infer_seconds", "train_memory")
 _NOTHING = Figures(None, None, "", None, None, None)
@@ -38,17 +37,6 @@ class Entry(NamedTuple):
     runnable: bool
     checkpoint: str | None
     figures: Figures
-
-
-@lru_cache(maxsize=1)
-def config_names() -> tuple[str, ...]:
-    """Names of all configs: paths relative to the folder of configs, and ``PROJECT/configs/…``, sorted."""
-    found = list(project_config_names())
-    for folder, _, files in os.walk(CONFIG_DIR):
-        for file in files:
-            if file.endswith((".yaml", ".py")) and not file.startswith("_"):
-                found.append(os.path.relpath(os.path.join(folder, file), CONFIG_DIR).replace(os.sep, "/"))
-    return tuple(sorted(found))
 
 
 def _task(path: str) -> str:

@@ -1,14 +1,12 @@
 """Getting configs, weights and models of the zoo by the path of their config."""
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from detectron2.config import LazyConfig
-from detectron2.config.projects import defaults_for, project_config_file
-from detectron2.utils.suggest import did_you_mean
+from detectron2.config.projects import defaults_for
+from detectron2.utils.publish import publish
 
-from .checkpoints import CHECKPOINTS, ZOO_URL
-from .project_checkpoints import PROJECT_WEIGHTS
+from .paths import UnknownConfigError, get_checkpoint_url, get_config_file
 
 if TYPE_CHECKING:
     import torch
@@ -16,11 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
 
-CONFIG_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
-
-
-class UnknownConfigError(ValueError, RuntimeError):
-    """There is no such config, or no weights for it; also a RuntimeError, which older programs expect."""
+publish(__name__, get_checkpoint_url, get_config_file)
 
 
 def __getattr__(name: str) -> Any:
@@ -34,44 +28,6 @@ def __getattr__(name: str) -> Any:
 
         return build_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def get_checkpoint_url(config_path: str) -> str:
-    """Address of the published weights of a config.
-
-    Args:
-        config_path: such as ``"COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"``.
-
-    Raises:
-        UnknownConfigError: if no weights were published for it.
-    """
-    name = _without_extension(config_path)
-    if name in PROJECT_WEIGHTS:
-        return PROJECT_WEIGHTS[name]
-    if name not in CHECKPOINTS:
-        known = [*CHECKPOINTS, *PROJECT_WEIGHTS]
-        raise UnknownConfigError(f"no weights were published for {config_path}. {did_you_mean(name, known)}")
-    return f"{ZOO_URL}{name}/{CHECKPOINTS[name]}"
-
-
-def get_config_file(config_path: str) -> str:
-    """Path of a config file on this machine.
-
-    Args:
-        config_path: relative to the folder of all configs, such as ``"Misc/semantic_R_50_FPN_1x.yaml"``; or, for a
-            project, ``"PointRend/configs/…"``.
-
-    Raises:
-        UnknownConfigError: if there is none; lists the nearest.
-    """
-    path = project_config_file(config_path) or os.path.join(CONFIG_DIR, config_path)
-    if not os.path.isfile(path):
-        from .listing import config_names
-
-        raise UnknownConfigError(
-            f"the zoo has no config {config_path!r}. {did_you_mean(config_path, config_names())}"
-        )
-    return path
 
 
 def get_config(config_path: str, trained: bool = False) -> Any:
@@ -133,8 +89,3 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> "
     if run.options.weights:
         DetectionCheckpointer(model).load(run.options.weights)
     return model
-
-
-def _without_extension(config_path: str) -> str:
-    base, extension = os.path.splitext(config_path)
-    return base.replace(os.sep, "/") if extension in (".yaml", ".py") else config_path

@@ -14,7 +14,7 @@ from detectron2 import model_zoo
 from detectron2.config import LazyCall, LazyConfig, UntrustedTargetError, get_cfg, instantiate, trusted
 from detectron2.config.python.targets import resolve
 from detectron2.config.yacs.yaml_files import MAX_DEPTH, parse
-from detectron2.model_zoo.listing import config_names
+from detectron2.model_zoo.paths import config_names
 
 HOSTILE = [
     "os.system",

@@ -70,7 +70,7 @@ def same_object(got: Any, want: str) -> bool:
 
 
 def test_counts() -> None:
-    from detectron2.model_zoo.listing import config_names
+    from detectron2.model_zoo.paths import config_names
 
     assert (len(YAML), len(LAZY), len(CHECKPOINTS)) == (92, 38, 64)
     assert {n for n in config_names() if "/configs/" not in n} == {*YAML, *LAZY}

@@ -6,10 +6,10 @@ import pytest
 
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, get_cfg
-from detectron2.config.key_table import RULES, key_table, new_names, old_names
+from detectron2.config.key_table import RULES, key_table
 from detectron2.engine.run_config import load_run_config, run_config
 from detectron2.engine.run_config.files import diff, flatten
-from detectron2.model_zoo.convert import FORMS, ConversionError, to_python, to_yacs
+from detectron2.model_zoo.convert import FORMS, ConversionError, to_python
 from detectron2.model_zoo.listing import entries, find_config, rows
 from detectron2.model_zoo.published import PUBLISHED
 
@@ -88,21 +88,15 @@ def test_key_table_names_keys_that_exist() -> None:
     known = set(get_cfg().leaf_keys())
     assert [r.old for r in RULES if r.old not in known] == []
     assert len({r.old for r in RULES}) == len(RULES)
-    assert new_names("SOLVER.BASE_LR") == ("optimizer.lr",)
-    assert new_names("SOLVER.GAMMA") == ("lr_multiplier.scheduler",)
-    assert old_names("train.max_iter") == ("SOLVER.MAX_ITER",)
     assert all(len(row) == 3 for row in key_table())
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.name)
-def test_both_forms_of_the_zoo_convert_into_each_other(form: Any) -> None:
+def test_the_zoos_yaml_form_converts_into_its_python_form(form: Any) -> None:
     yacs, lazy = model_zoo.get_config(form.base), model_zoo.get_config(form.template)
     forth = to_python(yacs)
     assert forth.lost == []
     assert [(c.key, c.left) for c in diff(forth.config, lazy)] == [("train.eval_period", 0)]
-    back = to_yacs(lazy)
-    assert back.lost == []
-    assert [(c.key, c.left) for c in diff(back.config, yacs)] == [("TEST.EVAL_PERIOD", 5000)]
 
 
 CHANGES = [
@@ -115,16 +109,21 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_changed_values_survive_the_way_there_and_back(masks: bool) -> None:
+def test_changed_values_are_taken_over(masks: bool) -> None:
     cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
     cfg.merge_from_list([*CHANGES, "MODEL.MASK_ON", masks])
     forth = to_python(cfg)
     assert forth.lost == []
     assert forth.config.model.proposal_generator.loss_weight.loss_rpn_loc == 2.0
     assert forth.config.model.roi_heads.box_head.input_shape.channels == 64
-    back = to_yacs(forth.config)
-    assert diff(back.config, cfg) == []
-    assert back.lost == []
+    lazy = forth.config
+    assert lazy.model.roi_heads.num_classes == 7
+    assert lazy.model.proposal_generator.pre_nms_topk[1] == 300
+    assert (lazy.train.max_iter, lazy.train.seed) == (200, 4)
+    assert list(lazy.dataloader.train.dataset.names) == ["a", "b"]
+    assert lazy.model.roi_heads.box_predictor.test_topk_per_image == 33
+    assert list(lazy.lr_multiplier.scheduler.milestones) == [100, 150, 200]
+    assert ("mask_head" in lazy.model.roi_heads) == masks
 
 
 def test_what_has_no_place_is_listed() -> None:
@@ -132,18 +131,11 @@ def test_what_has_no_place_is_listed() -> None:
     cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [True] * 4
     cfg.TEST.AUG.ENABLED = True
     assert to_python(cfg).lost == ["MODEL.RESNETS.DEFORM_ON_PER_STAGE", "TEST.AUG.ENABLED"]
-    lazy = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
-    LazyConfig.apply_overrides(lazy, ["train.ddp.fp16_compression=true", "+train.ema.decay=0.9"])
-    assert to_yacs(lazy).lost == ["train.ddp.fp16_compression", "train.ema.decay"]
 
 
 def test_architectures_without_another_form() -> None:
     with pytest.raises(ConversionError, match="ProposalNetwork"):
         to_python(model_zoo.get_config("COCO-Detection/rpn_R_50_FPN_1x.yaml"))
-    with pytest.raises(ConversionError, match="FCOS"):
-        to_yacs(model_zoo.get_config("COCO-Detection/fcos_R_50_FPN_1x.py"))
-    with pytest.raises(ConversionError, match=r"augmentations|RegNet|one size"):
-        to_yacs(model_zoo.get_config("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py"))
 
 
 def test_flatten_takes_calls_apart() -> None:

@@ -12,7 +12,8 @@ from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.config.projects import PROJECTS, defaults_for, project_config_file
 from detectron2.engine.run_config import load_run_config
-from detectron2.model_zoo.listing import config_names, entries, find_config, rows
+from detectron2.model_zoo.listing import entries, find_config, rows
+from detectron2.model_zoo.paths import config_names
 
 ZOO = Path(__file__).resolve().parents[1] / "parity" / "zoo"
 RECORDED: dict[str, Any] = json.loads((ZOO / "projects_configs.json").read_text())

@@ -1,14 +1,16 @@
-"""`detectron2 config`: print a resolved config, what differs between two, or the other kind's form of one."""
+"""``detectron2 config``: print a resolved config, what differs between two, or the Python form of a YAML one."""
 
 import argparse
 from pathlib import Path
+from typing import cast
 
 from rich.table import Table
 
+from detectron2.config import CfgNode
 from detectron2.config.key_table import key_table
 from detectron2.engine.run_config import RunConfig, load_run_config, run_config
 from detectron2.engine.run_config.files import diff
-from detectron2.model_zoo.convert import to_python, to_yacs
+from detectron2.model_zoo.convert import to_python
 
 from ..console import console
 from ..errors import UserError
@@ -41,8 +43,10 @@ def _diff(args: argparse.Namespace) -> int:
     runs = [_load(name, []) for name in args.inputs]
     left, right = (run.cfg for run in runs)
     if runs[0].kind != runs[1].kind:
-        # Compare as yacs configs, the kind that every form converts to.
-        left, right = (run.cfg if run.kind == "yacs" else to_yacs(run.cfg)[0] for run in runs)
+        # Compare as Python configs: a YAML config has a form as one, but not the other way round.
+        left, right = (
+            to_python(cast(CfgNode, run.cfg))[0] if run.kind == "yacs" else run.cfg for run in runs
+        )
     changes = diff(left, right)
     table = Table("key", *args.inputs, box=None, pad_edge=False)
     for change in changes:
@@ -57,9 +61,10 @@ def _convert(args: argparse.Namespace) -> int:
     if len(args.inputs) != 1:
         raise UserError("name one config")
     run = _load(args.inputs[0], [])
-    yacs = run.kind == "yacs"
-    converted, lost = to_python(run.cfg) if run.kind == "yacs" else to_yacs(run.cfg)  # type: ignore[arg-type]
-    print(run_config(converted).render(args.form or ("py" if yacs else "yaml")))
+    if run.kind != "yacs":
+        raise UserError(f"{args.inputs[0]} is a Python config already; convert makes one from a YAML config")
+    converted, lost = to_python(cast(CfgNode, run.cfg))
+    print(run_config(converted).render(args.form or "py"))
     if lost:
         console(stderr=True).print(f"without a counterpart: {', '.join(lost)}")
     return 0
