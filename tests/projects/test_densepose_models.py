@@ -207,6 +207,18 @@ def test_exports(kind: str) -> None:
         torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
+def test_compiles_without_a_break() -> None:
+    form = TensorInference(build(chart_cfg("plain")))
+    compiled = torch.compile(form, fullgraph=True, dynamic=True, backend="aot_eager")
+    with torch.no_grad():
+        for height, width in ((160, 135), (200, 170)):
+            item = image(1, height, width)["image"]
+            want, found = form(item), compiled(item)
+            for name, value in want.items():
+                torch.testing.assert_close(found[name], value, atol=1e-2, rtol=1e-3, msg=name)
+
+
 # ------------------------------------------------------------------ parts
 def test_the_nonlocal_block_is_a_softmax_over_all_pixels() -> None:
     block = NONLocalBlock2D(32, 8, sub_sample=False, bn_layer=False)

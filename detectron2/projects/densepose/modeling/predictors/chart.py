@@ -23,6 +23,8 @@ class DensePoseChartPredictor(UpsamplingPredictor):
     Reference: DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
     """
 
+    output_class = DensePoseChartPredictorOutput
+
     def __init__(self, cfg: Any, input_channels: int) -> None:
         super().__init__(cfg, input_channels)
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
@@ -38,7 +40,7 @@ class DensePoseChartPredictor(UpsamplingPredictor):
         Args:
             head_outputs: [N, C, H, W] features.
         """
-        return DensePoseChartPredictorOutput(
+        return self.output_class(
             coarse_segm=self.interp2d(self.ann_index_lowres(head_outputs)),
             fine_segm=self.interp2d(self.index_uv_lowres(head_outputs)),
             u=self.interp2d(self.u_lowres(head_outputs)),

@@ -25,6 +25,8 @@ class DensePoseChartConfidencePredictorMixin:
 
     def __init__(self, cfg: Any, input_channels: int) -> None:
         super().__init__(cfg, input_channels)  # type: ignore[call-arg]
+        base: type = self.output_class  # type: ignore[attr-defined]
+        self._class_with_confidences = decorate_predictor_output_class_with_confidences(base)
         self.confidence_model_cfg = DensePoseConfidenceModelConfig.from_cfg(cfg)
         charts = cfg.MODEL.ROI_DENSEPOSE_HEAD.NUM_PATCHES + 1  # and background
         self._uv_names: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class DensePoseChartConfidencePredictorMixin:
             confidence = segm_confidence(self._enlarged(f"{name}_confidence", head_outputs), epsilon)
             values[f"{name}_confidence"] = confidence
             values[name] = values[name] * confidence
-        return decorate_predictor_output_class_with_confidences(type(base))(**values)
+        return self._class_with_confidences(**values)
 
     def _enlarged(self, name: str, features: Tensor) -> Tensor:
         return self.interp2d(getattr(self, f"{name}_lowres")(features))  # type: ignore[attr-defined]

@@ -23,6 +23,8 @@ class DensePoseEmbeddingPredictor(UpsamplingPredictor):
     Reference: Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438
     """
 
+    output_class = DensePoseEmbeddingPredictorOutput
+
     def __init__(self, cfg: Any, input_channels: int) -> None:
         super().__init__(cfg, input_channels)
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
@@ -35,7 +37,7 @@ class DensePoseEmbeddingPredictor(UpsamplingPredictor):
         Args:
             head_outputs: [N, C, H, W] features.
         """
-        return DensePoseEmbeddingPredictorOutput(
+        return self.output_class(
             embedding=self.interp2d(self.embed_lowres(head_outputs)),
             coarse_segm=self.interp2d(self.coarse_segm_lowres(head_outputs)),
         )

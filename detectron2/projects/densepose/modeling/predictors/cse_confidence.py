@@ -23,6 +23,8 @@ class DensePoseEmbeddingConfidencePredictorMixin:
 
     def __init__(self, cfg: Any, input_channels: int) -> None:
         super().__init__(cfg, input_channels)  # type: ignore[call-arg]
+        base: type = self.output_class  # type: ignore[attr-defined]
+        self._class_with_confidences = decorate_cse_predictor_output_class_with_confidences(base)
         self.confidence_model_cfg = DensePoseConfidenceModelConfig.from_cfg(cfg)
         if self.confidence_model_cfg.segm_confidence.enabled:
             add_confidence_layers(self, cfg, input_channels, {"coarse_segm_confidence": 1})  # type: ignore[arg-type]
@@ -40,4 +42,4 @@ class DensePoseEmbeddingConfidencePredictorMixin:
             logits = self.interp2d(self.coarse_segm_confidence_lowres(head_outputs))  # type: ignore[attr-defined]
             values["coarse_segm_confidence"] = segm_confidence(logits, settings.epsilon)
             values["coarse_segm"] = values["coarse_segm"] * values["coarse_segm_confidence"]
-        return decorate_cse_predictor_output_class_with_confidences(type(base))(**values)
+        return self._class_with_confidences(**values)
