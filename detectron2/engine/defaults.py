@@ -19,12 +19,5 @@ __all__ = [
     "default_writers",
 ]
 
-publish(
-    __name__,
-    DefaultPredictor,
-    DefaultTrainer,
-    create_ddp_model,
-    default_argument_parser,
-    default_setup,
-    default_writers,
-)
+publish(__name__, DefaultPredictor, DefaultTrainer, create_ddp_model, default_argument_parser, default_setup)
+publish(__name__, default_writers)

@@ -341,3 +341,36 @@ def test_validation_loss_is_without_stochastic_depth():
     net = Deep()
     assert hooks.ValidationLoss(1, net, [[0], [0]]).compute()["total_loss"] == pytest.approx(31.5)
     assert net.drop.training
+
+
+def test_override_points_of_programs_are_called():
+    seen = []
+
+    class Trainer(SimpleTrainer):
+        def run_step(self):
+            batch = next(self._data_loader_iter)
+            losses = self.model(batch)
+            self.optimizer.zero_grad()
+            sum(losses.values()).backward()
+            self._write_metrics(losses, 0.5)
+            self.optimizer.step()
+
+        def _write_metrics(self, loss_dict, data_time, prefix="", iter=None):
+            seen.append("metrics")
+            super()._write_metrics(loss_dict, data_time, prefix, iter)
+
+        def after_train(self):
+            seen.append("after_train")
+            super().after_train()
+
+    class Eval(hooks.EvalHook):
+        def _do_eval(self):
+            seen.append("eval")
+            super()._do_eval()
+
+    net = Net()
+    trainer = Trainer(net, [[1]] * 4, torch.optim.SGD(net.parameters(), lr=0.1))
+    trainer.register_hooks([Eval(2, lambda: {"bbox": {"AP": 1.0}})])
+    trainer.train(0, 4)
+    assert seen == ["metrics", "metrics", "eval", "metrics", "metrics", "after_train", "eval"]
+    assert trainer.storage.latest()["data_time"][0] == 0.5 and "bbox/AP" in trainer.storage.latest()

@@ -39,25 +39,7 @@ __all__ = [
 ]
 
 publish(
-    __name__,
-    AutogradProfiler,
-    BestCheckpointer,
-    CallbackHook,
-    EMAHook,
-    EarlyStopping,
-    EvalHook,
-    IterationTimer,
-    LRScheduler,
-    PeriodicCheckpointer,
-    PeriodicHook,
-    PeriodicWriter,
-    PreciseBN,
-    ProgressBar,
-    ReportWriter,
-    ResumeState,
-    TorchMemoryStats,
-    TorchProfiler,
-    ValidationLoss,
-    get_bn_modules,
-    update_bn_stats,
-)
+    __name__, AutogradProfiler, BestCheckpointer, CallbackHook, EMAHook, EarlyStopping, EvalHook, IterationTimer,
+    LRScheduler, PeriodicCheckpointer, PeriodicHook, PeriodicWriter, PreciseBN, ProgressBar, ReportWriter, ResumeState,
+    TorchMemoryStats, TorchProfiler, ValidationLoss, get_bn_modules, update_bn_stats,
+)  # fmt: skip
