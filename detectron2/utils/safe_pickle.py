@@ -289,10 +289,10 @@ def restricted_load(
     file = io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source
     try:
         return _settled(_Restricted(file, where, encoding, {**_BUILDERS, **(names or {})}).load(), set())
-    except (UnsafeCheckpointError, pickle.UnpicklingError):
+    except UnsafeCheckpointError:
         raise
-    except (MemoryError, RecursionError, EOFError, ArithmeticError, AttributeError, LookupError, RuntimeError,
-            TypeError, ValueError) as error:  # fmt: skip
+    except (pickle.UnpicklingError, MemoryError, RecursionError, EOFError, ArithmeticError, AttributeError, LookupError,
+            RuntimeError, TypeError, ValueError) as error:  # fmt: skip
         kind = type(error).__name__
         raise pickle.UnpicklingError(
             f"{where} is no pickle of arrays, or damaged: {kind}: {error}"

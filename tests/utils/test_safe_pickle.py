@@ -165,9 +165,7 @@ def test_damaged_pickles_end_in_one_kind_of_error(content):
     if content.startswith(b"\x80\x02N"):
         assert restricted_load(content) is None
     else:
-        with pytest.raises(
-            pickle.UnpicklingError, match=r"some\.pkl|truncated|exhausted|unexpected|expected|stack|Memo"
-        ):
+        with pytest.raises(pickle.UnpicklingError, match=r"some\.pkl"):
             restricted_load(content, "some.pkl")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
