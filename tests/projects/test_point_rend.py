@@ -348,18 +348,6 @@ def test_exports_whole_with_any_size(path: str) -> None:
             torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-3, msg=key)
 
 
-@pytest.mark.slow
-def test_compiles_without_a_break() -> None:
-    graph = TensorInference(small_model(POINTREND))
-    compiled = torch.compile(graph, fullgraph=True, dynamic=True, backend="aot_eager")
-    for height, width in ((160, 135), (200, 170)):
-        picture = image(height, width)["image"]
-        with torch.no_grad():
-            torch.testing.assert_close(
-                compiled(picture)["masks"], graph(picture)["masks"], rtol=1e-4, atol=1e-3
-            )
-
-
 def test_models_of_the_first_releases() -> None:
     cfg = small_config(
         POINTREND, "MODEL.ROI_HEADS.NAME", "PointRendROIHeads", "MODEL.ROI_MASK_HEAD.NAME", "CoarseMaskHead",
