@@ -38,10 +38,9 @@ def get_category_to_class_mapping(dataset_cfg: Any) -> dict[str, int]:
     """Read which class each category of a bootstrapping data set counts as.
 
     Args:
-        dataset_cfg: one entry of ``BOOTSTRAP_DATASETS``.
+        dataset_cfg: ``IMAGE_LOADER`` of an entry of ``BOOTSTRAP_DATASETS``.
 
     Returns:
         Category name to contiguous class number.
     """
-    pairs = dataset_cfg.IMAGE_LOADER.CATEGORY_TO_CLASS_MAPPING
-    return {category: int(number) for category, number in pairs.items()}
+    return {category: int(number) for category, number in dataset_cfg.CATEGORY_TO_CLASS_MAPPING.items()}

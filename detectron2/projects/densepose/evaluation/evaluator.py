@@ -38,6 +38,7 @@ from .tensor_storage import (
     SingleProcessRamTensorStorage,
     SingleProcessTensorStorage,
     SizeData,
+    own_storage,
     storage_gather,
 )
 
@@ -154,7 +155,8 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
         predictions = self._predictions
         if self._distributed:
             predictions = list(itertools.chain.from_iterable(comm.gather(predictions)))
-        storage = None if self._storage is None else storage_gather(self._storage)
+        gather = storage_gather if self._distributed else own_storage
+        storage = None if self._storage is None else gather(self._storage)
         if not comm.is_main_process():
             return None
         return self._eval_predictions(predictions, storage, img_ids)

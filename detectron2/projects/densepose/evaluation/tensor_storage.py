@@ -23,6 +23,7 @@ __all__ = [
     "SingleProcessRamTensorStorage",
     "SingleProcessTensorStorage",
     "SizeData",
+    "own_storage",
     "storage_gather",
 ]
 
@@ -129,6 +130,11 @@ class SingleProcessFileTensorStorage(SingleProcessTensorStorage):
         self.fpath = fpath
         super().__init__(data_schema, open(fpath, mode))
 
+    def __del__(self) -> None:
+        # Storages have no end that anybody declares; without this, Python warns of a file left open.
+        if hasattr(self, "storage_impl"):
+            self.storage_impl.close()
+
 
 class SingleProcessRamTensorStorage(SingleProcessTensorStorage):
     """Records of one process in memory.
@@ -207,21 +213,30 @@ def storage_gather(
     Returns:
         The records of all on ``dst_rank``, None elsewhere.
     """
+    sources: list[Any] = comm.gather(_source(storage), dst=dst_rank)
+    if comm.get_rank() != dst_rank:
+        return None
+    return _reader(storage, dict(enumerate(sources)))
+
+
+def own_storage(storage: SingleProcessTensorStorage) -> MultiProcessTensorStorage:
+    """Give access to the records of this process alone, which need not wait for the others."""
+    return _reader(storage, {comm.get_rank(): _source(storage)})
+
+
+def _source(storage: SingleProcessTensorStorage) -> str | bytes:
+    """Where the records of a process can be read: the path of their file, or they themselves."""
     if isinstance(storage, SingleProcessFileTensorStorage):
         storage.storage_impl.flush()
-        paths: list[Any] = comm.gather(os.path.abspath(storage.fpath), dst=dst_rank)
-        if comm.get_rank() != dst_rank:
-            return None
-        return MultiProcessFileTensorStorage(storage.data_schema, dict(enumerate(paths)), "rb")
+        return os.path.abspath(storage.fpath)
     if isinstance(storage, SingleProcessRamTensorStorage):
-        contents: list[Any] = comm.gather(_content(storage.storage_impl), dst=dst_rank)
-        if comm.get_rank() != dst_rank:
-            return None
-        buffers = {rank: io.BytesIO(content) for rank, content in enumerate(contents)}
-        return MultiProcessRamTensorStorage(storage.data_schema, buffers)
-    raise TypeError(f"cannot gather a storage of type {type(storage).__name__}")
+        storage.storage_impl.seek(0)
+        return storage.storage_impl.read()
+    raise TypeError(f"cannot read a storage of type {type(storage).__name__} from another process")
 
 
-def _content(stream: Any) -> bytes:
-    stream.seek(0)
-    return stream.read()
+def _reader(storage: SingleProcessTensorStorage, sources: dict[int, Any]) -> MultiProcessTensorStorage:
+    if isinstance(storage, SingleProcessFileTensorStorage):
+        return MultiProcessFileTensorStorage(storage.data_schema, sources, "rb")
+    buffers = {rank: io.BytesIO(content) for rank, content in sources.items()}
+    return MultiProcessRamTensorStorage(storage.data_schema, buffers)

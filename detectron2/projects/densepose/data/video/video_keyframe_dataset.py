@@ -70,7 +70,9 @@ def list_keyframes(video_fpath: str, video_stream_idx: int = 0) -> list[int]:
     stamps: list[int] = []
     try:
         with _video_stream(video_fpath, video_stream_idx) as (container, stream):
-            stamps += (frame.pts for frame in container.decode(stream) if frame.pts is not None)
+            for packet in container.demux(stream):  # which says so without decoding
+                if packet.is_keyframe and packet.pts is not None:
+                    stamps.append(packet.pts)
     except OSError as reason:
         logger.warning("Key frames of %s: found %d, then %s", video_fpath, len(stamps), reason)
     return stamps

@@ -1,0 +1,5 @@
+"""Training of DensePose models."""
+
+from .trainer import Trainer
+
+__all__ = ["Trainer"]
