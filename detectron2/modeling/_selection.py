@@ -8,13 +8,15 @@ R boxes, K classes, D = 4 or 5 numbers for each box, k chosen rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from detectron2.layers import batched_nms, batched_nms_rotated
 
-__all__ = ["best_rows", "class_aware_nms_mask", "clip_boxes", "top_scores"]
+__all__ = ["best_rows", "class_aware_nms_mask", "clip_boxes", "stack_detections", "top_scores"]
 
 # Loses against every score that a network can give, yet stays finite, so that sorting and sums are defined.
 LOWEST = -3.0e38
@@ -104,3 +106,33 @@ def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]
     ranked = torch.where(keep, scores, LOWEST)
     values, rows = top_scores(ranked, count if count >= 0 else scores.shape[0])
     return rows, values > LOWEST
+
+
+def stack_detections(
+    images: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], count: int
+) -> dict[str, Tensor]:
+    """Stack the detections of N images, filled up to the same count.
+
+    Args:
+        images: for each image boxes [k, 4], scores [k], classes [k], and bool [k]: which rows are real; k <= count.
+        count: D.
+
+    Returns:
+        ``boxes`` [N, D, 4], ``scores`` [N, D], ``classes`` [N, D], and ``valid`` bool [N, D], which is False for empty
+        boxes too.
+    """
+    columns = [
+        (boxes, scores, classes, real & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+        for boxes, scores, classes, real in images
+    ]
+    names = ("boxes", "scores", "classes", "valid")
+    return {
+        name: torch.stack([_fill_up(column, count) for column in values])
+        for name, values in zip(names, zip(*columns))
+    }
+
+
+def _fill_up(rows: Tensor, count: int) -> Tensor:
+    """Append rows of zeros (or False) until there are ``count``."""
+    missing = count - rows.shape[0]
+    return torch.cat((rows, rows.new_zeros((missing, *rows.shape[1:])))) if missing > 0 else rows

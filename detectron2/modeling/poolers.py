@@ -151,6 +151,21 @@ class ROIPooler(nn.Module):
         areas = torch.cat([boxes.area() for boxes in box_lists])
         return self.pool(x, rois, areas)
 
+    def pool_tensors(self, x: list[Tensor], boxes: Tensor) -> Tensor:
+        """Pool the same number of boxes in each image; for :class:`.TensorInference`.
+
+        Args:
+            x: feature maps [N, C, H, W], one for each scale.
+            boxes: [N, R, 4] in image coordinates.
+
+        Returns:
+            [N * R, C, height, width]
+        """
+        image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
+        index = image[:, None, None].expand(-1, boxes.shape[1], 1)
+        rois = torch.cat((index, boxes), dim=2).flatten(0, 1)  # [N * R, 5]
+        return self.pool(x, rois, (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2]))
+
     def pool(self, x: list[Tensor], rois: Tensor, areas: Tensor) -> Tensor:
         """The tensor core of :meth:`forward`: rows ``rois`` [R, 1 + D] (image, box) with their ``areas`` [R]."""
         if len(self.level_poolers) == 1:

@@ -1,6 +1,6 @@
 """Images of different sizes in one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -80,23 +80,40 @@ class ImageList:
                 f"images must agree in all but height and width, got {[tuple(t.shape) for t in tensors]}"
             )
         sizes = [(t.shape[-2], t.shape[-1]) for t in tensors]
-        height, width = _padded_size(sizes, size_divisibility, padding_constraints or {})
+        height, width = ImageList.padded_size(sizes, size_divisibility, padding_constraints)
         # Plain padding and stacking, so that sizes may be symbols while a graph is traced.
         padded = [
             F.pad(t, (0, width - w, 0, height - h), value=pad_value) for t, (h, w) in zip(tensors, sizes)
         ]
         return ImageList(torch.stack(padded).contiguous(), sizes)
 
+    @staticmethod
+    def padded_size(
+        sizes: Sequence[tuple[int, int]],
+        size_divisibility: int = 0,
+        padding_constraints: Mapping[str, int] | None = None,
+    ) -> tuple[int, int]:
+        """Compute the common size that images are padded to.
 
-def _padded_size(
-    sizes: list[tuple[int, int]], divisibility: int, constraints: dict[str, int]
-) -> tuple[int, int]:
-    divisibility = constraints.get("size_divisibility", divisibility)
-    square = constraints.get("square_size", 0)
-    largest: list[int] = [reduce(torch.sym_max, side) for side in zip(*sizes)]
-    target = [square, square] if square > 0 else largest
-    if divisibility > 1:
-        target = [(side + divisibility - 1) // divisibility * divisibility for side in target]
-    if square > 0 and (largest[0] > target[0] or largest[1] > target[1]):
-        raise ValueError(f"an image of {tuple(largest)} does not fit into square_size={square}")
-    return target[0], target[1]
+        Args:
+            sizes: height and width of each image, at least one.
+            size_divisibility: see :meth:`from_tensors`.
+            padding_constraints: see :meth:`from_tensors`.
+
+        Returns:
+            Height and width, at least those of each image.
+
+        Raises:
+            ValueError: if an image exceeds "square_size", rounded up to the divisibility.
+        """
+        constraints = padding_constraints or {}
+        step = max(constraints.get("size_divisibility", size_divisibility), 1)
+        square = constraints.get("square_size", 0)
+        # Sizes may be symbols while a graph is traced; max() would ask for their values.
+        largest: list[int] = [reduce(torch.sym_max, side) for side in zip(*sizes)]
+        target = [square, square] if square > 0 else largest
+        if step > 1:
+            target = [(side + step - 1) // step * step for side in target]
+        if square > 0 and (largest[0] > target[0] or largest[1] > target[1]):
+            raise ValueError(f"an image of {tuple(largest)} does not fit into square_size={square}")
+        return target[0], target[1]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from detectron2.export import export_program
-from detectron2.modeling.tensor_inference import TensorInference, outputs_to_instances
+from detectron2.modeling import GeneralizedRCNN, ROIHeads
+from detectron2.modeling.tensor_inference import TensorInference, Tensors, outputs_to_instances
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _models import image, small_model
@@ -92,6 +95,89 @@ def test_compiles_without_a_break(name: str) -> None:
             expected, found = graph(picture), compiled(picture)
             for key, value in expected.items():
                 compare(key, found[key], value)
+
+
+class Heads(ROIHeads):
+    """The simplest heads: the best proposals are the detections."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def detect_tensors(
+        self, features: Tensors, boxes: torch.Tensor, real: torch.Tensor, size: tuple[int, int]
+    ) -> Tensors:
+        return {"boxes": boxes[:, :3], "valid": real[:, :3], "scores": real[:, :3].float()}
+
+
+@pytest.mark.slow
+def test_heads_of_ones_own_join() -> None:
+    model = small_model("rpn")
+    mine = GeneralizedRCNN(
+        backbone=model.backbone,
+        proposal_generator=model.proposal_generator,
+        roi_heads=Heads(),
+        pixel_mean=[0.0] * 3,
+        pixel_std=[1.0] * 3,
+    )
+    item = image(160, 135)
+    with torch.no_grad():
+        found = TensorInference(mine)(item["image"])
+        exported = export_program(mine, item["image"]).module()(item["image"])
+    assert found["boxes"].shape == (3, 4) and bool(found["valid"].all())
+    torch.testing.assert_close(exported["boxes"], found["boxes"])
+
+
+def test_a_part_without_the_method_is_named() -> None:
+    class Strange(nn.Module):
+        pass
+
+    with pytest.raises(TypeError, match=r"Strange.*predict_tensors\(\)"):
+        TensorInference(Strange())
+    model = copy.copy(small_model("mask_rcnn"))
+    model._modules = dict(model._modules, roi_heads=copy.copy(model.roi_heads))
+    model.roi_heads._modules = dict(model.roi_heads._modules, mask_head=Strange())
+    with pytest.raises(TypeError, match=r"Strange.*predict_tensors\(\)"):
+        TensorInference(model)
+    model._modules["proposal_generator"] = Strange()
+    with pytest.raises(TypeError, match=r"Strange.*propose_tensors\(\)"):
+        TensorInference(model)
+
+
+def test_the_number_of_detections_must_be_limited() -> None:
+    model = copy.deepcopy(small_model("mask_rcnn"))
+    model.roi_heads.box_predictor.test_topk_per_image = -1
+    with pytest.raises(ValueError, match="test_topk_per_image"):
+        TensorInference(model)
+
+
+@pytest.mark.parametrize("square", [0, 96])
+def test_padding_is_that_of_the_model(square: int) -> None:
+    model = copy.copy(small_model("semantic"))
+    seen = []
+
+    class Constrained(nn.Module):
+        size_divisibility = 64
+        padding_constraints = {"square_size": square, "size_divisibility": 16}
+
+        def forward(self, x: torch.Tensor) -> Tensors:
+            seen.append(x)
+            return {"map": x}
+
+    class Identity(nn.Module):
+        def forward(self, features: Tensors, targets: None) -> tuple[torch.Tensor, Tensors]:
+            return features["map"], {}
+
+    model._modules = dict(model._modules, backbone=Constrained(), sem_seg_head=Identity())
+    item = image(70, 50)
+    model([item])
+    TensorInference(model)(item["image"])
+    assert seen[0].shape[-2:] == ((96, 96) if square else (80, 64))
+    assert torch.equal(seen[0], seen[1])
+    if square:  # once, the graph was cropped silently
+        large = image(97, 50)
+        for run in (lambda: model([large]), lambda: TensorInference(model)(large["image"])):
+            with pytest.raises(ValueError, match="square_size=96"):
+                run()
 
 
 @pytest.mark.slow

@@ -40,6 +40,19 @@ def test_square() -> None:
         ImageList.from_tensors(images, padding_constraints={"square_size": 8})
 
 
+def test_padded_size() -> None:
+    assert ImageList.padded_size([(4, 9), (6, 5)]) == (6, 9)
+    assert ImageList.padded_size([(4, 9), (6, 5)], 4) == (8, 12)
+    assert ImageList.padded_size([(4, 9)], 32, {"size_divisibility": 4}) == (
+        4,
+        12,
+    )  # it replaces the argument
+    assert ImageList.padded_size([(4, 9)], 0, {"square_size": 10, "size_divisibility": 8}) == (16, 16)
+    assert ImageList.padded_size([(16, 3)], 0, {"square_size": 10, "size_divisibility": 8}) == (16, 16)
+    with pytest.raises(ValueError, match=r"\(4, 17\).*square_size=10"):
+        ImageList.padded_size([(4, 9), (3, 17)], 8, {"square_size": 10})
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="at least one"):
         ImageList.from_tensors([])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detectron2.structures import ImageList, Instances
 
@@ -55,6 +56,22 @@ class ImageModel(nn.Module):
                 )
             images.append((image - self.pixel_mean) / self.pixel_std)
         return self._pad(images)
+
+    def features_of(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute feature maps of N images of one size, for :class:`.TensorInference`.
+
+        Args:
+            images: [N, C, H, W]; channels and range as the model takes them.
+
+        Returns:
+            Feature maps by name, of the images normalised and padded as in :meth:`_make_batch`.
+        """
+        height, width = images.shape[-2], images.shape[-1]
+        padded_height, padded_width = ImageList.padded_size(
+            [(height, width)], self.backbone.size_divisibility, self.backbone.padding_constraints
+        )
+        images = (images - self.pixel_mean) / self.pixel_std
+        return self.backbone(F.pad(images, (0, padded_width - width, 0, padded_height - height)))
 
     def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
         """Batch images, or maps of their sizes, padded as the backbone needs."""

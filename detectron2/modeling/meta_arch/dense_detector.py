@@ -16,7 +16,7 @@ from detectron2.layers import move_device_like
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
-from .._selection import best_rows, class_aware_nms_mask, top_scores
+from .._selection import best_rows, class_aware_nms_mask, clip_boxes, stack_detections, top_scores
 from ..backbone import Backbone
 from ..postprocessing import detector_postprocess
 from ._inputs import ImageModel, ground_truth, output_size
@@ -98,6 +98,7 @@ class DenseDetector(ImageModel):
     """
 
     anchor_generator: Any
+    max_detections_per_image: int
     vis_period = 0
     input_format: str | None = "BGR"
 
@@ -228,6 +229,19 @@ class DenseDetector(ImageModel):
             settings.test_nms_thresh,
             settings.max_detections_per_image,
         )
+
+    def predict_tensors(self, images: Tensor) -> dict[str, Tensor]:
+        """Detect the same number of objects in each of N images [N, C, H, W]; see :class:`.TensorInference`."""
+        size = (images.shape[-2], images.shape[-1])
+        features = self.features_of(images)
+        maps = [features[name] for name in self.head_in_features]
+        scores, deltas = self.image_scores(self.head(maps))
+        anchors = self.anchor_generator(maps)
+        found = []
+        for i in range(scores[0].shape[0]):
+            boxes, score, classes, real = self.select(anchors, [s[i] for s in scores], [d[i] for d in deltas])
+            found.append((clip_boxes(boxes, *size), score, classes, real))
+        return stack_detections(found, self.max_detections_per_image)
 
     def visualize_training(self, batched_inputs: list[dict[str, Any]], results: list[Instances]) -> None:
         """Draw ground truth beside the best detections of the first image into the event storage."""

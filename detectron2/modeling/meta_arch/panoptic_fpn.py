@@ -16,9 +16,10 @@ from detectron2.structures import Instances
 
 from ..postprocessing import detector_postprocess, sem_seg_postprocess
 from ._inputs import ground_truth, output_size
+from ._panoptic_tensors import merge_panoptic_tensors
 from .build import META_ARCH_REGISTRY
 from .rcnn import GeneralizedRCNN
-from .semantic_seg import build_sem_seg_head, semantic_targets
+from .semantic_seg import build_sem_seg_head, semantic_targets, semantic_tensors
 
 __all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
 
@@ -127,6 +128,19 @@ class PanopticFPN(GeneralizedRCNN):
             )
             results.append({"sem_seg": sem_seg, "instances": things, "panoptic_seg": panoptic})
         return results
+
+    def predict_tensors(self, images: Tensor) -> dict[str, Tensor]:
+        """Predict instances, ``sem_seg`` and merged segments of N images; see :class:`.TensorInference`."""
+        size = (images.shape[-2], images.shape[-1])
+        features = self.features_of(images)
+        found = self._detect_tensors(features, size)
+        found["sem_seg"] = semantic_tensors(self.sem_seg_head, features, size)
+        return found | merge_panoptic_tensors(
+            found,
+            self.combine_overlap_thresh,
+            self.combine_stuff_area_thresh,
+            self.combine_instances_score_thresh,
+        )
 
 
 def _scale_instance_losses(roi_heads: Any, factor: float) -> None:

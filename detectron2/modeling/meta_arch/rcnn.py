@@ -15,6 +15,7 @@ from ..backbone import Backbone, build_backbone
 from ..postprocessing import detector_postprocess
 from ..proposal_generator import build_proposal_generator
 from ..roi_heads import build_roi_heads
+from ..tensor_inference import Tensors, tensor_method
 from ._inputs import ImageModel, ground_truth, output_size
 from ._training_pictures import put_proposal_pictures
 from .build import META_ARCH_REGISTRY
@@ -157,6 +158,19 @@ class GeneralizedRCNN(ImageModel):
             return results
         return type(self)._postprocess(results, batched_inputs, images.image_sizes)
 
+    def check_tensor_form(self) -> None:
+        """Check that all parts can run on fixed counts; see :class:`.TensorInference`."""
+        tensor_method(self.proposal_generator, "propose_tensors")
+        tensor_method(self.roi_heads, "detect_tensors")
+
+    def predict_tensors(self, images: Tensor) -> Tensors:
+        """Detect the same number of objects in each of N images [N, C, H, W]; see :class:`.TensorInference`."""
+        return self._detect_tensors(self.features_of(images), (images.shape[-2], images.shape[-1]))
+
+    def _detect_tensors(self, features: Tensors, size: tuple[int, int]) -> Tensors:
+        boxes, _, real = self.proposal_generator.propose_tensors(features, size)
+        return self.roi_heads.detect_tensors(features, boxes, real, size)
+
     @staticmethod
     def _postprocess(
         instances: list[Instances], batched_inputs: list[dict[str, Any]], image_sizes: list[tuple[int, int]]
@@ -189,7 +203,7 @@ class ProposalNetwork(ImageModel):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.proposal_generator = proposal_generator
+        self.proposal_generator: Any = proposal_generator
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
@@ -223,3 +237,13 @@ class ProposalNetwork(ImageModel):
             {"proposals": detector_postprocess(found, *output_size(item, size))}
             for found, item, size in zip(proposals, batched_inputs, images.image_sizes)
         ]
+
+    def check_tensor_form(self) -> None:
+        """Check that the proposal generator can run on fixed counts; see :class:`.TensorInference`."""
+        tensor_method(self.proposal_generator, "propose_tensors")
+
+    def predict_tensors(self, images: Tensor) -> Tensors:
+        """Propose the same number of boxes in each of N images [N, C, H, W]; see :class:`.TensorInference`."""
+        size = (images.shape[-2], images.shape[-1])
+        boxes, logits, real = self.proposal_generator.propose_tensors(self.features_of(images), size)
+        return {"boxes": boxes, "logits": logits, "valid": real}

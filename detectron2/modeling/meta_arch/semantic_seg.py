@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,6 +60,16 @@ def semantic_targets(
     return ImageList.from_tensors(
         maps, backbone.size_divisibility, ignore_value, backbone.padding_constraints
     ).tensor
+
+
+def semantic_tensors(head: nn.Module, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    """Compute class scores [N, C, H, W] of N images of one size (H, W); for :class:`.TensorInference`."""
+    scores, _ = head(features, None)
+    if not torch.compiler.is_compiling():
+        return scores[..., : size[0], : size[1]]
+    # A slice of unknown length would have to be proved shorter than the padded side; picking rows need not.
+    rows, columns = (torch.arange(n, device=scores.device) for n in size)
+    return scores.index_select(-2, rows).index_select(-1, columns)
 
 
 @META_ARCH_REGISTRY.register()
@@ -120,6 +131,11 @@ class SemanticSegmentor(ImageModel):
             {"sem_seg": sem_seg_postprocess(score, size, *output_size(item, size))}
             for score, item, size in zip(scores, batched_inputs, images.image_sizes)
         ]
+
+    def predict_tensors(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute ``sem_seg`` scores of N images [N, C, H, W]; see :class:`.TensorInference`."""
+        size = (images.shape[-2], images.shape[-1])
+        return {"sem_seg": semantic_tensors(self.sem_seg_head, self.features_of(images), size)}
 
 
 def _enlarge(x: Tensor, factor: int) -> Tensor:

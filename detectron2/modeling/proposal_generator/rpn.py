@@ -25,7 +25,7 @@ from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
 from ..matcher import Matcher, match_boxes
 from ..sampling import subsample_labels
 from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
-from .proposal_utils import find_top_rpn_proposals
+from .proposal_utils import find_top_rpn_proposals, select_proposals
 
 __all__ = ["RPN", "RPN_HEAD_REGISTRY", "Registry", "StandardRPNHead", "build_rpn_head"]
 
@@ -325,6 +325,32 @@ class RPN(nn.Module):
                 self.min_box_size,
                 self.training,
             )
+
+    def propose_tensors(
+        self, features: dict[str, Tensor], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Propose the same number of boxes in each image; for :class:`.TensorInference`.
+
+        Args:
+            features: maps [N, C, H, W] by name.
+            size: height and width of the N images.
+
+        Returns:
+            Boxes [N, P, 4] and logits [N, P] in descending order, and bool [N, P]: which rows are real.
+        """
+        maps = [features[name] for name in self.in_features]
+        logits, deltas = self.predict(maps)
+        chosen = select_proposals(
+            self._decode_proposals(self.anchor_generator(maps), deltas),
+            logits,
+            [size] * maps[0].shape[0],
+            self.nms_thresh,
+            self.pre_nms_topk[False],
+            self.post_nms_topk[False],
+            self.min_box_size,
+        )
+        boxes, scores, real = (torch.stack(column) for column in zip(*chosen))
+        return boxes, scores, real
 
     def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]) -> list[Tensor]:
         """Boxes [N, A_l, D] for each level."""

@@ -81,6 +81,10 @@ class RRPN(RPN):
     def _pairwise_quality(self, gt: Any, anchors: Any) -> Tensor:
         return _break_ties(retry_if_cuda_oom(pairwise_iou_rotated)(gt, anchors))
 
+    def check_tensor_form(self) -> None:
+        """Refuse: there is no tensor form for rotated boxes."""
+        raise TypeError(f"{type(self).__name__} has no tensor form: rotated boxes have none")
+
     @torch.no_grad()
     def predict_proposals(  # type: ignore[override]
         self,

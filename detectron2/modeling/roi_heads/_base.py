@@ -5,17 +5,19 @@ N images, R proposals in all of them, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import ImageList, Instances, pairwise_iou
 from detectron2.utils.registry import Registry
 
 from ..matcher import Matcher
+from ..poolers import ROIPooler
 from ..proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from ._sampling import classes_of_matches, match_and_sample, sample_by_label
 
@@ -142,6 +144,35 @@ class ROIHeads(nn.Module):
             ``pred_classes`` and what further heads add, and an empty dict.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward()")
+
+
+def build_pooler(node: CfgNode, names: Sequence[str], input_shape: Mapping[str, ShapeSpec]) -> ROIPooler:
+    """Build the pooler of a head from its node of the config.
+
+    Args:
+        node: such as ``MODEL.ROI_BOX_HEAD``.
+        names: feature maps to pool from.
+        input_shape: strides by name.
+    """
+    return ROIPooler(
+        output_size=node.POOLER_RESOLUTION,
+        scales=tuple(1.0 / (input_shape[name].stride or 1) for name in names),
+        sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        pooler_type=node.POOLER_TYPE,
+    )
+
+
+def pooled_shape(pooler: ROIPooler, names: Sequence[str], input_shape: Mapping[str, ShapeSpec]) -> ShapeSpec:
+    """Return the shape of pooled features.
+
+    Raises:
+        ValueError: if the feature maps differ in channels.
+    """
+    channels = {input_shape[name].channels or 0 for name in names}
+    if len(channels) != 1:
+        raise ValueError(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
+    height, width = pooler.output_size
+    return ShapeSpec(channels=channels.pop(), height=height, width=width)
 
 
 def need_targets(targets: list[Instances] | None) -> list[Instances]:

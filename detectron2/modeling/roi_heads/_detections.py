@@ -26,6 +26,7 @@ def select_detections(
     nms_thresh: float,
     topk: int,
     clip: Clip = clip_boxes,
+    box_dim: int = 4,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The best ``topk`` pairs of proposal and class after a threshold and class-wise NMS.
@@ -38,30 +39,30 @@ def select_detections(
         nms_thresh: IoU above which the lower score goes.
         topk: how many; negative = all.
         clip: takes boxes [.., D], height and width.
+        box_dim: D.
         valid: bool [R], proposals that exist; None = all.
 
     Returns:
         Boxes [k, D], scores [k], classes [k], proposal indices [k], and bool [k]: which rows are real.
     """
-    dim = 4 if clip is clip_boxes else 5
     finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
     if valid is not None:
         finite = finite & valid
     scores = scores[:, :-1]
     num_classes = scores.shape[1]
     per_class = torch.where(finite[:, None], boxes, 0.0).reshape(
-        boxes.shape[0], boxes.shape[1] // dim, dim
+        boxes.shape[0], boxes.shape[1] // box_dim, box_dim
     )  # [R, K or 1, D]
     candidates = (scores > score_thresh) & finite[:, None]  # [R, K]
     if torch.compiler.is_compiling():
-        flat = clip(per_class.expand(-1, num_classes, -1).reshape(-1, dim), *image_size)
+        flat = clip(per_class.expand(-1, num_classes, -1).reshape(-1, box_dim), *image_size)
         rows = torch.arange(flat.shape[0], device=flat.device)
         kept = candidates.flatten()
     else:  # the few candidates above the threshold, instead of all R * K with a mask
         rows = torch.nonzero(candidates.flatten())[:, 0]
         shared = per_class.shape[1] == 1
         where = torch.div(rows, num_classes, rounding_mode="floor") if shared else rows
-        flat = clip(per_class.reshape(-1, dim)[where], *image_size)
+        flat = clip(per_class.reshape(-1, box_dim)[where], *image_size)
         kept = torch.ones_like(rows, dtype=torch.bool)
     score = scores.flatten()[rows]
     classes = rows % num_classes
@@ -78,6 +79,7 @@ def detections_as_instances(
     options: tuple[float, float, int],
     clip: Clip = clip_boxes,
     box_type: Callable[[Tensor], Any] = Boxes,
+    box_dim: int = 4,
 ) -> tuple[list[Instances], list[Tensor]]:
     """:func:`select_detections` for each image, as Instances, and the proposals that they come from.
 
@@ -85,7 +87,7 @@ def detections_as_instances(
     """
     results, kept = [], []
     for b, s, size in zip(boxes, scores, image_shapes):
-        chosen, score, classes, proposal, real = select_detections(b, s, size, *options, clip)
+        chosen, score, classes, proposal, real = select_detections(b, s, size, *options, clip, box_dim)
         found = Instances(size)
         found.pred_boxes = box_type(chosen[real])
         found.scores = score[real]

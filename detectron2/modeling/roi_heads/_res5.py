@@ -17,7 +17,15 @@ from detectron2.structures import Boxes, ImageList, Instances
 
 from ..backbone.resnet import BottleneckBlock, ResNet
 from ..poolers import ROIPooler
-from ._base import ROI_HEADS_REGISTRY, ROIHeads, check_evaluating, need_boxes_and_classes, need_targets
+from ..tensor_inference import Tensors, tensor_method
+from ._base import (
+    ROI_HEADS_REGISTRY,
+    ROIHeads,
+    build_pooler,
+    check_evaluating,
+    need_boxes_and_classes,
+    need_targets,
+)
 from ._sampling import select_foreground_proposals
 from .fast_rcnn import FastRCNNOutputLayers
 from .mask_head import build_mask_head
@@ -73,12 +81,7 @@ class Res5ROIHeads(ROIHeads):
         if cfg.MODEL.KEYPOINT_ON:
             raise NotImplementedError("Res5ROIHeads has no keypoints; use StandardROIHeads")
         args["in_features"] = names
-        args["pooler"] = ROIPooler(
-            output_size=node.POOLER_RESOLUTION,
-            scales=(1.0 / (input_shape[names[0]].stride or 1),),
-            sampling_ratio=node.POOLER_SAMPLING_RATIO,
-            pooler_type=node.POOLER_TYPE,
-        )
+        args["pooler"] = build_pooler(node, names, input_shape)
         # Subclasses of older projects override _build_res5_block(self, cfg); a class method can be called here.
         builder = cls._build_res5_block
         args["res5"], channels = builder(cfg) if inspect.ismethod(builder) else (None, 0)
@@ -152,3 +155,24 @@ class Res5ROIHeads(ROIHeads):
             return instances
         maps = [features[f] for f in self.in_features]
         return self.mask_head(self._shared_roi_transform(maps, [x.pred_boxes for x in instances]), instances)
+
+    def check_tensor_form(self) -> None:
+        """Check that all heads can run on fixed counts; see :class:`.TensorInference`."""
+        tensor_method(self.box_predictor, "decode_tensors")
+        tensor_method(self.box_predictor, "select_tensors")
+        if self.mask_on:
+            tensor_method(self.mask_head, "predict_tensors")
+
+    def detect_tensors(
+        self, features: Tensors, boxes: Tensor, real: Tensor, size: tuple[int, int]
+    ) -> Tensors:
+        """See :meth:`.StandardROIHeads.detect_tensors`."""
+        maps = [features[f] for f in self.in_features]
+        hidden = self.res5(self.pooler.pool_tensors(maps, boxes)).mean(dim=(2, 3))
+        found: Tensors = self.box_predictor.select_tensors(
+            *self.box_predictor.decode_tensors(hidden, boxes), real, size
+        )
+        if self.mask_on:
+            pooled = self.res5(self.pooler.pool_tensors(maps, found["boxes"]))
+            found["masks"] = self.mask_head.predict_tensors(pooled, found["boxes"], found["classes"])
+        return found

@@ -18,14 +18,16 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 
+from .._selection import clip_boxes
 from ..box_regression import Box2BoxTransform
 from ..matcher import Matcher, match_boxes
 from ..poolers import ROIPooler
-from ._base import ROI_HEADS_REGISTRY, need_targets
+from ..tensor_inference import Tensors
+from ._base import ROI_HEADS_REGISTRY, build_pooler, need_targets, pooled_shape
 from ._sampling import attach_targets, classes_of_matches, log_sample_counts
 from .box_head import build_box_head
 from .fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
-from .roi_heads import StandardROIHeads, _build_pooler, _pooled_shape
+from .roi_heads import StandardROIHeads
 
 __all__ = ["CascadeROIHeads"]
 
@@ -110,8 +112,8 @@ class CascadeROIHeads(StandardROIHeads):
             raise ValueError(
                 "the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS must be that of MODEL.ROI_HEADS.IOU_THRESHOLDS"
             )
-        pooler = _build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
-        shape = _pooled_shape(pooler, names, input_shape)
+        pooler = build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
+        shape = pooled_shape(pooler, names, input_shape)
         heads = [build_box_head(cfg, shape) for _ in stages.IOUS]
         predictors = [
             FastRCNNOutputLayers(cfg, head.output_shape, box2box_transform=Box2BoxTransform(weights=weights))
@@ -175,6 +177,21 @@ class CascadeROIHeads(StandardROIHeads):
             last.test_nms_thresh,
             last.test_topk_per_image,
         )[0]
+
+    def _box_predictors(self) -> list[Any]:
+        return list(self.box_predictor)
+
+    def box_tensors(self, features: Tensors, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Predict the boxes of the last stage and the mean probabilities of all stages."""
+        maps = [features[name] for name in self.box_in_features]
+        total: Tensor | None = None
+        for k, (head, predictor) in enumerate(zip(self.box_head, self.box_predictor)):
+            boxes = boxes if k == 0 else clip_boxes(boxes, *size)
+            hidden = head(self.box_pooler.pool_tensors(maps, boxes))
+            boxes, scores = predictor.decode_tensors(hidden, boxes)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return boxes, total / self.num_cascade_stages
 
     def _stage_losses(self, stages: list[tuple[Any, Any, list[Instances]]]) -> dict[str, Tensor]:
         losses = {}

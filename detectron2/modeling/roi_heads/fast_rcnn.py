@@ -19,8 +19,9 @@ from detectron2.layers import ShapeSpec, cat, cross_entropy
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 
+from .._selection import stack_detections
 from ..box_regression import Box2BoxTransform, _box_loss
-from ._detections import detections_as_instances
+from ._detections import detections_as_instances, select_detections
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
 
@@ -287,6 +288,56 @@ class FastRCNNOutputLayers(nn.Module):
             self.smooth_l1_beta,
         )
         return loss / max(gt_classes.numel(), 1)
+
+    def decode_tensors(self, hidden: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict for the same number of boxes in each image; for :class:`.TensorInference`.
+
+        Args:
+            hidden: features [N * P, ...] of the boxes.
+            boxes: [N, P, 4].
+
+        Returns:
+            Boxes [N, P, K * 4], or [N, P, 4] where classes share a box, and probabilities [N, P, K + 1].
+        """
+        scores, deltas = self(hidden)
+        decoded = self.box2box_transform.apply_deltas(deltas, boxes.flatten(0, 1))
+        shape = boxes.shape[:2]
+        return decoded.unflatten(0, shape), self.probabilities(scores).unflatten(0, shape)
+
+    def select_tensors(
+        self, boxes: Tensor, scores: Tensor, real: Tensor, size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Select the best D = ``test_topk_per_image`` detections of each image; for :class:`.TensorInference`.
+
+        Args:
+            boxes: [N, P, K * 4] or [N, P, 4].
+            scores: [N, P, K + 1].
+            real: bool [N, P], which rows are real.
+            size: height and width of the images.
+
+        Returns:
+            ``boxes`` [N, D, 4], ``scores``, ``classes`` and ``valid`` [N, D].
+        """
+        images = []
+        for b, s, valid in zip(boxes, scores, real):
+            box, score, classes, _, kept = select_detections(
+                b,
+                s,
+                size,
+                self.test_score_thresh,
+                self.test_nms_thresh,
+                self.test_topk_per_image,
+                valid=valid,
+            )
+            images.append((box, score, classes, kept))
+        return stack_detections(images, self.test_topk_per_image)
+
+    def check_tensor_form(self) -> None:
+        """Raise ValueError unless the number of detections is limited."""
+        if self.test_topk_per_image < 0:
+            raise ValueError(
+                "a graph needs a limit on detections; set test_topk_per_image (TEST.DETECTIONS_PER_IMAGE)"
+            )
 
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

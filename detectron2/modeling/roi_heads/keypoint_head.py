@@ -143,6 +143,20 @@ class BaseKeypointRCNNHead(nn.Module):
         normalizer = None if by_count else len(instances) * float(self.loss_normalizer)
         return {"loss_keypoint": keypoint_rcnn_loss(logits, instances, normalizer) * self.loss_weight}
 
+    def predict_tensors(self, x: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+        """Locate the keypoints of each detection; for :class:`.TensorInference`.
+
+        Args:
+            x: pooled features [N * D, C, H, W]; where the heads have no pooler for keypoints, the feature maps by name.
+            boxes: [N, D, 4].
+            classes: [N, D].
+
+        Returns:
+            x, y and score of each keypoint, [N, D, K, 3].
+        """
+        points = heatmaps_to_keypoints(self.layers(x), boxes.flatten(0, 1))
+        return points[:, :, [0, 1, 3]].unflatten(0, classes.shape)  # without the logit
+
     def layers(self, x: Tensor) -> Tensor:
         """Logits [R, K, S, S] of pooled features [R, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts heat maps")

@@ -140,6 +140,19 @@ class BaseMaskRCNNHead(nn.Module):
         mask_rcnn_inference(logits, instances)
         return instances
 
+    def predict_tensors(self, x: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+        """Predict the mask of each detection; for :class:`.TensorInference`.
+
+        Args:
+            x: pooled features [N * D, C, H, W]; where the heads have no pooler for masks, the feature maps by name.
+            boxes: [N, D, 4].
+            classes: [N, D].
+
+        Returns:
+            Soft masks within the boxes, [N, D, M, M] in [0, 1].
+        """
+        return masks_of_classes(self.layers(x), classes.flatten()).sigmoid().unflatten(0, classes.shape)
+
     def layers(self, x: Tensor) -> Tensor:
         """Logits [R, K or 1, M, M] of pooled features [R, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts mask logits")

@@ -21,13 +21,16 @@ from ..matcher import Matcher
 from ..poolers import ROIPooler
 from ..proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from ..sampling import subsample_labels
+from ..tensor_inference import Tensors, tensor_method
 from ._base import (
     ROI_HEADS_REGISTRY,
     ROIHeads,
+    build_pooler,
     build_roi_heads,
     check_evaluating,
     need_boxes_and_classes,
     need_targets,
+    pooled_shape,
 )
 from ._res5 import Res5ROIHeads
 from ._sampling import select_foreground_proposals, select_proposals_with_visible_keypoints
@@ -128,8 +131,8 @@ class StandardROIHeads(ROIHeads):
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """The arguments of ``__init__`` that are about boxes."""
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        pooler = _build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
-        head = build_box_head(cfg, _pooled_shape(pooler, names, input_shape))
+        pooler = build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
+        head = build_box_head(cfg, pooled_shape(pooler, names, input_shape))
         return {
             "box_in_features": names,
             "box_pooler": pooler,
@@ -159,8 +162,8 @@ class StandardROIHeads(ROIHeads):
         shape: Any = {name: input_shape[name] for name in names}
         pooler = None
         if node.POOLER_TYPE:
-            pooler = _build_pooler(node, names, input_shape)
-            shape = _pooled_shape(pooler, names, input_shape)
+            pooler = build_pooler(node, names, input_shape)
+            shape = pooled_shape(pooler, names, input_shape)
         return {
             f"{kind}_in_features": names,
             f"{kind}_pooler": pooler,
@@ -192,6 +195,69 @@ class StandardROIHeads(ROIHeads):
         check_evaluating(self)
         need_boxes_and_classes(instances)
         return self._forward_keypoint(features, self._forward_mask(features, instances))
+
+    def check_tensor_form(self) -> None:
+        """Check that all heads can run on fixed counts; see :class:`.TensorInference`."""
+        for predictor in self._box_predictors():
+            tensor_method(predictor, "decode_tensors")
+            tensor_method(predictor, "select_tensors")
+        if self.mask_on:
+            tensor_method(self.mask_head, "predict_tensors")
+        if self.keypoint_on:
+            tensor_method(self.keypoint_head, "predict_tensors")
+
+    def _box_predictors(self) -> list[Any]:
+        return [self.box_predictor]
+
+    def detect_tensors(
+        self, features: Tensors, boxes: Tensor, real: Tensor, size: tuple[int, int]
+    ) -> Tensors:
+        """Detect the same number of objects in each image; for :class:`.TensorInference`.
+
+        Args:
+            features: maps [N, C, H, W] by name.
+            boxes: proposals [N, P, 4].
+            real: bool [N, P], which proposals are real.
+            size: height and width of the images.
+
+        Returns:
+            ``boxes`` [N, D, 4], ``scores``, ``classes`` and ``valid`` [N, D], and the results of :meth:`describe_tensors`.
+        """
+        decoded, scores = self.box_tensors(features, boxes, size)
+        found = self._box_predictors()[-1].select_tensors(decoded, scores, real, size)
+        return found | self.describe_tensors(features, found)
+
+    def box_tensors(self, features: Tensors, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Predict boxes [N, P, K * 4 or 4] and probabilities [N, P, K + 1]; arguments as for :meth:`detect_tensors`."""
+        pooled = self.box_pooler.pool_tensors([features[name] for name in self.box_in_features], boxes)
+        return self.box_predictor.decode_tensors(self.box_head(pooled), boxes)
+
+    def describe_tensors(self, features: Tensors, found: Tensors) -> Tensors:
+        """Predict what else there is to know about detections: ``masks`` and ``keypoints``, [N, D, ...] by name.
+
+        Heads with further branches extend it.
+
+        Args:
+            features: maps [N, C, H, W] by name.
+            found: ``boxes``, ``scores``, ``classes`` and ``valid`` of N images.
+        """
+        boxes, classes = found["boxes"], found["classes"]
+        more: Tensors = {}
+        if self.mask_on:
+            x = self._pool_tensors(features, self.mask_in_features, self.mask_pooler, boxes)
+            more["masks"] = self.mask_head.predict_tensors(x, boxes, classes)
+        if self.keypoint_on:
+            x = self._pool_tensors(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
+            more["keypoints"] = self.keypoint_head.predict_tensors(x, boxes, classes)
+        return more
+
+    @staticmethod
+    def _pool_tensors(
+        features: Tensors, names: list[str] | None, pooler: ROIPooler | None, boxes: Tensor
+    ) -> Tensor | Tensors:
+        """Pool features [N * D, C, H, W]; without a pooler return the maps themselves."""
+        chosen = {name: features[name] for name in names or ()}
+        return chosen if pooler is None else pooler.pool_tensors(list(chosen.values()), boxes)
 
     def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
         """Losses in training, N Instances of detections in evaluation."""
@@ -241,20 +307,3 @@ class StandardROIHeads(ROIHeads):
             return chosen
         boxes = [x.proposal_boxes if self.training else x.pred_boxes for x in instances]
         return pooler(list(chosen.values()), boxes)
-
-
-def _build_pooler(node: Any, names: list[str], input_shape: dict[str, ShapeSpec]) -> ROIPooler:
-    return ROIPooler(
-        output_size=node.POOLER_RESOLUTION,
-        scales=tuple(1.0 / (input_shape[name].stride or 1) for name in names),
-        sampling_ratio=node.POOLER_SAMPLING_RATIO,
-        pooler_type=node.POOLER_TYPE,
-    )
-
-
-def _pooled_shape(pooler: ROIPooler, names: list[str], input_shape: dict[str, ShapeSpec]) -> ShapeSpec:
-    channels = {input_shape[name].channels or 0 for name in names}
-    if len(channels) != 1:
-        raise ValueError(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
-    height, width = pooler.output_size
-    return ShapeSpec(channels=channels.pop(), height=height, width=width)

@@ -15,13 +15,12 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
 
 from ..box_regression import Box2BoxTransformRotated
-from ..poolers import ROIPooler
 from ..proposal_generator.rrpn import clip_rotated_boxes
-from ._base import ROI_HEADS_REGISTRY
+from ._base import ROI_HEADS_REGISTRY, build_pooler, pooled_shape
 from ._detections import detections_as_instances
 from .box_head import build_box_head
 from .fast_rcnn import FastRCNNOutputLayers
-from .roi_heads import StandardROIHeads, _build_pooler, _pooled_shape
+from .roi_heads import StandardROIHeads
 
 __all__ = [
     "RROIHeads",
@@ -41,7 +40,9 @@ def fast_rcnn_inference_rotated(
 ) -> tuple[list[Instances], list[Tensor]]:
     """As :func:`.fast_rcnn.fast_rcnn_inference`, with boxes [R_i, K * 5] or [R_i, 5] and rotated IoU."""
     options = (score_thresh, nms_thresh, topk_per_image)
-    return detections_as_instances(boxes, scores, image_shapes, options, clip_rotated_boxes, RotatedBoxes)
+    return detections_as_instances(
+        boxes, scores, image_shapes, options, clip_rotated_boxes, RotatedBoxes, box_dim=5
+    )
 
 
 def fast_rcnn_inference_single_image_rotated(
@@ -113,14 +114,18 @@ class RROIHeads(StandardROIHeads):
             raise ValueError(
                 f"rotated heads need MODEL.ROI_BOX_HEAD.POOLER_TYPE 'ROIAlignRotated', got {node.POOLER_TYPE!r}"
             )
-        pooler: ROIPooler = _build_pooler(node, names, input_shape)
-        head = build_box_head(cfg, _pooled_shape(pooler, names, input_shape))
+        pooler = build_pooler(node, names, input_shape)
+        head = build_box_head(cfg, pooled_shape(pooler, names, input_shape))
         return {
             "box_in_features": names,
             "box_pooler": pooler,
             "box_head": head,
             "box_predictor": RotatedFastRCNNOutputLayers(cfg, head.output_shape),
         }
+
+    def check_tensor_form(self) -> None:
+        """Refuse: there is no tensor form for rotated boxes."""
+        raise TypeError(f"{type(self).__name__} has no tensor form: rotated boxes have none")
 
     def _pairwise_quality(self, gt: Any, proposals: Any) -> Tensor:
         return pairwise_iou_rotated(gt, proposals)

@@ -236,6 +236,20 @@ class PointRendMaskHead(nn.Module):
             return self._subdivide(features, boxes, classes, description)
         return masks_of_classes(description, classes)[:, None]
 
+    def predict_tensors(self, features: Features, boxes: Tensor, classes: Tensor) -> Tensor:
+        """Predict the mask of each detection of a ``TensorInference``.
+
+        Args:
+            features: maps [N, C, H, W] by name.
+            boxes: [N, D, 4].
+            classes: [N, D].
+
+        Returns:
+            Soft masks within the boxes, [N, D, M, M] in [0, 1].
+        """
+        logits = self.predict(features, list(boxes.unbind()), classes.flatten())
+        return logits[:, 0].sigmoid().unflatten(0, classes.shape)
+
     def _describe(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the point head needs to know of each box: here its coarse mask, [R, K, side, side] logits."""
         return self.coarse_head(self._grid(features, boxes))

@@ -30,6 +30,14 @@ class TridentRPN(RPN):
         self.num_branch = cfg.MODEL.TRIDENT.NUM_BRANCH
         self.test_branch_idx = cfg.MODEL.TRIDENT.TEST_BRANCH_IDX
 
+    def check_tensor_form(self) -> None:
+        """Raise TypeError if several branches run: their detections are merged, which has no tensor form."""
+        if len(running_branches(self, self.num_branch, self.test_branch_idx)) > 1:
+            raise TypeError(
+                f"no tensor form for {self.num_branch} branches whose detections are merged; choose one of them by "
+                "MODEL.TRIDENT.TEST_BRANCH_IDX"
+            )
+
     def forward(
         self,
         images: ImageList,

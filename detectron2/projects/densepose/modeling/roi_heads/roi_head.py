@@ -1,6 +1,5 @@
 """R-CNN heads with a DensePose branch."""
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -119,24 +118,27 @@ class DensePoseROIHeads(StandardROIHeads):
             return None
         return self.densepose_predictor(self.densepose_head(pooled))
 
-    def extra_tensors(
-        self, features: dict[str, Tensor], pool: Callable[[ROIPooler, list[Tensor]], Tensor]
-    ) -> dict[str, Tensor]:
-        """Predict for the boxes of a ``TensorInference``.
+    def describe_tensors(self, features: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Predict for the detections of a ``TensorInference``.
 
         Args:
             features: feature maps [N, C, H, W] by name.
-            pool: gives the features [R, C, H, W] of all boxes, from a pooler and its maps.
+            found: ``boxes``, ``scores``, ``classes`` and ``valid`` of D detections in each image.
 
         Returns:
-            The fields of the output, [R, ...] each, such as ``densepose_u``.
+            What the standard heads predict, and the fields of the DensePose output, [N, D, ...] each, such as
+            ``densepose_u``.
         """
+        described = super().describe_tensors(features, found)
         if not self.densepose_on:
-            return {}
-        maps = self._maps(features)
-        output = self.densepose_predictor(self.densepose_head(pool(self.densepose_pooler, maps)))
-        values = {f.name: getattr(output, f.name) for f in fields(output)}
-        return {f"densepose_{name}": value for name, value in values.items() if value is not None}
+            return described
+        pooled = self.densepose_pooler.pool_tensors(self._maps(features), found["boxes"])
+        output = self.densepose_predictor(self.densepose_head(pooled))
+        for f in fields(output):
+            value = getattr(output, f.name)
+            if value is not None:
+                described[f"densepose_{f.name}"] = value.unflatten(0, found["scores"].shape)
+        return described
 
     def _maps(self, features: dict[str, Tensor]) -> list[Tensor]:
         """The maps that the branch cuts its features out of."""
