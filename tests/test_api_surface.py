@@ -13,7 +13,7 @@ API: dict[str, dict[str, Any]] = json.loads((HERE / "parity" / "api.json").read_
     "modules"
 ]
 # Projects that are complete; the names of the others follow.
-PROJECTS = ("deeplab", "panoptic_deeplab", "point_rend", "point_sup", "tensormask", "tridentnet")
+PROJECTS = ("deeplab", "densepose", "panoptic_deeplab", "point_rend", "point_sup", "tensormask", "tridentnet")
 API.update(
     (module, facts)
     for module, facts in json.loads((HERE / "parity" / "api_projects.json").read_text(encoding="utf-8"))[

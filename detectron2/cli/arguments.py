@@ -149,12 +149,12 @@ def _zoo(p: argparse.ArgumentParser) -> None:
 
 
 def _config(p: argparse.ArgumentParser) -> None:
-    p.add_argument("action", choices=["show", "diff", "convert", "keys"])
+    p.add_argument("action", choices=["show", "diff"])
     p.add_argument(
         "inputs",
         nargs="*",
         metavar="CONFIG",
-        help="files, runs or names in the zoo; after the one of `show` overrides may follow; for `keys` words",
+        help="files, runs or names in the zoo; after the one of `show` overrides may follow",
     )
     p.add_argument("--form", choices=["yaml", "py"], help="how to print (default: as suits the kind)")
 
@@ -234,7 +234,7 @@ COMMANDS = {
     "zoo": Command(
         "list the model zoo, or print one of its configs", _zoo, "detectron2.cli.commands.zoo:run"
     ),
-    "config": Command("show, compare and convert configs", _config, "detectron2.cli.commands.config:run"),
+    "config": Command("show and compare configs", _config, "detectron2.cli.commands.config:run"),
     "doctor": Command(
         "check this environment and say what to do", _doctor, "detectron2.cli.commands.doctor:run"
     ),

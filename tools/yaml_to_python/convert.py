@@ -7,12 +7,12 @@ place in the Python config is not dropped silently: it is listed.
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from detectron2.config import CfgNode, LazyConfig, get_cfg
-from detectron2.config.key_table import RULES, Rule
-from detectron2.engine.run_config.files import flatten
+from key_table import RULES, Rule
+from parts import PARTS, TAKEN, ConversionError, get_at, put_at
 
-from .convert_parts import PARTS, TAKEN, ConversionError, get_at, put_at
-from .model_zoo import get_config_file
+from detectron2.config import CfgNode, LazyConfig, get_cfg
+from detectron2.engine.run_config.files import flatten
+from detectron2.model_zoo import get_config_file
 
 __all__ = ["FORMS", "Conversion", "ConversionError", "to_python"]
 

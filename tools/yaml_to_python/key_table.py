@@ -1,6 +1,6 @@
 """Which key of a yacs-style config is which place in a Python config of the zoo.
 
-The table serves people (``detectron2 config convert`` prints it) and the conversion in ``model_zoo/convert.py``.
+``python tools/yaml_to_python --keys`` prints the table; ``convert.py`` uses it.
 """
 
 from collections.abc import Callable
