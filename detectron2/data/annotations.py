@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from hotcoco import mask as coco_mask
 
 from detectron2.structures import (
     BitMasks,
@@ -17,8 +16,8 @@ from detectron2.structures import (
     Keypoints,
     PolygonMasks,
     RotatedBoxes,
-    polygons_to_bitmask,
 )
+from detectron2.structures.rle import decode, to_mask
 
 from . import transforms as T
 
@@ -26,26 +25,12 @@ __all__ = [
     "annotations_to_instances",
     "annotations_to_instances_rotated",
     "boxes_as_xyxy",
-    "decode_rle",
     "filter_empty_instances",
-    "to_bitmask",
     "transform_annotations",
     "transform_instance_annotations",
     "transform_keypoint_annotations",
     "transform_proposals",
 ]
-
-
-def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """Decode a COCO run-length encoding, compressed (text) or not (list of numbers), into a uint8 array (H, W)."""
-    if "counts" not in rle or "size" not in rle:
-        raise ValueError(
-            f"a run-length encoded mask needs 'size' and 'counts', got the keys {sorted(map(str, rle))}"
-        )
-    if isinstance(rle["counts"], (list, tuple, np.ndarray)):
-        height, width = rle["size"]
-        rle = coco_mask.frPyObjects({"size": rle["size"], "counts": list(rle["counts"])}, height, width)
-    return coco_mask.decode(rle)
 
 
 def transform_instance_annotations(
@@ -159,16 +144,16 @@ def _transform_masks(
 
 
 def _transform_mask(segmentation: object, transforms: T.Transform, image_size: tuple[int, int]) -> np.ndarray:
-    if isinstance(segmentation, dict):
-        mask = decode_rle(segmentation)
+    if isinstance(segmentation, Mapping):
+        bits = decode(segmentation)
     elif isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
-        mask = (segmentation != 0).astype(np.uint8)
+        bits = segmentation != 0
     else:
         raise ValueError(
             f"segmentation must be a list of polygons [x, y, x, y, ...], a COCO run-length encoding (dict with 'size' "
             f"and 'counts') or an array (H, W), got {type(segmentation).__name__}: {str(segmentation)[:80]!r}"
         )
-    mask = transforms.apply_segmentation(mask)
+    mask = transforms.apply_segmentation(bits.view(np.uint8))
     if mask.shape != tuple(image_size):
         raise ValueError(
             f"the transformed mask has the shape {mask.shape}, but the transformed image has the size "
@@ -312,25 +297,7 @@ def _make_masks(masks: list[Any], image_size: tuple[int, int], mask_format: str)
         )
     if mask_format == "polygon" or (mask_format == "auto" and not others):
         return PolygonMasks([[np.asarray(p, dtype=np.float64).reshape(-1) for p in mask] for mask in masks])
-    return BitMasks(torch.from_numpy(np.stack([to_bitmask(mask, image_size) for mask in masks])))
-
-
-def to_bitmask(mask: object, image_size: tuple[int, int]) -> np.ndarray:
-    """Turn any kind of mask (polygons, run-length encoding, array) into a bool array (H, W)."""
-    if isinstance(mask, (list, tuple)):
-        bits = polygons_to_bitmask([np.asarray(p, dtype=np.float64).reshape(-1) for p in mask], *image_size)
-    elif isinstance(mask, dict):
-        bits = decode_rle(mask)
-    elif isinstance(mask, np.ndarray):
-        bits = mask
-    else:
-        raise ValueError(
-            f"a mask must be a list of polygons, a COCO run-length encoding or an array (H, W), "
-            f"got {type(mask).__name__}"
-        )
-    if bits.shape != tuple(image_size):
-        raise ValueError(f"a mask has the shape {bits.shape}, but its image has the size {tuple(image_size)}")
-    return bits.astype(bool)
+    return BitMasks(torch.from_numpy(np.stack([to_mask(mask, *image_size) for mask in masks])))
 
 
 def annotations_to_instances_rotated(annos: list[dict[str, Any]], image_size: tuple[int, int]) -> Instances:

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch.utils.data as torchdata
 
 from detectron2.structures import BoxMode
@@ -29,6 +28,7 @@ from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.image_io import IMAGE_SUFFIXES
+from detectron2.utils.json_values import plain
 
 from .loading.tolerant import BrokenCount
 
@@ -98,19 +98,11 @@ def _add_sample(tar: tarfile.TarFile, key: str, record: dict[str, Any]) -> None:
     source = record["file_name"]
     with PathManager.open(source, "rb") as f:
         image = f.read()
-    rest = json.dumps({k: v for k, v in record.items() if k != "file_name"}, default=_plain).encode()
+    rest = json.dumps(plain({k: v for k, v in record.items() if k != "file_name"})).encode()
     for ending, content in ((Path(source).suffix.lower().lstrip("."), image), ("json", rest)):
         member = tarfile.TarInfo(f"{key}.{ending}")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.decode("ascii")
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
 class _StrictInfo(tarfile.TarInfo):

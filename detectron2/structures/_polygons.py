@@ -3,9 +3,23 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pycocotools.mask as coco_mask
 
-__all__ = ["extent", "polygon_area", "polygons_to_bitmask", "rasterize_polygons_within_box", "to_polygons"]
+__all__ = [
+    "bounded_polygons",
+    "extent",
+    "polygon_area",
+    "polygons_to_bitmask",
+    "rasterize_polygons_within_box",
+    "to_polygons",
+]
+
+# Rasterizing takes about 40 bytes for each pixel of an outline.
+_LONG_OUTLINE = 1 << 20
+_LONGEST_OUTLINE = 1 << 24
+_FARTHEST = 1e150  # coordinate whose square is still a number
+_MARGIN = 64.0  # pixels around the image where the sides of a clipped polygon run
 
 
 def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
@@ -52,12 +66,67 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
 
     Returns:
         [height, width] bool.
+
+    Raises:
+        ValueError: if a coordinate is not finite, or an outline crosses the image many thousand times.
     """
-    if len(polygons) == 0:
+    outlines = [_bounded(np.asarray(p, dtype=np.float64), height, width) for p in polygons]
+    outlines = [p for p in outlines if len(p) >= 6]
+    if not outlines:
         return np.zeros((height, width), dtype=bool)
-    runs = coco_mask.frPyObjects([np.asarray(p, dtype=np.float64) for p in polygons], height, width)
+    runs = coco_mask.frPyObjects(outlines, height, width)
     # The decoder writes column by column: transposing its buffer once is the only copy.
     return np.ascontiguousarray(coco_mask.decode(coco_mask.merge(runs)), dtype=bool)
+
+
+def bounded_polygons(polygons: Sequence[npt.ArrayLike], height: int, width: int) -> list[np.ndarray]:
+    """Clip polygons that reach so far outside of an image that their outlines would fill the memory.
+
+    Others, and so practically all, are returned as they are.
+
+    Raises:
+        ValueError: see :func:`polygons_to_bitmask`.
+    """
+    return [_bounded(np.asarray(p, dtype=np.float64), height, width) for p in polygons]
+
+
+def _bounded(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
+    farthest = float(np.abs(polygon).max(initial=0))
+    if farthest * polygon.size <= _LONG_OUTLINE:  # no side is longer than twice this coordinate
+        return polygon
+    if not farthest < _FARTHEST:
+        raise ValueError(f"a polygon has coordinates that are not finite: {farthest}")
+    if _outline_length(polygon) <= _LONG_OUTLINE:
+        return polygon
+    clipped = _clip(polygon.reshape(-1, 2), -_MARGIN, -_MARGIN, width + _MARGIN, height + _MARGIN).reshape(-1)
+    if _outline_length(clipped) > _LONGEST_OUTLINE:
+        raise ValueError(
+            f"a polygon of {len(polygon) // 2} points crosses its {height} x {width} image too often"
+        )
+    return clipped
+
+
+def _outline_length(polygon: np.ndarray) -> float:
+    """Length in pixels of a closed outline, as the number of steps that rasterizing it takes."""
+    points = polygon.reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1, initial=0).sum())
+
+
+def _clip(points: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """Clip a polygon [K, 2] to a rectangle, side by side (Sutherland and Hodgman 1974)."""
+    for axis, sign, limit in ((0, 1, x0), (1, 1, y0), (0, -1, x1), (1, -1, y1)):
+        if len(points) == 0:
+            break
+        inside = sign * (points[:, axis] - limit)
+        kept = []
+        for k in range(len(points)):
+            a, b = inside[k - 1], inside[k]
+            if (a < 0) != (b < 0):
+                kept.append(points[k - 1] + (points[k] - points[k - 1]) * (a / (a - b)))
+            if b >= 0:
+                kept.append(points[k])
+        points = np.array(kept).reshape(-1, 2)
+    return points
 
 
 def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, mask_size: int) -> np.ndarray:

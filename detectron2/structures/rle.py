@@ -1,7 +1,8 @@
-"""Run-length encoding of a stack of masks, all masks at once, in COCO's compressed form.
+"""Masks as run-length encoding (RLE) in COCO's form: decode, encode, and convert any segmentation to pixels.
 
-The bytes equal those of ``pycocotools.mask.encode``; only the pixels inside each mask's window are
-transposed and scanned, where ``encode`` reads every pixel of every mask in column order.
+:func:`encode_masks` encodes a stack of masks at once. The bytes equal those of ``pycocotools.mask.encode``; only the
+pixels inside each mask's window are transposed and scanned, where ``encode`` reads every pixel of every mask in
+column order.
 """
 
 # Legend: N masks of H x W pixels, C rows of gaps and runs of all masks together.
@@ -9,14 +10,168 @@ transposed and scanned, where ``encode`` reads every pixel of every mask in colu
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ._polygons import polygons_to_bitmask
+from .types import Segmentation
+
 IntArray = npt.NDArray[Any]
 _GROUP = 240  # words whose bytes are added up without overflow
+_MAX_PIXELS = (
+    1 << 29
+)  # of one mask; far above any picture that can be read, and one byte a pixel still fits memory
+
+
+def to_mask(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Convert any segmentation to pixels.
+
+    Args:
+        segmentation: polygons ``[[x0, y0, x1, y1, ...], ...]`` (those with fewer than three points cover nothing), an
+            RLE dict with compressed or plain ``counts``, or an array ``[height, width]`` in which nonzero is inside.
+        height: of the image in pixels.
+        width: of the image in pixels.
+
+    Returns:
+        bool ``[height, width]``.
+
+    Raises:
+        TypeError: if the segmentation is of none of these kinds.
+        ValueError: if the segmentation is of another size than the image, or damaged.
+    """
+    if isinstance(segmentation, Mapping):
+        return decode(segmentation, (height, width))
+    if isinstance(segmentation, (list, tuple)):
+        polygons = [_flat(polygon) for polygon in segmentation]
+        return polygons_to_bitmask([p for p in polygons if len(p) >= 6], height, width)
+    if not isinstance(segmentation, np.ndarray):
+        raise TypeError(
+            "a segmentation must be a list of polygons [x, y, x, y, ...], a COCO run-length encoding (dict with 'size' "
+            f"and 'counts') or an array [H, W], got {type(segmentation).__name__}: {str(segmentation)[:80]!r}"
+        )
+    if segmentation.shape != (height, width):
+        raise ValueError(
+            f"a mask has the shape {segmentation.shape}, but its image has the size {(height, width)}"
+        )
+    return segmentation.astype(bool)
+
+
+def _flat(polygon: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    points = np.asarray(polygon, dtype=np.float64)
+    if points.ndim == 0 or points.size % 2:
+        raise ValueError(f"a polygon must be [x0, y0, x1, y1, ...], got {str(polygon)[:80]}")
+    return points.reshape(-1)
+
+
+def decode(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
+    """Decode an RLE; pixels behind its last run are background.
+
+    Args:
+        rle: ``size`` (height, width), and ``counts``: compressed text or a list of numbers.
+        size: the size that it must have.
+
+    Returns:
+        bool ``[height, width]``, in column order as the runs are.
+
+    Raises:
+        ValueError: if the RLE is damaged, of another size, or of more than 2^29 pixels.
+    """
+    height, width = _size_of(rle)
+    if size is not None and (height, width) != tuple(size):
+        raise ValueError(f"a run-length encoding is of size {(height, width)}, its image of {tuple(size)}")
+    runs = run_lengths(rle)
+    inside = np.arange(len(runs) + 1) % 2 == 1
+    inside[-1] = False  # the rest
+    pixels = np.repeat(inside, np.append(runs, height * width - runs.sum()))
+    return pixels.reshape(width, height).T
+
+
+def _size_of(rle: Mapping[str, Any]) -> tuple[int, int]:
+    if "counts" not in rle or "size" not in rle:
+        raise ValueError(
+            f"a run-length encoded mask needs 'size' and 'counts', got the keys {sorted(map(str, rle))}"
+        )
+    size = np.asarray(rle["size"])
+    if size.shape != (2,) or size.dtype.kind not in "iuf" or not (size >= 0).all() or (size % 1).any():
+        raise ValueError(f"'size' of a run-length encoding must be [height, width], got {rle['size']!r}")
+    height, width = (int(v) for v in size)
+    if height * width > _MAX_PIXELS:
+        raise ValueError(
+            f"a run-length encoding of {height} x {width} pixels is larger than any image can be"
+        )
+    return height, width
+
+
+def run_lengths(rle: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Read the lengths of the runs of an RLE, background and object by turns, beginning with background.
+
+    Raises:
+        ValueError: if the counts are damaged, or longer than the picture.
+    """
+    height, width = _size_of(rle)
+    counts = rle["counts"]
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", "replace")
+    runs = _expand(counts) if isinstance(counts, bytes) else _as_runs(counts)
+    # Each alone is checked first, so that their sum cannot overflow.
+    if runs.size and (runs.min() < 0 or runs.max() > height * width or runs.sum() > height * width):
+        raise ValueError(
+            f"the runs of a run-length encoding do not fit its size {(height, width)}: {runs.tolist()[:8]}"
+        )
+    return runs
+
+
+def _as_runs(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    runs = np.asarray(counts)
+    if runs.ndim != 1 or runs.dtype.kind not in "iuf" or (runs % 1).any():
+        raise ValueError(
+            f"'counts' of a run-length encoding must be text or a list of whole numbers, got {str(counts)[:80]}"
+        )
+    return runs.astype(np.int64)
+
+
+def _expand(text: bytes) -> npt.NDArray[np.int64]:
+    """Invert :func:`_compress` for one mask."""
+    digits = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    if not digits.size:
+        return digits
+    ends = np.flatnonzero((digits & 0x20) == 0) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    sizes = ends - starts
+    if digits.min() < 0 or digits.max() > 63 or not ends.size or ends[-1] < len(digits) or sizes.max() > 7:
+        raise ValueError(f"the counts of a run-length encoding are damaged: {text[:40]!r}")
+    place = np.arange(len(digits)) - np.repeat(starts, sizes)
+    runs = np.add.reduceat((digits & 0x1F) << 5 * place, starts)
+    runs -= np.where(digits[ends - 1] & 0x10, 1 << 5 * sizes, 0)
+    # From the fourth number on, differences to the run two before.
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    return runs
+
+
+def encode(mask: npt.NDArray[Any]) -> dict[str, Any]:
+    """Encode one mask ``[H, W]``, nonzero inside, as ``size`` and ``counts`` (text), ready for JSON."""
+    encoded = encode_masks(np.asarray(mask).astype(bool)[None])
+    return {"size": list(encoded.size), "counts": encoded.counts[0].decode("ascii")}
+
+
+def to_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:
+    """Convert any segmentation to a compressed RLE with ``counts`` as text; an RLE that is one already is only checked."""
+    if isinstance(segmentation, Mapping) and isinstance(segmentation["counts"], (str, bytes)):
+        run_lengths(segmentation)
+        counts = segmentation["counts"]
+        text = counts if isinstance(counts, str) else counts.decode("ascii")
+        return {"size": [int(v) for v in segmentation["size"]], "counts": text}
+    return encode(to_mask(segmentation, height, width))
+
+
+def mask_box(mask: npt.NDArray[np.bool_]) -> list[float]:
+    """Return the tight box XYWH around a mask; zeros for an empty one."""
+    x0, y0, x1, y1 = _windows_of_masks(mask[None])[0].tolist()
+    return [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
 
 
 class EncodedMasks(NamedTuple):

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectron2.structures.rle import decode, to_mask
+
 Mask = npt.NDArray[np.bool_]
 # steps along pixel edges: right, down, left, up
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -93,7 +95,7 @@ class GenericMask:
         self._polygons: list[npt.NDArray[np.float64]] | None = None
         self._has_holes: bool | None = None
         if isinstance(mask_or_polygons, Mapping):
-            self._mask = _decode(mask_or_polygons, height, width)
+            self._mask = decode(mask_or_polygons, (height, width))
         elif isinstance(mask_or_polygons, (list, tuple)):
             self._polygons = [np.asarray(p, dtype=np.float64).reshape(-1) for p in mask_or_polygons]
             self._has_holes = False
@@ -131,14 +133,7 @@ class GenericMask:
 
     def polygons_to_mask(self, polygons: Any) -> Mask:
         """Pixels of the union of polygons."""
-        import pycocotools.mask as mask_util
-
-        rings = [np.asarray(p, dtype=np.float64).reshape(-1).tolist() for p in polygons]
-        rings = [r for r in rings if len(r) >= 6]
-        if not rings:
-            return np.zeros((self.height, self.width), dtype=bool)
-        rle = mask_util.merge(mask_util.frPyObjects(rings, self.height, self.width))
-        return mask_util.decode(rle).astype(bool)
+        return to_mask(list(polygons), self.height, self.width)
 
     def area(self) -> int:
         """Number of pixels."""
@@ -150,18 +145,6 @@ class GenericMask:
         if not len(xs):
             return np.zeros(4)
         return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], dtype=np.float64)
-
-
-def _decode(rle: Mapping[str, Any], height: int, width: int) -> Mask:
-    import pycocotools.mask as mask_util
-
-    compressed: Any = rle
-    if isinstance(rle["counts"], list):
-        compressed = mask_util.frPyObjects(dict(rle), height, width)
-    mask = mask_util.decode(compressed).astype(bool)
-    if mask.shape != (height, width):
-        raise ValueError(f"RLE is of size {list(mask.shape)}, the image of [{height}, {width}]")
-    return mask
 
 
 def edge_pixels(mask: Mask, width: int = 1) -> Mask:

@@ -10,9 +10,10 @@ from PIL import Image, ImageDraw
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import formats as F
 from detectron2.data.catalog import forget
-from detectron2.data.formats.base import encode_mask, mask_of, rotated_box_of, rotated_corners
+from detectron2.data.formats.base import rotated_box_of, rotated_corners
 from detectron2.data.formats.semantic import instances_of_mask
 from detectron2.structures import BoxMode
+from detectron2.structures.rle import encode, to_mask
 
 H, W = 40, 60
 
@@ -44,7 +45,7 @@ def dataset(tmp_path: Path) -> F.Dataset:
     mask = np.zeros((H, W), np.uint8)
     mask[10:30, 5:25] = 1
     records[1]["annotations"] = [
-        {**base, "category_id": 2, "bbox": [5.0, 10.0, 25.0, 30.0], "segmentation": encode_mask(mask)}
+        {**base, "category_id": 2, "bbox": [5.0, 10.0, 25.0, 30.0], "segmentation": encode(mask)}
     ]
     return F.Dataset(records, {"thing_classes": ["nut", "bolt", "blue screw"]})
 
@@ -60,7 +61,7 @@ def boxes(dataset: F.Dataset) -> list[list[tuple]]:
 
 
 def masks(dataset: F.Dataset) -> list[np.ndarray]:
-    return [mask_of(a["segmentation"], H, W) for r in dataset.records for a in r["annotations"]]
+    return [to_mask(a["segmentation"], H, W) for r in dataset.records for a in r["annotations"]]
 
 
 @pytest.mark.parametrize("name", ["yolo", "voc", "labelme", "cvat", "coco", "dota"])
@@ -124,7 +125,7 @@ def test_yolo_objects_of_several_parts(dataset, tmp_path) -> None:
     ImageDraw.Draw(joined).polygon(again["segmentation"][0], fill=1)
     # Pillow paints the two bridges as lines of one pixel.
     assert not (np.asarray(drawn) & ~np.asarray(joined)).any()
-    assert mask_of(again["segmentation"], H, W).sum() == pytest.approx(mask_of(parts, H, W).sum(), abs=40)
+    assert to_mask(again["segmentation"], H, W).sum() == pytest.approx(to_mask(parts, H, W).sum(), abs=40)
     points = np.reshape(again["segmentation"][0], (-1, 2))
     x, y = points.T
     area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
@@ -218,7 +219,7 @@ def test_panoptic_and_semantic(dataset, tmp_path) -> None:
     again = F.read_dataset(tmp_path / "pan")
     areas = [[s["area"] for s in r["segments_info"]] for r in again.records]
     assert areas == [
-        [int(mask_of(a["segmentation"], H, W).sum()) for a in r["annotations"]] for r in dataset.records
+        [int(to_mask(a["segmentation"], H, W).sum()) for a in r["annotations"]] for r in dataset.records
     ]
     F.write_dataset(again, tmp_path / "pan2", "coco_panoptic")
     third = F.read_dataset(tmp_path / "pan2")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pycocotools.mask as mask_util
 
 from detectron2.structures import BoxMode
+from detectron2.structures.rle import to_mask
 from detectron2.structures.types import Segmentation
 from detectron2.utils.image_io import IMAGE_SUFFIXES, image_size
 from detectron2.utils.registry import Registry
@@ -164,22 +164,6 @@ def box_of_points(points: npt.ArrayLike) -> list[float]:
     return [*p.min(0).tolist(), *p.max(0).tolist()]
 
 
-def mask_of(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Convert any segmentation of a record to a mask of 0 and 1, [height, width]."""
-    if isinstance(segmentation, np.ndarray):
-        return segmentation.astype(np.uint8)
-    if isinstance(segmentation, Mapping):
-        rle = dict(segmentation)
-        if isinstance(rle["counts"], list):
-            rle = mask_util.frPyObjects(rle, height, width)
-        elif isinstance(rle["counts"], str):
-            rle["counts"] = rle["counts"].encode()
-        return mask_util.decode(rle)
-    return mask_util.decode(
-        mask_util.merge(mask_util.frPyObjects([list(map(float, p)) for p in segmentation], height, width))
-    )
-
-
 def polygons_of(segmentation: Segmentation, height: int, width: int) -> list[list[float]]:
     """Convert any segmentation to polygons; outlining masks needs OpenCV and fills their holes."""
     if isinstance(segmentation, list):
@@ -188,7 +172,7 @@ def polygons_of(segmentation: Segmentation, height: int, width: int) -> list[lis
         import cv2
     except ImportError as error:
         raise ImportError("polygons from masks need OpenCV: pip install 'detectron2[viz]'") from error
-    mask = np.ascontiguousarray(mask_of(segmentation, height, width))
+    mask = to_mask(segmentation, height, width).astype(np.uint8)
     # OpenCV's outlines run through the pixels of the border. At twice the size, even numbers are the left and upper
     # halves of pixels and odd ones the right and lower halves: rounded outwards, they give the edges of the pixels.
     big = np.kron(mask, np.ones((2, 2), np.uint8))
@@ -202,12 +186,6 @@ def _without_straight(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
     points = points[(points != np.roll(points, 1, axis=0)).any(1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     return points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
-
-
-def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return a mask as compressed RLE with text counts, as JSON takes it."""
-    rle = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

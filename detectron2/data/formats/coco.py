@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from detectron2.structures.rle import to_mask
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.image_io import image_size
 
@@ -16,7 +17,7 @@ from ..catalog import MetadataCatalog, forget
 from ..datasets.coco import load_coco_json
 from ..datasets.coco_json.write import records_to_coco
 from ..datasets.coco_panoptic import load_coco_panoptic_json
-from .base import Dataset, Format, FormatError, mask_of, register_format, target_names
+from .base import Dataset, Format, FormatError, register_format, target_names
 
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 
@@ -214,7 +215,7 @@ def _segments(record: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
             raise FormatError(
                 f"{record['file_name']}: annotation {number - 1} has no mask to make a panoptic label from"
             )
-        free = (mask_of(anno["segmentation"], height, width) > 0) & (ids == 0)
+        free = to_mask(anno["segmentation"], height, width) & (ids == 0)
         if not free.any():
             continue
         ids[free] = number

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detectron2.structures import BoxMode
+from detectron2.structures.rle import encode, to_mask
 from detectron2.utils.atomic import atomic_write
 
 from .base import (
@@ -17,9 +18,7 @@ from .base import (
     FormatError,
     bbox_xyxy,
     box_of_points,
-    encode_mask,
     find_image,
-    mask_of,
     new_record,
     register_format,
     target_names,
@@ -57,7 +56,7 @@ def _mask(node: ElementTree.Element, height: int, width: int) -> dict[str, Any]:
     mask = np.zeros((height, width), np.uint8)
     mask[top : top + h, left : left + w] = inside.reshape(h, w)
     box = [float(left), float(top), float(left + w), float(top + h)]
-    return {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "segmentation": encode_mask(mask)}
+    return {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "segmentation": encode(mask)}
 
 
 def _shape(node: ElementTree.Element, record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -164,7 +163,7 @@ def _write_shape(
             text = ";".join(f"{x:.8g},{y:.8g}" for x, y in np.reshape(part, (-1, 2)))
             ElementTree.SubElement(parent, "polygon", {**base, **many, "points": text})
     elif segmentation is not None:
-        mask = mask_of(segmentation, record["height"], record["width"])
+        mask = to_mask(segmentation, record["height"], record["width"])
         ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if len(ys):
             part = mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from detectron2.structures import BoxMode
+from detectron2.structures.rle import encode
 from detectron2.utils.atomic import atomic_write
 
 from .base import (
     Dataset,
     Format,
     FormatError,
-    encode_mask,
     images_below,
     new_record,
     read_lines,
@@ -114,7 +114,7 @@ def instances_of_mask(mask: npt.NDArray[Any], ignore: Sequence[int] = (0, 255)) 
                     "bbox": box,
                     "bbox_mode": BoxMode.XYXY_ABS,
                     "iscrowd": 0,
-                    "segmentation": encode_mask(regions == number),
+                    "segmentation": encode(regions == number),
                 }
             )
     return found

@@ -15,15 +15,16 @@ part of the mask and no longer visible.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from detectron2.structures import BoxMode
+from detectron2.structures.rle import decode
 from detectron2.utils.image_io import read_image, read_label_map
 
-from ..annotations import boxes_as_xyxy, decode_rle
+from ..annotations import boxes_as_xyxy
 from ..detection_utils import check_image_size
 from .samples import IGNORED_LABEL, Sample, fit_sample, mask_of, pad_sample
 
@@ -57,8 +58,8 @@ def load_sample(record: dict[str, Any], image_format: str | None = "BGR") -> Sam
         raise TypeError(f"{record['file_name']}: mosaic, mixup and copy-paste do not take rotated boxes")
     for annotation, box in zip(annotations, boxes_as_xyxy(annotations)):
         annotation["bbox"], annotation["bbox_mode"] = box, BoxMode.XYXY_ABS
-        if isinstance(annotation.get("segmentation"), dict):
-            annotation["segmentation"] = decode_rle(annotation["segmentation"])
+        if isinstance(annotation.get("segmentation"), Mapping):
+            annotation["segmentation"] = decode(annotation["segmentation"]).view(np.uint8)
         if "keypoints" in annotation:
             annotation["keypoints"] = np.array(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)
     labels = record.get("sem_seg_file_name")

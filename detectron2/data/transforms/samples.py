@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..annotations import boxes_as_xyxy, to_bitmask, transform_annotations
+from detectron2.structures.rle import to_mask
+
+from ..annotations import boxes_as_xyxy, transform_annotations
 from .operations.base import Transform
 from .transform import CropTransform, PadTransform, ResizeTransform
 
@@ -110,7 +112,7 @@ def mask_of(annotation: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """Return the pixels of one object as a bool array (H, W); its box where it has no mask."""
     height, width = size
     if "segmentation" in annotation:
-        return to_bitmask(annotation["segmentation"], size)
+        return to_mask(annotation["segmentation"], *size)
     x0, y0, x1, y1 = np.clip(annotation["bbox"], 0, [width, height, width, height])
     mask = np.zeros(size, dtype=bool)
     mask[int(np.floor(y0)) : int(np.ceil(y1)), int(np.floor(x0)) : int(np.ceil(x1))] = True

@@ -12,8 +12,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets.coco import convert_to_coco_dict, convert_to_coco_json
+from detectron2.structures.rle import decode, mask_box, to_mask
 from detectron2.utils.file_io import PathManager
 
 _TASK_FIELDS = {
@@ -128,31 +132,26 @@ def _fill_geometry(annotation: dict[str, Any], image: Mapping[str, Any], source:
     if has_box and has_area:
         return
     if annotation.get("segmentation"):
-        import pycocotools.mask as mask_util
-
-        rle = _to_rle(annotation["segmentation"], image, source)
+        mask = _mask(annotation, image, source)
         if not has_box:
-            annotation["bbox"] = mask_util.toBbox(rle).tolist()
+            annotation["bbox"] = mask_box(mask)
         if not has_area:
-            annotation["area"] = float(mask_util.area(rle))
+            annotation["area"] = float(mask.sum())
     elif has_box:
         annotation["area"] = float(annotation["bbox"][2] * annotation["bbox"][3])
     else:
         raise ValueError(f"{source}: annotation {annotation['id']} has neither 'bbox' nor 'segmentation'")
 
 
-def _to_rle(segmentation: Any, image: Mapping[str, Any], source: str) -> Any:
-    """Polygons or any RLE as one compressed RLE."""
-    import pycocotools.mask as mask_util
-
-    if isinstance(segmentation, Mapping) and not isinstance(segmentation["counts"], list):
-        return segmentation
-    if "height" not in image or "width" not in image:
-        raise ValueError(
-            f"{source}: image {image['id']!r} needs 'height' and 'width', for its masks are polygons"
-        )
-    rle = mask_util.frPyObjects(segmentation, image["height"], image["width"])
-    return mask_util.merge(rle) if isinstance(rle, list) else rle
+def _mask(annotation: Mapping[str, Any], image: Mapping[str, Any], source: str) -> npt.NDArray[np.bool_]:
+    segmentation = annotation["segmentation"]
+    if "height" in image and "width" in image:
+        return to_mask(segmentation, image["height"], image["width"])
+    if isinstance(segmentation, Mapping):
+        return decode(segmentation)
+    raise ValueError(
+        f"{source}: image {image['id']!r} needs 'height' and 'width', for its masks are polygons"
+    )
 
 
 def read_coco_json(path: str) -> GroundTruth:

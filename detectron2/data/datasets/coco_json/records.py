@@ -10,6 +10,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from detectron2.structures import BoxMode
+from detectron2.structures.rle import decode, mask_box
 from detectron2.structures.types import Segmentation
 from detectron2.utils.suggest import did_you_mean
 
@@ -114,9 +115,7 @@ class AnnotationReader:
     def _box_of(self, segmentation: Segmentation | None, anno: Mapping[str, Any]) -> list[float]:
         """Return the box around the segmentation of an annotation that has none of its own."""
         if isinstance(segmentation, Mapping):
-            counts = segmentation["counts"]
-            packed = {**segmentation, "counts": counts.encode() if isinstance(counts, str) else counts}
-            return [float(v) for v in mask_util.toBbox(packed)]
+            return mask_box(decode(segmentation))
         if segmentation:
             points = np.concatenate([np.asarray(p, dtype=float).reshape(-1, 2) for p in segmentation])
             (x0, y0), (x1, y1) = points.min(0), points.max(0)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pycocotools.mask as mask_util
 import torch
 
 from detectron2.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
+from detectron2.structures.rle import run_lengths, to_rle
+from detectron2.structures.types import Segmentation
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.json_values import plain
 
 from ...catalog import DatasetCatalog, MetadataCatalog
 from .records import shift_keypoints
@@ -24,37 +26,13 @@ __all__ = ["convert_to_coco_dict", "convert_to_coco_json", "records_to_coco"]
 logger = logging.getLogger(__name__)
 
 
-def _plain(value: object) -> object:
-    """Convert arrays and NumPy numbers to lists and Python numbers, bytes to text."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, bytes):
-        return value.decode("ascii")
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _segmentation_area(segmentation: object, height: int, width: int) -> tuple[Any, float]:
+def _segmentation_area(segmentation: Segmentation, height: int, width: int) -> tuple[Any, float]:
     """Convert a segmentation for JSON, and compute its area in pixels."""
-    if isinstance(segmentation, Mapping):
-        rle = dict(segmentation)
-        if isinstance(rle["counts"], list):
-            rle = mask_util.frPyObjects(rle, *rle["size"])
-        elif isinstance(rle["counts"], str):
-            rle["counts"] = rle["counts"].encode("ascii")
-        return _plain(rle), float(mask_util.area(rle))
-    if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
-        rle = mask_util.encode(np.asfortranarray(segmentation.astype(np.uint8)))
-        return _plain(rle), float(mask_util.area(rle))
     if isinstance(segmentation, (list, tuple)):
         polygons: list[Any] = [np.asarray(p, dtype=np.float64) for p in segmentation]
-        return _plain(polygons), float(PolygonMasks([polygons]).area()[0])
-    raise TypeError(f"segmentation must be polygons, an RLE or a mask, got {type(segmentation).__name__}")
+        return plain(polygons), float(PolygonMasks([polygons]).area()[0])
+    packed = to_rle(segmentation, height, width)
+    return packed, float(run_lengths(packed)[1::2].sum())
 
 
 def _box_and_area(bbox: npt.ArrayLike, mode: BoxMode) -> tuple[list[float], float]:
@@ -132,7 +110,7 @@ def records_to_coco(
     info = {"date_created": str(datetime.datetime.now()), "description": "written by detectron2"}
     return {
         "info": info,
-        "images": _plain(images),
+        "images": plain(images),
         "categories": categories,
         "annotations": annotations,
         "licenses": None,
