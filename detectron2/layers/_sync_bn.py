@@ -1,7 +1,5 @@
 """Moments of a batch that is spread over workers, with gradients through the exchange."""
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -16,13 +14,13 @@ def world_size() -> int:
 
 class _AllReduceSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: object, x: Tensor) -> Tensor:
         total = x.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: object, *grads: Tensor) -> Tensor:
         # Every worker's result depends on this worker's input, so the gradients add up too.
         total = grads[0].contiguous().clone()
         dist.all_reduce(total)

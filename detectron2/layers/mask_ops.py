@@ -1,6 +1,6 @@
 """Placing small mask predictions in their image."""
 
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor
 
@@ -9,8 +9,14 @@ from ._paste import paste
 __all__ = ["paste_masks_in_image"]
 
 
+class _Boxes(Protocol):
+    """``Boxes``, which stand above this package."""
+
+    tensor: Tensor
+
+
 def paste_masks_in_image(
-    masks: Tensor, boxes: Any, image_shape: tuple[int, int], threshold: float = 0.5
+    masks: Tensor, boxes: "Tensor | _Boxes", image_shape: tuple[int, int], threshold: float = 0.5
 ) -> Tensor:
     """Resize each mask to its box and put it into an otherwise empty image.
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, move_device_like
 from detectron2.structures import Boxes, RotatedBoxes
 from detectron2.utils.registry import Registry
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
+    "AnchorGenerator",
     "BufferList",
     "DefaultAnchorGenerator",
     "RotatedAnchorGenerator",
@@ -31,6 +32,23 @@ Modules that make anchors from feature maps. An entry is called with ``(cfg, inp
 
 # Tilings kept for reuse: sizes repeat during training (buckets of aspect ratios) and are constant in a video.
 _CACHED_TILINGS = 16
+
+
+class AnchorGenerator(Protocol):
+    """A module that tiles anchors over feature maps.
+
+    Attributes:
+        box_dim: numbers of each anchor, 4 or (rotated) 5.
+        num_anchors: anchors at each cell, for each feature map.
+    """
+
+    box_dim: int
+
+    @property
+    def num_anchors(self) -> list[int]: ...
+
+    def __call__(self, features: list[Tensor], /) -> list[Boxes]:
+        """Return the anchors of each feature map [N, C, H, W]."""
 
 
 class BufferList(nn.Module):
@@ -65,8 +83,8 @@ def _per_level(values: Sequence[Any], num_levels: int, name: str) -> list[Sequen
     return list(values)
 
 
-def _plain(values: Any) -> Any:
-    """Lists and tuples of any origin (OmegaConf's included) as lists."""
+def _plain(values: object) -> Any:
+    """Convert lists and tuples of any origin (OmegaConf's included) to lists."""
     if hasattr(values, "__iter__") and not isinstance(values, str):
         return [_plain(v) for v in values]
     return values
@@ -169,7 +187,7 @@ class DefaultAnchorGenerator(_TiledAnchors):
         self._set_up(strides, offset, cells)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
         node = cfg.MODEL.ANCHOR_GENERATOR
         return {
@@ -233,7 +251,7 @@ class RotatedAnchorGenerator(_TiledAnchors):
         self._set_up(strides, offset, cells)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
         args = DefaultAnchorGenerator.from_config(cfg, input_shape)
         return {**args, "angles": cfg.MODEL.ANCHOR_GENERATOR.ANGLES}
@@ -254,6 +272,6 @@ class RotatedAnchorGenerator(_TiledAnchors):
         return [RotatedBoxes(tile) for tile in self._tile(features)]
 
 
-def build_anchor_generator(cfg: Any, input_shape: list[ShapeSpec]) -> nn.Module:
-    """The registered generator that ``MODEL.ANCHOR_GENERATOR.NAME`` names, for these feature maps."""
+def build_anchor_generator(cfg: CfgNode, input_shape: list[ShapeSpec]) -> AnchorGenerator:
+    """Build the registered generator that ``MODEL.ANCHOR_GENERATOR.NAME`` names, for these feature maps."""
     return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)

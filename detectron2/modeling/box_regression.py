@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from detectron2.layers import cat, ciou_loss, diou_loss
 from detectron2.layers.losses import giou_loss, smooth_l1_loss
+from detectron2.structures import Boxes
 
-__all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated"]
+__all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated", "BoxTransform"]
 
 # exp(4.1351...) = 1000 / 16: no box may grow from a 16 pixel cell to more than 1000 pixels
 _DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
@@ -38,6 +39,16 @@ def _split_boxes(boxes: Tensor) -> tuple[Tensor, Tensor]:
     low, high = boxes[..., :2], boxes[..., 2:]
     sizes = high - low
     return low + 0.5 * sizes, sizes
+
+
+class BoxTransform(Protocol):
+    """A relation of reference boxes, deltas and boxes. D numbers for each box."""
+
+    def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor, /) -> Tensor:
+        """Compute deltas [R, D] from reference boxes [R, D] to target boxes [R, D]."""
+
+    def apply_deltas(self, deltas: Tensor, boxes: Tensor, /) -> Tensor:
+        """Apply deltas [R, K * D] to reference boxes [R, D]; return boxes [R, K * D]."""
 
 
 class Box2BoxTransform:
@@ -180,8 +191,8 @@ def _wrap_degrees(angle: Tensor) -> Tensor:
 
 
 def _dense_box_regression_loss(
-    anchors: list[Any],
-    box2box_transform: Any,
+    anchors: Sequence[Boxes | Tensor],
+    box2box_transform: BoxTransform,
     pred_anchor_deltas: list[Tensor],
     gt_boxes: list[Tensor],
     fg_mask: Tensor,
@@ -210,7 +221,12 @@ def _dense_box_regression_loss(
 
 
 def _box_loss(
-    transform: Any, reference: Tensor, deltas: Tensor, target: Tensor, kind: str, smooth_l1_beta: float
+    transform: BoxTransform,
+    reference: Tensor,
+    deltas: Tensor,
+    target: Tensor,
+    kind: str,
+    smooth_l1_beta: float,
 ) -> Tensor:
     """Summed loss of P predicted deltas on P reference boxes against P target boxes; see the caller above."""
     if kind == "smooth_l1":

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from detectron2.layers import nonzero_tuple
+from detectron2.structures import Boxes
 
 __all__ = ["Matcher", "match_boxes", "nonzero_tuple"]
 
-# Of a matrix of qualities; a handful of temporary ones are as large. The quality of every anchor of a COCO image with
-# a few hundred objects would take gigabytes.
+# Largest block of a matrix of qualities; temporary arrays need about four times as much. The qualities of all anchors
+# of a COCO image with a few hundred objects would take gigabytes.
 _CELLS_AT_ONCE = {"cpu": 1 << 22, "": 1 << 24}
 
 
@@ -103,30 +103,25 @@ def _best_of_some_row(quality: Tensor) -> Tensor:
 
 def match_boxes(
     matcher: Callable[[Tensor], tuple[Tensor, Tensor]],
-    quality: Callable[[Any, Any], Tensor],
-    truths: Any,
-    predictions: Any,
+    quality: Callable[[Boxes, Boxes], Tensor],
+    truths: Boxes,
+    predictions: Boxes,
 ) -> tuple[Tensor, Tensor]:
-    """What ``matcher(quality(truths, predictions))`` gives, in bounded memory.
+    """Compute ``matcher(quality(truths, predictions))`` in bounded memory.
 
-    A :class:`Matcher` looks at the ground truth a few rows at a time. Any other matcher, and a subclass that matches in a
-    way of its own, gets the whole matrix.
+    A :class:`Matcher` looks at the ground truth a few rows at a time. Any other matcher, a subclass included, gets the
+    whole matrix, since it may match in its own way.
 
     Args:
-        matcher: from qualities [M, N] to matches and labels [N].
-        quality: qualities [m, N] of some ground truths and all predictions; each row must be independent of others.
+        matcher: maps qualities [M, N] to matches and labels [N].
+        quality: computes qualities [m, N] of some ground truths and all predictions; rows must not depend on each other.
         truths: M boxes.
         predictions: N boxes.
     """
     device = predictions.device
     rows = max(1, _CELLS_AT_ONCE.get(device.type, _CELLS_AT_ONCE[""]) // max(len(predictions), 1))
-    ours = isinstance(matcher, Matcher) and all(
-        getattr(type(matcher), name) is getattr(Matcher, name)
-        for name in ("__call__", "label", "set_low_quality_matches_")
-    )
-    if len(truths) <= rows or not ours:
+    if len(truths) <= rows or not isinstance(matcher, Matcher) or type(matcher) is not Matcher:
         return matcher(quality(truths, predictions))
-    assert isinstance(matcher, Matcher)
     best = torch.full((len(predictions),), -math.inf, device=device)
     matches = torch.zeros(len(predictions), dtype=torch.int64, device=device)
     low = torch.zeros(len(predictions), dtype=torch.bool, device=device)

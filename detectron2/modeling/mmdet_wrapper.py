@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.layers import ShapeSpec
-from detectron2.structures import BitMasks, Boxes, ImageList, Instances
+from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
+from detectron2.structures.types import ModelInput, ModelOutput
 
 from .backbone import Backbone
 from .meta_arch._inputs import ImageModel, ground_truth, output_size
@@ -18,7 +19,7 @@ from .meta_arch._inputs import ImageModel, ground_truth, output_size
 __all__ = ["MMDetBackbone", "MMDetDetector"]
 
 
-def _build(kind: str, config: Any) -> nn.Module:
+def _build(kind: str, config: nn.Module | Mapping[str, Any]) -> nn.Module:
     """A module as it is, or what MMDetection builds of a config."""
     if isinstance(config, nn.Module):
         return config
@@ -116,12 +117,12 @@ class MMDetDetector(ImageModel):
         self.size_divisibility = size_divisibility
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def preprocess_image(self, batched_inputs: list[ModelInput]) -> ImageList:
         """Normalise, pad and batch the images [C, H, W] under the key ``image``."""
         self.__dict__["backbone"] = _Padding(self.size_divisibility)  # no submodule
         return self._make_batch(batched_inputs)
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
         """Losses in training; in evaluation for each image a dict with ``instances``."""
         images = self.preprocess_image(batched_inputs)
         metas = [self._meta(item, size, images) for item, size in zip(batched_inputs, images.image_sizes)]
@@ -134,7 +135,7 @@ class MMDetDetector(ImageModel):
         ]
 
     @staticmethod
-    def _meta(item: dict[str, Any], size: tuple[int, int], images: ImageList) -> dict[str, Any]:
+    def _meta(item: ModelInput, size: tuple[int, int], images: ImageList) -> dict[str, Any]:
         wanted = output_size(item, size)
         channels = images.tensor.shape[1]
         scale = np.tile([size[1] / wanted[1], size[0] / wanted[0]], 2).astype(np.float32)
@@ -147,7 +148,7 @@ class MMDetDetector(ImageModel):
         }
 
     def _train(
-        self, batched_inputs: list[dict[str, Any]], images: ImageList, metas: list[dict[str, Any]]
+        self, batched_inputs: list[ModelInput], images: ImageList, metas: list[dict[str, Any]]
     ) -> dict[str, Tensor]:
         truth = ground_truth(batched_inputs, self.device) or []
         boxes = [x.gt_boxes.tensor for x in truth]
@@ -161,21 +162,21 @@ class MMDetDetector(ImageModel):
         return {name: _as_scalar(loss) for name, loss in found.items() if "loss" in name}
 
 
-def _as_scalar(loss: Any) -> Tensor:
-    parts = loss if isinstance(loss, (list, tuple)) else [loss]
+def _as_scalar(loss: Tensor | Sequence[Tensor]) -> Tensor:
+    parts = [loss] if isinstance(loss, Tensor) else loss
     return torch.stack([part.mean() for part in parts]).sum()
 
 
-def _to_mmdet_masks(masks: Any, size: Any) -> Any:
-    from mmdet.core import BitmapMasks, PolygonMasks  # type: ignore[import-not-found, unused-ignore]
+def _to_mmdet_masks(masks: BitMasks | PolygonMasks, size: Sequence[int]) -> object:
+    from mmdet import core  # type: ignore[import-not-found, unused-ignore]
 
     height, width = (int(n) for n in size)
     if isinstance(masks, BitMasks):
         padded = np.zeros((len(masks), height, width), dtype=bool)
         bits = masks.tensor.cpu().numpy()
         padded[:, : bits.shape[1], : bits.shape[2]] = bits
-        return BitmapMasks(padded, height, width)
-    return PolygonMasks(masks.polygons, height, width)
+        return core.BitmapMasks(padded, height, width)
+    return core.PolygonMasks(masks.polygons, height, width)
 
 
 def _to_instances(found: Any, size: tuple[int, int]) -> Instances:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import CfgNode, configurable, get_cfg
+from detectron2.config.types import Config
 from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import create_keypoint_hflip_indices, read_image
 from detectron2.data.transforms import (
@@ -22,6 +23,7 @@ from detectron2.data.transforms import (
     RandomFlip,
     ResizeShortestEdge,
     ResizeTransform,
+    Transform,
     TransformList,
     apply_augmentations,
 )
@@ -38,12 +40,12 @@ __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA", "SemanticSegmentorWithT
 _ANY_SCORE = 1e-8
 
 
-def _versions_of(cfg: Any) -> CfgNode:
+def _versions_of(cfg: Config) -> CfgNode:
     """The config that names the versions: a Python config has no place for them, so the defaults hold."""
-    return cfg if "TEST" in cfg else get_cfg()
+    return cfg if isinstance(cfg, CfgNode) else get_cfg()
 
 
-def _dataset_names(cfg: Any) -> list[str]:
+def _dataset_names(cfg: Config) -> list[str]:
     """Data sets to evaluate on, else to train on; of either kind of config."""
     if "DATASETS" in cfg:
         return list(cfg.DATASETS.TEST or cfg.DATASETS.TRAIN)
@@ -71,7 +73,7 @@ class DatasetMapperTTA:
         self.flip = flip
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Arguments from ``TEST.AUG``."""
         return {
             "min_sizes": cfg.TEST.AUG.MIN_SIZES,
@@ -93,7 +95,7 @@ class DatasetMapperTTA:
         image = dataset_dict["image"].permute(1, 2, 0).cpu().numpy()
         height, width = image.shape[:2]
         original = (dataset_dict.get("height", height), dataset_dict.get("width", width))
-        before: Any = NoOpTransform()
+        before: Transform = NoOpTransform()
         if original != (height, width):
             before = ResizeTransform(original[0], original[1], height, width)
         rest = {k: v for k, v in dataset_dict.items() if k != "image"}
@@ -128,7 +130,7 @@ def _is_mirrored(transforms: TransformList) -> bool:
     return sum(isinstance(t, HFlipTransform) for t in transforms.transforms) % 2 == 1
 
 
-def _move_boxes(transform: Any, boxes: Tensor) -> Tensor:
+def _move_boxes(transform: Transform | TransformList, boxes: Tensor) -> Tensor:
     """Boxes [R, 4] through a transform of numpy coordinates."""
     moved = transform.apply_box(boxes.detach().cpu().numpy())
     return torch.from_numpy(moved).to(boxes)
@@ -157,7 +159,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     """
 
     def __init__(
-        self, cfg: Any, model: Any, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 3
+        self, cfg: Config, model: nn.Module, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 3
     ) -> None:
         super().__init__()
         model = getattr(model, "module", model) if not isinstance(model, GeneralizedRCNN) else model
@@ -335,7 +337,7 @@ class SemanticSegmentorWithTTA(nn.Module):
     """
 
     def __init__(
-        self, cfg: Any, model: Any, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 1
+        self, cfg: Config, model: nn.Module, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 1
     ) -> None:
         super().__init__()
         model = getattr(model, "module", model) if not isinstance(model, SemanticSegmentor) else model

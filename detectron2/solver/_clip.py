@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Any
 
 import torch
 
@@ -62,7 +61,7 @@ def with_gradient_clipping(kind: type[torch.optim.Optimizer], clip: Clipper) -> 
     Under mixed precision the scaler calls `step` with gradients that are unscaled already.
     """
 
-    def step(self: torch.optim.Optimizer, closure: Any = None) -> Any:
+    def step(self: torch.optim.Optimizer, closure: Callable[[], float] | None = None) -> float | None:
         if closure is not None:
             # The closure makes the gradients, so it has to run before they can be clipped.
             with torch.enable_grad():

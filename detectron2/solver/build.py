@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from detectron2.config import CfgNode
+from detectron2.utils.publish import publish
 from detectron2.utils.suggest import did_you_mean
 
 from ._clip import Clipper, GradientClipType, clip_full_norm, clip_norm, clip_value, with_gradient_clipping
@@ -44,7 +45,7 @@ __all__ = [
     "reduce_param_groups",
 ]
 
-get_default_optimizer_params.__module__ = __name__  # configs and pickles name it here
+publish(__name__, get_default_optimizer_params)
 
 
 # -- optimizers -----------------------------------------------------------------------------------

@@ -1,18 +1,23 @@
 """What the containers share: taking in rows, and index objects of any kind."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["as_index", "as_rows", "row_slice"]
+__all__ = ["Index", "as_index", "as_rows", "row_slice"]
+
+Index: TypeAlias = int | np.integer | slice | Sequence[int] | npt.NDArray | Tensor
+"""What picks entries: an integer of any kind, a slice, a list of integers, or an index or mask array or tensor."""
 
 
-def as_rows(data: Any, columns: int, owner: str) -> Tensor:
-    """``data`` as an [N, columns] float32 tensor; anything without elements becomes [0, columns].
+def as_rows(data: Tensor | npt.ArrayLike, columns: int, owner: str) -> Tensor:
+    """Convert ``data`` to an [N, columns] float32 tensor; data without elements become [0, columns].
 
-    Tensors stay on their device, all else goes to the CPU.
+    Tensors stay on their device; other data go to the CPU.
     """
     if isinstance(data, Tensor):
         rows = data.to(torch.float32)
@@ -26,8 +31,8 @@ def as_rows(data: Any, columns: int, owner: str) -> Tensor:
     raise ValueError(f"{owner} expects an [N, {columns}] tensor, got {tuple(rows.shape)}")
 
 
-def is_single(item: Any) -> bool:
-    """Whether an index means one element: any integer, or a 0-d integer array or tensor."""
+def is_single(item: object) -> bool:
+    """Return whether an index means one element: any integer, or a 0-d integer array or tensor."""
     if isinstance(item, (bool, np.bool_)):
         return False
     if isinstance(item, (int, np.integer, torch.SymInt)):
@@ -37,23 +42,23 @@ def is_single(item: Any) -> bool:
     return isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind in "iu"
 
 
-def row_slice(item: Any, length: int) -> Any:
-    """A single index as a slice of one element, so that the leading dimension stays; others unchanged.
+def row_slice(item: Index, length: int) -> Any:
+    """Turn a single index into a slice of one element, so that the leading dimension stays; leave others unchanged.
 
     Raises:
         IndexError: The index is out of range.
     """
     if not is_single(item):
         return item
-    i = int(item)
+    i = int(item)  # type: ignore[arg-type]
     if not -length <= i < length:
         raise IndexError(f"index {i} is out of range for {length} instances")
     i %= length
     return slice(i, i + 1)
 
 
-def as_index(item: Any, length: int) -> range | list[int]:
-    """Positions that an index of any kind (single, slice, list, mask or index tensor) picks from a list."""
+def as_index(item: Index, length: int) -> range | list[int]:
+    """Return the positions that an index of any kind picks from a list."""
     item = row_slice(item, length)
     if isinstance(item, slice):
         return range(length)[item]

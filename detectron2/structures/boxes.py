@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._indexing import as_rows
+from ._indexing import Index, as_rows
 
 __all__ = [
     "BoxMode",
@@ -81,15 +81,18 @@ class BoxMode(IntEnum):
 
 
 # The rules below work alike on numbers, arrays and tensors, one per coordinate.
-def _xyxy_to_xywh(x0: Any, y0: Any, x1: Any, y1: Any) -> list[Any]:
+_N = TypeVar("_N", float, np.ndarray, Tensor)
+
+
+def _xyxy_to_xywh(x0: _N, y0: _N, x1: _N, y1: _N) -> list[_N]:
     return [x0, y0, x1 - x0, y1 - y0]
 
 
-def _xywh_to_xyxy(x: Any, y: Any, w: Any, h: Any) -> list[Any]:
+def _xywh_to_xyxy(x: _N, y: _N, w: _N, h: _N) -> list[_N]:
     return [x, y, x + w, y + h]
 
 
-def _xywh_to_xywha(x: Any, y: Any, w: Any, h: Any) -> list[Any]:
+def _xywh_to_xywha(x: _N, y: _N, w: _N, h: _N) -> list[_N]:
     return [x + w / 2, y + h / 2, w, h, 0 * w]
 
 
@@ -160,13 +163,13 @@ class Boxes:
         """[N] bool: both sides are longer than ``threshold`` pixels."""
         return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(-1)
 
-    def __getitem__(self, item: Any) -> "Boxes":
+    def __getitem__(self, item: Index) -> "Boxes":
         """Some of the boxes, as ``Boxes``.
 
         Args:
             item: An integer of any kind (gives one box), a slice, or an index or mask tensor.
         """
-        picked = self.tensor[item]
+        picked = self.tensor[item]  # type: ignore[index]
         width = self.tensor.shape[-1]
         if picked.dim() == 1 and picked.shape[0] == width:
             picked = picked.reshape(1, width)

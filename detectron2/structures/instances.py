@@ -1,12 +1,12 @@
 """Per-instance data of one image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._indexing import as_index, is_single, row_slice
+from ._indexing import Index, as_index, is_single, row_slice
 
 __all__ = ["Instances"]
 
@@ -27,7 +27,7 @@ class Instances:
         **kwargs: First fields.
     """
 
-    def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:
+    def __init__(self, image_size: tuple[int, int], **kwargs: Sized) -> None:
         self._image_size = image_size
         self._fields: dict[str, Any] = {}
         for name, value in kwargs.items():
@@ -38,7 +38,7 @@ class Instances:
         """(height, width) of the image."""
         return self._image_size
 
-    def __setattr__(self, name: str, val: Any) -> None:
+    def __setattr__(self, name: str, val: Sized) -> None:
         if name.startswith("_"):
             super().__setattr__(name, val)
         else:
@@ -52,7 +52,7 @@ class Instances:
             raise AttributeError(f"Instances have no field {name!r}; fields: {known}")
         return fields[name]
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: str, value: Sized) -> None:
         """Set the field ``name``.
 
         Args:
@@ -95,7 +95,7 @@ class Instances:
         moved = {k: v.to(*args, **kwargs) if hasattr(v, "to") else v for k, v in self._fields.items()}
         return self._like(moved)
 
-    def __getitem__(self, item: Any) -> "Instances":
+    def __getitem__(self, item: Index) -> "Instances":
         """Some of the instances.
 
         Args:
@@ -153,7 +153,7 @@ class Instances:
         return f"{type(self).__name__}(num_instances={count}, image_height={height}, image_width={width}"
 
 
-def _same_size(a: Any, b: Any) -> bool:
+def _same_size(a: Sequence[int] | Tensor, b: Sequence[int] | Tensor) -> bool:
     if a is b:
         return True
     if isinstance(a, Tensor) or isinstance(b, Tensor):
@@ -161,7 +161,7 @@ def _same_size(a: Any, b: Any) -> bool:
     return tuple(a) == tuple(b)
 
 
-def _pick(value: Any, item: Any) -> Any:
+def _pick(value: Any, item: Index) -> Any:
     """Entries of one field; lists and tuples take index and mask tensors too."""
     if isinstance(value, (list, tuple)) and not isinstance(item, slice):
         return type(value)(value[i] for i in as_index(item, len(value)))

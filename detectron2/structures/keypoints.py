@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ._heatmaps import decode_heatmaps
-from ._indexing import row_slice
+from ._indexing import Index, row_slice
 
 __all__ = ["Keypoints", "heatmaps_to_keypoints"]
 
@@ -67,7 +67,7 @@ class Keypoints:
         positions = cell[..., 1] * heatmap_size + cell[..., 0]
         return torch.where(valid, positions, 0), valid.long()
 
-    def __getitem__(self, item: Any) -> "Keypoints":
+    def __getitem__(self, item: Index) -> "Keypoints":
         """Some of the instances; an integer gives one."""
         return type(self)(self.tensor[row_slice(item, self.tensor.shape[0])])
 

@@ -12,7 +12,7 @@ from detectron2.layers.roi_align import ROIAlign
 from detectron2.utils.memory import retry_if_cuda_oom
 
 from ._bitmask_ops import bitmask_boxes, crop_bitmasks
-from ._indexing import as_index, row_slice
+from ._indexing import Index, as_index, row_slice
 from ._polygons import extent, polygon_area, polygons_to_bitmask, rasterize_polygons_within_box, to_polygons
 from .boxes import Boxes
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def _corners(boxes: Any) -> Tensor:
+def _corners(boxes: Boxes | Tensor) -> Tensor:
     return boxes if isinstance(boxes, Tensor) else boxes.tensor
 
 
@@ -62,7 +62,7 @@ class BitMasks:
         """Where the tensor lives."""
         return self.tensor.device
 
-    def __getitem__(self, item: Any) -> "BitMasks":
+    def __getitem__(self, item: Index) -> "BitMasks":
         """Some of the masks; an integer of any kind gives one.
 
         Args:
@@ -164,7 +164,7 @@ class PolygonMasks:
             raise TypeError(f"polygons must be a list of instances, got {type(polygons).__name__}")
         self.polygons: list[list[np.ndarray]] = [to_polygons(instance) for instance in polygons]
 
-    def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
+    def to(self, *args: object, **kwargs: object) -> "PolygonMasks":
         """Itself: polygons stay on the CPU."""
         return self
 
@@ -181,7 +181,7 @@ class PolygonMasks:
         """[N] bool: the instance has a polygon."""
         return torch.tensor([len(p) > 0 for p in self.polygons], dtype=torch.bool)
 
-    def __getitem__(self, item: Any) -> "PolygonMasks":
+    def __getitem__(self, item: Index) -> "PolygonMasks":
         """Some of the instances; an integer of any kind gives one.
 
         Args:
@@ -263,7 +263,7 @@ class ROIMasks:
     def __len__(self) -> int:
         return self.tensor.shape[0]
 
-    def __getitem__(self, item: Any) -> "ROIMasks":
+    def __getitem__(self, item: Index) -> "ROIMasks":
         """Some of the masks; an integer of any kind gives one.
 
         Args:

@@ -1,14 +1,13 @@
 """Rotated boxes."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from detectron2.layers.rotated_boxes import pairwise_iou_rotated
 
-from ._indexing import as_rows
+from ._indexing import Index, as_rows
 from .boxes import Boxes
 
 __all__ = ["RotatedBoxes", "pairwise_iou", "pairwise_iou_rotated"]
@@ -72,7 +71,7 @@ class RotatedBoxes(Boxes):
         """[N] bool: both sides are longer than ``threshold`` pixels."""
         return (self.tensor[:, 2:4] > threshold).all(-1)
 
-    def __getitem__(self, item: Any) -> "RotatedBoxes":
+    def __getitem__(self, item: Index) -> "RotatedBoxes":
         """Some of the boxes; an integer of any kind gives one.
 
         Args:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .utils import fresh
+from .utils import fresh, from_windows, to_windows
 
 
 def window_partition(x: torch.Tensor, window_size: int) -> torch.Tensor:
@@ -17,9 +17,7 @@ def window_partition(x: torch.Tensor, window_size: int) -> torch.Tensor:
     Returns:
         (B * number of windows, window_size, window_size, C).
     """
-    b, h, w, c = x.shape
-    x = x.view(b, h // window_size, window_size, w // window_size, window_size, c)
-    return fresh(x.transpose(2, 3)).view(-1, window_size, window_size, c)
+    return to_windows(x, window_size, x.shape[1] // window_size, x.shape[2] // window_size)
 
 
 def window_reverse(windows: torch.Tensor, window_size: int, H: int, W: int) -> torch.Tensor:
@@ -34,9 +32,7 @@ def window_reverse(windows: torch.Tensor, window_size: int, H: int, W: int) -> t
     Returns:
         (B, H, W, C).
     """
-    rows, cols = H // window_size, W // window_size
-    x = windows.view(windows.shape[0] // (rows * cols), rows, cols, window_size, window_size, -1)
-    return fresh(x.transpose(2, 3)).view(x.shape[0], H, W, -1)
+    return from_windows(windows, window_size, H, W)
 
 
 def shifted_window_mask(

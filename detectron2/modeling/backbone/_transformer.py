@@ -1,7 +1,6 @@
 """Layers that ViT, MViT and Swin have in common."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -77,7 +76,7 @@ def init_transformer(module: nn.Module) -> None:
             nn.init.ones_(module.weight)
 
 
-def run_block(block: nn.Module, use_checkpoint: bool, *args: Any) -> Any:
+def run_block(block: nn.Module, use_checkpoint: bool, *args: torch.Tensor) -> torch.Tensor:
     """Call a block; with ``use_checkpoint`` its activations are computed again in the backward pass, not kept."""
     if use_checkpoint and block.training and torch.is_grad_enabled():
         return checkpoint(block, *args, use_reentrant=False)

@@ -1,14 +1,10 @@
 """Backbones by name, for configs of the yacs kind."""
 
-from typing import TYPE_CHECKING
-
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 
 from .backbone import Backbone
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
 
 __all__ = ["BACKBONE_REGISTRY", "Backbone", "ShapeSpec", "build_backbone"]
 
@@ -16,7 +12,7 @@ BACKBONE_REGISTRY = Registry("BACKBONE")
 """Builders of backbones. ``MODEL.BACKBONE.NAME`` names one; it is called as ``builder(cfg, input_shape)``."""
 
 
-def build_backbone(cfg: "CfgNode", input_shape: ShapeSpec | None = None) -> Backbone:
+def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
     """Build the backbone that ``cfg.MODEL.BACKBONE.NAME`` names.
 
     Args:

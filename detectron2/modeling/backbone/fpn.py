@@ -3,12 +3,12 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_xavier_fill
 from detectron2.utils.suggest import did_you_mean
@@ -17,9 +17,6 @@ from ._resnet_blocks import Norm
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY
 from .resnet import build_resnet_backbone
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
 
 __all__ = [
     "FPN",
@@ -210,7 +207,7 @@ class LastLevelP6P7(nn.Module):
         return [p6, self.p7(F.relu(p6))]
 
 
-def _fpn_from_config(cfg: "CfgNode", bottom_up: Backbone, top_block: nn.Module) -> FPN:
+def _fpn_from_config(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) -> FPN:
     return FPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
@@ -222,13 +219,13 @@ def _fpn_from_config(cfg: "CfgNode", bottom_up: Backbone, top_block: nn.Module) 
 
 
 @BACKBONE_REGISTRY.register()
-def build_resnet_fpn_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> FPN:
+def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """ResNet with FPN and a pooled top level, from ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.FPN``."""
     return _fpn_from_config(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
-def build_retinanet_resnet_fpn_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> FPN:
+def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """ResNet with FPN and the convolutional levels p6 and p7, which start from res5."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels or 0

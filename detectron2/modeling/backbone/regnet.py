@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from detectron2.layers import CNNBlockBase
+from detectron2.utils.publish import publish
 from detectron2.utils.suggest import did_you_mean
 
 from ._regnet_blocks import (
@@ -27,9 +28,7 @@ from .backbone import Backbone
 
 __all__ = ["AnyNet", "RegNet", "ResBasicBlock", "ResBottleneckBlock", "ResStem", "SimpleStem", "VanillaBlock"]
 
-for _block in (ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock):
-    _block.__module__ = __name__  # configs and pickles name them here
-del _block
+publish(__name__, ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock)
 
 
 class AnyNet(Backbone):

@@ -1,20 +1,19 @@
 """ResNet, ResNeXt and their deformable and dilated forms."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
+from detectron2.utils.publish import publish
 from detectron2.utils.suggest import did_you_mean
 
 from ._resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
 
 __all__ = [
     "BasicBlock",
@@ -29,9 +28,7 @@ __all__ = [
     "stage_options_from_config",
 ]
 
-for _block in (BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock):
-    _block.__module__ = __name__  # configs and pickles name them here
-del _block
+publish(__name__, BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock)
 
 ResNetBlockBase = CNNBlockBase
 """Older name of :class:`detectron2.layers.CNNBlockBase`."""
@@ -67,7 +64,7 @@ class ResNet(Backbone):
         freeze_at: stages to freeze, see :meth:`freeze`.
 
     Raises:
-        ValueError: if ``out_features`` names a layer that there is not.
+        ValueError: if ``out_features`` names an unknown layer.
     """
 
     def __init__(
@@ -239,7 +236,7 @@ def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
     return ResNet.make_stage(*args, **kwargs)
 
 
-def _check_basic_options(cfg: "CfgNode") -> None:
+def _check_basic_options(cfg: CfgNode) -> None:
     """Depths 18 and 34 consist of basic blocks, which know neither groups nor deformable convolutions."""
     c = cfg.MODEL.RESNETS
     wrong = [
@@ -256,7 +253,7 @@ def _check_basic_options(cfg: "CfgNode") -> None:
         raise ValueError(f"MODEL.RESNETS with DEPTH {c.DEPTH}: {'; '.join(wrong)}")
 
 
-def stage_options_from_config(cfg: "CfgNode", index: int) -> dict[str, Any]:
+def stage_options_from_config(cfg: CfgNode, index: int) -> dict[str, Any]:
     """Arguments of :meth:`ResNet.make_stage` for stage ``res{index + 2}`` of a config.
 
     Backbones that differ from a ResNet in one stage start from these.
@@ -291,13 +288,13 @@ def stage_options_from_config(cfg: "CfgNode", index: int) -> dict[str, Any]:
     return options
 
 
-def _stage_from_config(cfg: "CfgNode", index: int) -> list[CNNBlockBase]:
+def _stage_from_config(cfg: CfgNode, index: int) -> list[CNNBlockBase]:
     """The blocks of ``res{index + 2}``."""
     return ResNet.make_stage(**stage_options_from_config(cfg, index))
 
 
 @BACKBONE_REGISTRY.register()
-def build_resnet_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> ResNet:
+def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Build the :class:`ResNet` that ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.BACKBONE.FREEZE_AT`` describe.
 
     Raises:
@@ -307,7 +304,7 @@ def build_resnet_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> ResNet:
 
 
 def resnet_from_config(
-    cfg: "CfgNode", input_shape: ShapeSpec, make_stage: Callable[["CfgNode", int], list[CNNBlockBase]]
+    cfg: CfgNode, input_shape: ShapeSpec, make_stage: Callable[[CfgNode, int], list[CNNBlockBase]]
 ) -> ResNet:
     """Build a :class:`ResNet` of a config whose stages may be of another kind.
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from detectron2.utils.publish import publish
+
 from ._swin_attention import WindowAttention, shifted_window_mask, window_partition, window_reverse
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
@@ -26,9 +28,7 @@ __all__ = [
     "window_reverse",
 ]
 
-for _item in (Mlp, WindowAttention, window_partition, window_reverse):
-    _item.__module__ = __name__
-del _item
+publish(__name__, Mlp, WindowAttention, window_partition, window_reverse)
 
 
 class SwinTransformerBlock(nn.Module):

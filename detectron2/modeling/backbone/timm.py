@@ -14,20 +14,18 @@ yacs::
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.utils.suggest import did_you_mean
 
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY
 from .fpn import FPN, LastLevelMaxPool
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
 
 __all__ = ["TimmBackbone", "add_timm_config", "timm_backbone", "timm_fpn_backbone"]
 
@@ -111,7 +109,7 @@ class TimmBackbone(Backbone):
         return x if x.shape[1] == channels else x.permute(0, 3, 1, 2).contiguous()
 
 
-def add_timm_config(cfg: "CfgNode") -> None:
+def add_timm_config(cfg: CfgNode) -> None:
     """Add the keys ``MODEL.TIMM.{NAME, PRETRAINED, OUT_FEATURES, FREEZE}`` to a config."""
     node = type(cfg)()
     node.NAME = "resnet50"
@@ -122,7 +120,7 @@ def add_timm_config(cfg: "CfgNode") -> None:
 
 
 @BACKBONE_REGISTRY.register()
-def timm_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> TimmBackbone:
+def timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Build the network that ``cfg.MODEL.TIMM`` names (see :func:`add_timm_config`)."""
     if "TIMM" not in cfg.MODEL:
         raise KeyError(
@@ -139,7 +137,7 @@ def timm_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> TimmBackbone:
 
 
 @BACKBONE_REGISTRY.register()
-def timm_fpn_backbone(cfg: "CfgNode", input_shape: ShapeSpec) -> FPN:
+def timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """A network of timm with FPN and a pooled top level, from ``cfg.MODEL.TIMM`` and ``cfg.MODEL.FPN``."""
     return FPN(
         timm_backbone(cfg, input_shape),

@@ -55,11 +55,26 @@ def pad_and_partition(
     x: torch.Tensor, window_size: int, rows: int, cols: int
 ) -> tuple[torch.Tensor, tuple[int, int]]:
     """:func:`window_partition` into a given number of rows and columns of windows, which must cover the map."""
-    n, h, w, c = x.shape
+    _, h, w, _ = x.shape
     size = (rows * window_size, cols * window_size)
-    x = F.pad(x, (0, 0, 0, size[1] - w, 0, size[0] - h))
+    return to_windows(F.pad(x, (0, 0, 0, size[1] - w, 0, size[0] - h)), window_size, rows, cols), size
+
+
+def to_windows(x: torch.Tensor, window_size: int, rows: int, cols: int) -> torch.Tensor:
+    """Cut maps (N, rows * window_size, cols * window_size, C) into (N * rows * cols, window_size, window_size, C)."""
+    n, c = x.shape[0], x.shape[3]
     x = x.view(n, rows, window_size, cols, window_size, c).transpose(2, 3)  # (N, rows, cols, ws, ws, C)
-    return fresh(x).view(-1, window_size, window_size, c), size
+    return fresh(x).view(-1, window_size, window_size, c)
+
+
+def from_windows(windows: torch.Tensor, window_size: int, height: int, width: int) -> torch.Tensor:
+    """Undo :func:`to_windows`: join windows to maps (N, height, width, C)."""
+    rows, cols = height // window_size, width // window_size
+    n = windows.shape[0] // (rows * cols)
+    x = windows.view(n, rows, cols, window_size, window_size, -1).transpose(
+        2, 3
+    )  # (N, rows, ws, cols, ws, C)
+    return fresh(x).view(n, height, width, -1)
 
 
 def window_unpartition(
@@ -76,12 +91,7 @@ def window_unpartition(
     Returns:
         (N, H, W, C).
     """
-    rows, cols = pad_hw[0] // window_size, pad_hw[1] // window_size
-    n = windows.shape[0] // (rows * cols)
-    x = windows.view(n, rows, cols, window_size, window_size, -1).transpose(
-        2, 3
-    )  # (N, rows, ws, cols, ws, C)
-    return crop(x.reshape(n, pad_hw[0], pad_hw[1], -1), *hw)
+    return crop(from_windows(windows, window_size, *pad_hw), *hw)
 
 
 def _ratio(a: int, b: int) -> float:

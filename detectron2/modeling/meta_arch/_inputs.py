@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detectron2.structures import ImageList, Instances
+from detectron2.structures.types import ModelInput
+
+from ..backbone import Backbone
 
 __all__ = ["ImageModel", "ground_truth", "output_size"]
 
@@ -20,7 +21,7 @@ class ImageModel(nn.Module):
     Subclasses have a ``backbone``.
     """
 
-    backbone: Any
+    backbone: Backbone
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -39,7 +40,7 @@ class ImageModel(nn.Module):
     def _move_to_current_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, non_blocking=True)
 
-    def _make_batch(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def _make_batch(self, batched_inputs: list[ModelInput]) -> ImageList:
         """Normalise, pad and batch the images [C, H, W] under the key ``image``.
 
         Raises:
@@ -66,12 +67,8 @@ class ImageModel(nn.Module):
         Returns:
             Feature maps by name, of the images normalised and padded as in :meth:`_make_batch`.
         """
-        height, width = images.shape[-2], images.shape[-1]
-        padded_height, padded_width = ImageList.padded_size(
-            [(height, width)], self.backbone.size_divisibility, self.backbone.padding_constraints
-        )
-        images = (images - self.pixel_mean) / self.pixel_std
-        return self.backbone(F.pad(images, (0, padded_width - width, 0, padded_height - height)))
+        normalised = (images - self.pixel_mean) / self.pixel_std
+        return self.backbone(self._pad(list(normalised)).tensor)
 
     def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
         """Batch images, or maps of their sizes, padded as the backbone needs."""
@@ -80,7 +77,7 @@ class ImageModel(nn.Module):
 
 
 def ground_truth(
-    batched_inputs: list[dict[str, Any]], device: torch.device, required: bool = True
+    batched_inputs: list[ModelInput], device: torch.device, required: bool = True
 ) -> list[Instances] | None:
     """The ``instances`` of a batch on a device; None where there are none.
 
@@ -97,6 +94,6 @@ def ground_truth(
     return None
 
 
-def output_size(item: dict[str, Any], image_size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width that results of an input are wanted in: its own keys, or the size of the image."""
+def output_size(item: ModelInput, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Return the output size requested for this input: its keys ``height`` and ``width``, else the image size."""
     return int(item.get("height", image_size[0])), int(item.get("width", image_size[1]))

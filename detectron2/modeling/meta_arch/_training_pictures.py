@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
+from detectron2.structures.types import ModelInput
 from detectron2.utils.events import get_event_storage
 from detectron2.visualization import Visualizer
 
@@ -17,12 +16,12 @@ __all__ = ["put_detection_pictures", "put_proposal_pictures"]
 _MOST_BOXES = 20
 
 
-def _draw(image: np.ndarray, boxes: Any) -> np.ndarray:
+def _draw(image: np.ndarray, boxes: Boxes | np.ndarray) -> np.ndarray:
     canvas = Visualizer(image, None)
     return canvas.overlay_instances(boxes=boxes).get_image()
 
 
-def _put_pair(item: dict[str, Any], boxes: Tensor, input_format: str, title: str) -> None:
+def _put_pair(item: ModelInput, boxes: Tensor, input_format: str, title: str) -> None:
     image = convert_image_to_rgb(item["image"].permute(1, 2, 0), input_format)
     truth = _draw(image, item["instances"].gt_boxes)
     found = _draw(image, boxes.detach().cpu().numpy())
@@ -31,7 +30,7 @@ def _put_pair(item: dict[str, Any], boxes: Tensor, input_format: str, title: str
 
 
 def put_proposal_pictures(
-    batched_inputs: list[dict[str, Any]], proposals: list[Instances], input_format: str
+    batched_inputs: list[ModelInput], proposals: list[Instances], input_format: str
 ) -> None:
     """Ground truth beside the best proposals of the first image of a batch."""
     boxes = proposals[0].proposal_boxes.tensor[:_MOST_BOXES]
@@ -39,7 +38,7 @@ def put_proposal_pictures(
 
 
 def put_detection_pictures(
-    batched_inputs: list[dict[str, Any]], results: list[Instances], input_format: str
+    batched_inputs: list[ModelInput], results: list[Instances], input_format: str
 ) -> None:
     """Ground truth beside the best detections of the first image of a batch."""
     boxes = results[0].pred_boxes.tensor[:_MOST_BOXES]

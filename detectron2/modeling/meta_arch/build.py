@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
 __all__ = ["META_ARCH_REGISTRY", "build_model"]
@@ -18,7 +17,7 @@ docs/tutorials/models.md for the formats.
 """
 
 
-def build_model(cfg: Any) -> nn.Module:
+def build_model(cfg: CfgNode) -> nn.Module:
     """The registered model that ``MODEL.META_ARCHITECTURE`` names, on ``MODEL.DEVICE``, with random weights.
 
     Weights are loaded by :class:`detectron2.checkpoint.DetectionCheckpointer`.

@@ -6,7 +6,7 @@ N images, L levels, A anchors (A_l of them on level l), K numbers for each ancho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.layers import move_device_like
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures.types import ModelInput, ModelOutput
 from detectron2.utils.events import get_event_storage
 
 from .._selection import best_rows, class_aware_nms_mask, clip_boxes, stack_detections, top_scores
+from ..anchor_generator import AnchorGenerator
 from ..backbone import Backbone
+from ..box_regression import BoxTransform
 from ..postprocessing import detector_postprocess
 from ._inputs import ImageModel, ground_truth, output_size
 from ._training_pictures import put_detection_pictures
@@ -33,6 +36,10 @@ __all__ = [
 ]
 
 
+Predictions: TypeAlias = Sequence[Sequence[Tensor]]
+"""Each kind of prediction of a head, [N, A * K, H, W] for each level."""
+
+
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
     """[N, A * K, H, W] to [N, H * W * A, K], the order of anchors."""
     if tensor.dim() != 4:
@@ -44,7 +51,7 @@ def select_dense_detections(
     anchors: Sequence[Tensor],
     scores: Sequence[Tensor],
     deltas: Sequence[Tensor],
-    transform: Any,
+    transform: BoxTransform,
     score_thresh: float,
     topk_candidates: int,
     nms_thresh: float,
@@ -97,8 +104,14 @@ class DenseDetector(ImageModel):
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
 
-    anchor_generator: Any
+    # Set by subclasses.
+    anchor_generator: AnchorGenerator
+    box2box_transform: BoxTransform
+    test_score_thresh: float
+    test_topk_candidates: int
+    test_nms_thresh: float
     max_detections_per_image: int
+
     vis_period = 0
     input_format: str | None = "BGR"
 
@@ -120,11 +133,11 @@ class DenseDetector(ImageModel):
         self.head_in_features = head_in_features
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def preprocess_image(self, batched_inputs: list[ModelInput]) -> ImageList:
         """Normalise, pad and batch the images [C, H, W] under the key ``image``."""
         return self._make_batch(batched_inputs)
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
         """Losses in training, results in evaluation.
 
         Args:
@@ -154,13 +167,17 @@ class DenseDetector(ImageModel):
         ]
 
     def forward_training(
-        self, images: ImageList, features: list[Tensor], predictions: Any, gt_instances: list[Instances]
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Predictions,
+        gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
         """Losses by name. To be defined by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_training()")
 
     def forward_inference(
-        self, images: ImageList, features: list[Tensor], predictions: Any
+        self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
         """Detections of N images in input coordinates, by :meth:`image_scores` and ``anchor_generator``."""
         scores, deltas = self.image_scores(predictions)
@@ -190,7 +207,7 @@ class DenseDetector(ImageModel):
             image_size, pred_boxes=Boxes(boxes[real]), scores=scores[real], pred_classes=classes[real]
         )
 
-    def image_scores(self, predictions: Any) -> tuple[list[Tensor], list[Tensor]]:
+    def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
         """Scores [N, A_l, K] in [0, 1] and deltas [N, A_l, 4] for each level. To be defined by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} must define image_scores()")
 
@@ -218,16 +235,15 @@ class DenseDetector(ImageModel):
         self, anchors: Sequence[Any], scores: Sequence[Tensor], deltas: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """:func:`select_dense_detections` with the settings of this model."""
-        settings: Any = self
         return select_dense_detections(
             [a.tensor for a in anchors],
             scores,
             deltas,
-            settings.box2box_transform,
-            settings.test_score_thresh,
-            settings.test_topk_candidates,
-            settings.test_nms_thresh,
-            settings.max_detections_per_image,
+            self.box2box_transform,
+            self.test_score_thresh,
+            self.test_topk_candidates,
+            self.test_nms_thresh,
+            self.max_detections_per_image,
         )
 
     def predict_tensors(self, images: Tensor) -> dict[str, Tensor]:
@@ -243,7 +259,7 @@ class DenseDetector(ImageModel):
             found.append((clip_boxes(boxes, *size), score, classes, real))
         return stack_detections(found, self.max_detections_per_image)
 
-    def visualize_training(self, batched_inputs: list[dict[str, Any]], results: list[Instances]) -> None:
+    def visualize_training(self, batched_inputs: list[ModelInput], results: list[Instances]) -> None:
         """Draw ground truth beside the best detections of the first image into the event storage."""
         if len(batched_inputs) != len(results):
             raise ValueError(f"{len(batched_inputs)} inputs, but results of {len(results)} images")

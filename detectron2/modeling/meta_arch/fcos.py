@@ -7,7 +7,7 @@ N images, L levels, A points in all (A_l on level l), M ground truths, K classes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,9 @@ from detectron2.utils.events import get_event_storage
 
 from ..anchor_generator import DefaultAnchorGenerator
 from ..backbone import Backbone
-from ..box_regression import Box2BoxTransformLinear, _dense_box_regression_loss
-from .dense_detector import DenseDetector
+from ..backbone._resnet_blocks import Norm
+from ..box_regression import Box2BoxTransformLinear, BoxTransform, _dense_box_regression_loss
+from .dense_detector import DenseDetector, Predictions
 from .retinanet import RetinaNetHead, _small_weights
 
 __all__ = ["FCOS", "FCOSHead"]
@@ -54,7 +55,7 @@ class FCOS(DenseDetector):
         backbone: Backbone,
         head: nn.Module,
         head_in_features: list[str] | None = None,
-        box2box_transform: Any = None,
+        box2box_transform: BoxTransform | None = None,
         num_classes: int,
         center_sampling_radius: float = 1.5,
         focal_loss_alpha: float = 0.25,
@@ -83,7 +84,11 @@ class FCOS(DenseDetector):
         self.max_detections_per_image = max_detections_per_image
 
     def forward_training(
-        self, images: ImageList, features: list[Tensor], predictions: Any, gt_instances: list[Instances]
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Predictions,
+        gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
         """``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr`` of N images."""
         logits, deltas, centerness = self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
@@ -200,7 +205,7 @@ class FCOS(DenseDetector):
         down = torch.minimum(top, bottom) / torch.maximum(top, bottom)
         return (across * down).sqrt()
 
-    def image_scores(self, predictions: Any) -> tuple[list[Tensor], list[Tensor]]:
+    def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
         """Scores [N, A_l, K], the geometric means of class probability and centre-ness, and distances [N, A_l, 4]."""
         logits, deltas, centerness = self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
         return [(s.sigmoid() * c.sigmoid()).sqrt() for s, c in zip(logits, centerness)], deltas
@@ -218,14 +223,14 @@ class FCOSHead(RetinaNetHead):
         *,
         input_shape: list[ShapeSpec],
         conv_dims: Sequence[int],
-        norm: str | Callable[[int], nn.Module] = "",
+        norm: Norm = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, norm=norm, num_anchors=1, **kwargs)
         self.ctrness = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
         _small_weights(self.ctrness)
 
-    def forward(self, features: list[Tensor]) -> Any:
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
         """Logits [N, K, H, W], distances [N, 4, H, W] and centre-ness logits [N, 1, H, W] for each map."""
         logits, deltas, centerness = [], [], []
         for f in features:

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
+from detectron2.structures.types import ModelInput, ModelOutput, SegmentInfo
 
 from ..postprocessing import detector_postprocess, sem_seg_postprocess
+from ..roi_heads import Heads
 from ._inputs import ground_truth, output_size
 from ._panoptic_tensors import merge_panoptic_tensors
 from .build import META_ARCH_REGISTRY
 from .rcnn import GeneralizedRCNN
-from .semantic_seg import build_sem_seg_head, semantic_targets, semantic_tensors
+from .semantic_seg import SemSegHead, build_sem_seg_head, semantic_targets, semantic_tensors
 
 __all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
 
@@ -35,13 +37,13 @@ class PanopticFPN(GeneralizedRCNN):
         kwargs: for :class:`.GeneralizedRCNN`.
     """
 
-    sem_seg_head: Any
+    sem_seg_head: SemSegHead
 
     @configurable
     def __init__(
         self,
         *,
-        sem_seg_head: nn.Module,
+        sem_seg_head: SemSegHead,
         combine_overlap_thresh: float = 0.5,
         combine_stuff_area_thresh: float = 4096,
         combine_instances_score_thresh: float = 0.5,
@@ -54,7 +56,7 @@ class PanopticFPN(GeneralizedRCNN):
         self.combine_instances_score_thresh = combine_instances_score_thresh
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """As for :class:`.GeneralizedRCNN`, with ``MODEL.PANOPTIC_FPN``.
 
         ``INSTANCE_LOSS_WEIGHT`` has no argument of its own: it multiplies the weights of
@@ -75,7 +77,7 @@ class PanopticFPN(GeneralizedRCNN):
         args["combine_instances_score_thresh"] = node.COMBINE.INSTANCES_CONFIDENCE_THRESH
         return args
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
         """Losses in training, results in evaluation.
 
         Args:
@@ -95,11 +97,11 @@ class PanopticFPN(GeneralizedRCNN):
         labels = semantic_targets(batched_inputs, self._move_to_current_device, self.backbone, ignore)
         _, losses = self.sem_seg_head(features, labels)
         targets = ground_truth(batched_inputs, self.device)
-        proposals, proposal_losses = self.proposal_generator(images, features, targets)
+        proposals, proposal_losses = self._propose(batched_inputs, images, features, targets)
         _, detector_losses = self.roi_heads(images, features, proposals, targets)
         return {**losses, **proposal_losses, **detector_losses}
 
-    def inference(self, batched_inputs: list[dict[str, Any]], do_postprocess: bool = True) -> Any:  # type: ignore[override]
+    def inference(self, batched_inputs: list[ModelInput], do_postprocess: bool = True) -> Any:  # type: ignore[override]
         """Results of a batch, see :meth:`forward`.
 
         Args:
@@ -110,11 +112,11 @@ class PanopticFPN(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         scores, _ = self.sem_seg_head(features, None)
-        proposals, _ = self.proposal_generator(images, features, None)
+        proposals, _ = self._propose(batched_inputs, images, features, None)
         found, _ = self.roi_heads(images, features, proposals, None)
         if not do_postprocess:
             return found, scores
-        results = []
+        results: list[ModelOutput] = []
         for score, instances, item, size in zip(scores, found, batched_inputs, images.image_sizes):
             wanted = output_size(item, size)
             sem_seg = sem_seg_postprocess(score, size, *wanted)
@@ -143,7 +145,7 @@ class PanopticFPN(GeneralizedRCNN):
         )
 
 
-def _scale_instance_losses(roi_heads: Any, factor: float) -> None:
+def _scale_instance_losses(roi_heads: Heads, factor: float) -> None:
     """Multiply the weights of box regression and of masks.
 
     Classification keeps its weight, and so does the RPN: published figures were reached that way.
@@ -164,7 +166,7 @@ def combine_semantic_and_instance_outputs(
     overlap_threshold: float,
     stuff_area_thresh: float,
     instances_score_thresh: float,
-) -> tuple[Tensor, list[dict[str, Any]]]:
+) -> tuple[Tensor, list[SegmentInfo]]:
     """Merge instances and labels of pixels into segments that do not overlap.
 
     Instances are laid down in descending order of score, each on what is still free; then every stuff class takes
@@ -183,7 +185,7 @@ def combine_semantic_and_instance_outputs(
     """
     masks = instance_results.pred_masks.to(torch.bool)
     panoptic = torch.zeros_like(semantic_results, dtype=torch.int32)
-    info: list[dict[str, Any]] = []
+    info: list[SegmentInfo] = []
     order = instance_results.scores.argsort(descending=True)
     scores = instance_results.scores[order].tolist()
     classes = instance_results.pred_classes[order].tolist()

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.structures import ImageList, Instances
+from detectron2.structures.types import ModelInput, ModelOutput
 from detectron2.utils.events import get_event_storage
 
 from ..backbone import Backbone, build_backbone
 from ..postprocessing import detector_postprocess
-from ..proposal_generator import build_proposal_generator
-from ..roi_heads import build_roi_heads
+from ..proposal_generator import ProposalGenerator, build_proposal_generator
+from ..roi_heads import Heads, build_roi_heads
 from ..tensor_inference import Tensors, tensor_method
 from ._inputs import ImageModel, ground_truth, output_size
 from ._training_pictures import put_proposal_pictures
@@ -36,16 +37,13 @@ class GeneralizedRCNN(ImageModel):
         vis_period: every how many iterations to draw what training sees; 0 = never.
     """
 
-    proposal_generator: Any
-    roi_heads: Any
-
     @configurable
     def __init__(
         self,
         *,
         backbone: Backbone,
-        proposal_generator: nn.Module | None,
-        roi_heads: nn.Module,
+        proposal_generator: ProposalGenerator | None,
+        roi_heads: Heads,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
@@ -62,7 +60,7 @@ class GeneralizedRCNN(ImageModel):
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``, ``INPUT`` and ``VIS_PERIOD``."""
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
@@ -76,15 +74,15 @@ class GeneralizedRCNN(ImageModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    def visualize_training(self, batched_inputs: list[dict[str, Any]], proposals: list[Instances]) -> None:
+    def visualize_training(self, batched_inputs: list[ModelInput], proposals: list[Instances]) -> None:
         """Draw ground truth beside the best proposals of the first image into the event storage."""
         put_proposal_pictures(batched_inputs, proposals, self.input_format or "BGR")
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def preprocess_image(self, batched_inputs: list[ModelInput]) -> ImageList:
         """Normalise, pad and batch the images [C, H, W] under the key ``image``."""
         return self._make_batch(batched_inputs)
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
         """Losses in training, results in evaluation.
 
         Args:
@@ -102,17 +100,25 @@ class GeneralizedRCNN(ImageModel):
         images = self.preprocess_image(batched_inputs)
         targets = ground_truth(batched_inputs, self.device, required=False)
         features = self.backbone(images.tensor)
-        losses: dict[str, Tensor] = {}
-        if self.proposal_generator is not None:
-            proposals, losses = self.proposal_generator(images, features, targets)
-        else:
-            proposals = self._given_proposals(batched_inputs)
+        proposals, losses = self._propose(batched_inputs, images, features, targets)
         _, head_losses = self.roi_heads(images, features, proposals, targets)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
         return {**head_losses, **losses}
 
-    def _given_proposals(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
+    def _propose(
+        self,
+        batched_inputs: list[ModelInput],
+        images: ImageList,
+        features: dict[str, Tensor],
+        targets: list[Instances] | None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Generate proposals, or take those of the inputs if there is no generator; and the losses in training."""
+        if self.proposal_generator is None:
+            return self._given_proposals(batched_inputs), {}
+        return self.proposal_generator(images, features, targets)
+
+    def _given_proposals(self, batched_inputs: list[ModelInput]) -> list[Instances]:
         missing = [i for i, item in enumerate(batched_inputs) if "proposals" not in item]
         if missing:
             raise ValueError(
@@ -123,7 +129,7 @@ class GeneralizedRCNN(ImageModel):
 
     def inference(
         self,
-        batched_inputs: list[dict[str, Any]],
+        batched_inputs: list[ModelInput],
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> Any:
@@ -149,10 +155,7 @@ class GeneralizedRCNN(ImageModel):
             given = [x.to(self.device) for x in detected_instances]
             results = self.roi_heads.forward_with_given_boxes(features, given)
         else:
-            if self.proposal_generator is not None:
-                proposals, _ = self.proposal_generator(images, features, None)
-            else:
-                proposals = self._given_proposals(batched_inputs)
+            proposals, _ = self._propose(batched_inputs, images, features, None)
             results, _ = self.roi_heads(images, features, proposals, None)
         if not do_postprocess:
             return results
@@ -168,14 +171,14 @@ class GeneralizedRCNN(ImageModel):
         return self._detect_tensors(self.features_of(images), (images.shape[-2], images.shape[-1]))
 
     def _detect_tensors(self, features: Tensors, size: tuple[int, int]) -> Tensors:
-        boxes, _, real = self.proposal_generator.propose_tensors(features, size)
-        return self.roi_heads.detect_tensors(features, boxes, real, size)
+        boxes, _, real = tensor_method(self.proposal_generator, "propose_tensors")(features, size)
+        return tensor_method(self.roi_heads, "detect_tensors")(features, boxes, real, size)
 
     @staticmethod
     def _postprocess(
-        instances: list[Instances], batched_inputs: list[dict[str, Any]], image_sizes: list[tuple[int, int]]
-    ) -> list[dict[str, Any]]:
-        """Results in the wanted size, as a list of dicts."""
+        instances: list[Instances], batched_inputs: list[ModelInput], image_sizes: list[tuple[int, int]]
+    ) -> list[ModelOutput]:
+        """Rescale results to the wanted size, as a list of dicts."""
         return [
             {"instances": detector_postprocess(found, *output_size(item, size))}
             for found, item, size in zip(instances, batched_inputs, image_sizes)
@@ -197,17 +200,17 @@ class ProposalNetwork(ImageModel):
         self,
         *,
         backbone: Backbone,
-        proposal_generator: nn.Module,
+        proposal_generator: ProposalGenerator,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.proposal_generator: Any = proposal_generator
+        self.proposal_generator = proposal_generator
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``."""
         backbone = build_backbone(cfg)
         return {
@@ -217,7 +220,7 @@ class ProposalNetwork(ImageModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
         """Losses in training; in evaluation for each image a dict whose ``proposals`` are Instances.
 
         Args:
@@ -245,5 +248,6 @@ class ProposalNetwork(ImageModel):
     def predict_tensors(self, images: Tensor) -> Tensors:
         """Propose the same number of boxes in each of N images [N, C, H, W]; see :class:`.TensorInference`."""
         size = (images.shape[-2], images.shape[-1])
-        boxes, logits, real = self.proposal_generator.propose_tensors(self.features_of(images), size)
+        propose = tensor_method(self.proposal_generator, "propose_tensors")
+        boxes, logits, real = propose(self.features_of(images), size)
         return {"boxes": boxes, "logits": logits, "valid": real}

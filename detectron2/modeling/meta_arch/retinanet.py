@@ -7,25 +7,26 @@ N images, L levels, A anchors in all (A_l on level l), K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import CycleBatchNormList, ShapeSpec, cat, get_norm
 from detectron2.layers.losses import sigmoid_focal_loss
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 
-from ..anchor_generator import build_anchor_generator
+from ..anchor_generator import AnchorGenerator, build_anchor_generator
 from ..backbone import Backbone, build_backbone
-from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
+from ..backbone._resnet_blocks import Norm
+from ..box_regression import Box2BoxTransform, BoxTransform, _dense_box_regression_loss
 from ..matcher import Matcher, match_boxes
 from .build import META_ARCH_REGISTRY
-from .dense_detector import DenseDetector, permute_to_N_HWA_K
+from .dense_detector import DenseDetector, Predictions, permute_to_N_HWA_K
 
 __all__ = ["RetinaNet", "RetinaNetHead", "permute_to_N_HWA_K"]
 
@@ -61,8 +62,8 @@ class RetinaNet(DenseDetector):
         backbone: Backbone,
         head: nn.Module,
         head_in_features: list[str],
-        anchor_generator: nn.Module,
-        box2box_transform: Any,
+        anchor_generator: AnchorGenerator,
+        box2box_transform: BoxTransform,
         anchor_matcher: Matcher,
         num_classes: int,
         focal_loss_alpha: float = 0.25,
@@ -95,7 +96,7 @@ class RetinaNet(DenseDetector):
         self.input_format = input_format
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Arguments from ``MODEL.RETINANET``, the anchors, and ``TEST``."""
         node = cfg.MODEL.RETINANET
         backbone = build_backbone(cfg)
@@ -123,7 +124,11 @@ class RetinaNet(DenseDetector):
         }
 
     def forward_training(
-        self, images: ImageList, features: list[Tensor], predictions: Any, gt_instances: list[Instances]
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Predictions,
+        gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_box_reg`` of N images."""
         logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
@@ -203,7 +208,7 @@ class RetinaNet(DenseDetector):
             boxes.append(gt.gt_boxes.tensor[matches])
         return labels, boxes
 
-    def image_scores(self, predictions: Any) -> tuple[list[Tensor], list[Tensor]]:
+    def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
         """Scores [N, A_l, K] and deltas [N, A_l, 4] for each level."""
         logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
         return [level.sigmoid() for level in logits], deltas
@@ -230,7 +235,7 @@ class RetinaNetHead(nn.Module):
         num_classes: int,
         num_anchors: int,
         conv_dims: Sequence[int],
-        norm: str | Callable[[int], nn.Module] = "",
+        norm: Norm = "",
         prior_prob: float = 0.01,
     ) -> None:
         super().__init__()
@@ -251,11 +256,11 @@ class RetinaNetHead(nn.Module):
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Arguments from ``MODEL.RETINANET`` and the anchors."""
         node = cfg.MODEL.RETINANET
-        generator: Any = build_anchor_generator(cfg, input_shape)
-        counts = set(generator.num_cell_anchors)
+        generator = build_anchor_generator(cfg, input_shape)
+        counts = set(generator.num_anchors)
         if len(counts) != 1:
             raise ValueError(f"all maps of RetinaNet need the same number of anchors, got {counts}")
         return {
@@ -267,7 +272,7 @@ class RetinaNetHead(nn.Module):
             "num_anchors": counts.pop(),
         }
 
-    def forward(self, features: list[Tensor]) -> Any:
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
         """Logits [N, num_anchors * K, H, W] and deltas [N, num_anchors * 4, H, W] for each map [N, C, H, W]."""
         logits = [self.cls_score(self.cls_subnet(f)) for f in features]
         deltas = [self.bbox_pred(self.bbox_subnet(f)) for f in features]
@@ -280,14 +285,14 @@ def _small_weights(conv: nn.Conv2d) -> None:
         nn.init.zeros_(conv.bias)
 
 
-def _norm_for_levels(norm: Any, num_levels: int) -> Any:
+def _norm_for_levels(norm: Norm, num_levels: int) -> Norm:
     kinds = {"BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm}
-    if norm not in kinds:
+    if not isinstance(norm, str) or norm not in kinds:
         return norm
     return lambda width: CycleBatchNormList(length=num_levels, bn_class=kinds[norm], num_features=width)
 
 
-def _tower(channels: int, widths: Sequence[int], norm: Any) -> nn.Sequential:
+def _tower(channels: int, widths: Sequence[int], norm: Norm) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in widths:
         layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.structures import ImageList
+from detectron2.structures.types import ModelInput, ModelOutput
 from detectron2.utils.registry import Registry
 
 from ..backbone import Backbone, build_backbone
@@ -38,15 +39,30 @@ Heads that predict a class for every pixel from feature maps. An entry is called
 """
 
 
-def build_sem_seg_head(cfg: Any, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """The registered head that ``MODEL.SEM_SEG_HEAD.NAME`` names."""
+class SemSegHead(Protocol):
+    """A module that labels pixels.
+
+    Attributes:
+        ignore_value: label of pixels that do not count.
+    """
+
+    ignore_value: int
+
+    def __call__(
+        self, features: dict[str, Tensor], targets: Tensor | None = None, /
+    ) -> tuple[Any, dict[str, Tensor]]:
+        """Return (None, losses) in training, (scores, {}) in evaluation; see :meth:`SemSegFPNHead.forward`."""
+
+
+def build_sem_seg_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> SemSegHead:
+    """Build the registered head that ``MODEL.SEM_SEG_HEAD.NAME`` names."""
     return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, input_shape)
 
 
 def semantic_targets(
-    batched_inputs: list[dict[str, Any]],
+    batched_inputs: list[ModelInput],
     move: Callable[[Tensor], Tensor],
-    backbone: Any,
+    backbone: Backbone,
     ignore_value: int,
 ) -> Tensor:
     """The ``sem_seg`` maps [H, W] of a batch, padded like the images; [N, H, W].
@@ -62,7 +78,7 @@ def semantic_targets(
     ).tensor
 
 
-def semantic_tensors(head: nn.Module, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+def semantic_tensors(head: SemSegHead, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
     """Compute class scores [N, C, H, W] of N images of one size (H, W); for :class:`.TensorInference`."""
     scores, _ = head(features, None)
     if not torch.compiler.is_compiling():
@@ -87,7 +103,7 @@ class SemanticSegmentor(ImageModel):
         self,
         *,
         backbone: Backbone,
-        sem_seg_head: nn.Module,
+        sem_seg_head: SemSegHead,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ) -> None:
@@ -97,7 +113,7 @@ class SemanticSegmentor(ImageModel):
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``."""
         backbone = build_backbone(cfg)
         return {
@@ -107,7 +123,7 @@ class SemanticSegmentor(ImageModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
         """Losses in training, class scores in evaluation.
 
         Args:
@@ -224,7 +240,7 @@ class SemSegFPNHead(nn.Module):
         return nn.Sequential(*layers)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Arguments from ``MODEL.SEM_SEG_HEAD``."""
         node = cfg.MODEL.SEM_SEG_HEAD
         return {

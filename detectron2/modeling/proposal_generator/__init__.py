@@ -1,7 +1,7 @@
 """Region proposals: where in an image objects may be."""
 
 from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
-from .build import build_proposal_generator
+from .build import ProposalGenerator, build_proposal_generator
 from .rpn import RPN, StandardRPNHead, build_rpn_head
 from .rrpn import RRPN
 
@@ -10,6 +10,7 @@ __all__ = [
     "RPN",
     "RPN_HEAD_REGISTRY",
     "RRPN",
+    "ProposalGenerator",
     "StandardRPNHead",
     "build_proposal_generator",
     "build_rpn_head",

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
-from torch import nn
+from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
+from detectron2.structures import ImageList, Instances
 
 from . import rpn as _rpn  # noqa: F401  (registers RPN)
 from . import rrpn as _rrpn  # noqa: F401  (registers RRPN)
 from ._registry import PROPOSAL_GENERATOR_REGISTRY
 
-__all__ = ["PROPOSAL_GENERATOR_REGISTRY", "build_proposal_generator"]
+__all__ = ["PROPOSAL_GENERATOR_REGISTRY", "ProposalGenerator", "build_proposal_generator"]
 
 
-def build_proposal_generator(cfg: Any, input_shape: dict[str, ShapeSpec]) -> nn.Module | None:
-    """The registered generator that ``MODEL.PROPOSAL_GENERATOR.NAME`` names.
+class ProposalGenerator(Protocol):
+    """A module that proposes where objects may be."""
 
-    ``"PrecomputedProposals"`` gives None: the model then takes its proposals from the data.
+    def __call__(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        gt_instances: list[Instances] | None = None,
+        /,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Return proposals and, in training, losses; see :meth:`.RPN.forward`."""
+
+
+def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> ProposalGenerator | None:
+    """Build the registered generator that ``MODEL.PROPOSAL_GENERATOR.NAME`` names.
+
+    ``"PrecomputedProposals"`` gives None: the dataset then supplies the proposals.
     """
     name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
     if name == "PrecomputedProposals":

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, cat
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
 from detectron2.utils.registry import Registry
 
-from ..anchor_generator import build_anchor_generator
-from ..box_regression import Box2BoxTransform, _dense_box_regression_loss
+from ..anchor_generator import AnchorGenerator, build_anchor_generator
+from ..box_regression import Box2BoxTransform, BoxTransform, _dense_box_regression_loss
 from ..matcher import Matcher, match_boxes
 from ..sampling import subsample_labels
 from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
@@ -30,7 +30,7 @@ from .proposal_utils import find_top_rpn_proposals, select_proposals
 __all__ = ["RPN", "RPN_HEAD_REGISTRY", "Registry", "StandardRPNHead", "build_rpn_head"]
 
 
-def build_rpn_head(cfg: Any, input_shape: list[ShapeSpec]) -> nn.Module:
+def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
     """The registered head that ``MODEL.RPN.HEAD_NAME`` names."""
     return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
 
@@ -74,12 +74,12 @@ class StandardRPNHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Arguments from ``MODEL.RPN.CONV_DIMS``, the feature maps and the anchors configured for them."""
         channels = {s.channels for s in input_shape}
         if len(channels) != 1:
             raise ValueError(f"all feature maps of the RPN need the same number of channels, got {channels}")
-        generator: Any = build_anchor_generator(cfg, input_shape)
+        generator = build_anchor_generator(cfg, input_shape)
         counts = set(generator.num_anchors)
         if len(counts) != 1:
             raise ValueError(f"all feature maps of the RPN need the same number of anchors, got {counts}")
@@ -125,9 +125,9 @@ class RPN(nn.Module):
         *,
         in_features: list[str],
         head: nn.Module,
-        anchor_generator: Any,
+        anchor_generator: AnchorGenerator,
         anchor_matcher: Matcher,
-        box2box_transform: Any,
+        box2box_transform: BoxTransform,
         batch_size_per_image: int,
         positive_fraction: float,
         pre_nms_topk: tuple[int, int],
@@ -160,7 +160,7 @@ class RPN(nn.Module):
         self.smooth_l1_beta = smooth_l1_beta
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Arguments from ``MODEL.RPN`` and ``MODEL.PROPOSAL_GENERATOR``."""
         node = cfg.MODEL.RPN
         shapes = [input_shape[f] for f in node.IN_FEATURES]
@@ -233,8 +233,8 @@ class RPN(nn.Module):
         label[neg] = 0
         return label
 
-    def _pairwise_quality(self, gt: Any, anchors: Any) -> Tensor:
-        """IoU [M, A] of ground truth and anchors; on the CPU where the accelerator lacks the memory."""
+    def _pairwise_quality(self, gt: Boxes, anchors: Boxes) -> Tensor:
+        """Compute the IoU [M, A] of ground truth and anchors; on the CPU if the accelerator lacks the memory."""
         return retry_if_cuda_oom(pairwise_iou)(gt, anchors)
 
     @torch.no_grad()

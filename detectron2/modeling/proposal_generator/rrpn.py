@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
+from detectron2.structures import Boxes, Instances, RotatedBoxes, pairwise_iou_rotated
 from detectron2.utils.memory import retry_if_cuda_oom
 
 from ..box_regression import Box2BoxTransformRotated
@@ -23,7 +23,7 @@ from .rpn import RPN
 __all__ = ["RRPN", "find_top_rrpn_proposals"]
 
 
-def clip_rotated_boxes(boxes: Tensor, height: Any, width: Any) -> Tensor:
+def clip_rotated_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     """Rotated boxes [R, 5], of which the nearly horizontal ones are cut to the image."""
     clipped = RotatedBoxes(boxes.clone())
     clipped.clip((height, width))
@@ -72,13 +72,13 @@ class RRPN(RPN):
             )
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """As for :class:`.RPN`; ``MODEL.RPN.BBOX_REG_WEIGHTS`` needs five numbers."""
         args = super().from_config(cfg, input_shape)
         args["box2box_transform"] = Box2BoxTransformRotated(weights=cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
         return args
 
-    def _pairwise_quality(self, gt: Any, anchors: Any) -> Tensor:
+    def _pairwise_quality(self, gt: Boxes, anchors: Boxes) -> Tensor:
         return _break_ties(retry_if_cuda_oom(pairwise_iou_rotated)(gt, anchors))
 
     def check_tensor_form(self) -> None:

@@ -1,5 +1,6 @@
 """Heads of R-CNN: boxes, masks and keypoints for each proposal."""
 
+from ._base import Heads
 from .box_head import ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead, build_box_head
 from .fast_rcnn import FastRCNNOutputLayers
 from .keypoint_head import (
@@ -31,6 +32,7 @@ __all__ = [
     "CascadeROIHeads",
     "FastRCNNConvFCHead",
     "FastRCNNOutputLayers",
+    "Heads",
     "KRCNNConvDeconvUpsampleHead",
     "MaskRCNNConvUpsampleHead",
     "ROIHeads",

@@ -6,14 +6,14 @@ N images, R proposals in all of them, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.structures import ImageList, Instances, pairwise_iou
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.registry import Registry
 
 from ..matcher import Matcher
@@ -28,8 +28,27 @@ Heads of R-CNN: from features and proposals to losses or detections. An entry is
 """
 
 
-def build_roi_heads(cfg: Any, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """The registered heads that ``MODEL.ROI_HEADS.NAME`` names."""
+class Heads(Protocol):
+    """A module that turns proposals into losses or detections."""
+
+    def __call__(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+        /,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Return proposals and losses, or detections; see :meth:`ROIHeads.forward`."""
+
+    def forward_with_given_boxes(
+        self, features: dict[str, Tensor], instances: list[Instances], /
+    ) -> list[Instances]:
+        """Predict everything but boxes, for given boxes (evaluation only)."""
+
+
+def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Heads:
+    """Build the registered heads that ``MODEL.ROI_HEADS.NAME`` names."""
     return ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)(cfg, input_shape)
 
 
@@ -43,8 +62,6 @@ class ROIHeads(nn.Module):
         proposal_matcher: labels proposals by their IoU with the ground truth.
         proposal_append_gt: whether the ground truth joins the proposals.
     """
-
-    __module__ = "detectron2.modeling.roi_heads.roi_heads"  # where configs and pickles name it
 
     @configurable
     def __init__(
@@ -64,7 +81,7 @@ class ROIHeads(nn.Module):
         self.proposal_append_gt = proposal_append_gt
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Arguments from ``MODEL.ROI_HEADS``."""
         node = cfg.MODEL.ROI_HEADS
         return {
@@ -94,8 +111,8 @@ class ROIHeads(nn.Module):
         rows = sample_by_label(classes, self.batch_size_per_image, self.positive_fraction, self.num_classes)
         return rows, classes[rows]
 
-    def _pairwise_quality(self, gt: Any, proposals: Any) -> Tensor:
-        """Overlap [M, R_i] that proposals are matched by."""
+    def _pairwise_quality(self, gt: Boxes, proposals: Boxes) -> Tensor:
+        """Compute the overlap [M, R_i] by which proposals are matched."""
         return pairwise_iou(gt, proposals)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances
 
@@ -46,8 +46,6 @@ class Res5ROIHeads(ROIHeads):
         kwargs: for :class:`ROIHeads`.
     """
 
-    __module__ = "detectron2.modeling.roi_heads.roi_heads"  # where configs and pickles name it
-
     box_predictor: Any
     mask_head: Any
 
@@ -72,7 +70,7 @@ class Res5ROIHeads(ROIHeads):
             self.mask_head = mask_head
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         """Arguments from ``MODEL.ROI_HEADS``, ``MODEL.ROI_BOX_HEAD`` and ``MODEL.RESNETS``."""
         args = super().from_config(cfg)
         names, node = cfg.MODEL.ROI_HEADS.IN_FEATURES, cfg.MODEL.ROI_BOX_HEAD
@@ -96,7 +94,7 @@ class Res5ROIHeads(ROIHeads):
         return args
 
     @classmethod
-    def _build_res5_block(cls, cfg: Any) -> tuple[nn.Module, int]:
+    def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Module, int]:
         """Stage res5 with stride 2, and its output channels."""
         node = cfg.MODEL.RESNETS
         if node.DEFORM_ON_PER_STAGE[-1]:

@@ -6,12 +6,11 @@ R proposals, M ground truths, K classes (K itself stands for background), N imag
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
 from ..matcher import Matcher, match_boxes
@@ -43,7 +42,7 @@ def attach_targets(proposals: Instances, targets: Instances, rows: Tensor) -> No
 def match_and_sample(
     proposals: list[Instances],
     targets: list[Instances],
-    quality: Callable[[Any, Any], Tensor],
+    quality: Callable[[Boxes, Boxes], Tensor],
     matcher: Matcher,
     sample: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     num_classes: int,
@@ -124,8 +123,3 @@ def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[
     storage = get_event_storage()
     storage.put_scalar("keypoint_head/num_fg_samples", sum(num_visible) / max(len(num_visible), 1))
     return chosen
-
-
-# Both are defined for everybody in the public module.
-for _function in (select_foreground_proposals, select_proposals_with_visible_keypoints):
-    _function.__module__ = "detectron2.modeling.roi_heads.roi_heads"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_msra_fill, c2_xavier_fill
 from detectron2.utils.registry import Registry
@@ -79,7 +79,7 @@ class FastRCNNConvFCHead(nn.Sequential):
             self._output_size = (dim,)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Arguments from ``MODEL.ROI_BOX_HEAD``."""
         node = cfg.MODEL.ROI_BOX_HEAD
         return {
@@ -104,6 +104,6 @@ class FastRCNNConvFCHead(nn.Sequential):
         return ShapeSpec(channels=channels, height=height, width=width)
 
 
-def build_box_head(cfg: Any, input_shape: ShapeSpec) -> nn.Module:
+def build_box_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
     """The registered head that ``MODEL.ROI_BOX_HEAD.NAME`` names."""
     return ROI_BOX_HEAD_REGISTRY.get(cfg.MODEL.ROI_BOX_HEAD.NAME)(cfg, input_shape)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
@@ -94,14 +94,14 @@ class CascadeROIHeads(StandardROIHeads):
         self.proposal_matchers = list(proposal_matchers)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         """As for :class:`.StandardROIHeads`, with the stages of ``MODEL.ROI_BOX_CASCADE_HEAD``."""
         args = super().from_config(cfg, input_shape)
         args.pop("proposal_matcher")
         return args
 
     @classmethod
-    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
         if len(stages.BBOX_REG_WEIGHTS) != len(stages.IOUS):
@@ -222,7 +222,9 @@ class CascadeROIHeads(StandardROIHeads):
             log_sample_counts(foreground, background)
         return proposals
 
-    def _run_stage(self, features: list[Tensor], proposals: list[Instances], stage: int) -> Any:
+    def _run_stage(
+        self, features: list[Tensor], proposals: list[Instances], stage: int
+    ) -> tuple[Tensor, Tensor]:
         """What a stage's predictor returns for R proposals."""
         pooled = self.box_pooler(features, [p.proposal_boxes for p in proposals])
         if self.training:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.data.detection_utils import get_fed_loss_cls_weights
 from detectron2.layers import ShapeSpec, cat, cross_entropy
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 
 from .._selection import stack_detections
-from ..box_regression import Box2BoxTransform, _box_loss
+from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss
 from ._detections import detections_as_instances, select_detections
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
@@ -104,7 +104,7 @@ class FastRCNNOutputLayers(nn.Module):
         self,
         input_shape: ShapeSpec,
         *,
-        box2box_transform: Any,
+        box2box_transform: BoxTransform,
         num_classes: int,
         test_score_thresh: float = 0.0,
         test_nms_thresh: float = 0.5,
@@ -159,7 +159,7 @@ class FastRCNNOutputLayers(nn.Module):
         self.register_buffer("fed_loss_cls_weights", weights)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Arguments from ``MODEL.ROI_BOX_HEAD``, ``MODEL.ROI_HEADS`` and ``TEST``."""
         node, heads = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
         return {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, interpolate
 from detectron2.layers.wrappers import inference_layout
 from detectron2.structures import Instances, heatmaps_to_keypoints
@@ -34,7 +34,7 @@ Heads that predict keypoint heat maps from pooled features. An entry is called w
 """
 
 
-def build_keypoint_head(cfg: Any, input_shape: ShapeSpec) -> nn.Module:
+def build_keypoint_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
     """The registered head that ``MODEL.ROI_KEYPOINT_HEAD.NAME`` names."""
     return ROI_KEYPOINT_HEAD_REGISTRY.get(cfg.MODEL.ROI_KEYPOINT_HEAD.NAME)(cfg, input_shape)
 
@@ -114,7 +114,7 @@ class BaseKeypointRCNNHead(nn.Module):
         self.loss_normalizer = loss_normalizer
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Arguments from ``MODEL.ROI_KEYPOINT_HEAD`` and the sampling of ``MODEL.ROI_HEADS``.
 
         Unless the loss is divided by the visible keypoints, it is divided by as many as there would be if all
@@ -128,8 +128,8 @@ class BaseKeypointRCNNHead(nn.Module):
             "loss_normalizer": "visible" if node.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS else most,
         }
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> Any:
-        """The loss in training, and the same Instances with ``pred_keypoints`` in evaluation.
+    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+        """Compute the loss in training; in evaluation return the same Instances with ``pred_keypoints``.
 
         Args:
             x: pooled features [R, C, H, W].
@@ -192,7 +192,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
                 nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Arguments from ``MODEL.ROI_KEYPOINT_HEAD``."""
         return {
             **super().from_config(cfg, input_shape),

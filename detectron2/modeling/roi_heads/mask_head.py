@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.layers.wrappers import inference_layout
@@ -123,12 +123,12 @@ class BaseMaskRCNNHead(nn.Module):
         self.loss_weight = loss_weight
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Arguments from ``VIS_PERIOD``."""
         return {"vis_period": cfg.VIS_PERIOD}
 
-    def forward(self, x: Tensor, instances: list[Instances]) -> Any:
-        """The loss in training, and the same Instances with ``pred_masks`` in evaluation.
+    def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
+        """Compute the loss in training; in evaluation return the same Instances with ``pred_masks``.
 
         Args:
             x: pooled features [R, C, H, W].
@@ -208,7 +208,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
             nn.init.zeros_(self.predictor.bias)
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Arguments from ``MODEL.ROI_MASK_HEAD``; the transposed convolution is as wide as the others."""
         node = cfg.MODEL.ROI_MASK_HEAD
         return {
@@ -227,6 +227,6 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         return x
 
 
-def build_mask_head(cfg: Any, input_shape: ShapeSpec) -> nn.Module:
+def build_mask_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
     """The registered head that ``MODEL.ROI_MASK_HEAD.NAME`` names."""
     return ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME)(cfg, input_shape)

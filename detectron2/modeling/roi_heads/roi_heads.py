@@ -6,15 +6,17 @@ N images, R proposals in all of them, C channels, K classes.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, nonzero_tuple
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.publish import publish
 
 from ..backbone.resnet import BottleneckBlock, ResNet
 from ..matcher import Matcher
@@ -57,6 +59,15 @@ __all__ = [
     "select_proposals_with_visible_keypoints",
     "subsample_labels",
 ]
+
+publish(
+    __name__,
+    ROIHeads,
+    Res5ROIHeads,
+    build_roi_heads,
+    select_foreground_proposals,
+    select_proposals_with_visible_keypoints,
+)
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -117,7 +128,7 @@ class StandardROIHeads(ROIHeads):
         self.train_on_pred_boxes = train_on_pred_boxes
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         """Arguments from ``MODEL.ROI_HEADS`` and the nodes of the three heads."""
         args = super().from_config(cfg)
         args["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
@@ -128,7 +139,7 @@ class StandardROIHeads(ROIHeads):
         return args
 
     @classmethod
-    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """The arguments of ``__init__`` that are about boxes."""
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         pooler = build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
@@ -141,14 +152,14 @@ class StandardROIHeads(ROIHeads):
         }
 
     @classmethod
-    def _init_mask_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """The arguments of ``__init__`` that are about masks."""
         if not cfg.MODEL.MASK_ON:
             return {}
         return cls._extra_head("mask", cfg, cfg.MODEL.ROI_MASK_HEAD, build_mask_head, input_shape)
 
     @classmethod
-    def _init_keypoint_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def _init_keypoint_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """The arguments of ``__init__`` that are about keypoints."""
         if not cfg.MODEL.KEYPOINT_ON:
             return {}
@@ -156,10 +167,15 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def _extra_head(
-        cls, kind: str, cfg: Any, node: Any, build: Any, input_shape: dict[str, ShapeSpec]
+        cls,
+        kind: str,
+        cfg: CfgNode,
+        node: CfgNode,
+        build: Callable[[CfgNode, Any], nn.Module],
+        input_shape: dict[str, ShapeSpec],
     ) -> dict[str, Any]:
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        shape: Any = {name: input_shape[name] for name in names}
+        shape: ShapeSpec | dict[str, ShapeSpec] = {name: input_shape[name] for name in names}
         pooler = None
         if node.POOLER_TYPE:
             pooler = build_pooler(node, names, input_shape)
@@ -300,8 +316,8 @@ class StandardROIHeads(ROIHeads):
         names: list[str] | None,
         pooler: ROIPooler | None,
         instances: list[Instances],
-    ) -> Any:
-        """Features [R, C, H, W] of proposals (training) or detections; without a pooler the maps themselves."""
+    ) -> Tensor | dict[str, Tensor]:
+        """Pool features [R, C, H, W] of proposals (training) or detections; without a pooler the maps themselves."""
         chosen = {name: features[name] for name in names or ()}
         if pooler is None:
             return chosen

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
 
@@ -64,7 +64,7 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
     """Class scores and five deltas for each class. Takes the arguments of :class:`.FastRCNNOutputLayers`."""
 
     @classmethod
-    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """As for :class:`.FastRCNNOutputLayers`; ``MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS`` needs five numbers."""
         args = super().from_config(cfg, input_shape)
         weights = cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS
@@ -108,7 +108,7 @@ class RROIHeads(StandardROIHeads):
             )
 
     @classmethod
-    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         names, node = cfg.MODEL.ROI_HEADS.IN_FEATURES, cfg.MODEL.ROI_BOX_HEAD
         if node.POOLER_TYPE != "ROIAlignRotated":
             raise ValueError(
@@ -127,7 +127,9 @@ class RROIHeads(StandardROIHeads):
         """Refuse: there is no tensor form for rotated boxes."""
         raise TypeError(f"{type(self).__name__} has no tensor form: rotated boxes have none")
 
-    def _pairwise_quality(self, gt: Any, proposals: Any) -> Tensor:
+    def _pairwise_quality(  # type: ignore[override]
+        self, gt: RotatedBoxes, proposals: RotatedBoxes
+    ) -> Tensor:
         return pairwise_iou_rotated(gt, proposals)
 
     @torch.no_grad()

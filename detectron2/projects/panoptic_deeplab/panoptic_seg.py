@@ -64,7 +64,7 @@ class PanopticDeepLab(SemanticSegmentor):
         self.benchmark_network_speed = node.BENCHMARK_NETWORK_SPEED
         self.size_divisibility = node.SIZE_DIVISIBILITY
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[Any]) -> Any:
         """Compute losses in training, segments in evaluation.
 
         Args:
@@ -107,10 +107,9 @@ class PanopticDeepLab(SemanticSegmentor):
             return self._pad([item[name].to(self.device) for item in batched_inputs], padding).tensor
 
         weighted = all("sem_seg_weights" in item for item in batched_inputs)
-        ignore: Any = self.sem_seg_head.ignore_value
-        _, losses = self.sem_seg_head(
-            features, batch("sem_seg", ignore), batch("sem_seg_weights") if weighted else None
-        )
+        head: Any = self.sem_seg_head  # unlike others it takes weights
+        ignore = head.ignore_value
+        _, losses = head(features, batch("sem_seg", ignore), batch("sem_seg_weights") if weighted else None)
         _, _, center_losses, offset_losses = self.ins_embed_head(
             features,
             batch("center").unsqueeze(1),

@@ -20,6 +20,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch import ImageModel, ground_truth, output_size
 from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures.types import ModelInput
 
 from .anchors import TensorMaskAnchorGenerator, match_windows
 from .head import TensorMaskHead
@@ -70,11 +71,11 @@ class TensorMask(ImageModel):
         self.box2box_transform = Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS)
         self._set_pixel_statistics(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
 
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+    def preprocess_image(self, batched_inputs: list[ModelInput]) -> ImageList:
         """Normalise, pad and batch the images [C, H, W] under the key ``image``."""
         return self._make_batch(batched_inputs)
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> Any:
         """Losses in training, results in evaluation.
 
         Args:
