@@ -16,14 +16,14 @@ _CELLS_AT_ONCE = 1 << 26  # 256 MiB of float32
 
 
 def _weights(pixels: Tensor, low: Tensor, high: Tensor, bins: int, size: int) -> Tensor:
-    """Sampling weights along one side.
+    """Compute sampling weights along one side.
 
     Args:
         pixels: [L] pixel indices.
         low: [N] near side of the boxes.
         high: [N] far side.
         bins: Mask pixels along this side.
-        size: Image pixels along this side.
+        size: image pixels along this side.
 
     Returns:
         [N, L, bins].
@@ -43,7 +43,7 @@ def _finish(soft: Tensor, threshold: float) -> Tensor:
 
 
 def _paste_whole(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
-    """All masks over the whole image."""
+    """Paste all masks over the whole image."""
     x0, y0, x1, y1 = boxes.unbind(1)
     ys = torch.arange(height, dtype=boxes.dtype, device=boxes.device)
     xs = torch.arange(width, dtype=boxes.dtype, device=boxes.device)
@@ -53,7 +53,7 @@ def _paste_whole(masks: Tensor, boxes: Tensor, height: int, width: int, threshol
 
 
 def _blank(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
-    """Zeros of one byte each on the CPU; pages that are never written to are never touched.
+    """Allocate zeros of one byte each on the CPU; pages that are never written to are never touched.
 
     For a hundred masks of a large image, clearing memory takes longer than all the rest.
     """
@@ -65,14 +65,14 @@ def _blank(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
 
 
 def _side_weights(low: float, high: float, first: int, last: int, bins: int, taps: Tensor) -> Tensor:
-    """:func:`_weights` for pixels ``first`` to ``last`` of one box; [last - first, bins]."""
+    """Compute :func:`_weights` for pixels ``first`` to ``last`` of one box; [last - first, bins]."""
     step = bins / (high - low)
     at = torch.arange(last - first, dtype=taps.dtype) * step + ((first + 0.5 - low) * step - 0.5)
     return (at[:, None] - taps[:bins]).abs_().neg_().add_(1).clamp_(min=0)
 
 
 def _paste_regions(masks: Tensor, boxes: Tensor, out: Tensor, threshold: float) -> None:
-    """Mask by mask, only where its box is."""
+    """Paste mask by mask, only where its box is."""
     height, width = out.shape[1:]
     taps = torch.arange(max(masks.shape[1:]), dtype=masks.dtype)
     usable = (boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)).tolist()
@@ -91,7 +91,7 @@ def _paste_regions(masks: Tensor, boxes: Tensor, out: Tensor, threshold: float) 
 
 
 def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
-    """[N, M, M'] masks and [N, 4] boxes -> [N, height, width], bool or (threshold < 0) uint8."""
+    """Map [N, M, M'] masks and [N, 4] boxes to [N, height, width], bool or (threshold < 0) uint8."""
     dtype = torch.promote_types(boxes.dtype, torch.float32)
     masks, boxes = masks.to(dtype), boxes.to(dtype)
     with torch.autocast(masks.device.type, enabled=False):

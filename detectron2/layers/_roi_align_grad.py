@@ -21,7 +21,7 @@ _MAX_WEIGHTS = 4_000_000  # of one sparse matrix; bounds memory to about 100 MB
 def _bin_weights(
     start: Tensor, extent: Tensor, bins: int, sampling_ratio: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Along one axis: the first pixel [R, P] that each bin touches and the weights [R, P, K] from there on.
+    """Compute, along one axis, the first pixel [R, P] that each bin touches and the weights [R, P, K] from there on.
 
     Args:
         start, extent: [R] beginning and size of each region, in pixels of the feature map.
@@ -54,7 +54,7 @@ def _bin_weights(
 def _spread(
     grad: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    """[N * H * W, C] sum of what each pooled value of ``grad`` [R, C, P, P'] hands back to the pixels."""
+    """Sum the gradients that the pooled values of ``grad`` [R, C, P, P'] send back to the pixels, [N * H * W, C]."""
     images, channels, height, width = shape
     shift = 0.5 if aligned else 0.0
     low, high = rois[:, 1:3] * scale - shift, rois[:, 3:5] * scale - shift
@@ -111,7 +111,7 @@ class _SparseGradient(torch.autograd.Function):
 
 
 def _block_length(rois: Tensor, bins: torch.Size, scale: float) -> int:
-    """How many regions to spread at once: the largest decides how many pixels a bin touches."""
+    """Return how many regions to spread at once: the largest decides how many pixels a bin touches."""
     side = (rois[:, 3:5] - rois[:, 1:3]).abs().amax(0) * scale if len(rois) else rois.new_zeros(2)
     weights = float((side[1] + 3 * bins[0]) * (side[0] + 3 * bins[1]))
     return max(int(_MAX_WEIGHTS / weights), 1)
@@ -125,7 +125,7 @@ def roi_align_with_sparse_gradient(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """``torchvision.ops.roi_align`` on the CPU with a fast gradient with respect to ``input``.
+    """Run ``torchvision.ops.roi_align`` on the CPU with a fast gradient with respect to ``input``.
 
     Args:
         input: [N, C, H, W], float32 or float64.

@@ -8,7 +8,7 @@ __all__ = ["all_reduce_sum", "sync_moments", "world_size"]
 
 
 def world_size() -> int:
-    """Number of workers; 1 outside distributed runs."""
+    """Return the number of workers; 1 outside distributed runs."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -33,11 +33,11 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 def sync_moments(x: Tensor, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and biased variance per channel over the batches of all workers.
+    """Compute the mean and biased variance per channel over the batches of all workers.
 
     Args:
         x: [N, C, H, W], this worker's batch.
-        weighted: Weigh workers by N; else all the same, and N = 0 is an error.
+        weighted: weigh workers by N; else all the same, and N = 0 is an error.
 
     Returns:
         ``(mean [C], var [C], seen)``; ``seen`` is a 0-d tensor, 1, or 0 if no worker has a sample.

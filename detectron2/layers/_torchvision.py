@@ -8,7 +8,8 @@ __all__ = ["deform_conv2d", "nms", "roi_align"]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """``torchvision.ops.nms``: indices of the boxes [N, 4] that no kept box of a higher score overlaps, best first.
+    """Call ``torchvision.ops.nms``: indices of the boxes [N, 4] that no kept box of a higher score overlaps, best
+    first.
 
     Args:
         boxes: [N, 4] XYXY.
@@ -21,14 +22,14 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def roi_align(*args: Any) -> Tensor:
-    """``torchvision.ops.roi_align``."""
+    """Call ``torchvision.ops.roi_align``."""
     from torchvision import ops
 
     return ops.roi_align(*args)
 
 
 def deform_conv2d(*args: Any) -> Tensor:
-    """``torchvision.ops.deform_conv2d``."""
+    """Call ``torchvision.ops.deform_conv2d``."""
     from torchvision import ops
 
     return ops.deform_conv2d(*args)

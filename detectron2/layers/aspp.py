@@ -20,7 +20,7 @@ _Act = Callable[[Tensor], Tensor]
 
 
 def _own(activation: _Act | None) -> _Act | None:
-    """A copy for each user where the activation is a module with a state."""
+    """Copy the activation for each user if it is a module, which may have a state."""
     return deepcopy(activation) if isinstance(activation, nn.Module) else activation
 
 
@@ -31,14 +31,14 @@ class ASPP(nn.Module):
     over the image (or windows of it).
 
     Args:
-        in_channels: Input channels.
-        out_channels: Channels of each branch and of the output.
-        dilations: Exactly three dilations.
-        norm: Norm of every convolution, as in ``get_norm``; "" for none (they then have a bias).
-        activation: Activation after every convolution.
+        in_channels: input channels.
+        out_channels: channels of each branch and of the output.
+        dilations: exactly three dilations.
+        norm: norm of every convolution, as in ``get_norm``; "" for none (they then have a bias).
+        activation: activation after every convolution.
         pool_kernel_size: (height, width) of the averaging windows, which must divide the input; None: whole input.
-        dropout: Probability of dropping output values in training.
-        use_depthwise_separable_conv: Use separable convolutions in the dilated branches.
+        dropout: probability of dropping output values in training.
+        use_depthwise_separable_conv: use separable convolutions in the dilated branches.
 
     Reference: Rethinking Atrous Convolution for Semantic Image Segmentation, https://arxiv.org/abs/1706.05587
     """
@@ -99,7 +99,7 @@ class ASPP(nn.Module):
         self.project = conv(len(branches) * out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, C_out, H, W]."""
+        """Map [N, C_in, H, W] to [N, C_out, H, W]."""
         size = x.shape[-2:]
         if self.pool_kernel_size is not None and any(s % k for s, k in zip(size, self.pool_kernel_size)):
             raise ValueError(

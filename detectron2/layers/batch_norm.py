@@ -20,8 +20,8 @@ class FrozenBatchNorm2d(nn.Module):
     training and evaluation mode, and gradients pass through to ``x`` only.
 
     Args:
-        num_features: Number of channels.
-        eps: Added to the variance under the root.
+        num_features: number of channels.
+        eps: added to the variance under the root.
     """
 
     _version = 3
@@ -42,12 +42,12 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("num_batches_tracked", None)  # only present when a trained norm was converted
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """``(scale, shift)``, each [C], so that the layer is ``x * scale + shift``."""
+        """Return ``(scale, shift)``, each [C], so that the layer is ``x * scale + shift``."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same shape and dtype."""
+        """Map [N, C, H, W] to the same shape and dtype."""
         if not x.requires_grad:
             # One fused kernel; it needs no copy of x for the backward pass.
             return F.batch_norm(
@@ -73,7 +73,7 @@ class FrozenBatchNorm2d(nn.Module):
         """Replace every ``BatchNorm2d`` and ``SyncBatchNorm`` below ``module`` by its frozen twin.
 
         Args:
-            module: Changed in place, unless it is itself such a norm.
+            module: changed in place, unless it is itself such a norm.
 
         Returns:
             ``module``, or the frozen norm if ``module`` was a norm.
@@ -90,7 +90,7 @@ class FrozenBatchNorm2d(nn.Module):
         """Replace every ``FrozenBatchNorm2d`` below ``module`` by a trainable ``BatchNorm2d`` of equal values.
 
         Args:
-            module: Changed in place, unless it is itself a frozen norm.
+            module: changed in place, unless it is itself a frozen norm.
 
         Returns:
             ``module``, or the trainable norm if ``module`` was a frozen one.
@@ -103,7 +103,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def _copy_norm(src: nn.Module, dst: nn.Module) -> nn.Module:
-    """Values, mode and device of one norm for another; an absent value leaves the default of ``dst``."""
+    """Copy values, mode and device of one norm to another; an absent value leaves the default of ``dst``."""
     with torch.no_grad():
         for name in ("weight", "bias", "running_mean", "running_var"):
             value = getattr(src, name, None)
@@ -135,10 +135,10 @@ class NaiveSyncBatchNorm(BatchNorm2d):
     sizes on the workers. The running variance is the biased one.
 
     Args:
-        *args: As in ``torch.nn.BatchNorm2d``.
-        stats_mode: How the workers' statistics are averaged. "": each worker counts the same, whatever its batch
+        *args: as in ``torch.nn.BatchNorm2d``.
+        stats_mode: how the workers' statistics are averaged. "": each worker counts the same, with any batch size
             (an empty batch is an error); "N": in proportion to the batch sizes (empty batches are fine).
-        **kwargs: As in ``torch.nn.BatchNorm2d``.
+        **kwargs: as in ``torch.nn.BatchNorm2d``.
 
     Reference: Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576
     """
@@ -150,7 +150,7 @@ class NaiveSyncBatchNorm(BatchNorm2d):
         self._stats_mode = stats_mode
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same shape and dtype."""
+        """Map [N, C, H, W] to the same shape and dtype."""
         if not self.training or world_size() == 1:
             return super().forward(input)
         x = input.float() if input.element_size() < 4 else input
@@ -186,9 +186,9 @@ class CycleBatchNormList(nn.ModuleList):
     own.
 
     Args:
-        length: Number of norms.
-        bn_class: Class of the norms, called as ``bn_class(affine=False, **kwargs)``.
-        **kwargs: For ``bn_class``; ``num_features`` must be among them. ``affine`` (default True) says
+        length: number of norms.
+        bn_class: class of the norms, called as ``bn_class(affine=False, **kwargs)``.
+        **kwargs: for ``bn_class``; ``num_features`` must be among them. ``affine`` (default True) says
             whether shared ``weight`` and ``bias`` exist.
 
     Reference: Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576
@@ -206,7 +206,7 @@ class CycleBatchNormList(nn.ModuleList):
         self._pos = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same shape; moves on to the next norm."""
+        """Map [N, C, H, W] to the same shape; moves on to the next norm."""
         norm = self[self._pos]
         self._pos = (self._pos + 1) % len(self)
         x = norm(x)
@@ -215,7 +215,7 @@ class CycleBatchNormList(nn.ModuleList):
         return torch.addcmul(self.bias.view(1, -1, 1, 1), x, self.weight.view(1, -1, 1, 1))
 
     def extra_repr(self) -> str:
-        """The shared terms, for ``repr``."""
+        """Return the shared terms, for ``repr``."""
         return f"affine={self._affine}"
 
 
@@ -223,8 +223,8 @@ class LayerNorm(nn.Module):
     """Layer normalisation over the channels of each pixel of an [N, C, H, W] map.
 
     Args:
-        normalized_shape: Number of channels.
-        eps: Added to the variance under the root.
+        normalized_shape: number of channels.
+        eps: added to the variance under the root.
 
     Reference: A ConvNet for the 2020s, https://arxiv.org/abs/2201.03545
     """
@@ -237,7 +237,7 @@ class LayerNorm(nn.Module):
         self.normalized_shape = (normalized_shape,)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same shape."""
+        """Map [N, C, H, W] to the same shape."""
         rows = F.layer_norm(x.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps)
         return rows.movedim(-1, 1)
 
@@ -268,13 +268,13 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
     Args:
         norm: "BN", "SyncBN", "FrozenBN", "GN" (32 groups), "LN" (over channels), "nnSyncBN" (= "SyncBN"),
             "naiveSyncBN", "naiveSyncBN_N"; a function from channel count to module; "" or None for no norm.
-        out_channels: Number of channels.
+        out_channels: number of channels.
 
     Returns:
         The module, or None for no norm.
 
     Raises:
-        KeyError: The name is not known.
+        KeyError: if the name is not known.
     """
     if norm is None or norm == "":
         return None

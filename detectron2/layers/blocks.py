@@ -17,7 +17,7 @@ class CNNBlockBase(nn.Module):
     Args:
         in_channels: C_in.
         out_channels: C_out.
-        stride: Total stride of the block.
+        stride: total stride of the block.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -41,15 +41,15 @@ class DepthwiseSeparableConv2d(nn.Module):
     """A convolution per channel, then a 1x1 convolution across channels.
 
     Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        kernel_size: Of the depthwise convolution.
-        padding: Of the depthwise convolution.
-        dilation: Of the depthwise convolution.
-        norm1: Norm (as in ``get_norm``) after the depthwise convolution.
-        activation1: Activation after ``norm1``.
-        norm2: Norm after the pointwise convolution.
-        activation2: Activation after ``norm2``.
+        in_channels: input channels.
+        out_channels: output channels.
+        kernel_size: of the depthwise convolution.
+        padding: of the depthwise convolution.
+        dilation: of the depthwise convolution.
+        norm1: norm (as in ``get_norm``) after the depthwise convolution.
+        activation1: activation after ``norm1``.
+        norm2: norm after the pointwise convolution.
+        activation2: activation after ``norm2``.
 
     A convolution has a bias where no norm follows it.
 
@@ -93,5 +93,5 @@ class DepthwiseSeparableConv2d(nn.Module):
             c2_msra_fill(conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, C_out, H', W']."""
+        """Map [N, C_in, H, W] to [N, C_out, H', W']."""
         return self.pointwise(self.depthwise(x))

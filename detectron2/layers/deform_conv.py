@@ -17,7 +17,7 @@ _Size = int | tuple[int, int]
 
 
 class _DeformableConv(nn.Module):
-    """What both layers share: geometry, weight, and the steps after the convolution."""
+    """Base of both layers: geometry, weight, and the steps after the convolution."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class _DeformableConv(nn.Module):
             )
 
     def extra_repr(self) -> str:
-        """Geometry, for ``repr``."""
+        """Return the geometry, for ``repr``."""
         names = ["in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"]
         names += ["groups", "deformable_groups"]
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
@@ -97,17 +97,17 @@ class DeformConv(_DeformableConv):
     """Convolution whose taps are moved by given offsets.
 
     Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        kernel_size: As in ``torch.nn.Conv2d``; so are ``stride``, ``padding``, ``dilation`` and ``groups``.
-        stride: See above.
-        padding: See above.
-        dilation: See above.
-        groups: See above.
-        deformable_groups: Groups of input channels with offsets of their own.
-        bias: Must be False: this layer has none.
-        norm: Applied to the convolution's output.
-        activation: Applied last.
+        in_channels: input channels.
+        out_channels: output channels.
+        kernel_size: as in ``torch.nn.Conv2d``; so are ``stride``, ``padding``, ``dilation`` and ``groups``.
+        stride: see above.
+        padding: see above.
+        dilation: see above.
+        groups: see above.
+        deformable_groups: groups of input channels with offsets of their own.
+        bias: must be False: this layer has none.
+        norm: applied to the convolution's output.
+        activation: applied last.
 
     Reference: Deformable Convolutional Networks, https://arxiv.org/abs/1703.06211
     """
@@ -155,7 +155,7 @@ class DeformConv(_DeformableConv):
         return self._convolve(x, offset, None, None)
 
     def extra_repr(self) -> str:
-        """Geometry, for ``repr``."""
+        """Return the geometry, for ``repr``."""
         return super().extra_repr() + ", bias=False"
 
 
@@ -163,17 +163,17 @@ class ModulatedDeformConv(_DeformableConv):
     """Deformable convolution whose taps are also weighted by a given mask ("v2").
 
     Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        kernel_size: As in ``torch.nn.Conv2d``; so are ``stride``, ``padding``, ``dilation`` and ``groups``.
-        stride: See above.
-        padding: See above.
-        dilation: See above.
-        groups: See above.
-        deformable_groups: Groups of input channels with offsets and masks of their own.
-        bias: Whether the convolution has a bias.
-        norm: Applied to the convolution's output.
-        activation: Applied last.
+        in_channels: input channels.
+        out_channels: output channels.
+        kernel_size: as in ``torch.nn.Conv2d``; so are ``stride``, ``padding``, ``dilation`` and ``groups``.
+        stride: see above.
+        padding: see above.
+        dilation: see above.
+        groups: see above.
+        deformable_groups: groups of input channels with offsets and masks of their own.
+        bias: whether the convolution has a bias.
+        norm: applied to the convolution's output.
+        activation: applied last.
 
     Reference: Deformable ConvNets v2, https://arxiv.org/abs/1811.11168
     """
@@ -221,5 +221,5 @@ class ModulatedDeformConv(_DeformableConv):
         return self._convolve(x, offset, mask, self.bias)
 
     def extra_repr(self) -> str:
-        """Geometry, for ``repr``."""
+        """Return the geometry, for ``repr``."""
         return super().extra_repr() + f", bias={self.with_bias}"

@@ -21,20 +21,20 @@ def _reduce(loss: Tensor, reduction: str) -> Tensor:
 
 
 def _upcast(x: Tensor) -> Tensor:
-    """Areas of boxes overflow float16 from 256 x 256 pixels on."""
+    """Convert to float32, since areas of boxes overflow float16 from 256 x 256 pixels on."""
     return x.float() if x.is_floating_point() and x.element_size() < 4 else x
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = "none") -> Tensor:
-    """Quadratic within ``beta`` of the target, linear beyond.
+    """Compute a loss that is quadratic within ``beta`` of the target, linear beyond.
 
     ``d² / (2 beta)`` for ``d = |input - target| < beta``, else ``d - beta / 2``. In contrast to ``torch`` the mean
     over nothing is 0.
 
     Args:
-        input: Any shape.
-        target: The same shape.
-        beta: Where the two parts meet, 0 or more; 0 gives the plain L1 loss.
+        input: any shape.
+        target: the same shape.
+        beta: where the two parts meet, 0 or more; 0 gives the plain L1 loss.
         reduction: "none", "mean" or "sum".
 
     Reference: Fast R-CNN, https://arxiv.org/abs/1504.08083
@@ -48,15 +48,15 @@ def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = 
 def sigmoid_focal_loss(
     inputs: Tensor, targets: Tensor, alpha: float = -1, gamma: float = 2, reduction: str = "none"
 ) -> Tensor:
-    """Binary cross-entropy that fades for samples that are already right.
+    """Compute binary cross-entropy, weighted down for samples that are already right.
 
     ``-alpha_t (1 - p_t)^gamma log p_t``, where ``p_t`` is the probability of the true side.
 
     Args:
-        inputs: Logits, any shape.
+        inputs: logits, any shape.
         targets: 0 or 1 (or between), the same shape.
-        alpha: Weight of positives in [0, 1]; negatives get ``1 - alpha``. Negative: no weighting.
-        gamma: Strength of the fading, 0 or more; 0 is plain cross-entropy.
+        alpha: weight of positives in [0, 1]; negatives get ``1 - alpha``. Negative: no weighting.
+        gamma: strength of the fading, 0 or more; 0 is plain cross-entropy.
         reduction: "none", "mean" or "sum".
 
     Reference: Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
@@ -72,13 +72,13 @@ def sigmoid_focal_loss(
 
 
 def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Width and height, [..., ] each."""
+    """Return width and height, [..., ] each."""
     size = boxes[..., 2:] - boxes[..., :2]
     return size[..., 0], size[..., 1]
 
 
 def _overlap(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Intersection, union and sides (..., 2) of the enclosing box of matched pairs."""
+    """Compute the intersection, union and sides (..., 2) of the enclosing box of matched pairs."""
     if boxes1.shape[-1] != 4 or boxes2.shape[-1] != 4:
         raise ValueError(f"boxes must be [..., 4], got {tuple(boxes1.shape)} and {tuple(boxes2.shape)}")
     for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
@@ -98,16 +98,16 @@ def _overlap(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """``1 - GIoU`` of matched pairs: IoU less the share of the enclosing box that neither covers.
+    """Compute ``1 - GIoU`` of matched pairs: IoU minus the share of the enclosing box that neither covers.
 
     Args:
         boxes1: [..., 4] XYXY.
-        boxes2: The same shape.
+        boxes2: the same shape.
         reduction: "none", "mean" or "sum".
-        eps: Added to denominators.
+        eps: added to denominators.
 
     Raises:
-        ValueError: The far corner of a box lies before the near one (checked on the CPU only).
+        ValueError: if the far corner of a box lies before the near one (checked on the CPU only).
 
     Reference: Generalized Intersection over Union, https://arxiv.org/abs/1902.09630
     """
@@ -118,7 +118,7 @@ def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 
 def _diou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """``(iou, iou - squared centre distance / squared diagonal of the enclosing box)``."""
+    """Compute ``(iou, iou - squared centre distance / squared diagonal of the enclosing box)``."""
     inter, union, hull = _overlap(boxes1, boxes2)
     iou = inter / (union + eps)
     # twice the vector between centres
@@ -127,16 +127,16 @@ def _diou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """``1 - DIoU`` of matched pairs: IoU less the distance of centres over the enclosing diagonal, squared.
+    """Compute ``1 - DIoU`` of matched pairs: IoU minus the squared ratio of centre distance and enclosing diagonal.
 
     Args:
         boxes1: [..., 4] XYXY.
-        boxes2: The same shape.
+        boxes2: the same shape.
         reduction: "none", "mean" or "sum".
-        eps: Added to denominators.
+        eps: added to denominators.
 
     Raises:
-        ValueError: The far corner of a box lies before the near one (checked on the CPU only).
+        ValueError: if the far corner of a box lies before the near one (checked on the CPU only).
 
     Reference: Distance-IoU Loss, https://arxiv.org/abs/1911.08287
     """
@@ -144,16 +144,16 @@ def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 
 def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """``1 - CIoU`` of matched pairs: DIoU less a penalty for unlike aspect ratios.
+    """Compute ``1 - CIoU`` of matched pairs: DIoU minus a penalty for different aspect ratios.
 
     Args:
         boxes1: [..., 4] XYXY.
-        boxes2: The same shape.
+        boxes2: the same shape.
         reduction: "none", "mean" or "sum".
-        eps: Added to denominators.
+        eps: added to denominators.
 
     Raises:
-        ValueError: The far corner of a box lies before the near one (checked on the CPU only).
+        ValueError: if the far corner of a box lies before the near one (checked on the CPU only).
 
     Reference: Distance-IoU Loss, https://arxiv.org/abs/1911.08287
     """

@@ -27,7 +27,7 @@ def paste_masks_in_image(
         masks: [N, M, M'] or [N, 1, M, M'], usually probabilities.
         boxes: ``Boxes`` or an [N, 4] XYXY tensor, in pixels of the image; may reach beyond it.
         image_shape: (height, width).
-        threshold: Pixels of this value or more belong to the mask. Negative: return soft masks.
+        threshold: pixels of this value or more belong to the mask. Negative: return soft masks.
 
     Returns:
         [N, height, width]; bool, or, for a negative threshold, uint8 of 255 times the value, rounded down.

@@ -76,7 +76,7 @@ def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Rotated suppression within each class.
+    """Suppress rotated boxes within each class.
 
     Args:
         boxes: [N, 5] of (x centre, y centre, width, height, angle in degrees counter-clockwise).

@@ -33,7 +33,7 @@ def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
     Args:
         input: [N, C, H, W] maps.
         point_coords: [N, P, 2] or [N, H', W', 2] coordinates in [0, 1] of the maps.
-        **kwargs: Passed on to ``torch.nn.functional.grid_sample`` (``mode``, ``padding_mode``, ``align_corners``).
+        **kwargs: passed on to ``torch.nn.functional.grid_sample`` (``mode``, ``padding_mode``, ``align_corners``).
 
     Returns:
         [N, C, P] or [N, C, H', W'] values.
@@ -49,12 +49,12 @@ def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
 
 @torch.no_grad()
 def generate_regular_grid_point_coords(R: int, side_size: int, device: torch.device | str | None) -> Tensor:
-    """Centres of the cells of a square grid, row by row, once for each of ``R`` boxes.
+    """Return centres of the cells of a square grid, row by row, once for each of ``R`` boxes.
 
     Args:
-        R: Number of boxes.
-        side_size: Cells along each side.
-        device: Where the result lives.
+        R: number of boxes.
+        side_size: cells along each side.
+        device: device of the result.
 
     Returns:
         [R, side_size ** 2, 2] coordinates in [0, 1].
@@ -76,10 +76,10 @@ def get_uncertain_point_coords_with_randomness(
 
     Args:
         coarse_logits: [N, C, H, W] predictions that tell how uncertain a point is.
-        uncertainty_func: Maps [N, C, P] logits to [N, 1, P] uncertainties; the higher, the less certain.
-        num_points: Points wanted, P.
-        oversample_ratio: At least 1; ``num_points`` times as many candidates are drawn.
-        importance_sample_ratio: Share of the points, in [0, 1], that are picked for their uncertainty.
+        uncertainty_func: maps [N, C, P] logits to [N, 1, P] uncertainties; the higher, the less certain.
+        num_points: points wanted, P.
+        oversample_ratio: at least 1; ``num_points`` times as many candidates are drawn.
+        importance_sample_ratio: share of the points, in [0, 1], that are picked for their uncertainty.
 
     Returns:
         [N, P, 2] coordinates in [0, 1].
@@ -106,7 +106,7 @@ def get_uncertain_point_coords_on_grid(uncertainty_map: Tensor, num_points: int)
 
     Args:
         uncertainty_map: [N, 1, H, W]; the higher, the less certain.
-        num_points: Pixels wanted; all of them if the map has fewer.
+        num_points: pixels wanted; all of them if the map has fewer.
 
     Returns:
         [N, P] indices ``y * W + x``, most uncertain first, and [N, P, 2] coordinates in [0, 1] of their centres.
@@ -175,7 +175,7 @@ def point_sample_pyramid(
 
 
 def _corners_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Top left corners and sizes of [R, 4] boxes, each [R, 1, 2]."""
+    """Return top left corners and sizes of [R, 4] boxes, each [R, 1, 2]."""
     corner, opposite = boxes[:, None, :2], boxes[:, None, 2:]
     return corner, opposite - corner
 

@@ -19,15 +19,15 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """``torchvision.ops.roi_align`` that never rounds box coordinates to half precision.
+    """Run ``torchvision.ops.roi_align`` without rounding box coordinates to half precision.
 
     Args:
         input: [N, C, H, W].
         boxes: [R, 5] of (image index, x0, y0, x1, y1), or one [R_i, 4] tensor per image.
-        output_size: Bins, (height, width) or one number for both.
-        spatial_scale: Feature-map pixels per unit of ``boxes``.
-        sampling_ratio: Samples per bin and side; 0 or less = as many as the bin has pixels, rounded up.
-        aligned: Subtract the half pixel between pixel centres and pixel corners.
+        output_size: bins, (height, width) or one number for both.
+        spatial_scale: feature-map pixels per unit of ``boxes``.
+        sampling_ratio: samples per bin and side; 0 or less = as many as the bin has pixels, rounded up.
+        aligned: subtract the half pixel between pixel centres and pixel corners.
 
     Returns:
         [R, C, height, width] in the dtype of ``input``.
@@ -44,7 +44,7 @@ def roi_align(
 
 
 def _with_image_index(boxes: Sequence[Tensor]) -> Tensor:
-    """[R, 5] of (image index, box) from the [R_i, 4] boxes of each image."""
+    """Join the [R_i, 4] boxes of each image to [R, 5] of (image index, box)."""
     rows = [torch.nn.functional.pad(b, (1, 0), value=float(i)) for i, b in enumerate(boxes)]
     return torch.cat(rows)
 
@@ -53,9 +53,9 @@ class ROIAlign(nn.Module):
     """Average of bilinear samples in each bin of a region.
 
     Args:
-        output_size: Bins, (height, width).
-        spatial_scale: Feature-map pixels per image pixel, such as 1/16.
-        sampling_ratio: Samples per bin and side; 0 = as many as the bin has pixels, rounded up.
+        output_size: bins, (height, width).
+        spatial_scale: feature-map pixels per image pixel, such as 1/16.
+        sampling_ratio: samples per bin and side; 0 = as many as the bin has pixels, rounded up.
         aligned: True puts pixel centres at .5, as everything else here does ("ROIAlign v2"); False is the first
             version, half a pixel off, kept for models trained with it.
 

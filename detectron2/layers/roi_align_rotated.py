@@ -12,9 +12,9 @@ class ROIAlignRotated(nn.Module):
     """Average of bilinear samples in each bin of a rotated region, pixel centres at .5.
 
     Args:
-        output_size: Bins, (height, width).
-        spatial_scale: Feature-map pixels per image pixel, such as 1/16.
-        sampling_ratio: Samples per bin and side; 0 = as many as the bin has pixels, rounded up.
+        output_size: bins, (height, width).
+        spatial_scale: feature-map pixels per image pixel, such as 1/16.
+        sampling_ratio: samples per bin and side; 0 = as many as the bin has pixels, rounded up.
 
     Reference: Arbitrary-Oriented Scene Text Detection via Rotation Proposals, https://arxiv.org/abs/1703.01086
     """

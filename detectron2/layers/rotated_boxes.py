@@ -8,7 +8,7 @@ __all__ = ["pairwise_iou_rotated"]
 
 
 def pairwise_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Intersection over union of every pair of rotated boxes.
+    """Compute the intersection over union of every pair of rotated boxes.
 
     Args:
         boxes1: [N, 5] of (x centre, y centre, width, height, angle in degrees counter-clockwise).

@@ -7,15 +7,15 @@ __all__ = ["ShapeSpec"]
 
 @dataclass
 class ShapeSpec:
-    """What one module needs to know of the tensor that another one hands it.
+    """Static shape of a feature map, as far as it is known.
 
     Every field may be left out (None = unknown or of no interest).
 
     Attributes:
-        channels: Number of channels.
-        height: Height in pixels of the feature map.
-        width: Width in pixels of the feature map.
-        stride: Input pixels per feature-map pixel.
+        channels: number of channels.
+        height: height in pixels of the feature map.
+        width: width in pixels of the feature map.
+        stride: input pixels per feature-map pixel.
     """
 
     channels: int | None = None

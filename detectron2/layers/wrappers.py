@@ -37,11 +37,11 @@ interpolate = F.interpolate
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """``torch.cat`` that hands a lone tensor back as it is, without a copy.
+    """Concatenate as ``torch.cat`` does, but return a single tensor itself, without a copy.
 
     Args:
-        tensors: List or tuple of tensors.
-        dim: Dimension along which they are joined.
+        tensors: list or tuple of tensors.
+        dim: dimension along which they are joined.
     """
     if not isinstance(tensors, (list, tuple)):
         raise TypeError(f"cat expects a list or tuple of tensors, got {type(tensors).__name__}")
@@ -49,16 +49,16 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
-    """Indices of the non-zero entries, one int64 tensor per dimension of ``x``."""
+    """Return indices of the non-zero entries, one int64 tensor per dimension of ``x``."""
     return x.nonzero(as_tuple=True)
 
 
 def shapes_to_tensor(x: Sequence[int], device: torch.device | str | None = None) -> Tensor:
-    """Sizes (ints, symbolic ints or 0-d tensors) as one int64 tensor.
+    """Return sizes (ints, symbolic ints or 0-d tensors) as one int64 tensor.
 
     Args:
-        x: The sizes.
-        device: Where the result lives; default: with the first tensor among ``x``, else the CPU.
+        x: the sizes.
+        device: device of the result; default: with the first tensor among ``x``, else the CPU.
     """
     sizes: list[Any] = list(x)
     traced = [s for s in sizes if isinstance(s, Tensor)]
@@ -69,12 +69,12 @@ def shapes_to_tensor(x: Sequence[int], device: torch.device | str | None = None)
 
 
 def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
-    """``src`` on the device of ``dst``."""
+    """Move ``src`` to the device of ``dst``."""
     return src.to(dst.device)
 
 
 def inference_layout(x: Tensor) -> Tensor:
-    """Features [N, C, H, W] in the memory order in which convolutions over many small maps are quickest.
+    """Lay features [N, C, H, W] out in the memory order in which convolutions over many small maps are fastest.
 
     On the CPU that is channels-last, as long as no gradient is wanted: backward passes are slower with it, and a
     compiler chooses layouts itself. Values stay as they are; see ``benchmarks/models.py``.
@@ -85,20 +85,20 @@ def inference_layout(x: Tensor) -> Tensor:
 
 
 def check_if_dynamo_compiling() -> bool:
-    """Whether this line is being traced by ``torch.compile`` or ``torch.export``."""
+    """Return whether this line is being traced by ``torch.compile`` or ``torch.export``."""
     return torch.compiler.is_compiling()
 
 
 def disable_torch_compiler(func: _Fn) -> _Fn:
-    """Decorator: leave ``func`` out of compiled graphs (it then splits them)."""
+    """Exclude ``func`` from compiled graphs (it then splits them); a decorator."""
     return torch.compiler.disable(func)  # type: ignore[no-any-return]
 
 
 def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a loss with mean reduction be zero, with zero gradients, for no samples at all (PyTorch gives NaN).
+    """Make a loss with mean reduction zero, with zero gradients, for no samples at all (PyTorch gives NaN).
 
     Args:
-        loss_func: Called as ``loss_func(input, target, reduction=..., **kwargs)``.
+        loss_func: called as ``loss_func(input, target, reduction=..., **kwargs)``.
     """
 
     @functools.wraps(loss_func)
@@ -111,13 +111,13 @@ def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[
 
 
 def cross_entropy(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any) -> Tensor:
-    """``torch.nn.functional.cross_entropy`` whose mean over no samples is 0, not NaN.
+    """Compute ``torch.nn.functional.cross_entropy``; its mean over no samples is 0, not NaN.
 
     Args:
         input: [N, K] logits.
         target: [N] class indices.
         reduction: "mean", "sum" or "none".
-        **kwargs: Passed on (``weight``, ``ignore_index``, ``label_smoothing``).
+        **kwargs: passed on (``weight``, ``ignore_index``, ``label_smoothing``).
     """
     return _cross_entropy_or_zero(input, target, reduction=reduction, **kwargs)
 
@@ -129,8 +129,8 @@ class Conv2d(nn.Conv2d):
     """``torch.nn.Conv2d`` that owns the norm and the activation that follow it.
 
     Args:
-        *args: As in ``torch.nn.Conv2d``.
-        **kwargs: As in ``torch.nn.Conv2d``, and also
+        *args: as in ``torch.nn.Conv2d``.
+        **kwargs: as in ``torch.nn.Conv2d``, and also
 
             * ``norm`` (``nn.Module`` or None): applied to the convolution's output;
             * ``activation`` (callable or None): applied last.
@@ -144,7 +144,7 @@ class Conv2d(nn.Conv2d):
         self.activation: Callable[[Tensor], Tensor] | None = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C', H', W'], normalised and activated."""
+        """Map [N, C, H, W] to [N, C', H', W'], normalised and activated."""
         x = super().forward(x)
         for step in (self.norm, self.activation):
             if step is not None:

@@ -23,7 +23,7 @@ LOWEST = -3.0e38
 
 
 def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest entries along the last axis and their places, in descending order.
+    """Return the ``count`` largest entries along the last axis and their places, in descending order.
 
     Where there are fewer entries: in eager mode all of them; in a graph ``count`` all the same, filled up with
     ``LOWEST`` at place 0, since the number of entries may be symbolic there.
@@ -36,7 +36,7 @@ def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """XYXY boxes [..., 4] cut to an image; the size may be numbers or scalars on the boxes' device."""
+    """Clip XYXY boxes [..., 4] to an image; the size may be numbers or scalars on the boxes' device."""
     x0, y0, x1, y1 = boxes.unbind(dim=-1)
     return torch.stack(
         (
@@ -52,7 +52,7 @@ def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tens
 def class_aware_nms_mask(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float
 ) -> Tensor:
-    """Which of R boxes survive non-maximum suppression within their groups; invalid rows never do.
+    """Find which of R boxes survive non-maximum suppression within their groups; invalid rows never do.
 
     Args:
         boxes: [R, 4] XYXY or [R, 5] rotated.
@@ -93,7 +93,8 @@ def _nms_mask_fake(
 
 
 def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Places of the ``count`` best of the kept rows in descending order of score, and which of them are real.
+    """Return the places of the ``count`` best of the kept rows in descending order of score, and which of them are
+    real.
 
     Args:
         scores: [R].

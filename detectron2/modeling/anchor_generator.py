@@ -71,7 +71,7 @@ class BufferList(nn.Module):
 
 
 def _per_level(values: Sequence[Any], num_levels: int, name: str) -> list[Sequence[float]]:
-    """One list of numbers for each level, from one list for all or from a list of lists."""
+    """Return a list of numbers for each level, from one list for all or from a list of lists."""
     if not isinstance(values, Sequence) or isinstance(values, str) or not len(values):
         raise ValueError(f"{name} must be a non-empty list, got {values!r}")
     if not isinstance(values[0], Sequence):
@@ -91,7 +91,7 @@ def _plain(values: object) -> Any:
 
 
 def _grid_centers(height: int, width: int, stride: int, offset: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y of every cell of a map in row-major order, two vectors [height * width]."""
+    """Compute x and y of every cell of a map in row-major order, two vectors [height * width]."""
     x = (torch.arange(width, device=like.device, dtype=like.dtype) + offset) * stride
     y = (torch.arange(height, device=like.device, dtype=like.dtype) + offset) * stride
     return x.repeat(height), y.repeat_interleave(width, output_size=height * width)
@@ -122,7 +122,7 @@ class _TiledAnchors(nn.Module):
         return [len(cell) for cell in self.cell_anchors]
 
     def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Anchors [height * width * A, box_dim] for each map size (height, width)."""
+        """Compute anchors [height * width * A, box_dim] for each map size (height, width)."""
         tiles = []
         for (height, width), stride, cell in zip(grid_sizes, self.strides, self.cell_anchors):
             x, y = _grid_centers(height, width, stride, self.offset, cell)
@@ -133,7 +133,7 @@ class _TiledAnchors(nn.Module):
         return tiles
 
     def _tile(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Anchors for these maps, from the cache when maps of these sizes were seen lately."""
+        """Compute anchors for these maps, from the cache when maps of these sizes were seen lately."""
         if len(features) != self.num_features:
             raise ValueError(
                 f"the anchors are made for {self.num_features} feature maps, got {len(features)}"
@@ -188,7 +188,7 @@ class DefaultAnchorGenerator(_TiledAnchors):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        """Arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
+        """Read the arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
         node = cfg.MODEL.ANCHOR_GENERATOR
         return {
             "sizes": node.SIZES,
@@ -200,7 +200,7 @@ class DefaultAnchorGenerator(_TiledAnchors):
     def generate_cell_anchors(
         self, sizes: Sequence[float] = (32, 64, 128, 256, 512), aspect_ratios: Sequence[float] = (0.5, 1, 2)
     ) -> Tensor:
-        """Anchors [len(sizes) * len(aspect_ratios), 4] XYXY around the origin; ratios vary fastest."""
+        """Compute anchors [len(sizes) * len(aspect_ratios), 4] XYXY around the origin; ratios vary fastest."""
         halves = [
             (0.5 * math.sqrt(size * size / ratio), 0.5 * math.sqrt(size * size / ratio) * ratio)
             for size in sizes
@@ -209,7 +209,7 @@ class DefaultAnchorGenerator(_TiledAnchors):
         return torch.tensor([(-w, -h, w, h) for w, h in halves], dtype=torch.float32).reshape(-1, 4)
 
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
-        """Anchors for feature maps [N, C, H, W], one ``Boxes`` [H * W * A] for each map.
+        """Compute anchors for feature maps [N, C, H, W], one ``Boxes`` [H * W * A] for each map.
 
         The order is row by row, cell by cell, anchor by anchor. Do not change the boxes in place: they may be
         shared between calls.
@@ -252,7 +252,7 @@ class RotatedAnchorGenerator(_TiledAnchors):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        """Arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
+        """Read the arguments from ``MODEL.ANCHOR_GENERATOR`` and the strides of the feature maps."""
         args = DefaultAnchorGenerator.from_config(cfg, input_shape)
         return {**args, "angles": cfg.MODEL.ANCHOR_GENERATOR.ANGLES}
 
@@ -262,13 +262,13 @@ class RotatedAnchorGenerator(_TiledAnchors):
         aspect_ratios: Sequence[float] = (0.5, 1, 2),
         angles: Sequence[float] = (-90, -60, -30, 0, 30, 60, 90),
     ) -> Tensor:
-        """Anchors [sizes * ratios * angles, 5] (cx, cy, w, h, angle) around the origin; angles vary fastest."""
+        """Compute anchors [sizes * ratios * angles, 5] (cx, cy, w, h, angle) around the origin; angles vary fastest."""
         widths = [(math.sqrt(size * size / ratio), ratio) for size in sizes for ratio in aspect_ratios]
         rows = [(0.0, 0.0, w, w * ratio, angle) for w, ratio in widths for angle in angles]
         return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
 
     def forward(self, features: Sequence[Tensor]) -> list[RotatedBoxes]:
-        """Anchors for feature maps [N, C, H, W], one ``RotatedBoxes`` [H * W * A] for each map."""
+        """Compute anchors for feature maps [N, C, H, W], one ``RotatedBoxes`` [H * W * A] for each map."""
         return [RotatedBoxes(tile) for tile in self._tile(features)]
 
 

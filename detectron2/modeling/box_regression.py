@@ -35,7 +35,7 @@ def _require_positive_sizes(sizes: Tensor, what: str) -> None:
 
 
 def _split_boxes(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Corners [..., 4] -> centers [..., 2] and sizes [..., 2]."""
+    """Convert corners [..., 4] to centers [..., 2] and sizes [..., 2]."""
     low, high = boxes[..., :2], boxes[..., 2:]
     sizes = high - low
     return low + 0.5 * sizes, sizes
@@ -68,10 +68,11 @@ class Box2BoxTransform:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Deltas [R, 4] that :meth:`apply_deltas` turns ``src_boxes`` into ``target_boxes`` with (both [R, 4] XYXY).
+        """Compute the deltas [R, 4] by which :meth:`apply_deltas` turns ``src_boxes`` into ``target_boxes`` (both [R,
+        4] XYXY).
 
         Raises:
-            ValueError: when a source box has no area (on accelerators an asynchronous device assertion).
+            ValueError: if a source box has no area (on accelerators an asynchronous device assertion).
         """
         _check_pairs(src_boxes, target_boxes)
         src_center, src_size = _split_boxes(src_boxes)
@@ -85,7 +86,7 @@ class Box2BoxTransform:
         )
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Boxes [R, K * 4] float32 (at least) from deltas [R, K * 4] on reference boxes [R, 4] XYXY, K >= 1."""
+        """Compute boxes [R, K * 4] float32 (at least) from deltas [R, K * 4] on reference boxes [R, 4] XYXY, K >= 1."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         center, size = _split_boxes(boxes.to(d.dtype).unsqueeze(-2))  # [R, 1, 2]
         d = d.reshape(*d.shape[:-1], d.shape[-1] // 4, 4)  # [R, K, 4]
@@ -113,10 +114,10 @@ class Box2BoxTransformRotated:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Deltas [R, 5] from boxes [R, 5] to boxes [R, 5], both (cx, cy, w, h, angle in degrees).
+        """Compute deltas [R, 5] from boxes [R, 5] to boxes [R, 5], both (cx, cy, w, h, angle in degrees).
 
         Raises:
-            ValueError: when a source box has no area (on accelerators an asynchronous device assertion).
+            ValueError: if a source box has no area (on accelerators an asynchronous device assertion).
         """
         _check_pairs(src_boxes, target_boxes)
         sizes = src_boxes[..., 2:4]
@@ -128,7 +129,7 @@ class Box2BoxTransformRotated:
         return torch.stack([w * p for w, p in zip(self.weights, parts)], dim=-1)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Boxes [R, K * 5] from deltas [R, K * 5] on reference boxes [R, 5]; angles in [-180, 180)."""
+        """Compute boxes [R, K * 5] from deltas [R, K * 5] on reference boxes [R, 5]; angles in [-180, 180)."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         base = boxes.to(d.dtype).unsqueeze(-2)  # [R, 1, 5]
         d = d.reshape(*d.shape[:-1], d.shape[-1] // 5, 5)  # [R, K, 5]
@@ -157,7 +158,7 @@ class Box2BoxTransformLinear:
         self.normalize_by_size = normalize_by_size
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Distances [R, 4] from the centers of ``src_boxes`` [R, 4] to the sides of ``target_boxes`` [R, 4].
+        """Compute distances [R, 4] from the centers of ``src_boxes`` [R, 4] to the sides of ``target_boxes`` [R, 4].
 
         Negative ones mean that the center lies outside the target.
         """
@@ -167,7 +168,7 @@ class Box2BoxTransformLinear:
         return distances / torch.cat((size, size), dim=-1) if self.normalize_by_size else distances
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Boxes [R, K * 4] from distances [R, K * 4] at reference boxes [R, 4]; negative distances count as 0."""
+        """Compute boxes [R, K * 4] from distances [R, K * 4] at reference boxes [R, 4]; negative distances count as 0."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         center, size = _split_boxes(boxes.to(d.dtype).unsqueeze(-2))  # [R, 1, 2]
         d = d.reshape(*d.shape[:-1], d.shape[-1] // 4, 4).relu()  # [R, K, 4]
@@ -186,7 +187,7 @@ def _check_pairs(src: Tensor, dst: Tensor) -> None:
 
 
 def _wrap_degrees(angle: Tensor) -> Tensor:
-    """Any angle to the same one in [-180, 180)."""
+    """Map angles to the equal ones in [-180, 180)."""
     return torch.remainder(angle + 180.0, 360.0) - 180.0
 
 
@@ -228,7 +229,7 @@ def _box_loss(
     kind: str,
     smooth_l1_beta: float,
 ) -> Tensor:
-    """Summed loss of P predicted deltas on P reference boxes against P target boxes; see the caller above."""
+    """Sum the loss of P predicted deltas on P reference boxes against P target boxes; see the caller above."""
     if kind == "smooth_l1":
         return smooth_l1_loss(
             deltas, transform.get_deltas(reference, target), beta=smooth_l1_beta, reduction="sum"

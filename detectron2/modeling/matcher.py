@@ -20,7 +20,7 @@ _CELLS_AT_ONCE = {"cpu": 1 << 22, "": 1 << 24}
 
 
 class Matcher:
-    """Give every prediction the ground truth that it fits best, and a label from the quality of that fit.
+    """Assign every prediction the ground truth that it fits best, and a label by the quality of the fit.
 
     The axis of qualities is cut at ``thresholds`` into ``len(thresholds) + 1`` half-open intervals
     ``[lower, upper)``; a prediction whose best quality falls into interval i gets ``labels[i]``.
@@ -28,11 +28,11 @@ class Matcher:
     Args:
         thresholds: positive qualities in ascending order, usually IoU values in (0, 1].
         labels: one of -1 (ignore), 0 (negative) and 1 (positive) for each interval, from the lowest up.
-        allow_low_quality_matches: also make positive whatever fits some ground truth best of all predictions,
+        allow_low_quality_matches: also label positive each prediction that fits some ground truth best,
             however poorly (ties included). Faster R-CNN, section 3.1.2, case (i).
 
     Raises:
-        ValueError: when the thresholds are not positive and ascending, or the labels do not fit them.
+        ValueError: if the thresholds are not positive and ascending, or the labels do not fit them.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Matcher:
             ``matches``, int64 [N], the row that fits each column best (0 where M = 0), and ``labels``, int8 [N].
 
         Raises:
-            ValueError: when the matrix does not have two dimensions.
+            ValueError: if the matrix does not have two dimensions.
         """
         if match_quality_matrix.dim() != 2:
             raise ValueError(
@@ -79,7 +79,7 @@ class Matcher:
         return matches, labels
 
     def label(self, best: Tensor) -> Tensor:
-        """The label, int8 [N], that goes with the best quality [N] of each prediction."""
+        """Return the label, int8 [N], that goes with the best quality [N] of each prediction."""
         labels = torch.full_like(best, self.labels[0], dtype=torch.int8)
         for threshold, label in zip(self.thresholds[1:-1], self.labels[1:]):
             labels.masked_fill_(best >= threshold, label)
@@ -97,7 +97,7 @@ class Matcher:
 
 
 def _best_of_some_row(quality: Tensor) -> Tensor:
-    """Which columns, bool [N], hold the largest value of some row of [M, N], ties included."""
+    """Find which columns, bool [N], hold the largest value of some row of [M, N], ties included."""
     return (quality == quality.amax(dim=1, keepdim=True)).any(dim=0)
 
 

@@ -20,7 +20,7 @@ __all__ = ["MMDetBackbone", "MMDetDetector"]
 
 
 def _build(kind: str, config: nn.Module | Mapping[str, Any]) -> nn.Module:
-    """A module as it is, or what MMDetection builds of a config."""
+    """Return a module as it is, or let MMDetection build it from a config."""
     if isinstance(config, nn.Module):
         return config
     if not isinstance(config, Mapping):
@@ -45,7 +45,7 @@ class MMDetBackbone(Backbone):
         output_names: their names; by default out0, out1 and so on.
 
     Raises:
-        ImportError: when a config is given and MMDetection is not installed.
+        ImportError: if a config is given and MMDetection is not installed.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class MMDetBackbone(Backbone):
             )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps by name."""
+        """Compute the feature maps by name."""
         outputs = self.backbone(x)
         if self.neck is not None:
             outputs = self.neck(outputs)
@@ -81,12 +81,12 @@ class MMDetBackbone(Backbone):
         return dict(zip(self._output_names, outputs))
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride by name, as they were given."""
+        """Return channels and stride by name, as given."""
         return dict(zip(self._output_names, self._output_shapes))
 
 
 class _Padding:
-    """Stands for a backbone where only the padding of images is asked for."""
+    """Stand-in for a backbone where only the padding of images is needed."""
 
     def __init__(self, size_divisibility: int) -> None:
         self.size_divisibility = size_divisibility
@@ -123,7 +123,7 @@ class MMDetDetector(ImageModel):
         return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Losses in training; in evaluation for each image a dict with ``instances``."""
+        """Compute losses in training; in evaluation return for each image a dict with ``instances``."""
         images = self.preprocess_image(batched_inputs)
         metas = [self._meta(item, size, images) for item, size in zip(batched_inputs, images.image_sizes)]
         if self.training:
@@ -180,7 +180,7 @@ def _to_mmdet_masks(masks: BitMasks | PolygonMasks, size: Sequence[int]) -> obje
 
 
 def _to_instances(found: Any, size: tuple[int, int]) -> Instances:
-    """Results of MMDetection, for each class boxes [R, 5] with scores and perhaps masks, as Instances."""
+    """Convert results of MMDetection, for each class boxes [R, 5] with scores and perhaps masks, to Instances."""
     boxes, masks = found if isinstance(found, tuple) else (found, None)
     table = torch.from_numpy(np.concatenate(boxes)).float()
     result = Instances(size, pred_boxes=Boxes(table[:, :4]), scores=table[:, -1])

@@ -1,4 +1,4 @@
-"""Cutting features of a fixed size out of one or several feature maps, for every box of a batch.
+"""Pooling of features of a fixed size from one or several feature maps, for every box of a batch.
 
 N images, R boxes in all of them together, C channels, L feature levels.
 """
@@ -24,7 +24,7 @@ def assign_boxes_to_levels(
     canonical_box_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """The feature level that each box belongs to, by its size.
+    """Return the feature level that each box belongs to, by its size.
 
     FPN (Lin et al. 2017, https://arxiv.org/abs/1612.03144), equation 1.
 
@@ -50,7 +50,7 @@ def _levels_of_areas(
 
 
 def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
-    """Boxes of N images as one tensor [R, 1 + D] whose first column is the index of the image.
+    """Join the boxes of N images in one tensor [R, 1 + D] whose first column is the index of the image.
 
     Args:
         box_lists: Boxes (D = 4) or RotatedBoxes (D = 5), one for each image.
@@ -79,7 +79,7 @@ def _build_op(kind: str, size: tuple[int, int], scale: float, sampling_ratio: in
 
 
 def _level_of_scale(scale: float) -> int:
-    """log2 of the stride that a scale stands for."""
+    """Return log2 of the stride that a scale stands for."""
     level = -math.log2(scale)
     if not math.isclose(level, round(level), abs_tol=1e-9):
         raise ValueError(f"scales must be powers of two such as 1/8, got {scale}")
@@ -132,14 +132,14 @@ class ROIPooler(nn.Module):
         self.canonical_box_size = canonical_box_size
 
     def forward(self, x: list[Tensor], box_lists: Sequence[Boxes]) -> Tensor:
-        """Features [R, C, height, width] of all boxes, in the order of the images and of their boxes.
+        """Pool features [R, C, height, width] of all boxes, in the order of the images and of their boxes.
 
         Args:
             x: feature maps [N, C, H, W], as many as there are scales.
             box_lists: N Boxes or RotatedBoxes in image coordinates.
 
         Raises:
-            ValueError: when the numbers of maps or of images do not fit.
+            ValueError: if the numbers of maps or of images do not fit.
         """
         if len(x) != len(self.level_poolers):
             raise ValueError(f"this pooler has {len(self.level_poolers)} scales, got {len(x)} feature maps")
@@ -167,7 +167,7 @@ class ROIPooler(nn.Module):
         return self.pool(x, rois, (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2]))
 
     def pool(self, x: list[Tensor], rois: Tensor, areas: Tensor) -> Tensor:
-        """The tensor core of :meth:`forward`: rows ``rois`` [R, 1 + D] (image, box) with their ``areas`` [R]."""
+        """Pool the rows ``rois`` [R, 1 + D] (image, box) with their ``areas`` [R]; the core of :meth:`forward`."""
         if len(self.level_poolers) == 1:
             return self.level_poolers[0](x[0], rois)
         level = _levels_of_areas(
@@ -182,7 +182,7 @@ class ROIPooler(nn.Module):
         return output
 
     def _pool_masked(self, x: list[Tensor], rois: Tensor, level: Tensor) -> Tensor:
-        """The same with shapes that do not depend on values: a box is empty on every level but its own.
+        """Pool with shapes that do not depend on values: a box is empty on every level but its own.
 
         Empty boxes cost next to nothing, because the number of samples follows the size of the box.
         """

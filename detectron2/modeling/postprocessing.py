@@ -1,4 +1,4 @@
-"""From the resolution at which a model worked to the one that its caller asked for."""
+"""Rescaling of results to the requested output size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def detector_postprocess(
     Args:
         results: with ``pred_boxes`` or ``proposal_boxes``; ``image_size`` is the size at which they were made.
             Masks are soft masks of the boxes, [R, 1, M, M] in [0, 1]. Left as it is.
-        output_height, output_width: the wanted size, in pixels.
+        output_height, output_width: the requested size, in pixels.
         mask_threshold: where a soft mask becomes foreground.
 
     Returns:
@@ -26,7 +26,7 @@ def detector_postprocess(
         ``pred_keypoints`` [R, K, 3] in its coordinates.
 
     Raises:
-        ValueError: when there are no boxes in ``results``.
+        ValueError: if there are no boxes in ``results``.
     """
     height, width = int(output_height), int(output_width)
     name = next((f for f in ("pred_boxes", "proposal_boxes") if results.has(f)), None)
@@ -60,7 +60,7 @@ def sem_seg_postprocess(
     Args:
         result: [C, H, W] scores of a padded image.
         img_size: height and width of the image without padding.
-        output_height, output_width: the wanted size.
+        output_height, output_width: the requested size.
 
     Returns:
         [C, output_height, output_width].

@@ -35,5 +35,5 @@ def subsample_labels(
 
 
 def _draw(candidates: Tensor, count: int) -> Tensor:
-    """``count`` elements of a vector without replacement."""
+    """Draw ``count`` elements of a vector without replacement."""
     return candidates[torch.randperm(candidates.numel(), device=candidates.device)[:count]]

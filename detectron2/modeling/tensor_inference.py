@@ -111,7 +111,7 @@ def tensor_method(part: object, name: str) -> Callable[..., Any]:
 
 
 def outputs_to_instances(outputs: Tensors, image_size: tuple[int, int]) -> Instances:
-    """The real rows of one image's outputs as the Instances that the model itself would return for it.
+    """Convert the real rows of one image's outputs to the Instances that the model itself would return.
 
     Args:
         outputs: of :class:`TensorInference` for one image [C, H, W].

@@ -41,12 +41,12 @@ _ANY_SCORE = 1e-8
 
 
 def _versions_of(cfg: Config) -> CfgNode:
-    """The config that names the versions: a Python config has no place for them, so the defaults hold."""
+    """Return the config that names the versions: the defaults for a Python config, which has no place for them."""
     return cfg if isinstance(cfg, CfgNode) else get_cfg()
 
 
 def _dataset_names(cfg: Config) -> list[str]:
-    """Data sets to evaluate on, else to train on; of either kind of config."""
+    """Return the datasets to evaluate on, else those to train on, of either kind of config."""
     if "DATASETS" in cfg:
         return list(cfg.DATASETS.TEST or cfg.DATASETS.TRAIN)
     loaders = cfg.get("dataloader", {})
@@ -74,7 +74,7 @@ class DatasetMapperTTA:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Arguments from ``TEST.AUG``."""
+        """Read the arguments from ``TEST.AUG``."""
         return {
             "min_sizes": cfg.TEST.AUG.MIN_SIZES,
             "max_size": cfg.TEST.AUG.MAX_SIZE,
@@ -82,7 +82,7 @@ class DatasetMapperTTA:
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> list[dict[str, Any]]:
-        """Versions of one input of a model.
+        """Create the versions of one input of a model.
 
         Args:
             dataset_dict: with ``image`` [C, H, W]; ``height`` and ``width``, the size of the original, are those of
@@ -116,7 +116,7 @@ class DatasetMapperTTA:
 
 
 def _with_image(item: dict[str, Any], image_format: str | None) -> dict[str, Any]:
-    """The input with ``image``, read from ``file_name`` where it is missing, and ``height`` and ``width``."""
+    """Add ``image``, read from ``file_name`` if it is missing, and ``height`` and ``width`` to an input."""
     item = dict(item)
     if "image" not in item:
         pixels = read_image(item["file_name"], image_format)
@@ -131,7 +131,7 @@ def _is_mirrored(transforms: TransformList) -> bool:
 
 
 def _move_boxes(transform: Transform | TransformList, boxes: Tensor) -> Tensor:
-    """Boxes [R, 4] through a transform of numpy coordinates."""
+    """Apply a transform of NumPy coordinates to boxes [R, 4]."""
     moved = transform.apply_box(boxes.detach().cpu().numpy())
     return torch.from_numpy(moved).to(boxes)
 
@@ -151,7 +151,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
 
     Attributes:
         keypoint_hflip_indices: for each keypoint the index of the one that it becomes in a mirrored image. Unless it is
-            set, it follows from ``keypoint_names`` and ``keypoint_flip_map`` of the metadata of the config's data sets.
+            set, it follows from ``keypoint_names`` and ``keypoint_flip_map`` of the metadata of the config's datasets.
 
     Raises:
         TypeError: for models of other kinds.
@@ -177,7 +177,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
 
     @contextmanager
     def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
-        """Within this context the named switches of the heads, such as ``mask_on``, are False."""
+        """Set the named switches of the heads, such as ``mask_on``, to False within this context."""
         heads = self.model.roi_heads
         old = {name: getattr(heads, name) for name in attrs if hasattr(heads, name)}
         try:
@@ -191,7 +191,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _batch_inference(
         self, batched_inputs: list[dict[str, Any]], detected_instances: list[Instances] | None = None
     ) -> list[Instances]:
-        """Results in input coordinates, ``batch_size`` inputs at a time."""
+        """Predict in input coordinates, ``batch_size`` inputs at a time."""
         outputs: list[Instances] = []
         for start in range(0, len(batched_inputs), self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -200,7 +200,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return outputs
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The same in- and output as the model's, in evaluation.
+        """Predict, with the inputs and outputs of the model in evaluation.
 
         Args:
             batched_inputs: as of the model; ``image`` may be missing where there is a ``file_name``.
@@ -209,7 +209,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
-        """Results for one input with ``image``, ``height`` and ``width``."""
+        """Predict for one input with ``image``, ``height`` and ``width``."""
         size = (int(input["height"]), int(input["width"]))
         versions, transforms = self._get_augmented_inputs(input)
         with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
@@ -231,14 +231,14 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _get_augmented_inputs(
         self, input: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], list[TransformList]]:
-        """Versions of an input, and the transforms that lead to each of them."""
+        """Create the versions of an input; return them and the transform that leads to each."""
         versions = self.tta_mapper(input)
         return versions, [version.pop("transforms") for version in versions]
 
     def _get_augmented_boxes(
         self, augmented_inputs: list[dict[str, Any]], tfms: list[TransformList]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes [R, 4] in coordinates of the original, scores [R] and classes [R] of all versions together."""
+        """Predict boxes [R, 4] in coordinates of the original, scores [R] and classes [R] of all versions together."""
         outputs = self._batch_inference(augmented_inputs)
         boxes = [_move_boxes(t.inverse(), out.pred_boxes.tensor) for out, t in zip(outputs, tfms)]
         scores = torch.cat([out.scores for out in outputs])
@@ -248,7 +248,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _merge_detections(
         self, all_boxes: Tensor, all_scores: Tensor, all_classes: Tensor, shape_hw: tuple[int, int]
     ) -> Instances:
-        """What is left of the detections of all versions after class-wise NMS."""
+        """Merge the detections of all versions by class-wise NMS."""
         heads = self.model.roi_heads
         predictor: Any = heads.box_predictor
         predictor = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
@@ -268,7 +268,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _rescale_detected_boxes(
         self, augmented_inputs: list[dict[str, Any]], merged_instances: Instances, tfms: list[TransformList]
     ) -> list[Instances]:
-        """The merged detections in coordinates of each version."""
+        """Transform the merged detections to coordinates of each version."""
         moved = []
         for version, transform in zip(augmented_inputs, tfms):
             height, width = version["image"].shape[1:3]
@@ -283,7 +283,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return moved
 
     def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
-        """Mean of the soft masks [R, 1, M, M] of all versions, mirrored ones turned back."""
+        """Average the soft masks [R, 1, M, M] of all versions, mirrored ones turned back."""
         masks = [
             out.pred_masks.flip(dims=[3]) if _is_mirrored(t) else out.pred_masks
             for out, t in zip(outputs, tfms)
@@ -291,7 +291,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return torch.stack(masks).mean(dim=0)
 
     def _reduce_pred_heatmaps(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
-        """Mean of the keypoint logits [R, K, S, S] of all versions, mirrored ones turned back."""
+        """Average the keypoint logits [R, K, S, S] of all versions, mirrored ones turned back."""
         maps = []
         for out, t in zip(outputs, tfms):
             logits = out.pred_keypoint_heatmaps
@@ -301,13 +301,13 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return torch.stack(maps).mean(dim=0)
 
     def _partners(self, num_keypoints: int) -> list[int]:
-        """:attr:`keypoint_hflip_indices`, looked up if need be."""
+        """Return :attr:`keypoint_hflip_indices`, looked up if necessary."""
         if self.keypoint_hflip_indices is None:
             names = _dataset_names(self.cfg)
             known = names and all(hasattr(MetadataCatalog.get(n), "keypoint_flip_map") for n in names)
             if not known:
                 raise ValueError(
-                    f"no metadata of the data sets {names} says which keypoints change places in a mirrored image; "
+                    f"no metadata of the datasets {names} says which keypoints change places in a mirrored image; "
                     "give keypoint_names and keypoint_flip_map there, set keypoint_hflip_indices of "
                     "GeneralizedRCNNWithTTA, or turn mirroring off (TEST.AUG.FLIP False)"
                 )
@@ -351,7 +351,7 @@ class SemanticSegmentorWithTTA(nn.Module):
         self.batch_size = batch_size
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """For each image a dict whose ``sem_seg`` [C, height, width] is the mean of class probabilities."""
+        """Return for each image a dict whose ``sem_seg`` [C, height, width] is the mean of class probabilities."""
         image_format = self.cfg.INPUT.FORMAT if "INPUT" in self.cfg else "BGR"
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 

@@ -13,7 +13,7 @@ Clipper = Callable[[Sequence[torch.nn.Parameter]], None]
 
 
 class GradientClipType(Enum):
-    """What `SOLVER.CLIP_GRADIENTS.CLIP_TYPE` can name."""
+    """Values of ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``."""
 
     VALUE = "value"
     """Each element into [-limit, limit]."""
@@ -28,7 +28,7 @@ def _gradients(parameters: Iterable[torch.nn.Parameter]) -> list[torch.Tensor]:
 
 
 def clip_value(parameters: Sequence[torch.nn.Parameter], limit: float) -> None:
-    """Clamps each element of each gradient to [-limit, limit], in place."""
+    """Clamp each element of each gradient to [-limit, limit], in place."""
     grads = _gradients(parameters)
     if grads:
         torch._foreach_clamp_min_(grads, -limit)
@@ -36,7 +36,7 @@ def clip_value(parameters: Sequence[torch.nn.Parameter], limit: float) -> None:
 
 
 def clip_norm(parameters: Sequence[torch.nn.Parameter], limit: float, norm_type: float = 2.0) -> None:
-    """Scales the gradient of each parameter down to a norm of at most `limit`, in place."""
+    """Scale the gradient of each parameter down to a norm of at most ``limit``, in place."""
     grads = _gradients(parameters)
     if not grads:
         return
@@ -51,14 +51,14 @@ def clip_norm(parameters: Sequence[torch.nn.Parameter], limit: float, norm_type:
 
 
 def clip_full_norm(parameters: Sequence[torch.nn.Parameter], limit: float, norm_type: float = 2.0) -> None:
-    """Scales all gradients by one factor so that their joint norm is at most `limit`, in place."""
+    """Scale all gradients by one factor so that their joint norm is at most ``limit``, in place."""
     torch.nn.utils.clip_grad_norm_(parameters, limit, norm_type=norm_type)
 
 
 def with_gradient_clipping(kind: type[torch.optim.Optimizer], clip: Clipper) -> type[torch.optim.Optimizer]:
-    """A subclass of an optimizer that clips all its gradients before each step.
+    """Derive an optimizer class that clips all its gradients before each step.
 
-    Under mixed precision the scaler calls `step` with gradients that are unscaled already.
+    Under mixed precision the scaler calls ``step`` with gradients that are unscaled already.
     """
 
     def step(self: torch.optim.Optimizer, closure: Callable[[], float] | None = None) -> float | None:

@@ -36,26 +36,26 @@ def get_default_optimizer_params(
     lr_factor_func: Callable[[str], float] | None = None,
     overrides: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[Group]:
-    """Parameter groups for an optimizer, with the usual exceptions for norms and biases.
+    """Build parameter groups for an optimizer, with the usual exceptions for norms and biases.
 
-    Later rules win: base, norm, factor by name, overrides (biases are overrides for `bias`).
+    Later rules win: base, norm, factor by name, overrides (biases are overrides for ``bias``).
 
     Args:
         model: its parameters that require a gradient are taken, shared ones once.
         base_lr: learning rate of all groups; the optimizer's own when None.
         weight_decay: likewise.
         weight_decay_norm: weight decay of normalisation layers.
-        bias_lr_factor: learning rate of biases as a multiple of `base_lr`.
+        bias_lr_factor: learning rate of biases as a multiple of ``base_lr``.
         weight_decay_bias: weight decay of biases.
         lr_factor_func: dotted name of a parameter to a factor on its learning rate; for layer-wise
             decay, or to hold a pretrained part back.
-        overrides: last part of a name (`"bias"`, `"pos_embed"`) to options of its group.
+        overrides: last part of a name (``"bias"``, ``"pos_embed"``) to options of its group.
 
     Returns:
-        Groups with equal options joined, ready for any `torch.optim` class.
+        Groups with equal options joined, ready for any ``torch.optim`` class.
 
     Raises:
-        ValueError: if a factor is given without `base_lr`, or biases are both in `overrides` and in
+        ValueError: if a factor is given without ``base_lr``, or biases are both in ``overrides`` and in
             the arguments for biases.
 
     Example:
@@ -97,7 +97,7 @@ def get_default_optimizer_params(
 def _bias_options(
     base_lr: float | None, bias_lr_factor: float | None, weight_decay_bias: float | None
 ) -> dict[str, float]:
-    """Options in which biases differ from the rest."""
+    """Return options in which biases differ from the rest."""
     options: dict[str, float] = {}
     if bias_lr_factor is not None and bias_lr_factor != 1.0:
         if base_lr is None:
@@ -109,7 +109,7 @@ def _bias_options(
 
 
 def reduce_param_groups(params: Iterable[Group]) -> list[Group]:
-    """Joins groups with equal options; fewer groups make fused optimizer kernels larger.
+    """Join groups with equal options; fewer groups make fused optimizer kernels larger.
 
     Args:
         params: groups; a parameter in several of them gets the options of all, later ones winning.
@@ -131,7 +131,7 @@ def reduce_param_groups(params: Iterable[Group]) -> list[Group]:
 
 
 def pattern_factors(rules: Sequence[tuple[str, float]]) -> Callable[[str], float]:
-    """A factor for each parameter name from regular expressions, for `lr_factor_func`.
+    """Build a function from parameter names to factors by regular expressions, for ``lr_factor_func``.
 
     Args:
         rules: pairs (expression, factor); the first expression found in a name decides, no match
@@ -159,9 +159,9 @@ _FRONT = re.compile(r"(?:^|\.)(?:stem|patch_embed|pos_embed|cls_token)(?:\.|$)")
 
 
 def layer_decay(model: nn.Module, rate: float) -> Callable[[str], float]:
-    """Factors that shrink towards the input (Clark et al., ELECTRA, https://arxiv.org/abs/2003.10555).
+    """Return factors that shrink towards the input (Clark et al., ELECTRA, https://arxiv.org/abs/2003.10555).
 
-    Numbered blocks of the backbone (`blocks.3`, `layers.1`, `res4`) are layers, the stem and the
+    Numbered blocks of the backbone (``blocks.3``, ``layers.1``, ``res4``) are layers, the stem and the
     embeddings come before them, everything else learns at the full rate.
 
     Args:

@@ -1,4 +1,4 @@
-"""Curves that `SOLVER.LR_SCHEDULER_NAME` can name."""
+"""Curves that ``SOLVER.LR_SCHEDULER_NAME`` can name."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["LR_SCHEDULE_REGISTRY", "WITHOUT_WARMUP"]
 logger = logging.getLogger(__name__)
 
 LR_SCHEDULE_REGISTRY: Registry = Registry("LR_SCHEDULE")
-"""Functions from a config to a `ParamScheduler`, by their own name.
+"""Functions from a config to a ``ParamScheduler``, by their own name.
 
-The curve starts at 1 and multiplies `SOLVER.BASE_LR`; the warm-up is put before it."""
+The curve starts at 1 and multiplies ``SOLVER.BASE_LR``; the warm-up is put before it."""
 
 WITHOUT_WARMUP = {"OneCycleLR"}
 """Curves that bring a warm-up of their own."""
 
 
 def _end_share(cfg: CfgNode) -> float:
-    """`BASE_LR_END` as a share of `BASE_LR`."""
+    """Return ``BASE_LR_END`` as a share of ``BASE_LR``."""
     first, last = cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR_END
     if not 0.0 <= last <= first:
         raise ValueError(f"SOLVER.BASE_LR_END must lie in [0, SOLVER.BASE_LR = {first}], got {last}")
@@ -39,7 +39,7 @@ def _end_share(cfg: CfgNode) -> float:
 
 @LR_SCHEDULE_REGISTRY.register()
 def WarmupMultiStepLR(cfg: CfgNode) -> ParamScheduler:
-    """Times `GAMMA` at each of `STEPS`."""
+    """Multiply by ``GAMMA`` at each of ``STEPS``."""
     end = cfg.SOLVER.MAX_ITER
     steps = [step for step in cfg.SOLVER.STEPS if step <= end]
     if len(steps) < len(cfg.SOLVER.STEPS):
@@ -54,26 +54,26 @@ def WarmupMultiStepLR(cfg: CfgNode) -> ParamScheduler:
 
 @LR_SCHEDULE_REGISTRY.register()
 def WarmupCosineLR(cfg: CfgNode) -> ParamScheduler:
-    """Half a cosine wave from `BASE_LR` to `BASE_LR_END`."""
+    """Follow half a cosine wave from ``BASE_LR`` to ``BASE_LR_END``."""
     return CosineParamScheduler(1.0, _end_share(cfg))
 
 
 @LR_SCHEDULE_REGISTRY.register()
 def WarmupStepWithFixedGammaLR(cfg: CfgNode) -> ParamScheduler:
-    """Times `GAMMA`, `NUM_DECAYS` times, equally spaced."""
+    """Multiply by ``GAMMA``, ``NUM_DECAYS`` times, equally spaced."""
     solver = cfg.SOLVER
     return StepWithFixedGammaParamScheduler(1.0, solver.NUM_DECAYS, solver.GAMMA, solver.MAX_ITER)
 
 
 @LR_SCHEDULE_REGISTRY.register()
 def WarmupPolynomialLR(cfg: CfgNode) -> ParamScheduler:
-    """`(1 - where) ** POLY_POWER`, from `BASE_LR` to 0."""
+    """Decay as ``(1 - where) ** POLY_POWER``, from ``BASE_LR`` to 0."""
     return PolynomialDecayParamScheduler(1.0, cfg.SOLVER.get("POLY_POWER", 0.9))
 
 
 @LR_SCHEDULE_REGISTRY.register()
 def OneCycleLR(cfg: CfgNode) -> ParamScheduler:
-    """Up to `BASE_LR` and far down again (Smith & Topin, https://arxiv.org/abs/1708.07120)."""
+    """Rise to ``BASE_LR`` and fall far below (Smith & Topin, https://arxiv.org/abs/1708.07120)."""
     node = cfg.SOLVER.get("ONE_CYCLE", {})
     up = node.get("UP_SHARE", 0.3)
     start = 1.0 / node.get("START_DIVISOR", 25.0)

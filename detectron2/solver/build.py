@@ -52,10 +52,10 @@ publish(__name__, get_default_optimizer_params)
 
 
 def build_clipper(cfg: CfgNode) -> Clipper:
-    """The clipping that `SOLVER.CLIP_GRADIENTS` asks for (here `cfg` is that node).
+    """Build the clipping that ``SOLVER.CLIP_GRADIENTS`` asks for (here ``cfg`` is that node).
 
     Raises:
-        ValueError: for an unknown `CLIP_TYPE`.
+        ValueError: for an unknown ``CLIP_TYPE``.
     """
     try:
         kind = GradientClipType(cfg.CLIP_TYPE)
@@ -73,7 +73,7 @@ def build_clipper(cfg: CfgNode) -> Clipper:
 def maybe_add_gradient_clipping(
     cfg: CfgNode, optimizer: type[torch.optim.Optimizer] | torch.optim.Optimizer
 ) -> Any:
-    """Adds the clipping of `SOLVER.CLIP_GRADIENTS` to an optimizer, if it is enabled.
+    """Add the clipping of ``SOLVER.CLIP_GRADIENTS`` to an optimizer, if it is enabled.
 
     Args:
         cfg: the whole config.
@@ -93,7 +93,7 @@ def maybe_add_gradient_clipping(
 
 
 def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] | None:
-    """Factors by name from `SOLVER.LR_FACTORS` and `SOLVER.LAYER_DECAY`; None when both are off."""
+    """Return the factors by name from ``SOLVER.LR_FACTORS`` and ``SOLVER.LAYER_DECAY``; None when both are off."""
     functions = []
     rules = cfg.SOLVER.get("LR_FACTORS", [])
     if rules:
@@ -107,7 +107,7 @@ def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] 
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a config, with parameter groups and clipping.
+    """Build the optimizer of a config, with parameter groups and clipping.
 
     Args:
         cfg: keys `SOLVER.{OPTIMIZER,BASE_LR,MOMENTUM,NESTEROV,BETAS,WEIGHT_DECAY*,BIAS_LR_FACTOR,
@@ -115,7 +115,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         model: its parameters that require a gradient are optimised.
 
     Raises:
-        ValueError: for an unknown `SOLVER.OPTIMIZER`.
+        ValueError: for an unknown ``SOLVER.OPTIMIZER``.
     """
     solver = cfg.SOLVER
     params = get_default_optimizer_params(
@@ -143,10 +143,10 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """The learning rate schedule of a config.
+    """Build the learning rate schedule of a config.
 
     Args:
-        cfg: keys `SOLVER.{LR_SCHEDULER_NAME,MAX_ITER,WARMUP_*,RESCALE_INTERVAL}` and those of the
+        cfg: keys ``SOLVER.{LR_SCHEDULER_NAME,MAX_ITER,WARMUP_*,RESCALE_INTERVAL}`` and those of the
             schedule itself.
         optimizer: what it drives.
 

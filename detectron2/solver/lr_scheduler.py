@@ -85,7 +85,7 @@ class LRMultiplier(LRScheduler):
     """Multiplies the initial learning rate of every parameter group by a curve.
 
     All groups keep their ratio; the curve knows nothing of steps, so one curve serves trainings of
-    any length. Call `step()` once after each optimizer step.
+    any length. Call ``step()`` once after each optimizer step.
 
     Args:
         optimizer: its groups hold the initial rates.
@@ -94,7 +94,7 @@ class LRMultiplier(LRScheduler):
         last_iter: step to resume after; -1 starts anew.
 
     Raises:
-        ValueError: if `multiplier` is no `ParamScheduler`.
+        ValueError: if ``multiplier`` is no ``ParamScheduler``.
     """
 
     def __init__(
@@ -113,17 +113,17 @@ class LRMultiplier(LRScheduler):
         super().__init__(optimizer, last_epoch=last_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        """The initial rates and the step; the curve itself comes from the config."""
+        """Return the initial rates and the step; the curve itself comes from the config."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Rates of the groups for the coming step."""
+        """Compute the rates of the groups for the coming step."""
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base * factor for base in self.base_lrs]
 
 
 def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:
-    """What a warm-up multiplies the learning rate by at one step."""
+    """Compute the factor of a warm-up on the learning rate at one step."""
     if method not in ("constant", "linear"):
         raise ValueError(f"warmup_method must be 'linear' or 'constant', got {method!r}")
     if iter >= warmup_iters:
@@ -133,7 +133,7 @@ def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup
 
 
 class _WarmupLR(LRScheduler):
-    """A schedule counted in steps with a warm-up; subclasses define `_decay(step)`."""
+    """A schedule counted in steps with a warm-up; subclasses define ``_decay(step)``."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class _WarmupLR(LRScheduler):
 
 
 class WarmupMultiStepLR(_WarmupLR):
-    """A staircase with a warm-up, counted in steps; `LRMultiplier` with curves is the newer way.
+    """A staircase with a warm-up, counted in steps; ``LRMultiplier`` with curves is the newer way.
 
     Args:
         optimizer: its groups hold the initial rates.
@@ -194,7 +194,7 @@ class WarmupMultiStepLR(_WarmupLR):
         return self.gamma ** bisect.bisect_right(self.milestones, step)
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Rates of the groups for the coming step."""
+        """Compute the rates of the groups for the coming step."""
         factor = self._warm_factor()
         return [base * factor for base in self.base_lrs]
 
@@ -227,6 +227,6 @@ class WarmupCosineLR(_WarmupLR):
         return 0.5 * (1.0 + math.cos(math.pi * step / self.max_iters))
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Rates of the groups for the coming step."""
+        """Compute the rates of the groups for the coming step."""
         factor = self._warm_factor()
         return [base * factor for base in self.base_lrs]

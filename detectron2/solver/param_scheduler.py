@@ -1,7 +1,7 @@
 """Curves for learning rates and other quantities that change while training.
 
-A curve is a function of `where`, the part of the training that is done: 0 at the first step, close
-to 1 at the last. It knows neither steps nor optimizers; `LRMultiplier` connects it to both.
+A curve is a function of ``where``, the part of the training that is done: 0 at the first step, close
+to 1 at the last. It knows neither steps nor optimizers; ``LRMultiplier`` connects it to both.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = [
 
 
 class ParamScheduler:
-    """A curve over [0, 1]. Subclasses define `__call__`."""
+    """A curve over [0, 1]. Subclasses define ``__call__``."""
 
     WHERE_EPSILON = 1e-6
-    """Added to `where` before it is compared, so that 30/100 counts as having reached 0.3."""
+    """Added to ``where`` before it is compared, so that 30/100 counts as having reached 0.3."""
 
     def __call__(self, where: float) -> float:
-        """The value at `where` in [0, 1]."""
+        """Return the value at ``where`` in [0, 1]."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(where)")
 
 
@@ -62,7 +62,7 @@ class CosineParamScheduler(ParamScheduler):
 
 
 class ExponentialParamScheduler(ParamScheduler):
-    """`start_value * decay ** where`.
+    """``start_value * decay ** where``.
 
     Args:
         start_value: value at 0.
@@ -137,7 +137,7 @@ class MultiStepParamScheduler(ParamScheduler):
 
 
 class PolynomialDecayParamScheduler(ParamScheduler):
-    """`base_value * (1 - where) ** power`.
+    """``base_value * (1 - where) ** power``.
 
     Args:
         base_value: value at 0.
@@ -175,7 +175,7 @@ class StepParamScheduler(ParamScheduler):
 
 
 class StepWithFixedGammaParamScheduler(ParamScheduler):
-    """A staircase of equally long steps, each `gamma` times the one before.
+    """A staircase of equally long steps, each ``gamma`` times the one before.
 
     Args:
         base_value: value of the first step.
@@ -203,7 +203,7 @@ class CompositeParamScheduler(ParamScheduler):
         schedulers: the curves in order.
         lengths: share of the training for each; they sum to 1.
         interval_scaling: for each curve "rescaled" (its whole course runs within its share) or
-            "fixed" (it is read at the global `where`, as if it ran from the start).
+            "fixed" (it is read at the global ``where``, as if it ran from the start).
 
     Raises:
         ValueError: if the lists differ in length, the shares do not sum to 1, or a word is unknown.

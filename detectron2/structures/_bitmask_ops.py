@@ -11,7 +11,7 @@ _CELLS_AT_ONCE = 1 << 26  # 256 MiB of float32
 
 
 def _first_and_end(present: Tensor) -> tuple[Tensor, Tensor]:
-    """First true position of each row of [N, L], and one past the last; 0 and 0 for a row without any."""
+    """Return the first true position of each row of [N, L], and one past the last; 0 and 0 for a row without any."""
     length = present.shape[1]
     at = torch.arange(length, device=present.device)
     end = torch.where(present, at + 1, 0).amax(1)
@@ -20,7 +20,7 @@ def _first_and_end(present: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bitmask_boxes(masks: Tensor) -> Tensor:
-    """Tight XYXY boxes around [N, H, W] bool masks; [N, 4] float32, zeros for empty masks."""
+    """Compute tight XYXY boxes around [N, H, W] bool masks; [N, 4] float32, zeros for empty masks."""
     if 0 in masks.shape[1:]:
         return torch.zeros(masks.shape[0], 4, device=masks.device)
     x0, x1 = _first_and_end(masks.any(1))
@@ -29,7 +29,7 @@ def bitmask_boxes(masks: Tensor) -> Tensor:
 
 
 def _crop_one(mask: Tensor, box: Tensor, mask_size: int) -> Tensor:
-    """[H, W] bool and [4] -> [mask_size, mask_size]; only the pixels around the box become floats."""
+    """Map [H, W] bool and [4] to [mask_size, mask_size]; only the pixels around the box become floats."""
     height, width = mask.shape
     left, top, right, bottom = box.tolist()
     left, top = max(int(left) - 2, 0), max(int(top) - 2, 0)
@@ -44,19 +44,19 @@ def _crop_one(mask: Tensor, box: Tensor, mask_size: int) -> Tensor:
 
 
 def _crop_all(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
-    """[N, H, W] bool and [N, 4] -> [N, mask_size, mask_size], in one call."""
+    """Map [N, H, W] bool and [N, 4] to [N, mask_size, mask_size], in one call."""
     image = torch.arange(masks.shape[0], device=boxes.device, dtype=boxes.dtype)
     rois = torch.cat([image[:, None], boxes], 1)
     return roi_align(masks[:, None].float(), rois, (mask_size, mask_size), 1.0, 0, True)[:, 0] >= 0.5
 
 
 def crop_bitmasks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
-    """Mean coverage of each cell, cut at one half.
+    """Compute the mean coverage of each cell, and threshold it at one half.
 
     Args:
         masks: [N, H, W] bool.
         boxes: [N, 4] XYXY on the same device.
-        mask_size: Side of the grid.
+        mask_size: side of the grid.
 
     Returns:
         [N, mask_size, mask_size] bool.

@@ -10,22 +10,22 @@ _A = -0.75  # the cubic that torch and OpenCV use
 
 
 def _near(d: Tensor) -> Tensor:
-    """Cubic convolution kernel for |d| <= 1."""
+    """Evaluate the cubic convolution kernel for |d| <= 1."""
     return ((_A + 2) * d - (_A + 3)) * d * d + 1
 
 
 def _far(d: Tensor) -> Tensor:
-    """Cubic convolution kernel for 1 < |d| < 2."""
+    """Evaluate the cubic convolution kernel for 1 < |d| < 2."""
     return ((_A * d - 5 * _A) * d + 8 * _A) * d - 4 * _A
 
 
 def _resize_weights(sizes: Tensor, longest: int, bins: int) -> Tensor:
-    """Bicubic weights from ``bins`` samples to ``sizes[r]`` samples.
+    """Compute bicubic weights from ``bins`` samples to ``sizes[r]`` samples.
 
     Args:
         sizes: [R] whole numbers, in floating point.
-        longest: Rows to make, at least the largest size; those beyond a size are of no use.
-        bins: Samples on the heatmap side.
+        longest: rows to make, at least the largest size; those beyond a size are of no use.
+        bins: samples on the heatmap side.
 
     Returns:
         [R, longest, bins].
@@ -40,7 +40,7 @@ def _resize_weights(sizes: Tensor, longest: int, bins: int) -> Tensor:
 
 
 def _decode_some(maps: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Column, row and value of the maximum of each enlarged map; [R, K] each."""
+    """Compute column, row and value of the maximum of each enlarged map; [R, K] each."""
     h, w = int(height.max()), int(width.max())
     rows = _resize_weights(height, h, maps.shape[2])[:, None]  # [R, 1, h, S]
     columns = _resize_weights(width, w, maps.shape[3])[:, None]
@@ -54,7 +54,7 @@ def _decode_some(maps: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, T
 
 
 def _groups(height: Tensor, width: Tensor, keypoints: int) -> list[Tensor]:
-    """Regions of like size together, so that padding them to one size wastes little and memory is bounded."""
+    """Group regions of similar size, so that padding them to one size wastes little and memory is bounded."""
     sides = torch.stack([height, width], 1).cpu().long()
     order = (sides[:, 0] * sides[:, 1]).argsort(descending=True).tolist()
     groups, group = [], [order[0]]
@@ -101,6 +101,6 @@ def _(maps: Tensor, rois: Tensor) -> Tensor:
 
 
 def decode_heatmaps(maps: Tensor, rois: Tensor) -> Tensor:
-    """[R, K, S, S] logits and [R, 4] regions -> [R, K, 4] of (x, y, logit, score)."""
+    """Map [R, K, S, S] logits and [R, 4] regions to [R, K, 4] of (x, y, logit, score)."""
     # The size of the enlarged maps depends on values: for a compiled graph this is one opaque step.
     return _decode_op(maps, rois) if torch.compiler.is_compiling() else _decode(maps, rois)

@@ -1,4 +1,4 @@
-"""What the containers share: taking in rows, and index objects of any kind."""
+"""Helpers of the containers: reading rows, and index objects of any kind."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["Index", "as_index", "as_rows", "row_slice"]
 
 Index: TypeAlias = int | np.integer | slice | Sequence[int] | npt.NDArray | Tensor
-"""What picks entries: an integer of any kind, a slice, a list of integers, or an index or mask array or tensor."""
+"""An index of entries: an integer of any kind, a slice, a list of integers, or an index or mask array or tensor."""
 
 
 def as_rows(data: Tensor | npt.ArrayLike, columns: int, owner: str) -> Tensor:
@@ -46,7 +46,7 @@ def row_slice(item: Index, length: int) -> Any:
     """Turn a single index into a slice of one element, so that the leading dimension stays; leave others unchanged.
 
     Raises:
-        IndexError: The index is out of range.
+        IndexError: if the index is out of range.
     """
     if not is_single(item):
         return item

@@ -23,7 +23,7 @@ _MARGIN = 64.0  # pixels around the image where the sides of a clipped polygon r
 
 
 def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
-    """Area of one polygon that does not cross itself.
+    """Compute the area of one polygon that does not cross itself.
 
     Args:
         x: [K] x coordinates of the corners.
@@ -37,7 +37,7 @@ def to_polygons(instance: Sequence[object]) -> list[np.ndarray]:
 
     Raises:
         TypeError: ``instance`` is not a list.
-        ValueError: A polygon has an odd count of numbers, or fewer than six.
+        ValueError: if a polygon has an odd count of numbers, or fewer than six.
     """
     if not isinstance(instance, (list, tuple)):
         raise TypeError(
@@ -57,12 +57,12 @@ def to_polygons(instance: Sequence[object]) -> list[np.ndarray]:
 
 
 def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """The pixels that the union of some polygons covers.
+    """Rasterise the union of some polygons.
 
     Args:
-        polygons: Flat arrays [x0, y0, x1, y1, ...] in pixels.
-        height: Of the image.
-        width: Of the image.
+        polygons: flat arrays [x0, y0, x1, y1, ...] in pixels.
+        height: of the image.
+        width: of the image.
 
     Returns:
         [height, width] bool.
@@ -107,7 +107,7 @@ def _bounded(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _outline_length(polygon: np.ndarray) -> float:
-    """Length in pixels of a closed outline, as the number of steps that rasterizing it takes."""
+    """Compute the length in pixels of a closed outline, as the number of steps that rasterizing it takes."""
     points = polygon.reshape(-1, 2)
     return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1, initial=0).sum())
 
@@ -130,12 +130,12 @@ def _clip(points: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> np.
 
 
 def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, mask_size: int) -> np.ndarray:
-    """The polygons on a square grid that covers a box.
+    """Rasterise polygons on a square grid that covers a box.
 
     Args:
-        polygons: Flat arrays [x0, y0, x1, y1, ...] in pixels.
+        polygons: flat arrays [x0, y0, x1, y1, ...] in pixels.
         box: [4] XYXY; sides count as 0.1 pixel at least.
-        mask_size: Side of the grid.
+        mask_size: side of the grid.
 
     Returns:
         [mask_size, mask_size] bool.
@@ -147,7 +147,7 @@ def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, m
 
 
 def extent(polygons: list[np.ndarray]) -> tuple[float, float, float, float]:
-    """The XYXY box around all points; without points (inf, inf, 0, 0), which is empty."""
+    """Return the XYXY box around all points; without points (inf, inf, 0, 0), which is empty."""
     if not polygons:
         return (np.inf, np.inf, 0.0, 0.0)
     points = np.concatenate(polygons).reshape(-1, 2)

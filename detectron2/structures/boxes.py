@@ -46,16 +46,16 @@ class BoxMode(IntEnum):
         """Express boxes in another mode.
 
         Args:
-            box: One box as a list or tuple of 4 or 5 numbers, or [N, 4] or [N, 5] as an array or tensor.
-            from_mode: The mode they are in.
-            to_mode: The mode wanted.
+            box: one box as a list or tuple of 4 or 5 numbers, or [N, 4] or [N, 5] as an array or tensor.
+            from_mode: the mode they are in.
+            to_mode: the mode wanted.
 
         Returns:
             The same kind of object; the very same object if the modes are equal.
 
         Raises:
-            ValueError: The length does not fit the mode.
-            NotImplementedError: The conversion needs the image size (``REL``), or would lose the angle.
+            ValueError: if the length does not fit the mode.
+            NotImplementedError: if the conversion needs the image size (``REL``), or would lose the angle.
         """
         if from_mode == to_mode:
             return box
@@ -97,7 +97,7 @@ def _xywh_to_xywha(x: _N, y: _N, w: _N, h: _N) -> list[_N]:
 
 
 def _xywha_to_xyxy(x: Any, y: Any, w: Any, h: Any, angle: Any) -> list[Any]:
-    """The enclosing axis-aligned box."""
+    """Return the enclosing axis-aligned box."""
     lib: Any = torch if isinstance(angle, Tensor) else np if isinstance(angle, np.ndarray) else math
     turn = angle.double() if lib is torch and angle.device.type != "mps" else angle
     turn = turn * (math.pi / 180)
@@ -128,15 +128,15 @@ class Boxes:
         self.tensor = as_rows(tensor, 4, type(self).__name__)
 
     def clone(self) -> "Boxes":
-        """A deep copy."""
+        """Return a deep copy."""
         return type(self)(self.tensor.clone())
 
     def to(self, device: torch.device) -> "Boxes":
-        """The same boxes on ``device``."""
+        """Move the boxes to ``device``."""
         return type(self)(self.tensor.to(device=device))
 
     def area(self) -> Tensor:
-        """[N] areas."""
+        """Compute the areas [N]."""
         return _areas(self.tensor)
 
     def clip(self, box_size: tuple[int, int]) -> None:
@@ -146,7 +146,7 @@ class Boxes:
             box_size: (height, width).
 
         Raises:
-            ValueError: A coordinate is infinite or NaN (not checked in compiled graphs).
+            ValueError: if a coordinate is infinite or NaN (not checked in compiled graphs).
         """
         if not torch.compiler.is_compiling() and not bool(self.tensor.isfinite().all()):
             bad = int((~self.tensor.isfinite()).any(1).sum())
@@ -160,14 +160,14 @@ class Boxes:
         self.tensor = torch.stack([xs, ys], -1).flatten(-2)  # [N, (near, far), (x, y)]
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
-        """[N] bool: both sides are longer than ``threshold`` pixels."""
+        """Return [N] bool: both sides are longer than ``threshold`` pixels."""
         return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(-1)
 
     def __getitem__(self, item: Index) -> "Boxes":
-        """Some of the boxes, as ``Boxes``.
+        """Pick some of the boxes, as ``Boxes``.
 
         Args:
-            item: An integer of any kind (gives one box), a slice, or an index or mask tensor.
+            item: an integer of any kind (gives one box), a slice, or an index or mask tensor.
         """
         picked = self.tensor[item]  # type: ignore[index]
         width = self.tensor.shape[-1]
@@ -184,11 +184,11 @@ class Boxes:
         return f"{type(self).__name__}({self.tensor})"
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
-        """[N] bool: the box lies in the image, or reaches out by less than ``boundary_threshold`` pixels.
+        """Return [N] bool: the box lies in the image, or reaches out by less than ``boundary_threshold`` pixels.
 
         Args:
             box_size: (height, width).
-            boundary_threshold: Pixels of tolerance.
+            boundary_threshold: pixels of tolerance.
         """
         height, width = box_size
         x0, y0, x1, y1 = self.tensor.unbind(-1)
@@ -196,7 +196,7 @@ class Boxes:
         return near & (x1 < width + boundary_threshold) & (y1 < height + boundary_threshold)
 
     def get_centers(self) -> Tensor:
-        """[N, 2] centres (x, y)."""
+        """Compute the centres [N, 2], (x, y)."""
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
 
     def scale(self, scale_x: float, scale_y: float) -> None:
@@ -206,7 +206,7 @@ class Boxes:
 
     @classmethod
     def cat(cls, boxes_list: Sequence["Boxes"]) -> "Boxes":
-        """All boxes of a list, one after another; no list entries give no boxes."""
+        """Concatenate the boxes of a list; an empty list gives no boxes."""
         if not isinstance(boxes_list, (list, tuple)):
             raise TypeError(f"{cls.__name__}.cat expects a list or tuple, got {type(boxes_list).__name__}")
         for boxes in boxes_list:
@@ -218,11 +218,11 @@ class Boxes:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One [4] tensor per box."""
+        """Iterate over the boxes, a tensor [4] each."""
         yield from self.tensor
 
 
@@ -231,7 +231,7 @@ def _overlap_1d(near1: Tensor, far1: Tensor, near2: Tensor, far2: Tensor) -> Ten
 
 
 def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Areas of the intersections of every pair.
+    """Compute areas of the intersections of every pair.
 
     Args:
         boxes1: N boxes.
@@ -244,7 +244,7 @@ def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
 
 
 def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """[N, 4], [M, 4] -> [N, M]."""
+    """Map [N, 4], [M, 4] to [N, M]."""
     # One side at a time: no [N, M, 2] arrays.
     a, b = boxes1[:, None], boxes2[None]
     width = _overlap_1d(a[..., 0], a[..., 2], b[..., 0], b[..., 2])  # [N, M]
@@ -252,7 +252,7 @@ def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def _in_blocks(pairwise: Callable[[Tensor, Tensor], Tensor], boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """``pairwise(boxes1, boxes2)`` [N, M] with temporary arrays of a few rows, not four times the result."""
+    """Compute ``pairwise(boxes1, boxes2)`` [N, M] with temporary arrays of a few rows, not four times the result."""
     at_once = _PAIRS_AT_ONCE.get(boxes1.device.type, _PAIRS_AT_ONCE[""])
     rows = max(1, at_once // max(boxes2.shape[0], 1))
     if torch.compiler.is_compiling() or boxes1.shape[0] <= rows:
@@ -270,12 +270,12 @@ def _areas(boxes: Tensor) -> Tensor:
 
 
 def _ratio(inter: Tensor, whole: Tensor) -> Tensor:
-    """``inter / whole``, and 0 where they do not meet, boxes without area included."""
+    """Compute ``inter / whole``, and 0 where they do not meet, boxes without area included."""
     return torch.where(inter > 0, inter / whole, torch.zeros((), dtype=inter.dtype, device=inter.device))
 
 
 def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Intersection over union of every pair.
+    """Compute the intersection over union of every pair.
 
     Args:
         boxes1: N boxes.
@@ -293,7 +293,7 @@ def _iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Intersection over the area of the second box, for every pair.
+    """Compute the intersection over the area of the second box, for every pair.
 
     Args:
         boxes1: N boxes.
@@ -306,7 +306,7 @@ def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
 
 
 def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
-    """Signed distances of points to the four sides of boxes; all are positive for a point inside.
+    """Compute signed distances of points to the four sides of boxes; all are positive for a point inside.
 
     Args:
         points: [N, 2] (x, y).
@@ -321,7 +321,7 @@ def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
 
 
 def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Intersection over union of box i of one set with box i of the other.
+    """Compute the intersection over union of box i of one set with box i of the other.
 
     Args:
         boxes1: N boxes.

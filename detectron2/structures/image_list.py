@@ -22,8 +22,8 @@ class ImageList:
         image_sizes: N pairs (height, width) without padding.
 
     Attributes:
-        tensor: The padded batch.
-        image_sizes: See above.
+        tensor: the padded batch.
+        image_sizes: see above.
     """
 
     def __init__(self, tensor: Tensor, image_sizes: list[tuple[int, int]]) -> None:
@@ -34,17 +34,17 @@ class ImageList:
         return len(self.image_sizes)
 
     def __getitem__(self, idx: int) -> Tensor:
-        """Image ``idx`` without its padding, [C, H_i, W_i]; a view."""
+        """Return image ``idx`` without its padding, [C, H_i, W_i]; a view."""
         height, width = self.image_sizes[idx]
         return self.tensor[idx, ..., :height, :width]
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageList":
-        """The batch moved or cast as by ``Tensor.to``."""
+        """Move or cast the batch as ``Tensor.to`` does."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     @property
     def device(self) -> device:
-        """Where the batch lives."""
+        """Device of the batch."""
         return self.tensor.device
 
     @staticmethod
@@ -57,10 +57,10 @@ class ImageList:
         """Pad images to one size and stack them.
 
         Args:
-            tensors: Images [C, H_i, W_i] (or [H_i, W_i], ...), alike in all but the last two sizes.
-            size_divisibility: The padded height and width are multiples of this; 0 or 1: no constraint.
-            pad_value: Fills the padding.
-            padding_constraints: May hold "size_divisibility", which then replaces the argument, and "square_size":
+            tensors: images [C, H_i, W_i] (or [H_i, W_i], ...), alike in all but the last two sizes.
+            size_divisibility: the padded height and width are multiples of this; 0 or 1: no constraint.
+            pad_value: fills the padding.
+            padding_constraints: may hold "size_divisibility", which then replaces the argument, and "square_size":
                 if positive, pad to a square of this side instead of the largest height and width.
 
         Returns:

@@ -12,7 +12,7 @@ __all__ = ["Instances"]
 
 
 class Instances:
-    """Fields with one entry per instance of an image: boxes, scores, masks, whatever has a length.
+    """Fields with one entry per instance of an image: boxes, scores, masks, or anything that has a length.
 
     Fields are set and read as attributes. All have the same length; indexing, moving and concatenating the object does
     so with every field::
@@ -24,7 +24,7 @@ class Instances:
 
     Args:
         image_size: (height, width) of the image.
-        **kwargs: First fields.
+        **kwargs: first fields.
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Sized) -> None:
@@ -56,11 +56,11 @@ class Instances:
         """Set the field ``name``.
 
         Args:
-            name: Name of the field.
-            value: Anything with a length: tensor, list, ``Boxes``, ``BitMasks``, ...
+            name: name of the field.
+            value: anything with a length: tensor, list, ``Boxes``, ``BitMasks``, ...
 
         Raises:
-            ValueError: The length is not that of the fields already there.
+            ValueError: if the length is not that of the fields already there.
         """
         # Lengths of traced tensors are symbols which need not be known to be equal.
         if self._fields and not torch.compiler.is_compiling():
@@ -70,7 +70,7 @@ class Instances:
         self._fields[name] = value
 
     def has(self, name: str) -> bool:
-        """Whether there is a field ``name``."""
+        """Return whether there is a field ``name``."""
         return name in self._fields
 
     def remove(self, name: str) -> None:
@@ -78,11 +78,11 @@ class Instances:
         del self._fields[name]
 
     def get(self, name: str) -> Any:
-        """The field ``name``; ``KeyError`` if there is none."""
+        """Return the field ``name``; ``KeyError`` if there is none."""
         return self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
-        """All fields by name: the dict itself, whose changes bypass the check of lengths."""
+        """Return all fields by name: the dict itself, whose changes bypass the check of lengths."""
         return self._fields
 
     def _like(self, fields: dict[str, Any]) -> "Instances":
@@ -91,15 +91,15 @@ class Instances:
         return new
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
-        """A new object with every field that has a method ``to`` moved or cast by it."""
+        """Return a copy in which every field that has a method ``to`` is moved or cast by it."""
         moved = {k: v.to(*args, **kwargs) if hasattr(v, "to") else v for k, v in self._fields.items()}
         return self._like(moved)
 
     def __getitem__(self, item: Index) -> "Instances":
-        """Some of the instances.
+        """Pick some of the instances.
 
         Args:
-            item: An integer of any kind (gives one instance), a slice, or an index or mask tensor.
+            item: an integer of any kind (gives one instance), a slice, or an index or mask tensor.
         """
         if is_single(item):
             item = row_slice(item, len(self))
@@ -115,10 +115,10 @@ class Instances:
 
     @staticmethod
     def cat(instance_lists: Sequence["Instances"]) -> "Instances":
-        """Instances of one image, one after another.
+        """Concatenate instances of one image.
 
         Args:
-            instance_lists: At least one, all with the same fields and image size.
+            instance_lists: at least one, all with the same fields and image size.
 
         Returns:
             A new object, or the only one given itself.
@@ -162,14 +162,14 @@ def _same_size(a: Sequence[int] | Tensor, b: Sequence[int] | Tensor) -> bool:
 
 
 def _pick(value: Any, item: Index) -> Any:
-    """Entries of one field; lists and tuples take index and mask tensors too."""
+    """Pick entries of one field; lists and tuples take index and mask tensors too."""
     if isinstance(value, (list, tuple)) and not isinstance(item, slice):
         return type(value)(value[i] for i in as_index(item, len(value)))
     return value[item]
 
 
 def _join(values: list[Any]) -> Any:
-    """One field of several objects."""
+    """Join one field of several objects."""
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(values)

@@ -38,20 +38,20 @@ class Keypoints:
         return self.tensor.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> "Keypoints":
-        """The same keypoints moved as by ``Tensor.to``."""
+        """Move the keypoints as ``Tensor.to`` does."""
         return type(self)(self.tensor.to(*args, **kwargs))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
-        """Where each keypoint falls on the heatmap that covers its box.
+        """Find where each keypoint falls on the heatmap that covers its box.
 
         Args:
             boxes: [N, 4] XYXY, one per instance.
-            heatmap_size: Side of the square heatmap.
+            heatmap_size: side of the square heatmap.
 
         Returns:
             ``(positions, valid)``: [N, K] int64 flat positions ``y * heatmap_size + x``, and [N, K] int64,
@@ -68,7 +68,7 @@ class Keypoints:
         return torch.where(valid, positions, 0), valid.long()
 
     def __getitem__(self, item: Index) -> "Keypoints":
-        """Some of the instances; an integer gives one."""
+        """Pick some of the instances; an integer gives one."""
         return type(self)(self.tensor[row_slice(item, self.tensor.shape[0])])
 
     def __repr__(self) -> str:
@@ -76,7 +76,7 @@ class Keypoints:
 
     @staticmethod
     def cat(keypoints_list: Sequence["Keypoints"]) -> "Keypoints":
-        """All instances of a list, one after another."""
+        """Concatenate the instances of a list."""
         if len(keypoints_list) == 0 or not all(isinstance(k, Keypoints) for k in keypoints_list):
             raise ValueError("Keypoints.cat expects one or more Keypoints")
         first = keypoints_list[0]
@@ -84,7 +84,7 @@ class Keypoints:
 
 
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
-    """The best position of each keypoint, from heatmaps over regions.
+    """Find the best position of each keypoint, from heatmaps over regions.
 
     Every heatmap is enlarged (bicubic) to the pixels of its region; the keypoint is at the centre of the
     pixel with the largest logit. The score is the softmax over the original heatmap, taken at that logit.

@@ -54,19 +54,19 @@ class BitMasks:
         self.tensor = data
 
     def to(self, *args: Any, **kwargs: Any) -> "BitMasks":
-        """The same masks moved as by ``Tensor.to``."""
+        """Move the masks as ``Tensor.to`` does."""
         return BitMasks(self.tensor.to(*args, **kwargs))
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __getitem__(self, item: Index) -> "BitMasks":
-        """Some of the masks; an integer of any kind gives one.
+        """Pick some of the masks; an integer of any kind gives one.
 
         Args:
-            item: Integer, slice, or index or mask tensor.
+            item: integer, slice, or index or mask tensor.
         """
         picked = self.tensor[row_slice(item, self.tensor.shape[0])]
         if picked.dim() != 3:
@@ -74,7 +74,7 @@ class BitMasks:
         return BitMasks(picked)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One [H, W] tensor per mask."""
+        """Iterate over the masks, a tensor [H, W] each."""
         yield from self.tensor
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class BitMasks:
         return self.tensor.shape[0]
 
     def nonempty(self) -> Tensor:
-        """[N] bool: the mask has a pixel."""
+        """Return [N] bool: the mask has a pixel."""
         return self.tensor.flatten(1).any(1)
 
     @staticmethod
@@ -95,8 +95,8 @@ class BitMasks:
 
         Args:
             polygon_masks: ``PolygonMasks``, or a list of flat polygons per instance.
-            height: Of the image.
-            width: Of the image.
+            height: of the image.
+            width: of the image.
         """
         instances = polygon_masks.polygons if isinstance(polygon_masks, PolygonMasks) else polygon_masks
         masks = np.zeros((len(instances), height, width), dtype=bool)
@@ -113,18 +113,18 @@ class BitMasks:
 
         Args:
             roi_masks: N masks.
-            height: Of the image.
-            width: Of the image.
+            height: of the image.
+            width: of the image.
         """
         whole = roi_masks.tensor.new_tensor([0, 0, width, height], dtype=torch.float32)
         return roi_masks.to_bitmasks(whole.expand(len(roi_masks), 4), height, width)
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
-        """Each mask within its box, on a square grid.
+        """Crop each mask to its box, and resample it on a square grid.
 
         Args:
             boxes: [N, 4] XYXY, one per mask.
-            mask_size: Side of the grid.
+            mask_size: side of the grid.
 
         Returns:
             [N, mask_size, mask_size] bool: at least half of the cell is covered.
@@ -137,26 +137,26 @@ class BitMasks:
         return crop_bitmasks(self.tensor, corners.to(self.device), mask_size)
 
     def get_bounding_boxes(self) -> Boxes:
-        """The tight box around each mask; zeros for an empty one."""
+        """Compute the tight box around each mask; zeros for an empty one."""
         return Boxes(bitmask_boxes(self.tensor))
 
     @staticmethod
     def cat(bitmasks_list: Sequence["BitMasks"]) -> "BitMasks":
-        """All masks of a list, one after another."""
+        """Concatenate the masks of a list."""
         if len(bitmasks_list) == 0 or not all(isinstance(m, BitMasks) for m in bitmasks_list):
             raise ValueError("BitMasks.cat expects one or more BitMasks")
         return type(bitmasks_list[0])(torch.cat([m.tensor for m in bitmasks_list]))
 
 
 class PolygonMasks:
-    """N masks, each the union of some polygons. They live on the CPU, whatever the device of other fields.
+    """N masks, each the union of some polygons. They stay on the CPU, on any device of other fields.
 
     Args:
-        polygons: For each instance a list of polygons, each flat: [x0, y0, x1, y1, ...], 3 points or more,
+        polygons: for each instance a list of polygons, each flat: [x0, y0, x1, y1, ...], 3 points or more,
             in pixels.
 
     Attributes:
-        polygons: The same, as float64 arrays.
+        polygons: the same, as float64 arrays.
     """
 
     def __init__(self, polygons: list[list[Tensor | np.ndarray]]) -> None:
@@ -165,7 +165,7 @@ class PolygonMasks:
         self.polygons: list[list[np.ndarray]] = [to_polygons(instance) for instance in polygons]
 
     def to(self, *args: object, **kwargs: object) -> "PolygonMasks":
-        """Itself: polygons stay on the CPU."""
+        """Return this object: polygons stay on the CPU."""
         return self
 
     @property
@@ -174,25 +174,25 @@ class PolygonMasks:
         return torch.device("cpu")
 
     def get_bounding_boxes(self) -> Boxes:
-        """The tight box around the points of each instance."""
+        """Compute the tight box around the points of each instance."""
         return Boxes(torch.tensor([extent(p) for p in self.polygons], dtype=torch.float32).reshape(-1, 4))
 
     def nonempty(self) -> Tensor:
-        """[N] bool: the instance has a polygon."""
+        """Return [N] bool: the instance has a polygon."""
         return torch.tensor([len(p) > 0 for p in self.polygons], dtype=torch.bool)
 
     def __getitem__(self, item: Index) -> "PolygonMasks":
-        """Some of the instances; an integer of any kind gives one.
+        """Pick some of the instances; an integer of any kind gives one.
 
         Args:
-            item: Integer, slice, list of integers, or index or mask tensor.
+            item: integer, slice, list of integers, or index or mask tensor.
         """
         picked = PolygonMasks([])
         picked.polygons = [self.polygons[i] for i in as_index(item, len(self))]
         return picked
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        """The polygons of each instance."""
+        """Iterate over the instances, a list of polygons each."""
         yield from self.polygons
 
     def __repr__(self) -> str:
@@ -202,11 +202,11 @@ class PolygonMasks:
         return len(self.polygons)
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
-        """Each instance within its box, on a square grid.
+        """Rasterise each instance within its box on a square grid.
 
         Args:
             boxes: [N, 4] XYXY, one per instance.
-            mask_size: Side of the grid.
+            mask_size: side of the grid.
 
         Returns:
             [N, mask_size, mask_size] bool, on the device of ``boxes``.
@@ -222,13 +222,13 @@ class PolygonMasks:
         return torch.from_numpy(out).to(corners.device)
 
     def area(self) -> Tensor:
-        """[N] float32: the summed areas of each instance's polygons; overlaps count twice."""
+        """Return [N] float32: the summed areas of each instance's polygons; overlaps count twice."""
         areas = [sum(polygon_area(p[0::2], p[1::2]) for p in polygons) for polygons in self.polygons]
         return torch.tensor(areas, dtype=torch.float32)
 
     @staticmethod
     def cat(polymasks_list: Sequence["PolygonMasks"]) -> "PolygonMasks":
-        """All instances of a list, one after another."""
+        """Concatenate the instances of a list."""
         if len(polymasks_list) == 0 or not all(isinstance(m, PolygonMasks) for m in polymasks_list):
             raise ValueError("PolygonMasks.cat expects one or more PolygonMasks")
         joined = type(polymasks_list[0])([])
@@ -243,7 +243,7 @@ class ROIMasks:
         tensor: [N, M, M], usually probabilities.
 
     Attributes:
-        tensor: See above.
+        tensor: see above.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -252,22 +252,22 @@ class ROIMasks:
         self.tensor = tensor
 
     def to(self, device: device) -> "ROIMasks":
-        """The same masks on ``device``."""
+        """Move the masks to ``device``."""
         return ROIMasks(self.tensor.to(device))
 
     @property
     def device(self) -> device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __len__(self) -> int:
         return self.tensor.shape[0]
 
     def __getitem__(self, item: Index) -> "ROIMasks":
-        """Some of the masks; an integer of any kind gives one.
+        """Pick some of the masks; an integer of any kind gives one.
 
         Args:
-            item: Integer, slice, or index or mask tensor.
+            item: integer, slice, or index or mask tensor.
         """
         return ROIMasks(self.tensor[row_slice(item, self.tensor.shape[0])])
 
@@ -276,7 +276,7 @@ class ROIMasks:
 
     @staticmethod
     def cat(roi_masks_list: Sequence["ROIMasks"]) -> "ROIMasks":
-        """All masks of a list, one after another; they must be of one size."""
+        """Concatenate the masks of a list; they must have the same size."""
         if len(roi_masks_list) == 0 or not all(isinstance(m, ROIMasks) for m in roi_masks_list):
             raise ValueError("ROIMasks.cat expects one or more ROIMasks")
         return type(roi_masks_list[0])(torch.cat([m.tensor for m in roi_masks_list]))
@@ -286,8 +286,8 @@ class ROIMasks:
 
         Args:
             boxes: ``Boxes`` or [N, 4] XYXY, one per mask.
-            height: Of the image.
-            width: Of the image.
-            threshold: Pixels of this value or more belong to the mask.
+            height: of the image.
+            width: of the image.
+            threshold: pixels of this value or more belong to the mask.
         """
         return BitMasks(paste_masks_in_image(self.tensor, boxes, (height, width), threshold=threshold))

@@ -31,15 +31,15 @@ class RotatedBoxes(Boxes):
         self.tensor = as_rows(tensor, 5, type(self).__name__)
 
     def clone(self) -> "RotatedBoxes":
-        """A deep copy."""
+        """Return a deep copy."""
         return type(self)(self.tensor.clone())
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "RotatedBoxes":
-        """The same boxes on ``device``."""
+        """Move the boxes to ``device``."""
         return type(self)(self.tensor.to(device=device, non_blocking=non_blocking))
 
     def area(self) -> Tensor:
-        """[N] areas."""
+        """Compute the areas [N]."""
         return self.tensor[:, 2] * self.tensor[:, 3]
 
     def normalize_angles(self) -> None:
@@ -68,14 +68,14 @@ class RotatedBoxes(Boxes):
         self.tensor = torch.where(angle.abs() <= clip_angle_threshold, cut, self.tensor)
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
-        """[N] bool: both sides are longer than ``threshold`` pixels."""
+        """Return [N] bool: both sides are longer than ``threshold`` pixels."""
         return (self.tensor[:, 2:4] > threshold).all(-1)
 
     def __getitem__(self, item: Index) -> "RotatedBoxes":
-        """Some of the boxes; an integer of any kind gives one.
+        """Pick some of the boxes; an integer of any kind gives one.
 
         Args:
-            item: Integer, slice, or index or mask tensor.
+            item: integer, slice, or index or mask tensor.
         """
         return super().__getitem__(item)  # type: ignore[return-value]
 
@@ -86,11 +86,11 @@ class RotatedBoxes(Boxes):
         return f"{type(self).__name__}({self.tensor})"
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
-        """[N] bool: all corners lie in the image, or reach out by less than ``boundary_threshold`` pixels.
+        """Return [N] bool: all corners lie in the image, or reach out by less than ``boundary_threshold`` pixels.
 
         Args:
             box_size: (height, width).
-            boundary_threshold: Pixels of tolerance.
+            boundary_threshold: pixels of tolerance.
         """
         height, width = box_size
         x, y, w, h, angle = self.tensor.unbind(1)
@@ -101,7 +101,7 @@ class RotatedBoxes(Boxes):
         return near & (x + dx < width + boundary_threshold) & (y + dy < height + boundary_threshold)
 
     def get_centers(self) -> Tensor:
-        """[N, 2] centres (x, y)."""
+        """Compute the centres [N, 2], (x, y)."""
         return self.tensor[:, :2]
 
     def scale(self, scale_x: float, scale_y: float) -> None:
@@ -111,8 +111,8 @@ class RotatedBoxes(Boxes):
         with the same centre, the same lengths of both pairs of sides, and the direction of the height side.
 
         Args:
-            scale_x: Factor of x.
-            scale_y: Factor of y.
+            scale_x: factor of x.
+            scale_y: factor of y.
         """
         x, y, w, h, angle = self.tensor.unbind(1)
         turn = torch.deg2rad(angle)
@@ -124,16 +124,16 @@ class RotatedBoxes(Boxes):
 
     @classmethod
     def cat(cls, boxes_list: Sequence["RotatedBoxes"]) -> "RotatedBoxes":  # type: ignore[override]
-        """All boxes of a list, one after another; no list entries give no boxes."""
+        """Concatenate the boxes of a list; an empty list gives no boxes."""
         return super().cat(boxes_list)  # type: ignore[return-value]
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor lives."""
+        """Device of the tensor."""
         return self.tensor.device
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One [5] tensor per box."""
+        """Iterate over the boxes, a tensor [5] each."""
         yield from self.tensor
 
 
@@ -142,7 +142,7 @@ def _normalized(angle: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> Tensor:
-    """Intersection over union of every pair.
+    """Compute the intersection over union of every pair.
 
     Args:
         boxes1: N boxes.

@@ -26,15 +26,15 @@ def _corners(at: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 def _bags(
     rois: Tensor, owner: Tensor, local: Tensor, grid: Tensor, shape: tuple[int, int], bins: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Pixels and weights of all samples.
+    """Compute pixels and weights of all samples.
 
     Args:
         rois: [R, 6] in feature-map pixels, centre of pixel (0, 0) at the origin.
         owner: [S] roi of each sample.
         local: [S] number of each sample within its roi, bin after bin.
         grid: [R, 2] samples per bin, (down, across).
-        shape: Height and width of the feature map.
-        bins: Bins (down, across).
+        shape: height and width of the feature map.
+        bins: bins (down, across).
 
     Returns:
         Rows of the pixel table and weights, [S, 4] each.
@@ -62,7 +62,7 @@ def _bags(
 
 
 def _fixed(rois: Tensor, ratio: int, shape: tuple[int, int], bins: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Bags of equal size, [R * bins, 4 * ratio²] each."""
+    """Return bags of equal size, [R * bins, 4 * ratio²] each."""
     per_roi = bins[0] * bins[1] * ratio * ratio
     index = torch.arange(rois.shape[0] * per_roi, device=rois.device)
     grid = torch.full_like(rois[:, :2], ratio, dtype=torch.int64)
@@ -73,14 +73,14 @@ def _fixed(rois: Tensor, ratio: int, shape: tuple[int, int], bins: tuple[int, in
 
 
 def _adaptive_grid(rois: Tensor, bins: tuple[int, int]) -> Tensor:
-    """[R, 2] samples per bin so that they are at most a pixel apart."""
+    """Return [R, 2] samples per bin so that they are at most a pixel apart."""
     return torch.stack([rois[:, 4] / bins[0], rois[:, 3] / bins[1]], 1).ceil().clamp(min=0).long()
 
 
 def _ragged(
     rois: Tensor, grid: Tensor, shape: tuple[int, int], bins: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Bags of different sizes: rows [S * 4], weights [S * 4], start of each bag [R * bins]."""
+    """Return bags of different sizes: rows [S * 4], weights [S * 4], start of each bag [R * bins]."""
     per_bin = grid.prod(1)
     per_roi = per_bin * (bins[0] * bins[1])
     owner = torch.arange(len(rois), device=rois.device).repeat_interleave(per_roi)
@@ -92,7 +92,7 @@ def _ragged(
 
 
 def _chunks(grid: Tensor, bins: tuple[int, int]) -> list[slice]:
-    """Runs of rois with a bounded count of samples in all."""
+    """Split rois into runs with a bounded total of samples."""
     counts = (grid.prod(1) * (bins[0] * bins[1])).tolist()
     cuts, total = [0], 0
     for i, count in enumerate(counts):
@@ -104,7 +104,7 @@ def _chunks(grid: Tensor, bins: tuple[int, int]) -> list[slice]:
 
 
 def _pool_ragged(table: Tensor, rois: Tensor, shape: tuple[int, int], bins: tuple[int, int]) -> Tensor:
-    """[R * bins, C]"""
+    """Sum the weighted pixels of each bag, [R * bins, C]."""
     grid = _adaptive_grid(rois, bins)
     parts = []
     for part in _chunks(grid, bins):
@@ -119,7 +119,7 @@ def _pool_ragged(table: Tensor, rois: Tensor, shape: tuple[int, int], bins: tupl
 def _spread_ragged(
     grad: Tensor, rois: Tensor, images: int, shape: tuple[int, int], bins: tuple[int, int]
 ) -> Tensor:
-    """Transpose of :func:`_pool_ragged`: [R * bins, C] -> [images * H * W, C]."""
+    """Return the transpose of :func:`_pool_ragged`: [R * bins, C] -> [images * H * W, C]."""
     table = grad.new_zeros(images * shape[0] * shape[1], grad.shape[1])
     grid = _adaptive_grid(rois, bins)
     cells = bins[0] * bins[1]
@@ -184,9 +184,9 @@ def roi_align_rotated(
     Args:
         input: [N, C, H, W].
         rois: [R, 6] of (image index, x centre, y centre, width, height, angle in degrees counter-clockwise).
-        output_size: Bins, (height, width) or one number for both.
-        spatial_scale: Feature-map pixels per unit of ``rois``.
-        sampling_ratio: Samples per bin and side; 0 or less = as many as the bin has pixels, rounded up.
+        output_size: bins, (height, width) or one number for both.
+        spatial_scale: feature-map pixels per unit of ``rois``.
+        sampling_ratio: samples per bin and side; 0 or less = as many as the bin has pixels, rounded up.
 
     Returns:
         [R, C, height, width] in the dtype of ``input``; differentiable in ``input``.

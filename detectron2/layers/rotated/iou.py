@@ -26,7 +26,7 @@ _CELLS_AT_ONCE = {"cpu": 1 << 17, "": 1 << 24}
 
 
 def prepare(boxes: Tensor) -> Tensor:
-    """[N, 5] boxes -> [N, 6] of (x centre, y centre, half width, half height, cos, sin), in working precision."""
+    """Map [N, 5] boxes to [N, 6] of (x centre, y centre, half width, half height, cos, sin), in working precision."""
     # MPS has no float64. There, overlaps of nearly parallel boxes are good to three digits.
     boxes = boxes.to(torch.float32 if boxes.device.type == "mps" else torch.float64)
     turn = torch.deg2rad(boxes[:, 4:])
@@ -34,7 +34,7 @@ def prepare(boxes: Tensor) -> Tensor:
 
 
 def _within(p: Tensor, d: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """Interval of t in which ``-half <= p + t d <= half``; empty ones come out with end before start."""
+    """Compute the interval of t in which ``-half <= p + t d <= half``; an empty one ends before its start."""
     # An edge along the slab gets a slope so small that its interval is all or nothing, and no inf - inf.
     inverse = 1 / torch.where(d.abs() < 1e-30, 1e-30, d)
     limit, middle = half * inverse.abs(), p * inverse
@@ -42,14 +42,16 @@ def _within(p: Tensor, d: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _visible(p: tuple[Tensor, Tensor], d: tuple[Tensor, Tensor], half: tuple[Tensor, Tensor]) -> Tensor:
-    """Share, 0 to 1, of each edge ``p + t d`` that lies in the upright rectangle of given half sides; [4, P]."""
+    """Compute the share, 0 to 1, of each edge ``p + t d`` that lies in the upright rectangle of given half sides; [4,
+    P].
+    """
     x0, x1 = _within(p[0], d[0], half[0])
     y0, y1 = _within(p[1], d[1], half[1])
     return (torch.minimum(x1, y1).clamp(max=1) - torch.maximum(x0, y0).clamp(min=0)).clamp(min=0)
 
 
 def pair_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of matched pairs.
+    """Compute the IoU of matched pairs.
 
     Args:
         a: [P, 6], from :func:`prepare`.
@@ -85,7 +87,7 @@ def pair_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _hull(boxes: Tensor) -> list[Tensor]:
-    """Left, top, right and bottom, [N] each, of the upright boxes around prepared ones; a little too large."""
+    """Compute left, top, right and bottom, [N] each, of the upright boxes around prepared ones; a little too large."""
     x, y, w, h, cos, sin = boxes.detach().unbind(1)
     cos, sin = cos.abs(), sin.abs()
     # Tests on hulls are in float32, so they are grown by more than its rounding.
@@ -97,7 +99,7 @@ def _hull(boxes: Tensor) -> list[Tensor]:
 
 
 def _meet(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """Whether hulls overlap, [N, M]."""
+    """Return whether hulls overlap, [N, M]."""
     meet = a[0][:, None] < b[2]
     meet &= a[2][:, None] > b[0]
     meet &= a[1][:, None] < b[3]
@@ -106,7 +108,7 @@ def _meet(a: list[Tensor], b: list[Tensor]) -> Tensor:
 
 
 def _overlap_enough(a: list[Tensor], b: list[Tensor], iou_threshold: float) -> Tensor:
-    """Whether the IoU can exceed a threshold, given hulls and (fifth) areas; [N, M].
+    """Return whether the IoU can exceed a threshold, given hulls and (fifth) areas; [N, M].
 
     ``I / (A + B - I) > t`` is ``I > t / (1 + t) (A + B)``, and the overlap of the hulls is at least I.
     """
@@ -117,7 +119,7 @@ def _overlap_enough(a: list[Tensor], b: list[Tensor], iou_threshold: float) -> T
 
 
 def _candidates(boxes1: Tensor, boxes2: Tensor, iou_threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """:func:`candidate_pairs`, a few rows of the matrix at a time."""
+    """Find :func:`candidate_pairs`, a few rows of the matrix at a time."""
     a, b = (_hull(t) + [(4 * t[:, 2] * t[:, 3]).detach().float()] for t in (boxes1, boxes2))
     at_once = _CELLS_AT_ONCE.get(boxes1.device.type, _CELLS_AT_ONCE[""])
     rows = max(1, at_once // max(len(boxes2), 1))
@@ -129,12 +131,13 @@ def _candidates(boxes1: Tensor, boxes2: Tensor, iou_threshold: float) -> Iterato
 
 
 def candidate_pairs(boxes1: Tensor, boxes2: Tensor, iou_threshold: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Indices of pairs among which are all with an IoU above a threshold; judged by enclosing upright boxes.
+    """Find pairs, by enclosing upright boxes, that include all pairs with an IoU above a threshold; return their
+    indices.
 
     Args:
         boxes1: [N, 6], prepared.
         boxes2: [M, 6].
-        iou_threshold: Pairs of no more than this need not come.
+        iou_threshold: pairs of no more than this need not come.
 
     Returns:
         Two int64 tensors [P], sorted by the first.
@@ -145,7 +148,7 @@ def candidate_pairs(boxes1: Tensor, boxes2: Tensor, iou_threshold: float = 0.0) 
 
 
 def split_pairs(i: Tensor, j: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Runs of pairs of a size that suits the device."""
+    """Split pairs into runs whose size suits the device."""
     at_once = _PAIRS_AT_ONCE.get(i.device.type, _PAIRS_AT_ONCE[""])
     return zip(i.split(at_once), j.split(at_once))
 
@@ -177,7 +180,7 @@ def _check(boxes: Tensor, name: str) -> None:
 
 
 def rotated_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """[N, 5] and [M, 5] rotated boxes -> [N, M] IoU, float32 or wider; differentiable outside compiled graphs."""
+    """Map [N, 5] and [M, 5] rotated boxes to [N, M] IoU, float32 or wider; differentiable outside compiled graphs."""
     _check(boxes1, "boxes1")
     _check(boxes2, "boxes2")
     if torch.compiler.is_compiling():  # how many pairs are near each other depends on the values

@@ -15,12 +15,12 @@ _PAIRS_AT_ONCE = {"cpu": 1 << 13, "": 1 << 20}
 
 
 def _candidates(boxes: Tensor, last: Tensor, iou_threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs i < j of one class that may overlap by more than the threshold, in batches of some size.
+    """Return pairs i < j of one class that may overlap by more than the threshold, in batches of some size.
 
     Args:
         boxes: [N, 6], prepared and sorted by class, then by falling score.
         last: [N] end of the class of each box.
-        iou_threshold: See above.
+        iou_threshold: see above.
     """
     kind = "cpu" if boxes.device.type == "cpu" else ""
     rows = _ROWS_AT_ONCE[kind]
@@ -39,7 +39,7 @@ def _candidates(boxes: Tensor, last: Tensor, iou_threshold: float) -> Iterator[t
 
 
 def _overlapping(boxes: Tensor, last: Tensor, iou_threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs i < j of one class with IoU above the threshold, sorted by i; arguments as above."""
+    """Return pairs i < j of one class with IoU above the threshold, sorted by i; arguments as above."""
     first, second = [last[:0]], [last[:0]]
     for i, j in _candidates(boxes, last, iou_threshold):
         over = pair_iou(boxes[i], boxes[j]) > iou_threshold
@@ -81,7 +81,7 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
 
 
 def rotated_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Indices kept of [N, 5] boxes with [N] scores and [N] classes, highest score first."""
+    """Return the indices kept of [N, 5] boxes with [N] scores and [N] classes, highest score first."""
     if boxes.dim() != 2 or boxes.shape[-1] != 5:
         raise ValueError(f"boxes must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
     run = _suppress_op if torch.compiler.is_compiling() else _suppress

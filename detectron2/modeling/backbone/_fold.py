@@ -14,7 +14,7 @@ _SIBLINGS = (("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn"), ("proj", "bn"), ("conv
 
 
 def _scale_and_shift(norm: nn.Module | None) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """What an affine norm does to each channel: ``x * scale + shift``; None for other norms."""
+    """Return scale and shift of an affine norm, ``x * scale + shift`` per channel; None for other norms."""
     if isinstance(norm, FrozenBatchNorm2d):
         return norm.affine()
     if not isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)) or norm.training or norm.running_var is None:
@@ -73,7 +73,7 @@ def optimize_for_inference(
     Args:
         model: any model.
         fold: see :func:`fold_batch_norms`.
-        channels_last: memory format of convolution weights; convolutions then run in that format whatever the layout of
+        channels_last: memory format of convolution weights; convolutions then run in that format for any layout of
             the images. Faster on most CPUs and on GPUs with tensor cores.
         inplace: change ``model`` itself instead of a copy.
 

@@ -21,7 +21,7 @@ def _conv(
 
 
 def init_layer(module: nn.Module) -> None:
-    """Convolutions from a normal scaled by their fan-out, linear layers from one of deviation 0.01."""
+    """Initialise convolutions from a normal scaled by their fan-out, linear layers from one of deviation 0.01."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
         nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))

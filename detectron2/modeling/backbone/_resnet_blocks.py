@@ -33,7 +33,7 @@ class FoldingConv2d(Conv2d):
         return "Conv2d"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, C, H, W] -> [N, C', H', W'], normalised and activated."""
+        """Map [N, C, H, W] to [N, C', H', W'], normalised and activated."""
         norm = self.norm
         if type(norm) is not FrozenBatchNorm2d or norm._forward_hooks or norm._forward_pre_hooks:
             return super().forward(x)
@@ -44,7 +44,7 @@ class FoldingConv2d(Conv2d):
 
 
 def conv_norm(c_in: int, c_out: int, kernel: int, norm: Norm, **kwargs: Any) -> Conv2d:
-    """A convolution without bias that keeps the size at stride 1, and the norm layer after it."""
+    """Build a convolution without bias that keeps the size at stride 1, followed by a norm."""
     padding = kwargs.get("dilation", 1) * (kernel // 2)
     conv = FoldingConv2d(
         c_in, c_out, kernel, padding=padding, bias=False, norm=get_norm(norm, c_out), **kwargs

@@ -38,7 +38,7 @@ def window_reverse(windows: torch.Tensor, window_size: int, H: int, W: int) -> t
 def shifted_window_mask(
     height: int, width: int, window: int, shift: int, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
-    """What keeps apart, within windows of a rolled map, pixels that were not neighbours before.
+    """Compute the mask that separates, within windows of a rolled map, pixels that were not neighbours before.
 
     Args:
         height: of the map; a multiple of ``window``.

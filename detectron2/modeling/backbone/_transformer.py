@@ -64,7 +64,7 @@ class Mlp(nn.Module):
 
 
 def init_transformer(module: nn.Module) -> None:
-    """Linear layers from a truncated normal of deviation 0.02, norms at the identity; for ``Module.apply``."""
+    """Initialise linear layers from a truncated normal of deviation 0.02, norms to the identity; for ``Module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -84,5 +84,5 @@ def run_block(block: nn.Module, use_checkpoint: bool, *args: torch.Tensor) -> to
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Rates that grow linearly from 0 at the first block to ``rate`` at the last."""
+    """Compute rates that grow linearly from 0 at the first block to ``rate`` at the last."""
     return [rate * i / max(depth - 1, 1) for i in range(depth)]

@@ -1,4 +1,4 @@
-"""What every backbone promises to the rest of a model."""
+"""The interface of backbones."""
 
 from abc import ABCMeta, abstractmethod
 
@@ -30,8 +30,8 @@ class Backbone(nn.Module, metaclass=ABCMeta):
         """Compute the features.
 
         Args:
-            x: images of shape (N, C, H, W). Who calls pads H and W to what :attr:`size_divisibility` and
-                :attr:`padding_constraints` ask for.
+            x: images of shape (N, C, H, W). The caller pads H and W as :attr:`size_divisibility` and
+                :attr:`padding_constraints` require.
 
         Returns:
             feature name to tensor of shape (N, channels, H / stride, W / stride).
@@ -39,19 +39,19 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @property
     def size_divisibility(self) -> int:
-        """Height and width of the input must be multiples of this; 0 when any size will do."""
+        """Height and width of the input must be multiples of this; 0 if any size is accepted."""
         return 0
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Further wishes for the padding of the input, as ``ImageList.from_tensors`` takes them.
+        """Further constraints on the padding of the input, as ``ImageList.from_tensors`` takes them.
 
         Keys: ``"size_divisibility"`` and ``"square_size"`` (pad to a square with this side; 0 means no square).
         """
         return {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of each feature map, in the order of the output."""
+        """Return channels and stride of each feature map, in the order of the output."""
         return {
             name: ShapeSpec(
                 channels=self._out_feature_channels[name],

@@ -145,7 +145,7 @@ def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:
 
 
 def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
-    """The same check for code outside that calls it by the name it has in Detectron2."""
+    """Check strides, for other code that calls this by its name in Detectron2."""
     _check_strides(strides, [str(i) for i in range(len(strides))])
 
 
@@ -158,7 +158,7 @@ class LastLevelMaxPool(nn.Module):
         self.in_feature = "p5"
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """(N, C, H, W) to ``[(N, C, ceil(H / 2), ceil(W / 2))]``."""
+        """Map (N, C, H, W) to ``[(N, C, ceil(H / 2), ceil(W / 2))]``."""
         return [F.max_pool2d(x, kernel_size=1, stride=2)]
 
 
@@ -179,7 +179,7 @@ class LastLevelP6(nn.Module):
         c2_xavier_fill(self.p6)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """(N, in_channels, H, W) to ``[p6]`` of half the size."""
+        """Map (N, in_channels, H, W) to ``[p6]`` of half the size."""
         return [self.p6(x)]
 
 
@@ -202,7 +202,7 @@ class LastLevelP6P7(nn.Module):
         c2_xavier_fill(self.p7)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """(N, in_channels, H, W) to ``[p6, p7]`` of a half and a quarter of the size."""
+        """Map (N, in_channels, H, W) to ``[p6, p7]`` of a half and a quarter of the size."""
         p6 = self.p6(x)
         return [p6, self.p7(F.relu(p6))]
 
@@ -220,13 +220,13 @@ def _fpn_from_config(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module) ->
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet with FPN and a pooled top level, from ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.FPN``."""
+    """Build a ResNet with FPN and a pooled top level from ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.FPN``."""
     return _fpn_from_config(cfg, build_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet with FPN and the convolutional levels p6 and p7, which start from res5."""
+    """Build a ResNet with FPN and the convolutional levels p6 and p7, which start from res5."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels or 0
     return _fpn_from_config(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS))

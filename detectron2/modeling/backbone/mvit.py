@@ -88,7 +88,7 @@ class MultiScaleAttention(nn.Module):
         return attention_pool(x, getattr(self, f"pool_{which}"), getattr(self, f"norm_{which}"))
 
     def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Attention between maps (B, h, w, C); heads are in the batch."""
+        """Attend between maps (B, h, w, C); heads are in the batch."""
         q_hw, k_hw = (q.shape[1], q.shape[2]), (k.shape[1], k.shape[2])
         flat_q, flat_k, flat_v = q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2)
         bias = None
@@ -97,7 +97,7 @@ class MultiScaleAttention(nn.Module):
         return F.scaled_dot_product_attention(flat_q, flat_k, flat_v, attn_mask=bias).view(q.shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
+        """Map (B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
         b, h, w, _ = x.shape
         heads = self.num_heads
         qkv = self.qkv(x).view(b, h, w, 3, heads, -1).permute(3, 0, 4, 1, 2, 5)  # (3, B, heads, H, W, C)
@@ -172,7 +172,7 @@ class MultiScaleBlock(nn.Module):
             self.pool_skip = nn.MaxPool2d(stride_q + 1, stride_q, padding=(stride_q + 1) // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
+        """Map (B, H, W, dim) to (B, H / stride_q, W / stride_q, dim_out)."""
         normed = self.norm1(x)
         skip = x if self.proj is None else self.proj(normed)
         if self.pool_skip is not None:

@@ -148,7 +148,8 @@ def _fit_groups(width: int, ratio: float, group: int) -> tuple[int, int]:
 def regnet_stages(
     w_a: float, w_0: int, w_m: float, depth: int, quantum: int = 8
 ) -> tuple[list[int], list[int]]:
-    """Widths and depths of the stages, from the linear rule and its quantisation (section 3.3, equations 2 to 4).
+    """Compute widths and depths of the stages, from the linear rule and its quantisation (section 3.3, equations 2 to
+    4).
 
     Returns:
         ``(widths, depths)``.

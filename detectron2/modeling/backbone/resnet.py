@@ -229,7 +229,7 @@ class ResNet(Backbone):
 
 
 def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
-    """:meth:`ResNet.make_stage` as a function, which also takes the old argument ``first_stride``."""
+    """Call :meth:`ResNet.make_stage`; the old argument ``first_stride`` is accepted too."""
     if "first_stride" in kwargs:
         count = kwargs["num_blocks"] if "num_blocks" in kwargs else args[1]
         kwargs["stride_per_block"] = [kwargs.pop("first_stride")] + [1] * (count - 1)
@@ -237,7 +237,7 @@ def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
 
 
 def _check_basic_options(cfg: CfgNode) -> None:
-    """Depths 18 and 34 consist of basic blocks, which know neither groups nor deformable convolutions."""
+    """Check the options of depths 18 and 34: basic blocks have neither groups nor deformable convolutions."""
     c = cfg.MODEL.RESNETS
     wrong = [
         text
@@ -254,7 +254,7 @@ def _check_basic_options(cfg: CfgNode) -> None:
 
 
 def stage_options_from_config(cfg: CfgNode, index: int) -> dict[str, Any]:
-    """Arguments of :meth:`ResNet.make_stage` for stage ``res{index + 2}`` of a config.
+    """Return the arguments of :meth:`ResNet.make_stage` for stage ``res{index + 2}`` of a config.
 
     Backbones that differ from a ResNet in one stage start from these.
     """
@@ -289,7 +289,7 @@ def stage_options_from_config(cfg: CfgNode, index: int) -> dict[str, Any]:
 
 
 def _stage_from_config(cfg: CfgNode, index: int) -> list[CNNBlockBase]:
-    """The blocks of ``res{index + 2}``."""
+    """Return the blocks of ``res{index + 2}``."""
     return ResNet.make_stage(**stage_options_from_config(cfg, index))
 
 

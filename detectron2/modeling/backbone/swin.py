@@ -96,7 +96,7 @@ class SwinTransformerBlock(nn.Module):
         return self.transform(x, mask_matrix, self.H, self.W)
 
     def transform(self, x: torch.Tensor, mask: torch.Tensor | None, height: int, width: int) -> torch.Tensor:
-        """:meth:`forward` for a map of a given size."""
+        """Transform a map of a given size; see :meth:`forward`."""
         b, length, c = x.shape
         window, shift = self.window_size, self.shift_size
         y = self.norm1(x).view(b, height, width, c)
@@ -128,7 +128,7 @@ class PatchMerging(nn.Module):
         self.norm = norm_layer(4 * dim)
 
     def forward(self, x: torch.Tensor, H: int, W: int) -> torch.Tensor:
-        """(B, H * W, C) to (B, ceil(H / 2) * ceil(W / 2), 2 C)."""
+        """Map (B, H * W, C) to (B, ceil(H / 2) * ceil(W / 2), 2 C)."""
         b, _, c = x.shape
         x = F.pad(x.view(b, H, W, c), (0, 0, 0, W % 2, 0, H % 2))
         cells = x.view(b, (H + 1) // 2, 2, (W + 1) // 2, 2, c)
@@ -240,7 +240,7 @@ class PatchEmbed(nn.Module):
         self.norm = norm_layer(embed_dim) if norm_layer is not None else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in_chans, H, W) to (N, embed_dim, ceil(H / patch_size), ceil(W / patch_size))."""
+        """Map (N, in_chans, H, W) to (N, embed_dim, ceil(H / patch_size), ceil(W / patch_size))."""
         side = self.patch_size
         x = self.proj(F.pad(x, (0, (-x.shape[3]) % side, 0, (-x.shape[2]) % side)))
         if self.norm is not None:

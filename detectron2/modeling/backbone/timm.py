@@ -105,7 +105,7 @@ class TimmBackbone(Backbone):
 
     @staticmethod
     def _channels_first(x: torch.Tensor, channels: int) -> torch.Tensor:
-        """Some of timm's transformers give (N, H, W, C)."""
+        """Permute (N, H, W, C), which some of timm's transformers return, to (N, C, H, W)."""
         return x if x.shape[1] == channels else x.permute(0, 3, 1, 2).contiguous()
 
 
@@ -138,7 +138,7 @@ def timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
 
 @BACKBONE_REGISTRY.register()
 def timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """A network of timm with FPN and a pooled top level, from ``cfg.MODEL.TIMM`` and ``cfg.MODEL.FPN``."""
+    """Build a timm network with FPN and a pooled top level from ``cfg.MODEL.TIMM`` and ``cfg.MODEL.FPN``."""
     return FPN(
         timm_backbone(cfg, input_shape),
         cfg.MODEL.FPN.IN_FEATURES,

@@ -1,4 +1,4 @@
-"""Parts that the transformer backbones share: windows, positions, patches. Maps are (N, H, W, C) here."""
+"""Parts of the transformer backbones: windows, positions, patches. Maps are (N, H, W, C) here."""
 
 import math
 from typing import cast
@@ -26,7 +26,7 @@ def fresh(x: torch.Tensor) -> torch.Tensor:
 
 
 def crop(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The upper left part of maps (N, H, W, C), contiguous."""
+    """Return the upper left part of maps (N, H, W, C), contiguous."""
     if (
         torch.compiler.is_compiling() or torch.compiler.is_exporting()
     ):  # a slice has strides, and strides become conditions on the sizes
@@ -54,7 +54,7 @@ def window_partition(x: torch.Tensor, window_size: int) -> tuple[torch.Tensor, t
 def pad_and_partition(
     x: torch.Tensor, window_size: int, rows: int, cols: int
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """:func:`window_partition` into a given number of rows and columns of windows, which must cover the map."""
+    """Partition into a given number of rows and columns of windows, which must cover the map."""
     _, h, w, _ = x.shape
     size = (rows * window_size, cols * window_size)
     return to_windows(F.pad(x, (0, 0, 0, size[1] - w, 0, size[0] - h)), window_size, rows, cols), size
@@ -95,12 +95,12 @@ def window_unpartition(
 
 
 def _ratio(a: int, b: int) -> float:
-    """max(a / b, 1), also for the symbolic sizes of ``torch.export``."""
+    """Compute max(a / b, 1), also for the symbolic sizes of ``torch.export``."""
     return 1.0 if a is b else cast(float, torch.sym_max(a / b, 1.0))
 
 
 def get_rel_pos(q_size: int, k_size: int, rel_pos: torch.Tensor) -> torch.Tensor:
-    """Embeddings of the distances between all queries and keys along one axis.
+    """Compute embeddings of the distances between all queries and keys along one axis.
 
     Args:
         q_size: number of queries along the axis.
@@ -126,7 +126,7 @@ def decomposed_rel_pos(
     q_size: tuple[int, int],
     k_size: tuple[int, int],
 ) -> torch.Tensor:
-    """What relative positions add to the attention logits, see :func:`add_decomposed_rel_pos`; (B, q_h*q_w, k_h*k_w)."""
+    """Compute the term (B, q_h*q_w, k_h*k_w) that :func:`add_decomposed_rel_pos` adds to attention logits."""
     q_h, q_w = q_size
     k_h, k_w = k_size
     b, _, c = q.shape
@@ -209,5 +209,5 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size, stride, padding)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in_chans, H, W) to (N, H / stride, W / stride, embed_dim)."""
+        """Map (N, in_chans, H, W) to (N, H / stride, W / stride, embed_dim)."""
         return self.proj(x).permute(0, 2, 3, 1)

@@ -59,7 +59,7 @@ class Attention(nn.Module):
                 nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, C) to the same shape."""
+        """Map (B, H, W, C) to the same shape."""
         b, h, w, c = x.shape
         qkv = self.qkv(x).view(b, h * w, 3, self.num_heads, c // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, H * W, C / heads)
@@ -106,7 +106,7 @@ class ResBottleneckBlock(CNNBlockBase):
             nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to the same shape."""
+        """Map (N, C, H, W) to the same shape."""
         y = x
         for layer in self.children():
             y = layer(y)
@@ -159,7 +159,7 @@ class Block(nn.Module):
             self.residual = ResBottleneckBlock(dim, dim, dim // 2, norm="LN", act_layer=act_layer)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, H, W, C) to the same shape."""
+        """Map (N, H, W, C) to the same shape."""
         y = self.norm1(x)
         if self.window_size:
             hw = (y.shape[1], y.shape[2])
@@ -376,7 +376,7 @@ def _pyramid_level(scale: float, dim: int, out_channels: int, norm: Norm) -> nn.
 
 
 def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
-    """Factor on the learning rate of a parameter, for layer-wise decay.
+    """Compute the factor on the learning rate of a parameter, for layer-wise decay.
 
     Layers are counted from the input: 0 is the patch embedding and positions, 1 to ``num_layers`` are the blocks,
     the rest comes after them. Each layer below the rest multiplies by ``lr_decay_rate``. Convolutional residual blocks

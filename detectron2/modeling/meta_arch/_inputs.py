@@ -16,7 +16,7 @@ __all__ = ["ImageModel", "ground_truth", "output_size"]
 
 
 class ImageModel(nn.Module):
-    """What every model that takes images shares: the pixel statistics, and making a batch.
+    """Base of models that take images: pixel statistics and batching.
 
     Subclasses have a ``backbone``.
     """
@@ -34,7 +34,7 @@ class ImageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.pixel_mean.device
 
     def _move_to_current_device(self, x: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class ImageModel(nn.Module):
         """Normalise, pad and batch the images [C, H, W] under the key ``image``.
 
         Raises:
-            ValueError: when an image has another number of channels than ``pixel_mean``.
+            ValueError: if an image has another number of channels than ``pixel_mean``.
         """
         channels = self.pixel_mean.shape[0]
         images = []
@@ -79,10 +79,10 @@ class ImageModel(nn.Module):
 def ground_truth(
     batched_inputs: list[ModelInput], device: torch.device, required: bool = True
 ) -> list[Instances] | None:
-    """The ``instances`` of a batch on a device; None where there are none.
+    """Return the ``instances`` of a batch on a device; None where there are none.
 
     Raises:
-        ValueError: when they are required and missing.
+        ValueError: if they are required and missing.
     """
     if all("instances" in item for item in batched_inputs):
         return [item["instances"].to(device) for item in batched_inputs]

@@ -13,18 +13,18 @@ __all__ = ["META_ARCH_REGISTRY", "build_model"]
 META_ARCH_REGISTRY = Registry("META_ARCH")
 META_ARCH_REGISTRY.__doc__ = """
 Whole models. An entry is called with ``(cfg)`` and gives a module whose input is a list of dicts; see
-docs/tutorials/models.md for the formats.
+docs/models.md for the formats.
 """
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The registered model that ``MODEL.META_ARCHITECTURE`` names, on ``MODEL.DEVICE``, with random weights.
+    """Build the registered model that ``MODEL.META_ARCHITECTURE`` names, on ``MODEL.DEVICE``, with random weights.
 
     Weights are loaded by :class:`detectron2.checkpoint.DetectionCheckpointer`.
 
     Raises:
-        KeyError: when no such model is registered.
-        RuntimeError: when the device is not there.
+        KeyError: if no such model is registered.
+        RuntimeError: if the device is not there.
     """
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     device = torch.device(cfg.MODEL.DEVICE)

@@ -41,7 +41,7 @@ Predictions: TypeAlias = Sequence[Sequence[Tensor]]
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
-    """[N, A * K, H, W] to [N, H * W * A, K], the order of anchors."""
+    """Permute [N, A * K, H, W] to [N, H * W * A, K], the order of anchors."""
     if tensor.dim() != 4:
         raise ValueError(f"predictions of a level must be [N, A * K, H, W], got {list(tensor.shape)}")
     return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1, K)
@@ -57,7 +57,7 @@ def select_dense_detections(
     nms_thresh: float,
     max_detections: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Detections of one image from scores and deltas at every anchor.
+    """Select the detections of one image from scores and deltas at every anchor.
 
     Args:
         anchors: [A_l, 4] for each level.
@@ -95,10 +95,10 @@ def select_dense_detections(
 
 
 class DenseDetector(ImageModel):
-    """Backbone and head, and what to do with their outputs. Subclasses define training and inference.
+    """A backbone and a head that predicts at every cell. Subclasses define the losses and scores.
 
     Args:
-        backbone: makes feature maps of images.
+        backbone: computes feature maps from images.
         head: called with the list of maps, gives one list of predictions (one for each level) per kind of prediction.
         head_in_features: names of the maps for the head; None = all, by stride.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
@@ -138,11 +138,11 @@ class DenseDetector(ImageModel):
         return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Losses in training, results in evaluation.
+        """Compute losses in training; predict in evaluation.
 
         Args:
             batched_inputs: for each image a dict with ``image``, in training ``instances``, and optionally ``height``
-                and ``width``, the size that results are wanted in.
+                and ``width``, the requested output size.
 
         Returns:
             In training a dict of losses; in evaluation for each image a dict whose ``instances`` have ``pred_boxes``,
@@ -173,13 +173,13 @@ class DenseDetector(ImageModel):
         predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """Losses by name. To be defined by subclasses."""
+        """Compute losses by name. Subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_training()")
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
-        """Detections of N images in input coordinates, by :meth:`image_scores` and ``anchor_generator``."""
+        """Detect in N images, in input coordinates, by :meth:`image_scores` and ``anchor_generator``."""
         scores, deltas = self.image_scores(predictions)
         anchors = self.anchor_generator(features)
         return [
@@ -194,7 +194,7 @@ class DenseDetector(ImageModel):
         box_delta: list[Tensor],
         image_size: tuple[int, int],
     ) -> Instances:
-        """Detections of one image.
+        """Select the detections of one image.
 
         Args:
             anchors: one ``Boxes`` [A_l] for each level.
@@ -208,13 +208,13 @@ class DenseDetector(ImageModel):
         )
 
     def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores [N, A_l, K] in [0, 1] and deltas [N, A_l, 4] for each level. To be defined by subclasses."""
+        """Compute scores [N, A_l, K] in [0, 1] and deltas [N, A_l, 4] for each level. Subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} must define image_scores()")
 
     def _transpose_dense_predictions(
         self, predictions: Sequence[Sequence[Tensor]], dims_per_anchor: Sequence[int]
     ) -> list[list[Tensor]]:
-        """Each kind of prediction, [N, A * K, H, W] for each level, as [N, H * W * A, K]."""
+        """Permute each kind of prediction, [N, A * K, H, W] for each level, to [N, H * W * A, K]."""
         if len(predictions) != len(dims_per_anchor):
             raise ValueError(
                 f"the head made {len(predictions)} kinds of predictions, not {len(dims_per_anchor)}"
@@ -225,7 +225,7 @@ class DenseDetector(ImageModel):
         ]
 
     def _ema_update(self, name: str, value: Any, initial_value: float, momentum: float = 0.9) -> Any:
-        """Moving average of a number or scalar tensor, kept in the attribute ``name``; a tensor is not waited for."""
+        """Update the moving average of a number or scalar tensor in the attribute ``name``, without synchronising."""
         old = getattr(self, name, initial_value)
         new = old * momentum + value * (1 - momentum)
         setattr(self, name, new)
@@ -234,7 +234,7 @@ class DenseDetector(ImageModel):
     def select(
         self, anchors: Sequence[Any], scores: Sequence[Tensor], deltas: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """:func:`select_dense_detections` with the settings of this model."""
+        """Call :func:`select_dense_detections` with the settings of this model."""
         return select_dense_detections(
             [a.tensor for a in anchors],
             scores,

@@ -35,12 +35,12 @@ class FCOS(DenseDetector):
     """Classes, boxes and centre-ness at every cell. A cell is represented by a box of the size of its stride.
 
     Args:
-        backbone: makes feature maps of images.
-        head: makes logits, distances and centre-ness of them, see :class:`FCOSHead`.
+        backbone: computes feature maps from images.
+        head: predicts logits, distances and centre-ness from them, see :class:`FCOSHead`.
         head_in_features: names of the maps for the head; None = all, by stride.
         box2box_transform: relation of cells, distances and boxes; None = distances in units of the stride.
         num_classes: K.
-        center_sampling_radius: cells at most so many strides from the center of a ground truth learn it.
+        center_sampling_radius: cells at most this many strides from the center of a ground truth learn it.
         focal_loss_alpha, focal_loss_gamma: see :func:`detectron2.layers.losses.sigmoid_focal_loss`.
         test_score_thresh: scores of detections are higher than this.
         test_topk_candidates: how many pairs of cell and class of each level take part in NMS.
@@ -90,7 +90,7 @@ class FCOS(DenseDetector):
         predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr`` of N images."""
+        """Compute ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr`` of N images."""
         logits, deltas, centerness = self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
         anchors = self.anchor_generator(features)
         labels, boxes = self.label_anchors(anchors, gt_instances)
@@ -98,7 +98,7 @@ class FCOS(DenseDetector):
 
     @torch.no_grad()
     def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
-        """The ground truth, int64 [A], that each cell learns, or -1.
+        """Find the ground truth, int64 [A], that each cell learns, or -1.
 
         A cell learns a box that contains its center, if that center lies near the center of the box, and if the
         farthest side is 4 to 8 strides away (0 to 8 on the first level, 4 and more on the last). Of several such
@@ -118,7 +118,7 @@ class FCOS(DenseDetector):
     def _match_cells(
         self, gt_boxes: Boxes, cells: Tensor, sizes: Tensor, nearest: Tensor, farthest: Tensor
     ) -> Tensor:
-        """The same for some cells [A, 4], given their sizes and the limits [A] of the farthest side."""
+        """Do the same for some cells [A, 4], given their sizes and the limits [A] of the farthest side."""
         centers = (cells[:, :2] + cells[:, 2:]) / 2
         offset = (centers[:, None] - gt_boxes.get_centers()[None]).abs().amax(dim=2)  # [A, M]
         suits = offset < self.center_sampling_radius * sizes[:, None]
@@ -134,7 +134,7 @@ class FCOS(DenseDetector):
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Which class (K = background) and which box each cell is to learn: int64 [A] and [A, 4] for each image."""
+        """Assign each cell a class (K = background) and a box to learn: int64 [A] and [A, 4] for each image."""
         labels, boxes = [], []
         for gt in gt_instances:
             match = self._match_anchors(gt.gt_boxes, anchors)
@@ -156,7 +156,8 @@ class FCOS(DenseDetector):
         gt_boxes: list[Tensor],
         pred_centerness: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Focal loss of all cells; GIoU and centre-ness losses of foreground; over a mean number of foreground cells.
+        """Compute the focal loss of all cells; GIoU and centre-ness losses of foreground; over a mean number of
+        foreground cells.
 
         Args:
             anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes: as in :meth:`.RetinaNet.losses`.
@@ -191,7 +192,7 @@ class FCOS(DenseDetector):
         }
 
     def compute_ctrness_targets(self, anchors: list[Boxes], gt_boxes: list[Tensor]) -> Tensor:
-        """Centre-ness [N, A] of every cell in its box: 1 at the center, 0 on the border (equation 3).
+        """Compute centre-ness [N, A] of every cell in its box: 1 at the center, 0 on the border (equation 3).
 
         Where a cell lies outside its box, the value means nothing.
         """
@@ -206,7 +207,9 @@ class FCOS(DenseDetector):
         return (across * down).sqrt()
 
     def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores [N, A_l, K], the geometric means of class probability and centre-ness, and distances [N, A_l, 4]."""
+        """Compute scores [N, A_l, K], the geometric means of class probability and centre-ness, and distances [N, A_l,
+        4].
+        """
         logits, deltas, centerness = self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
         return [(s.sigmoid() * c.sigmoid()).sqrt() for s, c in zip(logits, centerness)], deltas
 
@@ -231,7 +234,7 @@ class FCOSHead(RetinaNetHead):
         _small_weights(self.ctrness)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
-        """Logits [N, K, H, W], distances [N, 4, H, W] and centre-ness logits [N, 1, H, W] for each map."""
+        """Compute logits [N, K, H, W], distances [N, 4, H, W] and centre-ness logits [N, 1, H, W] for each map."""
         logits, deltas, centerness = [], [], []
         for f in features:
             logits.append(self.cls_score(self.cls_subnet(f)))

@@ -57,7 +57,7 @@ class PanopticFPN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """As for :class:`.GeneralizedRCNN`, with ``MODEL.PANOPTIC_FPN``.
+        """Read the arguments as for :class:`.GeneralizedRCNN`, with ``MODEL.PANOPTIC_FPN``.
 
         ``INSTANCE_LOSS_WEIGHT`` has no argument of its own: it multiplies the weights of
         the losses of box regression and masks.
@@ -78,7 +78,7 @@ class PanopticFPN(GeneralizedRCNN):
         return args
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Losses in training, results in evaluation.
+        """Compute losses in training; predict in evaluation.
 
         Args:
             batched_inputs: for each image a dict with ``image``, in training ``instances`` and ``sem_seg`` (where 0
@@ -102,7 +102,7 @@ class PanopticFPN(GeneralizedRCNN):
         return {**losses, **proposal_losses, **detector_losses}
 
     def inference(self, batched_inputs: list[ModelInput], do_postprocess: bool = True) -> Any:  # type: ignore[override]
-        """Results of a batch, see :meth:`forward`.
+        """Predict for a batch, see :meth:`forward`.
 
         Args:
             batched_inputs: as in :meth:`forward`.
@@ -175,7 +175,7 @@ def combine_semantic_and_instance_outputs(
     Args:
         instance_results: with ``scores``, ``pred_classes`` and ``pred_masks``, bool [R, H, W].
         semantic_results: int64 [H, W]; 0 = things, which has no segment.
-        overlap_threshold: an instance of which more than this part is covered already is dropped.
+        overlap_threshold: an instance is dropped if more than this share of it is covered already.
         stuff_area_thresh: stuff regions with fewer pixels are dropped.
         instances_score_thresh: instances with a lower score are dropped.
 

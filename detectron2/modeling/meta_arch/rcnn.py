@@ -1,4 +1,4 @@
-"""R-CNN: proposals, then a decision on each of them. Two models: with and without the second step."""
+"""R-CNN, and its proposal stage alone."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class GeneralizedRCNN(ImageModel):
     """Backbone, proposals, heads: Faster, Mask, Keypoint and Cascade R-CNN, and Fast R-CNN with given proposals.
 
     Args:
-        backbone: makes feature maps of images.
-        proposal_generator: makes proposals of feature maps; None = the data bring them.
-        roi_heads: make detections of proposals.
+        backbone: computes feature maps from images.
+        proposal_generator: proposes boxes from feature maps; None if the dataset supplies proposals.
+        roi_heads: turns proposals into detections.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
         input_format: order of the channels, such as "BGR"; needed for drawing only.
-        vis_period: every how many iterations to draw what training sees; 0 = never.
+        vis_period: iterations between pictures of training images; 0 = never.
     """
 
     @configurable
@@ -61,7 +61,9 @@ class GeneralizedRCNN(ImageModel):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``, ``INPUT`` and ``VIS_PERIOD``."""
+        """Build the children by their ``build_*`` functions; read the rest from ``MODEL.PIXEL_*``, ``INPUT`` and
+        ``VIS_PERIOD``.
+        """
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
         return {
@@ -83,12 +85,12 @@ class GeneralizedRCNN(ImageModel):
         return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Losses in training, results in evaluation.
+        """Compute losses in training; predict in evaluation.
 
         Args:
             batched_inputs: for each image a dict with ``image`` ([C, H, W] in ``input_format``), in training
                 ``instances`` (ground truth), with precomputed proposals ``proposals``, and optionally ``height`` and
-                ``width``, the size that results are wanted in.
+                ``width``, the requested output size.
 
         Returns:
             In training a dict from names to scalar losses. In evaluation for each image a dict whose ``instances``
@@ -133,13 +135,13 @@ class GeneralizedRCNN(ImageModel):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> Any:
-        """Results without gradients of training.
+        """Predict, without gradients for training.
 
         Args:
             batched_inputs: as in :meth:`forward`.
             detected_instances: for each image Instances with ``pred_boxes`` and ``pred_classes`` in coordinates of
                 the input image; given these, boxes are not predicted, and masks and keypoints are added to them.
-            do_postprocess: whether to rescale results to the wanted size and paste masks into the image.
+            do_postprocess: whether to rescale results to the requested size and paste masks into the image.
 
         Returns:
             With ``do_postprocess`` as :meth:`forward`, without it a list of Instances in input coordinates.
@@ -178,7 +180,7 @@ class GeneralizedRCNN(ImageModel):
     def _postprocess(
         instances: list[Instances], batched_inputs: list[ModelInput], image_sizes: list[tuple[int, int]]
     ) -> list[ModelOutput]:
-        """Rescale results to the wanted size, as a list of dicts."""
+        """Rescale results to the requested size, as a list of dicts."""
         return [
             {"instances": detector_postprocess(found, *output_size(item, size))}
             for found, item, size in zip(instances, batched_inputs, image_sizes)
@@ -190,8 +192,8 @@ class ProposalNetwork(ImageModel):
     """A proposal generator alone.
 
     Args:
-        backbone: makes feature maps of images.
-        proposal_generator: makes proposals of feature maps.
+        backbone: computes feature maps from images.
+        proposal_generator: proposes boxes from feature maps.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
 
@@ -211,7 +213,7 @@ class ProposalNetwork(ImageModel):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``."""
+        """Build the children by their ``build_*`` functions; read the rest from ``MODEL.PIXEL_*``."""
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
@@ -221,13 +223,13 @@ class ProposalNetwork(ImageModel):
         }
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Losses in training; in evaluation for each image a dict whose ``proposals`` are Instances.
+        """Compute losses in training; in evaluation return for each image a dict whose ``proposals`` are Instances.
 
         Args:
             batched_inputs: as in :meth:`GeneralizedRCNN.forward`.
 
         Returns:
-            The Instances have ``proposal_boxes``, in the wanted size, and ``objectness_logits``.
+            The Instances have ``proposal_boxes``, in the requested size, and ``objectness_logits``.
         """
         images = self._make_batch(batched_inputs)
         features = self.backbone(images.tensor)

@@ -36,8 +36,8 @@ class RetinaNet(DenseDetector):
     """Classes and boxes at every anchor.
 
     Args:
-        backbone: makes feature maps of images.
-        head: makes logits and deltas of them, see :class:`RetinaNetHead`.
+        backbone: computes feature maps from images.
+        head: predicts logits and deltas from them, see :class:`RetinaNetHead`.
         head_in_features: names of the maps for the head.
         anchor_generator: makes the anchors.
         box2box_transform: relation of anchors, deltas and boxes.
@@ -51,7 +51,7 @@ class RetinaNet(DenseDetector):
         test_nms_thresh: IoU threshold of NMS.
         max_detections_per_image: how many to keep.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
-        vis_period: every how many iterations to draw what training sees; 0 = never.
+        vis_period: iterations between pictures of training images; 0 = never.
         input_format: order of the channels, such as "BGR"; for drawing only.
     """
 
@@ -97,7 +97,7 @@ class RetinaNet(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Arguments from ``MODEL.RETINANET``, the anchors, and ``TEST``."""
+        """Read the arguments from ``MODEL.RETINANET``, the anchors, and ``TEST``."""
         node = cfg.MODEL.RETINANET
         backbone = build_backbone(cfg)
         shapes = [backbone.output_shape()[name] for name in node.IN_FEATURES]
@@ -130,7 +130,7 @@ class RetinaNet(DenseDetector):
         predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """``loss_cls`` and ``loss_box_reg`` of N images."""
+        """Compute ``loss_cls`` and ``loss_box_reg`` of N images."""
         logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
         anchors = self.anchor_generator(features)
         labels, boxes = self.label_anchors(anchors, gt_instances)
@@ -144,7 +144,8 @@ class RetinaNet(DenseDetector):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Focal loss of all anchors and localisation loss of foreground, over a mean number of foreground anchors.
+        """Compute the focal loss of all anchors and localisation loss of foreground, over a mean number of foreground
+        anchors.
 
         The divisor is a moving average over iterations, which is steadier than the number in one batch.
 
@@ -185,7 +186,7 @@ class RetinaNet(DenseDetector):
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Which class and which box each anchor is to learn.
+        """Assign each anchor a class and a box to learn.
 
         Args:
             anchors: one ``Boxes`` for each level.
@@ -209,7 +210,7 @@ class RetinaNet(DenseDetector):
         return labels, boxes
 
     def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores [N, A_l, K] and deltas [N, A_l, 4] for each level."""
+        """Compute scores [N, A_l, K] and deltas [N, A_l, 4] for each level."""
         logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
         return [level.sigmoid() for level in logits], deltas
 
@@ -257,7 +258,7 @@ class RetinaNetHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        """Arguments from ``MODEL.RETINANET`` and the anchors."""
+        """Read the arguments from ``MODEL.RETINANET`` and the anchors."""
         node = cfg.MODEL.RETINANET
         generator = build_anchor_generator(cfg, input_shape)
         counts = set(generator.num_anchors)
@@ -273,7 +274,7 @@ class RetinaNetHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:
-        """Logits [N, num_anchors * K, H, W] and deltas [N, num_anchors * 4, H, W] for each map [N, C, H, W]."""
+        """Compute logits [N, num_anchors * K, H, W] and deltas [N, num_anchors * 4, H, W] for each map [N, C, H, W]."""
         logits = [self.cls_score(self.cls_subnet(f)) for f in features]
         deltas = [self.bbox_pred(self.bbox_subnet(f)) for f in features]
         return logits, deltas

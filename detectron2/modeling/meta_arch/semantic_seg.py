@@ -65,10 +65,10 @@ def semantic_targets(
     backbone: Backbone,
     ignore_value: int,
 ) -> Tensor:
-    """The ``sem_seg`` maps [H, W] of a batch, padded like the images; [N, H, W].
+    """Batch the ``sem_seg`` maps [H, W], padded like the images, as [N, H, W].
 
     Raises:
-        ValueError: when an input has none.
+        ValueError: if an input has none.
     """
     if any("sem_seg" not in item for item in batched_inputs):
         raise ValueError("training of semantic segmentation needs a label map under 'sem_seg' in every input")
@@ -93,7 +93,7 @@ class SemanticSegmentor(ImageModel):
     """A backbone and a head that labels every pixel.
 
     Args:
-        backbone: makes feature maps of images.
+        backbone: computes feature maps from images.
         sem_seg_head: called with features and label maps, gives class scores (evaluation) and losses (training).
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
@@ -114,7 +114,7 @@ class SemanticSegmentor(ImageModel):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Children by their ``build_*`` functions, the rest from ``MODEL.PIXEL_*``."""
+        """Build the children by their ``build_*`` functions; read the rest from ``MODEL.PIXEL_*``."""
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,
@@ -124,11 +124,11 @@ class SemanticSegmentor(ImageModel):
         }
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Losses in training, class scores in evaluation.
+        """Compute losses in training, class scores in evaluation.
 
         Args:
             batched_inputs: for each image a dict with ``image`` [C, H, W], in training ``sem_seg`` (int64 [H, W]), and
-                optionally ``height`` and ``width``, the size that results are wanted in.
+                optionally ``height`` and ``width``, the requested output size.
 
         Returns:
             In training a dict of losses; in evaluation for each image a dict whose ``sem_seg`` is [C, height, width],
@@ -155,7 +155,7 @@ class SemanticSegmentor(ImageModel):
 
 
 def _enlarge(x: Tensor, factor: int) -> Tensor:
-    """[N, C, H, W] to [N, C, factor * H, factor * W], bilinearly.
+    """Enlarge [N, C, H, W] bilinearly to [N, C, factor * H, factor * W].
 
     Whole sizes instead of a scale: in a graph with unknown sizes their equality can be proved.
     """
@@ -220,7 +220,9 @@ class SemSegFPNHead(nn.Module):
     def _level_head(
         self, channels: int, width: int, stride: int, norm: str | Callable[[int], nn.Module] | None
     ) -> nn.Sequential:
-        """Convolutions, each followed by a doubling, until a level has the common stride; at least one convolution."""
+        """Build convolutions, each followed by a doubling, until a level has the common stride; at least one
+        convolution.
+        """
         doublings = int(math.log2(stride) - math.log2(self.common_stride))
         layers: list[nn.Module] = []
         for i in range(max(1, doublings)):
@@ -241,7 +243,7 @@ class SemSegFPNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Arguments from ``MODEL.SEM_SEG_HEAD``."""
+        """Read the arguments from ``MODEL.SEM_SEG_HEAD``."""
         node = cfg.MODEL.SEM_SEG_HEAD
         return {
             "input_shape": {name: s for name, s in input_shape.items() if name in node.IN_FEATURES},
@@ -256,7 +258,7 @@ class SemSegFPNHead(nn.Module):
     def forward(
         self, features: dict[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """(None, losses) in training; in evaluation class scores at full resolution [N, C, H, W] and no losses.
+        """Return (None, losses) in training, (class scores [N, C, H, W] at full resolution, {}) in evaluation.
 
         Args:
             features: feature maps by name.
@@ -275,7 +277,7 @@ class SemSegFPNHead(nn.Module):
         return _enlarge(scores, self.common_stride)
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
-        """Class scores at the common stride, [N, C, H / S, W / S]."""
+        """Compute class scores at the common stride, [N, C, H / S, W / S]."""
         total: Tensor | None = None
         for name, head in zip(self.in_features, self.scale_heads):
             level = head(features[name])
@@ -283,7 +285,7 @@ class SemSegFPNHead(nn.Module):
         return self.predictor(total)
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Mean cross-entropy over the pixels that count, as ``loss_sem_seg``; 0 when none does.
+        """Compute the mean cross-entropy over the pixels that count, as ``loss_sem_seg``; 0 when none does.
 
         Args:
             predictions: scores at the common stride.

@@ -1,4 +1,4 @@
-"""What region proposal networks share: choosing the best boxes, and adding the ground truth to them.
+"""Parts of all region proposal networks: selecting the best boxes, and adding the ground truth to them.
 
 N images, L levels, A_l predictions on level l, P candidates, k chosen, D = 4 or 5 numbers for each box.
 """
@@ -31,7 +31,7 @@ Clip = Callable[[Tensor, Any, Any], Tensor]
 def gather_candidates(
     proposals: Sequence[Tensor], logits: Sequence[Tensor], pre_nms_topk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``pre_nms_topk`` best predictions of each level, for every image.
+    """Return the ``pre_nms_topk`` best predictions of each level, for every image.
 
     Args:
         proposals: boxes [N, A_l, D] for each level.
@@ -95,7 +95,7 @@ def select_proposals(
     min_box_size: float,
     clip: Clip = clip_boxes,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """:func:`gather_candidates` and :func:`suppress_candidates` for each image: (boxes, logits, which are real)."""
+    """Gather and suppress candidates for each image; return (boxes, logits, which are real) for each."""
     boxes, scores, levels = gather_candidates(proposals, logits, pre_nms_topk)
     return [
         suppress_candidates(b, s, levels, size, nms_thresh, post_nms_topk, min_box_size, clip)
@@ -113,7 +113,7 @@ def proposals_as_instances(
     clip: Clip,
     box_type: Callable[[Tensor], Any],
 ) -> list[Instances]:
-    """Candidates of N images to ``Instances``; ``options`` are nms_thresh, post_nms_topk and min_box_size."""
+    """Convert candidates of N images to ``Instances``; ``options`` are nms_thresh, post_nms_topk and min_box_size."""
     if training and not bool(boxes.isfinite().all() & logits.isfinite().all()):
         raise FloatingPointError(
             "the proposal network predicted boxes or logits that are not finite: training has diverged. "
@@ -139,7 +139,7 @@ def find_top_rpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """The best proposals of each image after clipping and non-maximum suppression within each level.
+    """Select the best proposals of each image after clipping and non-maximum suppression within each level.
 
     Args:
         proposals: boxes [N, A_l, 4] XYXY for each level.
@@ -148,7 +148,7 @@ def find_top_rpn_proposals(
         nms_thresh: IoU above which the proposal with the lower logit goes.
         pre_nms_topk: how many of each level take part.
         post_nms_topk: how many come back, over all levels.
-        min_box_size: proposals with a side of at most so many pixels are dropped.
+        min_box_size: proposals with a side of at most this many pixels are dropped.
         training: whether to raise for non-finite predictions. In evaluation they are dropped.
 
     Returns:
@@ -174,7 +174,7 @@ def add_ground_truth_to_proposals(
         proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``.
 
     Raises:
-        ValueError: when the numbers of images differ.
+        ValueError: if the numbers of images differ.
     """
     if len(gt) != len(proposals):
         raise ValueError(f"ground truth of {len(gt)} images, but proposals of {len(proposals)}")
@@ -183,10 +183,10 @@ def add_ground_truth_to_proposals(
 
 
 def add_ground_truth_to_proposals_single_image(gt: Instances | Boxes, proposals: Instances) -> Instances:
-    """The same for one image.
+    """Do the same for one image.
 
     Raises:
-        ValueError: when the proposals have a field that the ground truth cannot supply.
+        ValueError: if the proposals have a field that the ground truth cannot supply.
     """
     boxes = gt.gt_boxes if isinstance(gt, Instances) else gt
     logits = proposals.objectness_logits

@@ -31,7 +31,7 @@ __all__ = ["RPN", "RPN_HEAD_REGISTRY", "Registry", "StandardRPNHead", "build_rpn
 
 
 def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
-    """The registered head that ``MODEL.RPN.HEAD_NAME`` names."""
+    """Build the registered head that ``MODEL.RPN.HEAD_NAME`` names."""
     return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
 
 
@@ -75,7 +75,7 @@ class StandardRPNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        """Arguments from ``MODEL.RPN.CONV_DIMS``, the feature maps and the anchors configured for them."""
+        """Read the arguments from ``MODEL.RPN.CONV_DIMS``, the feature maps and the anchors configured for them."""
         channels = {s.channels for s in input_shape}
         if len(channels) != 1:
             raise ValueError(f"all feature maps of the RPN need the same number of channels, got {channels}")
@@ -91,7 +91,7 @@ class StandardRPNHead(nn.Module):
         }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits [N, num_anchors, H, W] and deltas [N, num_anchors * box_dim, H, W] for each map [N, C, H, W]."""
+        """Compute logits [N, num_anchors, H, W] and deltas [N, num_anchors * box_dim, H, W] for each map [N, C, H, W]."""
         hidden = [self.conv(f) for f in features]
         return [self.objectness_logits(h) for h in hidden], [self.anchor_deltas(h) for h in hidden]
 
@@ -111,8 +111,8 @@ class RPN(nn.Module):
         pre_nms_topk: proposals of each level that take part in NMS, in training and in evaluation.
         post_nms_topk: proposals after NMS, in training and in evaluation.
         nms_thresh: IoU threshold of NMS.
-        min_box_size: proposals with a side of at most so many pixels are dropped.
-        anchor_boundary_thresh: anchors that reach out of the image by more than so many pixels are not trained; a
+        min_box_size: proposals with a side of at most this many pixels are dropped.
+        anchor_boundary_thresh: anchors that reach out of the image by more than this many pixels are not trained; a
             negative number trains them all.
         loss_weight: one factor for all losses, or a dict with a factor for ``loss_rpn_cls`` and ``loss_rpn_loc``.
         box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
@@ -161,7 +161,7 @@ class RPN(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Arguments from ``MODEL.RPN`` and ``MODEL.PROPOSAL_GENERATOR``."""
+        """Read the arguments from ``MODEL.RPN`` and ``MODEL.PROPOSAL_GENERATOR``."""
         node = cfg.MODEL.RPN
         shapes = [input_shape[f] for f in node.IN_FEATURES]
         return {
@@ -191,7 +191,7 @@ class RPN(nn.Module):
         features: dict[str, Tensor],
         gt_instances: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Proposals for each image, and in training the losses.
+        """Propose boxes for each image; in training also compute the losses.
 
         Args:
             images: N images; only their sizes are used.
@@ -217,7 +217,7 @@ class RPN(nn.Module):
         return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses
 
     def predict(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits [N, A_l] and deltas [N, A_l, D] for each level, in the order of the anchors."""
+        """Compute logits [N, A_l] and deltas [N, A_l, D] for each level, in the order of the anchors."""
         dim = self.anchor_generator.box_dim
         logits, deltas = self.rpn_head(maps)
         flat_logits = [s.permute(0, 2, 3, 1).flatten(1) for s in logits]
@@ -241,7 +241,7 @@ class RPN(nn.Module):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Which anchors count for the loss, and which box each of them is to become.
+        """Choose the anchors that count for the loss, and the box that each of them learns.
 
         Args:
             anchors: one ``Boxes`` for each level.
@@ -272,7 +272,7 @@ class RPN(nn.Module):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """``loss_rpn_cls`` and ``loss_rpn_loc``, both divided by the number of anchors that were to be drawn.
+        """Compute ``loss_rpn_cls`` and ``loss_rpn_loc``, both divided by the number of anchors to be drawn.
 
         Args:
             anchors: one ``Boxes`` [A_l] for each level.
@@ -353,7 +353,7 @@ class RPN(nn.Module):
         return boxes, scores, real
 
     def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]) -> list[Tensor]:
-        """Boxes [N, A_l, D] for each level."""
+        """Decode boxes [N, A_l, D] for each level."""
         return [
             self.box2box_transform.apply_deltas(deltas, level.tensor)
             for level, deltas in zip(anchors, pred_anchor_deltas)

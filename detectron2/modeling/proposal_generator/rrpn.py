@@ -24,7 +24,7 @@ __all__ = ["RRPN", "find_top_rrpn_proposals"]
 
 
 def clip_rotated_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Rotated boxes [R, 5], of which the nearly horizontal ones are cut to the image."""
+    """Clip the nearly horizontal ones of rotated boxes [R, 5] to the image."""
     clipped = RotatedBoxes(boxes.clone())
     clipped.clip((height, width))
     return clipped.tensor
@@ -40,7 +40,7 @@ def find_top_rrpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """What :func:`.proposal_utils.find_top_rpn_proposals` does, with rotated boxes [N, A_l, 5] and rotated IoU."""
+    """Do the same as :func:`.find_top_rpn_proposals`, with rotated boxes [N, A_l, 5] and rotated IoU."""
     boxes, logits, levels = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
     options = (nms_thresh, post_nms_topk, min_box_size)
     return proposals_as_instances(
@@ -51,8 +51,8 @@ def find_top_rrpn_proposals(
 def _break_ties(iou: Tensor) -> Tensor:
     """Lower, by about the rounding of float32, all but the first of equally large entries of each row [M, A].
 
-    All anchors of one area that lie inside a ground truth have the same IoU with it, whatever their angle. One of
-    them is a good enough match where none is good; the rest would only be many more poor ones.
+    All anchors of one area that lie inside a ground truth have the same IoU with it at any angle. Where no match is
+    good, one of them suffices; the rest would only add many poor ones.
     """
     largest = iou == iou.amax(dim=1, keepdim=True) if iou.numel() else iou.bool()
     again = largest & (largest.cumsum(dim=1, dtype=torch.int32) > 1)
@@ -73,7 +73,7 @@ class RRPN(RPN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """As for :class:`.RPN`; ``MODEL.RPN.BBOX_REG_WEIGHTS`` needs five numbers."""
+        """Read the arguments as for :class:`.RPN`; ``MODEL.RPN.BBOX_REG_WEIGHTS`` needs five numbers."""
         args = super().from_config(cfg, input_shape)
         args["box2box_transform"] = Box2BoxTransformRotated(weights=cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
         return args

@@ -1,4 +1,4 @@
-"""What all heads of R-CNN share.
+"""Base class and helpers of all heads of R-CNN.
 
 N images, R proposals in all of them, K classes.
 """
@@ -53,7 +53,7 @@ def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Heads:
 
 
 class ROIHeads(nn.Module):
-    """What all heads share: drawing proposals to train on. Subclasses define :meth:`forward`.
+    """Base of all heads: it samples proposals for training. Subclasses define :meth:`forward`.
 
     Args:
         num_classes: K.
@@ -82,7 +82,7 @@ class ROIHeads(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Arguments from ``MODEL.ROI_HEADS``."""
+        """Read the arguments from ``MODEL.ROI_HEADS``."""
         node = cfg.MODEL.ROI_HEADS
         return {
             "batch_size_per_image": node.BATCH_SIZE_PER_IMAGE,
@@ -147,7 +147,7 @@ class ROIHeads(nn.Module):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Losses in training, detections in evaluation.
+        """Compute losses in training, detections in evaluation.
 
         Args:
             images: N images.

@@ -1,4 +1,4 @@
-"""From class scores and boxes of each proposal to the detections of an image.
+"""Selection of an image's detections from class scores and boxes of each proposal.
 
 R proposals, K classes, D = 4 or 5 numbers for each box, k detections.
 """
@@ -29,7 +29,7 @@ def select_detections(
     box_dim: int = 4,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The best ``topk`` pairs of proposal and class after a threshold and class-wise NMS.
+    """Select the best ``topk`` pairs of proposal and class after a threshold and class-wise NMS.
 
     Args:
         boxes: [R, K * D], or [R, D] where all classes share a box.
@@ -81,7 +81,7 @@ def detections_as_instances(
     box_type: Callable[[Tensor], Any] = Boxes,
     box_dim: int = 4,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """:func:`select_detections` for each image, as Instances, and the proposals that they come from.
+    """Select the detections of each image, as Instances, and the proposals that they come from.
 
     These are indices among the proposals whose boxes and scores are finite, all of them as a rule.
     """

@@ -39,7 +39,7 @@ class Res5ROIHeads(ROIHeads):
 
     Args:
         in_features: the one feature map to pool from, in a list.
-        pooler: cuts features [R, C, H, W] out of it.
+        pooler: pools features [R, C, H, W] from it.
         res5: the stage that runs on them.
         box_predictor: class scores and deltas from its output, averaged over space.
         mask_head: masks from its output; None = no masks.
@@ -71,7 +71,7 @@ class Res5ROIHeads(ROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
-        """Arguments from ``MODEL.ROI_HEADS``, ``MODEL.ROI_BOX_HEAD`` and ``MODEL.RESNETS``."""
+        """Read the arguments from ``MODEL.ROI_HEADS``, ``MODEL.ROI_BOX_HEAD`` and ``MODEL.RESNETS``."""
         args = super().from_config(cfg)
         names, node = cfg.MODEL.ROI_HEADS.IN_FEATURES, cfg.MODEL.ROI_BOX_HEAD
         if len(names) != 1:
@@ -95,7 +95,7 @@ class Res5ROIHeads(ROIHeads):
 
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Module, int]:
-        """Stage res5 with stride 2, and its output channels."""
+        """Build stage res5 with stride 2; return it and its output channels."""
         node = cfg.MODEL.RESNETS
         if node.DEFORM_ON_PER_STAGE[-1]:
             raise NotImplementedError(
@@ -117,7 +117,7 @@ class Res5ROIHeads(ROIHeads):
         return nn.Sequential(*blocks), channels
 
     def _shared_roi_transform(self, features: list[Tensor], boxes: list[Boxes]) -> Tensor:
-        """Pooled features after res5, [R, C, H / 2, W / 2]."""
+        """Compute pooled features after res5, [R, C, H / 2, W / 2]."""
         return self.res5(self.pooler(features, boxes))
 
     def forward(

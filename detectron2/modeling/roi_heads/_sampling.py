@@ -1,4 +1,4 @@
-"""Which proposals a head of R-CNN trains on, and what they are to become.
+"""Sampling of the proposals that heads of R-CNN train on, and their targets.
 
 R proposals, M ground truths, K classes (K itself stands for background), N images.
 """
@@ -18,7 +18,7 @@ from ..sampling import subsample_labels
 
 
 def classes_of_matches(matches: Tensor, labels: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
-    """The class [R] that each proposal is to learn: its match's, K for background, -1 for ignored."""
+    """Return the class [R] that each proposal learns: its match's, K for background, -1 for ignored."""
     if gt_classes.numel() == 0:
         return torch.full_like(matches, num_classes)
     classes = gt_classes[matches]
@@ -28,7 +28,7 @@ def classes_of_matches(matches: Tensor, labels: Tensor, gt_classes: Tensor, num_
 def sample_by_label(
     gt_classes: Tensor, batch_size: int, positive_fraction: float, num_classes: int
 ) -> Tensor:
-    """Indices of the drawn proposals, foreground first."""
+    """Return indices of the drawn proposals, foreground first."""
     return torch.cat(subsample_labels(gt_classes, batch_size, positive_fraction, num_classes))
 
 
@@ -89,7 +89,7 @@ def log_sample_counts(foreground: list[Tensor], background: list[Tensor]) -> Non
 def select_foreground_proposals(
     proposals: list[Instances], bg_label: int
 ) -> tuple[list[Instances], list[Tensor]]:
-    """The foreground of each image, and bool [R_i] of which proposals that is.
+    """Select the foreground of each image; also return bool [R_i], which proposals it is.
 
     Args:
         proposals: Instances with ``gt_classes``.
@@ -100,7 +100,7 @@ def select_foreground_proposals(
 
 
 def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:
-    """Of foreground proposals those that contain at least one visible keypoint of their ground truth.
+    """Select foreground proposals that contain at least one visible keypoint of their ground truth.
 
     The share of foreground without one is recorded in the event storage.
 

@@ -35,7 +35,7 @@ class FastRCNNConvFCHead(nn.Sequential):
         conv_norm: norm of the convolutions, see :func:`detectron2.layers.get_norm`.
 
     Raises:
-        ValueError: when there would be no layer at all.
+        ValueError: if there would be no layer at all.
     """
 
     @configurable
@@ -80,7 +80,7 @@ class FastRCNNConvFCHead(nn.Sequential):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Arguments from ``MODEL.ROI_BOX_HEAD``."""
+        """Read the arguments from ``MODEL.ROI_BOX_HEAD``."""
         node = cfg.MODEL.ROI_BOX_HEAD
         return {
             "input_shape": input_shape,
@@ -90,7 +90,7 @@ class FastRCNNConvFCHead(nn.Sequential):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """[R, C, H, W] to [R, fc_dims[-1]], or to [R, conv_dims[-1], H, W] without fully connected layers."""
+        """Map [R, C, H, W] to [R, fc_dims[-1]], or to [R, conv_dims[-1], H, W] without fully connected layers."""
         for layer in self:
             x = layer(x)
         return x
@@ -105,5 +105,5 @@ class FastRCNNConvFCHead(nn.Sequential):
 
 
 def build_box_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The registered head that ``MODEL.ROI_BOX_HEAD.NAME`` names."""
+    """Build the registered head that ``MODEL.ROI_BOX_HEAD.NAME`` names."""
     return ROI_BOX_HEAD_REGISTRY.get(cfg.MODEL.ROI_BOX_HEAD.NAME)(cfg, input_shape)

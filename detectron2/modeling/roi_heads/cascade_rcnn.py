@@ -1,4 +1,4 @@
-"""A cascade of box heads, each of which refines the boxes of the one before.
+"""A cascade of box heads, each refining the boxes of the one before.
 
 Cascade R-CNN (Cai and Vasconcelos 2018, https://arxiv.org/abs/1712.00726).
 N images, R proposals, K classes, T stages.
@@ -53,7 +53,7 @@ class CascadeROIHeads(StandardROIHeads):
 
     Args:
         box_in_features: names of the feature maps for boxes.
-        box_pooler: cuts features out of them, for every stage.
+        box_pooler: pools features from them, for every stage.
         box_heads: one for each stage.
         box_predictors: one for each stage, class-agnostic in their boxes.
         proposal_matchers: one for each stage; the first labels the proposals, and the others, with rising
@@ -61,7 +61,7 @@ class CascadeROIHeads(StandardROIHeads):
         kwargs: for :class:`.StandardROIHeads`.
 
     Raises:
-        ValueError: when the numbers of heads, predictors and matchers differ.
+        ValueError: if the numbers of heads, predictors and matchers differ.
     """
 
     @configurable
@@ -95,7 +95,7 @@ class CascadeROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
-        """As for :class:`.StandardROIHeads`, with the stages of ``MODEL.ROI_BOX_CASCADE_HEAD``."""
+        """Read the arguments as for :class:`.StandardROIHeads`, with the stages of ``MODEL.ROI_BOX_CASCADE_HEAD``."""
         args = super().from_config(cfg, input_shape)
         args.pop("proposal_matcher")
         return args
@@ -151,7 +151,7 @@ class CascadeROIHeads(StandardROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> Any:
-        """Losses of all stages in training (``targets`` needed), detections in evaluation."""
+        """Compute losses of all stages in training (``targets`` needed), detections in evaluation."""
         maps = [features[f] for f in self.box_in_features]
         sizes = [p.image_size for p in proposals]
         stages: list[tuple[Any, Any, list[Instances]]] = []
@@ -225,7 +225,7 @@ class CascadeROIHeads(StandardROIHeads):
     def _run_stage(
         self, features: list[Tensor], proposals: list[Instances], stage: int
     ) -> tuple[Tensor, Tensor]:
-        """What a stage's predictor returns for R proposals."""
+        """Run a stage's head and predictor on R proposals."""
         pooled = self.box_pooler(features, [p.proposal_boxes for p in proposals])
         if self.training:
             # each stage sends its gradient to the backbone; the mean of them trains as steadily as one
@@ -235,7 +235,7 @@ class CascadeROIHeads(StandardROIHeads):
     def _create_proposals_from_boxes(
         self, boxes: Sequence[Tensor], image_sizes: list[tuple[int, int]]
     ) -> list[Instances]:
-        """Proposals from the boxes [R_i, 4] of a stage, cut to the image; in training without the empty ones."""
+        """Create proposals from the boxes [R_i, 4] of a stage, cut to the image; in training without empty ones."""
         proposals = []
         for predicted, size in zip(boxes, image_sizes):
             clipped = Boxes(predicted.detach().clone())

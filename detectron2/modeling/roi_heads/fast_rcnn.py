@@ -34,7 +34,7 @@ def fast_rcnn_inference(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Detections of each image: scores above a threshold, class-wise NMS, the best ``topk_per_image``.
+    """Select the detections of each image: scores above a threshold, class-wise NMS, the best ``topk_per_image``.
 
     Args:
         boxes: for each image [R_i, K * 4], or [R_i, 4] where classes share a box.
@@ -94,7 +94,7 @@ class FastRCNNOutputLayers(nn.Module):
         fed_loss_num_classes: how many classes count, those at hand included.
 
     Raises:
-        ValueError: when federated loss lacks what it needs.
+        ValueError: if federated loss lacks what it needs.
     """
 
     fed_loss_cls_weights: Tensor
@@ -160,7 +160,7 @@ class FastRCNNOutputLayers(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Arguments from ``MODEL.ROI_BOX_HEAD``, ``MODEL.ROI_HEADS`` and ``TEST``."""
+        """Read the arguments from ``MODEL.ROI_BOX_HEAD``, ``MODEL.ROI_HEADS`` and ``TEST``."""
         node, heads = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS
         return {
             "input_shape": input_shape,
@@ -182,13 +182,13 @@ class FastRCNNOutputLayers(nn.Module):
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores [R, K + 1] and deltas [R, K * D] (or [R, D]) of features [R, ...]."""
+        """Compute scores [R, K + 1] and deltas [R, K * D] (or [R, D]) of features [R, ...]."""
         if x.dim() > 2:
             x = x.flatten(1)
         return self.cls_score(x), self.bbox_pred(x)
 
     def losses(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> dict[str, Tensor]:
-        """``loss_cls`` and ``loss_box_reg`` of the proposals that :meth:`forward` saw.
+        """Compute ``loss_cls`` and ``loss_box_reg`` of the proposals that :meth:`forward` saw.
 
         Args:
             predictions: what :meth:`forward` returned.
@@ -217,7 +217,7 @@ class FastRCNNOutputLayers(nn.Module):
     def get_fed_loss_classes(
         self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
     ) -> Tensor:
-        """The classes at hand and, up to ``num_fed_loss_classes``, others drawn with ``weight`` [K].
+        """Return the classes present and, up to ``num_fed_loss_classes``, others drawn with ``weight`` [K].
 
         Args:
             gt_classes: [R] in [0, K], K = background.
@@ -242,7 +242,7 @@ class FastRCNNOutputLayers(nn.Module):
         return torch.cat((present, torch.multinomial(chances, missing, replacement=False)))
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Binary cross-entropies of all (or, federated, of the chosen) classes, summed and divided by R.
+        """Sum the binary cross-entropies of all (or, federated, of the chosen) classes, and divide by R.
 
         Args:
             pred_class_logits: [R, K + 1]; the background column is not used.
@@ -265,9 +265,9 @@ class FastRCNNOutputLayers(nn.Module):
     def box_reg_loss(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
     ) -> Tensor:
-        """Localisation loss of the foreground, summed and divided by the number of all proposals.
+        """Sum the localisation loss of the foreground, and divide by the number of all proposals.
 
-        Dividing by R, background included, weighs each foreground box alike whatever their number in a batch.
+        Dividing by R, background included, gives each foreground box the same weight, independent of their number in a batch.
 
         Args:
             proposal_boxes, gt_boxes: [R, D].
@@ -342,7 +342,7 @@ class FastRCNNOutputLayers(nn.Module):
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections; arguments as in :meth:`losses`, result as of :func:`fast_rcnn_inference`."""
+        """Detect; arguments as in :meth:`losses`, result as of :func:`fast_rcnn_inference`."""
         return fast_rcnn_inference(
             list(self.predict_boxes(predictions, proposals)),
             list(self.predict_probs(predictions, proposals)),
@@ -355,7 +355,7 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_boxes_for_gt_classes(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[Tensor, ...]:
-        """For each image the predicted box [R_i, D] of the class that each proposal truly has.
+        """Predict for each image the box [R_i, D] of each proposal's true class.
 
         Background proposals get the box of the last class.
         """
@@ -370,23 +370,23 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_boxes(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[Tensor, ...]:
-        """For each image boxes [R_i, K * D], or [R_i, D] where classes share a box."""
+        """Predict boxes [R_i, K * D] of each image, or [R_i, D] where classes share a box."""
         if not proposals:
             return ()
         return self._decode(predictions[1], proposals).flatten(1).split([len(p) for p in proposals])
 
     def _decode(self, deltas: Tensor, proposals: list[Instances]) -> Tensor:
-        """Boxes [R, K or 1, D]."""
+        """Decode boxes [R, K or 1, D]."""
         base = cat([p.proposal_boxes.tensor for p in proposals])
         boxes = self.box2box_transform.apply_deltas(deltas, base)
         return boxes.reshape(boxes.shape[0], deltas.shape[1] // self.box_dim, self.box_dim)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Class probabilities [R, K + 1] of scores [R, K + 1]; with sigmoids the last column means nothing."""
+        """Compute class probabilities [R, K + 1] of scores [R, K + 1]; with sigmoids the last column means nothing."""
         return scores.sigmoid() if self.use_sigmoid_ce else F.softmax(scores, dim=-1)
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[Tensor, ...]:
-        """For each image class probabilities [R_i, K + 1]."""
+        """Predict class probabilities [R_i, K + 1] of each image."""
         return self.probabilities(predictions[0]).split([len(p) for p in proposals])

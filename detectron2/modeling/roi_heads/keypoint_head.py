@@ -35,14 +35,14 @@ Heads that predict keypoint heat maps from pooled features. An entry is called w
 
 
 def build_keypoint_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The registered head that ``MODEL.ROI_KEYPOINT_HEAD.NAME`` names."""
+    """Build the registered head that ``MODEL.ROI_KEYPOINT_HEAD.NAME`` names."""
     return ROI_KEYPOINT_HEAD_REGISTRY.get(cfg.MODEL.ROI_KEYPOINT_HEAD.NAME)(cfg, input_shape)
 
 
 def keypoint_rcnn_loss(
     pred_keypoint_logits: Tensor, instances: list[Instances], normalizer: float | None
 ) -> Tensor:
-    """Cross-entropy over the cells of each heat map, for visible keypoints inside their proposal.
+    """Compute cross-entropy over the cells of each heat map, for visible keypoints inside their proposal.
 
     Args:
         pred_keypoint_logits: [R, K, S, S].
@@ -93,7 +93,7 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[I
 
 
 class BaseKeypointRCNNHead(nn.Module):
-    """What keypoint heads share: the loss, and writing keypoints into Instances. Subclasses define :meth:`layers`.
+    """Base of keypoint heads: the loss, and writing keypoints into Instances. Subclasses define :meth:`layers`.
 
     Args:
         num_keypoints: K.
@@ -115,7 +115,7 @@ class BaseKeypointRCNNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Arguments from ``MODEL.ROI_KEYPOINT_HEAD`` and the sampling of ``MODEL.ROI_HEADS``.
+        """Read the arguments from ``MODEL.ROI_KEYPOINT_HEAD`` and the sampling of ``MODEL.ROI_HEADS``.
 
         Unless the loss is divided by the visible keypoints, it is divided by as many as there would be if all
         foreground that is drawn were there and all its keypoints visible.
@@ -158,7 +158,7 @@ class BaseKeypointRCNNHead(nn.Module):
         return points[:, :, [0, 1, 3]].unflatten(0, classes.shape)  # without the logit
 
     def layers(self, x: Tensor) -> Tensor:
-        """Logits [R, K, S, S] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K, S, S] of pooled features [R, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts heat maps")
 
 
@@ -193,7 +193,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Arguments from ``MODEL.ROI_KEYPOINT_HEAD``."""
+        """Read the arguments from ``MODEL.ROI_KEYPOINT_HEAD``."""
         return {
             **super().from_config(cfg, input_shape),
             "input_shape": input_shape,
@@ -201,7 +201,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
         }
 
     def layers(self, x: Tensor) -> Tensor:
-        """Logits [R, K, 4 * H, 4 * W] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K, 4 * H, 4 * W] of pooled features [R, C, H, W]."""
         x = inference_layout(x)
         for layer in self:
             x = layer(x)

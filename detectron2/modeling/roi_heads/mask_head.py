@@ -36,18 +36,18 @@ Heads that predict masks from pooled features. An entry is called with ``(cfg, i
 
 
 def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_period: int = 0) -> Tensor:
-    """Mean binary cross-entropy between predicted masks and the ground truth seen through the proposals.
+    """Compute the mean binary cross-entropy between predicted masks and the ground truth seen through the proposals.
 
     Args:
         pred_mask_logits: [R, K, M, M], or [R, 1, M, M] where classes share a mask.
         instances: foreground Instances, R in all, with ``proposal_boxes``, ``gt_classes`` and ``gt_masks``.
-        vis_period: every how many iterations to record a picture of predictions and ground truth; 0 = never.
+        vis_period: iterations between pictures of predictions and ground truth; 0 = never.
 
     Returns:
         A scalar; 0, and attached to the predictions, when R = 0.
 
     Raises:
-        ValueError: when the predicted masks are not square.
+        ValueError: if the predicted masks are not square.
     """
     side = pred_mask_logits.shape[-1]
     if pred_mask_logits.shape[-2] != side:
@@ -66,7 +66,7 @@ def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_per
 
 
 def masks_of_classes(masks: Tensor, classes: Tensor) -> Tensor:
-    """[R, K, ...] and classes [R] to [R, ...]; with K = 1 the only mask there is."""
+    """Pick from [R, K, ...] the entries [R, ...] of classes [R]; with K = 1 the only ones."""
     if masks.shape[1] == 1:
         return masks[:, 0]
     return masks[torch.arange(masks.shape[0], device=masks.device), classes]
@@ -109,7 +109,7 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
 
 
 class BaseMaskRCNNHead(nn.Module):
-    """What mask heads share: the loss, and writing masks into Instances. Subclasses define :meth:`layers`.
+    """Base of mask heads: the loss, and writing masks into Instances. Subclasses define :meth:`layers`.
 
     Args:
         loss_weight: factor of the loss.
@@ -124,7 +124,7 @@ class BaseMaskRCNNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Arguments from ``VIS_PERIOD``."""
+        """Read the arguments from ``VIS_PERIOD``."""
         return {"vis_period": cfg.VIS_PERIOD}
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
@@ -154,7 +154,7 @@ class BaseMaskRCNNHead(nn.Module):
         return masks_of_classes(self.layers(x), classes.flatten()).sigmoid().unflatten(0, classes.shape)
 
     def layers(self, x: Tensor) -> Tensor:
-        """Logits [R, K or 1, M, M] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K or 1, M, M] of pooled features [R, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts mask logits")
 
 
@@ -209,7 +209,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Arguments from ``MODEL.ROI_MASK_HEAD``; the transposed convolution is as wide as the others."""
+        """Read the arguments from ``MODEL.ROI_MASK_HEAD``; the transposed convolution is as wide as the others."""
         node = cfg.MODEL.ROI_MASK_HEAD
         return {
             **super().from_config(cfg, input_shape),
@@ -220,7 +220,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         }
 
     def layers(self, x: Tensor) -> Tensor:
-        """Logits [R, K or 1, 2 * H, 2 * W] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K or 1, 2 * H, 2 * W] of pooled features [R, C, H, W]."""
         x = inference_layout(x)
         for layer in self:
             x = layer(x)
@@ -228,5 +228,5 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
 
 def build_mask_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The registered head that ``MODEL.ROI_MASK_HEAD.NAME`` names."""
+    """Build the registered head that ``MODEL.ROI_MASK_HEAD.NAME`` names."""
     return ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME)(cfg, input_shape)

@@ -76,8 +76,8 @@ class StandardROIHeads(ROIHeads):
 
     Args:
         box_in_features: names of the feature maps for boxes.
-        box_pooler: cuts features out of them.
-        box_head: makes a vector of each.
+        box_pooler: pools features from them.
+        box_head: computes a vector from each.
         box_predictor: class scores and deltas from it; see :class:`.FastRCNNOutputLayers`.
         mask_in_features, mask_pooler, mask_head: the same for masks; None = no masks. Without a pooler the head gets
             the feature maps themselves, as a dict.
@@ -129,7 +129,7 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
-        """Arguments from ``MODEL.ROI_HEADS`` and the nodes of the three heads."""
+        """Read the arguments from ``MODEL.ROI_HEADS`` and the nodes of the three heads."""
         args = super().from_config(cfg)
         args["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
         # Subclasses may override these with methods of an instance, which they then call themselves.
@@ -140,7 +140,7 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """The arguments of ``__init__`` that are about boxes."""
+        """Build the arguments of ``__init__`` for boxes."""
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         pooler = build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
         head = build_box_head(cfg, pooled_shape(pooler, names, input_shape))
@@ -153,14 +153,14 @@ class StandardROIHeads(ROIHeads):
 
     @classmethod
     def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """The arguments of ``__init__`` that are about masks."""
+        """Build the arguments of ``__init__`` for masks."""
         if not cfg.MODEL.MASK_ON:
             return {}
         return cls._extra_head("mask", cfg, cfg.MODEL.ROI_MASK_HEAD, build_mask_head, input_shape)
 
     @classmethod
     def _init_keypoint_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """The arguments of ``__init__`` that are about keypoints."""
+        """Build the arguments of ``__init__`` for keypoints."""
         if not cfg.MODEL.KEYPOINT_ON:
             return {}
         return cls._extra_head("keypoint", cfg, cfg.MODEL.ROI_KEYPOINT_HEAD, build_keypoint_head, input_shape)
@@ -276,7 +276,7 @@ class StandardROIHeads(ROIHeads):
         return chosen if pooler is None else pooler.pool_tensors(list(chosen.values()), boxes)
 
     def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
-        """Losses in training, N Instances of detections in evaluation."""
+        """Compute losses in training, N Instances of detections in evaluation."""
         maps = [features[f] for f in self.box_in_features]
         vectors = self.box_head(self.box_pooler(maps, [p.proposal_boxes for p in proposals]))
         predictions = self.box_predictor(vectors)
@@ -291,7 +291,9 @@ class StandardROIHeads(ROIHeads):
         return losses
 
     def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
-        """Losses from drawn proposals in training; in evaluation the same detections with ``pred_masks``."""
+        """Compute losses from drawn proposals in training; in evaluation return the same detections with
+        ``pred_masks``.
+        """
         if not self.mask_on:
             return {} if self.training else instances
         if self.training:  # only foreground has a mask to learn
@@ -301,7 +303,7 @@ class StandardROIHeads(ROIHeads):
         )
 
     def _forward_keypoint(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
-        """The same for keypoints and ``pred_keypoints``."""
+        """Do the same for keypoints and ``pred_keypoints``."""
         if not self.keypoint_on:
             return {} if self.training else instances
         if self.training:  # only foreground with a keypoint in sight has something to learn

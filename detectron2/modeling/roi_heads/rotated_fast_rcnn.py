@@ -38,7 +38,7 @@ def fast_rcnn_inference_rotated(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """As :func:`.fast_rcnn.fast_rcnn_inference`, with boxes [R_i, K * 5] or [R_i, 5] and rotated IoU."""
+    """Do the same as :func:`.fast_rcnn_inference`, with boxes [R_i, K * 5] or [R_i, 5] and rotated IoU."""
     options = (score_thresh, nms_thresh, topk_per_image)
     return detections_as_instances(
         boxes, scores, image_shapes, options, clip_rotated_boxes, RotatedBoxes, box_dim=5
@@ -53,7 +53,7 @@ def fast_rcnn_inference_single_image_rotated(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
-    """The same for one image."""
+    """Do the same for one image."""
     results, kept = fast_rcnn_inference_rotated(
         [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
     )
@@ -65,7 +65,9 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """As for :class:`.FastRCNNOutputLayers`; ``MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS`` needs five numbers."""
+        """Read the arguments as for :class:`.FastRCNNOutputLayers`; ``MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS`` needs five
+        numbers.
+        """
         args = super().from_config(cfg, input_shape)
         weights = cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS
         if len(weights) != 5:
@@ -76,7 +78,7 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections with ``RotatedBoxes``, and the indices of the proposals that they come from."""
+        """Return detections with ``RotatedBoxes``, and the indices of the proposals that they come from."""
         return fast_rcnn_inference_rotated(
             list(self.predict_boxes(predictions, proposals)),
             list(self.predict_probs(predictions, proposals)),
