@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from detectron2.utils.errors import BadAttribute, BadType
+
 from .yacs.cfg_node import BaseNode
 
 __all__ = ["configurable"]
@@ -38,17 +40,18 @@ def configurable(init_func: Any = None, *, from_config: Callable[..., Any] | Non
         from_config: translation for a function; its first parameter is called ``cfg``.
 
     Raises:
-        TypeError: if ``from_config`` is missing or its first parameter is not ``cfg``, or if ``init_func`` is no
+        AttributeError: if the class that is called with a config has no ``from_config``.
+        TypeError: if ``from_config`` is no class method or its first parameter is not ``cfg``, or if ``init_func`` is no
             ``__init__``.
     """
     if init_func is not None:
         if from_config is not None or not inspect.isfunction(init_func) or init_func.__name__ != "__init__":
-            raise TypeError("use @configurable on __init__, or @configurable(from_config=…) on a function")
+            raise BadType("use @configurable on __init__, or @configurable(from_config=…) on a function")
         return _wrap_init(init_func)
     if from_config is None:
         return configurable
     if not inspect.isfunction(from_config) and not inspect.ismethod(from_config):
-        raise TypeError(f"from_config must be a function, got {from_config!r}")
+        raise BadType(f"from_config must be a function, got {from_config!r}")
     _check_first_parameter(from_config, "from_config")
     return functools.partial(_wrap_function, translate=from_config)
 
@@ -61,10 +64,12 @@ def _wrap_init(init: Callable[..., None]) -> Callable[..., None]:
             return
         cls = type(self)
         translate = getattr(cls, "from_config", None)
-        if not inspect.ismethod(translate):
-            raise TypeError(
+        if translate is None:
+            raise BadAttribute(
                 f"{cls.__name__} was called with a config, but has no class method from_config(cls, cfg, …)"
             )
+        if not inspect.ismethod(translate):
+            raise BadType(f"{cls.__name__}.from_config must be a class method: from_config(cls, cfg, …)")
         _check_first_parameter(translate, f"{cls.__name__}.from_config")
         init(self, **_arguments(translate, args, kwargs))
 
@@ -85,7 +90,7 @@ def _wrap_function(function: Callable[..., Any], translate: Callable[..., Any]) 
 def _check_first_parameter(translate: Callable[..., Any], name: str) -> None:
     first = next(iter(inspect.signature(translate).parameters), None)
     if first != "cfg":
-        raise TypeError(
+        raise BadType(
             f"{name} must take the config as its first parameter, called cfg; it is called {first!r}"
         )
 
@@ -119,7 +124,7 @@ def _arguments(
         rest = {k: v for k, v in kwargs.items() if k not in named}
         result = translate(*args, **{k: v for k, v in kwargs.items() if k in named})
     if not isinstance(result, Mapping):
-        raise TypeError(
+        raise BadType(
             f"{translate.__qualname__} must return a dictionary of arguments, it returned {type(result).__name__}"
         )
     return {**result, **rest}

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from detectron2.utils.errors import BadType
 from detectron2.utils.suggest import did_you_mean
 
 from .python.targets import (
@@ -65,7 +66,7 @@ def dump_dataclass(obj: Any) -> dict[str, Any]:
         TypeError: if it is no instance of a dataclass.
     """
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
-        raise TypeError(f"expected an instance of a dataclass, got {obj!r}")
+        raise BadType(f"expected an instance of a dataclass, got {obj!r}")
     content: dict[str, Any] = {TARGET: remember_name(target_name(type(obj)))}
     for field in dataclasses.fields(obj):
         content[field.name] = _dump_value(getattr(obj, field.name))
@@ -186,7 +187,7 @@ def _call(cfg: Mapping[Any, Any], place: str) -> Any:
     except TypeError as e:
         problem = _mismatch(target, arguments)
         if problem:
-            raise TypeError(f"{where} {problem}") from e
+            raise BadType(f"{where} {problem}") from e
         _annotate(e, where)
         raise
     except Exception as e:
@@ -203,7 +204,7 @@ def _find_target(target: Any, place: str) -> Callable[..., Any]:
         except (ImportError, UntrustedTargetError) as e:
             raise type(e)(f"{_join(place, TARGET)}: {e}") from e
     if not callable(target):
-        raise TypeError(f"{_join(place, TARGET)} must be a callable or its dotted path, got {target!r}")
+        raise BadType(f"{_join(place, TARGET)} must be a callable or its dotted path, got {target!r}")
     return target  # type: ignore[no-any-return]
 
 

@@ -18,6 +18,7 @@ from detectron2.structures import (
     RotatedBoxes,
 )
 from detectron2.structures.rle import decode, to_mask
+from detectron2.utils.errors import BadValue
 
 from . import transforms as T
 
@@ -149,13 +150,13 @@ def _transform_mask(segmentation: object, transforms: T.Transform, image_size: t
     elif isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
         bits = segmentation != 0
     else:
-        raise ValueError(
+        raise BadValue(
             f"segmentation must be a list of polygons [x, y, x, y, ...], a COCO run-length encoding (dict with 'size' "
             f"and 'counts') or an array (H, W), got {type(segmentation).__name__}: {str(segmentation)[:80]!r}"
         )
     mask = transforms.apply_segmentation(bits.view(np.uint8))
     if mask.shape != tuple(image_size):
-        raise ValueError(
+        raise BadValue(
             f"the transformed mask has the shape {mask.shape}, but the transformed image has the size "
             f"{tuple(image_size)}; was the mask made for another image size?"
         )
@@ -194,12 +195,12 @@ def transform_keypoint_annotations(
     points[~inside, 2] = 0
     if sum(_mirrors(step) for step in _steps(transforms)) % 2:
         if keypoint_hflip_indices is None:
-            raise ValueError(
+            raise BadValue(
                 "the image is mirrored, so left and right keypoints change places: give keypoint_hflip_indices (see "
                 "create_keypoint_hflip_indices), or turn horizontal flips off"
             )
         if len(keypoint_hflip_indices) != len(points):
-            raise ValueError(
+            raise BadValue(
                 f"keypoint_hflip_indices is for {len(keypoint_hflip_indices)} keypoints, but the annotation has "
                 f"{len(points)}"
             )
@@ -247,7 +248,7 @@ def _collect(annos: list[dict[str, Any]], key: str) -> list[Any] | None:
     if len(missing) == len(annos):
         return None
     if missing:
-        raise ValueError(
+        raise BadValue(
             f"annotations {missing[:10]} of this image have no {key!r} while {len(annos) - len(missing)} others have; "
             "give it to all of them or drop it from all"
         )
@@ -279,7 +280,7 @@ def annotations_to_instances(
     if keypoints is not None:
         points = [np.asarray(k, dtype=np.float64).reshape(-1, 3) for k in keypoints]
         if len({len(p) for p in points}) > 1:
-            raise ValueError(
+            raise BadValue(
                 f"all instances of an image must have the same number of keypoints, got {[len(p) for p in points]}"
             )
         target.gt_keypoints = Keypoints(np.stack(points))
@@ -288,10 +289,10 @@ def annotations_to_instances(
 
 def _make_masks(masks: list[Any], image_size: tuple[int, int], mask_format: str) -> PolygonMasks | BitMasks:
     if mask_format not in ("polygon", "bitmask", "auto"):
-        raise ValueError(f"mask_format must be 'polygon', 'bitmask' or 'auto', got {mask_format!r}")
+        raise BadValue(f"mask_format must be 'polygon', 'bitmask' or 'auto', got {mask_format!r}")
     others = [i for i, mask in enumerate(masks) if not isinstance(mask, (list, tuple))]
     if mask_format == "polygon" and others:
-        raise ValueError(
+        raise BadValue(
             f"mask_format is 'polygon', but annotations {others[:10]} have masks of another kind "
             f"({type(masks[others[0]]).__name__}); use mask_format 'bitmask' or 'auto' (INPUT.MASK_FORMAT)"
         )
@@ -339,7 +340,7 @@ def filter_empty_instances(
         The instances that remain, and with ``return_mask`` a bool tensor (N,) as well.
     """
     if not (by_box or by_mask):
-        raise ValueError("at least one of by_box and by_mask must be true")
+        raise BadValue("at least one of by_box and by_mask must be true")
     keep = torch.ones(len(instances), dtype=torch.bool)
     if len(instances) and by_box:
         keep = keep & instances.gt_boxes.nonempty(threshold=box_threshold).cpu()

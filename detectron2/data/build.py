@@ -7,6 +7,7 @@ import torch.utils.data as torchdata
 from torch.utils.data import Sampler
 
 from detectron2.config import CfgNode, configurable
+from detectron2.utils.errors import BadValue
 from detectron2.utils.publish import publish
 
 from .common import DatasetFromList, Indexed, MapDataset
@@ -81,7 +82,7 @@ def _train_loader_from_config(
     mapper = DatasetMapper(cfg, True) if mapper is None else mapper
     if multi_sample_augmentations(cfg):
         if isinstance(dataset, torchdata.IterableDataset):
-            raise ValueError(
+            raise BadValue(
                 "mosaic, mixup and copy-paste draw further images by number, which an iterable data set cannot give: "
                 "set INPUT.MOSAIC.PROB, INPUT.MIXUP.PROB and INPUT.COPY_PASTE.PROB to 0"
             )
@@ -204,7 +205,7 @@ def build_detection_test_loader(
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise ValueError("an iterable data set has its own order: sampler must be None")
+            raise BadValue("an iterable data set has its own order: sampler must be None")
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
     return torchdata.DataLoader(

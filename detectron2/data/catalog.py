@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
+from detectron2.utils.errors import BadAttribute, BadType, BadValue
 from detectron2.utils.suggest import did_you_mean
 
 __all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog", "forget", "overwriting"]
@@ -69,13 +70,13 @@ class _DatasetCatalog(UserDict):
             ValueError: the name is taken and ``overwrite`` is false.
         """
         if not callable(func):
-            raise TypeError(
+            raise BadType(
                 f"data set {name!r}: expected a function that returns the records, got {type(func).__name__}. "
                 "Wrap what is already loaded: DatasetCatalog.register(name, lambda: records)"
             )
         if name in self.data:
             if not (overwrite or _OVERWRITE.get()):
-                raise ValueError(
+                raise BadValue(
                     f"data set {name!r} is registered already. Choose another name, or replace it with "
                     f"DatasetCatalog.register({name!r}, func, overwrite=True); around other register_* functions "
                     "use `with detectron2.data.catalog.overwriting():`"
@@ -151,7 +152,7 @@ class Metadata(SimpleNamespace):
     def __setattr__(self, key: str, val: object) -> None:
         key = _RENAMED.get(key, key)
         if key in self.__dict__ and not _OVERWRITE.get() and not _same(self.__dict__[key], val):
-            raise AttributeError(
+            raise BadAttribute(
                 f"metadata of {self.name!r}: {key!r} is {_shorten(self.__dict__[key])} and cannot become "
                 f"{_shorten(val)}, since code that ran before may have used the first value. If the change is "
                 f"meant, `del MetadataCatalog.get({self.name!r}).{key}` first, or register under another name."
@@ -192,7 +193,7 @@ class _MetadataCatalog(UserDict):
             name: name of a data set; need not be registered yet.
         """
         if not name:
-            raise ValueError("a data set needs a name that is not empty")
+            raise BadValue("a data set needs a name that is not empty")
         if name not in self.data:
             self.data[name] = Metadata(name=name)
         meta: Metadata = self.data[name]

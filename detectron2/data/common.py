@@ -11,6 +11,8 @@ from typing import Any, Protocol, SupportsInt, TypeVar
 from torch.utils import data
 from torch.utils.data import Sampler
 
+from detectron2.utils.errors import BadType, BadValue
+
 from .loading.shared_list import PackedList, SharedPackedList
 from .loading.stream import reading
 
@@ -59,7 +61,7 @@ class DatasetFromList(data.Dataset):
 
     def __init__(self, lst: list[Any], copy: bool = True, serialize: bool | Serialize = True) -> None:
         if not isinstance(serialize, (bool, Callable)):  # type: ignore[arg-type]
-            raise TypeError(
+            raise BadType(
                 f"serialize must be a bool or a function of the list, got {type(serialize).__name__}"
             )
         self._copy = copy
@@ -188,9 +190,9 @@ class ToIterableDataset(data.IterableDataset):
         self, dataset: Indexed, sampler: Sampler, shard_sampler: bool = True, shard_chunk_size: int = 1
     ) -> None:
         if isinstance(dataset, data.IterableDataset):
-            raise TypeError(f"dataset is iterable already ({type(dataset).__name__}) and takes no sampler")
+            raise BadType(f"dataset is iterable already ({type(dataset).__name__}) and takes no sampler")
         if not isinstance(sampler, Sampler):
-            raise TypeError(f"sampler must be a torch.utils.data.Sampler, got {type(sampler).__name__}")
+            raise BadType(f"sampler must be a torch.utils.data.Sampler, got {type(sampler).__name__}")
         self.dataset = dataset
         self.sampler = sampler
         self.shard_sampler = shard_sampler
@@ -236,7 +238,7 @@ class AspectRatioGroupedDataset(data.IterableDataset):
 
     def __init__(self, dataset: Iterable[Any], batch_size: int) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+            raise BadValue(f"batch_size must be at least 1, got {batch_size}")
         self.dataset = dataset
         self.batch_size = batch_size
         self._buckets: tuple[list[Any], list[Any]] = ([], [])

@@ -12,6 +12,7 @@ import torch
 
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import BoxMode
+from detectron2.utils.errors import BadValue
 
 from . import detection_utils as utils
 from . import transforms as T
@@ -85,7 +86,7 @@ class DatasetMapper:
         recompute_boxes: bool = False,
     ) -> None:
         if recompute_boxes and not use_instance_mask:
-            raise ValueError("recompute_boxes takes boxes from masks: it needs use_instance_mask=True")
+            raise BadValue("recompute_boxes takes boxes from masks: it needs use_instance_mask=True")
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format

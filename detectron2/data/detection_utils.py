@@ -9,6 +9,8 @@ import numpy as np
 
 from detectron2.config import CfgNode
 from detectron2.structures import BoxMode
+from detectron2.structures.masks import polygons_to_bitmask
+from detectron2.utils.errors import BadValue
 from detectron2.utils.image_io import (
     _M_RGB2YUV,
     _M_YUV2RGB,
@@ -52,6 +54,7 @@ __all__ = [
     "gen_crop_transform_with_instance",
     "get_bbox",
     "get_fed_loss_cls_weights",
+    "polygons_to_bitmask",
     "read_image",
     "read_label_map",
     "transform_instance_annotations",
@@ -116,7 +119,7 @@ def gen_crop_transform_with_instance(
     box = get_bbox(instance)
     center = np.asarray([box[1] + box[3], box[0] + box[2]]) * 0.5  # (y, x)
     if (center < 0).any() or (center > size).any():
-        raise ValueError(
+        raise BadValue(
             f"the centre (x, y) = {tuple(center[::-1])} of the box is outside of the image {image_size}"
         )
     first = np.maximum(np.floor(center).astype(np.int64) - crop, 0)
@@ -136,7 +139,7 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """
     backend = cfg.INPUT.get("RESIZE_BACKEND", "pillow")
     if backend not in _RESIZE_BACKENDS:
-        raise ValueError(f"INPUT.RESIZE_BACKEND must be one of {sorted(_RESIZE_BACKENDS)}, got {backend!r}")
+        raise BadValue(f"INPUT.RESIZE_BACKEND must be one of {sorted(_RESIZE_BACKENDS)}, got {backend!r}")
     sizes: int | Sequence[int]
     if is_train:
         sizes, longest = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN
@@ -148,9 +151,7 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     if is_train and cfg.INPUT.RANDOM_FLIP != "none":
         direction = cfg.INPUT.RANDOM_FLIP
         if direction not in ("horizontal", "vertical"):
-            raise ValueError(
-                f"INPUT.RANDOM_FLIP must be 'horizontal', 'vertical' or 'none', got {direction!r}"
-            )
+            raise BadValue(f"INPUT.RANDOM_FLIP must be 'horizontal', 'vertical' or 'none', got {direction!r}")
         augmentations.append(
             T.RandomFlip(horizontal=direction == "horizontal", vertical=direction == "vertical")
         )

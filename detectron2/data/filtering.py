@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch.utils.data as torchdata
 
 from detectron2.structures import BoxMode
+from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.safe_pickle import restricted_load
 from detectron2.utils.tables import create_grid_table
@@ -116,13 +117,13 @@ def _proposals_by_image(proposal_file: str, wanted: set[str]) -> tuple[dict[str,
         with PathManager.open(proposal_file, "rb") as f:
             stored = restricted_load(f, proposal_file, names={"detectron2.structures.boxes.BoxMode": BoxMode})
     except pickle.UnpicklingError as error:
-        raise ValueError(str(error)) from error
+        raise BadValue(str(error)) from error
     if not isinstance(stored, dict):
-        raise ValueError(f"{proposal_file} must hold a dict of lists, got {type(stored).__name__}")
+        raise BadValue(f"{proposal_file} must hold a dict of lists, got {type(stored).__name__}")
     stored = {_OLD_KEYS.get(key, key): value for key, value in stored.items()}
     missing = {"ids", "boxes", "objectness_logits"} - set(stored)
     if missing:
-        raise ValueError(f"{proposal_file}: no {sorted(missing)} among its keys {sorted(stored)}")
+        raise BadValue(f"{proposal_file}: no {sorted(missing)} among its keys {sorted(stored)}")
     rows = zip(map(str, stored["ids"]), stored["boxes"], stored["objectness_logits"])
     found = {image_id: (boxes, logits) for image_id, boxes, logits in rows if image_id in wanted}
     return found, BoxMode(stored.get("bbox_mode", BoxMode.XYXY_ABS))
@@ -189,7 +190,7 @@ def count_classes(dataset_dicts: Iterable[Record], num_classes: int) -> npt.NDAr
             if crowd:
                 continue
             if not 0 <= category < num_classes:
-                raise ValueError(
+                raise BadValue(
                     f"{record.get('file_name', record.get('image_id', '?'))}: category_id {category} of an annotation "
                     f"is outside 0..{num_classes - 1}, the range for {num_classes} classes. `detectron2 data check` "
                     "lists all of them."
@@ -243,7 +244,7 @@ def get_detection_dataset_dicts(
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
-        raise ValueError("no data set named: DATASETS.TRAIN (or TEST) is empty")
+        raise BadValue("no data set named: DATASETS.TRAIN (or TEST) is empty")
     if len(set(names)) < len(names):
         logger.info("A data set is named more than once and is used as many times: %s", ", ".join(names))
     loaded = [DatasetCatalog.get(name) for name in names]
@@ -251,10 +252,10 @@ def get_detection_dataset_dicts(
         return _join_datasets(names, loaded)
     for name, records in zip(names, loaded):
         if len(records) == 0:
-            raise ValueError(f"data set {name!r} has no records")
+            raise BadValue(f"data set {name!r} has no records")
     if proposal_files is not None:
         if len(proposal_files) != len(names):
-            raise ValueError(f"{len(names)} data sets need as many proposal files, got {len(proposal_files)}")
+            raise BadValue(f"{len(names)} data sets need as many proposal files, got {len(proposal_files)}")
         loaded = [load_proposals_into_dataset(records, f) for records, f in zip(loaded, proposal_files)]
     has_instances = "annotations" in loaded[0][0]
     if has_instances:
@@ -263,7 +264,7 @@ def get_detection_dataset_dicts(
     if has_instances and check_consistency:
         _check_classes(joined, names)
     if not joined:
-        raise ValueError(
+        raise BadValue(
             f"no image of {', '.join(names)} is left: none has an annotation to learn from. Check the annotations, "
             "or train on background images with DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
         )
@@ -284,7 +285,7 @@ def _join_datasets(names: Sequence[str], loaded: list[Any]) -> Indexed | torchda
     if any(isinstance(d, torchdata.IterableDataset) for d in loaded):
         return torchdata.ChainDataset(loaded)
     if not all(isinstance(d, torchdata.Dataset) for d in loaded):
-        raise TypeError(f"of {', '.join(names)} some are lists of records and some are Dataset objects")
+        raise BadType(f"of {', '.join(names)} some are lists of records and some are Dataset objects")
     return torchdata.ConcatDataset(loaded)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from detectron2.utils import comm
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.publish import publish
 
@@ -266,7 +267,7 @@ class AMPTrainer(SimpleTrainer):
             isinstance(model, DistributedDataParallel) and len(model.device_ids or ()) > 1
         )
         if spread:
-            raise ValueError("AMPTrainer takes a model on one device; start one process per device")
+            raise BadValue("AMPTrainer takes a model on one device; start one process per device")
         super().__init__(
             model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward, async_write_metrics
         )

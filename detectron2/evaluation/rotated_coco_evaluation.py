@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from detectron2.structures import BoxMode, RotatedBoxes, pairwise_iou_rotated
 
 from .coco.detections import ImageDetections, pack_instances
-from .coco.predictions import Detections, PredictionList
+from .coco.predictions import Detections
 from .coco_evaluation import COCOEvaluator
 
 __all__ = [
@@ -118,7 +118,7 @@ class RotatedCOCOEvaluator(COCOEvaluator):
         packed.rles = packed.areas = packed.keypoints = None
         return packed
 
-    def _tasks_of(self, kept: PredictionList) -> list[str]:
+    def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
         return ["bbox"]
 
     def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:

@@ -10,9 +10,17 @@ from math import ceil, floor, prod
 import torch
 from torch import Tensor
 
-__all__ = ["paste"]
+__all__ = ["paste", "paste_soft"]
 
 _CELLS_AT_ONCE = 1 << 26  # 256 MiB of float32
+
+
+def _within(pixels: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
+    """[N, L] bool: the pixel lies in the box rounded outwards, or next to it."""
+    low, high = low[:, None], high[:, None]
+    first, last = (low.floor() - 1).clamp(min=0), (high.ceil() + 1).clamp(max=size)
+    # A box without extent, inside out or without an end samples nothing.
+    return (pixels >= first) & (pixels < last) & (high > low) & (high - low).isfinite()
 
 
 def _weights(pixels: Tensor, low: Tensor, high: Tensor, bins: int, size: int) -> Tensor:
@@ -28,11 +36,9 @@ def _weights(pixels: Tensor, low: Tensor, high: Tensor, bins: int, size: int) ->
     Returns:
         [N, L, bins].
     """
+    within = _within(pixels, low, high, size)
     low, high = low[:, None], high[:, None]
     at = (pixels + 0.5 - low) / (high - low) * bins - 0.5  # [N, L]
-    first, last = (low.floor() - 1).clamp(min=0), (high.ceil() + 1).clamp(max=size)
-    # A box without extent, inside out or without an end samples nothing.
-    within = (pixels >= first) & (pixels < last) & (high > low) & (high - low).isfinite()
     at = torch.where(within, at, -2.0)
     taps = torch.arange(bins, dtype=at.dtype, device=at.device)
     return (1 - (at[:, :, None] - taps).abs()).clamp(min=0)
@@ -44,12 +50,21 @@ def _finish(soft: Tensor, threshold: float) -> Tensor:
 
 def _paste_whole(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
     """Paste all masks over the whole image."""
+    if threshold == 0:  # every pixel reaches it, but what is far from the box was not looked at
+        x0, y0, x1, y1 = boxes.unbind(1)
+        ys, xs = (torch.arange(side, dtype=boxes.dtype, device=boxes.device) for side in (height, width))
+        return _within(ys, y0, y1, height)[:, :, None] & _within(xs, x0, x1, width)[:, None]
+    return _finish(paste_soft(masks, boxes, height, width), threshold)
+
+
+def paste_soft(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """Paste [N, M, M'] masks and [N, 4] boxes, floating-point, into [N, height, width] of the same type."""
     x0, y0, x1, y1 = boxes.unbind(1)
     ys = torch.arange(height, dtype=boxes.dtype, device=boxes.device)
     xs = torch.arange(width, dtype=boxes.dtype, device=boxes.device)
     rows = _weights(ys, y0, y1, masks.shape[1], height)  # [N, H, M]
     columns = _weights(xs, x0, x1, masks.shape[2], width)  # [N, W, M]
-    return _finish(rows @ masks @ columns.transpose(1, 2), threshold)
+    return rows @ masks @ columns.transpose(1, 2)
 
 
 def _blank(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
@@ -97,8 +112,8 @@ def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: floa
     with torch.autocast(masks.device.type, enabled=False):
         if torch.compiler.is_compiling():
             return _paste_whole(masks, boxes, height, width, threshold)
-        if threshold == 0:  # every pixel reaches it
-            return torch.ones(len(masks), height, width, dtype=torch.bool, device=masks.device)
+        if len(masks) == 0:
+            return torch.zeros(0, height, width, dtype=torch.uint8, device=masks.device)
         if masks.device.type == "cpu":
             out = _blank((len(masks), height, width), torch.bool if threshold > 0 else torch.uint8)
             _paste_regions(masks.detach(), boxes.detach(), out, threshold)

@@ -4,6 +4,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from detectron2.utils.errors import BadValue
+
 __all__ = ["all_reduce_sum", "sync_moments", "world_size"]
 
 
@@ -44,7 +46,7 @@ def sync_moments(x: Tensor, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
     """
     n, c = x.shape[:2]
     if n == 0 and not weighted:
-        raise ValueError(
+        raise BadValue(
             'NaiveSyncBatchNorm(stats_mode="") got an empty batch, whose mean is undefined; '
             'use stats_mode="N" (norm "naiveSyncBN_N") where batches may be empty'
         )

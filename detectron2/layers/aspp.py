@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.utils.errors import BadValue
+
 from .batch_norm import get_norm
 from .blocks import DepthwiseSeparableConv2d
 from .weight_init import c2_xavier_fill
@@ -57,7 +59,7 @@ class ASPP(nn.Module):
     ) -> None:
         super().__init__()
         if len(dilations) != 3:
-            raise ValueError(f"ASPP takes 3 dilations, got {len(dilations)}: {list(dilations)}")
+            raise BadValue(f"ASPP takes 3 dilations, got {len(dilations)}: {list(dilations)}")
         self.pool_kernel_size = pool_kernel_size
         self.dropout = dropout
 
@@ -102,7 +104,7 @@ class ASPP(nn.Module):
         """Map [N, C_in, H, W] to [N, C_out, H, W]."""
         size = x.shape[-2:]
         if self.pool_kernel_size is not None and any(s % k for s, k in zip(size, self.pool_kernel_size)):
-            raise ValueError(
+            raise BadValue(
                 f"pool_kernel_size={self.pool_kernel_size} must divide the input size {tuple(size)}"
             )
         views = [branch(x) for branch in self.convs]

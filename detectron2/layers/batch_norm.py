@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.utils.errors import BadValue
+
 from ._sync_bn import sync_moments, world_size
 from .wrappers import BatchNorm2d
 
@@ -146,7 +148,7 @@ class NaiveSyncBatchNorm(BatchNorm2d):
     def __init__(self, *args: Any, stats_mode: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if stats_mode not in ("", "N"):
-            raise ValueError(f'stats_mode must be "" or "N", got {stats_mode!r}')
+            raise BadValue(f'stats_mode must be "" or "N", got {stats_mode!r}')
         self._stats_mode = stats_mode
 
     def forward(self, input: Tensor) -> Tensor:

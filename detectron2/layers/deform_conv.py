@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from detectron2.utils.develop import create_dummy_class, create_dummy_func
+from detectron2.utils.errors import BadValue
 
 from ._torchvision import deform_conv2d
 
@@ -35,9 +36,9 @@ class _DeformableConv(nn.Module):
         super().__init__()
         for name, count in (("groups", groups), ("deformable_groups", deformable_groups)):
             if in_channels % count:
-                raise ValueError(f"in_channels={in_channels} must be divisible by {name}={count}")
+                raise BadValue(f"in_channels={in_channels} must be divisible by {name}={count}")
         if out_channels % groups:
-            raise ValueError(f"out_channels={out_channels} must be divisible by groups={groups}")
+            raise BadValue(f"out_channels={out_channels} must be divisible by groups={groups}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = _pair(kernel_size)
@@ -82,7 +83,7 @@ class _DeformableConv(nn.Module):
         out = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes]
         want = (x.shape[0], channels, *out)
         if tuple(given.shape) != want:
-            raise ValueError(
+            raise BadValue(
                 f"{name} must be {want} for an input of {tuple(x.shape)}, got {tuple(given.shape)}"
             )
 
@@ -127,7 +128,7 @@ class DeformConv(_DeformableConv):
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if bias:
-            raise ValueError("DeformConv has no bias; pass bias=False, or use ModulatedDeformConv")
+            raise BadValue("DeformConv has no bias; pass bias=False, or use ModulatedDeformConv")
         geometry = (
             in_channels,
             out_channels,
@@ -140,6 +141,7 @@ class DeformConv(_DeformableConv):
         )
         super().__init__(*geometry, norm, activation)
         self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
+        self.bias = None
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detectron2.utils.errors import BadValue
+
 __all__ = ["ciou_loss", "diou_loss", "giou_loss", "sigmoid_focal_loss", "smooth_l1_loss"]
 
 
@@ -17,7 +19,7 @@ def _reduce(loss: Tensor, reduction: str) -> Tensor:
     if reduction == "mean":
         # The mean over nothing is 0, with a graph, so that every parameter still gets a gradient.
         return loss.mean() if loss.numel() > 0 else 0.0 * loss.sum()
-    raise ValueError(f'reduction must be "none", "mean" or "sum", got {reduction!r}')
+    raise BadValue(f'reduction must be "none", "mean" or "sum", got {reduction!r}')
 
 
 def _upcast(x: Tensor) -> Tensor:
@@ -80,11 +82,11 @@ def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
 def _overlap(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the intersection, union and sides (..., 2) of the enclosing box of matched pairs."""
     if boxes1.shape[-1] != 4 or boxes2.shape[-1] != 4:
-        raise ValueError(f"boxes must be [..., 4], got {tuple(boxes1.shape)} and {tuple(boxes2.shape)}")
+        raise BadValue(f"boxes must be [..., 4], got {tuple(boxes1.shape)} and {tuple(boxes2.shape)}")
     for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
         if not torch.compiler.is_compiling() and boxes.device.type == "cpu":
             if bool((boxes[..., 2:] < boxes[..., :2]).any()):
-                raise ValueError(
+                raise BadValue(
                     f"{name} has boxes whose far corner (x1, y1) lies before the near one (x0, y0)"
                 )
     near = torch.maximum(boxes1[..., :2], boxes2[..., :2])

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from detectron2.utils.errors import BadValue
+
 from ._torchvision import nms
 from .rotated.nms import rotated_nms
 from .wrappers import disable_torch_compiler
@@ -30,7 +32,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         int64 indices of the boxes kept, highest score first.
     """
     if boxes.dim() != 2 or boxes.shape[-1] != 4:
-        raise ValueError(f"boxes must be [N, 4], got {tuple(boxes.shape)}")
+        raise BadValue(f"boxes must be [N, 4], got {tuple(boxes.shape)}")
     if not torch.compiler.is_compiling():
         if boxes.shape[0] > _PER_CLASS_FROM.get(boxes.device.type, _PER_CLASS_FROM[""]):
             return _nms_class_by_class(boxes, scores, idxs, iou_threshold)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detectron2.utils.errors import BadValue
+
 __all__ = [
     "generate_regular_grid_point_coords",
     "get_point_coords_wrt_box",
@@ -87,9 +89,9 @@ def get_uncertain_point_coords_with_randomness(
     Reference: section 3.1 of PointRend.
     """
     if oversample_ratio < 1:
-        raise ValueError(f"oversample_ratio must be at least 1, got {oversample_ratio}")
+        raise BadValue(f"oversample_ratio must be at least 1, got {oversample_ratio}")
     if not 0 <= importance_sample_ratio <= 1:
-        raise ValueError(f"importance_sample_ratio must be in [0, 1], got {importance_sample_ratio}")
+        raise BadValue(f"importance_sample_ratio must be in [0, 1], got {importance_sample_ratio}")
     n = coarse_logits.shape[0]
     num_important = int(importance_sample_ratio * num_points)
     candidates = torch.rand(n, int(num_points * oversample_ratio), 2, device=coarse_logits.device)

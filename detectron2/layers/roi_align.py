@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from detectron2.utils.errors import BadValue
+
 from ._roi_align_grad import roi_align_with_sparse_gradient
 from ._torchvision import roi_align as _tv_roi_align
 
@@ -86,7 +88,7 @@ class ROIAlign(nn.Module):
             [R, C, height, width].
         """
         if rois.dim() != 2 or rois.shape[1] != 5:
-            raise ValueError(f"rois must be [R, 5] of (image index, x0, y0, x1, y1), got {tuple(rois.shape)}")
+            raise BadValue(f"rois must be [R, 5] of (image index, x0, y0, x1, y1), got {tuple(rois.shape)}")
         return roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
 
     def __repr__(self) -> str:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.utils.errors import BadType
+
 __all__ = [
     "BatchNorm2d",
     "Conv2d",
@@ -44,7 +46,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         dim: dimension along which they are joined.
     """
     if not isinstance(tensors, (list, tuple)):
-        raise TypeError(f"cat expects a list or tuple of tensors, got {type(tensors).__name__}")
+        raise BadType(f"cat expects a list or tuple of tensors, got {type(tensors).__name__}")
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)  # type: ignore[arg-type]
 
 

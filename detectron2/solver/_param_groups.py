@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detectron2.layers.batch_norm import LayerNorm
+from detectron2.utils.errors import BadValue
 
 __all__ = ["get_default_optimizer_params", "layer_decay", "pattern_factors", "reduce_param_groups"]
 
@@ -70,12 +71,12 @@ def get_default_optimizer_params(
     for_bias = _bias_options(base_lr, bias_lr_factor, weight_decay_bias)
     if for_bias:
         if "bias" in by_tail:
-            raise ValueError(
+            raise BadValue(
                 "overrides['bias'] contradicts bias_lr_factor or weight_decay_bias: give one of the two"
             )
         by_tail["bias"] = for_bias
     if lr_factor_func is not None and base_lr is None:
-        raise ValueError("lr_factor_func multiplies base_lr, which was not given")
+        raise BadValue("lr_factor_func multiplies base_lr, which was not given")
 
     groups: list[Group] = []
     seen: set[nn.Parameter] = set()
@@ -101,7 +102,7 @@ def _bias_options(
     options: dict[str, float] = {}
     if bias_lr_factor is not None and bias_lr_factor != 1.0:
         if base_lr is None:
-            raise ValueError(f"bias_lr_factor={bias_lr_factor} multiplies base_lr, which was not given")
+            raise BadValue(f"bias_lr_factor={bias_lr_factor} multiplies base_lr, which was not given")
         options["lr"] = base_lr * bias_lr_factor
     if weight_decay_bias is not None:
         options["weight_decay"] = weight_decay_bias
@@ -146,7 +147,7 @@ def pattern_factors(rules: Sequence[tuple[str, float]]) -> Callable[[str], float
         try:
             compiled.append((re.compile(pattern), float(factor)))
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            raise BadValue(f"{pattern!r} is no regular expression: {error}") from error
 
     def factor_of(name: str) -> float:
         return next((factor for pattern, factor in compiled if pattern.search(name)), 1.0)
@@ -182,9 +183,7 @@ def layer_decay(model: nn.Module, rate: float) -> Callable[[str], float]:
 
     depth = max((block_of(name) or 0 for name, _ in model.named_parameters()), default=0)
     if depth == 0:
-        raise ValueError(
-            "layer-wise decay found no numbered blocks (blocks.N, layers.N, resN) in the backbone"
-        )
+        raise BadValue("layer-wise decay found no numbered blocks (blocks.N, layers.N, resN) in the backbone")
 
     def factor_of(name: str) -> float:
         block = block_of(name)

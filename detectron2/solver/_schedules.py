@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from detectron2.config import CfgNode
+from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
 
 from .param_scheduler import (
@@ -33,7 +34,7 @@ def _end_share(cfg: CfgNode) -> float:
     """Return ``BASE_LR_END`` as a share of ``BASE_LR``."""
     first, last = cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR_END
     if not 0.0 <= last <= first:
-        raise ValueError(f"SOLVER.BASE_LR_END must lie in [0, SOLVER.BASE_LR = {first}], got {last}")
+        raise BadValue(f"SOLVER.BASE_LR_END must lie in [0, SOLVER.BASE_LR = {first}], got {last}")
     return last / first if first else 0.0
 
 
@@ -79,7 +80,7 @@ def OneCycleLR(cfg: CfgNode) -> ParamScheduler:
     start = 1.0 / node.get("START_DIVISOR", 25.0)
     end = start / node.get("END_DIVISOR", 1e4)
     if not 0.0 < up < 1.0:
-        raise ValueError(f"SOLVER.ONE_CYCLE.UP_SHARE must lie in (0, 1), got {up}")
+        raise BadValue(f"SOLVER.ONE_CYCLE.UP_SHARE must lie in (0, 1), got {up}")
     return CompositeParamScheduler(
         [CosineParamScheduler(start, 1.0), CosineParamScheduler(1.0, end)],
         lengths=[up, 1.0 - up],

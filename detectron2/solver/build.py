@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from detectron2.config import CfgNode
+from detectron2.utils.errors import BadValue
 from detectron2.utils.publish import publish
 from detectron2.utils.suggest import did_you_mean
 
@@ -61,7 +62,7 @@ def build_clipper(cfg: CfgNode) -> Clipper:
         kind = GradientClipType(cfg.CLIP_TYPE)
     except ValueError:
         known = [member.value for member in GradientClipType]
-        raise ValueError(
+        raise BadValue(
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {cfg.CLIP_TYPE!r}. {did_you_mean(str(cfg.CLIP_TYPE), known)}"
         ) from None
     if kind is GradientClipType.VALUE:
@@ -136,7 +137,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         "Adam": {"betas": betas},
     }
     if name not in arguments:
-        raise ValueError(f"SOLVER.OPTIMIZER is {name!r}. {did_you_mean(name, arguments)}")
+        raise BadValue(f"SOLVER.OPTIMIZER is {name!r}. {did_you_mean(name, arguments)}")
     kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name)
     optimizer = kind(params, **shared, **arguments[name], foreach=True)
     return maybe_add_gradient_clipping(cfg, optimizer)
@@ -157,7 +158,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     name = solver.LR_SCHEDULER_NAME
     if name not in LR_SCHEDULE_REGISTRY:
         known = [key for key, _ in LR_SCHEDULE_REGISTRY]
-        raise ValueError(f"SOLVER.LR_SCHEDULER_NAME is {name!r}. {did_you_mean(name, known)}")
+        raise BadValue(f"SOLVER.LR_SCHEDULER_NAME is {name!r}. {did_you_mean(name, known)}")
     curve: ParamScheduler = LR_SCHEDULE_REGISTRY.get(name)(cfg)
     if name not in WITHOUT_WARMUP:
         curve = WarmupParamScheduler(

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from detectron2.utils.errors import BadValue
+
 from .param_scheduler import (
     CompositeParamScheduler,
     ConstantParamScheduler,
@@ -73,7 +75,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
             # A warm-up over the whole training aims at the curve's end.
             warmup = LinearParamScheduler(first, scheduler(0.0 if rescale_interval else warmup_length))
         else:
-            raise ValueError(f"warmup_method must be 'linear' or 'constant', got {warmup_method!r}")
+            raise BadValue(f"warmup_method must be 'linear' or 'constant', got {warmup_method!r}")
         super().__init__(
             [warmup, scheduler],
             lengths=[warmup_length, 1 - warmup_length],
@@ -105,7 +107,7 @@ class LRMultiplier(LRScheduler):
         last_iter: int = -1,
     ) -> None:
         if not isinstance(multiplier, ParamScheduler):
-            raise ValueError(
+            raise BadValue(
                 f"multiplier must be a ParamScheduler (see detectron2.solver.param_scheduler), got {multiplier!r}"
             )
         self._multiplier = multiplier
@@ -125,7 +127,7 @@ class LRMultiplier(LRScheduler):
 def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:
     """Compute the factor of a warm-up on the learning rate at one step."""
     if method not in ("constant", "linear"):
-        raise ValueError(f"warmup_method must be 'linear' or 'constant', got {method!r}")
+        raise BadValue(f"warmup_method must be 'linear' or 'constant', got {method!r}")
     if iter >= warmup_iters:
         return 1.0
     progress = iter / warmup_iters if method == "linear" else 0.0
@@ -185,7 +187,7 @@ class WarmupMultiStepLR(_WarmupLR):
         last_epoch: int = -1,
     ) -> None:
         if list(milestones) != sorted(milestones):
-            raise ValueError(f"milestones must rise, got {list(milestones)}")
+            raise BadValue(f"milestones must rise, got {list(milestones)}")
         self.milestones = milestones
         self.gamma = gamma
         super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)

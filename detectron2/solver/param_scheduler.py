@@ -11,6 +11,8 @@ import itertools
 import math
 from collections.abc import Sequence
 
+from detectron2.utils.errors import BadValue
+
 __all__ = [
     "CompositeParamScheduler",
     "ConstantParamScheduler",
@@ -113,22 +115,22 @@ class MultiStepParamScheduler(ParamScheduler):
     ) -> None:
         if milestones is None:
             if num_updates is None:
-                raise ValueError("MultiStepParamScheduler needs num_updates or milestones (or both)")
+                raise BadValue("MultiStepParamScheduler needs num_updates or milestones (or both)")
             width = math.ceil(num_updates / len(values)) if len(values) else 0
             milestones = [width * i for i in range(1, len(values))]
         elif num_updates is None:
             if not len(milestones):
-                raise ValueError(
+                raise BadValue(
                     "milestones is empty: its last entry gives the length when num_updates is None"
                 )
             milestones, num_updates = milestones[:-1], milestones[-1]
         edges = list(milestones)
         if any(later <= earlier for earlier, later in itertools.pairwise(edges)):
-            raise ValueError(f"milestones must rise strictly, got {edges}")
+            raise BadValue(f"milestones must rise strictly, got {edges}")
         if edges and num_updates < edges[-1]:
-            raise ValueError(f"the last milestone {edges[-1]} lies behind the end at {num_updates}")
+            raise BadValue(f"the last milestone {edges[-1]} lies behind the end at {num_updates}")
         if len(values) != len(edges) + 1:
-            raise ValueError(f"{len(edges)} milestones need {len(edges) + 1} values, got {len(values)}")
+            raise BadValue(f"{len(edges)} milestones need {len(edges) + 1} values, got {len(values)}")
         self._values, self._edges, self._length = list(values), edges, num_updates
 
     def __call__(self, where: float) -> float:
@@ -164,9 +166,9 @@ class StepParamScheduler(ParamScheduler):
 
     def __init__(self, num_updates: int | float, values: Sequence[float]) -> None:
         if num_updates <= 0:
-            raise ValueError(f"num_updates must be positive, got {num_updates}")
+            raise BadValue(f"num_updates must be positive, got {num_updates}")
         if not len(values):
-            raise ValueError("values must hold at least one number")
+            raise BadValue("values must hold at least one number")
         self._values = list(values)
 
     def __call__(self, where: float) -> float:
@@ -189,7 +191,7 @@ class StepWithFixedGammaParamScheduler(ParamScheduler):
 
     def __init__(self, base_value: float, num_decays: int, gamma: float, num_updates: int) -> None:
         if num_decays < 0:
-            raise ValueError(f"num_decays must not be negative, got {num_decays}")
+            raise BadValue(f"num_decays must not be negative, got {num_decays}")
         self._steps = StepParamScheduler(num_updates, [base_value * gamma**k for k in range(num_decays + 1)])
 
     def __call__(self, where: float) -> float:
@@ -216,17 +218,17 @@ class CompositeParamScheduler(ParamScheduler):
         interval_scaling: Sequence[str],
     ) -> None:
         if not schedulers:
-            raise ValueError("CompositeParamScheduler needs at least one scheduler")
+            raise BadValue("CompositeParamScheduler needs at least one scheduler")
         if not len(schedulers) == len(lengths) == len(interval_scaling):
-            raise ValueError(
+            raise BadValue(
                 "schedulers, lengths and interval_scaling must be equally long, got "
                 f"{len(schedulers)}, {len(lengths)} and {len(interval_scaling)}"
             )
         if abs(sum(lengths) - 1.0) >= 1e-3:
-            raise ValueError(f"lengths must sum to 1, got {sum(lengths)}")
+            raise BadValue(f"lengths must sum to 1, got {sum(lengths)}")
         unknown = set(interval_scaling) - {"rescaled", "fixed"}
         if unknown:
-            raise ValueError(f"interval_scaling must hold 'rescaled' or 'fixed', got {sorted(unknown)}")
+            raise BadValue(f"interval_scaling must hold 'rescaled' or 'fixed', got {sorted(unknown)}")
         self._schedulers = list(schedulers)
         self._lengths = list(lengths)
         self._scaling = list(interval_scaling)

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from detectron2.utils.errors import BadIndex, BadValue
+
 __all__ = ["Index", "as_index", "as_rows", "row_slice"]
 
 Index: TypeAlias = int | np.integer | slice | Sequence[int] | npt.NDArray | Tensor
@@ -28,7 +30,7 @@ def as_rows(data: Tensor | npt.ArrayLike, columns: int, owner: str) -> Tensor:
         return rows
     if rows.numel() == 0:
         return rows.reshape(0, columns)
-    raise ValueError(f"{owner} expects an [N, {columns}] tensor, got {tuple(rows.shape)}")
+    raise BadValue(f"{owner} expects an [N, {columns}] tensor, got {tuple(rows.shape)}")
 
 
 def is_single(item: object) -> bool:
@@ -52,7 +54,7 @@ def row_slice(item: Index, length: int) -> Any:
         return item
     i = int(item)  # type: ignore[arg-type]
     if not -length <= i < length:
-        raise IndexError(f"index {i} is out of range for {length} instances")
+        raise BadIndex(f"index {i} is out of range for {length} instances")
     i %= length
     return slice(i, i + 1)
 
@@ -64,10 +66,10 @@ def as_index(item: Index, length: int) -> range | list[int]:
         return range(length)[item]
     picks = torch.as_tensor(item)
     if picks.dim() != 1 and picks.numel() > 0:
-        raise IndexError(f"an index of instances must have 1 dimension, got {tuple(picks.shape)}")
+        raise BadIndex(f"an index of instances must have 1 dimension, got {tuple(picks.shape)}")
     if picks.dtype in (torch.bool, torch.uint8):
         if len(picks) != length:
-            raise IndexError(f"the mask has {len(picks)} entries for {length} instances")
+            raise BadIndex(f"the mask has {len(picks)} entries for {length} instances")
         picks = picks.nonzero()[:, 0]
     chosen = picks.reshape(-1).long().tolist()
     for i in chosen:

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pycocotools.mask as coco_mask
+import torch
+from torch import Tensor
+
+from detectron2.utils.errors import BadType, BadValue
 
 __all__ = [
     "bounded_polygons",
@@ -40,7 +44,7 @@ def to_polygons(instance: Sequence[object]) -> list[np.ndarray]:
         ValueError: if a polygon has an odd count of numbers, or fewer than six.
     """
     if not isinstance(instance, (list, tuple)):
-        raise TypeError(
+        raise BadType(
             f"the polygons of an instance must be a list of polygons, got {type(instance).__name__}"
         )
     polygons = []
@@ -49,7 +53,7 @@ def to_polygons(instance: Sequence[object]) -> list[np.ndarray]:
             polygon = polygon.detach().cpu().numpy()
         flat = np.asarray(polygon, dtype=np.float64)
         if flat.ndim != 1 or len(flat) % 2 or len(flat) < 6:
-            raise ValueError(
+            raise BadValue(
                 f"a polygon must be [x0, y0, x1, y1, ...] with 3 or more points, got shape {flat.shape}"
             )
         polygons.append(flat)
@@ -95,12 +99,12 @@ def _bounded(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
     if farthest * polygon.size <= _LONG_OUTLINE:  # no side is longer than twice this coordinate
         return polygon
     if not farthest < _FARTHEST:
-        raise ValueError(f"a polygon has coordinates that are not finite: {farthest}")
+        raise BadValue(f"a polygon has coordinates that are not finite: {farthest}")
     if _outline_length(polygon) <= _LONG_OUTLINE:
         return polygon
     clipped = _clip(polygon.reshape(-1, 2), -_MARGIN, -_MARGIN, width + _MARGIN, height + _MARGIN).reshape(-1)
     if _outline_length(clipped) > _LONGEST_OUTLINE:
-        raise ValueError(
+        raise BadValue(
             f"a polygon of {len(polygon) // 2} points crosses its {height} x {width} image too often"
         )
     return clipped
@@ -129,7 +133,7 @@ def _clip(points: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> np.
     return points
 
 
-def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, mask_size: int) -> np.ndarray:
+def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, mask_size: int) -> Tensor:
     """Rasterise polygons on a square grid that covers a box.
 
     Args:
@@ -138,12 +142,12 @@ def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, m
         mask_size: side of the grid.
 
     Returns:
-        [mask_size, mask_size] bool.
+        [mask_size, mask_size] bool, on the CPU.
     """
     x0, y0, x1, y1 = (float(v) for v in box)
     factor = mask_size / np.maximum([x1 - x0, y1 - y0], 0.1)
     moved = [((p.reshape(-1, 2) - (x0, y0)) * factor).ravel() for p in (np.asarray(q) for q in polygons)]
-    return polygons_to_bitmask(moved, mask_size, mask_size)
+    return torch.from_numpy(polygons_to_bitmask(moved, mask_size, mask_size))
 
 
 def extent(polygons: list[np.ndarray]) -> tuple[float, float, float, float]:

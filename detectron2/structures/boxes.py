@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detectron2.utils.errors import BadIndex, BadType, BadValue
+
 from ._indexing import Index, as_rows
 
 __all__ = [
@@ -66,7 +68,7 @@ class BoxMode(IntEnum):
         wanted = 5 if from_mode == BoxMode.XYWHA_ABS else 4
         length = len(data) if single else data.shape[-1] if data.ndim else 0
         if length != wanted:
-            raise ValueError(f"boxes in {BoxMode(from_mode).name} have {wanted} numbers, got {length}")
+            raise BadValue(f"boxes in {BoxMode(from_mode).name} have {wanted} numbers, got {length}")
         try:
             rule = _CONVERSIONS[from_mode, to_mode]
         except KeyError:
@@ -150,7 +152,7 @@ class Boxes:
         """
         if not torch.compiler.is_compiling() and not bool(self.tensor.isfinite().all()):
             bad = int((~self.tensor.isfinite()).any(1).sum())
-            raise ValueError(
+            raise BadValue(
                 f"{bad} of {len(self)} boxes have infinite or NaN coordinates and cannot be clipped"
             )
         height, width = box_size
@@ -174,7 +176,7 @@ class Boxes:
         if picked.dim() == 1 and picked.shape[0] == width:
             picked = picked.reshape(1, width)
         if picked.dim() != 2:
-            raise IndexError(f"indexing {type(self).__name__} with {item!r} does not give a list of boxes")
+            raise BadIndex(f"indexing {type(self).__name__} with {item!r} does not give a list of boxes")
         return type(self)(picked)
 
     def __len__(self) -> int:
@@ -208,10 +210,10 @@ class Boxes:
     def cat(cls, boxes_list: Sequence["Boxes"]) -> "Boxes":
         """Concatenate the boxes of a list; an empty list gives no boxes."""
         if not isinstance(boxes_list, (list, tuple)):
-            raise TypeError(f"{cls.__name__}.cat expects a list or tuple, got {type(boxes_list).__name__}")
+            raise BadType(f"{cls.__name__}.cat expects a list or tuple, got {type(boxes_list).__name__}")
         for boxes in boxes_list:
             if not isinstance(boxes, cls):
-                raise TypeError(f"{cls.__name__}.cat expects {cls.__name__} only, got {type(boxes).__name__}")
+                raise BadType(f"{cls.__name__}.cat expects {cls.__name__} only, got {type(boxes).__name__}")
         if len(boxes_list) == 0:
             return cls(torch.empty(0))
         return cls(torch.cat([boxes.tensor for boxes in boxes_list]))
@@ -253,6 +255,7 @@ def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def _in_blocks(pairwise: Callable[[Tensor, Tensor], Tensor], boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """Compute ``pairwise(boxes1, boxes2)`` [N, M] with temporary arrays of a few rows, not four times the result."""
+    _check_upright(boxes1, boxes2)
     at_once = _PAIRS_AT_ONCE.get(boxes1.device.type, _PAIRS_AT_ONCE[""])
     rows = max(1, at_once // max(boxes2.shape[0], 1))
     if torch.compiler.is_compiling() or boxes1.shape[0] <= rows:
@@ -263,6 +266,14 @@ def _in_blocks(pairwise: Callable[[Tensor, Tensor], Tensor], boxes1: Tensor, box
     for start in range(rows, len(out), rows):
         out[start : start + rows] = pairwise(boxes1[start : start + rows], boxes2)
     return out
+
+
+def _check_upright(*tensors: Tensor) -> None:
+    for boxes in tensors:
+        if boxes.shape[-1] != 4:
+            raise BadValue(
+                f"expected boxes [N, 4], got {tuple(boxes.shape)}; rotated boxes are compared by pairwise_iou_rotated"
+            )
 
 
 def _areas(boxes: Tensor) -> Tensor:
@@ -315,6 +326,7 @@ def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
     Returns:
         [N, M, 4]: to the left, top, right and bottom side.
     """
+    _check_upright(boxes.tensor)
     points = points[:, None]
     near, far = boxes.tensor[None, :, :2], boxes.tensor[None, :, 2:]
     return torch.cat([points - near, far - points], -1)
@@ -331,7 +343,8 @@ def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
         [N] in [0, 1].
     """
     if len(boxes1) != len(boxes2):
-        raise ValueError(f"matched boxes must be as many on both sides, got {len(boxes1)} and {len(boxes2)}")
+        raise BadValue(f"matched boxes must be as many on both sides, got {len(boxes1)} and {len(boxes2)}")
     a, b = boxes1.tensor, boxes2.tensor
+    _check_upright(a, b)
     inter = _overlap_1d(a[:, 0], a[:, 2], b[:, 0], b[:, 2]) * _overlap_1d(a[:, 1], a[:, 3], b[:, 1], b[:, 3])
     return _ratio(inter, boxes1.area() + boxes2.area() - inter)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, device
 
 from detectron2.layers.wrappers import move_device_like, shapes_to_tensor
+from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.torch_version_utils import min_torch_version
 
 __all__ = ["ImageList", "min_torch_version", "move_device_like", "shapes_to_tensor"]
@@ -71,12 +72,12 @@ class ImageList:
             ValueError: None given, the other sizes differ, or an image exceeds "square_size".
         """
         if not isinstance(tensors, (list, tuple)) or not all(isinstance(t, Tensor) for t in tensors):
-            raise TypeError("ImageList.from_tensors expects a list or tuple of tensors")
+            raise BadType("ImageList.from_tensors expects a list or tuple of tensors")
         if len(tensors) == 0:
-            raise ValueError("ImageList.from_tensors needs at least one image")
+            raise BadValue("ImageList.from_tensors needs at least one image")
         lead = tensors[0].shape[:-2]
         if any(t.shape[:-2] != lead for t in tensors):
-            raise ValueError(
+            raise BadValue(
                 f"images must agree in all but height and width, got {[tuple(t.shape) for t in tensors]}"
             )
         sizes = [(t.shape[-2], t.shape[-1]) for t in tensors]
@@ -115,5 +116,5 @@ class ImageList:
         if step > 1:
             target = [(side + step - 1) // step * step for side in target]
         if square > 0 and (largest[0] > target[0] or largest[1] > target[1]):
-            raise ValueError(f"an image of {tuple(largest)} does not fit into square_size={square}")
+            raise BadValue(f"an image of {tuple(largest)} does not fit into square_size={square}")
         return target[0], target[1]

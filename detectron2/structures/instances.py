@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detectron2.utils.errors import BadType, BadValue
+
 from ._indexing import Index, as_index, is_single, row_slice
 
 __all__ = ["Instances"]
@@ -66,7 +68,7 @@ class Instances:
         if self._fields and not torch.compiler.is_compiling():
             length = len(self)
             if len(value) != length:
-                raise ValueError(f"field {name!r} has {len(value)} entries for {length} instances")
+                raise BadValue(f"field {name!r} has {len(value)} entries for {length} instances")
         self._fields[name] = value
 
     def has(self, name: str) -> bool:
@@ -127,17 +129,17 @@ class Instances:
             ValueError: None given, or sizes or fields differ.
         """
         if len(instance_lists) == 0 or not all(isinstance(i, Instances) for i in instance_lists):
-            raise ValueError("Instances.cat expects one or more Instances")
+            raise BadValue("Instances.cat expects one or more Instances")
         first = instance_lists[0]
         if len(instance_lists) == 1:
             return first
         for other in instance_lists[1:]:
             if not _same_size(other.image_size, first.image_size):
-                raise ValueError(
+                raise BadValue(
                     f"Instances.cat joins instances of one image, got sizes {first.image_size} and {other.image_size}"
                 )
             if other._fields.keys() != first._fields.keys():
-                raise ValueError(f"Instances.cat got fields {list(first._fields)} and {list(other._fields)}")
+                raise BadValue(f"Instances.cat got fields {list(first._fields)} and {list(other._fields)}")
         return first._like({k: _join([i.get(k) for i in instance_lists]) for k in first._fields})
 
     def __str__(self) -> str:
@@ -176,7 +178,7 @@ def _join(values: list[Any]) -> Any:
     if isinstance(first, (list, tuple)):
         return type(first)(entry for value in values for entry in value)
     if not hasattr(type(first), "cat"):
-        raise TypeError(
+        raise BadType(
             f"Instances.cat cannot join fields of type {type(first).__name__}: it has no method `cat`"
         )
     return type(first).cat(values)

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detectron2.utils.errors import BadValue
+
 from ._heatmaps import decode_heatmaps
 from ._indexing import Index, row_slice
 
@@ -31,7 +33,7 @@ class Keypoints:
         else:
             data = torch.as_tensor(np.asarray(keypoints, dtype=np.float32), device="cpu")
         if data.dim() != 3 or data.shape[2] != 3:
-            raise ValueError(f"keypoints must be [N, K, 3] of (x, y, visibility), got {tuple(data.shape)}")
+            raise BadValue(f"keypoints must be [N, K, 3] of (x, y, visibility), got {tuple(data.shape)}")
         self.tensor = data
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class Keypoints:
     def cat(keypoints_list: Sequence["Keypoints"]) -> "Keypoints":
         """Concatenate the instances of a list."""
         if len(keypoints_list) == 0 or not all(isinstance(k, Keypoints) for k in keypoints_list):
-            raise ValueError("Keypoints.cat expects one or more Keypoints")
+            raise BadValue("Keypoints.cat expects one or more Keypoints")
         first = keypoints_list[0]
         return type(first)(torch.cat([k.tensor for k in keypoints_list]))
 
@@ -99,7 +101,7 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
     Reference: Mask R-CNN, https://arxiv.org/abs/1703.06870
     """
     if maps.dim() != 4 or rois.dim() != 2 or rois.shape[1] != 4:
-        raise ValueError(
+        raise BadValue(
             f"expected maps [R, K, S, S] and rois [R, 4], got {tuple(maps.shape)} and {tuple(rois.shape)}"
         )
     return decode_heatmaps(maps.detach(), rois.detach())

@@ -9,6 +9,7 @@ from torch import Tensor, device
 
 from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.layers.roi_align import ROIAlign
+from detectron2.utils.errors import BadIndex, BadType, BadValue
 from detectron2.utils.memory import retry_if_cuda_oom
 
 from ._bitmask_ops import bitmask_boxes, crop_bitmasks
@@ -49,7 +50,7 @@ class BitMasks:
         else:
             data = torch.as_tensor(np.asarray(tensor), dtype=torch.bool, device="cpu")
         if data.dim() != 3:
-            raise ValueError(f"bit masks must be [N, H, W], got {tuple(data.shape)}")
+            raise BadValue(f"bit masks must be [N, H, W], got {tuple(data.shape)}")
         self.image_size = (data.shape[1], data.shape[2])
         self.tensor = data
 
@@ -70,7 +71,7 @@ class BitMasks:
         """
         picked = self.tensor[row_slice(item, self.tensor.shape[0])]
         if picked.dim() != 3:
-            raise IndexError(f"indexing BitMasks with {item!r} does not give a list of masks")
+            raise BadIndex(f"indexing BitMasks with {item!r} does not give a list of masks")
         return BitMasks(picked)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -131,7 +132,7 @@ class BitMasks:
         """
         corners = _corners(boxes)
         if corners.shape[0] != self.tensor.shape[0]:
-            raise ValueError(
+            raise BadValue(
                 f"crop_and_resize takes one box per mask, got {len(corners)} for {len(self)} masks"
             )
         return crop_bitmasks(self.tensor, corners.to(self.device), mask_size)
@@ -144,7 +145,7 @@ class BitMasks:
     def cat(bitmasks_list: Sequence["BitMasks"]) -> "BitMasks":
         """Concatenate the masks of a list."""
         if len(bitmasks_list) == 0 or not all(isinstance(m, BitMasks) for m in bitmasks_list):
-            raise ValueError("BitMasks.cat expects one or more BitMasks")
+            raise BadValue("BitMasks.cat expects one or more BitMasks")
         return type(bitmasks_list[0])(torch.cat([m.tensor for m in bitmasks_list]))
 
 
@@ -161,7 +162,7 @@ class PolygonMasks:
 
     def __init__(self, polygons: list[list[Tensor | np.ndarray]]) -> None:
         if not isinstance(polygons, (list, tuple)):
-            raise TypeError(f"polygons must be a list of instances, got {type(polygons).__name__}")
+            raise BadType(f"polygons must be a list of instances, got {type(polygons).__name__}")
         self.polygons: list[list[np.ndarray]] = [to_polygons(instance) for instance in polygons]
 
     def to(self, *args: object, **kwargs: object) -> "PolygonMasks":
@@ -213,24 +214,22 @@ class PolygonMasks:
         """
         corners = _corners(boxes)
         if len(corners) != len(self):
-            raise ValueError(
-                f"crop_and_resize takes one box per instance, got {len(corners)} for {len(self)}"
-            )
-        out = np.zeros((len(self), mask_size, mask_size), dtype=bool)
+            raise BadValue(f"crop_and_resize takes one box per instance, got {len(corners)} for {len(self)}")
+        out = torch.zeros(len(self), mask_size, mask_size, dtype=torch.bool)
         for mask, polygons, box in zip(out, self.polygons, corners.detach().cpu().numpy()):
             mask[:] = rasterize_polygons_within_box(polygons, box, mask_size)
-        return torch.from_numpy(out).to(corners.device)
+        return out.to(corners.device)
 
     def area(self) -> Tensor:
-        """Return [N] float32: the summed areas of each instance's polygons; overlaps count twice."""
+        """Return [N] float64: the summed areas of each instance's polygons; overlaps count twice."""
         areas = [sum(polygon_area(p[0::2], p[1::2]) for p in polygons) for polygons in self.polygons]
-        return torch.tensor(areas, dtype=torch.float32)
+        return torch.tensor(areas, dtype=torch.float64)
 
     @staticmethod
     def cat(polymasks_list: Sequence["PolygonMasks"]) -> "PolygonMasks":
         """Concatenate the instances of a list."""
         if len(polymasks_list) == 0 or not all(isinstance(m, PolygonMasks) for m in polymasks_list):
-            raise ValueError("PolygonMasks.cat expects one or more PolygonMasks")
+            raise BadValue("PolygonMasks.cat expects one or more PolygonMasks")
         joined = type(polymasks_list[0])([])
         joined.polygons = [polygons for masks in polymasks_list for polygons in masks.polygons]
         return joined
@@ -248,7 +247,7 @@ class ROIMasks:
 
     def __init__(self, tensor: Tensor) -> None:
         if tensor.dim() != 3:
-            raise ValueError(f"region masks must be [N, M, M], got {tuple(tensor.shape)}")
+            raise BadValue(f"region masks must be [N, M, M], got {tuple(tensor.shape)}")
         self.tensor = tensor
 
     def to(self, device: device) -> "ROIMasks":
@@ -278,7 +277,7 @@ class ROIMasks:
     def cat(roi_masks_list: Sequence["ROIMasks"]) -> "ROIMasks":
         """Concatenate the masks of a list; they must have the same size."""
         if len(roi_masks_list) == 0 or not all(isinstance(m, ROIMasks) for m in roi_masks_list):
-            raise ValueError("ROIMasks.cat expects one or more ROIMasks")
+            raise BadValue("ROIMasks.cat expects one or more ROIMasks")
         return type(roi_masks_list[0])(torch.cat([m.tensor for m in roi_masks_list]))
 
     def to_bitmasks(self, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> BitMasks:

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from detectron2.utils.errors import BadType, BadValue
+
 from ._polygons import polygons_to_bitmask
 from .types import Segmentation
 
@@ -49,12 +51,12 @@ def to_mask(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[
         polygons = [_flat(polygon) for polygon in segmentation]
         return polygons_to_bitmask([p for p in polygons if len(p) >= 6], height, width)
     if not isinstance(segmentation, np.ndarray):
-        raise TypeError(
+        raise BadType(
             "a segmentation must be a list of polygons [x, y, x, y, ...], a COCO run-length encoding (dict with 'size' "
             f"and 'counts') or an array [H, W], got {type(segmentation).__name__}: {str(segmentation)[:80]!r}"
         )
     if segmentation.shape != (height, width):
-        raise ValueError(
+        raise BadValue(
             f"a mask has the shape {segmentation.shape}, but its image has the size {(height, width)}"
         )
     return segmentation.astype(bool)
@@ -63,7 +65,7 @@ def to_mask(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[
 def _flat(polygon: npt.ArrayLike) -> npt.NDArray[np.float64]:
     points = np.asarray(polygon, dtype=np.float64)
     if points.ndim == 0 or points.size % 2:
-        raise ValueError(f"a polygon must be [x0, y0, x1, y1, ...], got {str(polygon)[:80]}")
+        raise BadValue(f"a polygon must be [x0, y0, x1, y1, ...], got {str(polygon)[:80]}")
     return points.reshape(-1)
 
 
@@ -82,7 +84,7 @@ def decode(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> npt.N
     """
     height, width = _size_of(rle)
     if size is not None and (height, width) != tuple(size):
-        raise ValueError(f"a run-length encoding is of size {(height, width)}, its image of {tuple(size)}")
+        raise BadValue(f"a run-length encoding is of size {(height, width)}, its image of {tuple(size)}")
     runs = run_lengths(rle)
     inside = np.arange(len(runs) + 1) % 2 == 1
     inside[-1] = False  # the rest
@@ -92,17 +94,15 @@ def decode(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> npt.N
 
 def _size_of(rle: Mapping[str, Any]) -> tuple[int, int]:
     if "counts" not in rle or "size" not in rle:
-        raise ValueError(
+        raise BadValue(
             f"a run-length encoded mask needs 'size' and 'counts', got the keys {sorted(map(str, rle))}"
         )
     size = np.asarray(rle["size"])
     if size.shape != (2,) or size.dtype.kind not in "iuf" or not (size >= 0).all() or (size % 1).any():
-        raise ValueError(f"'size' of a run-length encoding must be [height, width], got {rle['size']!r}")
+        raise BadValue(f"'size' of a run-length encoding must be [height, width], got {rle['size']!r}")
     height, width = (int(v) for v in size)
     if height * width > _MAX_PIXELS:
-        raise ValueError(
-            f"a run-length encoding of {height} x {width} pixels is larger than any image can be"
-        )
+        raise BadValue(f"a run-length encoding of {height} x {width} pixels is larger than any image can be")
     return height, width
 
 
@@ -119,7 +119,7 @@ def run_lengths(rle: Mapping[str, Any]) -> npt.NDArray[np.int64]:
     runs = _expand(counts) if isinstance(counts, bytes) else _as_runs(counts)
     # Each alone is checked first, so that their sum cannot overflow.
     if runs.size and (runs.min() < 0 or runs.max() > height * width or runs.sum() > height * width):
-        raise ValueError(
+        raise BadValue(
             f"the runs of a run-length encoding do not fit its size {(height, width)}: {runs.tolist()[:8]}"
         )
     return runs
@@ -128,7 +128,7 @@ def run_lengths(rle: Mapping[str, Any]) -> npt.NDArray[np.int64]:
 def _as_runs(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
     runs = np.asarray(counts)
     if runs.ndim != 1 or runs.dtype.kind not in "iuf" or (runs % 1).any():
-        raise ValueError(
+        raise BadValue(
             f"'counts' of a run-length encoding must be text or a list of whole numbers, got {str(counts)[:80]}"
         )
     return runs.astype(np.int64)
@@ -143,7 +143,7 @@ def _expand(text: bytes) -> npt.NDArray[np.int64]:
     starts = np.concatenate([[0], ends[:-1]])
     sizes = ends - starts
     if digits.min() < 0 or digits.max() > 63 or not ends.size or ends[-1] < len(digits) or sizes.max() > 7:
-        raise ValueError(f"the counts of a run-length encoding are damaged: {text[:40]!r}")
+        raise BadValue(f"the counts of a run-length encoding are damaged: {text[:40]!r}")
     place = np.arange(len(digits)) - np.repeat(starts, sizes)
     runs = np.add.reduceat((digits & 0x1F) << 5 * place, starts)
     runs -= np.where(digits[ends - 1] & 0x10, 1 << 5 * sizes, 0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from detectron2.structures import Instances
+from detectron2.utils.errors import BadValue
 
 __all__ = ["Instances", "create_prediction_pairs"]
 
@@ -28,7 +29,7 @@ def create_prediction_pairs(
     """
     iou = np.asarray(iou_all)
     if iou.shape != (len(instances), len(prev_instances)):
-        raise ValueError(f"iou_all must be [{len(instances)}, {len(prev_instances)}], got {list(iou.shape)}")
+        raise BadValue(f"iou_all must be [{len(instances)}, {len(prev_instances)}], got {list(iou.shape)}")
     return [
         {
             "idx": int(i),

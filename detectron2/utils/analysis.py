@@ -17,11 +17,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from .errors import BadValue
 from .suggest import did_you_mean
 
 __all__ = [
     "FlopCountAnalysis",
     "activation_count_operators",
+    "find_unused_parameters",
     "flop_count_operators",
     "parameter_count",
     "parameter_count_table",
@@ -231,3 +233,21 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.3f}{letter}"
     return str(count)
+
+
+def find_unused_parameters(model: nn.Module, inputs: Any) -> list[str]:
+    """Names of the parameters that get no gradient when the model is trained on some inputs.
+
+    Args:
+        model: in training mode, returning a dictionary of losses.
+        inputs: a list of dicts, or a tuple of arguments.
+    """
+    if not model.training:
+        raise BadValue("find_unused_parameters needs a model in training mode: call model.train() first")
+    for parameter in model.parameters():
+        parameter.grad = None
+    losses = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    if isinstance(losses, Mapping):
+        losses = sum(losses.values())
+    losses.backward()
+    return [name for name, parameter in model.named_parameters() if parameter.grad is None]

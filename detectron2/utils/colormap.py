@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 __all__ = ["colormap", "random_color", "random_colors"]
 
-_COUNT = 80
+_COUNT = 74
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 # Saturation and value of successive rounds: neighbours in the list differ in hue, distant ones in tone too.
 _TONES = ((0.80, 1.00), (0.65, 0.85), (0.95, 0.80), (0.50, 1.00))
 
 
 def _make_palette() -> npt.NDArray[np.float32]:
-    """[80, 3] RGB in [0, 1]: hues a golden ratio apart, so that any first few are far from each other."""
+    """[74, 3] RGB in [0, 1]: hues a golden ratio apart, so that any first few are far from each other."""
     colours = []
     for k in range(_COUNT):
         saturation, value = _TONES[k % len(_TONES)]
@@ -36,7 +36,7 @@ def colormap(rgb: bool = False, maximum: float = 255) -> npt.NDArray[np.float32]
         maximum: the value of full intensity, 255 or 1.
 
     Returns:
-        float32 ``[80, 3]`` in ``[0, maximum]``.
+        float32 ``[74, 3]`` in ``[0, maximum]``.
     """
     if maximum not in (1, 255):
         raise ValueError(f"maximum must be 1 or 255, got {maximum}")

@@ -11,8 +11,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+
+from .errors import BadState, BadValue
 
 __all__ = [
     "all_gather",
@@ -68,12 +71,10 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
     """
     global _LOCAL_PROCESS_GROUP
     if _LOCAL_PROCESS_GROUP is not None:
-        raise RuntimeError(
-            "the local process group exists already; create_local_process_group is called once"
-        )
+        raise BadState("the local process group exists already; create_local_process_group is called once")
     world, rank = get_world_size(), get_rank()
     if num_workers_per_machine < 1 or world % num_workers_per_machine:
-        raise ValueError(
+        raise BadValue(
             f"num_workers_per_machine must divide the world size {world}, got {num_workers_per_machine}"
         )
     # new_group is collective: every process takes part in making the groups of all machines.
@@ -99,7 +100,7 @@ def get_local_process_group() -> dist.ProcessGroup:
         RuntimeError: if ``create_local_process_group`` has not run.
     """
     if _LOCAL_PROCESS_GROUP is None:
-        raise RuntimeError(
+        raise BadState(
             "no local process group yet: start processes with detectron2.engine.launch, or call "
             "comm.create_local_process_group(processes_per_machine) after init_process_group"
         )
@@ -115,7 +116,7 @@ def _local(from_group: str, variable: str, default: int) -> int:
     value = os.environ.get(variable)
     if value is not None:
         return int(value)
-    raise RuntimeError(
+    raise BadState(
         f"cannot tell the place of rank {get_rank()} on its machine: neither a local process group nor "
         f"{variable} is set; use detectron2.engine.launch or torchrun"
     )
@@ -200,10 +201,10 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
 def shared_random_seed() -> int:
     """A random number in [0, 2**31) on which all processes agree.
 
-    Drawn from torch's default generator of rank 0, so that it follows a seed that the caller has
+    Drawn from NumPy's global generator of rank 0, so that it follows a seed that the caller has
     set; every process must call it.
     """
-    seed = int(torch.randint(0, 2**31, (), dtype=torch.int64))
+    seed = int(np.random.randint(2**31))
     return all_gather(seed)[0]
 
 

@@ -88,9 +88,9 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
             mode, number of channels and bit depth.
 
     Returns:
-        uint8 array (H, W, C) for "BGR" and Pillow's modes, with C = 1 for "L"; uint16, int32 or float32 (H, W, 1) for
-        its deep modes "I;16", "I" and "F"; float64 (H, W, 3) for "YUV-BT.601", with Y in [0, 1]; for None an array
-        (H, W) or (H, W, C) of the image's own dtype.
+        uint8 array (H, W, C) for "BGR" and Pillow's modes of several channels, (H, W, 1) for "L", (H, W) for "P";
+        bool (H, W) for "1"; uint16, int32 or float32 (H, W) for the deep modes "I;16", "I" and "F"; float64 (H, W, 3)
+        for "YUV-BT.601", with Y in [0, 1]; for None an array (H, W) or (H, W, C) of the image's own dtype.
     """
     if not format:
         return np.array(image)
@@ -106,7 +106,7 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     array = np.array(image)
     if format == _YUV:
         return (array / 255.0) @ np.asarray(_M_RGB2YUV).T
-    return array[:, :, None] if array.ndim == 2 else array
+    return array[:, :, None] if format == "L" else array
 
 
 def convert_image_to_rgb(image: np.ndarray | Tensor, format: str | None) -> np.ndarray:
@@ -117,19 +117,21 @@ def convert_image_to_rgb(image: np.ndarray | Tensor, format: str | None) -> np.n
         format: as in :func:`read_image`.
 
     Returns:
-        Array (H, W, 3) in [0, 255]: float64 for "YUV-BT.601", uint8 for most others.
+        Array (H, W, 3) in [0, 255]: float64 for "YUV-BT.601", as given for "BGR", uint8 for all others.
     """
     array = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
     if format == "BGR":
         return array[:, :, ::-1]
     if format == _YUV:
         return (array @ np.asarray(_M_YUV2RGB).T) * 255.0
-    if not format or format == "RGB":
+    if format not in _DEEP_MODES:  # floating-point values are cut to whole levels
+        array = np.clip(array, 0, 255).astype(np.uint8)
+    if format == "RGB":
         return array
-    if format == "L" and array.ndim == 3:
+    if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     picture = Image.fromarray(array)
-    if picture.mode != format:  # e.g. YCbCr and LAB look like RGB to numpy
+    if format and picture.mode != format:  # e.g. YCbCr and LAB look like RGB to numpy
         picture = Image.frombytes(format, picture.size, np.ascontiguousarray(array).tobytes())
     return np.array(picture.convert("RGB"))
 
@@ -158,8 +160,7 @@ def read_image(file_name: str | BinaryIO, format: str | None = None) -> np.ndarr
             mode and bit depth.
 
     Returns:
-        Array (H, W, C), uint8 in [0, 255] unless the format is "YUV-BT.601" (float64), "I;16" (uint16), "I" (int32),
-        "F" (float32) or None. For None, images of one channel are (H, W).
+        An array as :func:`convert_PIL_to_numpy` makes it: uint8 (H, W, C) in [0, 255] for the usual formats.
     """
     image, array = _open(file_name)
     if image is None:

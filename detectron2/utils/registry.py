@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, TypeVar
 
+from .errors import BadValue
 from .suggest import did_you_mean
 
 __all__ = ["Registry", "locate"]
@@ -56,7 +57,7 @@ class Registry(Iterable[tuple[str, Any]]):
         name = obj.__name__ if name is None else name
         old = self._obj_map.setdefault(name, obj)
         if old is not obj:
-            raise ValueError(
+            raise BadValue(
                 f"{name!r} is in the {self._name} registry already, as {_where(old)}; "
                 f"{_where(obj)} needs another name"
             )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.errors import BadValue
 
 from .colors import to_rgb
 
@@ -38,9 +39,26 @@ class VisImage:
             scale: factor by which the output is larger than ``img``.
         """
         if scale <= 0:
-            raise ValueError(f"scale must be positive, got {scale}")
+            raise BadValue(f"scale must be positive, got {scale}")
         self.scale = scale
-        self.reset_image(img)
+        self.img = _as_rgb(img)
+        self.height, self.width = self.img.shape[:2]
+        self._setup_figure(self.img)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("fig", "ax", "canvas"):
+            raise AttributeError(
+                f"VisImage has no {name}: nothing is drawn with Matplotlib. Draw on the array that get_image() returns."
+            )
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def _setup_figure(self, img: npt.NDArray) -> None:
+        """Prepare what is drawn on: a copy of ``img``, larger by ``scale``."""
+        if self.scale == 1.0:
+            self._pixels = img.copy()
+            return
+        size = (max(round(self.width * self.scale), 1), max(round(self.height * self.scale), 1))
+        self._pixels = np.array(Image.fromarray(img).resize(size, Image.Resampling.BILINEAR))
 
     def reset_image(self, img: npt.NDArray) -> None:
         """Begin anew with a picture; what was drawn is gone.
@@ -48,19 +66,9 @@ class VisImage:
         Args:
             img: as in the constructor.
         """
-        array = np.asarray(img)
-        if array.ndim == 2:
-            array = np.repeat(array[:, :, None], 3, axis=2)
-        if array.ndim != 3 or array.shape[2] not in (3, 4):
-            raise ValueError(f"img must be [height, width, 3], got {list(array.shape)}")
-        array = np.clip(array[:, :, :3], 0, 255).astype(np.uint8)
-        self.img = array
-        self.height, self.width = array.shape[:2]
-        if self.scale == 1.0:
-            self._pixels = array.copy()
-            return
-        size = (max(round(self.width * self.scale), 1), max(round(self.height * self.scale), 1))
-        self._pixels = np.array(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR))
+        self.img = _as_rgb(img)
+        self.height, self.width = self.img.shape[:2]
+        self._setup_figure(self.img)
 
     def get_image(self) -> npt.NDArray[np.uint8]:
         """The picture with all drawing, uint8 RGB ``[height * scale, width * scale, 3]``."""
@@ -74,7 +82,7 @@ class VisImage:
         """
         kind = Image.registered_extensions().get("." + str(filepath).rsplit(".", 1)[-1].lower())
         if kind is None:
-            raise ValueError(f"{filepath!r} needs the ending of a picture format: .png, .jpg, .webp, ...")
+            raise BadValue(f"{filepath!r} needs the ending of a picture format: .png, .jpg, .webp, ...")
         options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
         with atomic_write(str(filepath), "wb") as file:
             Image.fromarray(self._pixels).save(file, format=kind, **options)
@@ -152,7 +160,7 @@ class VisImage:
             return
         if style != "-":
             if style not in _DASHES:
-                raise ValueError(f"line style must be one of {['-', *_DASHES]}, got {style!r}")
+                raise BadValue(f"line style must be one of {['-', *_DASHES]}, got {style!r}")
             for piece in _dashed(xy, *(width * k for k in _DASHES[style])):
                 self._line(piece, color, alpha, width)
         else:
@@ -209,7 +217,7 @@ class VisImage:
             rotation: degrees, counter-clockwise.
         """
         if align not in ("left", "center", "right"):
-            raise ValueError(f"horizontal_alignment must be 'left', 'center' or 'right', got {align!r}")
+            raise BadValue(f"horizontal_alignment must be 'left', 'center' or 'right', got {align!r}")
         letters, ground = _text_sheets(text, max(round(size), 6))
         if rotation:
             letters, ground = (
@@ -223,6 +231,15 @@ class VisImage:
         top = int(min(max(round(y), 0), max(h - ground.height, 0)))
         self.blend(np.asarray(ground), "black", 0.72, (left, top))
         self.blend(np.asarray(letters), color, 1.0, (left, top))
+
+
+def _as_rgb(img: npt.NDArray) -> npt.NDArray[np.uint8]:
+    array = np.asarray(img)
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] not in (3, 4):
+        raise BadValue(f"img must be [height, width, 3], got {list(array.shape)}")
+    return np.clip(array[:, :, :3], 0, 255).astype(np.uint8)
 
 
 def _coverage(low: float, high: float, size: int) -> npt.NDArray[np.float32]:

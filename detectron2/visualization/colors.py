@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Sequence
 from enum import Enum, unique
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from detectron2.utils.colormap import colormap
+from detectron2.utils.errors import BadValue
 
 Color = tuple[float, float, float]
 
@@ -24,6 +26,21 @@ _LETTERS: dict[str, Color] = {
     "k": (0.0, 0.0, 0.0),
     "w": (1.0, 1.0, 1.0),
 }
+
+# matplotlib's cycle of colours, "C0" to "C9" and on from the start; their names are written "tab:blue"
+_CYCLE = {
+    "blue": "#1f77b4",
+    "orange": "#ff7f0e",
+    "green": "#2ca02c",
+    "red": "#d62728",
+    "purple": "#9467bd",
+    "brown": "#8c564b",
+    "pink": "#e377c2",
+    "gray": "#7f7f7f",
+    "olive": "#bcbd22",
+    "cyan": "#17becf",
+}
+_CYCLE_NUMBER = re.compile(r"C\d+")
 
 
 @unique
@@ -42,19 +59,22 @@ def to_rgb(color: Any) -> Color:
     """A colour as three floats in [0, 1].
 
     Args:
-        color: a letter (``"g"``), a name (``"white"``), ``"#rrggbb"``, a grey level as text (``"0.5"``),
-            or 3 or 4 numbers in [0, 1] (a fourth one, alpha, is left out).
+        color: a letter (``"g"``), a name (``"white"``, ``"tab:blue"``), a number in the cycle (``"C0"``),
+            ``"#rrggbb"``, a grey level as text (``"0.5"``), or 3 or 4 numbers in [0, 1]. Alpha is left out, whether
+            it is a fourth number or stands beside a name, as in ``("red", 0.5)``.
 
     Raises:
         ValueError: when it is none of these.
     """
     if isinstance(color, str):
         return _named(color)
+    if isinstance(color, (list, tuple)) and len(color) == 2 and isinstance(color[0], str):
+        return _named(color[0])
     values = np.asarray(color, dtype=np.float64).reshape(-1)
     if values.size not in (3, 4) or not np.isfinite(values).all():
-        raise ValueError(f"a colour is a name or 3 numbers in [0, 1], got {color!r}")
+        raise BadValue(f"a colour is a name or 3 numbers in [0, 1], got {color!r}")
     if values.max() > 1.0 + 1e-6 or values.min() < -1e-6:
-        raise ValueError(f"colour values lie in [0, 1], got {color!r}; divide 0..255 values by 255")
+        raise BadValue(f"colour values lie in [0, 1], got {color!r}; divide 0..255 values by 255")
     r, g, b = np.clip(values[:3], 0.0, 1.0).tolist()
     return r, g, b
 
@@ -64,14 +84,18 @@ def _named(name: str) -> Color:
 
     if name in _LETTERS:
         return _LETTERS[name]
+    if _CYCLE_NUMBER.fullmatch(name):
+        name = list(_CYCLE.values())[int(name[1:]) % len(_CYCLE)]
+    elif name.lower().startswith("tab:"):
+        name = _CYCLE.get(name.lower()[4:].replace("grey", "gray"), name)
     try:
         grey = float(name)
     except ValueError:
         try:
             r, g, b = ImageColor.getrgb(name)[:3]
         except ValueError as error:
-            raise ValueError(
-                f"unknown colour {name!r}; use a name of CSS, '#rrggbb' or 3 numbers in [0, 1]"
+            raise BadValue(
+                f"unknown colour {name!r}; use a name of CSS, 'C0', 'tab:blue', '#rrggbb' or 3 numbers in [0, 1]"
             ) from error
         return r / 255, g / 255, b / 255
     return grey, grey, grey
@@ -91,7 +115,7 @@ def change_brightness(color: Any, factor: float) -> Color:
         factor: in [-1, 1]: share of the lightness by which it moves towards white or black.
     """
     if not -1.0 <= factor <= 1.0:
-        raise ValueError(f"brightness factor must lie in [-1, 1], got {factor}")
+        raise BadValue(f"brightness factor must lie in [-1, 1], got {factor}")
     hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(color))
     lightness = min(max(lightness * (1.0 + factor), 0.0), 1.0)
     return colorsys.hls_to_rgb(hue, lightness, saturation)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectron2.utils.errors import BadValue
+
 from .masks import GenericMask
 
 
@@ -61,7 +63,7 @@ def as_boxes(boxes: Any) -> npt.NDArray:
     if array.size == 0:
         return array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] not in (4, 5):
-        raise ValueError(f"boxes must be [N, 4] (XYXY) or [N, 5] (rotated), got {list(array.shape)}")
+        raise BadValue(f"boxes must be [N, 4] (XYXY) or [N, 5] (rotated), got {list(array.shape)}")
     return array
 
 
@@ -82,5 +84,5 @@ def as_keypoints(keypoints: Any) -> npt.NDArray:
     """``[N, K, 3]``."""
     array = to_array(keypoints).astype(np.float64)
     if array.size and (array.ndim != 3 or array.shape[2] != 3):
-        raise ValueError(f"keypoints must be [N, K, 3], got {list(array.shape)}")
+        raise BadValue(f"keypoints must be [N, K, 3], got {list(array.shape)}")
     return array

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectron2.structures.rle import decode, to_mask
+from detectron2.utils.errors import BadValue
 
 Mask = npt.NDArray[np.bool_]
 # steps along pixel edges: right, down, left, up
@@ -102,7 +103,7 @@ class GenericMask:
         else:
             array = np.asarray(mask_or_polygons)
             if array.shape != (height, width):
-                raise ValueError(f"mask must be [{height}, {width}] like the image, got {list(array.shape)}")
+                raise BadValue(f"mask must be [{height}, {width}] like the image, got {list(array.shape)}")
             self._mask = array > 0.5 if array.dtype.kind == "f" else array != 0
 
     @property
@@ -114,7 +115,7 @@ class GenericMask:
 
     @property
     def polygons(self) -> list[npt.NDArray[np.float64]]:
-        """Outer outlines as flat arrays ``[x0, y0, x1, y1, ...]``."""
+        """Outlines, those of holes included, as flat arrays ``[x0, y0, x1, y1, ...]``."""
         if self._polygons is None:
             self._polygons, self._has_holes = self.mask_to_polygons(self.mask)
         return self._polygons
@@ -127,9 +128,9 @@ class GenericMask:
         return self._has_holes
 
     def mask_to_polygons(self, mask: Mask) -> tuple[list[npt.NDArray[np.float64]], bool]:
-        """Outer outlines of a mask, and whether it has holes (which polygons cannot show)."""
+        """All outlines of a mask, and whether some surround holes, which filled polygons cannot show."""
         outlines = trace_outlines(mask)
-        return [o.reshape(-1) for o, hole in outlines if not hole], any(hole for _, hole in outlines)
+        return [o.reshape(-1) for o, _ in outlines], any(hole for _, hole in outlines)
 
     def polygons_to_mask(self, polygons: Any) -> Mask:
         """Pixels of the union of polygons."""

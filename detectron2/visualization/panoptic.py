@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectron2.data.detection_utils import read_image
+from detectron2.utils.errors import BadValue
 
 
 def panoptic_segments(
@@ -30,7 +31,7 @@ def panoptic_segments(
     if segments_info is None:
         divisor = metadata.get("label_divisor")
         if not divisor:
-            raise ValueError(
+            raise BadValue(
                 "segments_info=None needs metadata.label_divisor, to read categories from segment ids"
             )
         things = set((metadata.get("thing_dataset_id_to_contiguous_id") or {}).values())

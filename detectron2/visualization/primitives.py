@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from detectron2.utils.errors import BadValue
+
 from .canvas import VisImage
-from .colors import change_brightness, palette_color, readable_on_dark, to_rgb
+from .colors import Color, change_brightness, palette_color, readable_on_dark, to_rgb
 from .masks import edge_pixels, label_point
 
 OFF_WHITE = (1.0, 1.0, 240.0 / 255)
-_KEYPOINT_MINIMUM = 0.05  # score below which a keypoint is not drawn
 
 
 class Primitives:
@@ -25,7 +26,10 @@ class Primitives:
     Attributes:
         output: the picture.
         metadata: of the data set: ``keypoint_names``, ``keypoint_connection_rules`` are read here.
+        keypoint_threshold: keypoints of this score or less are not drawn.
     """
+
+    keypoint_threshold: float = 0.05
 
     output: VisImage
     metadata: Any
@@ -120,7 +124,7 @@ class Primitives:
             alpha: opacity of the area.
         """
         if edge_color is None:
-            edge_color = change_brightness(color, -0.7) if alpha > 0.8 else color
+            edge_color = self._change_color_brightness(color, -0.7) if alpha > 0.8 else color
         points = np.asarray(segment, dtype=np.float64).reshape(-1, 2)
         self.output.fill_polygon(points, color, alpha)
         self.output.stroke(points, edge_color, 1.0, max(1.0, 0.5 * self._line_width()), closed=True)
@@ -180,7 +184,7 @@ class Primitives:
         """
         mask = np.asarray(binary_mask) != 0
         if mask.shape != (self.output.height, self.output.width):
-            raise ValueError(
+            raise BadValue(
                 f"mask must be [{self.output.height}, {self.output.width}] like the image, got {list(mask.shape)}"
             )
         if int(mask.sum()) < (area_threshold or 1):
@@ -196,9 +200,7 @@ class Primitives:
             edge, color if edge_color is None else edge_color, min(1.0, alpha + 0.4), (left, top)
         )
         if text is not None:
-            point = label_point(inside)
-            assert point is not None
-            self.draw_text(text, (left + point[0], top + point[1]), color=color)
+            self._draw_text_in_mask(mask, text, self._change_color_brightness(color, 0.7))
         return self.output
 
     def draw_soft_mask(
@@ -215,10 +217,19 @@ class Primitives:
         soft = np.clip(np.asarray(soft_mask, dtype=np.float32), 0, 1)
         color = palette_color(0) if color is None else color
         self._blend_scaled(soft, color, alpha, (0, 0))
-        point = label_point(soft > 0.5) if text is not None else None
-        if text is not None and point is not None:
-            self.draw_text(text, point, color=color)
+        if text is not None:
+            self._draw_text_in_mask(soft > 0.5, text, self._change_color_brightness(color, 0.7))
         return self.output
+
+    def _draw_text_in_mask(self, binary_mask: npt.NDArray, text: str, color: Any) -> None:
+        """Write into the middle of a mask ``[height, width]``; nothing where it is empty."""
+        point = label_point(binary_mask)
+        if point is not None:
+            self.draw_text(text, point, color=color)
+
+    def _change_color_brightness(self, color: Any, brightness_factor: float) -> Color:
+        """A lighter (factor up to 1) or darker (down to -1) shade; subclasses may give another."""
+        return change_brightness(color, brightness_factor)
 
     def _blend_scaled(self, coverage: npt.NDArray, color: Any, alpha: float, origin: tuple[int, int]) -> None:
         """Blend coverage given in pixels of the image."""
@@ -237,13 +248,13 @@ class Primitives:
         """Keypoints of one instance and the bones between them.
 
         Args:
-            keypoints: ``[K, 3]`` of x, y and score; those with a score of 0.05 or less are left out.
+            keypoints: ``[K, 3]`` of x, y and score; those that do not exceed ``keypoint_threshold`` are left out.
         """
         points = np.asarray(keypoints, dtype=np.float64).reshape(-1, 3)
         names = self.metadata.get("keypoint_names") or []
         visible: dict[str, tuple[float, float]] = {}
         for k, (x, y, score) in enumerate(points.tolist()):
-            if score > _KEYPOINT_MINIMUM:
+            if score > self.keypoint_threshold:
                 self.draw_circle((x, y), color=(1.0, 0.2, 0.2))
                 if k < len(names):
                     visible[names[k]] = (x, y)

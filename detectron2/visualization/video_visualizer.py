@@ -64,7 +64,7 @@ class VideoVisualizer:
         Args:
             frame: ``[height, width, 3]`` RGB in [0, 255].
             predictions: as for :meth:`Visualizer.draw_instance_predictions`; with ``ID`` (one per instance, from a
-                tracker) colours follow it.
+                tracker) colours follow it, with ``COLOR`` they are given.
         """
         visualizer = Visualizer(frame, self.metadata, instance_mode=self._instance_mode)
         if not len(predictions):
@@ -80,15 +80,17 @@ class VideoVisualizer:
         keypoints = predictions.pred_keypoints if predictions.has("pred_keypoints") else None
         masks = predictions.pred_masks if predictions.has("pred_masks") else None
         generic = None if masks is None else as_masks(masks, *np.asarray(frame).shape[:2])
-        if predictions.has("ID"):
-            colors = [palette_color(int(i)) for i in predictions.ID]
+        if predictions.has("COLOR"):
+            colors = list(predictions.COLOR)
+        elif predictions.has("ID"):
+            colors = self._assign_colors_by_id(predictions)
         else:
             corners = None if boxes is None else as_boxes(boxes)
             pixels = None if generic is None else [m.mask for m in generic]
-            colors = self._colors_of(classes, corners, pixels)
+            colors = self._assign_colors(_remembered_form(classes, corners, pixels))
         if self._instance_mode == ColorMode.IMAGE_BW:
             shown = np.any([m.mask for m in generic], axis=0) if generic else None
-            visualizer.output.reset_image(visualizer._grey_outside(shown))
+            visualizer.output.reset_image(visualizer._create_grayscale_image(shown))
         labels = create_text_labels(
             classes if predictions.has("pred_classes") else None, scores, self.metadata.get("thing_classes")
         )
@@ -144,7 +146,7 @@ class VideoVisualizer:
         masks = [ids == s["id"] for s in things]
         classes = [int(s["category_id"]) for s in things]
         labels = create_text_labels(classes, None, self.metadata.get("thing_classes"))
-        colors = self._colors_of(classes, None, masks)
+        colors = self._assign_colors(_remembered_form(classes, None, masks))
         return visualizer.overlay_instances(masks=masks, labels=labels, assigned_colors=colors, alpha=alpha)
 
     # ------------------------------------------------------------------ memory
@@ -155,11 +157,13 @@ class VideoVisualizer:
             old.ttl -= 1
         self._old_instances = [old for old in self._old_instances if old.ttl > 0]
 
-    def _colors_of(
-        self, classes: Sequence[int], boxes: Any, masks: Sequence[npt.NDArray] | None
-    ) -> list[Color]:
+    def _assign_colors_by_id(self, instances: Instances) -> list[Color]:
+        """Colours of objects that a tracker has given an ``ID``."""
+        return [palette_color(int(i)) for i in instances.ID]
+
+    def _assign_colors(self, instances: list[_DetectedInstance]) -> list[Color]:
         """Colours of this frame's objects: those of earlier ones that they continue, or new ones."""
-        new = self._remembered_form(classes, boxes, masks)
+        new = instances
         overlap = self._overlaps(new)  # [new, old]
         free_old = set(range(len(self._old_instances)))
         for flat in np.argsort(-overlap, axis=None, kind="stable") if overlap.size else ():
@@ -177,15 +181,6 @@ class VideoVisualizer:
         self._forget()
         self._old_instances += new
         return [to_rgb(instance.color) for instance in new]
-
-    def _remembered_form(self, classes: Sequence[int], boxes: Any, masks: Any) -> list[_DetectedInstance]:
-        from pycocotools import mask as mask_util
-
-        rles = [None] * len(classes)
-        if masks is not None:
-            rles = [mask_util.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
-        corners = [None] * len(classes) if boxes is None else list(boxes)
-        return [_DetectedInstance(c, b, r, None, _MEMORY) for c, b, r in zip(classes, corners, rles)]
 
     def _overlaps(self, new: Sequence[_DetectedInstance]) -> npt.NDArray[np.float64]:
         """IoU ``[new, old]`` of masks, else of boxes; 0 for other classes and for too little overlap."""
@@ -210,3 +205,13 @@ class VideoVisualizer:
             return np.zeros((len(new), len(old)))
         same = np.array([[n.label == o.label for o in old] for n in new])
         return np.where(same & (iou > least), iou, 0.0)
+
+
+def _remembered_form(classes: Sequence[int], boxes: Any, masks: Any) -> list[_DetectedInstance]:
+    from pycocotools import mask as mask_util
+
+    rles = [None] * len(classes)
+    if masks is not None:
+        rles = [mask_util.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
+    corners = [None] * len(classes) if boxes is None else list(boxes)
+    return [_DetectedInstance(c, b, r, None, _MEMORY) for c, b, r in zip(classes, corners, rles)]

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from detectron2.data import Metadata
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode, Instances
+from detectron2.utils.errors import BadValue
 
 from .canvas import VisImage
-from .colors import Color, ColorMode, change_brightness, jitter, palette_color, to_rgb
+from .colors import Color, ColorMode, jitter, palette_color, to_rgb
 from .labels import as_boxes, as_keypoints, as_masks, create_text_labels, to_array
 from .masks import GenericMask, label_point
 from .panoptic import panoptic_segments, read_panoptic_png
@@ -58,7 +60,9 @@ class Visualizer(Primitives):
         self.metadata = Metadata() if metadata is None else metadata
         self.output = VisImage(img_rgb, scale)
         self.img = self.output.img
+        self.cpu_device = torch.device("cpu")
         self._instance_mode = instance_mode
+        self._jittered = 0
         height, width = self.img.shape[:2]
         self._default_font_size = max((height * width) ** 0.5 / 45, 11.0 / scale) * font_size_scale
 
@@ -86,7 +90,7 @@ class Visualizer(Primitives):
             masks = as_masks(predictions.pred_masks, self.output.height, self.output.width)
         if self._instance_mode == ColorMode.IMAGE_BW:
             shown = np.any([m.mask for m in masks], axis=0) if masks else None
-            self.output.reset_image(self._grey_outside(shown))
+            self.output.reset_image(self._create_grayscale_image(shown))
         colors = self._class_colors(classes, jittering) or self._instance_colors(len(predictions))
         alpha = {ColorMode.IMAGE: 0.5, ColorMode.SEGMENTATION: 0.8, ColorMode.IMAGE_BW: 0.3}[
             self._instance_mode
@@ -147,7 +151,7 @@ class Visualizer(Primitives):
         ids = to_array(panoptic_seg)
         segments = panoptic_segments(ids, segments_info, self.metadata)
         if self._instance_mode == ColorMode.IMAGE_BW:
-            self.output.reset_image(self._grey_outside(np.isin(ids, [s["id"] for s in segments])))
+            self.output.reset_image(self._create_grayscale_image(np.isin(ids, [s["id"] for s in segments])))
         names = self.metadata.get("stuff_classes")
         for segment in (s for s in segments if not s["isthing"]):
             category = int(segment["category_id"])
@@ -169,7 +173,7 @@ class Visualizer(Primitives):
         labels = create_text_labels(categories, scores, self.metadata.get("thing_classes"), crowds)
         masks = [GenericMask(ids == s["id"], *ids.shape) for s in things]
         colors = [
-            jitter(self._palette_of("thing_colors", c), k)
+            self._jitter(self._palette_of("thing_colors", c))
             if self.metadata.get("thing_colors")
             else palette_color(k)
             for k, c in enumerate(categories)
@@ -247,9 +251,9 @@ class Visualizer(Primitives):
         Raises:
             ValueError: when the parts differ in length.
         """
-        boxes = None if boxes is None else as_boxes(boxes)
-        masks = None if masks is None else as_masks(masks, self.output.height, self.output.width)
-        keypoints = None if keypoints is None else as_keypoints(keypoints)
+        boxes = None if boxes is None else self._convert_boxes(boxes)
+        masks = None if masks is None else self._convert_masks(masks)
+        keypoints = None if keypoints is None else self._convert_keypoints(keypoints)
         parts = {
             "boxes": boxes,
             "masks": masks,
@@ -259,7 +263,7 @@ class Visualizer(Primitives):
         }
         lengths = {name: len(part) for name, part in parts.items() if part is not None}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"instances to draw differ in number: {lengths}")
+            raise BadValue(f"instances to draw differ in number: {lengths}")
         count = next(iter(lengths.values()), 0)
         if not count:
             return self.output
@@ -327,10 +331,37 @@ class Visualizer(Primitives):
         self.draw_text(
             text,
             position,
-            color=change_brightness(color, 0.7),
+            color=self._change_color_brightness(color, 0.7),
             horizontal_alignment=alignment,
             font_size=max(share * self._default_font_size, 9 / self.output.scale),
         )
+
+    # ------------------------------------------------------------------ what subclasses replace
+
+    def _convert_boxes(self, boxes: Any) -> npt.NDArray[np.float64]:
+        """Boxes of any form as ``[N, 4]``, or ``[N, 5]`` when they are rotated."""
+        return as_boxes(boxes)
+
+    def _convert_masks(self, masks_or_polygons: Any) -> list[GenericMask]:
+        """Masks of any form, one by one."""
+        return as_masks(masks_or_polygons, self.output.height, self.output.width)
+
+    def _convert_keypoints(self, keypoints: Any) -> npt.NDArray[np.float64]:
+        """Keypoints of any form as ``[N, K, 3]``."""
+        return as_keypoints(keypoints)
+
+    def _jitter(self, color: Any) -> Color:
+        """A shade near ``color``; another one at each call, the same ones in each run."""
+        self._jittered += 1
+        return jitter(color, self._jittered - 1)
+
+    def _create_grayscale_image(self, mask: npt.NDArray | None = None) -> npt.NDArray[np.uint8]:
+        """The image, grey except where ``mask`` holds."""
+        grey = np.rint(self.img.astype(np.float32).mean(axis=2, keepdims=True)).astype(np.uint8)
+        result = np.repeat(grey, 3, axis=2)
+        if mask is not None:
+            result[mask] = self.img[mask]
+        return result
 
     # ------------------------------------------------------------------ colours
 
@@ -346,7 +377,7 @@ class Visualizer(Primitives):
         ):
             return None
         colors = [self._palette_of("thing_colors", int(c)) for c in classes]
-        return [jitter(c, k) for k, c in enumerate(colors)] if jittering else colors
+        return [self._jitter(c) for c in colors] if jittering else colors
 
     def _palette_of(self, key: str, index: int) -> Color:
         """Colour of a class: from the metadata (0 to 255), else from the palette."""
@@ -354,14 +385,6 @@ class Visualizer(Primitives):
         if colors and index < len(colors):
             return to_rgb(np.asarray(colors[index], dtype=np.float64) / 255)
         return palette_color(index)
-
-    def _grey_outside(self, mask: npt.NDArray | None) -> npt.NDArray[np.uint8]:
-        """The image, grey except where ``mask`` holds."""
-        grey = np.rint(self.img.astype(np.float32).mean(axis=2, keepdims=True)).astype(np.uint8)
-        result = np.repeat(grey, 3, axis=2)
-        if mask is not None:
-            result[mask] = self.img[mask]
-        return result
 
 
 def _xyxy(annotation: Mapping[str, Any]) -> list[float]:

@@ -113,12 +113,13 @@ def test_frozen_configs_refuse_changes() -> None:
     cfg.freeze()
     for change in (
         lambda: setattr(cfg.SOLVER, "MAX_ITER", 3),
-        lambda: cfg.merge_from_list(["SOLVER.MAX_ITER", 3]),
-        lambda: cfg.merge_from_other_cfg(get_cfg()),
         lambda: delattr(cfg, "SOLVER"),
     ):
         with pytest.raises(AttributeError, match="frozen"):
             change()
+    cfg.merge_from_list(["SOLVER.MAX_ITER", 77])  # merging is no assignment, as in yacs
+    cfg.merge_from_other_cfg(CfgNode({"SOLVER": {"GAMMA": 0.5}}))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.GAMMA, cfg.SOLVER.is_frozen()) == (77, 0.5, True)
     assert cfg.clone().is_frozen()
     cfg.defrost()
     cfg.SOLVER.MAX_ITER = 3

@@ -69,7 +69,7 @@ def test_more_than_8_bits_and_more_than_4_channels(folder) -> None:
     for deep_format, dtype in (("I;16", np.uint16), ("I", np.int32), ("F", np.float32)):
         whole = utils.read_image("deep.png", deep_format)
         assert whole.dtype == dtype
-        np.testing.assert_array_equal(whole[:, :, 0], deep)
+        np.testing.assert_array_equal(whole, deep)
     assert utils.read_image("deep.png", "BGR").shape == (H, W, 3)
     many = np.random.default_rng(0).normal(size=(H, W, 7)).astype(np.float32)
     np.save("many.npy", many)

@@ -195,7 +195,7 @@ def test_rotated_boxes_keep_their_corners(transform: T.Transform) -> None:
         want = transform.apply_coords(corners(before))
         got = corners(after)
         distance = np.linalg.norm(want[:, None] - got[None], axis=2).min(axis=1)
-        assert distance.max() < 1e-9
+        assert distance.max() < (1e-5 if isinstance(transform, T.ExtentTransform) else 1e-9)  # float32
     with pytest.raises(ValueError, match="cx, cy, w, h"):
         T.HFlipTransform(3).apply_rotated_box(np.zeros((2, 4)))
 

@@ -5,9 +5,16 @@ from typing import Any
 
 __all__ = ["parse_value"]
 
-_INT = re.compile(r"[+-]?\d[\d_]*\Z")
-_FLOAT = re.compile(r"[+-]?(\d[\d_]*\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)\Z", re.IGNORECASE)
-_WORDS = {"null": None, "none": None, "~": None, "true": True, "false": False}
+# Numbers and words of Hydra's grammar: "007" and "None" are texts.
+_WHOLE = r"(?:0|[1-9](?:_?\d)*)"
+_POWER = r"[eE][+-]?\d(?:_?\d)*"
+_INT = re.compile(rf"[+-]?{_WHOLE}\Z")
+_FLOAT = re.compile(
+    rf"[+-]?(?:{_WHOLE}\.(?:\d(?:_?\d)*)?(?:{_POWER})?|\.\d(?:_?\d)*(?:{_POWER})?|{_WHOLE}{_POWER}"
+    r"|[iI][nN][fF]|[nN][aA][nN])\Z"
+)
+_WORDS = {"null": None, "true": True, "false": False}
+_CAST = re.compile(r"(int|float|str|bool)[ \t]*\(")
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -38,6 +45,20 @@ def _scalar(text: str) -> Any:
     return text
 
 
+def _cast(value: Any, kind: str) -> Any:
+    if isinstance(value, list):
+        return [_cast(v, kind) for v in value]
+    if isinstance(value, dict):
+        return {k: _cast(v, kind) for k, v in value.items()}
+    if kind == "str":
+        return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if kind == "bool" and isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise ValueError(value)
+        return value.lower() == "true"
+    return {"int": int, "float": float, "bool": bool}[kind](value)
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
@@ -63,7 +84,23 @@ class _Reader:
             return self.mapping()
         if c and c in "'\"":
             return self.quoted()
+        cast = _CAST.match(self.text, self.at)
+        if cast:
+            return self.cast(cast)
         return self.bare(stops)
+
+    def cast(self, found: re.Match[str]) -> Any:
+        """``int(…)``, ``float(…)``, ``str(…)`` or ``bool(…)`` of a value, entry by entry for lists and dictionaries."""
+        start = self.at
+        self.at = found.end()
+        value = self.value(stops=")")
+        if not self.closed(")"):
+            raise self.error("expected ')'")
+        try:
+            return _cast(value, found[1])
+        except (TypeError, ValueError, OverflowError) as error:
+            self.at = start
+            raise self.error(f"cannot convert {value!r} by {found[1]}(…)") from error
 
     def sequence(self) -> list[Any]:
         close = _CLOSING[self.peek()]

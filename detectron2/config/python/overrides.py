@@ -3,7 +3,7 @@
 override  = ["+" | "++"] key "=" value  |  "~" key
 key       = name ("." name | "[" index "]")*
 value     = text of one of: null, true, false, integer, float, "quoted", 'quoted', [value, …], (value, …),
-            {key: value, …}, ${interpolation}, or anything else, which is text
+            {key: value, …}, ${interpolation}, a cast such as int(value), or anything else, which is text
 """
 
 import logging

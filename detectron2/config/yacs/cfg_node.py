@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from detectron2.utils.errors import BadKey, BadType, BadValue
 from detectron2.utils.suggest import did_you_mean
 
 from .values import LEAF_TYPES, check_type, decode
@@ -144,6 +145,11 @@ class BaseNode(dict[str, Any]):
         for child in self._children():
             child._freeze(frozen)
 
+    def _freeze_added(self) -> None:
+        """Freeze what was merged into a frozen config, which merging may change and attributes may not."""
+        if self.is_frozen():
+            self._freeze(True)
+
     def is_frozen(self) -> bool:
         """Whether changes are forbidden."""
         return bool(self.__dict__.get(self.IMMUTABLE, False))
@@ -207,13 +213,13 @@ class BaseNode(dict[str, Any]):
     def register_deprecated_key(self, key: str) -> None:
         """Accept a key (dotted path from here) that no longer has a meaning; it is dropped with a warning."""
         if key in self.__dict__[self.DEPRECATED_KEYS]:
-            raise ValueError(f"{key} is registered as deprecated already")
+            raise BadValue(f"{key} is registered as deprecated already")
         self.__dict__[self.DEPRECATED_KEYS].add(key)
 
     def register_renamed_key(self, old_name: str, new_name: str, message: str | None = None) -> None:
         """Register the new name of a key, for the error of those who use the old one; both are dotted paths from here."""
         if old_name in self.__dict__[self.RENAMED_KEYS]:
-            raise ValueError(f"{old_name} is registered as renamed already")
+            raise BadValue(f"{old_name} is registered as renamed already")
         self.__dict__[self.RENAMED_KEYS][old_name] = (new_name, message) if message else new_name
 
     def key_is_deprecated(self, full_key: str) -> bool:
@@ -253,10 +259,9 @@ class BaseNode(dict[str, Any]):
         Raises:
             KeyError: unknown or renamed key; the message lists the nearest known ones.
             ValueError: a value of the wrong type.
-            AttributeError: if the config is frozen.
         """
-        self._refuse_if_frozen("merge into it")
         _merge(cfg_other, self, self, [])
+        self._freeze_added()
 
     def merge_from_list(self, cfg_list: Iterable[Any]) -> None:
         """Set values from ``[key, value, key, value, …]``, where keys are dotted paths and text is decoded.
@@ -265,10 +270,9 @@ class BaseNode(dict[str, Any]):
             ValueError: for an odd number of entries, or a value of the wrong type.
             KeyError: for an unknown or renamed key.
         """
-        self._refuse_if_frozen("merge into it")
         flat = list(cfg_list)
         if len(flat) % 2:
-            raise ValueError(
+            raise BadValue(
                 f"expected KEY VALUE pairs, got {len(flat)} entries; {flat[-1]!r} has no partner: {flat}"
             )
         for full_key, value in zip(flat[::2], flat[1::2]):
@@ -286,6 +290,7 @@ class BaseNode(dict[str, Any]):
                 raise _unknown(full_key, full_key, self)
             value = _to_node(decode(value), type(self), node)
             node._assign(last, value, full_key, self)
+            self._freeze_added()
 
     def _assign(self, name: str, value: Any, full_key: str, root: "BaseNode") -> None:
         """Set one checked value; a dictionary is merged into the node that is there."""
@@ -298,10 +303,6 @@ class BaseNode(dict[str, Any]):
             _merge(value, old, root, full_key.split("."))
         else:
             self[name] = value
-
-    def _refuse_if_frozen(self, what: str) -> None:
-        if self.is_frozen():
-            raise AttributeError(f"cannot {what}: the config is frozen; call defrost() or clone() first")
 
     def leaf_keys(self) -> list[str]:
         """Dotted paths of all values, optional ones included."""
@@ -317,7 +318,7 @@ def _empty(cls: type[BaseNode]) -> BaseNode:
 
 
 def _bad_type(key: str, value: Any) -> TypeError:
-    return TypeError(
+    return BadType(
         f"{key} = {value!r} is a {type(value).__name__}; a config holds numbers, text, None, lists, tuples and CfgNodes"
     )
 
@@ -325,7 +326,7 @@ def _bad_type(key: str, value: Any) -> TypeError:
 def _unknown(full_key: str, missing: str, root: BaseNode) -> KeyError:
     known = root.leaf_keys()
     rest = "" if missing == full_key else f" (there is no {missing})"
-    return KeyError(f"unknown config key {full_key}{rest}. {did_you_mean(full_key, known)}")
+    return BadKey(f"unknown config key {full_key}{rest}. {did_you_mean(full_key, known)}")
 
 
 def _to_node(value: Any, cls: type[BaseNode], like: BaseNode) -> Any:
@@ -337,7 +338,7 @@ def _to_node(value: Any, cls: type[BaseNode], like: BaseNode) -> Any:
 def _merge(new: dict[str, Any], into: BaseNode, root: BaseNode, path: list[str]) -> None:
     """Lay ``new`` over ``into``, which sits at ``path`` below ``root``."""
     if not isinstance(new, dict):
-        raise TypeError(f"expected a config or a dictionary, got {type(new).__name__}")
+        raise BadType(f"expected a config or a dictionary, got {type(new).__name__}")
     for key, value in dict.items(new):
         full_key = ".".join([*path, str(key)])
         if key not in into:

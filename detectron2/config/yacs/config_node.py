@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from detectron2.utils.errors import BadKey, BadValue
+
 from ..compat import downgrade_config, guess_version, upgrade_config
 from .cfg_node import BaseNode
 from .values import decode
@@ -81,7 +83,6 @@ class CfgNode(BaseNode):
             KeyError: unknown key; the message lists the nearest known ones.
             ValueError: wrong type of a value, bad YAML, or a newer version than this package knows.
         """
-        self._refuse_if_frozen("merge a file into it")
         content = self.load_yaml_with_base(str(cfg_filename), allow_unsafe=allow_unsafe)
         loaded = type(self)(content)
         try:
@@ -97,7 +98,7 @@ class CfgNode(BaseNode):
         if theirs is None:
             theirs = guess_version(loaded, source)
         if not isinstance(theirs, int) or theirs > self.VERSION:
-            raise ValueError(f"its VERSION is {theirs!r}, this package knows versions up to {self.VERSION}")
+            raise BadValue(f"its VERSION is {theirs!r}, this package knows versions up to {self.VERSION}")
         if theirs == self.VERSION:
             self.merge_from_other_cfg(loaded)
             return
@@ -106,14 +107,15 @@ class CfgNode(BaseNode):
         old.merge_from_other_cfg(loaded)
         self.clear()
         self.update(dict.items(upgrade_config(old, ours)))
+        self._freeze_added()
 
     def merge_from_other_cfg(self, cfg_other: dict[str, Any]) -> None:
         if BASE_KEY in cfg_other:
-            raise KeyError(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")
+            raise BadKey(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")
         super().merge_from_other_cfg(cfg_other)
 
     def merge_from_list(self, cfg_list: Any) -> None:
         flat = list(cfg_list)
         if BASE_KEY in flat[::2]:
-            raise KeyError(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")
+            raise BadKey(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")
         super().merge_from_list(flat)

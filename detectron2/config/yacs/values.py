@@ -4,6 +4,8 @@ import ast
 import re
 from typing import Any
 
+from detectron2.utils.errors import BadValue
+
 from ..training_options import LENGTH_KEYS
 
 __all__ = ["LEAF_TYPES", "check_type", "decode", "parse_epochs"]
@@ -37,13 +39,15 @@ def decode(value: Any) -> Any:
 def check_type(old: Any, new: Any, key: str) -> Any:
     """Convert ``new`` to the type of ``old``, or refuse.
 
-    Lists and tuples convert into each other, integers into floats. ``None`` may replace anything and be replaced by
-    anything. Lengths (``LENGTH_KEYS``) may change between iterations and epochs.
+    Lists and tuples convert into each other, integers into floats. ``None`` may replace any value and be replaced by
+    any, but not a section: ``INPUT:`` without a body is a mistake. Lengths (``LENGTH_KEYS``) may change between iterations and epochs.
 
     Raises:
         ValueError: for any other change of type.
     """
-    if type(old) is type(new) or old is None or new is None:
+    if type(old) is type(new):
+        return new
+    if (old is None or new is None) and not isinstance(old, dict) and not isinstance(new, dict):
         return new
     if key in LENGTH_KEYS and _is_length(old) and _is_length(new):
         return new
@@ -56,8 +60,10 @@ def check_type(old: Any, new: Any, key: str) -> Any:
     hint = ""
     if isinstance(old, (list, tuple)):
         hint = f"; one entry is written as {[new]!r}"
+    elif isinstance(old, dict):
+        hint = "; a section is followed by indented keys, or left out"
     elif isinstance(old, bool):
         hint = "; write True or False"
-    raise ValueError(
+    raise BadValue(
         f"{key} is a {type(old).__name__} ({old!r}) and cannot become {new!r}, a {type(new).__name__}{hint}"
     )

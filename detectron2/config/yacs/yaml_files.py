@@ -5,6 +5,7 @@ from typing import IO, Any
 
 import yaml
 
+from detectron2.utils.errors import NoSuchFile
 from detectron2.utils.file_io import PathManager
 
 __all__ = ["BASE_KEY", "load_with_base", "merge_into", "parse"]
@@ -123,7 +124,7 @@ def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
         with PathManager.open(path, "rb") as f:
             content = parse(f, path)
     except FileNotFoundError as e:
-        raise FileNotFoundError(f"no config file {path}{asked}") from e
+        raise NoSuchFile(f"no config file {path}{asked}") from e
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Sampler
 
 from detectron2.config import CfgNode
+from detectron2.utils.errors import BadType
 from detectron2.utils.registry import Registry
 
 from .distributed_sampler import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
@@ -44,7 +45,7 @@ def _lengths(cfg: CfgNode, dataset: Sequence[dict[str, Any]]) -> dict[str, int]:
     lengths = getattr(dataset, "lengths", None)
     if lengths is None:
         if len(cfg.DATASETS.TRAIN) > 1:
-            raise TypeError(
+            raise BadType(
                 "weights per data set need the records as get_detection_dataset_dicts() returns them"
             )
         lengths = {cfg.DATASETS.TRAIN[0]: len(dataset)}

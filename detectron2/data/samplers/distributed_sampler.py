@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from detectron2.utils import comm
+from detectron2.utils.errors import BadType, BadValue
 
 __all__ = [
     "InferenceSampler",
@@ -35,11 +36,11 @@ def _agreed_seed(seed: int | None) -> int:
 
 def _check_size(size: object, least: int = 1) -> int:
     if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(
+        raise BadType(
             f"size is the number of records and must be an int, got {type(size).__name__}: {size!r}"
         )
     if size < least:
-        raise ValueError(
+        raise BadValue(
             f"size must be at least {least}, got {size}: the data set has no records to sample from"
         )
     return size
@@ -119,10 +120,10 @@ class RandomSubsetTrainingSampler(TrainingSampler):
     ) -> None:
         super().__init__(size=size, shuffle=shuffle, seed=seed_shuffle)
         if not 0.0 < subset_ratio <= 1.0:
-            raise ValueError(f"subset_ratio must be above 0 and at most 1, got {subset_ratio}")
+            raise BadValue(f"subset_ratio must be above 0 and at most 1, got {subset_ratio}")
         self._size_subset = int(size * subset_ratio)
         if self._size_subset < 1:
-            raise ValueError(f"subset_ratio {subset_ratio} of {size} records is less than one record")
+            raise BadValue(f"subset_ratio {subset_ratio} of {size} records is less than one record")
         self._draw_subset(_agreed_seed(seed_subset))
         logger.info("Training on a random subset: %d of %d records", self._size_subset, size)
 
@@ -164,11 +165,11 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
     def __init__(self, repeat_factors: Tensor, *, shuffle: bool = True, seed: int | None = None) -> None:
         factors = torch.as_tensor(repeat_factors, dtype=torch.float32)
         if factors.ndim != 1 or len(factors) == 0:
-            raise ValueError(
+            raise BadValue(
                 f"repeat_factors must be a vector with one factor a record, got shape {tuple(factors.shape)}"
             )
         if not bool(torch.isfinite(factors).all()) or bool((factors < 0).any()) or float(factors.sum()) == 0:
-            raise ValueError("repeat_factors must be finite, not negative, and not all zero")
+            raise BadValue("repeat_factors must be finite, not negative, and not all zero")
         self._shuffle = shuffle
         self._seed = _agreed_seed(seed)
         self._int_part = torch.trunc(factors)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import BatchSampler, Sampler
 
+from detectron2.utils.errors import BadType, BadValue
+
 __all__ = ["GroupedBatchSampler"]
 
 
@@ -27,12 +29,12 @@ class GroupedBatchSampler(BatchSampler):
 
     def __init__(self, sampler: Sampler | Iterable[int], group_ids: Sequence[int], batch_size: int) -> None:
         if not isinstance(sampler, Sampler):
-            raise TypeError(f"sampler must be a torch.utils.data.Sampler, got {type(sampler).__name__}")
+            raise BadType(f"sampler must be a torch.utils.data.Sampler, got {type(sampler).__name__}")
         ids = np.asarray(group_ids)
         if ids.ndim != 1:
-            raise ValueError(f"group_ids must be flat, one group an index, got shape {ids.shape}")
+            raise BadValue(f"group_ids must be flat, one group an index, got shape {ids.shape}")
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+            raise BadValue(f"batch_size must be at least 1, got {batch_size}")
         self.sampler = sampler
         self.group_ids = ids
         self.batch_size = batch_size
@@ -50,4 +52,4 @@ class GroupedBatchSampler(BatchSampler):
 
     def __len__(self) -> int:
         # A TypeError is what list() takes as "length unknown".
-        raise TypeError("how many batches there are depends on the order in which the groups fill up")
+        raise BadType("how many batches there are depends on the order in which the groups fill up")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from detectron2.utils.errors import BadValue
+
 from .distributed_sampler import _agreed_seed, _SeededStream, categories_of
 
 __all__ = ["WeightedIndexSampler", "class_balanced_weights", "dataset_weights", "spread_over_datasets"]
@@ -26,9 +28,9 @@ class WeightedIndexSampler(_SeededStream, Sampler):
     def __init__(self, weights: Tensor, *, seed: int | None = None, block: int = 4096) -> None:
         weights = torch.as_tensor(weights, dtype=torch.float64)
         if weights.ndim != 1 or not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
-            raise ValueError("weights must be a vector of finite numbers that are not negative")
+            raise BadValue("weights must be a vector of finite numbers that are not negative")
         if float(weights.sum()) == 0:
-            raise ValueError("weights are all zero: nothing can be drawn")
+            raise BadValue("weights are all zero: nothing can be drawn")
         self._cumulative = torch.cumsum(weights / weights.sum(), 0)
         # The last index with a weight; rounding must not let a draw exceed it.
         self._last = int(weights.nonzero()[-1])
@@ -63,10 +65,10 @@ def spread_over_datasets(
         table = {str(n): float(x) for n, x in values}
         unknown = set(table) - set(lengths)
         if unknown:
-            raise ValueError(f"{key} names {sorted(unknown)}, but the data sets are {sorted(lengths)}")
+            raise BadValue(f"{key} names {sorted(unknown)}, but the data sets are {sorted(lengths)}")
         return [table.get(n, 1.0) for n in lengths]
     if len(values) != len(names):
-        raise ValueError(
+        raise BadValue(
             f"{key} needs one number for each of {len(names)} data sets in DATASETS.TRAIN, got {len(values)}"
         )
     table = dict(zip(names, map(float, values)))

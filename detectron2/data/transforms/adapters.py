@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from detectron2.utils.env import seeded
+from detectron2.utils.errors import BadValue
 
 from .augmentation import Augmentation
 from .operations.base import Transform, as_coords
@@ -65,7 +66,7 @@ class _Foreign(Transform):
 
     def _check_size(self, img: np.ndarray) -> None:
         if img.shape[:2] != self._source.shape[:2]:
-            raise ValueError(
+            raise BadValue(
                 f"{type(self).__name__} was made for an image of size {self._source.shape[:2]}, got {img.shape[:2]}"
             )
 
@@ -140,7 +141,7 @@ class _AlbumentationsTransform(_Foreign):
         dummy = np.zeros((*self._source.shape[:2], 3), np.uint8)
         moved = self._call(image=dummy, keypoints=points.tolist())["keypoints"]
         if len(moved) != len(points):
-            raise ValueError(
+            raise BadValue(
                 f"the pipeline returned {len(moved)} of {len(points)} keypoints: make it with "
                 "KeypointParams(format='xy', remove_invisible=False), and without transforms that drop points (elastic)"
             )

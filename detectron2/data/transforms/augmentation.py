@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from detectron2.utils.errors import BadType, BadValue
+
 from .operations.base import Transform, TransformList, describe_init
 
 __all__ = [
@@ -27,7 +29,7 @@ def _argument_names(augmentation: Augmentation) -> tuple[str, ...]:
         raise NotImplementedError(f"{type(augmentation).__name__} does not define get_transform")
     parameters = list(inspect.signature(augmentation.get_transform).parameters.values())
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        raise TypeError(
+        raise BadType(
             f"{type(augmentation).__name__}.get_transform takes *args or **kwargs, so that its inputs are not "
             "known by name: give it plain parameters named like attributes of the AugInput, set input_args, or "
             "override __call__"
@@ -36,7 +38,7 @@ def _argument_names(augmentation: Augmentation) -> tuple[str, ...]:
         return ("image",)
     for parameter in parameters:
         if parameter.default is not parameter.empty:
-            raise TypeError(
+            raise BadType(
                 f"{type(augmentation).__name__}.get_transform: parameter {parameter.name!r} has a default; the "
                 "inputs of an augmentation are required"
             )
@@ -85,7 +87,7 @@ class Augmentation:
             values.append(getattr(aug_input, name))
         transform = self.get_transform(*values)
         if not isinstance(transform, Transform):
-            raise TypeError(
+            raise BadType(
                 f"{type(self).__name__}.get_transform must return a Transform, got {type(transform).__name__}"
             )
         aug_input.transform(transform)
@@ -132,7 +134,7 @@ def as_augmentation(item: Augmentation | Transform) -> Augmentation:
         return item
     if isinstance(item, Transform):
         return _Fixed(item)
-    raise TypeError(f"expected an Augmentation or a Transform, got {type(item).__name__}: {item!r}")
+    raise BadType(f"expected an Augmentation or a Transform, got {type(item).__name__}: {item!r}")
 
 
 class AugmentationList(Augmentation):
@@ -173,11 +175,11 @@ class AugInput:
         self, image: np.ndarray, *, boxes: np.ndarray | None = None, sem_seg: np.ndarray | None = None
     ) -> None:
         if not isinstance(image, np.ndarray):
-            raise TypeError(f"image must be a numpy array (H, W, C), got {type(image).__name__}")
+            raise BadType(f"image must be a numpy array (H, W, C), got {type(image).__name__}")
         if image.ndim not in (2, 3):
-            raise ValueError(f"image must have the shape (H, W) or (H, W, C), got {image.shape}")
+            raise BadValue(f"image must have the shape (H, W) or (H, W, C), got {image.shape}")
         if image.dtype.kind not in "uif":
-            raise TypeError(f"image must be uint8, another integer type or floating point, got {image.dtype}")
+            raise BadType(f"image must be uint8, another integer type or floating point, got {image.dtype}")
         self.image = image
         self.boxes = boxes
         self.sem_seg = sem_seg

@@ -22,6 +22,7 @@ import numpy as np
 
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import decode
+from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.image_io import read_image, read_label_map
 
 from ..annotations import boxes_as_xyxy
@@ -55,7 +56,7 @@ def load_sample(record: dict[str, Any], image_format: str | None = "BGR") -> Sam
     check_image_size(rest, image)
     annotations = [dict(a) for a in record.get("annotations", [])]
     if any(a["bbox_mode"] == BoxMode.XYWHA_ABS for a in annotations):
-        raise TypeError(f"{record['file_name']}: mosaic, mixup and copy-paste do not take rotated boxes")
+        raise BadType(f"{record['file_name']}: mosaic, mixup and copy-paste do not take rotated boxes")
     for annotation, box in zip(annotations, boxes_as_xyxy(annotations)):
         annotation["bbox"], annotation["bbox_mode"] = box, BoxMode.XYXY_ABS
         if isinstance(annotation.get("segmentation"), Mapping):
@@ -77,7 +78,7 @@ class MultiSampleAugmentation:
 
     def __init__(self, prob: float = 1.0) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f"prob must be in [0, 1], got {prob}")
+            raise BadValue(f"prob must be in [0, 1], got {prob}")
         self.prob = prob
 
     def combine(self, sample: Sample, draw: Draw) -> Sample:
@@ -90,7 +91,7 @@ class MultiSampleAugmentation:
 
 def _same_kind(first: Sample, second: Sample) -> None:
     if first.image.ndim != second.image.ndim or first.image.shape[2:] != second.image.shape[2:]:
-        raise ValueError(
+        raise BadValue(
             f"images of one mix must have the same channels, got shapes {first.image.shape} and {second.image.shape}"
         )
 
@@ -124,7 +125,7 @@ class Mosaic(MultiSampleAugmentation):
     ) -> None:
         super().__init__(prob)
         if not 0 < center[0] <= center[1] < 1:
-            raise ValueError(f"center must be two numbers between 0 and 1, the lesser first, got {center}")
+            raise BadValue(f"center must be two numbers between 0 and 1, the lesser first, got {center}")
         self.size, self.scale, self.center = tuple(size), scale, center
         self.min_visible, self.fill = min_visible, fill
 
@@ -187,7 +188,7 @@ class MixUp(MultiSampleAugmentation):
     def __init__(self, alpha: float = 8.0, fill: float = 114, prob: float = 1.0) -> None:
         super().__init__(prob)
         if alpha <= 0:
-            raise ValueError(f"alpha must be positive, got {alpha}")
+            raise BadValue(f"alpha must be positive, got {alpha}")
         self.alpha, self.fill = alpha, fill
 
     def combine(self, sample: Sample, draw: Draw) -> Sample:
@@ -357,12 +358,12 @@ class MultiSampleMapper:
     ) -> None:
         needs = [type(a).__name__ for a in augmentations if getattr(a, "needs_bitmasks", False)]
         if needs and mapper.use_instance_mask and mapper.instance_mask_format == "polygon":
-            raise ValueError(
+            raise BadValue(
                 f"{needs[0]} turns covered masks into bitmaps: set the mapper's instance_mask_format (INPUT.MASK_FORMAT) "
                 "to 'auto' or 'bitmask'"
             )
         if not callable(others) and len(others) == 0:
-            raise ValueError("others must hold at least one record")
+            raise BadValue("others must hold at least one record")
         self.mapper, self.others, self.augmentations, self.tries = mapper, others, list(augmentations), tries
 
     def _draw(self) -> Sample:

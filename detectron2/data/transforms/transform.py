@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from detectron2.utils.errors import BadValue
 from detectron2.utils.publish import publish
 
 from .operations.base import NoOpTransform, Transform, TransformList
@@ -47,7 +48,7 @@ publish(__name__, *(globals()[_name] for _name in __all__))
 def _rows(rotated_boxes: np.ndarray) -> np.ndarray:
     boxes = np.array(rotated_boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 5:
-        raise ValueError(f"rotated boxes must be (N, 5): cx, cy, w, h, angle in degrees; got {boxes.shape}")
+        raise BadValue(f"rotated boxes must be (N, 5): cx, cy, w, h, angle in degrees; got {boxes.shape}")
     return boxes if np.issubdtype(boxes.dtype, np.floating) else boxes.astype(np.float64)
 
 

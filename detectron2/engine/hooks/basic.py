@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from detectron2.utils.errors import BadType
 from detectron2.utils.events import EventWriter
 
 from ..train_loop import HookBase
@@ -122,7 +123,7 @@ class PeriodicWriter(PeriodicHook):
         super().__init__(period)
         for writer in writers:
             if not isinstance(writer, EventWriter):
-                raise TypeError(f"a writer must be an EventWriter, got {type(writer).__name__}")
+                raise BadType(f"a writer must be an EventWriter, got {type(writer).__name__}")
         self._writers = writers
 
     def run(self) -> None:

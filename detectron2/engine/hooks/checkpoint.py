@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.checkpoint import Checkpointer, ShardedCheckpointer
 from detectron2.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from detectron2.utils import comm
+from detectron2.utils.errors import BadValue
 
 from ..train_loop import HookBase
 from .ema import EMAHook
@@ -75,7 +76,7 @@ class BestCheckpointer(PeriodicHook):
         everywhere: bool = False,
     ) -> None:
         if mode not in ("max", "min"):
-            raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
+            raise BadValue(f"mode must be 'max' or 'min', got {mode!r}")
         super().__init__(eval_period)
         self._checkpointer = checkpointer
         self._val_metric = val_metric

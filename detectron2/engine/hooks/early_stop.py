@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detectron2.utils import comm
+from detectron2.utils.errors import BadValue
 
 from ..train_loop import StopTraining
 from .periodic import PeriodicHook
@@ -38,9 +39,9 @@ class EarlyStopping(PeriodicHook):
         self, eval_period: int, metric: str, mode: str = "max", patience: int = 5, min_delta: float = 0.0
     ) -> None:
         if mode not in ("max", "min"):
-            raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
+            raise BadValue(f"mode must be 'max' or 'min', got {mode!r}")
         if patience < 1:
-            raise ValueError(f"patience must be at least 1, got {patience}")
+            raise BadValue(f"patience must be at least 1, got {patience}")
         super().__init__(eval_period)
         self._metric = metric
         self._sign = 1.0 if mode == "max" else -1.0

@@ -11,6 +11,7 @@ from torch import nn
 
 from detectron2.checkpoint import Checkpointer
 from detectron2.checkpoint.files.shards import own_part
+from detectron2.utils.errors import BadValue
 from detectron2.utils.unwrap import unwrap_model
 
 from ..train_loop import HookBase
@@ -45,7 +46,7 @@ class EMAHook(HookBase):
         checkpointer: Checkpointer | None = None,
     ) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"the decay of an EMA must lie in [0, 1), got {decay}")
+            raise BadValue(f"the decay of an EMA must lie in [0, 1), got {decay}")
         self._model = unwrap_model(model)
         self.decay = decay
         self.evaluate = evaluate

@@ -12,6 +12,7 @@ from torch import nn
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.env import rng_state, set_rng_state
+from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.unwrap import unwrap_model
 
 from ..sharding import whole_weights
@@ -67,13 +68,13 @@ class EvalHook(PeriodicHook):
             results = self._func()
         if results:
             if not isinstance(results, Mapping):
-                raise TypeError(f"an evaluation must return a dict or nothing, got {type(results).__name__}")
+                raise BadType(f"an evaluation must return a dict or nothing, got {type(results).__name__}")
             flat = flatten_results_dict(dict(results))
             for name, value in flat.items():
                 try:
                     flat[name] = float(value)
                 except (TypeError, ValueError):
-                    raise ValueError(
+                    raise BadValue(
                         f"an evaluation must return numbers in nested dicts; {name} is {value!r}"
                     ) from None
             self.trainer.storage.put_scalars(**flat, smoothing_hint=False)

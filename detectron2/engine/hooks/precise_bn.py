@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import EventStorage
 
 from .eval import undisturbed_rng
@@ -89,7 +90,7 @@ def update_bn_stats(model: nn.Module, data: Iterable[Any], num_iters: int) -> No
             norm.momentum = momentum
             handle.remove()
     if seen < num_iters:
-        raise ValueError(f"precise batch norm needs {num_iters} batches, but the data have only {seen}")
+        raise BadValue(f"precise batch norm needs {num_iters} batches, but the data have only {seen}")
     for norm, statistics in zip(norms, found):
         if statistics.count:
             assert norm.running_mean is not None and norm.running_var is not None

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import CommonMetricPrinter
 
 from ..train_loop import HookBase
@@ -31,7 +32,7 @@ class ProgressBar(HookBase):
 
     def __init__(self, mode: str = "auto", period: int = 10) -> None:
         if mode not in ("auto", "on", "off"):
-            raise ValueError(f"the progress bar's mode must be 'auto', 'on' or 'off', got {mode!r}")
+            raise BadValue(f"the progress bar's mode must be 'auto', 'on' or 'off', got {mode!r}")
         self._mode = mode
         self._period = period
         self._progress: Any = None

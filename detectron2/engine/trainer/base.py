@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from detectron2.utils.errors import BadType
 from detectron2.utils.events import EventStorage
 
 __all__ = ["HookBase", "StopTraining", "TrainerBase"]
@@ -103,7 +104,7 @@ class TrainerBase:
         new = [hook for hook in hooks if hook is not None]
         for hook in new:
             if not isinstance(hook, HookBase):
-                raise TypeError(f"a hook must be a HookBase, got {type(hook).__name__}")
+                raise BadType(f"a hook must be a HookBase, got {type(hook).__name__}")
             # Weak, because trainer and hook would otherwise keep each other, and the model, alive.
             hook.trainer = weakref.proxy(self)
         self._hooks.extend(new)

@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
-from detectron2.utils.logger import create_small_table
+from detectron2.utils.logger import create_small_table, log_first_n
 
 from ..diagnosis.diagnose import Diagnosis, diagnose
 from ..diagnosis.reasons import POOR, explain, sample_of
@@ -24,7 +25,7 @@ from .box_proposals import ProposalRecall
 from .detections import ImageDetections, pack_instances
 from .figures import METRICS, category_metrics, headline
 from .legacy import TASKS, category_table, checked_tasks
-from .predictions import Detections, PredictionList, dataset_ids
+from .predictions import Detections, PredictionList, ResultDicts, dataset_ids
 from .results import collect_results_file, write_proposals
 from .shards import joined_figures, match_images
 from .truth import GroundTruth, ground_truth_of
@@ -201,12 +202,13 @@ class COCOEvaluator(PerImageEvaluator):
         own = Detections(kept, self._to_dataset)
         tasks = self._tasks or self._tasks_of(kept)
         self._write(kept, own)
+        own = Detections(kept, lambda found: self._listed(self._to_dataset(found)))
         if not self._do_evaluation:
             self._logger.info("The data set has no annotations: predictions are written, not judged.")
             return
         if img_ids is not None:
             own = own.of_images(img_ids)
-        for task in tasks:
+        for task in sorted(tasks):
             figures = self._figures(own, task, img_ids)
             missing = self._what_is_missing(figures, own)
             if figures is not None:
@@ -217,6 +219,8 @@ class COCOEvaluator(PerImageEvaluator):
 
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
         """The tasks for which COCO result dicts, or packed detections, have what is needed."""
+        if isinstance(predictions, ResultDicts):
+            return sorted({"bbox"} | predictions.tasks)
         found: set[str] = {"bbox"}
         for entry in predictions:
             if isinstance(entry, ImageDetections):
@@ -228,10 +232,23 @@ class COCOEvaluator(PerImageEvaluator):
         return [t for t in TASKS if t in found]
 
     def _tasks_of(self, kept: PredictionList) -> list[str]:
-        tasks = {"bbox"} | kept.tasks
+        tasks = set(self._tasks_from_predictions(ResultDicts(kept, self._to_dataset)))
         if self._distributed and comm.get_world_size() > 1:
             tasks = set().union(*comm.all_gather(tasks))
         return [t for t in TASKS if t in tasks]
+
+    def _listed(self, found: ImageDetections) -> ImageDetections:
+        """Without detections of categories that the ground truth does not list, which cannot be judged."""
+        known = np.isin(found.category_ids, [c["id"] for c in self._truth.categories])
+        if known.all():
+            return found
+        log_first_n(
+            logging.WARNING,
+            f"{self._truth.source} has no category {int(found.category_ids[~known][0])}: such detections do not "
+            "count. Where classes of the model are not category ids, load the data set before the evaluation.",
+            name=self._logger.name,
+        )
+        return found.chosen(known)
 
     def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:
         """The arrays of one task on the main process, None elsewhere."""

@@ -14,7 +14,7 @@ from ..fast_eval_api import COCOeval_opt
 from . import engines as engines
 from .figures import METRICS
 
-TASKS = ("bbox", "segm", "keypoints")
+TASKS = ("bbox", "keypoints", "segm")  # in the order of results
 
 
 def checked_tasks(tasks: Any, logger: logging.Logger) -> tuple[str, ...] | None:

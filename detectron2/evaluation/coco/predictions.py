@@ -16,7 +16,7 @@ from detectron2.utils.atomic import atomic_write
 from ..progress.records import RecordList
 from .detections import ImageDetections, from_json_dicts
 
-__all__ = ["Detections", "PredictionList", "dataset_ids", "save_list"]
+__all__ = ["Detections", "PredictionList", "ResultDicts", "dataset_ids", "save_list"]
 
 
 class PredictionList(RecordList):
@@ -99,6 +99,34 @@ class Detections(Sequence[ImageDetections]):
 
     def _read(self, number: int) -> ImageDetections:
         return self._convert(self._predictions[number]["instances"])
+
+
+class ResultDicts(Sequence[dict[str, Any]]):
+    """All detections of some predictions as COCO result dicts, made when they are asked for.
+
+    Args:
+        predictions: where they are kept.
+        convert: as in :class:`Detections`.
+
+    Attributes:
+        tasks: tasks that some of them allow.
+    """
+
+    def __init__(
+        self, predictions: PredictionList, convert: Callable[[ImageDetections], ImageDetections]
+    ) -> None:
+        self._detections = Detections(predictions, convert)
+        self.tasks = predictions.tasks
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for found in self._detections:
+            yield from found
+
+    def __len__(self) -> int:
+        return sum(len(found) for found in self._detections)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
 
 
 def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[ImageDetections], ImageDetections]:

@@ -20,7 +20,7 @@ from detectron2.utils.logger import create_small_table
 from ..coco.box_proposals import ProposalRecall
 from ..coco.detections import ImageDetections, pack_instances
 from ..coco.engines import joined_streams
-from ..coco.predictions import Detections, PredictionList, dataset_ids
+from ..coco.predictions import Detections, PredictionList, ResultDicts, dataset_ids
 from ..coco.results import collect_results_file
 from ..coco.truth import GroundTruth
 from ..progress.per_image import PerImageEvaluator
@@ -125,18 +125,19 @@ class LVISEvaluator(PerImageEvaluator):
         if not isinstance(kept, PredictionList):  # put in place by a subclass
             kept = PredictionList(kept)
         parts = self._everywhere(kept.parts)
-        results: OrderedDict[str, Any] = OrderedDict()
+        self._results: OrderedDict[str, Any] = OrderedDict()
         if not parts and (not self._shared or comm.is_main_process()):
             self._logger.warning("LVISEvaluator got no predictions.")
         if "proposals" in parts and self._do_evaluation:
-            self._eval_proposals(kept, results)
+            self._eval_box_proposals(kept)
         if "instances" in parts:
-            self._eval_predictions(kept, results)
-        return None if self._shared and not comm.is_main_process() else results
+            self._eval_predictions(kept)
+        return None if self._shared and not comm.is_main_process() else self._results
 
-    def _eval_proposals(self, kept: PredictionList, results: OrderedDict[str, Any]) -> None:
+    def _eval_box_proposals(self, predictions: Any) -> None:
+        """Average recall of the proposals."""
         recall = ProposalRecall()
-        for p in kept:
+        for p in predictions:
             if "proposals" in p:
                 recall.add_image(p["proposals"], self._truth.by_image.get(p["image_id"], ()))
         if self._shared:
@@ -144,17 +145,25 @@ class LVISEvaluator(PerImageEvaluator):
             if not comm.is_main_process():
                 return
             recall = ProposalRecall().merge(others)
-        results["box_proposals"] = recall.metrics()
-        self._logger.info("Proposals:\n%s", create_small_table(results["box_proposals"]))
+        self._results["box_proposals"] = recall.metrics()
+        self._logger.info("Proposals:\n%s", create_small_table(self._results["box_proposals"]))
 
-    def _eval_predictions(self, kept: PredictionList, results: OrderedDict[str, Any]) -> None:
+    def _tasks_from_predictions(self, predictions: Sequence[Any]) -> tuple[str, ...]:
+        """The tasks that COCO result dicts allow."""
+        if isinstance(predictions, ResultDicts):
+            return tuple(t for t in _TASKS if t in {"bbox"} | predictions.tasks)
+        return ("bbox", "segm") if any("segmentation" in entry for entry in predictions) else ("bbox",)
+
+    def _eval_predictions(self, predictions: Any) -> None:
+        """Write out and judge the detections of this process's images."""
+        kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
         # contiguous classes are dataset ids minus one unless the metadata say otherwise
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
         convert = dataset_ids(
             mapping or {c["id"]: c["id"] - 1 for c in self._truth.categories}, self._truth.source
         )
         own = Detections(kept, convert)
-        tasks = self._tasks or tuple(t for t in _TASKS if t in self._everywhere({"bbox"} | kept.tasks))
+        tasks = self._tasks or self._everywhere(set(self._tasks_from_predictions(ResultDicts(kept, convert))))
         if self._output_dir:
             rank, world = (comm.get_rank(), comm.get_world_size()) if self._shared else (0, 1)
             found = own.as_processed()
@@ -174,15 +183,15 @@ class LVISEvaluator(PerImageEvaluator):
         unseen: list[Any] = []
         if not self._shared or comm.is_main_process():
             unseen = sorted(self._truth.images.keys() - set(itertools.chain.from_iterable(seen)))
-        for task in tasks:
+        for task in sorted(tasks):
             stream = lvis_shard(self._truth, self._capped(own, flags), task, unseen)
             if self._shared:
                 states = comm.gather(stream.to_bytes(), dst=0)
                 if not comm.is_main_process():
                     continue
                 stream = joined_streams(states)
-            results[task] = lvis_figures(stream)
-            self._logger.info("Evaluation of %s:\n%s", task, create_small_table(results[task]))
+            self._results[task] = lvis_figures(stream)
+            self._logger.info("Evaluation of %s:\n%s", task, create_small_table(self._results[task]))
 
     def _capped(self, own: Detections, flags: Sequence[Any] | None) -> Iterator[ImageDetections]:
         """The detections that count, image by image."""

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
+from detectron2.utils.errors import BadValue
+
 __all__ = ["roi_align_rotated"]
 
 _SAMPLES_AT_ONCE = 1 << 21  # four 8-byte indices and weights each
@@ -192,9 +194,7 @@ def roi_align_rotated(
         [R, C, height, width] in the dtype of ``input``; differentiable in ``input``.
     """
     if rois.dim() != 2 or rois.shape[1] != 6:
-        raise ValueError(
-            f"rois must be [R, 6] of (image index, xc, yc, w, h, angle), got {tuple(rois.shape)}"
-        )
+        raise BadValue(f"rois must be [R, 6] of (image index, xc, yc, w, h, angle), got {tuple(rois.shape)}")
     bins = _pair(output_size)
     images, channels, height, width = input.shape
     precise = torch.promote_types(input.dtype, torch.float32)

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from detectron2.utils.errors import BadValue
+
 __all__ = ["candidate_pairs", "pair_iou", "prepare", "rotated_iou", "split_pairs"]
 
 # Signs of the corners in the order in which the boundary passes them, and of the edges from each to the next.
@@ -26,11 +28,15 @@ _CELLS_AT_ONCE = {"cpu": 1 << 17, "": 1 << 24}
 
 
 def prepare(boxes: Tensor) -> Tensor:
-    """Map [N, 5] boxes to [N, 6] of (x centre, y centre, half width, half height, cos, sin), in working precision."""
+    """Map [N, 5] boxes to [N, 6] of (x centre, y centre, half width, half height, cos, sin), in working precision.
+
+    A box with one negative side holds nothing; with two it is turned by 180 degrees.
+    """
     # MPS has no float64. There, overlaps of nearly parallel boxes are good to three digits.
     boxes = boxes.to(torch.float32 if boxes.device.type == "mps" else torch.float64)
     turn = torch.deg2rad(boxes[:, 4:])
-    return torch.cat([boxes[:, :2], boxes[:, 2:4].abs() / 2, turn.cos(), turn.sin()], 1)
+    half = boxes[:, 2:4].abs() / 2 * (boxes[:, 2:3] * boxes[:, 3:4] > 0)
+    return torch.cat([boxes[:, :2], half, turn.cos(), turn.sin()], 1)
 
 
 def _within(p: Tensor, d: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +182,7 @@ def _(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def _check(boxes: Tensor, name: str) -> None:
     if boxes.dim() != 2 or boxes.shape[-1] != 5:
-        raise ValueError(f"{name} must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
+        raise BadValue(f"{name} must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
 
 
 def rotated_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detectron2.utils.errors import BadValue
+
 from .iou import candidate_pairs, pair_iou, prepare, split_pairs
 
 __all__ = ["rotated_nms"]
@@ -83,6 +85,6 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
 def rotated_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     """Return the indices kept of [N, 5] boxes with [N] scores and [N] classes, highest score first."""
     if boxes.dim() != 2 or boxes.shape[-1] != 5:
-        raise ValueError(f"boxes must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
+        raise BadValue(f"boxes must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
     run = _suppress_op if torch.compiler.is_compiling() else _suppress
     return run(boxes, scores, idxs, float(iou_threshold))

@@ -6,6 +6,8 @@ import statistics
 from collections import deque
 from itertools import islice
 
+from ..errors import BadValue
+
 __all__ = ["HistoryBuffer"]
 
 
@@ -18,7 +20,7 @@ class HistoryBuffer:
 
     def __init__(self, max_length: int = 1_000_000) -> None:
         if max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {max_length}")
+            raise BadValue(f"max_length must be at least 1, got {max_length}")
         self._pairs: deque[tuple[float, float]] = deque(maxlen=max_length)
         self._count = 0
         self._sum = 0.0
@@ -31,7 +33,7 @@ class HistoryBuffer:
 
     def _last(self, window_size: int) -> list[float]:
         if not self._pairs:
-            raise ValueError("this history is empty: no value has been put yet")
+            raise BadValue("this history is empty: no value has been put yet")
         return [value for value, _ in islice(reversed(self._pairs), max(window_size, 1))]
 
     def latest(self) -> float:
@@ -51,7 +53,7 @@ class HistoryBuffer:
     def global_avg(self) -> float:
         """Mean of all values ever put."""
         if not self._count:
-            raise ValueError("this history is empty: no value has been put yet")
+            raise BadValue("this history is empty: no value has been put yet")
         return self._sum / self._count
 
     def values(self) -> list[tuple[float, float]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectron2.utils.errors import BadValue
+
 from ..augmentation import Augmentation
 from ..operations.base import Transform
 from ..operations.color import BlendTransform
@@ -62,7 +64,7 @@ class RandomSaturation(Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         if image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"RandomSaturation needs an RGB image (H, W, 3), got {image.shape}")
+            raise BadValue(f"RandomSaturation needs an RGB image (H, W, 3), got {image.shape}")
         return _blend(image.dot(_LUMA)[:, :, None], self.intensity_min, self.intensity_max)
 
     intensity_min: float
@@ -95,7 +97,7 @@ class RandomLighting(Augmentation):
 
     def get_transform(self, image: np.ndarray) -> Transform:
         if image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"RandomLighting needs an RGB image (H, W, 3), got {image.shape}")
+            raise BadValue(f"RandomLighting needs an RGB image (H, W, 3), got {image.shape}")
         weights = np.random.normal(scale=self.scale, size=3)
         shift = self.eigen_vecs @ (weights * self.eigen_vals)
         return BlendTransform(src_image=shift, src_weight=1.0, dst_weight=1.0)

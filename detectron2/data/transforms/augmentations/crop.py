@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detectron2.utils.errors import BadValue
+
 from ..augmentation import Augmentation
 from ..operations.base import NoOpTransform, Transform, TransformList
 from ..transform import CropTransform, PadTransform
@@ -68,13 +70,13 @@ class RandomCrop(Augmentation):
 
     def __init__(self, crop_type: str, crop_size: Sequence[float]) -> None:
         if crop_type not in _CROP_TYPES:
-            raise ValueError(f"crop_type must be one of {_CROP_TYPES}, got {crop_type!r}")
+            raise BadValue(f"crop_type must be one of {_CROP_TYPES}, got {crop_type!r}")
         if len(crop_size) != 2:
-            raise ValueError(f"crop_size must hold two numbers, got {crop_size}")
+            raise BadValue(f"crop_size must hold two numbers, got {crop_size}")
         if crop_type.startswith("relative") and not all(0 < s <= 1 for s in crop_size):
-            raise ValueError(f"a relative crop_size must lie in (0, 1], got {crop_size}")
+            raise BadValue(f"a relative crop_size must lie in (0, 1], got {crop_size}")
         if crop_type == "absolute_range" and crop_size[0] > crop_size[1]:
-            raise ValueError(f"crop_size must be (min, max) for 'absolute_range', got {crop_size}")
+            raise BadValue(f"crop_size must be (min, max) for 'absolute_range', got {crop_size}")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -178,21 +180,24 @@ class MinIoURandomCrop(Augmentation):
             if overlap == 1:
                 return NoOpTransform()
             for _ in range(self.crop_trials):
-                crop = self._draw_crop(*image.shape[:2])
-                if crop is not None and _crop_is_good(crop, boxes, overlap):
-                    x0, y0, x1, y1 = crop
-                    return CropTransform(x0, y0, x1 - x0, y1 - y0, image.shape[1], image.shape[0])
+                drawn = self._draw_crop(*image.shape[:2])
+                if drawn is not None and _crop_is_good(drawn[0], boxes, overlap):
+                    (x0, y0, _, _), (crop_w, crop_h) = drawn
+                    return CropTransform(x0, y0, crop_w, crop_h, image.shape[1], image.shape[0])
         return NoOpTransform()
 
-    def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int] | None:
-        """Draw (x0, y0, x1, y1); None when its sides differ too much."""
+    def _draw_crop(self, height: int, width: int) -> tuple[tuple[int, int, int, int], tuple[int, int]] | None:
+        """Draw (x0, y0, x1, y1) and (width, height); None when the sides differ too much.
+
+        The drawn numbers are cut to whole pixels one by one, so that x1 - x0 may exceed the width by one.
+        """
         new_w = np.random.uniform(self.min_crop_size * width, width)
         new_h = np.random.uniform(self.min_crop_size * height, height)
         if not 0.5 <= new_h / new_w <= 2:
             return None
         x0, y0 = np.random.uniform(width - new_w), np.random.uniform(height - new_h)
         crop = int(x0), int(y0), int(x0 + new_w), int(y0 + new_h)
-        return crop if crop[2] > crop[0] and crop[3] > crop[1] else None
+        return (crop, (int(new_w), int(new_h))) if crop[2] > crop[0] and crop[3] > crop[1] else None
 
     min_ious: Sequence[float]
     min_crop_size: float

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from detectron2.utils.errors import BadValue
+
 from ..augmentation import AugInput, Augmentation, as_augmentation
 from ..operations.base import NoOpTransform, Transform
 from ..transform import ExtentTransform, HFlipTransform, ResizeTransform, RotationTransform, VFlipTransform
@@ -30,7 +32,7 @@ _STYLES = ("range", "choice")
 
 def _check_style(style: str) -> None:
     if style not in _STYLES:
-        raise ValueError(f"sample_style must be one of {_STYLES}, got {style!r}")
+        raise BadValue(f"sample_style must be one of {_STYLES}, got {style!r}")
 
 
 class RandomApply(Augmentation):
@@ -43,7 +45,7 @@ class RandomApply(Augmentation):
 
     def __init__(self, tfm_or_aug: Augmentation | Transform, prob: float = 0.5) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f"prob must be in [0, 1], got {prob}")
+            raise BadValue(f"prob must be in [0, 1], got {prob}")
         self.aug = as_augmentation(tfm_or_aug)
         self.prob = prob
 
@@ -70,7 +72,7 @@ class RandomFlip(Augmentation):
 
     def __init__(self, prob: float = 0.5, *, horizontal: bool = True, vertical: bool = False) -> None:
         if bool(horizontal) == bool(vertical):
-            raise ValueError(
+            raise BadValue(
                 f"exactly one of horizontal and vertical must be true, got horizontal={horizontal}, "
                 f"vertical={vertical}; for flips in both directions use two RandomFlip"
             )
@@ -119,7 +121,7 @@ class RandomResize(Augmentation):
         self, shape_list: Sequence[tuple[int, int]], interp: int | str = Image.Resampling.BILINEAR
     ) -> None:
         if not len(shape_list):
-            raise ValueError("shape_list must hold at least one (height, width)")
+            raise BadValue("shape_list must hold at least one (height, width)")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -154,11 +156,11 @@ class ResizeShortestEdge(Augmentation):
         if isinstance(short_edge_length, int):
             short_edge_length = (short_edge_length, short_edge_length)
         if self.is_range and len(short_edge_length) != 2:
-            raise ValueError(
+            raise BadValue(
                 f"with sample_style 'range', short_edge_length must be (min, max), got {short_edge_length}"
             )
         if not len(short_edge_length):
-            raise ValueError("short_edge_length must hold at least one length")
+            raise BadValue("short_edge_length must hold at least one length")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -259,7 +261,7 @@ class RandomRotation(Augmentation):
         if center is not None and np.ndim(center) == 1:  # one point
             center = (center, center)
         if self.is_range and (len(angle) != 2 or (center is not None and len(center) != 2)):
-            raise ValueError(
+            raise BadValue(
                 f"with sample_style 'range', angle and center need two ends, got {angle}, {center}"
             )
         self._init(locals())

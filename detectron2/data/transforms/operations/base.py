@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from detectron2.utils.errors import BadType, BadValue
 
 __all__ = ["NoOpTransform", "Transform", "TransformList", "as_coords", "describe_init"]
 
@@ -26,7 +28,7 @@ def as_coords(coords: npt.ArrayLike) -> np.ndarray:
     if points.ndim != 2 or points.shape[1] != 2:
         if points.size == 0:
             return points.reshape(0, 2)
-        raise ValueError(f"coords must be an array of shape (N, 2) holding (x, y), got {points.shape}")
+        raise BadValue(f"coords must be an array of shape (N, 2) holding (x, y), got {points.shape}")
     return points
 
 
@@ -61,6 +63,9 @@ class Transform:
 
         HFlipTransform(640).apply_rotated_box(boxes)
     """
+
+    data_types: ClassVar[set[str]] = set()
+    """The kinds of data that were registered, on any transform."""
 
     def _set_attributes(self, params: dict[str, Any] | None = None) -> None:
         """Keep constructor arguments as attributes: ``self._set_attributes(locals())``."""
@@ -131,11 +136,12 @@ class Transform:
 
         def add(function: F) -> F:
             if not callable(function):
-                raise TypeError(f"func must be callable, got {type(function).__name__}")
+                raise BadType(f"func must be callable, got {type(function).__name__}")
             names = inspect.signature(function).parameters
             if len(names) != 2:
-                raise TypeError(f"func must take the transform and the data, got the arguments {list(names)}")
+                raise BadType(f"func must take the transform and the data, got the arguments {list(names)}")
             setattr(cls, f"apply_{data_type}", function)
+            Transform.data_types.add(data_type)
             return function
 
         return add if func is None else add(func)
@@ -173,9 +179,7 @@ class TransformList(Transform):
         self.transforms: list[Transform] = []
         for item in transforms:
             if not isinstance(item, Transform):
-                raise TypeError(
-                    f"transforms must hold Transform objects, got {type(item).__name__}: {item!r}"
-                )
+                raise BadType(f"transforms must hold Transform objects, got {type(item).__name__}: {item!r}")
             self.transforms.extend(item.transforms if isinstance(item, TransformList) else [item])
 
     def _chain(self, name: str, data: Any) -> Any:

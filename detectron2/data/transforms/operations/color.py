@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from detectron2.utils.errors import BadType, BadValue
+
 from .base import NoOpTransform, Transform
 from .resample import pillow_planes
 
@@ -23,7 +25,7 @@ class ColorTransform(Transform):
 
     def __init__(self, op: Callable[[Any], Any]) -> None:
         if not callable(op):
-            raise ValueError(f"op must be callable, got {type(op).__name__}: {op!r}")
+            raise BadValue(f"op must be callable, got {type(op).__name__}: {op!r}")
         self.op = op
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
@@ -42,7 +44,8 @@ class ColorTransform(Transform):
         return NoOpTransform()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("apply_"):
+        # Reached for data types that other transforms registered: colours do not concern them.
+        if name.removeprefix("apply_") in self.data_types and name.startswith("apply_"):
             return lambda data: data
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
@@ -57,7 +60,7 @@ class PILColorTransform(ColorTransform):
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """Change the colours of a uint8 image."""
         if img.dtype != np.uint8:
-            raise TypeError(f"PILColorTransform needs a uint8 image, got {img.dtype}")
+            raise BadType(f"PILColorTransform needs a uint8 image, got {img.dtype}")
 
         def same_mode(im: Image.Image) -> Image.Image:
             return self.op(im).convert(im.mode)

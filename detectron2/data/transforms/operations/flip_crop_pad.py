@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detectron2.utils.errors import BadValue
+
 from .base import Transform, as_coords
 from .polygons import clip_polygon
 from .resample import mirror
@@ -22,7 +24,9 @@ class _Flip(Transform):
         raise NotImplementedError
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Mirror an image (H, W) or (H, W, C); the result is a copy that torch takes as it is."""
+        """Mirror an image (H, W), (H, W, C) or (N, H, W, C); the result is a copy that torch takes as it is."""
+        if img.ndim > 3:
+            return np.ascontiguousarray(np.flip(img, -2 - self.axis))
         return mirror(img, 1 - self.axis)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
@@ -85,12 +89,15 @@ class CropTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Cut an image (H, W) or (H, W, C); the result is a view of it."""
-        return img[self.y0 : self.y0 + self.h, self.x0 : self.x0 + self.w]
+        """Cut an image (H, W), (H, W, C) or (N, H, W, C); the result is a view of it."""
+        window = (slice(self.y0, self.y0 + self.h), slice(self.x0, self.x0 + self.w))
+        return img[window] if img.ndim <= 3 else img[(..., *window, slice(None))]
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Shift points; those outside of the rectangle stay outside."""
-        return as_coords(coords) - np.asarray([self.x0, self.y0])
+        points = as_coords(coords)
+        points -= (self.x0, self.y0)
+        return points
 
     def apply_polygons(self, polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Cut polygons to the rectangle; the number of polygons may change."""
@@ -101,7 +108,7 @@ class CropTransform(Transform):
     def inverse(self) -> Transform:
         """Pad back to the whole image; the pixels that were cut off stay lost."""
         if self.orig_w is None or self.orig_h is None:
-            raise ValueError("CropTransform can only be inverted when orig_w and orig_h were given")
+            raise BadValue("CropTransform can only be inverted when orig_w and orig_h were given")
         right, bottom = self.orig_w - self.x0 - self.w, self.orig_h - self.y0 - self.h
         return PadTransform(self.x0, self.y0, right, bottom, orig_w=self.w, orig_h=self.h)
 
@@ -139,13 +146,13 @@ class PadTransform(Transform):
         seg_pad_value: int = 0,
     ) -> None:
         if min(x0, y0, x1, y1) < 0:
-            raise ValueError(
-                f"padding must not be negative, got {(x0, y0, x1, y1)}; use CropTransform to cut"
-            )
+            raise BadValue(f"padding must not be negative, got {(x0, y0, x1, y1)}; use CropTransform to cut")
         self._set_attributes(locals())
 
     def _pad(self, img: np.ndarray, value: float) -> np.ndarray:
-        border = [(self.y0, self.y1), (self.x0, self.x1)] + [(0, 0)] * (img.ndim - 2)
+        border = [(self.y0, self.y1), (self.x0, self.x1)]
+        if img.ndim > 2:  # channels behind, images of a batch before
+            border = [(0, 0)] * (img.ndim - 3) + border + [(0, 0)]
         return np.pad(img, border, mode="constant", constant_values=value)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
@@ -155,12 +162,14 @@ class PadTransform(Transform):
         return self._pad(segmentation, self.seg_pad_value)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return as_coords(coords) + np.asarray([self.x0, self.y0])
+        points = as_coords(coords)
+        points += (self.x0, self.y0)
+        return points
 
     def inverse(self) -> Transform:
         """Crop the border off again."""
         if self.orig_w is None or self.orig_h is None:
-            raise ValueError("PadTransform can only be inverted when orig_w and orig_h were given")
+            raise BadValue("PadTransform can only be inverted when orig_w and orig_h were given")
         whole_w, whole_h = self.orig_w + self.x0 + self.x1, self.orig_h + self.y0 + self.y1
         return CropTransform(self.x0, self.y0, self.orig_w, self.orig_h, orig_w=whole_w, orig_h=whole_h)
 

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from detectron2.utils.errors import BadType, BadValue
+
 __all__ = ["FAST", "from_numpy", "mirror", "pillow_planes", "resize_array", "to_chw_tensor"]
 
 FAST = "fast"
@@ -41,13 +43,13 @@ def resize_array(img: np.ndarray, height: int, width: int, interp: int | str) ->
         An array (height, width) or (height, width, C) of the same dtype, perhaps with channels-first memory.
     """
     if height < 1 or width < 1:
-        raise ValueError(f"the new size must be at least 1 x 1, got {height} x {width}")
+        raise BadValue(f"the new size must be at least 1 x 1, got {height} x {width}")
     if interp == FAST:
         if img.dtype == np.uint8:
             return _resize_torch(img, height, width, "bilinear", antialias=True)
         interp = Image.Resampling.BILINEAR
     elif isinstance(interp, str):
-        raise ValueError(f"interp must be a filter of PIL.Image.Resampling or {FAST!r}, got {interp!r}")
+        raise BadValue(f"interp must be a filter of PIL.Image.Resampling or {FAST!r}, got {interp!r}")
     interp = int(interp)
     if img.dtype == np.uint8:
         return pillow_planes(img, lambda im: im.resize((width, height), Image.Resampling(interp)))
@@ -55,16 +57,14 @@ def resize_array(img: np.ndarray, height: int, width: int, interp: int | str) ->
         if interp == int(Image.Resampling.NEAREST):
             return _resize_nearest(img, height, width)
         if img.dtype == np.bool_:
-            raise TypeError(
-                "a bool mask can only be resized with NEAREST; convert it to uint8 or float first"
-            )
+            raise BadType("a bool mask can only be resized with NEAREST; convert it to uint8 or float first")
         wide = np.float32 if img.dtype.itemsize <= 2 else np.float64
         info = np.iinfo(img.dtype)
         smooth = resize_array(img.astype(wide), height, width, interp)
         return np.clip(np.rint(smooth), info.min, info.max).astype(img.dtype)
     if interp not in _TORCH_MODES:
         names = [Image.Resampling(k).name for k in _TORCH_MODES]
-        raise ValueError(
+        raise BadValue(
             f"floating-point images can be resized with {names}, got {Image.Resampling(interp).name}"
         )
     return _resize_torch(img, height, width, _TORCH_MODES[interp])
@@ -128,7 +128,7 @@ def pillow_planes(img: np.ndarray, op: Callable[[Image.Image], Image.Image]) -> 
     else:
         results = [op(Image.fromarray(np.ascontiguousarray(img[:, :, c]))) for c in range(img.shape[2])]
         if not results:
-            raise ValueError(f"the image has no channels: its shape is {img.shape}")
+            raise BadValue(f"the image has no channels: its shape is {img.shape}")
         planes = [np.asarray(band) for band in results]
         shape = (results[0].height, results[0].width)
     # Channels-first memory under a channels-last view: the mapper wants CHW in the end, and gets it for free.

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from detectron2.utils.errors import BadValue
+
 from . import warp as _warp
 from .base import Transform, as_coords
 from .resample import from_numpy, pillow_planes, resize_array
@@ -16,9 +18,10 @@ from .resample import from_numpy, pillow_planes, resize_array
 __all__ = ["ExtentTransform", "GridSampleTransform", "ResizeTransform", "RotationTransform", "ScaleTransform"]
 
 
-def _check_size(img: np.ndarray, height: int, width: int, name: str) -> None:
-    if img.ndim not in (2, 3) or img.shape[:2] != (height, width):
-        raise ValueError(
+def _check_size(img: np.ndarray, height: int, width: int, name: str, batches: bool = False) -> None:
+    whole = img.shape[1:3] if batches and img.ndim == 4 else img.shape[:2] if img.ndim in (2, 3) else None
+    if whole != (height, width):
+        raise BadValue(
             f"{name} was made for an image of height {height} and width {width}, got an array of shape {img.shape}"
         )
 
@@ -81,8 +84,8 @@ class ScaleTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
-        """Resize an image (h, w) or (h, w, C)."""
-        _check_size(img, self.h, self.w, "ScaleTransform")
+        """Resize an image (h, w) or (h, w, C), or a batch (N, h, w, C)."""
+        _check_size(img, self.h, self.w, "ScaleTransform", batches=True)
         mode = self.interp if interp is None else interp
         batch, kind = _to_batch(img)
         corners = False if mode in ("bilinear", "bicubic") else None
@@ -121,9 +124,10 @@ class GridSampleTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
-        """Sample an image (H, W) or (H, W, C)."""
+        """Sample an image (H, W) or (H, W, C), or a batch (N, H, W, C)."""
         batch, kind = _to_batch(img)
         grid = from_numpy(np.asarray(self.grid)).to(batch.dtype)
+        grid = grid.expand(len(batch), *grid.shape[1:])
         mode = self.interp if interp is None else interp
         out = F.grid_sample(batch, grid, mode=mode, padding_mode="border", align_corners=False)
         return _from_batch(out, img.ndim, kind)
@@ -142,19 +146,19 @@ class GridSampleTransform(Transform):
 
 
 def _to_batch(img: np.ndarray) -> tuple[torch.Tensor, np.dtype]:
-    planes = from_numpy(img if img.ndim == 3 else img[:, :, None])
+    planes = from_numpy(img[:, :, None] if img.ndim == 2 else img)
     if not planes.is_floating_point() or planes.dtype == torch.float16:
         planes = planes.to(torch.float64 if planes.element_size() > 2 else torch.float32)
-    return planes.permute(2, 0, 1)[None], img.dtype
+    return planes.view(-1, *planes.shape[-3:]).permute(0, 3, 1, 2), img.dtype
 
 
 def _from_batch(batch: torch.Tensor, ndim: int, kind: np.dtype) -> np.ndarray:
-    img = batch[0].permute(1, 2, 0).numpy()
+    img = batch.permute(0, 2, 3, 1).numpy()
     if np.issubdtype(kind, np.integer):
         info = np.iinfo(kind)
         img = np.clip(np.rint(img), info.min, info.max)
     img = img.astype(kind, copy=False)
-    return img if ndim == 3 else img[:, :, 0]
+    return img if ndim == 4 else img[0] if ndim == 3 else img[0, :, :, 0]
 
 
 class ExtentTransform(Transform):
@@ -206,9 +210,10 @@ class ExtentTransform(Transform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         x0, y0, x1, y1 = self.src_rect
         height, width = self.output_size
-        return (as_coords(coords) - np.asarray([x0, y0])) * np.asarray(
-            [width / (x1 - x0), height / (y1 - y0)]
-        )
+        points = as_coords(coords).astype(np.float32)  # as Detectron2 gives them
+        points -= (x0, y0)
+        points *= (width / (x1 - x0), height / (y1 - y0))
+        return points
 
     src_rect: tuple[float, float, float, float]
     output_size: tuple[int, int]
@@ -285,7 +290,7 @@ class RotationTransform(Transform):
         return self.apply_image(segmentation, interp=_warp.NEAREST)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        points = as_coords(coords)
+        points = as_coords(coords).astype(np.float64, copy=False)
         if len(points) == 0 or self._is_identity():
             return points
         return points @ self.rm_coords[:, :2].T + self.rm_coords[:, 2]
