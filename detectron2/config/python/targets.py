@@ -68,6 +68,7 @@ PARTS = {
     "detectron2.data": "classes",
     "detectron2.evaluation": "classes",
     "detectron2.projects": "classes",
+    "detectron2.tracking": "classes",
     "torch.nn": "modules",
     "torch.optim": "classes",
     "torchvision.models": "all",
