@@ -34,7 +34,7 @@ def export_program(
             least 2 x 2, since ``torch.export`` treats sizes of 1 apart: more than 128 pixels for the strides up to 128
             of RetinaNet and FCOS, more than 64 for an FPN with strides up to 64. For the same reason, maps of
             transformers with windows must take two windows or more in each direction.
-        max_size: highest height and width.
+        max_size: highest height and width; at most the side of the square, where the backbone pads to one (ViTDet).
         dynamic: whether height and width may vary; otherwise they are those of ``image``.
 
     Raises:

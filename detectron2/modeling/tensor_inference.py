@@ -102,7 +102,7 @@ def tensor_method(part: object, name: str) -> Callable[..., Any]:
     method = getattr(part, name, None)
     if method is None:
         raise TypeError(
-            f"{type(part).__name__} has no tensor form: it lacks the method {name}(); see TensorInference"
+            f"no tensor form for {type(part).__name__}: it lacks the method {name}(); see TensorInference"
         )
     check = getattr(part, "check_tensor_form", None)
     if check is not None:

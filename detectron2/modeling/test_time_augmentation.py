@@ -28,6 +28,7 @@ from detectron2.data.transforms import (
     apply_augmentations,
 )
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.unwrap import unwrap_model
 
 from .meta_arch import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
 from .postprocessing import detector_postprocess
@@ -162,7 +163,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         self, cfg: Config, model: nn.Module, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 3
     ) -> None:
         super().__init__()
-        model = getattr(model, "module", model) if not isinstance(model, GeneralizedRCNN) else model
+        model = unwrap_model(model)
         if not isinstance(model, GeneralizedRCNN) or isinstance(model, PanopticFPN):
             raise TypeError(
                 f"test-time augmentation of boxes takes a GeneralizedRCNN, got {type(model).__name__}"
@@ -340,7 +341,7 @@ class SemanticSegmentorWithTTA(nn.Module):
         self, cfg: Config, model: nn.Module, tta_mapper: DatasetMapperTTA | None = None, batch_size: int = 1
     ) -> None:
         super().__init__()
-        model = getattr(model, "module", model) if not isinstance(model, SemanticSegmentor) else model
+        model = unwrap_model(model)
         if not isinstance(model, SemanticSegmentor):
             raise TypeError(
                 f"this test-time augmentation takes a SemanticSegmentor, got {type(model).__name__}"

@@ -83,7 +83,7 @@ class RRPN(RPN):
 
     def check_tensor_form(self) -> None:
         """Refuse: there is no tensor form for rotated boxes."""
-        raise TypeError(f"{type(self).__name__} has no tensor form: rotated boxes have none")
+        raise TypeError(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     @torch.no_grad()
     def predict_proposals(  # type: ignore[override]

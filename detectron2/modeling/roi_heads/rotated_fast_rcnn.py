@@ -127,7 +127,7 @@ class RROIHeads(StandardROIHeads):
 
     def check_tensor_form(self) -> None:
         """Refuse: there is no tensor form for rotated boxes."""
-        raise TypeError(f"{type(self).__name__} has no tensor form: rotated boxes have none")
+        raise TypeError(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     def _pairwise_quality(  # type: ignore[override]
         self, gt: RotatedBoxes, proposals: RotatedBoxes
