@@ -1,7 +1,7 @@
 """Names for the public weights of Detectron (the Caffe2 one) and of ImageNet classifiers: ``catalog://`` paths."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 from detectron2.utils.file_io import PathHandler, PathManager
 from detectron2.utils.suggest import did_you_mean
@@ -93,7 +93,7 @@ class ModelCatalogHandler(PathHandler):
 
     PREFIX = "catalog://"
 
-    def __init__(self, async_executor: Any = None) -> None:
+    def __init__(self, async_executor: object = None) -> None:
         # The argument is part of the interface of path handlers elsewhere; nothing here runs asynchronously.
         super().__init__()
 
@@ -106,13 +106,13 @@ class ModelCatalogHandler(PathHandler):
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         return PathManager.get_local_path(self._url(path), force=force, **kwargs)
 
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
         return PathManager.open(self._url(path), mode, buffering, **kwargs)
 
-    def _exists(self, path: str, **kwargs: Any) -> bool:
+    def _exists(self, path: str, **kwargs: object) -> bool:
         return PathManager.exists(self._url(path))
 
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
+    def _isfile(self, path: str, **kwargs: object) -> bool:
         return PathManager.isfile(self._url(path))
 
 

@@ -65,7 +65,7 @@ class Checkpointer:
         save_dir: str = "",
         *,
         save_to_disk: bool = True,
-        **checkpointables: Any,
+        **checkpointables: object,
     ) -> None:
         self.model = unwrap_model(model)
         self.checkpointables: dict[str, Any] = {}
@@ -79,7 +79,7 @@ class Checkpointer:
         self.last_report: LoadReport | None = None
         self.resumed_from: str | None = None
 
-    def add_checkpointable(self, key: str, checkpointable: Any) -> None:
+    def add_checkpointable(self, key: str, checkpointable: object) -> None:
         """Save and load one more object under ``key``.
 
         Raises:
@@ -96,7 +96,7 @@ class Checkpointer:
         self.checkpointables[key] = checkpointable
 
     # ------------------------------------------------------------------------------------------------- saving
-    def save(self, name: str, **kwargs: Any) -> None:
+    def save(self, name: str, **kwargs: object) -> None:
         """Write ``{save_dir}/{name}.pth`` and make it the last checkpoint.
 
         Args:
@@ -124,7 +124,7 @@ class Checkpointer:
             data.setdefault(MODEL_CARD_KEY, dict(self.model_card))
         return data
 
-    def export(self, name: str, weights: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def export(self, name: str, weights: Mapping[str, Any] | None = None, **kwargs: object) -> None:
         """Write ``{save_dir}/{name}.pth`` with weights only: to use, not to resume from.
 
         Args:

@@ -46,7 +46,7 @@ class DetectionCheckpointer(Checkpointer):
         save_dir: str = "",
         *,
         save_to_disk: bool | None = None,
-        **checkpointables: Any,
+        **checkpointables: object,
     ) -> None:
         writes = comm.is_main_process() if save_to_disk is None else save_to_disk
         super().__init__(model, save_dir, save_to_disk=writes, **checkpointables)
@@ -176,5 +176,5 @@ def _from_pickle(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
-def _is_weight(value: Any) -> bool:
+def _is_weight(value: object) -> bool:
     return hasattr(value, "__array__") or isinstance(value, torch.Tensor)

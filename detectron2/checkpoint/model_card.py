@@ -19,7 +19,7 @@ def make_model_card(
     classes: Sequence[str] | None = None,
     config: str | None = None,
     config_kind: str | None = None,
-    **more: Any,
+    **more: object,
 ) -> dict[str, Any]:
     """Put together what :attr:`Checkpointer.model_card` holds.
 

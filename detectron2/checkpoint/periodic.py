@@ -2,7 +2,6 @@
 
 import os
 import re
-from typing import Any
 
 from .checkpointer import Checkpointer
 
@@ -43,7 +42,7 @@ class PeriodicCheckpointer:
         self.file_prefix = file_prefix
         self._counted_earlier = False
 
-    def step(self, iteration: int, **kwargs: Any) -> None:
+    def step(self, iteration: int, **kwargs: object) -> None:
         """Save if it is time.
 
         Args:
@@ -59,7 +58,7 @@ class PeriodicCheckpointer:
         if self.max_iter is not None and iteration >= self.max_iter - 1:
             self.checkpointer.save(f"{self.file_prefix}_final", **data)
 
-    def save(self, name: str, **kwargs: Any) -> None:
+    def save(self, name: str, **kwargs: object) -> None:
         """Save now, under a name of your own; such checkpoints are never removed."""
         self.checkpointer.save(name, **kwargs)
 

@@ -1,6 +1,7 @@
 """The checkpointer of models that are spread over processes."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -30,7 +31,7 @@ class ShardedCheckpointer(DetectionCheckpointer):
     def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any) -> None:
         super().__init__(model, save_dir, **checkpointables)
 
-    def save(self, name: str, **kwargs: Any) -> None:
+    def save(self, name: str, **kwargs: object) -> None:
         """Write ``{save_dir}/{name}.shards`` and make it the last checkpoint, see :meth:`Checkpointer.save`."""
         if not self.save_dir:
             return
@@ -40,10 +41,10 @@ class ShardedCheckpointer(DetectionCheckpointer):
         if comm.is_main_process():
             self.tag_last_checkpoint(name + SHARDS)
         if name.endswith("_final"):
-            self.export(name, **kwargs)
+            self.export(name, None, **kwargs)
         comm.synchronize()
 
-    def export(self, name: str, weights: Any = None, **kwargs: Any) -> None:
+    def export(self, name: str, weights: Mapping[str, Any] | None = None, **kwargs: object) -> None:
         """Write the whole weights as an ordinary file, see :meth:`Checkpointer.export`."""
         weights = self.model.state_dict() if weights is None else weights
         gathered = {}

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from detectron2.utils.suggest import did_you_mean
 
 from .yacs.cfg_node import BaseNode
+
+_Tree = TypeVar("_Tree", bound=dict[str, Any])
 
 __all__ = ["downgrade_config", "upgrade_config"]
 
@@ -41,7 +43,7 @@ LATEST = len(_RENAMED)
 _ANCHORS = "MODEL.ANCHOR_GENERATOR"
 
 
-def upgrade_config(cfg: Any, to_version: int | None = None) -> Any:
+def upgrade_config(cfg: _Tree, to_version: int | None = None) -> _Tree:
     """Bring a config to the key names of a newer version.
 
     Args:
@@ -58,7 +60,7 @@ def upgrade_config(cfg: Any, to_version: int | None = None) -> Any:
     return _walk(cfg, target, up=True)
 
 
-def downgrade_config(cfg: Any, to_version: int) -> Any:
+def downgrade_config(cfg: _Tree, to_version: int) -> _Tree:
     """Bring a complete config to the key names of an older version; the inverse of :func:`upgrade_config`.
 
     It only serves to merge old files, so a key that the old version did not have is kept under its name of today.
@@ -76,7 +78,7 @@ def downgrade_config(cfg: Any, to_version: int) -> Any:
     return _walk(cfg, to_version, up=False)
 
 
-def guess_version(cfg: Any, filename: str) -> int:
+def guess_version(cfg: dict[str, Any], filename: str) -> int:
     """Tell the version of a (partial) config that does not name it, by the keys that it uses.
 
     Args:
@@ -111,7 +113,7 @@ def _C_version() -> int:
     return LATEST
 
 
-def _walk(cfg: Any, target: int, up: bool) -> Any:
+def _walk(cfg: _Tree, target: int, up: bool) -> _Tree:
     cfg = copy.deepcopy(cfg)
     frozen = isinstance(cfg, BaseNode) and cfg.is_frozen()
     if isinstance(cfg, BaseNode):
@@ -130,18 +132,19 @@ def _walk(cfg: Any, target: int, up: bool) -> Any:
         step = cfg["VERSION"] if up else cfg["VERSION"] - 1
         for older, newer in _RENAMED[step]:
             _move(cfg, *((older, newer) if up else (newer, older)))
-        extra: Callable[[Any], None] | None = {(1, True): _join_anchors, (1, False): _split_anchors}.get(
-            (step, up)
-        )
+        extra: Callable[[dict[str, Any]], None] | None = {
+            (1, True): _join_anchors,
+            (1, False): _split_anchors,
+        }.get((step, up))
         if extra is not None:
             extra(cfg)
         cfg["VERSION"] = step + 1 if up else step
-    if frozen:
+    if isinstance(cfg, BaseNode) and frozen:
         cfg.freeze()
     return cfg
 
 
-def _split_anchors(cfg: Any) -> None:
+def _split_anchors(cfg: dict[str, Any]) -> None:
     """Version 1 kept anchors twice: for the RPN and for RetinaNet."""
     for key in ("SIZES", "ASPECT_RATIOS"):
         value = _get(cfg, f"{_ANCHORS}.{key}")
@@ -153,7 +156,7 @@ def _split_anchors(cfg: Any) -> None:
     _set(cfg, "MODEL.RETINANET.ANCHOR_STRIDES", [])
 
 
-def _join_anchors(cfg: Any) -> None:
+def _join_anchors(cfg: dict[str, Any]) -> None:
     """Since version 2 the anchors of the architecture in use are the only ones."""
     retina = _get(cfg, "MODEL.META_ARCHITECTURE") == "RetinaNet"
     used, other = ("RETINANET", "RPN") if retina else ("RPN", "RETINANET")
@@ -170,7 +173,7 @@ def _join_anchors(cfg: Any) -> None:
 _NOTHING = object()
 
 
-def _parent(cfg: Any, key: str, make: bool = False) -> tuple[Any, str]:
+def _parent(cfg: dict[str, Any], key: str, make: bool = False) -> tuple[Any, str]:
     *path, last = key.split(".")
     node = cfg
     for part in path:
@@ -186,17 +189,17 @@ def _parent(cfg: Any, key: str, make: bool = False) -> tuple[Any, str]:
     return node, last
 
 
-def _get(cfg: Any, key: str) -> Any:
+def _get(cfg: dict[str, Any], key: str) -> Any:
     node, last = _parent(cfg, key)
     return _NOTHING if node is None or last not in node else node[last]
 
 
-def _set(cfg: Any, key: str, value: Any) -> None:
+def _set(cfg: dict[str, Any], key: str, value: object) -> None:
     node, last = _parent(cfg, key, make=True)
     node[last] = value
 
 
-def _drop(cfg: Any, key: str) -> None:
+def _drop(cfg: dict[str, Any], key: str) -> None:
     """Remove a key, and the groups that it leaves empty."""
     parts = key.split(".")
     node, last = _parent(cfg, key)
@@ -207,7 +210,7 @@ def _drop(cfg: Any, key: str) -> None:
         _drop(cfg, ".".join(parts[:-1]))
 
 
-def _move(cfg: Any, source: str, target: str) -> None:
+def _move(cfg: dict[str, Any], source: str, target: str) -> None:
     value = _get(cfg, source)
     if value is not _NOTHING:
         _drop(cfg, source)

@@ -12,7 +12,9 @@ from .yacs.cfg_node import BaseNode
 __all__ = ["configurable"]
 
 
-def configurable(init_func: Any = None, *, from_config: Callable[..., Any] | None = None) -> Any:
+def configurable(
+    init_func: Callable[..., None] | None = None, *, from_config: Callable[..., Any] | None = None
+) -> Any:
     """Let a class or function with explicit arguments be called with a config too.
 
     On ``__init__``, the class method ``from_config(cls, cfg, …)`` turns a config into arguments::
@@ -58,7 +60,7 @@ def configurable(init_func: Any = None, *, from_config: Callable[..., Any] | Non
 
 def _wrap_init(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+    def wrapped(self: object, *args: object, **kwargs: object) -> None:
         if not _given_config(args, kwargs):
             init(self, *args, **kwargs)
             return
@@ -78,7 +80,7 @@ def _wrap_init(init: Callable[..., None]) -> Callable[..., None]:
 
 def _wrap_function(function: Callable[..., Any], translate: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: object, **kwargs: object) -> Any:
         if _given_config(args, kwargs):
             return function(**_arguments(translate, args, kwargs))
         return function(*args, **kwargs)
@@ -99,7 +101,7 @@ def _given_config(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return (bool(args) and _is_config(args[0])) or _is_config(kwargs.get("cfg"))
 
 
-def _is_config(value: Any) -> bool:
+def _is_config(value: object) -> bool:
     if isinstance(value, BaseNode):
         return True
     # Only look at omegaconf's class if the value can be of it, so that plain calls never import omegaconf.

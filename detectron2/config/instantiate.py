@@ -24,7 +24,7 @@ TARGET = "_target_"
 RECURSIVE = "_recursive_"
 
 
-def instantiate(cfg: Any, *, trust: bool = False) -> Any:
+def instantiate(cfg: object, *, trust: bool = False) -> Any:
     """Carry out the calls that a config describes.
 
     A mapping with the key ``_target_`` stands for a call: the value is a callable or its dotted path, the other keys
@@ -56,7 +56,7 @@ def instantiate(cfg: Any, *, trust: bool = False) -> Any:
         return _build(cfg, _place_of(cfg))
 
 
-def dump_dataclass(obj: Any) -> dict[str, Any]:
+def dump_dataclass(obj: object) -> dict[str, Any]:
     """Describe a dataclass object as a call, so that :func:`instantiate` makes an equal one.
 
     Args:
@@ -73,7 +73,7 @@ def dump_dataclass(obj: Any) -> dict[str, Any]:
     return content
 
 
-def _dump_value(value: Any) -> Any:
+def _dump_value(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dump_dataclass(value)
     if isinstance(value, (list, tuple)):
@@ -85,12 +85,12 @@ def _dump_value(value: Any) -> Any:
 _SEQUENCES = ("ListConfig", "TupleConfig")
 
 
-def is_tuple_config(value: Any) -> bool:
+def is_tuple_config(value: object) -> bool:
     """Whether this is the immutable sequence that omegaconf keeps a tuple as since its version 2.4."""
     return type(value).__name__ == "TupleConfig" and _is_omega(value)
 
 
-def _is_omega(value: Any) -> bool:
+def _is_omega(value: object) -> bool:
     return type(value).__module__.startswith("omegaconf")
 
 
@@ -104,7 +104,7 @@ def _place_of(cfg: Any) -> str:
     return ".".join(keys)
 
 
-def _join(place: str, key: Any) -> str:
+def _join(place: str, key: object) -> str:
     return f"{place}.{key}" if place else str(key)
 
 
@@ -128,7 +128,7 @@ def _build(cfg: Any, place: str) -> Any:
     return cfg
 
 
-def _has_calls(cfg: Any) -> bool:
+def _has_calls(cfg: object) -> bool:
     """Whether a plain mapping describes a call somewhere below."""
     if type(cfg) is not dict and not _is_omega(cfg):
         return False
@@ -144,13 +144,13 @@ def _has_calls(cfg: Any) -> bool:
     return False
 
 
-def _is_interpolation(cfg: Any, key: Any) -> bool:
+def _is_interpolation(cfg: object, key: Any) -> bool:
     from omegaconf import OmegaConf
 
     return OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_missing(cfg, key)
 
 
-def _build_mapping(cfg: Mapping[Any, Any], place: str) -> Any:
+def _build_mapping(cfg: Mapping[Any, Any], place: str) -> object:
     content = {k: _detached(_build(v, _join(place, k))) for k, v in cfg.items()}
     if not _is_omega(cfg):
         return content
@@ -159,7 +159,7 @@ def _build_mapping(cfg: Mapping[Any, Any], place: str) -> Any:
     return DictConfig(content, flags={"allow_objects": True})
 
 
-def _detached(value: Any) -> Any:
+def _detached(value: object) -> object:
     """A config node with its interpolations resolved, so that it means the same outside its tree."""
     if not _is_omega(value):
         return value
@@ -172,7 +172,7 @@ def _detached(value: Any) -> Any:
 
 
 # ------------------------------------------------------------ calling
-def _call(cfg: Mapping[Any, Any], place: str) -> Any:
+def _call(cfg: Mapping[Any, Any], place: str) -> object:
     target = _find_target(cfg[TARGET], place)
     recursive = cfg.get(RECURSIVE, True)
     arguments = {
@@ -195,7 +195,7 @@ def _call(cfg: Mapping[Any, Any], place: str) -> Any:
         raise
 
 
-def _find_target(target: Any, place: str) -> Callable[..., Any]:
+def _find_target(target: object, place: str) -> Callable[..., Any]:
     if isinstance(target, Mapping):
         target = _build(target, _join(place, TARGET))
     if isinstance(target, str):

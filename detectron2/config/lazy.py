@@ -1,7 +1,10 @@
 """Python configs: dictionaries written in Python that describe calls, loaded, overridden, saved and printed."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 from .python.call import LazyCall
 from .python.load import load, path_beside
@@ -54,7 +57,7 @@ class LazyConfig:
         return load(path_beside(caller, filename), keys)
 
     @staticmethod
-    def save(cfg: Any, filename: str) -> None:
+    def save(cfg: object, filename: str) -> None:
         """Write a config to YAML.
 
         Callables, dataclass objects, ``functools.partial`` objects and torch data types are written as calls that
@@ -69,7 +72,7 @@ class LazyConfig:
         save(cfg, filename)
 
     @staticmethod
-    def apply_overrides(cfg: Any, overrides: list[str]) -> Any:
+    def apply_overrides(cfg: "DictConfig", overrides: list[str]) -> "DictConfig":
         """Change a config in place by texts from a command line.
 
         ========================  =================================================================
@@ -96,7 +99,7 @@ class LazyConfig:
         return apply_overrides(cfg, overrides)
 
     @staticmethod
-    def to_py(cfg: Any, prefix: str = "cfg.") -> str:
+    def to_py(cfg: object, prefix: str = "cfg.") -> str:
         """Print a config as Python-like text, easier to read than YAML: calls look like calls.
 
         Args:

@@ -5,7 +5,7 @@ structured inputs and outputs to exporters that want tensors.
 """
 
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 from ._retired import RetiredError, retired_modules
 from ._torch_export import export_program, load_program, save_program
@@ -25,6 +25,8 @@ __all__ = [
     "scripting_with_instances",
 ]
 
+T = TypeVar("T")
+
 #: Operator set of ONNX that PyTorch's exporter writes without converting.
 STABLE_ONNX_OPSET_VERSION = 18
 
@@ -41,7 +43,7 @@ _CAFFE2_NAMES = ("Caffe2Model", "Caffe2Tracer", "export_caffe2_model", "export_o
 _CAFFE2 = retired_modules(__name__, _CAFFE2_MODULES)
 
 
-def add_export_config(cfg: Any) -> Any:
+def add_export_config(cfg: T) -> T:
     """Return ``cfg`` unchanged and warn: exporting needs no config keys.
 
     Args:

@@ -59,7 +59,7 @@ class Schema:
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
     @classmethod
-    def flatten(cls, obj: Any) -> tuple[Leaves, Schema]:
+    def flatten(cls, obj: object) -> tuple[Leaves, Schema]:
         """The leaves of a value, and the schema that puts them together again."""
         raise NotImplementedError(f"{cls.__name__} must define flatten")
 
@@ -68,11 +68,11 @@ class Schema:
 class IdentitySchema(Schema):
     """A leaf: a tensor, or any value without a structure known here."""
 
-    def __call__(self, values: Sequence[Any]) -> Any:
+    def __call__(self, values: Sequence[Any]) -> object:
         return _exactly(values, 1, "leaf")[0]
 
     @classmethod
-    def flatten(cls, obj: Any) -> tuple[Leaves, IdentitySchema]:
+    def flatten(cls, obj: object) -> tuple[Leaves, IdentitySchema]:
         return (obj,), cls()
 
 
@@ -88,7 +88,7 @@ class ListSchema(Schema):
     schemas: Sequence[Schema]
     sizes: Sequence[int]
 
-    def __call__(self, values: Sequence[Any]) -> Any:
+    def __call__(self, values: Sequence[Any]) -> object:
         return self._entries(values)
 
     def _entries(self, values: Sequence[Any]) -> list[Any]:
@@ -109,7 +109,7 @@ class ListSchema(Schema):
 class TupleSchema(ListSchema):
     """A tuple; what was a named tuple comes back as a plain one."""
 
-    def __call__(self, values: Sequence[Any]) -> Any:
+    def __call__(self, values: Sequence[Any]) -> object:
         return tuple(self._entries(values))
 
 
@@ -125,7 +125,7 @@ class DictSchema(ListSchema):
 
     keys: Sequence[str]
 
-    def __call__(self, values: Sequence[Any]) -> Any:
+    def __call__(self, values: Sequence[Any]) -> object:
         return dict(zip(self.keys, self._entries(values)))
 
     @classmethod
@@ -146,9 +146,9 @@ class InstancesSchema(DictSchema):
     not known.
     """
 
-    def __call__(self, values: Sequence[Any]) -> Any:
+    def __call__(self, values: Sequence[Any]) -> object:
         *fields, size = _exactly(values, sum(self.sizes) + 1, type(self).__name__)
-        return Instances(_as_sizes(size), **DictSchema.__call__(self, fields))
+        return Instances(_as_sizes(size), **dict(zip(self.keys, self._entries(fields))))
 
     @classmethod
     def flatten(cls, obj: Any) -> tuple[Leaves, InstancesSchema]:
@@ -166,7 +166,7 @@ class TensorWrapSchema(Schema):
 
     class_name: str
 
-    def __call__(self, values: Sequence[Any]) -> Any:
+    def __call__(self, values: Sequence[Any]) -> object:
         (tensor,) = _exactly(values, 1, self.class_name)
         kind = _BY_PATH.get(self.class_name) or locate(self.class_name)
         return kind(tensor)
@@ -180,7 +180,7 @@ class TensorWrapSchema(Schema):
 class ImageListSchema(Schema):
     """``ImageList``: the padded batch, then the sizes of the N images as an int64 tensor [N, 2]."""
 
-    def __call__(self, values: Sequence[Any]) -> Any:
+    def __call__(self, values: Sequence[Any]) -> object:
         batch, sizes = _exactly(values, 2, "ImageList")
         return ImageList(batch, [_as_sizes(size) for size in sizes])
 
@@ -190,7 +190,7 @@ class ImageListSchema(Schema):
         return (obj.tensor, torch.stack(sizes)), cls()
 
 
-def flatten_to_tuple(obj: Any) -> tuple[Leaves, Schema]:
+def flatten_to_tuple(obj: object) -> tuple[Leaves, Schema]:
     """Lay a nested value out as a tuple.
 
     Lists, tuples, mappings with string keys, ``Instances``, ``ImageList`` and the classes of
@@ -215,7 +215,7 @@ def flatten_to_tuple(obj: Any) -> tuple[Leaves, Schema]:
     return _schema_class(obj).flatten(obj)
 
 
-def _schema_class(obj: Any) -> type[Schema]:
+def _schema_class(obj: object) -> type[Schema]:
     if isinstance(obj, Instances):
         return InstancesSchema
     if isinstance(obj, ImageList):
@@ -248,11 +248,11 @@ def _exactly(values: Sequence[Any], count: int, what: str) -> Sequence[Any]:
     return values
 
 
-def _as_tensor(size: Any) -> Tensor:
+def _as_tensor(size: Tensor | Sequence[int]) -> Tensor:
     return size if isinstance(size, Tensor) else shapes_to_tensor(list(size))
 
 
-def _as_sizes(size: Any) -> Any:
+def _as_sizes(size: object) -> Any:
     """An image size as ints wherever they can be known."""
     if not isinstance(size, Tensor) or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +90,7 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     return torch.export.load(os.fspath(path))
 
 
-def _check_image(image: Any, min_size: int, max_size: int, dynamic: bool) -> None:
+def _check_image(image: object, min_size: int, max_size: int, dynamic: bool) -> None:
     if not isinstance(image, Tensor) or image.dim() not in (3, 4):
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"the example must be a tensor [C, H, W] or [N, C, H, W], got {got}")

@@ -81,7 +81,7 @@ class TracingAdapter(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        inputs: Any,
+        inputs: object,
         inference_func: Callable[..., Any] | None = None,
         allow_non_tensor: bool = False,
     ) -> None:
@@ -149,7 +149,7 @@ class TracingAdapter(nn.Module):
             )
         return self.inputs
 
-    def _tensors_of(self, value: Any, side: str) -> tuple[tuple[Tensor, ...], Schema | None]:
+    def _tensors_of(self, value: object, side: str) -> tuple[tuple[Tensor, ...], Schema | None]:
         """The tensors in a value, and its schema if there is nothing else in it."""
         leaves, schema = flatten_to_tuple(value)
         tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
@@ -172,5 +172,5 @@ def _python_is_run_for_a_graph() -> bool:
     )
 
 
-def _call(model: nn.Module, *inputs: Any) -> Any:
+def _call(model: nn.Module, *inputs: object) -> object:
     return model(*inputs)

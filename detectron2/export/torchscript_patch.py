@@ -56,7 +56,7 @@ def _length(value: Any) -> Any:
     return value.shape[0] if isinstance(value, Tensor) else value.__len__()
 
 
-def patch_instances(fields: Any) -> NoReturn:
+def patch_instances(fields: object) -> NoReturn:
     """Gone: raises ``NotImplementedError`` with the replacement. It made ``Instances`` scriptable."""
     retire("patch_instances", TORCHSCRIPT)
 

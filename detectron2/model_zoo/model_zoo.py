@@ -11,6 +11,8 @@ from .paths import UnknownConfigError, get_checkpoint_url, get_config_file
 if TYPE_CHECKING:
     import torch
 
+    from detectron2.config.types import Config
+
 
 __all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
 
@@ -30,7 +32,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def get_config(config_path: str, trained: bool = False) -> Any:
+def get_config(config_path: str, trained: bool = False) -> "Config":
     """Load a config of the zoo.
 
     Args:

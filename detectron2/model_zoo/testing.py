@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
@@ -59,7 +60,7 @@ def get_model_no_weights(config_path: str) -> torch.nn.Module:
     return run.model()
 
 
-def random_boxes(num_boxes: int, max_coord: float = 100, device: Any = "cpu") -> torch.Tensor:
+def random_boxes(num_boxes: int, max_coord: float = 100, device: torch.device | str = "cpu") -> torch.Tensor:
     """Boxes ``[N, 4]`` XYXY by chance.
 
     Args:
@@ -72,7 +73,7 @@ def random_boxes(num_boxes: int, max_coord: float = 100, device: Any = "cpu") ->
     return torch.cat([corner, corner + size], dim=1)
 
 
-def get_sample_coco_image(tensor: bool = True) -> Any:
+def get_sample_coco_image(tensor: bool = True) -> torch.Tensor | np.ndarray:
     """An image of the size of COCO's: one of ``coco_2017_val_100`` if it is there, else a drawn one.
 
     Args:
@@ -158,7 +159,7 @@ def _assert_field_close(what: str, a: Any, b: Any, rtol: float, extent: float) -
         raise AssertionError(f"{what}: {int((a != b).sum())} of {a.numel()} values differ")
 
 
-def reload_script_model(module: Any) -> Any:
+def reload_script_model(module: object) -> object:
     """A program after it was saved and loaded again.
 
     Args:
@@ -174,7 +175,7 @@ def reload_script_model(module: Any) -> Any:
     return torch.jit.load(buffer)
 
 
-def reload_lazy_config(cfg: Any) -> Any:
+def reload_lazy_config(cfg: DictConfig) -> DictConfig:
     """A LazyConfig after it was saved and loaded again."""
     with tempfile.TemporaryDirectory(prefix="detectron2") as folder:
         path = Path(folder) / "config.yaml"

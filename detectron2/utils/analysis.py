@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import typing
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
@@ -43,13 +44,18 @@ _NAMES = {
 }
 
 
-def _name_of(operator: Any) -> str:
+def _name_of(operator: object) -> str:
     raw = str(operator).rsplit(".", 1)[-1] if "." in str(operator) else str(operator)
     return "attention" if "attention" in raw else _NAMES.get(raw, raw)
 
 
 def _deform_conv_flop(
-    x: Any, weight: Any, offset: Any, *args: Any, out_shape: Any = None, **kwargs: Any
+    x: object,
+    weight: Sequence[int],
+    offset: object,
+    *args: object,
+    out_shape: Sequence[int],
+    **kwargs: object,
 ) -> int:
     """Two operations per weight and output position, as torch counts convolutions."""
     batch, channels, height, width = out_shape
@@ -66,7 +72,7 @@ def _extra_formulas() -> dict[Any, Any]:
         return {}
 
 
-def _call(model: nn.Module, inputs: Any) -> Any:
+def _call(model: nn.Module, inputs: object) -> object:
     """Run a model as its users do: a list of dicts as one argument, a tuple as several."""
     with torch.no_grad():
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -79,7 +85,7 @@ class FlopCountAnalysis:
     >>> flops.total(), flops.by_operator()
     """
 
-    def __init__(self, model: nn.Module, inputs: Any) -> None:
+    def __init__(self, model: nn.Module, inputs: object) -> None:
         """
         Args:
             model: any module; its training mode is left as it is.
@@ -138,7 +144,7 @@ class FlopCountAnalysis:
         return self
 
 
-def flop_count_operators(model: nn.Module, inputs: Any) -> typing.DefaultDict[str, float]:  # noqa: UP006
+def flop_count_operators(model: nn.Module, inputs: object) -> typing.DefaultDict[str, float]:  # noqa: UP006
     """Flops of one call by operator.
 
     Args:
@@ -160,7 +166,13 @@ class _ActivationCounter(TorchDispatchMode):
         self.counts: Counter[str] = Counter()
         self._counted = {*flop_registry, *_extra_formulas()}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         out = func(*args, **(kwargs or {}))
         if func.overloadpacket in self._counted:
             first = out[0] if isinstance(out, (tuple, list)) else out
@@ -169,7 +181,7 @@ class _ActivationCounter(TorchDispatchMode):
 
 
 def activation_count_operators(
-    model: nn.Module, inputs: Any, **kwargs: Any
+    model: nn.Module, inputs: object, **kwargs: object
 ) -> typing.DefaultDict[str, float]:  # noqa: UP006
     """Numbers in the outputs of convolutions, matrix products and attention during one call.
 

@@ -154,7 +154,7 @@ def _object_group() -> dist.ProcessGroup | None:
     return _OBJECT_GROUP
 
 
-def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+def all_gather(data: object, group: dist.ProcessGroup | None = None) -> list[Any]:
     """Collects one picklable object of every process in every process.
 
     Args:
@@ -175,7 +175,7 @@ def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
     return received
 
 
-def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> list[Any]:
+def gather(data: object, dst: int = 0, group: dist.ProcessGroup | None = None) -> list[Any]:
     """Collects one picklable object of every process in one process.
 
     Args:

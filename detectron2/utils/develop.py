@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 __all__ = ["create_dummy_class", "create_dummy_func"]
 
@@ -29,7 +29,7 @@ def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
                 raise AttributeError(name)  # keeps inspection and pickling of modules alive
             raise ImportError(text)
 
-        def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
             raise ImportError(text)
 
     return _AlwaysRaises(klass, (), {})
@@ -47,7 +47,7 @@ def create_dummy_func(
     """
     text = _complaint(func, dependency, message)
 
-    def dummy(*args: Any, **kwargs: Any) -> NoReturn:
+    def dummy(*args: object, **kwargs: object) -> NoReturn:
         raise ImportError(text)
 
     dummy.__name__ = func

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -196,7 +196,7 @@ def read_label_map(file_name: str) -> np.ndarray:
 def image_size(file_name: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (height, width) of a picture, upright according to its EXIF tag, without decoding its pixels."""
     with PathManager.open(os.fspath(file_name), "rb") as f:
-        image: Any = Image.open(f)
+        image: Image.Image = Image.open(f)
         width, height = image.size
         return (width, height) if is_turned(image) else (height, width)
 

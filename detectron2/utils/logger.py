@@ -65,7 +65,7 @@ class _StdoutHandler(logging.StreamHandler):
         return sys.stdout
 
     @stream.setter
-    def stream(self, value: Any) -> None:
+    def stream(self, value: object) -> None:
         pass
 
 

@@ -51,7 +51,7 @@ def release_memory() -> None:
         torch.mps.empty_cache()
 
 
-def _to_cpu(value: Any) -> Any:
+def _to_cpu(value: object) -> Any:
     """Moves tensors, and containers of this package that have ``.to``, to the host; looks one level deep."""
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)(_to_cpu(item) for item in value)
@@ -79,7 +79,7 @@ def retry_if_cuda_oom(func: Callable[..., T]) -> Callable[..., T]:
     """
 
     @wraps(func)
-    def careful(*args: Any, **kwargs: Any) -> T:
+    def careful(*args: object, **kwargs: object) -> T:
         for attempt in range(2):
             try:
                 return func(*args, **kwargs)

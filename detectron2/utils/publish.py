@@ -1,11 +1,9 @@
 """Names that live elsewhere than where they are documented."""
 
-from typing import Any
-
 __all__ = ["publish"]
 
 
-def publish(module: str, *objects: Any) -> None:
+def publish(module: str, *objects: object) -> None:
     """Make ``module`` the home of classes and functions that are defined in another file.
 
     Pickles, dumped configs and documentation name an object by its ``__module__``, so that path must stay the same

@@ -31,7 +31,7 @@ class Registry(Iterable[tuple[str, Any]]):
         self._name = name
         self._obj_map: dict[str, Any] = {}
 
-    def register(self, obj: Any = None, *, name: str | None = None) -> Any:
+    def register(self, obj: object = None, *, name: str | None = None) -> Any:
         """Add ``obj``; without it, return a decorator that adds what it decorates.
 
         Registering the same object twice under one name does nothing.
@@ -93,7 +93,7 @@ class Registry(Iterable[tuple[str, Any]]):
         return "\n".join([f"Registry of {self._name} ({len(rows)}):", *rows])
 
 
-def _where(obj: Any) -> str:
+def _where(obj: object) -> str:
     return f"{getattr(obj, '__module__', '?')}.{getattr(obj, '__qualname__', repr(obj))}"
 
 

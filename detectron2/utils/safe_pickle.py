@@ -7,11 +7,12 @@ builders trust their input: a false size or a dtype of Python objects lets a fil
 
 import io
 import math
+import os
 import pickle
 import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class _Dtype:
             raise UnsafeCheckpointError(f"arrays of dtype {text!r} are not read, only numbers and text")
         self.real: np.dtype = np.dtype(text)
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, order, subarray, names, fields, size, _, _, *more = state
         order = order.decode("latin1") if isinstance(order, bytes) else order
         simple = (subarray, names, fields, more) == (None, None, None, [])
@@ -63,7 +64,7 @@ class _Array(np.ndarray):
 
     __slots__ = ()
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, dtype, fortran, data = state[-4:]
         real, raw = _checked(shape, dtype, data)
         super().__setstate__((1, tuple(shape), real, bool(fortran), raw))  # type: ignore[arg-type]
@@ -92,7 +93,7 @@ def _from_buffer(buffer: object, dtype: object, shape: Sequence[int], order: str
     return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
-def _scalar(dtype: object, data: object = b"") -> Any:
+def _scalar(dtype: object, data: object = b"") -> np.generic:
     """Make a NumPy number or text."""
     real, raw = _checked((), dtype, data)
     return np.frombuffer(raw, real)[0] if raw else real.type()
@@ -132,13 +133,13 @@ def _bytearray(content: object = b"", encoding: object = "latin1") -> bytearray:
     return bytearray(_raw(content))
 
 
-def _storage_from_bytes(data: bytes) -> Any:
+def _storage_from_bytes(data: bytes) -> object:
     """Read a tensor's storage: in a plain pickle it is a small PyTorch file."""
     return restricted_torch_load(io.BytesIO(data))
 
 
 def _tensor(
-    storage: Any,
+    storage: torch.TypedStorage,
     offset: int,
     size: Sequence[int],
     stride: Sequence[int],
@@ -157,7 +158,7 @@ def _parameter(data: torch.Tensor, requires_grad: bool = True, *_: object) -> to
     return torch.nn.Parameter(data, bool(requires_grad))
 
 
-def _defaultdict(factory: Any = None) -> defaultdict:
+def _defaultdict(factory: object = None) -> defaultdict:
     return defaultdict(getattr(factory, "make", None))
 
 
@@ -195,7 +196,7 @@ class _Name:
     def __init__(self, make: Callable[..., Any]) -> None:
         self.make = make
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> object:
         return self.make(*args)
 
     def __setstate__(self, state: object) -> None:
@@ -214,7 +215,7 @@ class _Restricted(pickle._Unpickler):
         super().__init__(file, encoding=encoding)
         self._names, self._where = names, where
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         try:
@@ -226,7 +227,7 @@ class _Restricted(pickle._Unpickler):
                 "torch.load(weights_only=False) once, and save {'model': state_dict} with torch.save."
             ) from None
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> NoReturn:
         raise UnsafeCheckpointError(f"{self._where} refers to an object outside the file ({pid!r})")
 
     def _load_bytearray(
@@ -251,7 +252,7 @@ class _Restricted(pickle._Unpickler):
     }
 
 
-def _settled(value: Any, seen: set[int]) -> Any:
+def _settled(value: object, seen: set[int]) -> object:
     """Replace the stand-ins in plain containers by real arrays and dtypes."""
     if isinstance(value, _Array):
         return value.view(np.ndarray)
@@ -306,7 +307,9 @@ def numpy_safe_globals() -> list[Any]:
     return [*named, (_encode, "_codecs.encode"), (_bytes, "builtins.bytes"), (_Array, "nameless")]
 
 
-def restricted_torch_load(source: Any, *, mmap: bool = False, names: Sequence[Any] = ()) -> Any:
+def restricted_torch_load(
+    source: str | os.PathLike[str] | IO[bytes], *, mmap: bool = False, names: Sequence[Any] = ()
+) -> Any:
     """Read a file that ``torch.save`` wrote, on the CPU, without running code from it.
 
     Args:

@@ -23,13 +23,13 @@ class PicklableWrapper:
         obj: what to hold; a wrapper is unwrapped first.
     """
 
-    def __init__(self, obj: Any) -> None:
+    def __init__(self, obj: object) -> None:
         self._obj: Any = obj._obj if isinstance(obj, PicklableWrapper) else obj
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (cloudpickle.dumps(self._obj),)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         return self._obj(*args, **kwargs)
 
     def __getattr__(self, attr: str) -> Any:

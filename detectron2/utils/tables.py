@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["create_grid_table", "create_small_table", "format_table"]
 
 
-def _text(value: Any, floatfmt: str) -> str:
+def _text(value: object, floatfmt: str) -> str:
     if isinstance(value, float):
         return format(value, floatfmt)
     return str(value)

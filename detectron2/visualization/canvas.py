@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.errors import BadValue
 
-from .colors import to_rgb
+from .colors import ColorLike, to_rgb
 
 _OVERSAMPLING = 4
 _DASHES = {"--": (4.0, 2.5), ":": (1.0, 1.5), "-.": (4.0, 2.0)}  # lengths of stroke and gap in line widths
@@ -90,7 +89,7 @@ class VisImage:
     # ------------------------------------------------------------------ blending
 
     def blend(
-        self, coverage: npt.NDArray, color: Any, alpha: float, origin: tuple[int, int] = (0, 0)
+        self, coverage: npt.NDArray, color: ColorLike, alpha: float, origin: tuple[int, int] = (0, 0)
     ) -> None:
         """Lay a colour over the picture.
 
@@ -117,7 +116,7 @@ class VisImage:
         base = target.astype(np.float32)
         target[:] = np.rint(base + weight * (rgb - base)).astype(np.uint8)
 
-    def _stamp(self, points: Points, margin: float, paint: Callable, color: Any, alpha: float) -> None:
+    def _stamp(self, points: Points, margin: float, paint: Callable, color: ColorLike, alpha: float) -> None:
         """Draw a shape four times as large in the window that holds it, shrink it and blend it."""
         finite = points[np.isfinite(points).all(axis=1)]
         if not len(finite):
@@ -134,14 +133,20 @@ class VisImage:
 
     # ------------------------------------------------------------------ shapes, in coordinates of ``img``
 
-    def fill_polygon(self, points: Any, color: Any, alpha: float) -> None:
+    def fill_polygon(self, points: npt.ArrayLike, color: ColorLike, alpha: float) -> None:
         """Fill a polygon ``[N, 2]``."""
         xy = np.asarray(points, dtype=np.float64).reshape(-1, 2) * self.scale
         if len(xy) >= 3:
             self._stamp(xy, 0, lambda d, p: d.polygon(p.reshape(-1).tolist(), fill=255), color, alpha)
 
     def stroke(
-        self, points: Any, color: Any, alpha: float, width: float, style: str = "-", closed: bool = False
+        self,
+        points: npt.ArrayLike,
+        color: ColorLike,
+        alpha: float,
+        width: float,
+        style: str = "-",
+        closed: bool = False,
     ) -> None:
         """Draw a line through points ``[N, 2]``.
 
@@ -166,7 +171,7 @@ class VisImage:
         else:
             self._line(xy, color, alpha, width)
 
-    def _line(self, xy: Points, color: Any, alpha: float, width: float) -> None:
+    def _line(self, xy: Points, color: ColorLike, alpha: float, width: float) -> None:
         thick = max(round(width * _OVERSAMPLING), 1)
 
         def paint(draw: ImageDraw.ImageDraw, p: Points) -> None:
@@ -177,7 +182,7 @@ class VisImage:
 
         self._stamp(xy, width, paint, color, alpha)
 
-    def rectangle(self, box: Sequence[float], color: Any, alpha: float, width: float) -> None:
+    def rectangle(self, box: Sequence[float], color: ColorLike, alpha: float, width: float) -> None:
         """Outline of an axis-parallel box XYXY; coverage is computed exactly, without oversampling."""
         x0, y0, x1, y1 = (float(v) * self.scale for v in box)
         h, w = self._pixels.shape[:2]
@@ -190,7 +195,7 @@ class VisImage:
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         self.blend((outer - inner)[window], color, alpha, (int(columns[0]), int(rows[0])))
 
-    def disc(self, center: Sequence[float], color: Any, alpha: float, radius: float) -> None:
+    def disc(self, center: Sequence[float], color: ColorLike, alpha: float, radius: float) -> None:
         """Fill a circle; the radius is in pixels of the output."""
         xy = np.asarray(center, dtype=np.float64).reshape(1, 2) * self.scale
         big = radius * _OVERSAMPLING
@@ -201,7 +206,7 @@ class VisImage:
         self,
         text: str,
         position: Sequence[float],
-        color: Any,
+        color: ColorLike,
         size: float,
         align: str = "center",
         rotation: float = 0,
@@ -263,7 +268,7 @@ def _dashed(xy: Points, stroke: float, gap: float) -> list[Points]:
 
 
 @functools.lru_cache(maxsize=64)
-def _font(size: int, wide: bool) -> Any:
+def _font(size: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font; one of the system's for letters that it lacks."""
     if wide:
         for name in _FALLBACK_FONTS:

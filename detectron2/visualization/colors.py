@@ -6,14 +6,17 @@ import colorsys
 import re
 from collections.abc import Sequence
 from enum import Enum, unique
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from detectron2.utils.colormap import colormap
 from detectron2.utils.errors import BadValue
 
 Color = tuple[float, float, float]
+ColorLike: TypeAlias = str | Sequence[float] | npt.NDArray
+"""What :func:`to_rgb` reads."""
 
 # matplotlib's one-letter names, which callers of draw_box and draw_text use
 _LETTERS: dict[str, Color] = {
@@ -55,7 +58,7 @@ class ColorMode(Enum):
     """As ``IMAGE``, on a picture that is grey wherever there is no instance."""
 
 
-def to_rgb(color: Any) -> Color:
+def to_rgb(color: ColorLike) -> Color:
     """A colour as three floats in [0, 1].
 
     Args:
@@ -107,7 +110,7 @@ def palette_color(index: int) -> Color:
     return to_rgb(colours[index % len(colours)])
 
 
-def change_brightness(color: Any, factor: float) -> Color:
+def change_brightness(color: ColorLike, factor: float) -> Color:
     """A lighter (factor > 0) or darker (factor < 0) shade.
 
     Args:
@@ -127,7 +130,7 @@ def jitter(color: Sequence[float], index: int) -> Color:
     return to_rgb(np.clip(np.asarray(to_rgb(color)) + rng.uniform(-0.12, 0.12, 3), 0.0, 1.0))
 
 
-def readable_on_dark(color: Any) -> Color:
+def readable_on_dark(color: ColorLike) -> Color:
     """The colour, lightened until it can be read on a dark ground."""
     rgb = np.maximum(np.asarray(to_rgb(color)), 0.15)
     return to_rgb(rgb / rgb.max())

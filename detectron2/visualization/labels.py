@@ -57,7 +57,7 @@ def to_array(value: Any) -> npt.NDArray:
     return np.asarray(value)
 
 
-def as_boxes(boxes: Any) -> npt.NDArray:
+def as_boxes(boxes: object) -> npt.NDArray:
     """``[N, 4]``, or ``[N, 5]`` for rotated boxes."""
     array = to_array(boxes).astype(np.float64)
     if array.size == 0:
@@ -76,11 +76,11 @@ def as_masks(masks: Any, height: int, width: int) -> list[GenericMask]:
     return [m if isinstance(m, GenericMask) else GenericMask(_plain(m), height, width) for m in masks]
 
 
-def _plain(mask: Any) -> Any:
+def _plain(mask: object) -> object:
     return to_array(mask) if hasattr(mask, "detach") else mask
 
 
-def as_keypoints(keypoints: Any) -> npt.NDArray:
+def as_keypoints(keypoints: object) -> npt.NDArray:
     """``[N, K, 3]``."""
     array = to_array(keypoints).astype(np.float64)
     if array.size and (array.ndim != 3 or array.shape[2] != 3):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class GenericMask:
         height, width: size of the image.
     """
 
-    def __init__(self, mask_or_polygons: Any, height: int, width: int) -> None:
+    def __init__(self, mask_or_polygons: object, height: int, width: int) -> None:
         """
         Args:
             mask_or_polygons: list of flat polygons ``[x0, y0, x1, y1, ...]``, an RLE dict, or ``[H, W]`` pixels.
@@ -132,7 +132,7 @@ class GenericMask:
         outlines = trace_outlines(mask)
         return [o.reshape(-1) for o, _ in outlines], any(hole for _, hole in outlines)
 
-    def polygons_to_mask(self, polygons: Any) -> Mask:
+    def polygons_to_mask(self, polygons: Iterable[npt.ArrayLike]) -> Mask:
         """Pixels of the union of polygons."""
         return to_mask(list(polygons), self.height, self.width)
 

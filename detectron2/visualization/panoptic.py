@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectron2.data import Metadata
 from detectron2.data.detection_utils import read_image
 from detectron2.utils.errors import BadValue
 
 
 def panoptic_segments(
-    ids: npt.NDArray, segments_info: Sequence[Mapping[str, Any]] | None, metadata: Any
+    ids: npt.NDArray, segments_info: Sequence[Mapping[str, Any]] | None, metadata: Metadata
 ) -> list[dict[str, Any]]:
     """The segments that occur in a map of ids, largest first.
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from detectron2.data import Metadata
 from detectron2.utils.errors import BadValue
 
 from .canvas import VisImage
-from .colors import Color, change_brightness, palette_color, readable_on_dark, to_rgb
+from .colors import Color, ColorLike, change_brightness, palette_color, readable_on_dark, to_rgb
 from .masks import edge_pixels, label_point
 
 OFF_WHITE = (1.0, 1.0, 240.0 / 255)
@@ -32,7 +32,7 @@ class Primitives:
     keypoint_threshold: float = 0.05
 
     output: VisImage
-    metadata: Any
+    metadata: Metadata
     _default_font_size: float
 
     def _line_width(self) -> float:
@@ -45,7 +45,7 @@ class Primitives:
         position: Sequence[float],
         *,
         font_size: float | None = None,
-        color: Any = "g",
+        color: ColorLike = "g",
         horizontal_alignment: str = "center",
         rotation: float = 0,
     ) -> VisImage:
@@ -64,7 +64,11 @@ class Primitives:
         return self.output
 
     def draw_box(
-        self, box_coord: Sequence[float], alpha: float = 0.5, edge_color: Any = "g", line_style: str = "-"
+        self,
+        box_coord: Sequence[float],
+        alpha: float = 0.5,
+        edge_color: ColorLike = "g",
+        line_style: str = "-",
     ) -> VisImage:
         """Outline of a box.
 
@@ -86,7 +90,7 @@ class Primitives:
         self,
         rotated_box: Sequence[float],
         alpha: float = 0.5,
-        edge_color: Any = "g",
+        edge_color: ColorLike = "g",
         line_style: str = "-",
         label: str | None = None,
     ) -> VisImage:
@@ -114,7 +118,13 @@ class Primitives:
             )
         return self.output
 
-    def draw_polygon(self, segment: Any, color: Any, edge_color: Any = None, alpha: float = 0.5) -> VisImage:
+    def draw_polygon(
+        self,
+        segment: npt.ArrayLike,
+        color: ColorLike,
+        edge_color: ColorLike | None = None,
+        alpha: float = 0.5,
+    ) -> VisImage:
         """Fill a polygon and draw its outline.
 
         Args:
@@ -134,7 +144,7 @@ class Primitives:
         self,
         x_data: Sequence[float],
         y_data: Sequence[float],
-        color: Any,
+        color: ColorLike,
         linestyle: str = "-",
         linewidth: float | None = None,
     ) -> VisImage:
@@ -151,7 +161,7 @@ class Primitives:
         self.output.stroke(np.stack([x_data, y_data], axis=1), color, 1.0, width, linestyle)
         return self.output
 
-    def draw_circle(self, circle_coord: Sequence[float], color: Any, radius: float = 3) -> VisImage:
+    def draw_circle(self, circle_coord: Sequence[float], color: ColorLike, radius: float = 3) -> VisImage:
         """A filled circle.
 
         Args:
@@ -165,9 +175,9 @@ class Primitives:
     def draw_binary_mask(
         self,
         binary_mask: npt.NDArray,
-        color: Any = None,
+        color: ColorLike | None = None,
         *,
-        edge_color: Any = None,
+        edge_color: ColorLike | None = None,
         text: str | None = None,
         alpha: float = 0.5,
         area_threshold: float | None = 10,
@@ -204,7 +214,12 @@ class Primitives:
         return self.output
 
     def draw_soft_mask(
-        self, soft_mask: npt.NDArray, color: Any = None, *, text: str | None = None, alpha: float = 0.5
+        self,
+        soft_mask: npt.NDArray,
+        color: ColorLike | None = None,
+        *,
+        text: str | None = None,
+        alpha: float = 0.5,
     ) -> VisImage:
         """Colour the image as strongly as a mask of probabilities says.
 
@@ -221,17 +236,19 @@ class Primitives:
             self._draw_text_in_mask(soft > 0.5, text, self._change_color_brightness(color, 0.7))
         return self.output
 
-    def _draw_text_in_mask(self, binary_mask: npt.NDArray, text: str, color: Any) -> None:
+    def _draw_text_in_mask(self, binary_mask: npt.NDArray, text: str, color: ColorLike) -> None:
         """Write into the middle of a mask ``[height, width]``; nothing where it is empty."""
         point = label_point(binary_mask)
         if point is not None:
             self.draw_text(text, point, color=color)
 
-    def _change_color_brightness(self, color: Any, brightness_factor: float) -> Color:
-        """A lighter (factor up to 1) or darker (down to -1) shade; subclasses may give another."""
+    def _change_color_brightness(self, color: ColorLike, brightness_factor: float) -> Color:
+        """Make a colour lighter (factor up to 1) or darker (down to -1); subclasses may differ."""
         return change_brightness(color, brightness_factor)
 
-    def _blend_scaled(self, coverage: npt.NDArray, color: Any, alpha: float, origin: tuple[int, int]) -> None:
+    def _blend_scaled(
+        self, coverage: npt.NDArray, color: ColorLike, alpha: float, origin: tuple[int, int]
+    ) -> None:
         """Blend coverage given in pixels of the image."""
         scale = self.output.scale
         if scale == 1.0:
@@ -244,7 +261,7 @@ class Primitives:
         resized = sheet.resize((max(x1 - x0, 1), max(y1 - y0, 1)), Image.Resampling.BILINEAR)
         self.output.blend(np.asarray(resized), color, alpha, (x0, y0))
 
-    def draw_and_connect_keypoints(self, keypoints: Any) -> VisImage:
+    def draw_and_connect_keypoints(self, keypoints: object) -> VisImage:
         """Keypoints of one instance and the bones between them.
 
         Args:

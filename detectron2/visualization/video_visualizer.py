@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detectron2.data import Metadata
 from detectron2.structures import Instances
 from detectron2.utils.colormap import random_color, random_colors
 
 from .canvas import VisImage
-from .colors import Color, ColorMode, palette_color, to_rgb
+from .colors import Color, ColorMode, palette_color
 from .labels import as_boxes, as_masks, create_text_labels, to_array
 from .visualizer import Visualizer
 
@@ -37,8 +38,8 @@ class _DetectedInstance:
     """
 
     label: int
-    bbox: Any
-    mask_rle: Any
+    bbox: npt.NDArray | None
+    mask_rle: dict[str, Any] | None
     color: Color | None
     ttl: int
 
@@ -46,7 +47,7 @@ class _DetectedInstance:
 class VideoVisualizer:
     """Draws predictions frame by frame. An object is known again by class and overlap, or by its ``ID``."""
 
-    def __init__(self, metadata: Any, instance_mode: ColorMode = ColorMode.IMAGE) -> None:
+    def __init__(self, metadata: Metadata, instance_mode: ColorMode = ColorMode.IMAGE) -> None:
         """
         Args:
             metadata: of the data set.
@@ -104,7 +105,9 @@ class VideoVisualizer:
             alpha=0.3 if self._instance_mode == ColorMode.IMAGE_BW else 0.5,
         )
 
-    def draw_sem_seg(self, frame: npt.NDArray, sem_seg: Any, area_threshold: float | None = None) -> VisImage:
+    def draw_sem_seg(
+        self, frame: npt.NDArray, sem_seg: object, area_threshold: float | None = None
+    ) -> VisImage:
         """Draw a class map on a frame.
 
         Args:
@@ -119,7 +122,7 @@ class VideoVisualizer:
     def draw_panoptic_seg_predictions(
         self,
         frame: npt.NDArray,
-        panoptic_seg: Any,
+        panoptic_seg: object,
         segments_info: Sequence[Mapping[str, Any]],
         area_threshold: float | None = None,
         alpha: float = 0.5,
@@ -173,14 +176,16 @@ class VideoVisualizer:
             if new[i].color is None and j in free_old:
                 new[i].color = self._old_instances[j].color
                 free_old.remove(j)
+        colors = []
         for instance in new:
             if instance.color is None:
                 instance.color = palette_color(self._used)
                 self._used += 1
+            colors.append(instance.color)
         self._old_instances = [self._old_instances[j] for j in sorted(free_old)]
         self._forget()
         self._old_instances += new
-        return [to_rgb(instance.color) for instance in new]
+        return colors
 
     def _overlaps(self, new: Sequence[_DetectedInstance]) -> npt.NDArray[np.float64]:
         """IoU ``[new, old]`` of masks, else of boxes; 0 for other classes and for too little overlap."""
@@ -195,11 +200,9 @@ class VideoVisualizer:
             )
             least = _MATCH_MASK
         elif all(o.bbox is not None and len(o.bbox) == 4 for o in [*new, *old]):
-            xywh = [
-                [[*o.bbox[:2], o.bbox[2] - o.bbox[0], o.bbox[3] - o.bbox[1]] for o in part]
-                for part in (new, old)
-            ]
-            iou = np.asarray(mask_util.iou(np.array(xywh[0]), np.array(xywh[1]), [0] * len(old)))
+            corners = [np.array([o.bbox for o in part], dtype=np.float64) for part in (new, old)]
+            xywh = [np.concatenate([c[:, :2], c[:, 2:] - c[:, :2]], axis=1) for c in corners]
+            iou = np.asarray(mask_util.iou(xywh[0], xywh[1], [0] * len(old)))
             least = _MATCH
         else:
             return np.zeros((len(new), len(old)))

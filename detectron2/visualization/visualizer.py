@@ -15,7 +15,7 @@ from detectron2.structures import BoxMode, Instances
 from detectron2.utils.errors import BadValue
 
 from .canvas import VisImage
-from .colors import Color, ColorMode, jitter, palette_color, to_rgb
+from .colors import Color, ColorLike, ColorMode, jitter, palette_color, to_rgb
 from .labels import as_boxes, as_keypoints, as_masks, create_text_labels, to_array
 from .masks import GenericMask, label_point
 from .panoptic import panoptic_segments, read_panoptic_png
@@ -44,7 +44,7 @@ class Visualizer(Primitives):
     def __init__(
         self,
         img_rgb: npt.NDArray,
-        metadata: Any = None,
+        metadata: Metadata | None = None,
         scale: float = 1.0,
         instance_mode: ColorMode = ColorMode.IMAGE,
         font_size_scale: float = 1.0,
@@ -101,11 +101,11 @@ class Visualizer(Primitives):
 
     def draw_sem_seg(
         self,
-        sem_seg: Any,
+        sem_seg: object,
         area_threshold: float | None = None,
         alpha: float = 0.8,
         draw_text: bool = True,
-        edge_color: Any = OFF_WHITE,
+        edge_color: ColorLike = OFF_WHITE,
     ) -> VisImage:
         """Draw a class map.
 
@@ -134,7 +134,7 @@ class Visualizer(Primitives):
 
     def draw_panoptic_seg(
         self,
-        panoptic_seg: Any,
+        panoptic_seg: object,
         segments_info: Sequence[Mapping[str, Any]] | None,
         area_threshold: float | None = None,
         alpha: float = 0.7,
@@ -207,7 +207,7 @@ class Visualizer(Primitives):
         return self.output
 
     def _draw_annotations(self, annotations: Sequence[Mapping[str, Any]]) -> None:
-        masks: Any = None
+        masks: list[GenericMask] | None = None
         if all("segmentation" in a for a in annotations):
             masks = as_masks([a["segmentation"] for a in annotations], self.output.height, self.output.width)
         keypoints = None
@@ -230,11 +230,11 @@ class Visualizer(Primitives):
     def overlay_instances(
         self,
         *,
-        boxes: Any = None,
+        boxes: object = None,
         labels: Sequence[str] | None = None,
-        masks: Any = None,
-        keypoints: Any = None,
-        assigned_colors: Sequence[Any] | None = None,
+        masks: object = None,
+        keypoints: object = None,
+        assigned_colors: Sequence[ColorLike] | None = None,
         alpha: float = 0.5,
     ) -> VisImage:
         """Draw N instances, large ones first.
@@ -290,9 +290,9 @@ class Visualizer(Primitives):
 
     def overlay_rotated_instances(
         self,
-        boxes: Any = None,
+        boxes: object = None,
         labels: Sequence[str] | None = None,
-        assigned_colors: Sequence[Any] | None = None,
+        assigned_colors: Sequence[ColorLike] | None = None,
     ) -> VisImage:
         """Draw N rotated boxes, large ones first.
 

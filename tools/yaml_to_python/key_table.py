@@ -3,21 +3,21 @@
 ``python tools/yaml_to_python --keys`` prints the table; ``convert.py`` uses it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 __all__ = ["COMPOUND", "RULES", "Rule", "key_table"]
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> object:
     return value
 
 
-def _one_or_list(value: Any) -> Any:
+def _one_or_list(value: Sequence[object]) -> object:
     return value[0] if len(value) == 1 else list(value)
 
 
-def _inner(value: Any) -> Any:
+def _inner(value: Sequence[object]) -> object:
     """One list for all levels is written without the outer brackets."""
     return value[0] if len(value) == 1 and isinstance(value[0], (list, tuple)) else value
 
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     old: str
     new: tuple[str, ...]
     to_new: Callable[[Any], Any] = _same
-    unset: Any = None
+    unset: object = None
 
 
 _TRAIN, _TEST = "dataloader.train", "dataloader.test"

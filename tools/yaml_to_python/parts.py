@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from omegaconf import DictConfig
+
 from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
 from detectron2.data import transforms as T
@@ -30,7 +32,7 @@ TAKEN = (
 
 
 # ------------------------------------------------------------ places
-def get_at(cfg: Any, place: str, default: Any = None) -> Any:
+def get_at(cfg: Any, place: str, default: object = None) -> Any:
     """The value at a dotted place; parts that are numbers index lists."""
     node = cfg
     for part in place.split("."):
@@ -50,14 +52,14 @@ def get_at(cfg: Any, place: str, default: Any = None) -> Any:
     return node
 
 
-def put_at(cfg: Any, place: str, value: Any) -> None:
+def put_at(cfg: object, place: str, value: object) -> None:
     """Set the value at a place whose parent is there."""
     parent, _, last = place.rpartition(".")
     node = get_at(cfg, parent)
     node[last if hasattr(node, "keys") else int(last)] = value
 
 
-def delete_at(cfg: Any, *places: str) -> None:
+def delete_at(cfg: object, *places: str) -> None:
     """Remove places that are there."""
     for place in places:
         parent, _, last = place.rpartition(".")
@@ -67,14 +69,14 @@ def delete_at(cfg: Any, *places: str) -> None:
 
 
 # ------------------------------------------------------------ masks and keypoints
-def _branches(cfg: CfgNode, lazy: Any) -> None:
+def _branches(cfg: CfgNode, lazy: DictConfig) -> None:
     lazy.dataloader.train.mapper.use_instance_mask = bool(cfg.MODEL.MASK_ON)
     if not cfg.MODEL.MASK_ON:
         delete_at(lazy, *(f"{_ROI}.mask_{n}" for n in ("in_features", "pooler", "head")))
 
 
 # ------------------------------------------------------------ sizes of heads
-def _heads(cfg: CfgNode, lazy: Any) -> None:
+def _heads(cfg: CfgNode, lazy: DictConfig) -> None:
     box, mask = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_MASK_HEAD
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     sizes = {
@@ -103,7 +105,7 @@ def _heads(cfg: CfgNode, lazy: Any) -> None:
 
 
 # ------------------------------------------------------------ weights of losses
-def _losses(cfg: CfgNode, lazy: Any) -> None:
+def _losses(cfg: CfgNode, lazy: DictConfig) -> None:
     rpn = cfg.MODEL.RPN
     weights = {"loss_rpn_cls": rpn.LOSS_WEIGHT, "loss_rpn_loc": rpn.BBOX_REG_LOSS_WEIGHT * rpn.LOSS_WEIGHT}
     if get_at(lazy, "model.proposal_generator") is not None and set(weights.values()) != {1.0}:
@@ -114,7 +116,7 @@ def _losses(cfg: CfgNode, lazy: Any) -> None:
 
 
 # ------------------------------------------------------------ schedule
-def _schedule(cfg: CfgNode, lazy: Any) -> None:
+def _schedule(cfg: CfgNode, lazy: DictConfig) -> None:
     s = cfg.SOLVER
     lazy.lr_multiplier.warmup_length = min(s.WARMUP_ITERS / s.MAX_ITER, 1.0) if s.MAX_ITER else 0.0
     if s.LR_SCHEDULER_NAME == "WarmupCosineLR":
@@ -131,7 +133,7 @@ def _schedule(cfg: CfgNode, lazy: Any) -> None:
 
 
 # ------------------------------------------------------------ augmentations
-def _augmentations(cfg: CfgNode, lazy: Any) -> None:
+def _augmentations(cfg: CfgNode, lazy: DictConfig) -> None:
     augmentations = [lazy.dataloader.train.mapper.augmentations[0]]
     if cfg.INPUT.CROP.ENABLED:
         crop = L(T.RandomCrop)(crop_type=cfg.INPUT.CROP.TYPE, crop_size=list(cfg.INPUT.CROP.SIZE))

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from .torch_files import file_size
 __all__ = ["read_safetensors", "save_safetensors", "verify_safetensors"]
 
 
-def _need_safetensors() -> Any:
+def _need_safetensors() -> ModuleType:
     try:
         import safetensors.torch
     except ImportError as e:

@@ -5,15 +5,17 @@ all else, with marks where those tensors belong, lies in ``rest.pth``. ``shards.
 and the CRC-32 of every file.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
@@ -24,6 +26,12 @@ from detectron2.utils.safe_pickle import restricted_load
 
 from ..errors import BrokenCheckpointError
 from .torch_files import read_torch, write_checkpoint_file
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.metadata import Metadata
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 __all__ = [
     "SHARDS",
@@ -42,22 +50,22 @@ SHARDS = ".shards"
 _LIST, _REST, _MARK = "shards.json", "rest.pth", "__shard__"
 
 
-def is_sharded(value: Any) -> bool:
+def is_sharded(value: object) -> TypeGuard[DTensor]:
     """Whether a tensor is spread over processes."""
     return isinstance(value, torch.Tensor) and hasattr(value, "device_mesh")
 
 
-def whole(value: Any) -> Any:
+def whole(value: object) -> object:
     """The whole of a spread tensor, on the CPU; every process must call it. Anything else comes back as it is."""
     return value.full_tensor().cpu() if is_sharded(value) else value
 
 
-def own_part(tensor: Any) -> torch.Tensor:
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
     """What this process holds of a spread tensor; the tensor itself if it is not spread. Nothing is sent."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
-def spread_like(value: torch.Tensor, model: Any) -> Any:
+def spread_like(value: torch.Tensor, model: object) -> torch.Tensor:
     """This process's part of a whole tensor, spread as ``model`` is; the tensor itself if that is not spread."""
     if not is_sharded(model) or is_sharded(value):
         return value
@@ -68,7 +76,7 @@ def spread_like(value: torch.Tensor, model: Any) -> Any:
     return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
 
 
-def _take_out(tree: Any, path: str, found: dict[str, Any]) -> Any:
+def _take_out(tree: object, path: str, found: dict[str, torch.Tensor]) -> object:
     """A copy of nested containers with marks in place of spread tensors, which go to ``found``."""
     if is_sharded(tree):
         found[path] = tree
@@ -80,7 +88,7 @@ def _take_out(tree: Any, path: str, found: dict[str, Any]) -> Any:
     return tree
 
 
-def _put_back(tree: Any, found: Mapping[str, Any]) -> Any:
+def _put_back(tree: object, found: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(tree, dict):
         if set(tree) == {_MARK}:
             return found[tree[_MARK]]
@@ -107,14 +115,14 @@ def write_shards(data: Mapping[str, Any], folder: str) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         os.makedirs(unfinished)
     comm.synchronize()
-    spread: dict[str, Any] = {}
+    spread: dict[str, torch.Tensor] = {}
     rest = _take_out(dict(data), "", spread)
     _all_or_none(lambda: _write_parts(rest, spread, unfinished), folder, unfinished)
     sums = comm.gather(_sums(unfinished, _own_files(unfinished)))
     _all_or_none(lambda: _finish(unfinished, folder, sums), folder, unfinished)
 
 
-def _all_or_none(work: Any, folder: str, unfinished: str) -> None:
+def _all_or_none(work: Callable[[], object], folder: str, unfinished: str) -> None:
     """Do something on every process, and fail on all if it fails on one."""
     problem = ""
     try:
@@ -131,7 +139,7 @@ def _all_or_none(work: Any, folder: str, unfinished: str) -> None:
     )
 
 
-def _write_parts(rest: Any, spread: dict[str, Any], folder: str) -> None:
+def _write_parts(rest: object, spread: dict[str, torch.Tensor], folder: str) -> None:
     import torch.distributed.checkpoint as dcp
 
     if spread:
@@ -198,7 +206,7 @@ def verify_shards(folder: str) -> None:
             raise BrokenCheckpointError(f"{folder!r} is damaged: size or checksum of {name} does not fit")
 
 
-def read_shards(folder: str, mesh: Any = None) -> dict[str, Any]:
+def read_shards(folder: str, mesh: DeviceMesh | None = None) -> dict[str, Any]:
     """Read what :func:`write_shards` wrote, with any number of processes.
 
     Args:
@@ -227,7 +235,7 @@ def read_shards(folder: str, mesh: Any = None) -> dict[str, Any]:
     return _put_back(rest, found)
 
 
-def _empty(entry: Any, mesh: Any) -> torch.Tensor:
+def _empty(entry: Any, mesh: DeviceMesh | None) -> torch.Tensor:
     """A tensor to read into."""
     if mesh is None:
         return torch.empty(entry.size, dtype=entry.properties.dtype)
@@ -236,12 +244,12 @@ def _empty(entry: Any, mesh: Any) -> torch.Tensor:
     return empty(*entry.size, dtype=entry.properties.dtype, device_mesh=mesh, placements=[Shard(0)])
 
 
-def _reader(folder: str) -> Any:
+def _reader(folder: str) -> FileSystemReader:
     """Reads the folder, whose table of contents names only what it needs."""
     from torch.distributed.checkpoint import FileSystemReader
 
     class Reader(FileSystemReader):
-        def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
+        def read_metadata(self, *args: object, **kwargs: object) -> Metadata:
             found = _read_contents(os.path.join(folder, ".metadata"))
             found.storage_meta.load_id = self.load_id
             return found

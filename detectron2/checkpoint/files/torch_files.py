@@ -93,7 +93,7 @@ def verify_torch(path: str) -> None:
         read_torch(path)
 
 
-def write_checkpoint_file(data: Any, path: str | os.PathLike[str]) -> None:
+def write_checkpoint_file(data: object, path: str | os.PathLike[str]) -> None:
     """Write ``data`` with ``torch.save`` so that a crash leaves the old file or the new one, never a part.
 
     Raises:

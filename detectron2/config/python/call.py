@@ -4,9 +4,12 @@ import dataclasses
 import functools
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .targets import remember_name, target_name
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 __all__ = ["LazyCall", "lists_for_tuples"]
 
@@ -30,19 +33,19 @@ class LazyCall:
         layer.out_channels = 64  # still a config
     """
 
-    def __init__(self, target: Any) -> None:
+    def __init__(self, target: object) -> None:
         if not (callable(target) or isinstance(target, (str, Mapping))):
             raise TypeError(f"LazyCall needs a callable or its dotted path, got {target!r}")
         self._target = remember_name(target) if isinstance(target, str) else target
 
-    def __call__(self, **kwargs: Any) -> Any:
+    def __call__(self, **kwargs: object) -> "DictConfig":
         from omegaconf import DictConfig
 
         content: dict[Any, Any] = {**lists_for_tuples(kwargs), "_target_": _storable(self._target)}
         return DictConfig(content, flags={"allow_objects": True})
 
 
-def _storable(target: Any) -> Any:
+def _storable(target: object) -> object:
     """The target in a form that omegaconf keeps as it is: it would take some classes for the schema of a node."""
     is_schema = dataclasses.is_dataclass(target) or hasattr(target, "__attrs_attrs__")
     if not isinstance(target, type) or not (is_schema or target in (dict, OrderedDict)):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.suggest import did_you_mean
@@ -17,12 +17,15 @@ from detectron2.utils.suggest import did_you_mean
 from ..yacs.yaml_files import parse
 from .call import lists_for_tuples
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig, ListConfig
+
 __all__ = ["as_config", "load", "path_beside"]
 
 MODULE_PREFIX = "detectron2._cfg_loader"
 
 
-def as_config(value: Any) -> Any:
+def as_config(value: object) -> Any:
     """Dictionaries become omegaconf configs that may hold any object; other values stay."""
     if not isinstance(value, dict):
         return value
@@ -59,7 +62,7 @@ def path_beside(filename: str, other: str) -> str:
     return f"{scheme}://{os.path.normpath(f'{rest}{separator}{other}')}"
 
 
-def _all_configs(content: Any) -> Any:
+def _all_configs(content: Any) -> "DictConfig | ListConfig":
     from omegaconf import DictConfig, ListConfig
 
     if isinstance(content, (DictConfig, ListConfig)):
@@ -72,7 +75,7 @@ def _all_configs(content: Any) -> Any:
     return DictConfig(found, flags={"allow_objects": True})
 
 
-def _pick(content: Mapping[str, Any], key: str, filename: str) -> Any:
+def _pick(content: Mapping[str, object], key: str, filename: str) -> object:
     if key not in content:
         public = [str(k) for k in content if not str(k).startswith("_")]
         raise KeyError(f"{filename} defines no {key!r}. {did_you_mean(key, public)}")

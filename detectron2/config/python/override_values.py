@@ -19,7 +19,7 @@ _CLOSING = {"[": "]", "(": ")", "{": "}"}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> object:
     """Read the text right of ``=``.
 
     Raises:
@@ -33,7 +33,7 @@ def parse_value(text: str) -> Any:
     return value
 
 
-def _scalar(text: str) -> Any:
+def _scalar(text: str) -> object:
     """A bare word: number, truth value, null, or text."""
     low = text.lower()
     if low in _WORDS:
@@ -74,7 +74,7 @@ class _Reader:
         while self.peek().isspace():
             self.at += 1
 
-    def value(self, stops: str) -> Any:
+    def value(self, stops: str) -> object:
         """One value; a bare word inside brackets ends at one of ``stops``."""
         self.skip_space()
         c = self.peek()
@@ -169,7 +169,7 @@ class _Reader:
                 self.at += 1
             out.append(c)
 
-    def bare(self, stops: str) -> Any:
+    def bare(self, stops: str) -> object:
         """A word without quotes, interpolations in it kept whole; outside of brackets it goes to the end."""
         start = self.at
         while self.at < len(self.text):

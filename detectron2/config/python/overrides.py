@@ -8,12 +8,17 @@ value     = text of one of: null, true, false, integer, float, "quoted", 'quoted
 
 import logging
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from detectron2.utils.suggest import did_you_mean, misspelt
 
 from ..instantiate import is_tuple_config
 from .override_values import parse_value
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig, ListConfig
+
+    _Node: TypeAlias = DictConfig | ListConfig
 
 __all__ = ["Override", "apply_overrides", "parse_override"]
 
@@ -29,7 +34,7 @@ class Override(NamedTuple):
 
     action: str
     key: list[str]
-    value: Any
+    value: object
 
     @property
     def name(self) -> str:
@@ -64,7 +69,7 @@ def parse_override(text: str) -> Override:
     return Override("add" if mark else "set", parts, value)
 
 
-def apply_overrides(cfg: Any, overrides: list[str]) -> Any:
+def apply_overrides(cfg: "DictConfig", overrides: list[str]) -> "DictConfig":
     """See :meth:`detectron2.config.LazyConfig.apply_overrides`."""
     from omegaconf import OmegaConf, open_dict
 
@@ -81,7 +86,7 @@ def apply_overrides(cfg: Any, overrides: list[str]) -> Any:
     return cfg
 
 
-def _set(cfg: Any, change: Override) -> None:
+def _set(cfg: "DictConfig", change: Override) -> None:
     from omegaconf import OmegaConf
 
     node = cfg
@@ -111,7 +116,7 @@ def _set(cfg: Any, change: Override) -> None:
         _replace(node, index, change.value)
 
 
-def _replace(node: Any, index: Any, value: Any) -> None:
+def _replace(node: Any, index: int | str, value: object) -> None:
     """Set an entry, also one that is a tuple, which would turn a list that is assigned to it into a tuple."""
     from omegaconf import OmegaConf
 
@@ -124,7 +129,7 @@ def _replace(node: Any, index: Any, value: Any) -> None:
     node[index] = value
 
 
-def _delete(cfg: Any, change: Override) -> None:
+def _delete(cfg: "DictConfig", change: Override) -> None:
     node = cfg
     for depth, part in enumerate(change.key[:-1]):
         if not _has(node, part):
@@ -143,12 +148,12 @@ def _delete(cfg: Any, change: Override) -> None:
     del node[_index(node, last, change.name)]
 
 
-def _no_key(change: Override, node: Any, part: str) -> KeyError:
+def _no_key(change: Override, node: "_Node", part: str) -> KeyError:
     known = [str(k) for k in node] if hasattr(node, "keys") else [str(i) for i in range(len(node))]
     return KeyError(f"cannot delete {change.name}: there is no {part!r}. {did_you_mean(part, known)}")
 
 
-def _has(node: Any, part: str) -> bool:
+def _has(node: "_Node", part: str) -> bool:
     from omegaconf import OmegaConf
 
     if OmegaConf.is_list(node) or is_tuple_config(node):
@@ -156,12 +161,12 @@ def _has(node: Any, part: str) -> bool:
     return OmegaConf.is_dict(node) and (part in node.keys() or _typed(node, part) in node.keys())
 
 
-def _typed(node: Any, part: str) -> Any:
+def _typed(node: "_Node", part: str) -> int | str:
     """The key in a dictionary whose keys are integers."""
     return int(part) if part.lstrip("-").isdigit() and int(part) in node.keys() else part
 
 
-def _index(node: Any, part: str, place: str) -> Any:
+def _index(node: "_Node", part: str, place: str) -> int | str:
     from omegaconf import OmegaConf
 
     if OmegaConf.is_dict(node):
@@ -175,7 +180,7 @@ def _index(node: Any, part: str, place: str) -> Any:
     return int(part)
 
 
-def _check_spelling(node: Any, part: str, change: Override) -> None:
+def _check_spelling(node: "_Node", part: str, change: Override) -> None:
     """Refuse a new key that is almost one that exists, unless it was asked for with "+"."""
     from omegaconf import OmegaConf
 
@@ -190,7 +195,7 @@ def _check_spelling(node: Any, part: str, change: Override) -> None:
     logger.warning("the config has no %s: added (+%s=… says that it is meant)", change.name, change.name)
 
 
-def _referring(cfg: Any, key: list[str]) -> list[str]:
+def _referring(cfg: "DictConfig", key: list[str]) -> list[str]:
     """Places whose interpolations lead to ``key`` or below it, themselves not below it."""
     from omegaconf import OmegaConf
 

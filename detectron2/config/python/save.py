@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True  # repeated lists are written out: &id001 is hard to read and edit
 
 
-def save(cfg: Any, filename: str) -> None:
+def save(cfg: object, filename: str) -> None:
     """See :meth:`detectron2.config.LazyConfig.save`."""
     lost: list[str] = []
     text = to_text(cfg, lost)
@@ -42,7 +42,7 @@ def save(cfg: Any, filename: str) -> None:
         f.write(text)
 
 
-def to_text(cfg: Any, lost: list[str]) -> str:
+def to_text(cfg: object, lost: list[str]) -> str:
     """YAML text of a config; ``lost`` gets the places that YAML cannot hold."""
     from omegaconf import OmegaConf, SCMode
 
@@ -53,7 +53,7 @@ def to_text(cfg: Any, lost: list[str]) -> str:
     return str(yaml.dump(plain, Dumper=_Dumper, default_flow_style=None, allow_unicode=True, width=9999))
 
 
-def to_plain(value: Any, lost: list[str], place: str = "") -> Any:
+def to_plain(value: object, lost: list[str], place: str = "") -> Any:
     """What YAML can hold in place of ``value``; calls where needed.
 
     Args:
@@ -76,11 +76,11 @@ def to_plain(value: Any, lost: list[str], place: str = "") -> Any:
     return _plain_object(value, lost, place)
 
 
-def _join(place: str, key: Any) -> str:
+def _join(place: str, key: object) -> str:
     return f"{place}.{key}" if place else str(key)
 
 
-def _findable(value: Any) -> str | None:
+def _findable(value: object) -> str | None:
     """Dotted path under which ``locate`` finds this very object; None if there is none."""
     if not hasattr(value, "__qualname__") or not hasattr(value, "__module__"):
         return None
@@ -93,14 +93,14 @@ def _findable(value: Any) -> str | None:
     return name if same else None
 
 
-def _plain_target(target: Any, lost: list[str], place: str) -> Any:
+def _plain_target(target: object, lost: list[str], place: str) -> object:
     name = _findable(target)
     if name is not None:
         return name
     return to_plain(target, lost, place)
 
 
-def _plain_object(value: Any, lost: list[str], place: str) -> Any:
+def _plain_object(value: object, lost: list[str], place: str) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_plain(dump_dataclass(value), lost, place)
     if isinstance(value, functools.partial):
@@ -122,7 +122,7 @@ def _plain_object(value: Any, lost: list[str], place: str) -> Any:
     return {TARGET: target_name(not_saved), "what": f"{place} ({kind})"}
 
 
-def _plain_builtin(value: Any) -> Any:
+def _plain_builtin(value: object) -> object:
     """Calls that make simple objects of the standard library and numpy scalars anew."""
     import pathlib
 

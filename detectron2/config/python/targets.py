@@ -277,14 +277,14 @@ def _split(parts: list[str]) -> tuple[str, list[str]]:
     )
 
 
-def _home(found: Any) -> str:
+def _home(found: object) -> str:
     """Dotted path of a class, function or method where it is defined, "" if it has none."""
     inner = getattr(found, "__func__", found)
     module, qualname = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
     return f"{module}.{qualname}" if isinstance(module, str) and isinstance(qualname, str) else ""
 
 
-def _is_part(found: Any) -> bool:
+def _is_part(found: object) -> bool:
     """Whether a callable is one of the parts that any config may name."""
     home = _home(found)
     if home in FUNCTIONS:
@@ -301,7 +301,7 @@ def _is_part(found: Any) -> bool:
     return kind == "classes" or any(_home(base) == "torch.nn.modules.module.Module" for base in found.__mro__)
 
 
-def _is_torch_function(found: Any) -> bool:
+def _is_torch_function(found: object) -> bool:
     """Whether this is one of the functions of ``torch.nn.functional`` that are written in C."""
     functional = sys.modules.get("torch.nn.functional")
     name = getattr(found, "__name__", "")
@@ -311,7 +311,7 @@ def _is_torch_function(found: Any) -> bool:
 _BASES = ("torch.nn.modules.", "torch.optim.", "torch.utils.data.", "detectron2.")
 
 
-def _is_of_the_program(found: Any) -> bool:
+def _is_of_the_program(found: object) -> bool:
     """Whether a callable belongs to the running program rather than to Python or installed software."""
     inner = getattr(found, "__func__", found)
     if not callable(found) or not (isinstance(inner, type) or inspect.isfunction(inner)):

@@ -3,10 +3,13 @@
 import dataclasses
 import functools
 import keyword
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .targets import target_name
+
+if TYPE_CHECKING:
+    from omegaconf import SCMode
 
 __all__ = ["to_py"]
 
@@ -26,7 +29,7 @@ class _Group:
 _Item = tuple[str, "str | _Group"]  # what stands before the value ("name=", '"key": '), and the value
 
 
-def to_py(cfg: Any, prefix: str) -> str:
+def to_py(cfg: object, prefix: str) -> str:
     """See :meth:`detectron2.config.LazyConfig.to_py`."""
     from omegaconf import OmegaConf
 
@@ -42,14 +45,14 @@ def to_py(cfg: Any, prefix: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _instance_mode() -> Any:
+def _instance_mode() -> "SCMode":
     """Dataclass nodes come out as objects, to be printed as calls of their class."""
     from omegaconf import SCMode
 
     return SCMode.INSTANTIATE
 
 
-def _is_name(key: Any) -> bool:
+def _is_name(key: object) -> bool:
     return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
@@ -67,7 +70,7 @@ def _assignments(cfg: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any
             yield name, value
 
 
-def _quote(value: Any) -> str:
+def _quote(value: object) -> str:
     """Literal of a scalar, text in double quotes."""
     if not isinstance(value, str):
         return f'float("{value}")' if isinstance(value, float) and value - value != 0 else repr(value)
@@ -77,7 +80,7 @@ def _quote(value: Any) -> str:
     return text
 
 
-def _describe(value: Any) -> "str | _Group":
+def _describe(value: object) -> "str | _Group":
     """The printed form of any value, not yet spread over lines."""
     if isinstance(value, Mapping):
         if TARGET in value:
@@ -116,7 +119,7 @@ def _call(cfg: Mapping[Any, Any]) -> _Group:
     return _Group(f"{name}(", plain + ([("**", _describe(odd))] if odd else []), ")")
 
 
-def _function(value: Any) -> str:
+def _function(value: Callable[..., object]) -> str:
     """Dotted name of a function or class. Those without a name that could be looked up are shown as a call."""
     name = target_name(value)
     if all(part.isidentifier() for part in name.split(".")):
@@ -129,7 +132,7 @@ def _function(value: Any) -> str:
     return f"unnamed_function({_quote(f'{kind} of {place}')})"
 
 
-def _object(value: Any) -> str:
+def _object(value: object) -> str:
     """An object that the config holds as such: its constructor-like name; never an address."""
     text = repr(value)
     kind = target_name(type(value))

@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any
 
 import yaml
+from typing_extensions import Self
 
 from detectron2.utils.errors import BadKey, BadType, BadValue
 from detectron2.utils.suggest import did_you_mean
@@ -53,7 +54,7 @@ class BaseNode(dict[str, Any]):
         self._set_state(self.OPTIONAL, {})
 
     # ------------------------------------------------------------ state kept beside the keys
-    def _set_state(self, name: str, value: Any) -> None:
+    def _set_state(self, name: str, value: object) -> None:
         self.__dict__[name] = value
 
     def _optional(self) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class BaseNode(dict[str, Any]):
             known: list[str] = list(dict.keys(self))
             raise AttributeError(f"config has no key {name!r} here. {did_you_mean(name, known)}") from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if self.is_frozen():
             raise AttributeError(
                 f"cannot set {name} = {value!r}: the config is frozen; call defrost() or clone() first"
@@ -92,7 +93,7 @@ class BaseNode(dict[str, Any]):
             raise AttributeError(name) from None
 
     # ------------------------------------------------------------ optional keys
-    def add_optional(self, name: str, default: Any) -> None:
+    def add_optional(self, name: str, default: object) -> None:
         """Declare a key that stays hidden while it has its default.
 
         Args:
@@ -154,7 +155,7 @@ class BaseNode(dict[str, Any]):
         """Whether changes are forbidden."""
         return bool(self.__dict__.get(self.IMMUTABLE, False))
 
-    def clone(self) -> Any:
+    def clone(self) -> Self:
         """An independent copy."""
         return copy.deepcopy(self)
 
@@ -171,7 +172,7 @@ class BaseNode(dict[str, Any]):
         twin.__dict__.update({k: copy.copy(v) for k, v in self.__dict__.items()})
         return twin
 
-    def copy(self) -> Any:  # a plain dict.copy() would lose the node
+    def copy(self) -> Self:  # a plain dict.copy() would lose the node
         """A shallow copy that is a node as well."""
         return copy.copy(self)
 
@@ -292,7 +293,7 @@ class BaseNode(dict[str, Any]):
             node._assign(last, value, full_key, self)
             self._freeze_added()
 
-    def _assign(self, name: str, value: Any, full_key: str, root: "BaseNode") -> None:
+    def _assign(self, name: str, value: object, full_key: str, root: "BaseNode") -> None:
         """Set one checked value; a dictionary is merged into the node that is there."""
         if name not in self:
             self[name] = value
@@ -317,7 +318,7 @@ def _empty(cls: type[BaseNode]) -> BaseNode:
     return cls.__new__(cls)
 
 
-def _bad_type(key: str, value: Any) -> TypeError:
+def _bad_type(key: str, value: object) -> TypeError:
     return BadType(
         f"{key} = {value!r} is a {type(value).__name__}; a config holds numbers, text, None, lists, tuples and CfgNodes"
     )
@@ -329,7 +330,7 @@ def _unknown(full_key: str, missing: str, root: BaseNode) -> KeyError:
     return BadKey(f"unknown config key {full_key}{rest}. {did_you_mean(full_key, known)}")
 
 
-def _to_node(value: Any, cls: type[BaseNode], like: BaseNode) -> Any:
+def _to_node(value: object, cls: type[BaseNode], like: BaseNode) -> object:
     if isinstance(value, dict) and not isinstance(value, BaseNode):
         return cls(value, new_allowed=like.is_new_allowed())
     return value

@@ -1,6 +1,7 @@
 """The node class of yacs-style configs: a checked tree of settings with files, versions and computed values."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import IO, Any
 
 from detectron2.utils.errors import BadKey, BadValue
 
@@ -49,16 +50,16 @@ class CfgNode(BaseNode):
         return load_with_base(str(filename))
 
     @classmethod
-    def load_cfg(cls, cfg_file_obj_or_str: Any) -> "CfgNode":
+    def load_cfg(cls, cfg_file_obj_or_str: str | IO[str]) -> "CfgNode":
         """Make a node from YAML text or an open YAML file."""
         content = parse(cfg_file_obj_or_str)
         return cls(content if content is not None else {})
 
     @staticmethod
-    def _decode_cfg_value(value: Any) -> Any:
+    def _decode_cfg_value(value: object) -> object:
         return decode(value)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name.startswith(COMPUTED_PREFIX):
             if name in self and self[name] != value:
                 raise KeyError(
@@ -114,7 +115,7 @@ class CfgNode(BaseNode):
             raise BadKey(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")
         super().merge_from_other_cfg(cfg_other)
 
-    def merge_from_list(self, cfg_list: Any) -> None:
+    def merge_from_list(self, cfg_list: Iterable[Any]) -> None:
         flat = list(cfg_list)
         if BASE_KEY in flat[::2]:
             raise BadKey(f"{BASE_KEY} has a meaning only in files; load it with merge_from_file")

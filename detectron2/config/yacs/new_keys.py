@@ -8,7 +8,6 @@ To add an option of training, add a line to the table in ``training_options.py``
 """
 
 import copy
-from typing import Any
 
 from ..training_options import OPTIONS, Option
 from .cfg_node import BaseNode
@@ -16,7 +15,7 @@ from .cfg_node import BaseNode
 __all__ = ["add_new_keys"]
 
 
-def _group(parent: BaseNode, name: str, **keys: Any) -> None:
+def _group(parent: BaseNode, name: str, **keys: object) -> None:
     """Declare the node ``name`` below ``parent`` with these keys and defaults, unless it is there."""
     if name not in parent:
         parent.add_optional(name, type(parent)())

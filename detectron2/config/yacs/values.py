@@ -2,7 +2,6 @@
 
 import ast
 import re
-from typing import Any
 
 from detectron2.utils.errors import BadValue
 
@@ -26,7 +25,7 @@ def _is_length(value: object) -> bool:
     return type(value) is int or parse_epochs(value) is not None
 
 
-def decode(value: Any) -> Any:
+def decode(value: object) -> object:
     """Turn text into the value of the Python literal that it spells; other text and other values stay as they are."""
     if not isinstance(value, str):
         return value
@@ -36,7 +35,7 @@ def decode(value: Any) -> Any:
         return value
 
 
-def check_type(old: Any, new: Any, key: str) -> Any:
+def check_type(old: object, new: object, key: str) -> object:
     """Convert ``new`` to the type of ``old``, or refuse.
 
     Lists and tuples convert into each other, integers into floats. ``None`` may replace any value and be replaced by

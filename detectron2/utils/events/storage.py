@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+import numpy.typing as npt
 import torch
 
 from ..suggest import did_you_mean
@@ -81,7 +82,7 @@ class EventStorage:
     # -- putting ------------------------------------------------------------------------------
 
     def put_scalar(
-        self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
+        self, name: str, value: float | torch.Tensor, smoothing_hint: bool = True, cur_iter: int | None = None
     ) -> None:
         """Adds one value to a metric.
 
@@ -102,20 +103,23 @@ class EventStorage:
             )
         when = self._iter if cur_iter is None else cur_iter
         on_device = isinstance(value, torch.Tensor) and value.device.type != "cpu"
-        if not on_device and not self._waiting:
-            self._record(name, float(value), when)
+        kept = value.detach().clone() if on_device else float(value)  # type: ignore[union-attr]
+        if isinstance(kept, float) and not self._waiting:
+            self._record(name, kept, when)
             return
         # A number queues behind waiting tensors, which keeps each history in order.
-        self._waiting.append((name, value.detach().clone() if on_device else float(value), when))
+        self._waiting.append((name, kept, when))
         if len(self._waiting) > _MAX_WAITING:
             self.flush()
 
-    def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any) -> None:
+    def put_scalars(
+        self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: float | torch.Tensor
+    ) -> None:
         """Adds one value to each of several metrics: ``put_scalars(loss=1.0, accuracy=0.5)``."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
 
-    def put_image(self, img_name: str, img_tensor: Any) -> None:
+    def put_image(self, img_name: str, img_tensor: torch.Tensor | npt.NDArray) -> None:
         """Adds a picture for the writers that show pictures.
 
         Args:

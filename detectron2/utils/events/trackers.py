@@ -29,7 +29,7 @@ class WandbWriter(EventWriter):
         project: str = "detectron2",
         config: Mapping[str, Any] | None = None,
         window_size: int = 20,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         try:
             import wandb

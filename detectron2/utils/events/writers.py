@@ -111,7 +111,7 @@ class TensorboardXWriter(EventWriter):
         ImportError: at the first write, if the tensorboard package is absent.
     """
 
-    def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
+    def __init__(self, log_dir: str, window_size: int = 20, **kwargs: object) -> None:
         self._new = _NewScalars(window_size)
         self._writer_args: dict[str, Any] = {"log_dir": log_dir, **kwargs}
         self.__summary: Any = None

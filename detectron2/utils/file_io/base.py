@@ -34,42 +34,42 @@ class PathHandler:
     def _cannot(self, what: str, path: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} cannot {what} {path}")
 
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: object) -> IO[Any]:
         raise self._cannot("open", path)
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         raise self._cannot("make a local copy of", path)
 
-    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: object) -> bool:
         raise self._cannot("copy", src_path)
 
     def _copy_from_local(
-        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: object
     ) -> bool:
         raise self._cannot("write", dst_path)
 
-    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+    def _mv(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         raise self._cannot("move", src_path)
 
-    def _exists(self, path: str, **kwargs: Any) -> bool:
+    def _exists(self, path: str, **kwargs: object) -> bool:
         raise self._cannot("look for", path)
 
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
+    def _isfile(self, path: str, **kwargs: object) -> bool:
         raise self._cannot("look for the file", path)
 
-    def _isdir(self, path: str, **kwargs: Any) -> bool:
+    def _isdir(self, path: str, **kwargs: object) -> bool:
         raise self._cannot("look for the folder", path)
 
-    def _ls(self, path: str, **kwargs: Any) -> list[str]:
+    def _ls(self, path: str, **kwargs: object) -> list[str]:
         raise self._cannot("list", path)
 
-    def _mkdirs(self, path: str, **kwargs: Any) -> None:
+    def _mkdirs(self, path: str, **kwargs: object) -> None:
         raise self._cannot("make the folder", path)
 
-    def _rm(self, path: str, **kwargs: Any) -> None:
+    def _rm(self, path: str, **kwargs: object) -> None:
         raise self._cannot("remove", path)
 
-    def _symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+    def _symlink(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         raise self._cannot("link to", src_path)
 
 
@@ -92,7 +92,7 @@ class NativePathHandler(PathHandler):
         self._check_kwargs(kwargs)
         return self._path(path)
 
-    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         target = self._path(dst_path)
         if os.path.exists(target) and not overwrite:
@@ -101,42 +101,42 @@ class NativePathHandler(PathHandler):
         return True
 
     def _copy_from_local(
-        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: object
     ) -> bool:
         return self._copy(local_path, dst_path, overwrite, **kwargs)
 
-    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+    def _mv(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         if os.path.exists(self._path(dst_path)):
             raise FileExistsError(f"{dst_path} exists; remove it before something is moved there")
         shutil.move(self._path(src_path), self._path(dst_path))
         return True
 
-    def _exists(self, path: str, **kwargs: Any) -> bool:
+    def _exists(self, path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         return os.path.exists(self._path(path))
 
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
+    def _isfile(self, path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         return os.path.isfile(self._path(path))
 
-    def _isdir(self, path: str, **kwargs: Any) -> bool:
+    def _isdir(self, path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         return os.path.isdir(self._path(path))
 
-    def _ls(self, path: str, **kwargs: Any) -> list[str]:
+    def _ls(self, path: str, **kwargs: object) -> list[str]:
         self._check_kwargs(kwargs)
         return sorted(os.listdir(self._path(path)))
 
-    def _mkdirs(self, path: str, **kwargs: Any) -> None:
+    def _mkdirs(self, path: str, **kwargs: object) -> None:
         self._check_kwargs(kwargs)
         os.makedirs(self._path(path), exist_ok=True)
 
-    def _rm(self, path: str, **kwargs: Any) -> None:
+    def _rm(self, path: str, **kwargs: object) -> None:
         self._check_kwargs(kwargs)
         os.remove(self._path(path))
 
-    def _symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+    def _symlink(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         os.symlink(self._path(src_path), self._path(dst_path))
         return True

@@ -33,7 +33,7 @@ class FsspecHandler(PathHandler):
     def _get_supported_prefixes(self) -> list[str]:
         return []  # chosen for whatever nobody else serves
 
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: object) -> IO[Any]:
         fs, inner = _filesystem(path)
         return fs.open(inner, mode, **kwargs)  # type: ignore[no-any-return]
 
@@ -58,7 +58,7 @@ class FsspecHandler(PathHandler):
                 os.remove(part)
         return local
 
-    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         fs, source = _filesystem(src_path)
         _, target = _filesystem(dst_path)
@@ -67,7 +67,7 @@ class FsspecHandler(PathHandler):
         return True
 
     def _copy_from_local(
-        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: object
     ) -> bool:
         self._check_kwargs(kwargs)
         fs, target = _filesystem(dst_path)
@@ -75,33 +75,33 @@ class FsspecHandler(PathHandler):
         fs.put_file(local_path, target)
         return True
 
-    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+    def _mv(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         fs, source = _filesystem(src_path)
         fs.mv(source, _filesystem(dst_path)[1])
         return True
 
-    def _exists(self, path: str, **kwargs: Any) -> bool:
+    def _exists(self, path: str, **kwargs: object) -> bool:
         fs, inner = _filesystem(path)
         return bool(fs.exists(inner))
 
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
+    def _isfile(self, path: str, **kwargs: object) -> bool:
         fs, inner = _filesystem(path)
         return bool(fs.isfile(inner))
 
-    def _isdir(self, path: str, **kwargs: Any) -> bool:
+    def _isdir(self, path: str, **kwargs: object) -> bool:
         fs, inner = _filesystem(path)
         return bool(fs.isdir(inner))
 
-    def _ls(self, path: str, **kwargs: Any) -> list[str]:
+    def _ls(self, path: str, **kwargs: object) -> list[str]:
         fs, inner = _filesystem(path)
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(inner, detail=False))
 
-    def _mkdirs(self, path: str, **kwargs: Any) -> None:
+    def _mkdirs(self, path: str, **kwargs: object) -> None:
         fs, inner = _filesystem(path)
         fs.makedirs(inner, exist_ok=True)
 
-    def _rm(self, path: str, **kwargs: Any) -> None:
+    def _rm(self, path: str, **kwargs: object) -> None:
         fs, inner = _filesystem(path)
         fs.rm_file(inner)
 

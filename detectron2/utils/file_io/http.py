@@ -90,16 +90,16 @@ class HTTPURLHandler(PathHandler):
         cache_dir = kwargs.pop("cache_dir", None)
         return open(self._get_local_path(path, cache_dir=cache_dir), mode, buffering=buffering, **kwargs)
 
-    def _exists(self, path: str, **kwargs: Any) -> bool:
+    def _exists(self, path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         if os.path.isfile(os.path.join(get_cache_dir(), *place_in_cache(path))):
             return True
         return not is_offline() and exists(path)
 
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
+    def _isfile(self, path: str, **kwargs: object) -> bool:
         return self._exists(path, **kwargs)
 
-    def _isdir(self, path: str, **kwargs: Any) -> bool:
+    def _isdir(self, path: str, **kwargs: object) -> bool:
         return False
 
 

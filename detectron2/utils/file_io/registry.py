@@ -55,12 +55,12 @@ class PathRegistry:
         return self._native
 
     def open(
-        self, path: str | os.PathLike[str], mode: str = "r", buffering: int = -1, **kwargs: Any
+        self, path: str | os.PathLike[str], mode: str = "r", buffering: int = -1, **kwargs: object
     ) -> IO[Any]:
         """Open a file, like the builtin ``open``."""
         return self._handler(path)._open(os.fspath(path), mode, buffering=buffering, **kwargs)
 
-    def get_local_path(self, path: str | os.PathLike[str], force: bool = False, **kwargs: Any) -> str:
+    def get_local_path(self, path: str | os.PathLike[str], force: bool = False, **kwargs: object) -> str:
         """Path of a local copy; what is remote is downloaded into the cache first.
 
         Args:
@@ -69,7 +69,7 @@ class PathRegistry:
         """
         return self._handler(path)._get_local_path(os.fspath(path), force=force, **kwargs)
 
-    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: object) -> bool:
         """Copy a file within one kind of path.
 
         Raises:
@@ -82,12 +82,14 @@ class PathRegistry:
             )
         return handler._copy(os.fspath(src_path), os.fspath(dst_path), overwrite, **kwargs)
 
-    def copy_from_local(self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+    def copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: object
+    ) -> bool:
         """Copy a local file to any path that can be written."""
         handler = self._handler(dst_path)
         return handler._copy_from_local(os.fspath(local_path), os.fspath(dst_path), overwrite, **kwargs)
 
-    def mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+    def mv(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         """Move a file within one kind of path.
 
         Raises:
@@ -98,34 +100,34 @@ class PathRegistry:
             raise ValueError(f"cannot move between kinds of paths: {src_path} to {dst_path}")
         return handler._mv(os.fspath(src_path), os.fspath(dst_path), **kwargs)
 
-    def exists(self, path: str | os.PathLike[str], **kwargs: Any) -> bool:
+    def exists(self, path: str | os.PathLike[str], **kwargs: object) -> bool:
         """Whether there is a file or folder."""
         return self._handler(path)._exists(os.fspath(path), **kwargs)
 
-    def isfile(self, path: str | os.PathLike[str], **kwargs: Any) -> bool:
+    def isfile(self, path: str | os.PathLike[str], **kwargs: object) -> bool:
         """Whether there is a file."""
         return self._handler(path)._isfile(os.fspath(path), **kwargs)
 
-    def isdir(self, path: str | os.PathLike[str], **kwargs: Any) -> bool:
+    def isdir(self, path: str | os.PathLike[str], **kwargs: object) -> bool:
         """Whether there is a folder."""
         return self._handler(path)._isdir(os.fspath(path), **kwargs)
 
-    def ls(self, path: str | os.PathLike[str], **kwargs: Any) -> list[str]:
+    def ls(self, path: str | os.PathLike[str], **kwargs: object) -> list[str]:
         """Names in a folder, sorted."""
         return self._handler(path)._ls(os.fspath(path), **kwargs)
 
-    def mkdirs(self, path: str | os.PathLike[str], **kwargs: Any) -> None:
+    def mkdirs(self, path: str | os.PathLike[str], **kwargs: object) -> None:
         """Make a folder and those above it; nothing happens if it is there."""
         self._handler(path)._mkdirs(os.fspath(path), **kwargs)
 
-    def mkdir(self, path: str | os.PathLike[str], **kwargs: Any) -> None:
+    def mkdir(self, path: str | os.PathLike[str], **kwargs: object) -> None:
         """The same as :meth:`mkdirs`."""
         self.mkdirs(path, **kwargs)
 
-    def rm(self, path: str | os.PathLike[str], **kwargs: Any) -> None:
+    def rm(self, path: str | os.PathLike[str], **kwargs: object) -> None:
         """Remove a file."""
         self._handler(path)._rm(os.fspath(path), **kwargs)
 
-    def symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+    def symlink(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         """Make ``dst_path`` a link to ``src_path``."""
         return self._handler(src_path)._symlink(os.fspath(src_path), os.fspath(dst_path), **kwargs)

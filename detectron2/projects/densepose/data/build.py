@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.utils.data import SequentialSampler
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, load_proposals_into_dataset, print_instances_class_histogram
 from detectron2.data import build_detection_test_loader as build_core_test_loader
 from detectron2.data import build_detection_train_loader as build_core_train_loader
@@ -101,7 +102,7 @@ def _with_densepose(annotation: Record) -> bool:
     return has_points and (DENSEPOSE_MASK_KEY in annotation or "segmentation" in annotation)
 
 
-def _tests_of_annotations(cfg: Any) -> list[Callable[[Record], bool]]:
+def _tests_of_annotations(cfg: CfgNode) -> list[Callable[[Record], bool]]:
     """For each task of a model, whether an annotation is of use for it."""
     tests: list[Callable[[Record], bool]] = []
     if cfg.MODEL.MASK_ON:
@@ -113,7 +114,7 @@ def _tests_of_annotations(cfg: Any) -> list[Callable[[Record], bool]]:
     return tests
 
 
-def _is_of_use(cfg: Any) -> Predicate:
+def _is_of_use(cfg: CfgNode) -> Predicate:
     """Whether a record can train at least one part of a model; crowd regions cannot."""
     tests = _tests_of_annotations(cfg)
     least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
@@ -130,7 +131,7 @@ def _is_of_use(cfg: Any) -> Predicate:
     return is_of_use
 
 
-def build_detection_train_loader(cfg: Any, mapper: Callable[[Record], Any] | None = None) -> Any:
+def build_detection_train_loader(cfg: CfgNode, mapper: Callable[[Record], Any] | None = None) -> Any:
     """Make an endless loader of training batches.
 
     Images that can train no part of the model are left out, and with ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` those
@@ -150,7 +151,7 @@ def build_detection_train_loader(cfg: Any, mapper: Callable[[Record], Any] | Non
 
 
 def build_detection_test_loader(
-    cfg: Any, dataset_name: str, mapper: Callable[[Record], Any] | None = None
+    cfg: CfgNode, dataset_name: str, mapper: Callable[[Record], Any] | None = None
 ) -> Any:
     """Make a loader that gives each image of a data set once.
 

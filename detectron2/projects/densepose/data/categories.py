@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from .utils import get_class_to_mesh_name_mapping
@@ -32,7 +33,7 @@ def renew_metadata(dataset_name: str, **values: Any) -> None:
         setattr(metadata, key, value)
 
 
-def add_category_settings_to_metadata(cfg: Any) -> None:
+def add_category_settings_to_metadata(cfg: CfgNode) -> None:
     """Write what a config says about categories to the metadata of its data sets.
 
     These are ``whitelisted_categories``, ``category_map`` and ``class_to_mesh_name``.

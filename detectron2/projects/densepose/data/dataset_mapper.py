@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper as CoreDatasetMapper
 from detectron2.data import MetadataCatalog
 from detectron2.data import detection_utils as utils
@@ -19,7 +20,7 @@ from ..structures.transform_data import DensePoseTransformData
 __all__ = ["DatasetMapper", "MetadataCatalog", "build_augmentation"]
 
 
-def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
+def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """Make the augmentations of a config: those of the core, and in training a rotation.
 
     Args:
@@ -33,7 +34,7 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
     return augmentations
 
 
-def _load_symmetries(cfg: Any) -> DensePoseTransformData:
+def _load_symmetries(cfg: CfgNode) -> DensePoseTransformData:
     """The symmetry tables, which all data sets of a config must share."""
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     sources = {name: MetadataCatalog.get(name).densepose_transform_src for name in names}
@@ -57,7 +58,7 @@ class DatasetMapper(CoreDatasetMapper):
         is_train: for training or for testing, where annotations are dropped.
     """
 
-    def __init__(self, cfg: Any, is_train: bool = True) -> None:
+    def __init__(self, cfg: CfgNode, is_train: bool = True) -> None:
         self.augmentation = build_augmentation(cfg, is_train)
         self.densepose_on = cfg.MODEL.DENSEPOSE_ON
         by_masks = self.densepose_on and cfg.MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS

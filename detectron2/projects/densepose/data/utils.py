@@ -1,7 +1,8 @@
 """Small helpers around paths and configs."""
 
 import os
-from typing import Any
+
+from detectron2.config import CfgNode
 
 __all__ = [
     "get_category_to_class_mapping",
@@ -29,12 +30,12 @@ def maybe_prepend_base_path(base_path: str | None, path: str) -> str:
     return os.path.join(base_path, path)
 
 
-def get_class_to_mesh_name_mapping(cfg: Any) -> dict[int, str]:
+def get_class_to_mesh_name_mapping(cfg: CfgNode) -> dict[int, str]:
     """Read ``DATASETS.CLASS_TO_MESH_NAME_MAPPING``: contiguous class number to name of a mesh."""
     return {int(number): name for number, name in cfg.DATASETS.CLASS_TO_MESH_NAME_MAPPING.items()}
 
 
-def get_category_to_class_mapping(dataset_cfg: Any) -> dict[str, int]:
+def get_category_to_class_mapping(dataset_cfg: CfgNode) -> dict[str, int]:
     """Read which class each category of a bootstrapping data set counts as.
 
     Args:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
@@ -92,7 +93,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def test(  # type: ignore[override]
         cls,
-        cfg: Any,
+        cfg: CfgNode,
         model: nn.Module,
         evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
     ) -> Mapping[str, Any]:
@@ -116,7 +117,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def _test(
         cls,
-        cfg: Any,
+        cfg: CfgNode,
         model: nn.Module,
         evaluators: list[DatasetEvaluator] | None,
         output_folder: str | None = None,
@@ -144,7 +145,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(  # type: ignore[override]
         cls,
-        cfg: Any,
+        cfg: CfgNode,
         dataset_name: str,
         output_folder: str | None = None,
         embedder: Embedder | None = None,
@@ -220,7 +221,7 @@ class Trainer(DefaultTrainer):
         return [*super().build_writers(), SampleCountMetricPrinter()]
 
     @classmethod
-    def test_with_TTA(cls, cfg: Any, model: nn.Module) -> dict[str, Any]:
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
         """Evaluate a model with test-time augmentation on all test data sets.
 
         Args:

@@ -16,6 +16,7 @@ import torch
 from pycocotools.coco import COCO
 from torch import nn
 
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode, Instances
@@ -328,7 +329,7 @@ def _rows(output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(zip(names, row)) for row in zip(*maps)]
 
 
-def build_densepose_evaluator_storage(cfg: Any, output_folder: str) -> SingleProcessTensorStorage | None:
+def build_densepose_evaluator_storage(cfg: CfgNode, output_folder: str) -> SingleProcessTensorStorage | None:
     """Make where an evaluator keeps predictions.
 
     Args:

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from detectron2.config import CfgNode
+
 from .cse.embedder import Embedder
 from .filter import DensePoseDataFilter
 from .registries import (
@@ -21,7 +23,7 @@ __all__ = [
 ]
 
 
-def build_densepose_predictor(cfg: Any, input_channels: int) -> nn.Module:
+def build_densepose_predictor(cfg: CfgNode, input_channels: int) -> nn.Module:
     """Make the predictor that ``MODEL.ROI_DENSEPOSE_HEAD.PREDICTOR_NAME`` names.
 
     Args:
@@ -32,7 +34,7 @@ def build_densepose_predictor(cfg: Any, input_channels: int) -> nn.Module:
     return DENSEPOSE_PREDICTOR_REGISTRY.get(name)(cfg, input_channels)
 
 
-def build_densepose_data_filter(cfg: Any) -> DensePoseDataFilter:
+def build_densepose_data_filter(cfg: CfgNode) -> DensePoseDataFilter:
     """Make the filter of proposals to train on.
 
     Args:
@@ -41,7 +43,7 @@ def build_densepose_data_filter(cfg: Any) -> DensePoseDataFilter:
     return DensePoseDataFilter(cfg)
 
 
-def build_densepose_head(cfg: Any, input_channels: int) -> Any:
+def build_densepose_head(cfg: CfgNode, input_channels: int) -> Any:
     """Make the head that ``MODEL.ROI_DENSEPOSE_HEAD.NAME`` names.
 
     Args:
@@ -51,7 +53,7 @@ def build_densepose_head(cfg: Any, input_channels: int) -> Any:
     return ROI_DENSEPOSE_HEAD_REGISTRY.get(cfg.MODEL.ROI_DENSEPOSE_HEAD.NAME)(cfg, input_channels)
 
 
-def build_densepose_losses(cfg: Any) -> Any:
+def build_densepose_losses(cfg: CfgNode) -> Any:
     """Make the losses that ``MODEL.ROI_DENSEPOSE_HEAD.LOSS_NAME`` names.
 
     Args:
@@ -60,7 +62,7 @@ def build_densepose_losses(cfg: Any) -> Any:
     return DENSEPOSE_LOSS_REGISTRY.get(cfg.MODEL.ROI_DENSEPOSE_HEAD.LOSS_NAME)(cfg)
 
 
-def build_densepose_embedder(cfg: Any) -> Embedder | None:
+def build_densepose_embedder(cfg: CfgNode) -> Embedder | None:
     """Make the embedder of mesh vertices; None for a model of charts.
 
     Args:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+
+from detectron2.config import CfgNode
 
 __all__ = [
     "DensePoseConfidenceModelConfig",
@@ -66,7 +67,7 @@ class DensePoseConfidenceModelConfig:
     segm_confidence: DensePoseSegmConfidenceConfig
 
     @staticmethod
-    def from_cfg(cfg: Any) -> "DensePoseConfidenceModelConfig":
+    def from_cfg(cfg: CfgNode) -> "DensePoseConfidenceModelConfig":
         """Read ``UV_CONFIDENCE`` and ``SEGM_CONFIDENCE`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
 
         Args:

@@ -1,9 +1,8 @@
 """Choosing the proposals that train a DensePose head."""
 
-from typing import Any
-
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from detectron2.structures.boxes import matched_pairwise_iou
 
@@ -18,7 +17,7 @@ class DensePoseDataFilter:
             ``MODEL.ROI_DENSEPOSE_HEAD``. With the latter an instance mask is enough of an annotation.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         self.iou_threshold = cfg.MODEL.ROI_DENSEPOSE_HEAD.FG_IOU_THRESHOLD
         self.keep_masks = cfg.MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS
 

@@ -1,10 +1,9 @@
 """A feature pyramid over all resolutions of HRNet together."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.layers.weight_init import c2_xavier_fill
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -104,7 +103,7 @@ class HRFPN(Backbone):
 
 
 @BACKBONE_REGISTRY.register()
-def build_hrfpn_backbone(cfg: Any, input_shape: ShapeSpec) -> HRFPN:
+def build_hrfpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> HRFPN:
     """Make an HRNet with its feature pyramid, which has one level per feature of the heads.
 
     Args:

@@ -6,6 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -129,7 +130,7 @@ class PoseHigherResolutionNet(Backbone):
     Reference: Deep High-Resolution Representation Learning for Visual Recognition, https://arxiv.org/abs/1908.07919
     """
 
-    def __init__(self, cfg: Any, **kwargs: Any) -> None:
+    def __init__(self, cfg: CfgNode, **kwargs: Any) -> None:
         super().__init__()
         node = cfg.MODEL.HRNET
         stem = node.STEM_INPLANES
@@ -203,7 +204,7 @@ def _stage(node: Any, before: list[int]) -> tuple[nn.ModuleList, nn.Sequential, 
 
 
 @BACKBONE_REGISTRY.register()
-def build_pose_hrnet_backbone(cfg: Any, input_shape: ShapeSpec) -> PoseHigherResolutionNet:
+def build_pose_hrnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PoseHigherResolutionNet:
     """Make an HRNet.
 
     Args:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.data.transforms import (
     HFlipTransform,
     RandomRotation,
@@ -38,7 +39,7 @@ class DensePoseDatasetMapperTTA(DatasetMapperTTA):
         cfg: whole config.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         self.angles: Sequence[float] = cfg.TEST.AUG.ROTATION_ANGLES
 
@@ -86,7 +87,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
 
     def __init__(
         self,
-        cfg: Any,
+        cfg: CfgNode,
         model: Any,
         transform_data: DensePoseTransformData | None,
         tta_mapper: DatasetMapperTTA | None = None,

@@ -1,8 +1,8 @@
 """What the outputs of all predictors share: records of tensors with one row per instance."""
 
+from collections.abc import Callable
 from dataclasses import field, fields, make_dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ class PredictorOutput:
     def __len__(self) -> int:
         return self.coarse_segm.size(0)
 
-    def __getitem__(self, item: Any) -> Self:
+    def __getitem__(self, item: int | slice | Tensor) -> Self:
         """Return some of the instances (slice, mask or indices); an integer gives one, and keeps the dimension."""
         rows = slice(item, item + 1 or None) if isinstance(item, int) else item
         return self._map(lambda tensor: tensor[rows])
@@ -28,7 +28,7 @@ class PredictorOutput:
         """Return the same values on another device."""
         return self._map(lambda tensor: tensor.to(device))
 
-    def _map(self, function: Any) -> Self:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
 

@@ -1,7 +1,6 @@
 """Loading the tables that mirror DensePose coordinates."""
 
-from typing import Any
-
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
@@ -20,6 +19,6 @@ def load_for_dataset(dataset_name: str) -> DensePoseTransformData:
     return DensePoseTransformData.load(PathManager.get_local_path(path))
 
 
-def load_from_cfg(cfg: Any) -> DensePoseTransformData:
+def load_from_cfg(cfg: CfgNode) -> DensePoseTransformData:
     """Load the symmetry tables of the first training data set of a config."""
     return load_for_dataset(cfg.DATASETS.TRAIN[0])

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from detectron2.config import CfgNode
+
 from ..data.utils import get_class_to_mesh_name_mapping
 from ..modeling.build import build_densepose_embedder
 from ..modeling.cse.utils import get_closest_vertices_mask_from_ES
@@ -55,7 +57,7 @@ class DensePoseOutputsVertexVisualizer:
 
     def __init__(
         self,
-        cfg: Any,
+        cfg: CfgNode,
         inplace: bool = True,
         cmap: int = RAINBOW,
         alpha: float = 0.7,
@@ -157,7 +159,7 @@ class DensePoseOutputsTextureVisualizer(DensePoseOutputsVertexVisualizer):
 
     def __init__(
         self,
-        cfg: Any,
+        cfg: CfgNode,
         texture_atlases_dict: Mapping[str, npt.NDArray[Any]],
         device: str = "cuda",
         default_class: int = 0,

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
 from ...converters.base import IntTupleBox
@@ -28,7 +29,7 @@ class DensePoseCSEBaseSampler(DensePoseBaseSampler):
     """
 
     def __init__(
-        self, cfg: Any, use_gt_categories: bool, embedder: nn.Module, count_per_class: int = 8
+        self, cfg: CfgNode, use_gt_categories: bool, embedder: nn.Module, count_per_class: int = 8
     ) -> None:
         super().__init__(count_per_class)
         self.embedder = embedder

@@ -1,9 +1,8 @@
 """Points sampled from predicted surface embeddings where the model is certain."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
 from ...converters.base import IntTupleBox
@@ -31,7 +30,7 @@ class DensePoseCSEConfidenceBasedSampler(DensePoseCSEBaseSampler):
 
     def __init__(
         self,
-        cfg: Any,
+        cfg: CfgNode,
         use_gt_categories: bool,
         embedder: nn.Module,
         confidence_channel: str,

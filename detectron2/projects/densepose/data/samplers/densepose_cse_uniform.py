@@ -1,8 +1,8 @@
 """Points sampled from predicted surface embeddings, all with the same chance."""
 
-from typing import Any
-
 from torch import nn
+
+from detectron2.config import CfgNode
 
 from .densepose_cse_base import DensePoseCSEBaseSampler
 from .densepose_uniform import DensePoseUniformSampler
@@ -21,6 +21,6 @@ class DensePoseCSEUniformSampler(DensePoseCSEBaseSampler, DensePoseUniformSample
     """
 
     def __init__(
-        self, cfg: Any, use_gt_categories: bool, embedder: nn.Module, count_per_class: int = 8
+        self, cfg: CfgNode, use_gt_categories: bool, embedder: nn.Module, count_per_class: int = 8
     ) -> None:
         super().__init__(cfg, use_gt_categories, embedder, count_per_class)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.checkpoint import read_checkpoint_file
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
 from .vertex_direct_embedder import VertexDirectEmbedder
@@ -66,7 +67,7 @@ class Embedder(nn.Module):
 
     DEFAULT_MODEL_CHECKPOINT_PREFIX = "roi_heads.embedder."
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE
         self.mesh_names = set(node.EMBEDDERS)

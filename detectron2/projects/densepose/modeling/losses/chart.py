@@ -5,13 +5,16 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
+from ...structures.chart import DensePoseChartPredictorOutput
 from ..registries import DENSEPOSE_LOSS_REGISTRY
 from .mask_or_segm import MaskOrSegmentationLoss
 from .utils import (
     BilinearInterpolationHelper,
     ChartBasedAnnotationsAccumulator,
+    PackedChartBasedAnnotations,
     extract_packed_annotations_from_matches,
 )
 
@@ -32,7 +35,7 @@ class DensePoseChartLoss:
     Reference: DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         self.w_points = node.POINT_REGRESSION_WEIGHTS
         self.w_part = node.PART_WEIGHTS
@@ -40,7 +43,10 @@ class DensePoseChartLoss:
         self.segm_loss = MaskOrSegmentationLoss(cfg)
 
     def __call__(
-        self, proposals_with_gt: list[Instances], densepose_predictor_outputs: Any, **kwargs: Any
+        self,
+        proposals_with_gt: list[Instances],
+        densepose_predictor_outputs: DensePoseChartPredictorOutput,
+        **kwargs: Any,
     ) -> _Losses:
         """Compute the losses; all are 0 without annotated points on the body within the proposals.
 
@@ -65,7 +71,9 @@ class DensePoseChartLoss:
         parts = (proposals_with_gt, densepose_predictor_outputs, packed, interpolator, j_valid_fg)
         return {**self.produce_densepose_losses_uv(*parts), **self.produce_densepose_losses_segm(*parts)}
 
-    def produce_fake_densepose_losses(self, densepose_predictor_outputs: Any) -> _Losses:
+    def produce_fake_densepose_losses(
+        self, densepose_predictor_outputs: DensePoseChartPredictorOutput
+    ) -> _Losses:
         """Return losses of 0, attached to the predictions.
 
         Args:
@@ -76,7 +84,9 @@ class DensePoseChartLoss:
             **self.produce_fake_densepose_losses_segm(densepose_predictor_outputs),
         }
 
-    def produce_fake_densepose_losses_uv(self, densepose_predictor_outputs: Any) -> _Losses:
+    def produce_fake_densepose_losses_uv(
+        self, densepose_predictor_outputs: DensePoseChartPredictorOutput
+    ) -> _Losses:
         """Return losses on coordinates of 0.
 
         Args:
@@ -87,7 +97,9 @@ class DensePoseChartLoss:
             "loss_densepose_V": densepose_predictor_outputs.v.sum() * 0,
         }
 
-    def produce_fake_densepose_losses_segm(self, densepose_predictor_outputs: Any) -> _Losses:
+    def produce_fake_densepose_losses_segm(
+        self, densepose_predictor_outputs: DensePoseChartPredictorOutput
+    ) -> _Losses:
         """Return losses on segmentations of 0.
 
         Args:
@@ -101,8 +113,8 @@ class DensePoseChartLoss:
     def produce_densepose_losses_uv(
         self,
         proposals_with_gt: list[Instances],
-        densepose_predictor_outputs: Any,
-        packed_annotations: Any,
+        densepose_predictor_outputs: DensePoseChartPredictorOutput,
+        packed_annotations: PackedChartBasedAnnotations,
         interpolator: BilinearInterpolationHelper,
         j_valid_fg: Tensor,
     ) -> _Losses:
@@ -126,8 +138,8 @@ class DensePoseChartLoss:
     def produce_densepose_losses_segm(
         self,
         proposals_with_gt: list[Instances],
-        densepose_predictor_outputs: Any,
-        packed_annotations: Any,
+        densepose_predictor_outputs: DensePoseChartPredictorOutput,
+        packed_annotations: PackedChartBasedAnnotations,
         interpolator: BilinearInterpolationHelper,
         j_valid_fg: Tensor,
     ) -> _Losses:

@@ -6,12 +6,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
 from ..confidence import DensePoseConfidenceModelConfig, DensePoseUVConfidenceType
 from ..registries import DENSEPOSE_LOSS_REGISTRY
 from .chart import DensePoseChartLoss
-from .utils import BilinearInterpolationHelper
+from .utils import BilinearInterpolationHelper, PackedChartBasedAnnotations
 
 __all__ = [
     "DensePoseChartWithConfidenceLoss",
@@ -103,7 +104,7 @@ class DensePoseChartWithConfidenceLoss(DensePoseChartLoss):
         cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD``.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         self.confidence_model_cfg = DensePoseConfidenceModelConfig.from_cfg(cfg)
         settings = self.confidence_model_cfg.uv_confidence
@@ -130,7 +131,7 @@ class DensePoseChartWithConfidenceLoss(DensePoseChartLoss):
         self,
         proposals_with_gt: list[Instances],
         densepose_predictor_outputs: Any,
-        packed_annotations: Any,
+        packed_annotations: PackedChartBasedAnnotations,
         interpolator: BilinearInterpolationHelper,
         j_valid_fg: Tensor,
     ) -> dict[str, Tensor]:

@@ -1,11 +1,12 @@
 """Loss of models that predict surface embeddings."""
 
-from typing import Any
-
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
+from ...structures.cse import DensePoseEmbeddingPredictorOutput
+from ..cse.embedder import Embedder
 from ..registries import DENSEPOSE_LOSS_REGISTRY
 from .cycle_pix2shape import PixToShapeCycleLoss
 from .cycle_shape2shape import ShapeToShapeCycleLoss
@@ -34,7 +35,7 @@ class DensePoseCseLoss:
         "SoftEmbeddingLoss": SoftEmbeddingLoss,
     }
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         self.w_segm = node.INDEX_WEIGHTS
         self.w_embed = node.CSE.EMBED_LOSS_WEIGHT
@@ -50,7 +51,7 @@ class DensePoseCseLoss:
             self.pix2shape_loss = PixToShapeCycleLoss(cfg)
 
     @classmethod
-    def create_embed_loss(cls, cfg: Any) -> VertexLoss:
+    def create_embed_loss(cls, cfg: CfgNode) -> VertexLoss:
         """Make the loss that ``MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBED_LOSS_NAME`` names.
 
         Args:
@@ -65,7 +66,10 @@ class DensePoseCseLoss:
         return cls._EMBED_LOSSES[name](cfg)
 
     def __call__(
-        self, proposals_with_gt: list[Instances], densepose_predictor_outputs: Any, embedder: Any
+        self,
+        proposals_with_gt: list[Instances],
+        densepose_predictor_outputs: DensePoseEmbeddingPredictorOutput,
+        embedder: Embedder,
     ) -> dict[str, Tensor]:
         """Compute the losses; all are 0 without annotations.
 
@@ -96,7 +100,9 @@ class DensePoseCseLoss:
             losses["loss_pix2shape"] = cycle * self.w_pix2shape
         return losses
 
-    def produce_fake_losses(self, densepose_predictor_outputs: Any, embedder: Any) -> dict[str, Tensor]:
+    def produce_fake_losses(
+        self, densepose_predictor_outputs: DensePoseEmbeddingPredictorOutput, embedder: Embedder
+    ) -> dict[str, Tensor]:
         """Return losses of 0, attached to predictions and embeddings.
 
         Args:

@@ -1,14 +1,15 @@
 """Consistency of pixels and the vertices of a mesh."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
 from ...data.meshes.catalog import MeshCatalog
+from ...structures.cse import DensePoseEmbeddingPredictorOutput
+from ..cse.embedder import Embedder
 from ..cse.utils import normalize_embeddings, squared_euclidean_distance_matrix
 from .embed_utils import PackedCseAnnotations
 from .mask import extract_data_for_mask_loss_from_matches
@@ -27,7 +28,7 @@ class PixToShapeCycleLoss(nn.Module):
     https://arxiv.org/abs/2106.09758
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE
         self.shape_names = list(node.EMBEDDERS)
@@ -41,9 +42,9 @@ class PixToShapeCycleLoss(nn.Module):
     def forward(
         self,
         proposals_with_gt: list[Instances],
-        densepose_predictor_outputs: Any,
+        densepose_predictor_outputs: DensePoseEmbeddingPredictorOutput,
         packed_annotations: PackedCseAnnotations,
-        embedder: Any,
+        embedder: Embedder,
     ) -> Tensor:
         """Compute the mean loss over instances and meshes.
 
@@ -83,7 +84,9 @@ class PixToShapeCycleLoss(nn.Module):
         distances = torch.cdist(points, points).square()  # PIXEL_SIGMA has never had an effect on them
         return torch.linalg.vector_norm(distances * (there @ back), ord=self.norm_p)
 
-    def fake_value(self, densepose_predictor_outputs: Any, embedder: Any) -> Tensor:
+    def fake_value(
+        self, densepose_predictor_outputs: DensePoseEmbeddingPredictorOutput, embedder: Embedder
+    ) -> Tensor:
         """Return 0, attached to predictions and all embeddings.
 
         Args:

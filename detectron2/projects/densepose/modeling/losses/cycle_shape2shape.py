@@ -2,13 +2,15 @@
 
 import random
 from itertools import combinations
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
+
 from ...structures.mesh import create_mesh
+from ..cse.embedder import Embedder
 from .utils import sample_random_indices
 
 __all__ = ["ShapeToShapeCycleLoss"]
@@ -26,7 +28,7 @@ class ShapeToShapeCycleLoss(nn.Module):
     https://arxiv.org/abs/2106.09758
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE
         self.shape_names = list(node.EMBEDDERS)
@@ -41,7 +43,7 @@ class ShapeToShapeCycleLoss(nn.Module):
             random.shuffle(self._pairs_left)
         return self._pairs_left.pop()
 
-    def forward(self, embedder: Any) -> Tensor:
+    def forward(self, embedder: Embedder) -> Tensor:
         """Compute the loss of the next pair of meshes; 0 with a single mesh.
 
         Args:
@@ -58,7 +60,7 @@ class ShapeToShapeCycleLoss(nn.Module):
         around_2 = torch.linalg.vector_norm(distances_2 * (back @ there), ord=self.norm_p)
         return around_1 + around_2
 
-    def _sample(self, embedder: Any, name: str) -> tuple[Tensor, Tensor]:
+    def _sample(self, embedder: Embedder, name: str) -> tuple[Tensor, Tensor]:
         """Return embeddings [n, E] of some vertices, and geodesic distances [n, n] between them."""
         points = embedder(name)
         distances = create_mesh(name, points.device).geodists
@@ -69,7 +71,7 @@ class ShapeToShapeCycleLoss(nn.Module):
             return points, distances
         return points[rows], distances[rows][:, rows]
 
-    def fake_value(self, embedder: Any) -> Tensor:
+    def fake_value(self, embedder: Embedder) -> Tensor:
         """Return 0, attached to all embeddings.
 
         Args:

@@ -1,13 +1,14 @@
 """Coarse segmentation trained on instance masks."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from detectron2.structures import Instances
+
+from ...structures.predictor_output import PredictorOutput
 
 __all__ = ["DataForMaskLoss", "MaskLoss", "extract_data_for_mask_loss_from_matches"]
 
@@ -56,7 +57,9 @@ def extract_data_for_mask_loss_from_matches(
 class MaskLoss:
     """Mean cross-entropy between coarse segmentation and instance masks."""
 
-    def __call__(self, proposals_with_gt: list[Instances], densepose_predictor_outputs: Any) -> Tensor:
+    def __call__(
+        self, proposals_with_gt: list[Instances], densepose_predictor_outputs: PredictorOutput
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -71,7 +74,7 @@ class MaskLoss:
             return self.fake_value(densepose_predictor_outputs)
         return F.cross_entropy(data.masks_est, data.masks_gt.long())
 
-    def fake_value(self, densepose_predictor_outputs: Any) -> Tensor:
+    def fake_value(self, densepose_predictor_outputs: PredictorOutput) -> Tensor:
         """Return 0, attached to the predictions.
 
         Args:

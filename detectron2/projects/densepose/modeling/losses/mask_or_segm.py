@@ -1,13 +1,14 @@
 """Coarse segmentation trained on one kind of labels or the other."""
 
-from typing import Any
-
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
+from ...structures.predictor_output import PredictorOutput
 from .mask import MaskLoss
 from .segm import SegmentationLoss
+from .utils import PackedAnnotations
 
 __all__ = ["MaskOrSegmentationLoss"]
 
@@ -19,13 +20,16 @@ class MaskOrSegmentationLoss:
         cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS``.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         self.segm_trained_by_masks = cfg.MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS
         self.mask_loss = MaskLoss()
         self.segm_loss = SegmentationLoss(cfg)
 
     def __call__(
-        self, proposals_with_gt: list[Instances], densepose_predictor_outputs: Any, packed_annotations: Any
+        self,
+        proposals_with_gt: list[Instances],
+        densepose_predictor_outputs: PredictorOutput,
+        packed_annotations: PackedAnnotations,
     ) -> Tensor:
         """Compute the loss.
 
@@ -38,7 +42,7 @@ class MaskOrSegmentationLoss:
             return self.mask_loss(proposals_with_gt, densepose_predictor_outputs)
         return self.segm_loss(proposals_with_gt, densepose_predictor_outputs, packed_annotations)
 
-    def fake_value(self, densepose_predictor_outputs: Any) -> Tensor:
+    def fake_value(self, densepose_predictor_outputs: PredictorOutput) -> Tensor:
         """Return 0, attached to the predictions.
 
         Args:

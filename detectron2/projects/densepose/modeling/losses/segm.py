@@ -1,13 +1,13 @@
 """Coarse segmentation trained on DensePose's part labels."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
-from .utils import resample_data
+from ...structures.predictor_output import PredictorOutput
+from .utils import PackedAnnotations, resample_data
 
 __all__ = ["SegmentationLoss"]
 
@@ -20,12 +20,15 @@ class SegmentationLoss:
             With 2 channels all parts count as one.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         self.heatmap_size = cfg.MODEL.ROI_DENSEPOSE_HEAD.HEATMAP_SIZE
         self.n_segm_chan = cfg.MODEL.ROI_DENSEPOSE_HEAD.NUM_COARSE_SEGM_CHANNELS
 
     def __call__(
-        self, proposals_with_gt: list[Instances], densepose_predictor_outputs: Any, packed_annotations: Any
+        self,
+        proposals_with_gt: list[Instances],
+        densepose_predictor_outputs: PredictorOutput,
+        packed_annotations: PackedAnnotations,
     ) -> Tensor:
         """Compute the loss.
 
@@ -50,7 +53,7 @@ class SegmentationLoss:
             labels = labels > 0
         return F.cross_entropy(logits, labels.long())
 
-    def fake_value(self, densepose_predictor_outputs: Any) -> Tensor:
+    def fake_value(self, densepose_predictor_outputs: PredictorOutput) -> Tensor:
         """Return 0, attached to the predictions.
 
         Args:

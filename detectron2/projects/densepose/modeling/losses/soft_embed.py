@@ -1,9 +1,9 @@
 """Loss on the neighbourhood of the vertex of each annotated pixel."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
+
+from detectron2.config import CfgNode
 
 from ...data.meshes.catalog import MeshCatalog
 from ...structures.mesh import create_mesh
@@ -33,7 +33,7 @@ class SoftEmbeddingLoss(VertexLoss):
     Reference: Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         self.geodist_gauss_sigma = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE.GEODESIC_DIST_GAUSS_SIGMA
 

@@ -5,7 +5,7 @@ Annotated points lie on a grid of 256 x 256 over the ground-truth box; predictio
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,25 @@ __all__ = [
     "AnnotationsAccumulator",
     "BilinearInterpolationHelper",
     "ChartBasedAnnotationsAccumulator",
+    "PackedAnnotations",
     "PackedChartBasedAnnotations",
     "extract_packed_annotations_from_matches",
     "resample_data",
     "sample_random_indices",
 ]
+
+
+class PackedAnnotations(Protocol):
+    """What the annotations of charts and of vertices share, see :class:`PackedChartBasedAnnotations`."""
+
+    x_gt: Tensor
+    y_gt: Tensor
+    coarse_segm_gt: Tensor | None
+    bbox_xywh_gt: Tensor
+    bbox_xywh_est: Tensor
+    point_bbox_with_dp_indices: Tensor
+    point_bbox_indices: Tensor
+    bbox_indices: Tensor
 
 
 @dataclass
@@ -69,7 +83,7 @@ class AnnotationsAccumulator(ABC):
         """
 
     @abstractmethod
-    def pack(self) -> Any:
+    def pack(self) -> PackedAnnotations | None:
         """Return everything that was added, in one object; None if there was nothing."""
 
 
@@ -273,7 +287,7 @@ class BilinearInterpolationHelper:
 
     @staticmethod
     def from_matches(
-        packed_annotations: Any, densepose_outputs_size_hw: tuple[int, int]
+        packed_annotations: PackedAnnotations, densepose_outputs_size_hw: tuple[int, int]
     ) -> "BilinearInterpolationHelper":
         """Find out where the points lie on the grid of the predictions.
 
@@ -303,7 +317,7 @@ class BilinearInterpolationHelper:
     def extract_at_points(
         self,
         z_est: Tensor,
-        slice_fine_segm: Any = None,
+        slice_fine_segm: Tensor | slice | None = None,
         w_ylo_xlo: Tensor | None = None,
         w_ylo_xhi: Tensor | None = None,
         w_yhi_xlo: Tensor | None = None,

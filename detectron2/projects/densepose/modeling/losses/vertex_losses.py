@@ -1,13 +1,15 @@
 """What the losses that compare pixels with mesh vertices share."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
 from ...data.meshes.catalog import MeshCatalog
+from ...structures.cse import DensePoseEmbeddingPredictorOutput
+from ..cse.embedder import Embedder
 from ..cse.utils import normalize_embeddings, squared_euclidean_distance_matrix
 from .embed_utils import PackedCseAnnotations
 from .utils import BilinearInterpolationHelper
@@ -24,7 +26,7 @@ class VertexLoss(ABC):
         cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDING_DIST_GAUSS_SIGMA``.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         self.embdist_gauss_sigma = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDING_DIST_GAUSS_SIGMA
 
     @abstractmethod
@@ -40,10 +42,10 @@ class VertexLoss(ABC):
     def __call__(
         self,
         proposals_with_gt: list[Instances],
-        densepose_predictor_outputs: Any,
+        densepose_predictor_outputs: DensePoseEmbeddingPredictorOutput,
         packed_annotations: PackedCseAnnotations,
         interpolator: BilinearInterpolationHelper,
-        embedder: Any,
+        embedder: Embedder,
     ) -> dict[str, Tensor]:
         """Compute the losses of all meshes.
 
@@ -72,7 +74,9 @@ class VertexLoss(ABC):
             losses[name] = self._mesh_loss(logits, packed_annotations.vertex_ids_gt[chosen], name)
         return losses
 
-    def fake_values(self, densepose_predictor_outputs: Any, embedder: Any) -> dict[str, Tensor]:
+    def fake_values(
+        self, densepose_predictor_outputs: DensePoseEmbeddingPredictorOutput, embedder: Embedder
+    ) -> dict[str, Tensor]:
         """Return losses of 0 for all meshes, attached to predictions and embeddings.
 
         Args:
@@ -84,7 +88,12 @@ class VertexLoss(ABC):
             for name in sorted(embedder.mesh_names)
         }
 
-    def fake_value(self, densepose_predictor_outputs: Any, embedder: Any, mesh_name: str) -> Tensor:
+    def fake_value(
+        self,
+        densepose_predictor_outputs: DensePoseEmbeddingPredictorOutput,
+        embedder: Embedder,
+        mesh_name: str,
+    ) -> Tensor:
         """Return a loss of 0, attached to predictions and embeddings.
 
         Args:

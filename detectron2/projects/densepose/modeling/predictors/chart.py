@@ -1,8 +1,8 @@
 """Predictor of charts."""
 
-from typing import Any
-
 from torch import Tensor
+
+from detectron2.config import CfgNode
 
 from ...structures.chart import DensePoseChartPredictorOutput
 from ..registries import DENSEPOSE_PREDICTOR_REGISTRY
@@ -25,7 +25,7 @@ class DensePoseChartPredictor(UpsamplingPredictor):
 
     output_class = DensePoseChartPredictorOutput
 
-    def __init__(self, cfg: Any, input_channels: int) -> None:
+    def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__(cfg, input_channels)
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         charts = node.NUM_PATCHES + 1  # and background

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from detectron2.config import CfgNode
+
 from ...structures.chart_confidence import decorate_predictor_output_class_with_confidences
 from ..confidence import DensePoseConfidenceModelConfig, DensePoseUVConfidenceType
 from ..utils import initialize_module_params
@@ -23,7 +25,7 @@ class DensePoseChartConfidencePredictorMixin:
     Reference: Correlated Uncertainty for Learning Dense Correspondences from Noisy Labels (NeurIPS 2019)
     """
 
-    def __init__(self, cfg: Any, input_channels: int) -> None:
+    def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__(cfg, input_channels)  # type: ignore[call-arg]
         base: type = self.output_class  # type: ignore[attr-defined]
         self._class_with_confidences = decorate_predictor_output_class_with_confidences(base)

@@ -1,16 +1,18 @@
 """Layers and arithmetic of predicted confidences, for charts and embeddings."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from detectron2.config import CfgNode
 
 from .upsampling import upsampling_layer
 
 __all__ = ["add_confidence_layers", "segm_confidence"]
 
 
-def add_confidence_layers(module: nn.Module, cfg: Any, input_channels: int, channels: dict[str, int]) -> None:
+def add_confidence_layers(
+    module: nn.Module, cfg: CfgNode, input_channels: int, channels: dict[str, int]
+) -> None:
     """Add one layer ``<name>_lowres`` per confidence.
 
     Args:

@@ -1,8 +1,8 @@
 """Predictor of surface embeddings."""
 
-from typing import Any
-
 from torch import Tensor
+
+from detectron2.config import CfgNode
 
 from ...structures.cse import DensePoseEmbeddingPredictorOutput
 from ..registries import DENSEPOSE_PREDICTOR_REGISTRY
@@ -25,7 +25,7 @@ class DensePoseEmbeddingPredictor(UpsamplingPredictor):
 
     output_class = DensePoseEmbeddingPredictorOutput
 
-    def __init__(self, cfg: Any, input_channels: int) -> None:
+    def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__(cfg, input_channels)
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         self.coarse_segm_lowres = upsampling_layer(cfg, input_channels, node.NUM_COARSE_SEGM_CHANNELS)

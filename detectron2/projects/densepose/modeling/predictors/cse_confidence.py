@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from detectron2.config import CfgNode
+
 from ...structures.cse_confidence import decorate_cse_predictor_output_class_with_confidences
 from ..confidence import DensePoseConfidenceModelConfig
 from ..utils import initialize_module_params
@@ -21,7 +23,7 @@ class DensePoseEmbeddingConfidencePredictorMixin:
         input_channels: channels of the features.
     """
 
-    def __init__(self, cfg: Any, input_channels: int) -> None:
+    def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__(cfg, input_channels)  # type: ignore[call-arg]
         base: type = self.output_class  # type: ignore[attr-defined]
         self._class_with_confidences = decorate_cse_predictor_output_class_with_confidences(base)

@@ -1,10 +1,9 @@
 """What the predictors share."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import ConvTranspose2d
 
 from ..utils import initialize_module_params
@@ -12,7 +11,7 @@ from ..utils import initialize_module_params
 __all__ = ["UpsamplingPredictor", "upsampling_layer"]
 
 
-def upsampling_layer(cfg: Any, input_channels: int, channels: int) -> ConvTranspose2d:
+def upsampling_layer(cfg: CfgNode, input_channels: int, channels: int) -> ConvTranspose2d:
     """Make a transposed convolution that doubles the resolution.
 
     Args:
@@ -34,7 +33,7 @@ class UpsamplingPredictor(nn.Module):
         input_channels: channels of the features.
     """
 
-    def __init__(self, cfg: Any, input_channels: int) -> None:
+    def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__()
         self.scale_factor = cfg.MODEL.ROI_DENSEPOSE_HEAD.UP_SCALE
 

@@ -1,11 +1,11 @@
 """A head with atrous spatial pyramid pooling."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import ASPP as DilatedBranches
 from detectron2.layers import Conv2d, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
@@ -29,7 +29,7 @@ class DensePoseDeepLabHead(nn.Module):
     Reference: Rethinking Atrous Convolution for Semantic Image Segmentation, https://arxiv.org/abs/1706.05587
     """
 
-    def __init__(self, cfg: Any, input_channels: int) -> None:
+    def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__()
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         width, kernel, norm = node.CONV_HEAD_DIM, node.CONV_HEAD_KERNEL, node.DEEPLAB.NORM

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
@@ -36,7 +37,7 @@ class Decoder(SemSegFPNHead):
     Reference: Panoptic Feature Pyramid Networks, https://arxiv.org/abs/1901.02446
     """
 
-    def __init__(self, cfg: Any, input_shape: dict[str, ShapeSpec], in_features: list[str]) -> None:
+    def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec], in_features: list[str]) -> None:
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         super().__init__(
             {name: input_shape[name] for name in in_features},
@@ -67,11 +68,11 @@ class DensePoseROIHeads(StandardROIHeads):
         input_shape: channels and strides of the feature maps by name.
     """
 
-    def __init__(self, cfg: Any, input_shape: dict[str, ShapeSpec]) -> None:
+    def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         super().__init__(cfg, input_shape)
         self._init_densepose_head(cfg, input_shape)
 
-    def _init_densepose_head(self, cfg: Any, input_shape: dict[str, ShapeSpec]) -> None:
+    def _init_densepose_head(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         self.densepose_on = cfg.MODEL.DENSEPOSE_ON
         if not self.densepose_on:
             return

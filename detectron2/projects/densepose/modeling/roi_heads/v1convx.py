@@ -1,10 +1,9 @@
 """A head of plain convolutions."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d
 
 from ..registries import ROI_DENSEPOSE_HEAD_REGISTRY
@@ -23,7 +22,7 @@ class DensePoseV1ConvXHead(nn.Module):
         input_channels: channels of the features.
     """
 
-    def __init__(self, cfg: Any, input_channels: int) -> None:
+    def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__()
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         kernel = node.CONV_HEAD_KERNEL
