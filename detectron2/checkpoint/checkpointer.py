@@ -1,4 +1,4 @@
-"""Saving and loading a model together with its optimizer, schedule and whatever else has a state."""
+"""Saving and loading a model together with its optimizer, schedule and other objects that have a state."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ TAG_FILE = "last_checkpoint"
 
 
 class IncompatibleKeys(NamedTuple):
-    """Names that did not find their partner; of ``incorrect_shapes``: name, shape in the file, shape in the model."""
+    """Names without a match; ``incorrect_shapes`` holds name, shape in the file and shape in the model."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -46,15 +46,15 @@ class Checkpointer:
 
     Args:
         model: the model; wrappers of DDP and ``torch.compile`` are taken off.
-        save_dir: folder (or URL of one) for :meth:`save` and for what is resumed.
-        save_to_disk: false on processes that shall not write.
+        save_dir: folder or URL, for :meth:`save` and for resuming.
+        save_to_disk: whether this process writes files.
         checkpointables: other objects, saved under these names.
 
     Attributes:
         model_card: classes and config to store in each checkpoint (see :func:`make_model_card`), or None.
         adapt_input_channels: fit the first convolution of a checkpoint to a model with other image channels.
-        last_report: what became of each weight in the latest :meth:`load`.
-        resumed_from: the checkpoint that :meth:`resume_or_load` went on from, or None.
+        last_report: which weights the latest :meth:`load` loaded, and which not.
+        resumed_from: checkpoint that :meth:`resume_or_load` resumed from, or None.
     """
 
     adapt_input_channels = True
@@ -100,7 +100,7 @@ class Checkpointer:
         """Write ``{save_dir}/{name}.pth`` and make it the last checkpoint.
 
         Args:
-            name: of the file, without its ending.
+            name: name of the file, without its extension.
             kwargs: further data to store, such as ``iteration=7``.
 
         Raises:
@@ -116,7 +116,7 @@ class Checkpointer:
         self.tag_last_checkpoint(basename)
 
     def _contents(self, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Collect the content of a checkpoint."""
         data: dict[str, Any] = {"model": self.model.state_dict()}
         data.update((key, obj.state_dict()) for key, obj in self.checkpointables.items())
         data.update(extra)
@@ -125,7 +125,7 @@ class Checkpointer:
         return data
 
     def export(self, name: str, weights: Mapping[str, Any] | None = None, **kwargs: object) -> None:
-        """Write ``{save_dir}/{name}.pth`` with weights only: to use, not to resume from.
+        """Write only the weights to ``{save_dir}/{name}.pth``, for use rather than for resuming.
 
         Args:
             name: of the file, without its ending.
@@ -153,11 +153,11 @@ class Checkpointer:
 
     # ------------------------------------------------------------------------------------------------ finding
     def has_checkpoint(self) -> bool:
-        """Whether the folder names a last checkpoint."""
+        """Return whether the folder names a last checkpoint."""
         return bool(self.save_dir) and self.path_manager.exists(os.path.join(self.save_dir, TAG_FILE))
 
     def get_checkpoint_file(self) -> str:
-        """Path of the last checkpoint; empty if there is none."""
+        """Return the path of the last checkpoint; empty if there is none."""
         try:
             with self.path_manager.open(os.path.join(self.save_dir, TAG_FILE), "r") as f:
                 name = f.read().strip()
@@ -166,7 +166,7 @@ class Checkpointer:
         return os.path.join(self.save_dir, name) if name else ""
 
     def get_all_checkpoint_files(self) -> list[str]:
-        """Paths of all ``.pth`` files and ``.shards`` folders in the folder, sorted by name."""
+        """Return the paths of all ``.pth`` files and ``.shards`` folders in the folder, sorted by name."""
         if not self.save_dir or not self.path_manager.isdir(self.save_dir):
             return []
         names = sorted(n for n in self.path_manager.ls(self.save_dir) if n.endswith((".pth", SHARDS)))
@@ -182,9 +182,9 @@ class Checkpointer:
                 self.path_manager.rm(path)
 
     def newest_whole_checkpoint(self) -> str:
-        """Path of the last checkpoint if it is whole, else of the newest earlier one that is; empty if none is.
+        """Return the path of the newest whole checkpoint, the last one first; empty if none is whole.
 
-        Each file that is passed over is reported with the reason.
+        The log names each file that is skipped, with the reason.
         """
         tagged = self.get_checkpoint_file()
         if tagged and not is_local(tagged):
@@ -210,7 +210,7 @@ class Checkpointer:
             checkpointables: names of the other objects to load; None for all that the file has.
 
         Returns:
-            what else the file holds, such as ``{"iteration": 7}``.
+            The rest of the file's content, such as ``{"iteration": 7}``.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -238,7 +238,7 @@ class Checkpointer:
     def _apply(
         self, checkpoint: dict[str, Any], path: str, checkpointables: list[str] | None
     ) -> dict[str, Any]:
-        """Give the parts of a loaded checkpoint to whom they belong; return the rest."""
+        """Load the parts of a checkpoint into their objects; return the rest."""
         self.last_report = LoadReport(path=path)
         incompatible = self._load_model(checkpoint)
         checkpoint.pop("model", None)
@@ -280,7 +280,7 @@ class Checkpointer:
         return IncompatibleKeys(report.missing, report.unexpected, wrong)
 
     def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
-        """Log the table of what was loaded and what was not; override to say it otherwise."""
+        """Log a table of the weights that were loaded and those that were not."""
         report = self.last_report or LoadReport()
         report.missing = list(incompatible.missing_keys)
         report.unexpected = list(incompatible.unexpected_keys)
@@ -291,16 +291,16 @@ class Checkpointer:
             self.logger.warning(report.table())
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Go on from the last checkpoint of the folder if there is one, else load only the model from ``path``.
+        """Resume from the last checkpoint of the folder if there is one, else load only the model from ``path``.
 
-        A last checkpoint that is truncated or damaged is passed over for the one before it.
+        If the last checkpoint is truncated or damaged, the one before it is used.
 
         Args:
-            path: weights to start from if nothing is resumed.
+            path: weights to start from when not resuming.
             resume: whether to look for a last checkpoint.
 
         Returns:
-            what else the file holds. It has ``"iteration"`` after resuming a training.
+            The rest of the file's content, with ``"iteration"`` after resuming.
 
         Raises:
             BrokenCheckpointError: if there are checkpoints to resume from but none is whole.
@@ -326,7 +326,7 @@ class Checkpointer:
 
 
 def _is_export(path: str) -> bool:
-    """Whether a whole file was written by :meth:`Checkpointer.export`: there is nothing to resume in it."""
+    """Return whether a whole file was written by :meth:`Checkpointer.export`: there is nothing to resume in it."""
     if path.endswith(SHARDS):
         return False
     content = read_checkpoint_file(path, mmap=True)
@@ -334,7 +334,7 @@ def _is_export(path: str) -> bool:
 
 
 def as_tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Arrays to tensors.
+    """Convert arrays to tensors.
 
     Raises:
         TypeError: if something is neither.
@@ -360,7 +360,7 @@ def strip_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _drop_aliases(missing: list[str], state: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
-    """A name that is another name of a loaded tensor (shared heads) is not missing."""
+    """Drop names that share their tensor with a loaded name, as those of shared heads do."""
     filled = {
         (v.data_ptr(), v.shape)
         for k, v in state.items()

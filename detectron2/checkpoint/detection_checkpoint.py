@@ -28,10 +28,10 @@ class DetectionCheckpointer(Checkpointer):
 
     * ``.pkl`` files of the model zoo (``{"model": arrays, "__author__": …}``) and of Caffe2 / Detectron;
     * ``.pyth`` files of pycls and ``.safetensors`` files;
-    * a bare state dict, also of torchvision's and MMDetection's detectors (see :func:`convert_torchvision_weights`);
+    * a bare state dict, also those of torchvision's and MMDetection's detectors (see :func:`convert_torchvision_weights`);
     * ``PATH?matching_heuristics=True``: names are matched by their tails, see :func:`align_and_update_state_dicts`.
 
-    With several processes the main one reads the file and the others are handed its content if they cannot see it.
+    With several processes, the main one sends the content of the file to those that cannot see it.
 
     Args:
         model: the model.
@@ -96,7 +96,7 @@ class DetectionCheckpointer(Checkpointer):
         return box[0]
 
     def _choose_resume(self) -> str:
-        """The main process decides, lest two processes resume from different files."""
+        """Let the main process choose, so that all processes resume from the same file."""
         if comm.get_world_size() == 1:
             return super()._choose_resume()
         answer: tuple[str, str] = ("", "")
@@ -168,7 +168,7 @@ def _split_query(path: str) -> tuple[str, bool]:
 
 
 def _from_pickle(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A zoo file as it is; blobs of Caffe2 with a mark that asks for conversion."""
+    """Return a file of the zoo as it is, and blobs of Caffe2 marked for conversion."""
     if "model" in data and "__author__" in data:
         return dict(data)
     blobs = data.get("blobs", data)

@@ -83,13 +83,13 @@ def _torchvision_rules(level: int) -> Rules:
 
 
 def _by_anchor(value: torch.Tensor, scales: int, anchors: int) -> torch.Tensor:
-    """Anchors of a cell go by ratio and then by size in torchvision, here by size and then by ratio."""
+    """Reorder the anchors of a cell: torchvision has them by ratio and then by size, this package by size and then by ratio."""
     grouped = value.unflatten(0, (anchors // scales, scales, -1))
     return grouped.transpose(0, 1).flatten(0, 2)
 
 
 def _torchvision_rows(name: str, value: torch.Tensor, anchors: int) -> torch.Tensor:
-    """Rows of torchvision's output layers in our order: its class 0 is the background."""
+    """Reorder the rows of torchvision's output layers: its class 0 is the background."""
     module = name.rsplit(".", 1)[0]
     if module == "roi_heads.box_predictor.cls_score":
         return torch.cat([value[1:], value[:1]])

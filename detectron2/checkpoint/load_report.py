@@ -92,7 +92,7 @@ class LoadReport:
         return f"{self.path}: {text}" if self.path else text
 
     def table(self, limit: int = _HINTS) -> str:
-        """The summary and one row a module.
+        """Return the summary and one row per module.
 
         Args:
             limit: at most so many rows; the rest is counted.

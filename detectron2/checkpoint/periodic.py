@@ -1,4 +1,4 @@
-"""Saving every so many iterations, and keeping only the newest."""
+"""Saving at regular intervals, and keeping only the newest checkpoints."""
 
 import os
 import re
@@ -12,11 +12,11 @@ class PeriodicCheckpointer:
     """Saves ``{file_prefix}_{iteration:07d}`` every ``period`` iterations and ``{file_prefix}_final`` at the end.
 
     Args:
-        checkpointer: what saves; usually a :class:`Checkpointer`.
+        checkpointer: a :class:`Checkpointer`, usually.
         period: iterations between two checkpoints.
         max_iter: number of iterations in all; None to write no final checkpoint.
-        max_to_keep: how many periodic checkpoints stay on disk; the final one does not count. None keeps all. After a
-            resume those that the same training wrote earlier count as well.
+        max_to_keep: number of periodic checkpoints to keep on disk, not counting the final one; None keeps all. After
+            resuming, earlier checkpoints of the same training count as well.
         file_prefix: beginning of the names.
 
     Raises:
@@ -43,10 +43,10 @@ class PeriodicCheckpointer:
         self._counted_earlier = False
 
     def step(self, iteration: int, **kwargs: object) -> None:
-        """Save if it is time.
+        """Save a checkpoint if this iteration completes a period or the training.
 
         Args:
-            iteration: the one that just ended, counted from 0. It is stored as ``"iteration"``.
+            iteration: iteration that just ended, counted from 0; stored as ``"iteration"``.
             kwargs: further data to store.
         """
         iteration = int(iteration)
@@ -59,7 +59,7 @@ class PeriodicCheckpointer:
             self.checkpointer.save(f"{self.file_prefix}_final", **data)
 
     def save(self, name: str, **kwargs: object) -> None:
-        """Save now, under a name of your own; such checkpoints are never removed."""
+        """Save now, under a given name; such checkpoints are never removed."""
         self.checkpointer.save(name, **kwargs)
 
     def _keep_newest(self, count: int) -> None:

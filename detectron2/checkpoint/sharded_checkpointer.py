@@ -1,4 +1,4 @@
-"""The checkpointer of models that are spread over processes."""
+"""Checkpointer for models that are sharded over processes."""
 
 import os
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ __all__ = ["ShardedCheckpointer"]
 
 
 class ShardedCheckpointer(DetectionCheckpointer):
-    """A :class:`DetectionCheckpointer` whose checkpoints are folders to which each process writes its own part.
+    """A :class:`DetectionCheckpointer` that writes folders, to which each process adds its own part.
 
-    Every process must call :meth:`save`, :meth:`export` and :meth:`load`, and all must see the folder. What it
-    writes can be read with another number of processes, also by an ordinary checkpointer in one. A final checkpoint
+    Every process must call :meth:`save`, :meth:`export` and :meth:`load`, and all must see the folder. Any number of
+    processes can read the result, and so can an ordinary checkpointer in a single process. A final checkpoint
     (``NAME_final``) is followed by the whole weights as an ordinary ``NAME_final.pth``.
 
     Args:

@@ -86,7 +86,7 @@ _SEQUENCES = ("ListConfig", "TupleConfig")
 
 
 def is_tuple_config(value: object) -> bool:
-    """Whether this is the immutable sequence that omegaconf keeps a tuple as since its version 2.4."""
+    """Return whether this is the immutable sequence that omegaconf keeps a tuple as since its version 2.4."""
     return type(value).__name__ == "TupleConfig" and _is_omega(value)
 
 
@@ -129,7 +129,7 @@ def _build(cfg: Any, place: str) -> Any:
 
 
 def _has_calls(cfg: object) -> bool:
-    """Whether a plain mapping describes a call somewhere below."""
+    """Return whether a plain mapping describes a call somewhere below."""
     if type(cfg) is not dict and not _is_omega(cfg):
         return False
     if not isinstance(cfg, Mapping):
@@ -160,7 +160,7 @@ def _build_mapping(cfg: Mapping[Any, Any], place: str) -> object:
 
 
 def _detached(value: object) -> object:
-    """A config node with its interpolations resolved, so that it means the same outside its tree."""
+    """Return a config node with its interpolations resolved, so that it means the same outside its tree."""
     if not _is_omega(value):
         return value
     from omegaconf import OmegaConf
@@ -209,7 +209,7 @@ def _find_target(target: object, place: str) -> Callable[..., Any]:
 
 
 def _mismatch(target: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
-    """What is wrong with the names of the arguments; empty if nothing is, or nobody knows."""
+    """Describe which argument is missing or unknown; empty if none is, or if the signature is not known."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):

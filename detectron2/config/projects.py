@@ -59,14 +59,14 @@ PROJECTS: dict[str, Project] = {
 
 @cache
 def _folder(project: Project) -> str:
-    """The folder of a project's configs; finding it does not run the project."""
+    """Return the folder of a project's configs; finding it does not run the project."""
     spec = importlib.util.find_spec(project.package)
     places = spec.submodule_search_locations if spec is not None else None
     return os.path.join(next(iter(places)), "configs") if places else ""
 
 
 def project_config_file(config_path: str) -> str | None:
-    """Path of the file of a config ``PROJECT/configs/…``; None if there is no such project or file."""
+    """Return the path of the file of a config ``PROJECT/configs/…``; None if there is no such project or file."""
     name, _, rest = config_path.replace(os.sep, "/").partition("/configs/")
     if name not in PROJECTS or not rest:
         return None
@@ -75,7 +75,7 @@ def project_config_file(config_path: str) -> str | None:
 
 
 def project_config_names() -> Iterator[str]:
-    """Names of all configs of all projects."""
+    """Yield the names of all configs of all projects."""
     for name, project in PROJECTS.items():
         top = _folder(project)
         for folder, _, files in os.walk(top):
@@ -86,7 +86,7 @@ def project_config_names() -> Iterator[str]:
 
 
 def defaults_for(path: str, content: Mapping[str, Any] | None = None) -> CfgNode:
-    """The default config with the keys that a YAML file may set.
+    """Return the default config with the keys that a YAML file may set.
 
     Args:
         path: of the file; one in the folder of a project may set the keys of this project.

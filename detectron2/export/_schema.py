@@ -60,7 +60,7 @@ class Schema:
 
     @classmethod
     def flatten(cls, obj: object) -> tuple[Leaves, Schema]:
-        """The leaves of a value, and the schema that puts them together again."""
+        """Return the leaves of a value, and the schema that puts them together again."""
         raise NotImplementedError(f"{cls.__name__} must define flatten")
 
 
@@ -253,7 +253,7 @@ def _as_tensor(size: Tensor | Sequence[int]) -> Tensor:
 
 
 def _as_sizes(size: object) -> Any:
-    """An image size as ints wherever they can be known."""
+    """Convert an image size to ints wherever they can be known."""
     if not isinstance(size, Tensor) or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return size
     return tuple(size.tolist())

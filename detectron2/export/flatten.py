@@ -150,7 +150,7 @@ class TracingAdapter(nn.Module):
         return self.inputs
 
     def _tensors_of(self, value: object, side: str) -> tuple[tuple[Tensor, ...], Schema | None]:
-        """The tensors in a value, and its schema if there is nothing else in it."""
+        """Return the tensors in a value, and its schema if there is nothing else in it."""
         leaves, schema = flatten_to_tuple(value)
         tensors = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
         if len(tensors) == len(leaves):
@@ -166,7 +166,7 @@ class TracingAdapter(nn.Module):
 
 
 def _python_is_run_for_a_graph() -> bool:
-    """Whether a graph is made by running this code on stand-ins, as opposed to strict export, which reads it."""
+    """Return whether a graph is made by running this code on stand-ins, as opposed to strict export, which reads it."""
     return torch.jit.is_tracing() or (
         torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
     )

@@ -63,7 +63,7 @@ def dump_torchscript_IR(model: Any, dir: str) -> None:
 
 
 def _code_of_modules(model: torch.jit.ScriptModule) -> Iterator[str]:
-    """A heading and the methods of each submodule; classes seen before are referred to."""
+    """Yield a heading and the methods of each submodule; classes seen before are referred to."""
     seen: dict[str, str] = {}
     for path, module in model.named_modules():
         compiled = getattr(module, "_c", None)

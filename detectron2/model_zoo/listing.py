@@ -149,7 +149,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def find_config(name: str) -> str:
-    """The path of a config of the zoo from a full or short name.
+    """Return the path of a config of the zoo from a full or short name.
 
     Args:
         name: a path as ``get_config`` takes it, with or without extension, or its last part
@@ -181,6 +181,6 @@ def find_config(name: str) -> str:
 
 
 def source_of(name: str) -> str:
-    """The text of the config file itself."""
+    """Return the text of the config file itself."""
     with open(get_config_file(find_config(name)), encoding="utf-8") as f:
         return f.read()

@@ -20,7 +20,7 @@ class UnknownConfigError(ValueError, RuntimeError):
 
 @lru_cache(maxsize=1)
 def config_names() -> tuple[str, ...]:
-    """Names of all configs: paths relative to the folder of configs, and ``PROJECT/configs/…``, sorted."""
+    """Return the names of all configs: paths relative to the folder of configs, and ``PROJECT/configs/…``, sorted."""
     found = list(project_config_names())
     for folder, _, files in os.walk(CONFIG_DIR):
         for file in files:
@@ -48,7 +48,7 @@ def get_checkpoint_url(config_path: str) -> str:
 
 
 def get_config_file(config_path: str) -> str:
-    """Path of a config file on this machine.
+    """Return the path of a config file on this machine.
 
     Args:
         config_path: relative to the folder of all configs, such as ``"Misc/semantic_R_50_FPN_1x.yaml"``; or, for a

@@ -31,7 +31,7 @@ class Figures(NamedTuple):
 def _figures(
     folder: str, name: str, other: str, rows: list[tuple[str, tuple[float | None, ...]]]
 ) -> dict[str, Figures]:
-    """Rows of (what stands for ``*`` in the name, (train s, infer s, GB, box AP, other AP))."""
+    """Return the rows of (what stands for ``*`` in the name, (train s, infer s, GB, box AP, other AP))."""
     return {
         f"{folder}/{name.replace('*', key)}": Figures(box, ap, other, train, infer, memory)
         for key, (train, infer, memory, box, ap) in rows

@@ -50,7 +50,7 @@ __all__ = [
 
 
 def get_model_no_weights(config_path: str) -> torch.nn.Module:
-    """A model of the zoo with random weights, on the GPU if there is one.
+    """Build a model of the zoo with random weights, on the GPU if there is one.
 
     Args:
         config_path: as for ``model_zoo.get_config``.
@@ -61,7 +61,7 @@ def get_model_no_weights(config_path: str) -> torch.nn.Module:
 
 
 def random_boxes(num_boxes: int, max_coord: float = 100, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Boxes ``[N, 4]`` XYXY by chance.
+    """Draw random boxes ``[N, 4]`` XYXY.
 
     Args:
         num_boxes: N.
@@ -74,7 +74,7 @@ def random_boxes(num_boxes: int, max_coord: float = 100, device: torch.device | 
 
 
 def get_sample_coco_image(tensor: bool = True) -> torch.Tensor | np.ndarray:
-    """An image of the size of COCO's: one of ``coco_2017_val_100`` if it is there, else a drawn one.
+    """Load an image of the size of COCO's: one of ``coco_2017_val_100`` if it is there, else a drawn one.
 
     Args:
         tensor: return a tensor ``[3, height, width]``; else an array ``[height, width, 3]``.
@@ -160,7 +160,7 @@ def _assert_field_close(what: str, a: Any, b: Any, rtol: float, extent: float) -
 
 
 def reload_script_model(module: object) -> object:
-    """A program after it was saved and loaded again.
+    """Save a program and load it again.
 
     Args:
         module: from ``torch.export.export``, or a module of TorchScript.
@@ -176,7 +176,7 @@ def reload_script_model(module: object) -> object:
 
 
 def reload_lazy_config(cfg: DictConfig) -> DictConfig:
-    """A LazyConfig after it was saved and loaded again."""
+    """Save a LazyConfig and load it again."""
     with tempfile.TemporaryDirectory(prefix="detectron2") as folder:
         path = Path(folder) / "config.yaml"
         LazyConfig.save(cfg, str(path))
@@ -184,7 +184,7 @@ def reload_lazy_config(cfg: DictConfig) -> DictConfig:
 
 
 def has_dynamic_axes(onnx_model: Any) -> bool:
-    """Whether an input of an ONNX model has a size that is named, and not a number."""
+    """Return whether an input of an ONNX model has a size that is named, and not a number."""
     return any(
         dim.dim_param and not dim.dim_param.isnumeric()
         for node in onnx_model.graph.input

@@ -1,8 +1,8 @@
-"""Counting the work, the activations and the parameters of a model.
+"""Counting the operations, the activations and the parameters of a model.
 
-A *flop* here is one multiplication with the addition that follows it, as papers on detectors count. Counted are
-convolutions (deformable ones too), matrix products and attention; normalisation, activations, pooling, resizing,
-ROIAlign and NMS are not: they are a small share. Multiply by two for single operations.
+A *flop* here is one multiplication with the addition that follows it, as papers on detectors count. Convolutions
+(deformable ones too), matrix products and attention are counted; normalisation, activations, pooling, resizing,
+ROIAlign and NMS are not, as their share is small. Multiply by two for single operations.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def _deform_conv_flop(
     out_shape: Sequence[int],
     **kwargs: object,
 ) -> int:
-    """Two operations per weight and output position, as torch counts convolutions."""
+    """Count two operations per weight and output position, as torch does for convolutions."""
     batch, channels, height, width = out_shape
     return 2 * batch * height * width * channels * weight[1] * weight[2] * weight[3]
 
 
 def _extra_formulas() -> dict[Any, Any]:
-    """Formulas of operators that torch does not know, where they exist."""
+    """Return formulas for operators that torch does not know, if they are installed."""
     try:
         import torchvision  # noqa: F401  (registers its operators)
 
@@ -95,7 +95,7 @@ class FlopCountAnalysis:
         self._counts: dict[str, Counter[str]] | None = None
 
     def by_module_and_operator(self) -> dict[str, Counter[str]]:
-        """Flops of each operator in each module; the whole model has the name ``""``."""
+        """Return the flops of each operator in each module; the whole model has the name ``""``."""
         if self._counts is None:
             counter = FlopCounterMode(display=False, custom_mapping=_extra_formulas())
             with counter:
@@ -113,15 +113,15 @@ class FlopCountAnalysis:
         return self._counts
 
     def by_module(self) -> Counter[str]:
-        """Flops of each module, those of its children included."""
+        """Return the flops of each module, those of its children included."""
         return Counter({name: sum(c.values()) for name, c in self.by_module_and_operator().items()})
 
     def by_operator(self, module_name: str = "") -> Counter[str]:
-        """Flops of each operator in a module."""
+        """Return the flops of each operator in a module."""
         return Counter(self._of(module_name))
 
     def total(self, module_name: str = "") -> int:
-        """Flops of a module; of the whole model by default."""
+        """Return the flops of a module; of the whole model by default."""
         return sum(self._of(module_name).values())
 
     def _of(self, module_name: str) -> Counter[str]:
@@ -132,27 +132,27 @@ class FlopCountAnalysis:
 
     # fvcore's switches: nothing is traced and nothing is guessed here, so that there is nothing to warn of
     def unsupported_ops_warnings(self, enabled: bool) -> FlopCountAnalysis:
-        """Accepted for callers of fvcore; without effect."""
+        """Do nothing; kept for callers of fvcore."""
         return self
 
     def uncalled_modules_warnings(self, enabled: bool) -> FlopCountAnalysis:
-        """Accepted for callers of fvcore; without effect."""
+        """Do nothing; kept for callers of fvcore."""
         return self
 
     def tracer_warnings(self, mode: str) -> FlopCountAnalysis:
-        """Accepted for callers of fvcore; without effect."""
+        """Do nothing; kept for callers of fvcore."""
         return self
 
 
 def flop_count_operators(model: nn.Module, inputs: object) -> typing.DefaultDict[str, float]:  # noqa: UP006
-    """Flops of one call by operator.
+    """Count the flops of one call by operator.
 
     Args:
         model: any module.
         inputs: a list of dicts, or a tuple of arguments.
 
     Returns:
-        Thousand millions of flops (see the module's text) by operator: ``conv``, ``linear``, ``matmul``, ...
+        Gigaflops (see the module's text) by operator: ``conv``, ``linear``, ``matmul``, ...
     """
     counts = FlopCountAnalysis(model, inputs).by_operator()
     return defaultdict(float, {name: value / 1e9 for name, value in counts.items()})
@@ -183,7 +183,7 @@ class _ActivationCounter(TorchDispatchMode):
 def activation_count_operators(
     model: nn.Module, inputs: object, **kwargs: object
 ) -> typing.DefaultDict[str, float]:  # noqa: UP006
-    """Numbers in the outputs of convolutions, matrix products and attention during one call.
+    """Count the outputs of convolutions, matrix products and attention during one call.
 
     Args:
         model: any module.
@@ -191,7 +191,7 @@ def activation_count_operators(
         **kwargs: none is known.
 
     Returns:
-        Millions of numbers by operator.
+        Millions of output values by operator.
     """
     if kwargs:
         raise TypeError(f"activation_count_operators takes no further arguments, got {sorted(kwargs)}")
@@ -201,7 +201,7 @@ def activation_count_operators(
 
 
 def parameter_count(model: nn.Module) -> typing.DefaultDict[str, int]:  # noqa: UP006
-    """Parameters of each module and of each parameter by its name; ``""`` is the whole model.
+    """Return the parameters of each module and of each parameter by its name; ``""`` is the whole model.
 
     A parameter that is used in several places counts once in each module that holds it.
     """
@@ -214,11 +214,11 @@ def parameter_count(model: nn.Module) -> typing.DefaultDict[str, int]:  # noqa: 
 
 
 def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
-    """The parameters of a model as a text table.
+    """Format the parameters of a model as a text table.
 
     Args:
         model: any module.
-        max_depth: modules nested deeper are added up in their parents.
+        max_depth: deepest level of modules that get a line of their own.
 
     Returns:
         Lines of name, shape of a parameter, and count.
@@ -240,7 +240,7 @@ def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
 
 
 def _short(count: int) -> str:
-    """1234567 as 1.235M."""
+    """Shorten a count, such as 1234567 to 1.235M."""
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "K")):
         if count >= size:
             return f"{count / size:.3f}{letter}"

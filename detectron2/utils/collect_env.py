@@ -110,7 +110,7 @@ def collect_facts() -> list[tuple[str, str]]:
 
 
 def collect_env_info() -> str:
-    """The environment as text: versions, devices, optional packages and the operators in use."""
+    """Return the environment as text: versions, devices, optional packages and the operators in use."""
     return format_table(collect_facts(), ["what", "here"])
 
 

@@ -29,7 +29,7 @@ _PALETTE = _make_palette()
 
 
 def colormap(rgb: bool = False, maximum: float = 255) -> npt.NDArray[np.float32]:
-    """A list of colours that are easy to tell apart.
+    """Return a list of colours that are easy to tell apart.
 
     Args:
         rgb: RGB order; BGR otherwise.

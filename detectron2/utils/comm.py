@@ -1,4 +1,4 @@
-"""Talking between the processes of one training run.
+"""Communication between the processes of one training run.
 
 Every function also works in a plain process without ``torch.distributed``: there the world has one
 member and collectives return their own input. Rank means the number of a process among all
@@ -44,22 +44,22 @@ def _running() -> bool:
 
 
 def get_world_size() -> int:
-    """Number of processes over all machines; 1 outside distributed runs."""
+    """Return the number of processes over all machines; 1 outside distributed runs."""
     return dist.get_world_size() if _running() else 1
 
 
 def get_rank() -> int:
-    """Number of this process in [0, world size)."""
+    """Return the number of this process in [0, world size)."""
     return dist.get_rank() if _running() else 0
 
 
 def is_main_process() -> bool:
-    """True in the process with rank 0, the one that writes files and logs."""
+    """Return whether this is the process with rank 0, which writes files and logs."""
     return get_rank() == 0
 
 
 def create_local_process_group(num_workers_per_machine: int) -> None:
-    """Makes the group of the processes on this machine, once per run, in every process.
+    """Make the group of the processes on this machine, once per run, in every process.
 
     Args:
         num_workers_per_machine: processes on each machine, equal on all; ranks must be numbered
@@ -94,7 +94,7 @@ def leave() -> None:
 
 
 def get_local_process_group() -> dist.ProcessGroup:
-    """Group of the processes on this machine.
+    """Return the group of the processes on this machine.
 
     Raises:
         RuntimeError: if ``create_local_process_group`` has not run.
@@ -108,7 +108,7 @@ def get_local_process_group() -> dist.ProcessGroup:
 
 
 def _local(from_group: str, variable: str, default: int) -> int:
-    """Asks the local group, else the variable that torchrun sets, else the default."""
+    """Look up a number in the local group, else in the variable that torchrun sets."""
     if not _running():
         return default
     if _LOCAL_PROCESS_GROUP is not None:
@@ -123,17 +123,17 @@ def _local(from_group: str, variable: str, default: int) -> int:
 
 
 def get_local_rank() -> int:
-    """Number of this process on its machine; 0 outside distributed runs."""
+    """Return the number of this process on its machine; 0 outside distributed runs."""
     return _local("get_rank", "LOCAL_RANK", 0)
 
 
 def get_local_size() -> int:
-    """Number of processes on this machine; 1 outside distributed runs."""
+    """Return the number of processes on this machine; 1 outside distributed runs."""
     return _local("get_world_size", "LOCAL_WORLD_SIZE", 1)
 
 
 def synchronize() -> None:
-    """Waits until every process has come here."""
+    """Wait until every process has reached this call."""
     if get_world_size() == 1:
         return
     if dist.get_backend() == "nccl":
@@ -144,7 +144,7 @@ def synchronize() -> None:
 
 
 def _object_group() -> dist.ProcessGroup | None:
-    """Group that carries pickled objects through CPU memory; None stands for the default group."""
+    """Return the group that carries pickled objects through CPU memory; None stands for the default group."""
     global _OBJECT_GROUP
     if dist.get_backend() != "nccl":
         return None
@@ -155,7 +155,7 @@ def _object_group() -> dist.ProcessGroup | None:
 
 
 def all_gather(data: object, group: dist.ProcessGroup | None = None) -> list[Any]:
-    """Collects one picklable object of every process in every process.
+    """Collect one picklable object from every process, in every process.
 
     Args:
         data: any picklable object.
@@ -176,7 +176,7 @@ def all_gather(data: object, group: dist.ProcessGroup | None = None) -> list[Any
 
 
 def gather(data: object, dst: int = 0, group: dist.ProcessGroup | None = None) -> list[Any]:
-    """Collects one picklable object of every process in one process.
+    """Collect one picklable object from every process, in one process.
 
     Args:
         data: any picklable object.
@@ -199,7 +199,7 @@ def gather(data: object, dst: int = 0, group: dist.ProcessGroup | None = None) -
 
 
 def shared_random_seed() -> int:
-    """A random number in [0, 2**31) on which all processes agree.
+    """Draw a random number in [0, 2**31) that is the same in all processes.
 
     Drawn from NumPy's global generator of rank 0, so that it follows a seed that the caller has
     set; every process must call it.
@@ -209,7 +209,7 @@ def shared_random_seed() -> int:
 
 
 def reduce_dict(input_dict: Mapping[str, torch.Tensor], average: bool = True) -> dict[str, torch.Tensor]:
-    """Sums or averages scalars over all processes, for logging.
+    """Sum or average scalars over all processes, for logging.
 
     Args:
         input_dict: scalar tensors on one device, under the same keys in all processes.

@@ -14,7 +14,7 @@ def _complaint(name: str, dependency: str | Iterable[str], message: str) -> str:
 
 
 def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
-    """A class that raises ImportError, naming the missing package, on its first use.
+    """Make a class that raises ImportError, naming the missing package, on its first use.
 
     Args:
         klass: name of the class that is missing.
@@ -38,7 +38,7 @@ def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
 def create_dummy_func(
     func: str, dependency: str | Iterable[str], message: str = ""
 ) -> Callable[..., NoReturn]:
-    """A function that raises ImportError, naming the missing packages, when it is called.
+    """Make a function that raises ImportError, naming the missing packages, when it is called.
 
     Args:
         func: name of the function that is missing.

@@ -24,7 +24,7 @@ TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.s
 
 
 def seed_all_rng(seed: int | None = None) -> None:
-    """Seeds the generators of Python, NumPy and torch (all devices).
+    """Seed the generators of Python, NumPy and torch (all devices).
 
     Args:
         seed: any whole number; None draws a fresh one from the system and logs it, so that the
@@ -80,7 +80,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Puts back what ``rng_state`` took; parts that this machine lacks are left out."""
+    """Restore a state that ``rng_state`` returned; generators that this machine lacks are skipped."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     algorithm, keys, position, has_gauss, gauss = state["numpy"]
@@ -91,7 +91,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def _import_file(module_name: str, file_path: str, make_importable: bool = False) -> ModuleType:
-    """Runs a Python file as a module of the given name."""
+    """Run a Python file as a module of the given name."""
     spec = importlib.util.spec_from_file_location(module_name, file_path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file_path} is no Python file that can be imported")
@@ -103,7 +103,7 @@ def _import_file(module_name: str, file_path: str, make_importable: bool = False
 
 
 def setup_environment() -> None:
-    """Runs the set-up hook that the user named in ``DETECTRON2_ENV_MODULE``, if any.
+    """Run the set-up hook that the user named in ``DETECTRON2_ENV_MODULE``, if any.
 
     The variable holds a module name or the path of a ``.py`` file with a function
     ``setup_environment()``. ``import detectron2`` never calls this; ``default_setup`` does.

@@ -1,4 +1,4 @@
-"""Logs: one call to set them up, and messages that do not repeat themselves.
+"""Logging: one call to set it up, and messages that do not repeat themselves.
 
 Loads neither torch nor any other heavy package, so that light modules may use it.
 """
@@ -54,7 +54,7 @@ class _LineFormatter(logging.Formatter):
 
 
 class _StdoutHandler(logging.StreamHandler):
-    """Writes to whatever ``sys.stdout`` is at that moment, so captured and redirected output works."""
+    """Writes to the current ``sys.stdout``, so that captured and redirected output works."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -76,7 +76,7 @@ def _log_file(output: str, rank: int) -> str:
 
 @functools.cache
 def _open_stream(path: str) -> IO[str]:
-    """One shared handle a file, since several loggers may write to it."""
+    """Open a file once, since several loggers may write to it."""
     PathManager.mkdirs(os.path.dirname(path) or ".")
     # Local files by line, so that nothing is lost when the process is killed; remote ones in blocks.
     stream: IO[str] = PathManager.open(path, "a", buffering=-1 if "://" in path else 1)
@@ -96,7 +96,7 @@ def setup_logger(
     enable_propagation: bool = False,
     configure_stdout: bool = True,
 ) -> logging.Logger:
-    """Sends the messages of one logger to the console and to a file.
+    """Send the messages of a logger to the console and to a file.
 
     Args:
         output: a file ending in ``.txt`` or ``.log``, or a folder that gets ``log.txt``; ranks above 0
@@ -136,7 +136,7 @@ _last_times: dict[tuple[Any, ...], float] = {}
 
 
 def _caller() -> tuple[str, tuple[str, int]]:
-    """Module and place (file, line) of the first frame outside this file."""
+    """Find the module and the place (file, line) of the first frame outside this file."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
@@ -149,7 +149,7 @@ def _caller() -> tuple[str, tuple[str, int]]:
 def log_first_n(
     lvl: int, msg: str, n: int = 1, *, name: str | None = None, key: str | tuple[str, ...] = "caller"
 ) -> None:
-    """Logs only the first ``n`` times.
+    """Log a message only the first ``n`` times.
 
     Args:
         lvl: level, such as ``logging.WARNING``.
@@ -173,7 +173,7 @@ def log_first_n(
 
 
 def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Logs the first and then each n-th time that this line of code is reached.
+    """Log a message at the first call from this line of code and then at every ``n``-th.
 
     Args:
         lvl: level, such as ``logging.INFO``.
@@ -189,7 +189,7 @@ def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> N
 
 
 def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = None) -> None:
-    """Logs at most once in ``n`` seconds from this line of code.
+    """Log a message at most once in ``n`` seconds from this line of code.
 
     Args:
         lvl: level, such as ``logging.INFO``.
@@ -206,4 +206,4 @@ def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = 
 
 
 def _log_api_usage(identifier: str) -> None:
-    """Does nothing: this package reports usage to nobody. Kept for code that calls it."""
+    """Do nothing: this package reports usage to nobody. Kept for code that calls it."""

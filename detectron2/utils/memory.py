@@ -1,4 +1,4 @@
-"""Living with little accelerator memory."""
+"""Handling of exhausted accelerator memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that an accelerator (CUDA, MPS, XPU) or the host ran out of memory."""
+    """Return whether an error says that an accelerator (CUDA, MPS, XPU) or the host ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
@@ -43,7 +43,7 @@ def paused_garbage_collector() -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Frees what nothing refers to any more, on the host and in the allocators of devices."""
+    """Free unreferenced memory, on the host and in the allocators of devices."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -52,7 +52,7 @@ def release_memory() -> None:
 
 
 def _to_cpu(value: object) -> Any:
-    """Moves tensors, and containers of this package that have ``.to``, to the host; looks one level deep."""
+    """Move tensors, and containers of this package that have ``.to``, to the host; looks one level deep."""
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)(_to_cpu(item) for item in value)
     if isinstance(value, dict):
@@ -64,7 +64,7 @@ def _to_cpu(value: object) -> Any:
 
 
 def retry_if_cuda_oom(func: Callable[..., T]) -> Callable[..., T]:
-    """Wraps a stateless function so that running out of device memory does not end the run.
+    """Wrap a stateless function so that running out of device memory does not end the run.
 
     First the function runs as it is; after an out-of-memory error it runs again with an emptied
     cache; after a second one its tensor arguments are copied to the host and it runs there. The

@@ -21,7 +21,7 @@ def format_table(
     floatfmt: str = ".3f",
     align: Sequence[str] | None = None,
 ) -> str:
-    """A table with bars that is also valid Markdown.
+    """Format a table with bars that is also valid Markdown.
 
     Args:
         rows: cells of each row; short rows are filled with empty cells.
@@ -52,7 +52,7 @@ def format_table(
 
 
 def create_small_table(small_dict: Mapping[str, Any]) -> str:
-    """A table of one row, its keys as the header: for a handful of figures.
+    """Format a table of one row, its keys as the header: for a handful of figures.
 
     Args:
         small_dict: names and values; floats are printed with three decimals.

@@ -9,7 +9,7 @@ __all__ = ["min_torch_version"]
 
 
 def min_torch_version(min_version: str) -> bool:
-    """Whether the installed torch is at least ``min_version``, such as ``"2.6"``.
+    """Return whether the installed torch is at least ``min_version``, such as ``"2.6"``.
 
     Suffixes of builds from source (``2.15.0a0+git123``) count as the release that they lead to.
     """

@@ -18,7 +18,7 @@ def is_fx_tracing_legacy() -> bool:
 
 
 def assert_fx_safe(condition: object, message: str) -> torch.Tensor:
-    """An assertion that neither breaks a recording nor leaves a branch in it.
+    """Assert, without breaking a recording or leaving a branch in it.
 
     Args:
         condition: a truth value, or a string holding a Python expression of the caller's, which is

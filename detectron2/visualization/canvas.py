@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,7 @@ class VisImage:
         self._setup_figure(self.img)
 
     def get_image(self) -> npt.NDArray[np.uint8]:
-        """The picture with all drawing, uint8 RGB ``[height * scale, width * scale, 3]``."""
+        """Return the picture with all drawing, uint8 RGB ``[height * scale, width * scale, 3]``."""
         return self._pixels
 
     def save(self, filepath: str) -> None:
@@ -248,7 +249,7 @@ def _as_rgb(img: npt.NDArray) -> npt.NDArray[np.uint8]:
 
 
 def _coverage(low: float, high: float, size: int) -> npt.NDArray[np.float32]:
-    """Share of each of ``size`` unit pixels that lies in [low, high]."""
+    """Return the share of each of ``size`` unit pixels that lies in [low, high]."""
     edges = np.arange(size + 1, dtype=np.float64)
     inside = np.clip(edges, low, max(low, high))
     return np.diff(inside).astype(np.float32)
@@ -281,7 +282,7 @@ def _font(size: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @functools.lru_cache(maxsize=512)
 def _text_sheets(text: str, size: int) -> tuple[Image.Image, Image.Image]:
-    """Coverage of the letters and of the ground behind them, equally large."""
+    """Return the coverage of the letters and of the ground behind them, equally large."""
     font = _font(size, any(ord(c) > 0xFF for c in text))
     probe = ImageDraw.Draw(Image.new("L", (1, 1)))
     left, _top, right, bottom = probe.multiline_textbbox((0, 0), text, font=font)

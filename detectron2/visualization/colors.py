@@ -1,4 +1,4 @@
-"""Colours: reading what callers give, and varying it."""
+"""Colours: parsing and variation."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ColorMode(Enum):
 
 
 def to_rgb(color: ColorLike) -> Color:
-    """A colour as three floats in [0, 1].
+    """Convert a colour to three floats in [0, 1].
 
     Args:
         color: a letter (``"g"``), a name (``"white"``, ``"tab:blue"``), a number in the cycle (``"C0"``),
@@ -105,13 +105,13 @@ def _named(name: str) -> Color:
 
 
 def palette_color(index: int) -> Color:
-    """The colour of the n-th thing; the same in every run."""
+    """Return the colour of the n-th thing; the same in every run."""
     colours = colormap(rgb=True, maximum=1)
     return to_rgb(colours[index % len(colours)])
 
 
 def change_brightness(color: ColorLike, factor: float) -> Color:
-    """A lighter (factor > 0) or darker (factor < 0) shade.
+    """Make a colour lighter (factor > 0) or darker (factor < 0).
 
     Args:
         color: any colour.
@@ -125,12 +125,12 @@ def change_brightness(color: ColorLike, factor: float) -> Color:
 
 
 def jitter(color: Sequence[float], index: int) -> Color:
-    """A shade near ``color``, a different one for each index, so that instances of a class can be told apart."""
+    """Vary a colour by an index, so that instances of a class can be told apart."""
     rng = np.random.default_rng(index)
     return to_rgb(np.clip(np.asarray(to_rgb(color)) + rng.uniform(-0.12, 0.12, 3), 0.0, 1.0))
 
 
 def readable_on_dark(color: ColorLike) -> Color:
-    """The colour, lightened until it can be read on a dark ground."""
+    """Lighten a colour until it is readable on a dark ground."""
     rgb = np.maximum(np.asarray(to_rgb(color)), 0.15)
     return to_rgb(rgb / rgb.max())

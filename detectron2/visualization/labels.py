@@ -19,7 +19,7 @@ def create_text_labels(
     class_names: Sequence[str] | None,
     is_crowd: Sequence[Any] | None = None,
 ) -> list[str] | None:
-    """Texts such as ``person 98%``.
+    """Make texts such as ``person 98%``.
 
     Args:
         classes: class of each instance, or None.
@@ -48,7 +48,7 @@ def create_text_labels(
 
 
 def to_array(value: Any) -> npt.NDArray:
-    """A tensor, array or list as an array on the CPU."""
+    """Convert a tensor, array or list to an array on the CPU."""
     value = getattr(value, "tensor", value)
     if hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -58,7 +58,7 @@ def to_array(value: Any) -> npt.NDArray:
 
 
 def as_boxes(boxes: object) -> npt.NDArray:
-    """``[N, 4]``, or ``[N, 5]`` for rotated boxes."""
+    """Read boxes as ``[N, 4]``, or ``[N, 5]`` for rotated boxes."""
     array = to_array(boxes).astype(np.float64)
     if array.size == 0:
         return array.reshape(0, 4)
@@ -68,7 +68,7 @@ def as_boxes(boxes: object) -> npt.NDArray:
 
 
 def as_masks(masks: Any, height: int, width: int) -> list[GenericMask]:
-    """Masks of any form: ``PolygonMasks``, ``BitMasks``, a tensor ``[N, H, W]``, or a list of single masks."""
+    """Read masks from ``PolygonMasks``, ``BitMasks``, a tensor ``[N, H, W]`` or a list of single masks."""
     if hasattr(masks, "polygons"):
         masks = masks.polygons
     elif hasattr(masks, "tensor") or hasattr(masks, "detach"):
@@ -81,7 +81,7 @@ def _plain(mask: object) -> object:
 
 
 def as_keypoints(keypoints: object) -> npt.NDArray:
-    """``[N, K, 3]``."""
+    """Read keypoints as ``[N, K, 3]``."""
     array = to_array(keypoints).astype(np.float64)
     if array.size and (array.ndim != 3 or array.shape[2] != 3):
         raise BadValue(f"keypoints must be [N, K, 3], got {list(array.shape)}")

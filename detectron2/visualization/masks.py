@@ -17,7 +17,7 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def trace_outlines(mask: Mask) -> list[tuple[npt.NDArray[np.float64], bool]]:
-    """The outlines of a mask along the edges of its pixels.
+    """Trace the outlines of a mask along the edges of its pixels.
 
     Pixels that touch only at a corner belong to different outlines.
 
@@ -55,7 +55,7 @@ def trace_outlines(mask: Mask) -> list[tuple[npt.NDArray[np.float64], bool]]:
 
 
 def _directed_edges(padded: Mask) -> dict[tuple[int, int], list[int]]:
-    """Edges between inside and outside, walked with the inside on the right, by starting corner."""
+    """Find the edges between inside and outside, by starting corner, with the inside on the right."""
     edges: dict[tuple[int, int], list[int]] = {}
     inside = padded[1:-1, 1:-1]
     borders = (
@@ -128,16 +128,16 @@ class GenericMask:
         return self._has_holes
 
     def mask_to_polygons(self, mask: Mask) -> tuple[list[npt.NDArray[np.float64]], bool]:
-        """All outlines of a mask, and whether some surround holes, which filled polygons cannot show."""
+        """Trace all outlines of a mask, and find out whether some surround holes, which filled polygons cannot show."""
         outlines = trace_outlines(mask)
         return [o.reshape(-1) for o, _ in outlines], any(hole for _, hole in outlines)
 
-    def polygons_to_mask(self, polygons: Iterable[npt.ArrayLike]) -> Mask:
-        """Pixels of the union of polygons."""
+    def polygons_to_mask(self, polygons: Iterable[Any]) -> Mask:
+        """Rasterise the union of polygons."""
         return to_mask(list(polygons), self.height, self.width)
 
     def area(self) -> int:
-        """Number of pixels."""
+        """Return the number of pixels."""
         return int(self.mask.sum())
 
     def bbox(self) -> npt.NDArray[np.float64]:
@@ -149,7 +149,7 @@ class GenericMask:
 
 
 def edge_pixels(mask: Mask, width: int = 1) -> Mask:
-    """Pixels of a mask that lie within ``width`` pixels of its outline (4-neighbours)."""
+    """Find the pixels of a mask that lie within ``width`` pixels of its outline (4-neighbours)."""
     core = np.asarray(mask, dtype=bool)
     for _ in range(width):
         p = np.pad(core, 1, mode="edge")
@@ -158,7 +158,7 @@ def edge_pixels(mask: Mask, width: int = 1) -> Mask:
 
 
 def label_point(mask: Mask) -> tuple[float, float] | None:
-    """A point (x, y) in the middle of a mask and inside it; None for an empty one."""
+    """Find a point (x, y) in the middle of a mask and inside it; None for an empty one."""
     ys, xs = np.nonzero(mask)
     if not len(xs):
         return None

@@ -16,7 +16,7 @@ from detectron2.utils.errors import BadValue
 def panoptic_segments(
     ids: npt.NDArray, segments_info: Sequence[Mapping[str, Any]] | None, metadata: Metadata
 ) -> list[dict[str, Any]]:
-    """The segments that occur in a map of ids, largest first.
+    """Return the segments that occur in a map of ids, largest first.
 
     Args:
         ids: ``[H, W]`` of segment ids.

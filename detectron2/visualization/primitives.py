@@ -36,7 +36,7 @@ class Primitives:
     _default_font_size: float
 
     def _line_width(self) -> float:
-        """Width of outlines in pixels of the output; grows with the picture."""
+        """Return the width of outlines in pixels of the output; grows with the picture."""
         return max(1.0, 0.16 * self._default_font_size * self.output.scale)
 
     def draw_text(
@@ -70,7 +70,7 @@ class Primitives:
         edge_color: ColorLike = "g",
         line_style: str = "-",
     ) -> VisImage:
-        """Outline of a box.
+        """Draw the outline of a box.
 
         Args:
             box_coord: XYXY in pixels.
@@ -94,7 +94,7 @@ class Primitives:
         line_style: str = "-",
         label: str | None = None,
     ) -> VisImage:
-        """Outline of a rotated box; the edge that was the upper one before rotation is dashed.
+        """Draw the outline of a rotated box; the edge that was the upper one before rotation is dashed.
 
         Args:
             rotated_box: centre x, centre y, width, height, angle in degrees counter-clockwise.
@@ -148,7 +148,7 @@ class Primitives:
         linestyle: str = "-",
         linewidth: float | None = None,
     ) -> VisImage:
-        """A line through points.
+        """Draw a line through points.
 
         Args:
             x_data: x of the points.
@@ -162,7 +162,7 @@ class Primitives:
         return self.output
 
     def draw_circle(self, circle_coord: Sequence[float], color: ColorLike, radius: float = 3) -> VisImage:
-        """A filled circle.
+        """Draw a filled circle.
 
         Args:
             circle_coord: ``(x, y)`` of the centre.

@@ -67,7 +67,7 @@ class Visualizer(Primitives):
         self._default_font_size = max((height * width) ** 0.5 / 45, 11.0 / scale) * font_size_scale
 
     def get_output(self) -> VisImage:
-        """The drawing so far."""
+        """Return the drawing so far."""
         return self.output
 
     # ------------------------------------------------------------------ predictions
@@ -369,7 +369,7 @@ class Visualizer(Primitives):
         return [palette_color(k) for k in range(count)]
 
     def _class_colors(self, classes: Sequence[int] | None, jittering: bool) -> list[Color] | None:
-        """Shades of the class colours, where the mode asks for them and the metadata have some."""
+        """Return the shades of the class colours, where the mode asks for them and the metadata have some."""
         if (
             self._instance_mode != ColorMode.SEGMENTATION
             or classes is None
@@ -380,7 +380,7 @@ class Visualizer(Primitives):
         return [self._jitter(c) for c in colors] if jittering else colors
 
     def _palette_of(self, key: str, index: int) -> Color:
-        """Colour of a class: from the metadata (0 to 255), else from the palette."""
+        """Return the colour of a class: from the metadata (0 to 255), else from the palette."""
         colors = self.metadata.get(key)
         if colors and index < len(colors):
             return to_rgb(np.asarray(colors[index], dtype=np.float64) / 255)

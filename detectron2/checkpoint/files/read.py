@@ -60,7 +60,7 @@ def verify_checkpoint_file(path: str | os.PathLike[str]) -> None:
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether :func:`verify_checkpoint_file` finds nothing wrong."""
+    """Return whether :func:`verify_checkpoint_file` finds nothing wrong."""
     try:
         verify_checkpoint_file(path)
     except (BrokenCheckpointError, FileNotFoundError):

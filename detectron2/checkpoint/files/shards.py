@@ -51,22 +51,22 @@ _LIST, _REST, _MARK = "shards.json", "rest.pth", "__shard__"
 
 
 def is_sharded(value: object) -> TypeGuard[DTensor]:
-    """Whether a tensor is spread over processes."""
+    """Return whether a tensor is sharded over processes."""
     return isinstance(value, torch.Tensor) and hasattr(value, "device_mesh")
 
 
 def whole(value: object) -> object:
-    """The whole of a spread tensor, on the CPU; every process must call it. Anything else comes back as it is."""
+    """Gather a sharded tensor on the CPU, in a call of every process; return other values unchanged."""
     return value.full_tensor().cpu() if is_sharded(value) else value
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of a spread tensor; the tensor itself if it is not spread. Nothing is sent."""
+    """Return the part of a sharded tensor that this process holds, without communication; other tensors unchanged."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def spread_like(value: torch.Tensor, model: object) -> torch.Tensor:
-    """This process's part of a whole tensor, spread as ``model`` is; the tensor itself if that is not spread."""
+    """Shard a whole tensor as ``model`` is sharded; return it unchanged if ``model`` is not sharded."""
     if not is_sharded(model) or is_sharded(value):
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -77,7 +77,7 @@ def spread_like(value: torch.Tensor, model: object) -> torch.Tensor:
 
 
 def _take_out(tree: object, path: str, found: dict[str, torch.Tensor]) -> object:
-    """A copy of nested containers with marks in place of spread tensors, which go to ``found``."""
+    """Copy nested containers with marks in place of sharded tensors, which go to ``found``."""
     if is_sharded(tree):
         found[path] = tree
         return {_MARK: path}
@@ -161,7 +161,7 @@ def _own_files(folder: str) -> list[str]:
 
 
 def _sums(folder: str, names: list[str]) -> dict[str, list[int]]:
-    """Name to size and CRC-32."""
+    """Return the size and the CRC-32 of each file by its name."""
     return {name: list(_size_and_sum(os.path.join(folder, name))) for name in names}
 
 
@@ -236,7 +236,7 @@ def read_shards(folder: str, mesh: DeviceMesh | None = None) -> dict[str, Any]:
 
 
 def _empty(entry: Any, mesh: DeviceMesh | None) -> torch.Tensor:
-    """A tensor to read into."""
+    """Make a tensor to read into."""
     if mesh is None:
         return torch.empty(entry.size, dtype=entry.properties.dtype)
     from torch.distributed.tensor import Shard, empty
@@ -245,7 +245,7 @@ def _empty(entry: Any, mesh: DeviceMesh | None) -> torch.Tensor:
 
 
 def _reader(folder: str) -> FileSystemReader:
-    """Reads the folder, whose table of contents names only what it needs."""
+    """Make a reader of the folder that reads its table of contents safely."""
     from torch.distributed.checkpoint import FileSystemReader
 
     class Reader(FileSystemReader):
@@ -283,7 +283,7 @@ def _read_contents(path: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """One process is what the caller means when there is no group; torch warns about it."""
+    """Silence torch's warning about a missing process group: a single process is intended."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

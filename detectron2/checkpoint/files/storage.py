@@ -13,7 +13,7 @@ _LEFTOVER = re.compile(r"^\.(?:.*\.(?:pth|safetensors|shards)|last_checkpoint)\.
 
 
 def is_local(path: str) -> bool:
-    """Whether ``path`` is on this machine, so that it can be written and renamed."""
+    """Return whether ``path`` is on this machine, so that it can be written and renamed."""
     return "://" not in path
 
 

@@ -46,7 +46,7 @@ class LazyCall:
 
 
 def _storable(target: object) -> object:
-    """The target in a form that omegaconf keeps as it is: it would take some classes for the schema of a node."""
+    """Wrap targets that omegaconf would take for the schema of a node; return others unchanged."""
     is_schema = dataclasses.is_dataclass(target) or hasattr(target, "__attrs_attrs__")
     if not isinstance(target, type) or not (is_schema or target in (dict, OrderedDict)):
         return target

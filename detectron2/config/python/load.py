@@ -52,7 +52,7 @@ def load(filename: str, keys: str | tuple[str, ...] | None) -> Any:
 
 
 def path_beside(filename: str, other: str) -> str:
-    """Path of ``other``, seen from the file ``filename``."""
+    """Return the path of ``other``, seen from the file ``filename``."""
     folder, separator, _ = (
         filename.rpartition("/") if "://" in filename else (os.path.dirname(filename), "/", "")
     )
@@ -133,7 +133,7 @@ class _Names:
 
 
 def _importer(filename: str, chain: tuple[str, ...]) -> Callable[..., Any]:
-    """The ``__import__`` of one config file: relative imports run config files, all others are Python's own."""
+    """Return the ``__import__`` of one config file: relative imports run config files, all others are Python's own."""
 
     def import_(
         name: str,
@@ -159,7 +159,7 @@ def _importer(filename: str, chain: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _find(filename: str, name: str, level: int, statement: str) -> str:
-    """The file that a relative import means.
+    """Return the file that a relative import means.
 
     Raises:
         ImportError: if there is none; says what was looked for.

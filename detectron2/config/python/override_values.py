@@ -34,7 +34,7 @@ def parse_value(text: str) -> object:
 
 
 def _scalar(text: str) -> object:
-    """A bare word: number, truth value, null, or text."""
+    """Read a bare word: number, truth value, null, or text."""
     low = text.lower()
     if low in _WORDS:
         return _WORDS[low]
@@ -170,7 +170,7 @@ class _Reader:
             out.append(c)
 
     def bare(self, stops: str) -> object:
-        """A word without quotes, interpolations in it kept whole; outside of brackets it goes to the end."""
+        """Read a word without quotes, interpolations in it kept whole; outside of brackets it goes to the end."""
         start = self.at
         while self.at < len(self.text):
             c = self.peek()

@@ -162,7 +162,7 @@ def _has(node: "_Node", part: str) -> bool:
 
 
 def _typed(node: "_Node", part: str) -> int | str:
-    """The key in a dictionary whose keys are integers."""
+    """Return the key in a dictionary whose keys are integers."""
     return int(part) if part.lstrip("-").isdigit() and int(part) in node.keys() else part
 
 
@@ -220,7 +220,7 @@ def _referring(cfg: "DictConfig", key: list[str]) -> list[str]:
 
 
 def _leads_to(reference: str, place: list[str], key: list[str]) -> bool:
-    """Whether an interpolation at ``place`` names ``key`` or something below it."""
+    """Return whether an interpolation at ``place`` names ``key`` or something below it."""
     if ":" in reference:  # a resolver such as ${oc.env:HOME}
         return False
     dots = len(reference) - len(reference.lstrip("."))

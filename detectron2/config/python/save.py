@@ -54,7 +54,7 @@ def to_text(cfg: object, lost: list[str]) -> str:
 
 
 def to_plain(value: object, lost: list[str], place: str = "") -> Any:
-    """What YAML can hold in place of ``value``; calls where needed.
+    """Convert ``value`` to what YAML can hold; other objects become calls that rebuild them.
 
     Args:
         value: a container without omegaconf nodes.
@@ -123,7 +123,7 @@ def _plain_object(value: object, lost: list[str], place: str) -> object:
 
 
 def _plain_builtin(value: object) -> object:
-    """Calls that make simple objects of the standard library and numpy scalars anew."""
+    """Convert paths and NumPy scalars to plain values; return None for other objects."""
     import pathlib
 
     if isinstance(value, pathlib.PurePath):

@@ -93,7 +93,7 @@ FUNCTIONS = {
     "detectron2.data.build.build_detection_train_loader",
     "detectron2.data.build.get_detection_dataset_dicts",
     "detectron2.data.detection_utils.build_augmentation",
-    "detectron2.data.detection_utils.get_fed_loss_cls_weights",
+    "detectron2.data.metadata_facts.get_fed_loss_cls_weights",
     "detectron2.data.samplers.distributed_sampler.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency",
     "timm.models._factory.create_model",
 }
@@ -285,7 +285,7 @@ def _home(found: object) -> str:
 
 
 def _is_part(found: object) -> bool:
-    """Whether a callable is one of the parts that any config may name."""
+    """Return whether a callable is one of the parts that any config may name."""
     home = _home(found)
     if home in FUNCTIONS:
         return True
@@ -302,7 +302,7 @@ def _is_part(found: object) -> bool:
 
 
 def _is_torch_function(found: object) -> bool:
-    """Whether this is one of the functions of ``torch.nn.functional`` that are written in C."""
+    """Return whether this is one of the functions of ``torch.nn.functional`` that are written in C."""
     functional = sys.modules.get("torch.nn.functional")
     name = getattr(found, "__name__", "")
     return inspect.isbuiltin(found) and getattr(functional, name, None) is found
@@ -312,7 +312,7 @@ _BASES = ("torch.nn.modules.", "torch.optim.", "torch.utils.data.", "detectron2.
 
 
 def _is_of_the_program(found: object) -> bool:
-    """Whether a callable belongs to the running program rather than to Python or installed software."""
+    """Return whether a callable belongs to the running program rather than to Python or installed software."""
     inner = getattr(found, "__func__", found)
     if not callable(found) or not (isinstance(inner, type) or inspect.isfunction(inner)):
         return False
@@ -333,7 +333,7 @@ def _is_of_the_program(found: object) -> bool:
 
 
 def _is_installed(file: str | None) -> bool:
-    """Whether a module's file belongs to Python or to installed packages."""
+    """Return whether a module's file belongs to Python or to installed packages."""
     return file is not None and os.path.realpath(file).startswith(_installation())
 
 

@@ -81,7 +81,7 @@ def _quote(value: object) -> str:
 
 
 def _describe(value: object) -> "str | _Group":
-    """The printed form of any value, not yet spread over lines."""
+    """Return the printed form of a value, not yet broken into lines."""
     if isinstance(value, Mapping):
         if TARGET in value:
             return _call(value)
@@ -133,7 +133,7 @@ def _function(value: Callable[..., object]) -> str:
 
 
 def _object(value: object) -> str:
-    """An object that the config holds as such: its constructor-like name; never an address."""
+    """Print an object that the config holds as such by the name of its class; never by an address."""
     text = repr(value)
     kind = target_name(type(value))
     if text.startswith(("torch.", "numpy.")) and all(p.isidentifier() for p in text.split(".")):
@@ -150,7 +150,7 @@ def _one_line(value: "str | _Group") -> str:
 
 
 def _lay_out(name: str, between: str, value: "str | _Group", indent: int = 0, after: str = "") -> list[str]:
-    """Lines of ``name`` + ``between`` + value + ``after``.
+    """Return the lines of ``name`` + ``between`` + value + ``after``.
 
     All in one line if that fits; else the items between the brackets in one line if that fits; else an item a line.
     """

@@ -152,11 +152,11 @@ class BaseNode(dict[str, Any]):
             self._freeze(True)
 
     def is_frozen(self) -> bool:
-        """Whether changes are forbidden."""
+        """Return whether changes are forbidden."""
         return bool(self.__dict__.get(self.IMMUTABLE, False))
 
     def clone(self) -> Self:
-        """An independent copy."""
+        """Return an independent copy."""
         return copy.deepcopy(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BaseNode":
@@ -173,7 +173,7 @@ class BaseNode(dict[str, Any]):
         return twin
 
     def copy(self) -> Self:  # a plain dict.copy() would lose the node
-        """A shallow copy that is a node as well."""
+        """Return a shallow copy that is a node as well."""
         return copy.copy(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -224,14 +224,14 @@ class BaseNode(dict[str, Any]):
         self.__dict__[self.RENAMED_KEYS][old_name] = (new_name, message) if message else new_name
 
     def key_is_deprecated(self, full_key: str) -> bool:
-        """Whether a key was registered as deprecated; logs a warning if so."""
+        """Return whether a key was registered as deprecated; logs a warning if so."""
         if full_key not in self.__dict__[self.DEPRECATED_KEYS]:
             return False
         logger.warning("config key %s no longer has a meaning and is ignored", full_key)
         return True
 
     def key_is_renamed(self, full_key: str) -> bool:
-        """Whether a key was registered as renamed."""
+        """Return whether a key was registered as renamed."""
         return full_key in self.__dict__[self.RENAMED_KEYS]
 
     def raise_key_rename_error(self, full_key: str) -> None:
@@ -241,7 +241,7 @@ class BaseNode(dict[str, Any]):
         raise KeyError(f"config key {full_key} is called {new} now. {note}".strip())
 
     def is_new_allowed(self) -> bool:
-        """Whether merging may add keys here."""
+        """Return whether merging may add keys here."""
         return bool(self.__dict__.get(self.NEW_ALLOWED, False))
 
     def set_new_allowed(self, is_new_allowed: bool) -> None:

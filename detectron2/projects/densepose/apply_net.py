@@ -121,7 +121,7 @@ def _config(args: argparse.Namespace, further: Sequence[Any] = ()) -> CfgNode:
 
 
 def _input_files(given: str) -> list[str]:
-    """The files that ``input`` names.
+    """Return the files that ``input`` names.
 
     Raises:
         FileNotFoundError: if there are none.

@@ -102,7 +102,7 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def _data_for(visualization: str, entry: dict[str, Any]) -> Any:
-    """What a visualizer draws: boxes, or boxes and annotations."""
+    """Return the input of a visualizer: boxes, or boxes and annotations."""
     boxes, datas = [], []
     needed = _NEEDS.get(visualization)
     for annotation in entry.get("annotations", ()):

@@ -114,7 +114,7 @@ def _round(pixels: np.ndarray) -> np.ndarray:
 
 
 def _value_and_chroma(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest channel, and how far it is above the smallest, each [H, W, 1]."""
+    """Return the largest channel, and how far it is above the smallest, each [H, W, 1]."""
     value = pixels.max(axis=2, keepdims=True)
     return value, value - pixels.min(axis=2, keepdims=True)
 

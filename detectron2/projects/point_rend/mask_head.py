@@ -171,7 +171,7 @@ class PointRendMaskHead(nn.Module):
         self.point_head = build_point_head(cfg, self._shape_of(self.point_features, 1))
 
     def _subdivision_plan(self, cfg: CfgNode) -> tuple[int, int]:
-        """Side of the first mask of points, and how often it is doubled."""
+        """Return the side of the first mask of points, and how often it is doubled."""
         side, steps = cfg.MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION, cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS
         # A step that would refine every pixel needs no step before it.
         while steps > 0 and 4 * side**2 <= self.subdivision_num_points:
@@ -251,7 +251,7 @@ class PointRendMaskHead(nn.Module):
         return logits[:, 0].sigmoid().unflatten(0, classes.shape)
 
     def _describe(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """What the point head needs to know of each box: here its coarse mask, [R, K, side, side] logits."""
+        """Compute what the point head needs to know about each box: here its coarse mask, [R, K, side, side] logits."""
         return self.coarse_head(self._grid(features, boxes))
 
     def _grid(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
@@ -374,7 +374,7 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
         }
 
     def _describe(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """Parameters of the point head for each box, [R, num_params]."""
+        """Return the parameters of the point head for each box, [R, num_params]."""
         return self.parameter_head(self._grid(features, boxes))
 
     def _point_logits(self, fine: Tensor, coords: Tensor, description: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def shuffled_between_workers(layers: Callable[[Tensor], Tensor], x: Tensor) -> T
 
 
 def _rows_of_all(x: Tensor, counts: list[int], start: int) -> Tensor:
-    """The rows of all workers, one after another; gradients flow back to the worker that each comes from."""
+    """Return the rows of all workers, one after another; gradients flow back to the worker that each comes from."""
     around = [0, 0] * (x.dim() - 1) + [start, sum(counts) - start - len(x)]
     return all_reduce(F.pad(x, around))
 

@@ -197,7 +197,7 @@ class TensorMask(ImageModel):
         chosen: list[Tensor],
         objects: list[Tensor],
     ) -> MaskTargets:
-        """The masks of the chosen windows, each cut to its window and brought to the window's resolution."""
+        """Return the masks of the chosen windows, each cut to its window and brought to the window's resolution."""
         masks: list[list[Any]] = [[[] for _ in range(self.num_anchors)] for _ in range(self.num_levels)]
         places: list[list[Any]] = [[[] for _ in range(self.num_anchors)] for _ in range(self.num_levels)]
         for image, (boxes, index, gt) in enumerate(zip(anchors, indexes, targets)):
@@ -226,7 +226,7 @@ class TensorMask(ImageModel):
         indexes: list[list[Tensor]],
         images: ImageList,
     ) -> list[Instances]:
-        """Detections of N images, in the coordinates of the images; see :meth:`inference_single_image`."""
+        """Return the detections of N images, in the coordinates of the images; see :meth:`inference_single_image`."""
         logits = cat([permute_to_N_HWA_K(x, self.num_classes) for x in pred_logits], dim=1)
         deltas = cat([permute_to_N_HWA_K(x, 4) for x in pred_deltas], dim=1)
         found = []
@@ -245,7 +245,7 @@ class TensorMask(ImageModel):
         indexes: Tensor,
         image_size: tuple[int, int],
     ) -> Instances:
-        """Detections of one image: the best windows of all levels after NMS.
+        """Return the detections of one image: the best windows of all levels after NMS.
 
         Args:
             pred_logits: [R, K].
@@ -283,7 +283,7 @@ class TensorMask(ImageModel):
 
 
 def _cells_per_window(node: Any, strides: Sequence[int]) -> list[int]:
-    """Side of each window in cells, the same on all levels; ``node`` is ``MODEL.ANCHOR_GENERATOR``."""
+    """Return the side of each window in cells, the same on all levels; ``node`` is ``MODEL.ANCHOR_GENERATOR``."""
     sides = [[size / stride for size in level] for level, stride in zip(node.SIZES, strides)]
     if len(sides) != len(strides) or any(s != sides[0] for s in sides) or any(s % 1 for s in sides[0]):
         raise ValueError(
@@ -302,7 +302,7 @@ def _joined(lists: list[list[Any]]) -> list[list[Tensor | None]]:
 
 
 def _focal_loss_star(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    """The sum of FL*: cross-entropy of logits that are ``gamma`` times as steep, over ``gamma``.
+    """Return the sum of FL*: cross-entropy of logits that are ``gamma`` times as steep, over ``gamma``.
 
     Focal Loss for Dense Object Detection (Lin et al. 2017, https://arxiv.org/abs/1708.02002), appendix A.
     """

@@ -11,7 +11,7 @@ def add_tensormask_config(cfg: Any) -> None:
     """Add ``MODEL.TENSOR_MASK`` to a config.
 
     Args:
-        cfg: The config, changed in place.
+        cfg: the config, changed in place.
     """
     cfg.MODEL.TENSOR_MASK = CfgNode(
         {

@@ -11,7 +11,7 @@ def add_tridentnet_config(cfg: Any) -> None:
     """Add ``MODEL.TRIDENT`` to a config.
 
     Args:
-        cfg: The config, changed in place.
+        cfg: the config, changed in place.
     """
     cfg.MODEL.TRIDENT = CfgNode(
         {

@@ -111,7 +111,7 @@ class TridentConv(nn.Module):
         return x
 
     def extra_repr(self) -> str:
-        """The arguments, in the order in which readers of older logs know them."""
+        """Return the arguments, in the order in which readers of older logs know them."""
         names = [
             *("in_channels", "out_channels", "kernel_size", "num_branch", "test_branch_idx"),
             *("stride", "paddings", "dilations", "groups"),

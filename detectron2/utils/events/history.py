@@ -15,7 +15,7 @@ class HistoryBuffer:
     """A series of (value, iteration) pairs with cheap windowed statistics.
 
     Args:
-        max_length: how many pairs to keep; older ones fall out, but ``global_avg`` still counts them.
+        max_length: number of pairs to keep; older ones are dropped, but ``global_avg`` still counts them.
     """
 
     def __init__(self, max_length: int = 1_000_000) -> None:
@@ -26,7 +26,7 @@ class HistoryBuffer:
         self._sum = 0.0
 
     def update(self, value: float, iteration: float | None = None) -> None:
-        """Adds a value; without an iteration it gets the number of values before it."""
+        """Append a value; its iteration defaults to the number of earlier values."""
         self._pairs.append((value, self._count if iteration is None else iteration))
         self._count += 1
         self._sum += value
@@ -37,21 +37,21 @@ class HistoryBuffer:
         return [value for value, _ in islice(reversed(self._pairs), max(window_size, 1))]
 
     def latest(self) -> float:
-        """The newest value."""
+        """Return the newest value."""
         return self._last(1)[0]
 
     def median(self, window_size: int) -> float:
-        """Median of the newest ``window_size`` values; not a number when one of them is not."""
+        """Return the median of the newest ``window_size`` values; NaN if one of them is NaN."""
         values = self._last(window_size)
         return float("nan") if any(v != v for v in values) else float(statistics.median(values))
 
     def avg(self, window_size: int) -> float:
-        """Mean of the newest ``window_size`` values."""
+        """Return the mean of the newest ``window_size`` values."""
         values = self._last(window_size)
         return sum(values) / len(values)
 
     def global_avg(self) -> float:
-        """Mean of all values ever put."""
+        """Return the mean of all values ever added."""
         if not self._count:
             raise BadValue("this history is empty: no value has been put yet")
         return self._sum / self._count
@@ -61,7 +61,7 @@ class HistoryBuffer:
         return list(self._pairs)
 
     def count_since(self, iteration: float) -> int:
-        """How many of the newest values lie behind ``iteration`` without a gap."""
+        """Count the trailing values newer than ``iteration``."""
         count = 0
         for _, when in reversed(self._pairs):
             if when <= iteration:

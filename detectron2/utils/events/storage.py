@@ -1,4 +1,4 @@
-"""Where a training run keeps its figures and pictures until writers fetch them."""
+"""Storage of the metrics and pictures of a training run until writers read them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MAX_WAITING = 8192
 
 
 def has_event_storage() -> bool:
-    """Whether the caller runs inside a ``with EventStorage(...)`` block."""
+    """Return whether the caller runs inside a ``with EventStorage(...)`` block."""
     return bool(_CURRENT_STORAGE_STACK)
 
 
 def get_event_storage() -> EventStorage:
-    """The innermost open storage.
+    """Return the innermost open storage.
 
     Raises:
         AssertionError: outside of any ``with EventStorage(...)`` block.
@@ -42,11 +42,11 @@ def get_event_storage() -> EventStorage:
 class EventStorage:
     """Metrics, pictures and histograms of a running job; a context manager.
 
-    Scalars may be numbers or tensors with one element. Tensors on an accelerator are copied there
-    and fetched together when somebody reads, so putting them never makes the host wait.
+    Scalars may be numbers or tensors with one element. Tensors on an accelerator stay there
+    until the first read, which transfers all of them together; adding them never blocks the host.
 
     Args:
-        start_iter: iteration that the job starts with.
+        start_iter: first iteration of the job.
     """
 
     def __init__(self, start_iter: int = 0) -> None:
@@ -76,7 +76,7 @@ class EventStorage:
         return self._iter
 
     def step(self) -> None:
-        """Goes on to the next iteration; trainers set ``iter`` themselves."""
+        """Advance to the next iteration; trainers set ``iter`` themselves."""
         self._iter += 1
 
     # -- putting ------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class EventStorage:
     def put_scalar(
         self, name: str, value: float | torch.Tensor, smoothing_hint: bool = True, cur_iter: int | None = None
     ) -> None:
-        """Adds one value to a metric.
+        """Add one value to a metric.
 
         Args:
             name: metric; prefixed inside ``name_scope``.
@@ -115,12 +115,12 @@ class EventStorage:
     def put_scalars(
         self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: float | torch.Tensor
     ) -> None:
-        """Adds one value to each of several metrics: ``put_scalars(loss=1.0, accuracy=0.5)``."""
+        """Add one value to each of several metrics: ``put_scalars(loss=1.0, accuracy=0.5)``."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
 
     def put_image(self, img_name: str, img_tensor: torch.Tensor | npt.NDArray) -> None:
-        """Adds a picture for the writers that show pictures.
+        """Add a picture for the writers that show pictures.
 
         Args:
             img_name: its name.
@@ -129,12 +129,12 @@ class EventStorage:
         self._vis_data.append((img_name, img_tensor, self._iter))
 
     def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
-        """Adds the distribution of a tensor's values.
+        """Add the distribution of a tensor's values.
 
         Args:
             hist_name: its name.
             hist_tensor: any shape, at least one element.
-            bins: how many equal bins between the least and the greatest value.
+            bins: number of equal bins between the smallest and the largest value.
         """
         flat = hist_tensor.detach().float().reshape(-1).cpu()
         low, high = (float(v) for v in torch.aminmax(flat))
@@ -154,7 +154,7 @@ class EventStorage:
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
-        """Puts ``name/`` before the names of all scalars in the block; scopes nest by replacing."""
+        """Prefix the names of all scalars in the block with ``name/``; an inner scope replaces the outer one."""
         before = self._current_prefix
         self._current_prefix = name.rstrip("/") + "/"
         try:
@@ -169,7 +169,7 @@ class EventStorage:
         self._latest[name] = (value, when)
 
     def flush(self) -> None:
-        """Fetches the values that still lie on a device, in one copy a device."""
+        """Copy pending values to the host, in one transfer per device."""
         waiting, self._waiting = self._waiting, []
         places: dict[torch.device, list[int]] = defaultdict(list)
         for i, (_, value, _) in enumerate(waiting):
@@ -183,10 +183,10 @@ class EventStorage:
             self._record(name, fetched.get(i, value), when)
 
     def history(self, name: str) -> HistoryBuffer:
-        """All values of a metric.
+        """Return all values of a metric.
 
         Raises:
-            KeyError: if there is none; names the nearest known ones.
+            KeyError: if there is none; the message lists similar names.
         """
         self.flush()
         if name not in self._history:
@@ -196,25 +196,25 @@ class EventStorage:
         return self._history[name]
 
     def histories(self) -> Mapping[str, HistoryBuffer]:
-        """Name to history, for every metric."""
+        """Return the history of every metric by its name."""
         self.flush()
         return self._history
 
     def latest(self) -> dict[str, tuple[float, int]]:
-        """Name to (newest value, its iteration)."""
+        """Return the newest value of every metric and its iteration, by name."""
         self.flush()
         return self._latest
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """How many values of a metric fall into the ``window_size`` iterations up to its newest one."""
+        """Count the values of a metric in the last ``window_size`` iterations, up to its newest value."""
         pairs = self.history(name)
         return pairs.count_since(self._latest[name][1] - window_size)
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """Like ``latest``, with the median of a window for the metrics that are marked noisy.
+        """Return :meth:`latest` with noisy metrics replaced by their median over a window.
 
         Args:
-            window_size: iterations, not values: rarely put metrics are not smoothed over old times.
+            window_size: iterations, not values, so that rare metrics are not smoothed over old values.
         """
         return {
             name: (
@@ -227,15 +227,15 @@ class EventStorage:
         }
 
     def smoothing_hints(self) -> dict[str, bool]:
-        """Name to whether the metric is marked noisy."""
+        """Return by name whether each metric is noisy."""
         return self._smoothing_hints
 
     def clear_images(self) -> None:
-        """Forgets the pictures, after writers have taken them."""
+        """Remove the pictures, once writers have read them."""
         self._vis_data = []
 
     def clear_histograms(self) -> None:
-        """Forgets the histograms, after writers have taken them."""
+        """Remove the histograms, once writers have read them."""
         self._histograms = []
 
     # -- context ------------------------------------------------------------------------------

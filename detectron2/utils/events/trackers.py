@@ -118,7 +118,7 @@ class MLflowWriter(EventWriter):
 
     @staticmethod
     def _name(name: str) -> str:
-        """A name that the store accepts: letters, digits, ``_-. /`` only."""
+        """Make a name that the store accepts: letters, digits, ``_-. /`` only."""
         return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
     def close(self) -> None:

@@ -22,11 +22,11 @@ class EventWriter:
     """Base of everything that takes figures out of the open ``EventStorage``."""
 
     def write(self) -> None:
-        """Takes what is new. Called with a storage open."""
+        """Take what is new. Called with a storage open."""
         raise NotImplementedError(f"{type(self).__name__} must define write()")
 
     def close(self) -> None:
-        """Finishes; the writer is not used afterwards."""
+        """Finish; the writer is not used afterwards."""
 
 
 class _NewScalars:
@@ -90,7 +90,7 @@ class JSONWriter(EventWriter):
 
 
 def _ends_within_a_line(path: str) -> bool:
-    """Whether a local file lacks its last end of line."""
+    """Return whether a local file lacks its last end of line."""
     try:
         with open(path, "rb") as file:
             file.seek(-1, os.SEEK_END)

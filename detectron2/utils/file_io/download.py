@@ -54,7 +54,7 @@ class _SameKindRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """An opener without the handlers of ``ftp:``, ``file:`` and ``data:`` that urllib adds by itself."""
+    """Make an opener without the handlers of ``ftp:``, ``file:`` and ``data:`` that urllib adds by itself."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -228,7 +228,7 @@ class _Part:
             self._copy(answer, resumed, total)
 
     def _expected(self, answer: http.client.HTTPResponse, start: int) -> int | None:
-        """Size of the whole file as the answer promises it; None if it does not."""
+        """Return the size of the whole file as the answer promises it; None if it does not."""
         length = answer.headers.get("Content-Length")
         if length is not None and not length.isdecimal():
             raise DownloadError(f"{self.url}: the server says Content-Length: {length}")

@@ -10,7 +10,7 @@ __all__ = ["FsspecHandler"]
 
 
 def _filesystem(path: str) -> tuple[Any, str]:
-    """The file system of a URL and the path within it."""
+    """Return the file system of a URL and the path within it."""
     scheme = path.split("://")[0]
     try:
         import fsspec

@@ -27,7 +27,7 @@ def get_cache_dir(cache_dir: str | None = None) -> str:
 
 
 def is_offline() -> bool:
-    """Whether ``DETECTRON2_OFFLINE`` forbids the network."""
+    """Return whether ``DETECTRON2_OFFLINE`` forbids the network."""
     return os.environ.get("DETECTRON2_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 

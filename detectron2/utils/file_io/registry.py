@@ -61,7 +61,7 @@ class PathRegistry:
         return self._handler(path)._open(os.fspath(path), mode, buffering=buffering, **kwargs)
 
     def get_local_path(self, path: str | os.PathLike[str], force: bool = False, **kwargs: object) -> str:
-        """Path of a local copy; what is remote is downloaded into the cache first.
+        """Return the path of a local copy; what is remote is downloaded into the cache first.
 
         Args:
             path: any path or URL.
@@ -101,19 +101,19 @@ class PathRegistry:
         return handler._mv(os.fspath(src_path), os.fspath(dst_path), **kwargs)
 
     def exists(self, path: str | os.PathLike[str], **kwargs: object) -> bool:
-        """Whether there is a file or folder."""
+        """Return whether there is a file or folder."""
         return self._handler(path)._exists(os.fspath(path), **kwargs)
 
     def isfile(self, path: str | os.PathLike[str], **kwargs: object) -> bool:
-        """Whether there is a file."""
+        """Return whether there is a file."""
         return self._handler(path)._isfile(os.fspath(path), **kwargs)
 
     def isdir(self, path: str | os.PathLike[str], **kwargs: object) -> bool:
-        """Whether there is a folder."""
+        """Return whether there is a folder."""
         return self._handler(path)._isdir(os.fspath(path), **kwargs)
 
     def ls(self, path: str | os.PathLike[str], **kwargs: object) -> list[str]:
-        """Names in a folder, sorted."""
+        """Return the names in a folder, sorted."""
         return self._handler(path)._ls(os.fspath(path), **kwargs)
 
     def mkdirs(self, path: str | os.PathLike[str], **kwargs: object) -> None:
@@ -121,7 +121,7 @@ class PathRegistry:
         self._handler(path)._mkdirs(os.fspath(path), **kwargs)
 
     def mkdir(self, path: str | os.PathLike[str], **kwargs: object) -> None:
-        """The same as :meth:`mkdirs`."""
+        """Create a folder, see :meth:`mkdirs`."""
         self.mkdirs(path, **kwargs)
 
     def rm(self, path: str | os.PathLike[str], **kwargs: object) -> None:

@@ -96,7 +96,7 @@ def combine_detection_dataset_dicts(
 
 
 def _with_densepose(annotation: Record) -> bool:
-    """Whether an annotation has points, on charts or on a mesh, and a mask of either kind."""
+    """Return whether an annotation has points, on charts or on a mesh, and a mask of either kind."""
     points = (DENSEPOSE_IUV_KEYS_WITHOUT_MASK, DENSEPOSE_CSE_KEYS_WITHOUT_MASK)
     has_points = any(all(key in annotation for key in keys) for keys in points)
     return has_points and (DENSEPOSE_MASK_KEY in annotation or "segmentation" in annotation)
@@ -115,7 +115,7 @@ def _tests_of_annotations(cfg: CfgNode) -> list[Callable[[Record], bool]]:
 
 
 def _is_of_use(cfg: CfgNode) -> Predicate:
-    """Whether a record can train at least one part of a model; crowd regions cannot."""
+    """Return whether a record can train at least one part of a model; crowd regions cannot."""
     tests = _tests_of_annotations(cfg)
     least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
 

@@ -109,7 +109,7 @@ def merge_categories(dataset_names: Iterable[str]) -> MergedCategories:
 
 
 def _name_of(merged: int, merged_ids: Mapping[str, Mapping[int, int]]) -> str:
-    """The name of a class; data sets that use the category itself know it best."""
+    """Return the name of a class; data sets that use the category itself know it best."""
     names = {d: MetadataCatalog.get(d).categories.get(merged) for d in merged_ids}
     using = [d for d, ids in merged_ids.items() if merged in ids]
     found = dict.fromkeys(names[d] for d in (*using, *merged_ids) if names[d] is not None)

@@ -35,7 +35,7 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 
 
 def _load_symmetries(cfg: CfgNode) -> DensePoseTransformData:
-    """The symmetry tables, which all data sets of a config must share."""
+    """Return the symmetry tables, which all data sets of a config must share."""
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     sources = {name: MetadataCatalog.get(name).densepose_transform_src for name in names}
     if len(set(sources.values())) != 1:

@@ -3,6 +3,7 @@
 import os
 
 from detectron2.config import CfgNode
+from detectron2.config.types import Config
 
 __all__ = [
     "get_category_to_class_mapping",
@@ -30,7 +31,7 @@ def maybe_prepend_base_path(base_path: str | None, path: str) -> str:
     return os.path.join(base_path, path)
 
 
-def get_class_to_mesh_name_mapping(cfg: CfgNode) -> dict[int, str]:
+def get_class_to_mesh_name_mapping(cfg: Config) -> dict[int, str]:
     """Read ``DATASETS.CLASS_TO_MESH_NAME_MAPPING``: contiguous class number to name of a mesh."""
     return {int(number): name for number, name in cfg.DATASETS.CLASS_TO_MESH_NAME_MAPPING.items()}
 

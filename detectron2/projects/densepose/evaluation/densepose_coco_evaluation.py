@@ -267,7 +267,7 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         self.stats = np.asarray(precisions + recalls)
 
     def _mean(self, what: str, threshold: float | None, area: str) -> float:
-        """The mean of precisions (T, R, K, A, M) or recalls (T, K, A, M) for an area; -1 without ground truth."""
+        """Return the mean of precisions (T, R, K, A, M) or recalls (T, K, A, M) for an area; -1 without ground truth."""
         p = self.params
         values = self.eval[what][..., p.areaRngLbl.index(area), -1]
         if threshold is not None:
@@ -293,7 +293,7 @@ def _image_record(
     partner: npt.NDArray[np.int64],
     unjudged: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """The record of one image in the form that COCO's ``accumulate`` takes."""
+    """Return the record of one image in the form that COCO's ``accumulate`` takes."""
     gt_ids = np.asarray([*(g["id"] for g in gts), 0])  # the last one is that of partner -1
     gt_matches = np.zeros((len(partner), len(gts)))
     for t, d in zip(*np.nonzero(partner >= 0)):

@@ -192,7 +192,7 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
         storage: MultiProcessTensorStorage | None,
         img_ids: Sequence[Any] | None,
     ) -> Any:
-        """The evaluations by each kind of similarity; detections and ground truth are compared once."""
+        """Yield the evaluations by each kind of similarity; detections and ground truth are compared once."""
         with contextlib.redirect_stdout(io.StringIO()):
             detections = self._coco_api.loadRes(copy.copy(predictions))
         first = DensePoseCocoEval(self._coco_api, detections, "densepose", storage, self._embedder)
@@ -231,7 +231,7 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
 
 
 def _metric_names(min_threshold: float) -> list[str]:
-    """Names of what ``DensePoseCocoEval.stats`` holds."""
+    """Return the names of the figures in ``DensePoseCocoEval.stats``."""
     low = [f"AP{t}" for t in (20, 30, 40) if t / 100 >= min_threshold - 1e-3]
     return ["AP", *low, "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
 

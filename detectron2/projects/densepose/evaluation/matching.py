@@ -19,7 +19,7 @@ _SAME_OBJECT = 0.8
 def _best_partner(
     similarities: npt.NDArray[Any], free: Bools, ignored: Bools, threshold: float
 ) -> int | None:
-    """The most similar ground truth; one that is judged goes before one that is not, and of equals the last."""
+    """Return the most similar ground truth; one that is judged goes before one that is not, and of equals the last."""
     for group in (~ignored, ignored):
         candidates = np.flatnonzero(free & group & (similarities >= threshold) & (similarities > 0))
         if len(candidates):

@@ -21,7 +21,7 @@ def _conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[
 
 
 def _downsample(inputs: int, outputs: int, relu: bool) -> nn.Sequential:
-    """A convolution that halves the resolution."""
+    """Make a convolution that halves the resolution."""
     return nn.Sequential(*_conv_norm(inputs, outputs, 3, stride=2), *([nn.ReLU()] if relu else []))
 
 
@@ -97,7 +97,7 @@ class _Module(nn.Module):
         )
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
-        """The maps of all resolutions, the largest first, to maps of the same shapes."""
+        """Convert maps of all resolutions, the largest first, to maps of the same shapes."""
         found = [branch(x) for branch, x in zip(self.branches, xs)]
         sums = []
         for row in self.fuse_layers:
@@ -107,7 +107,7 @@ class _Module(nn.Module):
 
 
 def _exchange(channels: list[int], to: int, source: int) -> nn.Module:
-    """The way from one resolution to another."""
+    """Make the layers from one resolution to another."""
     if source == to:
         return nn.Identity()
     if source > to:

@@ -97,7 +97,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
         self._transform_data: Any = transform_data and transform_data.to(self.model.device)
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
-        """Results for one input with ``image``, ``height`` and ``width``."""
+        """Return the results for one input with ``image``, ``height`` and ``width``."""
         size = (int(input["height"]), int(input["width"]))
         versions, transforms = self._get_augmented_inputs({**input, "image": input["image"].to(torch.uint8)})
         with self._turn_off_roi_heads(["mask_on", "keypoint_on", "densepose_on"]):
@@ -130,7 +130,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
     def _reduce_pred_densepose(
         self, outputs: list[Instances], tfms: list[TransformList], merged: Instances
     ) -> Any:
-        """Mean of the maps of all versions, turned back.
+        """Return the mean of the maps of all versions, turned back.
 
         Args:
             outputs: ``pred_densepose`` of the N merged detections in each version.
@@ -146,7 +146,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
         return replace(turned[0], **means)
 
     def _turn_back(self, output: Any, transforms: TransformList, merged: Instances) -> Any:
-        """Maps over boxes of a version to maps over the boxes of the original."""
+        """Convert maps over boxes of a version to maps over the boxes of the original."""
         boxes = merged.pred_boxes.tensor.detach().cpu().numpy()
         steps = []
         for transform in transforms.transforms:
@@ -162,7 +162,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
         return output
 
     def _embedder_and_meshes(self, output: Any, merged: Instances) -> tuple[Any, ...]:
-        """What mirroring needs beyond the symmetries of charts: nothing for charts."""
+        """Return the further arguments of mirroring; none for charts."""
         if not isinstance(output, DensePoseEmbeddingPredictorOutput):
             return ()
         embedder: Any = self.model.roi_heads.embedder
@@ -185,7 +185,7 @@ def _is_rotated(transforms: TransformList) -> bool:
 
 
 def _rotate_back(output: Any, rotation: RotationTransform, before: np.ndarray, after: np.ndarray) -> Any:
-    """Maps [N, C, S, S] over the boxes ``after`` a rotation to maps over the boxes ``before`` it, both [N, 4] XYXY."""
+    """Convert maps [N, C, S, S] over boxes ``after`` a rotation to maps over the boxes ``before`` it, both [N, 4] XYXY."""
     size = output.coarse_segm.shape[-1]
     cells = (np.arange(size) + 0.5) / size  # centres, from 0 to 1
     extent = np.maximum(after[:, 2:] - after[:, :2], 1e-6)[:, None, None]

@@ -55,7 +55,7 @@ def swap_align2nat(X: Tensor, lambda_val: int, pad_val: float = -6.0) -> Tensor:
 
 
 def _along_one_axis(x: Tensor, scale: int) -> Tensor:
-    """The operator for rows alone: aligned [B, V, H, M] to natural [B, scale * V, ceil(H / scale), M].
+    """Return the operator for rows alone: aligned [B, V, H, M] to natural [B, scale * V, ceil(H / scale), M].
 
     Places fall on the grid if ``scale * V`` is odd, and else halfway between two rows; which two, depends on v' and y'.
     """

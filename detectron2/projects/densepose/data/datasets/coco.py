@@ -257,5 +257,5 @@ def filter_categories(metadata: Any, content: Mapping[str, Any]) -> dict[str, li
 
 
 def _renumbered(annotations: Sequence[Mapping[str, Any]], ids: Mapping[int, int]) -> list[dict[str, Any]]:
-    """Copies of the annotations whose category has a new id, with that id."""
+    """Copy the annotations whose category has a new id, with that id."""
     return [{**a, "category_id": ids[a["category_id"]]} for a in annotations if a["category_id"] in ids]

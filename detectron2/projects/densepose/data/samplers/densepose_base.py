@@ -22,7 +22,7 @@ _PART_OF_CHART = torch.tensor(
 
 
 def points_in_box(rows: Tensor, columns: Tensor, box_xywh: IntTupleBox) -> dict[str, list[float]]:
-    """Positions of pixels in the coordinates of annotations, which run from 0 to 256 over the box.
+    """Return the positions of pixels in the coordinates of annotations, which run from 0 to 256 over the box.
 
     Args:
         rows: int tensor (K,), rows of the pixels from the upper side of the box.

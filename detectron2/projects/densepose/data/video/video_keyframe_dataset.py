@@ -31,7 +31,7 @@ FrameSelector = Callable[[list[int]], list[int]]
 
 @contextmanager
 def _video_stream(video_fpath: str, stream_idx: int) -> Iterator[tuple[Any, Any]]:
-    """An open video and one of its streams, set to decode key frames only.
+    """Yield an open video and one of its streams, set to decode key frames only.
 
     Raises:
         OSError: there is no such file, or it is no video.

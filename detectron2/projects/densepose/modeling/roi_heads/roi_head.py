@@ -142,7 +142,7 @@ class DensePoseROIHeads(StandardROIHeads):
         return described
 
     def _maps(self, features: dict[str, Tensor]) -> list[Tensor]:
-        """The maps that the branch cuts its features out of."""
+        """Return the maps that the branch cuts its features out of."""
         maps = [features[name] for name in self.in_features]
         return [self.decoder(maps)] if self.use_decoder else maps
 
