@@ -1,4 +1,4 @@
-"""`python -m detectron2`: the same as the installed command."""
+"""``python -m detectron2``: the same as the installed command."""
 
 import sys
 

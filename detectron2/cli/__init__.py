@@ -1,6 +1,6 @@
-"""The command `detectron2`: one argument parser here, one module for each sub-command beside it.
+"""The command ``detectron2``: one argument parser here, one module for each sub-command beside it.
 
-Only the parser is imported until a sub-command runs, so that `--help` answers at once.
+Only the parser is imported until a sub-command runs, so that ``--help`` answers at once.
 """
 
 import os

@@ -13,7 +13,7 @@ DATA_HELP = "a COCO json, or a folder with one json and its images"
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: its one-line help, what adds its arguments, and the function `module:name` that runs it."""
+    """A sub-command: its one-line help, what adds its arguments, and the function ``module:name`` that runs it."""
 
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
@@ -21,7 +21,7 @@ class Command:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; the parsed `run` names the function to call."""
+    """Return the parser of the whole command line; the parsed ``run`` names the function to call."""
     parser = argparse.ArgumentParser(
         prog="detectron2",
         description="Detection, segmentation, keypoints and rotated boxes: from images to a trained, "

@@ -49,12 +49,12 @@ class _Model:
         return next(p.device for p in self.model.parameters())
 
     def fixed_bytes(self) -> int:
-        """Bytes of gradients, two optimizer moments and DDP's copy of the gradients."""
+        """Return the bytes of gradients, two optimizer moments and DDP's copy of the gradients."""
         return 4 * sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
 
 
 def available_bytes() -> int:
-    """Bytes of host memory that this process may still take, within its control group; a guess on other systems than Linux."""
+    """Return the host memory in bytes that this process may still take, within its control group; a guess outside Linux."""
     free = _UNKNOWN_HOST
     for pages, share in (
         ("SC_PHYS_PAGES", 0.5),
@@ -184,7 +184,7 @@ def _largest(records: list[Any]) -> list[Any]:
 
 
 def _measured(parts: _Model, records: list[Any], share: float, limit: int) -> int:
-    """Images that fit on this process."""
+    """Measure how many images fit on this process."""
     pool = _largest(records)
     if parts.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(parts.device)
@@ -258,7 +258,7 @@ def with_fitting_batch(
 def _measured_on_trial(
     run: RunConfig, model: nn.Module, build_loader: Callable[[Config], Iterable[Any]], precision: Precision
 ) -> int:
-    """Images that fit on this process; leaves random numbers, buffers and mode as they were."""
+    """Measure how many images fit on this process; leave random numbers, buffers and mode as they were."""
     single = run.rescaled(comm.get_world_size()).in_this_process()
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     was_training = model.training

@@ -78,7 +78,7 @@ def _pascal_voc(name: str, output_dir: str | None, **options: Any) -> list[Datas
 
 
 def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: Any) -> DatasetEvaluator:
-    """The evaluator of a registered data set.
+    """Return the evaluator of a registered data set.
 
     Args:
         dataset_name: its ``evaluator_type`` decides; sets without one, but with ``thing_classes``, count as ``coco``.
@@ -105,7 +105,7 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
 
 
 def build_evaluator(cfg: Any, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
-    """The evaluator that a config asks for.
+    """Return the evaluator that a config asks for.
 
     Args:
         cfg: its ``OUTPUT_DIR`` and ``TEST.KEYPOINT_OKS_SIGMAS`` are read.

@@ -82,7 +82,7 @@ class DatasetEvaluators(DatasetEvaluator):
             evaluator.process(inputs, outputs)
 
     def has_finished_process(self) -> bool:
-        """Whether every evaluator has seen enough; those that do not say (by a method of this name) never have."""
+        """Return whether every evaluator has seen enough; those without a method of this name never have."""
         answers = (getattr(evaluator, "has_finished_process", None) for evaluator in self._evaluators)
         return bool(self._evaluators) and all(answer is not None and answer() for answer in answers)
 

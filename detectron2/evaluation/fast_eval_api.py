@@ -71,6 +71,6 @@ class COCOeval_opt(COCOeval):
 
 
 def _plain(dataset: dict[str, Any]) -> dict[str, Any]:
-    """A COCO dict with unique ids from 1 on, as the engine wants them."""
+    """Return a COCO dict with unique ids from 1 on, as the engine wants them."""
     annotations = [{**a, "id": k} for k, a in enumerate(dataset["annotations"], start=1)]
     return {"images": dataset["images"], "categories": dataset["categories"], "annotations": annotations}

@@ -52,7 +52,7 @@ class _Matches(NamedTuple):
 
 
 def parse_rec(filename: str) -> list[dict[str, Any]]:
-    """The objects of a VOC annotation file.
+    """Parse the objects of a VOC annotation file.
 
     Args:
         filename: path of an XML file.
@@ -81,7 +81,7 @@ def parse_rec(filename: str) -> list[dict[str, Any]]:
 
 
 def voc_ap(rec: FloatArray, prec: FloatArray, use_07_metric: bool = False) -> float:
-    """Area under a precision-recall curve.
+    """Return the area under a precision-recall curve.
 
     Args:
         rec: recall after each detection, ascending.
@@ -249,7 +249,7 @@ class PascalVOCDetectionEvaluator(PerImageEvaluator):
             self._predictions[label].append(line)
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """The figures; None on processes other than the main one."""
+        """Compute the figures; None on processes other than the main one."""
         parts = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return None

@@ -34,7 +34,7 @@ class RotatedCOCOeval(COCOeval):
 
     @staticmethod
     def is_rotated(box_list: Any) -> bool:
-        """Whether boxes, an array or a list, have five numbers each."""
+        """Return whether boxes, an array or a list, have five numbers each."""
         if isinstance(box_list, np.ndarray):
             return box_list.ndim == 2 and box_list.shape[1] == 5
         if isinstance(box_list, (list, tuple)):
@@ -110,7 +110,7 @@ class RotatedCOCOEvaluator(COCOEvaluator):
         super().process(inputs, outputs)
 
     def instances_to_json(self, instances: Any, img_id: Any) -> list[dict[str, Any]]:
-        """The predictions of one image as COCO result dicts with boxes of five (or four) numbers."""
+        """Convert the predictions of one image to COCO result dicts with boxes of five (or four) numbers."""
         return list(self._pack(instances, img_id))
 
     def _pack(self, instances: Any, image_id: Any) -> ImageDetections:

@@ -45,7 +45,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 def load_image_into_numpy_array(filename: str, dtype: Any = None) -> npt.NDArray:
-    """An image file as an array, without any conversion of colours.
+    """Return an image file as an array, without any conversion of colours.
 
     Args:
         filename: a path that the ``PathManager`` can open.
@@ -56,7 +56,7 @@ def load_image_into_numpy_array(filename: str, dtype: Any = None) -> npt.NDArray
 
 
 def boundary_levels(labels: IntArray) -> IntArray:
-    """How far each pixel's label rises above the lowest one nearby; 0 in the inside of the lowest regions.
+    """Measure how far each pixel's label rises above the lowest one nearby; 0 inside the lowest regions.
 
     "Nearby" is a square of 2 % of the image's diagonal to each side; beyond the image lies label 0. This is
     the erosion residue of Boundary IoU (https://arxiv.org/abs/2103.16562) taken of the label map as a whole,
@@ -75,7 +75,7 @@ def boundary_levels(labels: IntArray) -> IntArray:
 
 
 def _cells(predicted: IntArray, truth: IntArray, side: int) -> tuple[IntArray, IntArray]:
-    """The cells ``side * prediction + truth`` of a confusion matrix that are not 0, and their pixel counts."""
+    """Return the cells ``side * prediction + truth`` of a confusion matrix that are not 0, and their pixel counts."""
     counts = np.bincount(side * predicted.reshape(-1) + truth.reshape(-1), minlength=side * side)
     cells = np.flatnonzero(counts)
     return cells, counts[cells]
@@ -201,7 +201,7 @@ class SemSegEvaluator(PerImageEvaluator):
                 )
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """The figures, in percent: ``{"sem_seg": {...}}``; None on processes other than the main one."""
+        """Return the figures, in percent: ``{"sem_seg": {...}}``; None on processes other than the main one."""
         if self._distributed:
             synchronize()
             self._conf_matrix = sum(all_gather(self._conf_matrix))  # type: ignore[assignment]
@@ -253,7 +253,7 @@ class SemSegEvaluator(PerImageEvaluator):
         return {name: float(100 * value) for name, value in figures.items()}
 
     def encode_json_sem_seg(self, sem_seg: IntArray, input_file_name: str) -> list[dict[str, Any]]:
-        """A label map as one RLE per class that occurs.
+        """Encode a label map as one RLE per class that occurs.
 
         Args:
             sem_seg: ``[H, W]`` of contiguous classes.

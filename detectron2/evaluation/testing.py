@@ -62,7 +62,7 @@ def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:
 
 
 def _fault(entry: Any, results: Mapping[str, Any]) -> str | None:
-    """What is wrong with the result that ``entry`` speaks of, or None."""
+    """Describe what is wrong with the result of ``entry``; None if nothing is."""
     task, metric, value, tolerance = entry
     actual = results.get(task, {}).get(metric)
     if actual is None:

@@ -30,7 +30,7 @@ def _weights(pixels: Tensor, low: Tensor, high: Tensor, bins: int, size: int) ->
         pixels: [L] pixel indices.
         low: [N] near side of the boxes.
         high: [N] far side.
-        bins: Mask pixels along this side.
+        bins: mask pixels along this side.
         size: image pixels along this side.
 
     Returns:

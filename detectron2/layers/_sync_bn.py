@@ -30,7 +30,7 @@ class _AllReduceSum(torch.autograd.Function):
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum of ``x`` over all workers, differentiable on each."""
+    """Return the sum of ``x`` over all workers, differentiable on each."""
     return x if world_size() == 1 else _AllReduceSum.apply(x)
 
 

@@ -200,7 +200,7 @@ def _dense_box_regression_loss(
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
-    """Sum of the localisation loss over the foreground anchors of a batch.
+    """Return the sum of the localisation loss over the foreground anchors of a batch.
 
     Args:
         anchors: one Boxes (or RotatedBoxes, or tensor) for each feature level.

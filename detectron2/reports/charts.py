@@ -30,7 +30,7 @@ class Series:
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round values (1, 2 or 5 times a power of ten) that lie within [low, high].
+    """About ``count`` round values (1, 2 or 5 times a power of ten) that lie within [low, high].
 
     >>> nice_ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -53,7 +53,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     x_range: tuple[float, float] | None = None,
 ) -> str:
-    """An SVG line chart with axes, ticks and a legend.
+    """Draw an SVG line chart with axes, ticks and a legend.
 
     Args:
         series: lines, drawn in order; colours follow the order of those that are not faint.
@@ -115,7 +115,7 @@ def bar_chart(values: Mapping[str, float], *, label: str, top: float | None = No
 
 
 def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """A table whose cells are shaded by value relative to the sum of their row (a confusion matrix).
+    """Draw a table whose cells are shaded by value relative to the sum of their row (a confusion matrix).
 
     Args:
         rows: R row names.

@@ -60,8 +60,8 @@ def write_comparison_page(run_a: Path, run_b: Path, output: Path) -> Path:
     errors differ most.
 
     Args:
-        run_a: folder that `detectron2 train` or `detectron2 eval` wrote: the base line.
-        run_b: such a folder; differences are `run_b` less `run_a`.
+        run_a: folder that ``detectron2 train`` or ``detectron2 eval`` wrote: the base line.
+        run_b: such a folder; differences are ``run_b`` less ``run_a``.
         output: page to write.
 
     Returns:
@@ -121,7 +121,7 @@ def _read(folder: Path) -> _Run:
 
 
 def _ground_truth_file(run: _Run) -> Path:
-    """The labels that a run was judged on: its json, or what its evaluator wrote for a part of one."""
+    """Return the labels that a run was judged on: its json, or what its evaluator wrote for a part of one."""
     if run.card["val"].get("part", "all") == "all":
         return Path(run.card["val"]["json"])
     files = sorted((run.folder / "inference").glob("*_coco_format.json"))
@@ -184,7 +184,7 @@ def _figures_table(title: str, differences: Sequence[Difference], images: int) -
 
 
 def _verdict(d: Difference | None, images: int) -> str:
-    """The AP's difference in words."""
+    """Return the AP's difference in words."""
     if d is None:
         return "AP is undefined: there is no ground truth."
     size = f"{abs(d.delta):.2f} points of AP"

@@ -16,7 +16,7 @@ __all__ = ["write_data_page"]
 
 
 def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 24) -> Path:
-    """Write `index.html` and `pictures/`: labels drawn on images spread evenly over a data set, and its numbers.
+    """Write ``index.html`` and ``pictures/``: labels drawn on images spread evenly over a data set, and its numbers.
 
     Args:
         dataset: what to show.

@@ -30,11 +30,11 @@ THRESHOLD = 0.5
 def explain_predictions(
     evaluator: DatasetEvaluator, dataset_name: str, folder: Path, results: Mapping[str, Any]
 ) -> None:
-    """Write `evaluation.json`, `report.json`, `classes.csv` and `pictures/` for predictions that were just evaluated.
+    """Write ``evaluation.json``, ``report.json``, ``classes.csv`` and ``pictures/`` for predictions that were just evaluated.
 
     Args:
-        evaluator: after its `evaluate()`; its files are in `folder/inference`. Figures by class, curves and errors
-            need one that can diagnose (`COCOEvaluator`).
+        evaluator: after its ``evaluate()``; its files are in ``folder/inference``. Figures by class, curves and errors
+            need one that can diagnose (``COCOEvaluator``).
         dataset_name: registered data set that was evaluated.
         folder: the run's folder.
         results: figures of the evaluator.
@@ -61,11 +61,11 @@ def explain_predictions(
 def write_tables(
     results: Mapping[str, Any], found: Diagnosis | None, folder: Path, notes: Sequence[str] = ()
 ) -> None:
-    """Write `report.json` (figures, diagnosis, worst images, doubtful labels) and `classes.csv` for other programs.
+    """Write ``report.json`` (figures, diagnosis, worst images, doubtful labels) and ``classes.csv`` for other programs.
 
     Args:
         results: figures of the evaluator, in percent.
-        found: what lies behind them; without it there is no `classes.csv`.
+        found: what lies behind them; without it there is no ``classes.csv``.
         folder: where to write.
         notes: why a figure is 0 or undefined.
     """
@@ -85,7 +85,7 @@ def write_tables(
 
 
 def plain(found: Diagnosis) -> dict[str, Any]:
-    """A diagnosis as what JSON can hold, curves thinned to what a page can show."""
+    """Return a diagnosis as what JSON can hold, curves thinned to what a page can show."""
     return {
         "task": found.task,
         "classes": [asdict(row) for row in found.classes],
@@ -115,13 +115,13 @@ def load_predictions(
     """Read predictions in COCO format.
 
     Args:
-        path: result file of `COCOEvaluator`.
+        path: result file of ``COCOEvaluator``.
         records: dataset dicts, for the sizes of the images.
         metadata: with the map of category ids, if there is one.
 
     Returns:
-        `Instances` with boxes, scores, classes and run-length masks (`pred_rle`), by image id; each image of
-        `records` has an entry.
+        ``Instances`` with boxes, scores, classes and run-length masks (``pred_rle``), by image id; each image of
+        ``records`` has an entry.
     """
     to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
     rows: dict[Any, list[dict[str, Any]]] = {r["image_id"]: [] for r in records}
@@ -146,7 +146,7 @@ def _instances(
 
 
 def visible(instances: Instances, threshold: float = THRESHOLD) -> Instances:
-    """The predictions of at least this score, with masks as pixels so that they can be drawn."""
+    """Return the predictions of at least this score, with masks as pixels so that they can be drawn."""
     kept = instances[instances.scores >= threshold]
     shown = Instances(kept.image_size, **{k: v for k, v in kept.get_fields().items() if k != "pred_rle"})
     if kept.has("pred_rle") and len(kept):
@@ -162,7 +162,7 @@ def _draw_examples(
     metadata: Metadata,
     folder: Path,
 ) -> dict[str, Any]:
-    """Draw images spread evenly over the data; returns the content of `index.json`."""
+    """Draw images spread evenly over the data; return the content of ``index.json``."""
     step = max(len(records) / EXAMPLES, 1.0)
     index: dict[str, Any] = {"threshold": THRESHOLD, "examples": [], "errors": []}
     for number in range(min(EXAMPLES, len(records))):

@@ -33,7 +33,7 @@ def render(template: str, path: Path, **values: Any) -> Path:
     """Fill a template and write it in one step, so that a browser never sees half a page.
 
     Args:
-        template: file name in `templates/`.
+        template: file name in ``templates/``.
         path: page to write.
         **values: what the template names.
     """
@@ -45,30 +45,30 @@ def render(template: str, path: Path, **values: Any) -> Path:
 
 
 def chart(title: str, svg: str) -> dict[str, Any]:
-    """A chart with its title, as the templates take it."""
+    """Return a chart with its title, as the templates take it."""
     return {"title": title, "svg": Markup(svg)}
 
 
 def figure(path: Path, caption: str) -> dict[str, str]:
-    """A picture with its caption, as the templates take it."""
+    """Return a picture with its caption, as the templates take it."""
     return {"uri": data_uri(path), "caption": caption, "alt": caption}
 
 
 def data_uri(path: Path) -> str:
-    """A picture file inside a URL, so that the page stays one file."""
+    """Return a picture file inside a URL, so that the page stays one file."""
     kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}[path.suffix.lower()]
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share in per cent; a dash for None, NaN and the -1 by which COCO marks "no ground truth"."""
+    """Return a share in per cent; a dash for None, NaN and the -1 by which COCO marks "no ground truth"."""
     if value is None or not math.isfinite(value) or value < 0:
         return "–"
     return f"{100 * value:.{digits}f}"
 
 
 def without_nan(value: Any) -> Any:
-    """The same with null for NaN and infinities, which JSON does not have."""
+    """Replace NaN and infinities, which JSON does not have, by null."""
     if isinstance(value, Mapping):
         return {k: without_nan(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -79,12 +79,12 @@ def without_nan(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file; None when it is not there."""
+    """Return the content of a JSON file; None when it is not there."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Records of a file with one JSON object a line; a last line cut by a crash is left out."""
+    """Yield the records of a file with one JSON object a line; a last line cut by a crash is left out."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():

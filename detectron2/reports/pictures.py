@@ -21,24 +21,24 @@ RIGHT, WRONG = "#3fbf5f", "#ff3b30"
 
 
 def draw_labels(image: np.ndarray, record: Mapping[str, Any], metadata: Metadata) -> np.ndarray:
-    """The image with its labels drawn.
+    """Draw an image with its labels.
 
     Args:
         image: [H, W, 3] RGB, uint8.
         record: dataset dict.
-        metadata: with `thing_classes`.
+        metadata: with ``thing_classes``.
     """
     canvas = Visualizer(image, metadata, scale=_scale(image))
     return canvas.draw_dataset_dict(dict(record)).get_image()
 
 
 def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) -> np.ndarray:
-    """The image with predictions drawn.
+    """Draw an image with its predictions.
 
     Args:
         image: [H, W, 3] RGB, uint8.
         instances: predictions for the image's size.
-        metadata: with `thing_classes`.
+        metadata: with ``thing_classes``.
     """
     canvas = Visualizer(image, metadata, scale=_scale(image))
     return canvas.draw_instance_predictions(instances.to("cpu")).get_image()
@@ -47,7 +47,7 @@ def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) 
 def draw_errors(
     image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], wrong: Sequence[bool]
 ) -> np.ndarray:
-    """The image with boxes that are right in green, and those that are wrong in red, with their texts.
+    """Draw the image with boxes that are right in green, and those that are wrong in red, with their texts.
 
     Args:
         image: [H, W, 3] RGB, uint8.
@@ -73,7 +73,7 @@ def save_pair(record: Mapping[str, Any], instances: Instances, metadata: Metadat
     Args:
         record: dataset dict with "file_name".
         instances: predictions for the image's size, already cut at the wanted score.
-        metadata: with `thing_classes`.
+        metadata: with ``thing_classes``.
         path: file to write.
     """
     image = utils.read_image(record["file_name"], "RGB")

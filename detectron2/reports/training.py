@@ -20,10 +20,10 @@ TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
 def write_training_report(output_dir: str | Path) -> Path:
-    """Write `report.html` in the folder of a run, from what the folder holds so far.
+    """Write ``report.html`` in the folder of a run, from what the folder holds so far.
 
-    Reads `metrics.json` (curves), `run.json` (data, model), `summary.json` and `evaluation.json` (figures of the
-    end) and `pictures/index.json`; each may be missing while training goes on.
+    Reads ``metrics.json`` (curves), ``run.json`` (data, model), ``summary.json`` and ``evaluation.json`` (figures of the
+    end) and ``pictures/index.json``; each may be missing while training goes on.
 
     Args:
         output_dir: folder of the run.
@@ -228,7 +228,7 @@ def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _confusion(evaluation: Mapping[str, Any]) -> Markup | None:
-    """The confusion matrix of the classes that occur, at most MOST_CONFUSED of them and "nothing"."""
+    """Return the confusion matrix of the classes that occur, at most MOST_CONFUSED of them and "nothing"."""
     found = evaluation.get("confusion")
     if not found or not found["names"]:
         return None

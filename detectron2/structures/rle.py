@@ -211,7 +211,7 @@ def encode_masks(masks: npt.NDArray[np.bool_], boxes: npt.NDArray | None = None)
 
 
 def _pixels(masks: npt.NDArray[np.bool_]) -> int:
-    """Number of set pixels, read eight at a time: this pass over all memory is the longest part of encoding."""
+    """Return the number of set pixels, read eight at a time: this pass over all memory is the longest part of encoding."""
     if not masks.flags.c_contiguous:
         return int(np.count_nonzero(masks))
     flat = masks.reshape(-1)
@@ -268,7 +268,7 @@ def _encode_windows(masks: npt.NDArray[np.bool_], windows: IntArray) -> EncodedM
 
 
 def _runs(masks: npt.NDArray[np.bool_], windows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Runs of set pixels within columns, mask by mask: first position ``x * H + y``, length, and mask."""
+    """Find runs of set pixels within columns, mask by mask: first position ``x * H + y``, length, and mask."""
     h = masks.shape[1]
     strides = windows[:, 3] - windows[:, 1] + 1  # one 0 stands before each column
     widths = windows[:, 2] - windows[:, 0]

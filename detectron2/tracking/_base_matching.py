@@ -58,7 +58,7 @@ class MatchingTracker(BaseTracker):
         self._min_instance_period = min_instance_period
 
     def _match(self, instances: Instances, previous: Instances) -> Sequence[tuple[int, int]]:
-        """Pairs of positions: an instance of this frame, and the one of the last frame that it continues."""
+        """Return the pairs of positions: an instance of this frame, and the one of the last frame that it continues."""
         raise NotImplementedError
 
     def update(self, instances: Instances) -> Instances:
@@ -91,7 +91,7 @@ class MatchingTracker(BaseTracker):
         return instances
 
     def _with_lost(self, instances: Instances, previous: Instances, continued: set[int]) -> Instances:
-        """The instances, followed by those of the last frame that are worth waiting for."""
+        """Return the instances, followed by those of the last frame that are worth waiting for."""
         boxes = previous.pred_boxes.tensor
         sizes = (boxes[:, 2:] - boxes[:, :2]).cpu().numpy() / np.array(
             [self._video_width, self._video_height]

@@ -56,7 +56,7 @@ class BaseTracker:
 
 
 def build_tracker_head(cfg: CfgNode_) -> BaseTracker:
-    """The tracker that a config names.
+    """Return the tracker that a config names.
 
     Args:
         cfg: its ``TRACKER_HEADS.TRACKER_NAME`` is a name in ``TRACKER_HEADS_REGISTRY``.

@@ -15,7 +15,7 @@ __all__ = ["Instances", "create_prediction_pairs"]
 def create_prediction_pairs(
     instances: Instances, prev_instances: Instances, iou_all: Any, threshold: float = 0.5
 ) -> list[dict[str, Any]]:
-    """Pairs of instances that overlap enough to be the same object.
+    """Return the pairs of instances that overlap enough to be the same object.
 
     Args:
         instances: of this frame, N.

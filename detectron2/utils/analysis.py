@@ -248,7 +248,7 @@ def _short(count: int) -> str:
 
 
 def find_unused_parameters(model: nn.Module, inputs: Any) -> list[str]:
-    """Names of the parameters that get no gradient when the model is trained on some inputs.
+    """Return the names of the parameters that get no gradient when the model is trained on some inputs.
 
     Args:
         model: in training mode, returning a dictionary of losses.

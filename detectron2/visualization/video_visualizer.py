@@ -161,11 +161,11 @@ class VideoVisualizer:
         self._old_instances = [old for old in self._old_instances if old.ttl > 0]
 
     def _assign_colors_by_id(self, instances: Instances) -> list[Color]:
-        """Colours of objects that a tracker has given an ``ID``."""
+        """Return the colours of objects that a tracker has given an ``ID``."""
         return [palette_color(int(i)) for i in instances.ID]
 
     def _assign_colors(self, instances: list[_DetectedInstance]) -> list[Color]:
-        """Colours of this frame's objects: those of earlier ones that they continue, or new ones."""
+        """Return the colours of this frame's objects: those of earlier ones that they continue, or new ones."""
         new = instances
         overlap = self._overlaps(new)  # [new, old]
         free_old = set(range(len(self._old_instances)))

@@ -339,11 +339,11 @@ class Visualizer(Primitives):
     # ------------------------------------------------------------------ what subclasses replace
 
     def _convert_boxes(self, boxes: Any) -> npt.NDArray[np.float64]:
-        """Boxes of any form as ``[N, 4]``, or ``[N, 5]`` when they are rotated."""
+        """Convert boxes of any form to ``[N, 4]``, or ``[N, 5]`` when they are rotated."""
         return as_boxes(boxes)
 
     def _convert_masks(self, masks_or_polygons: Any) -> list[GenericMask]:
-        """Masks of any form, one by one."""
+        """Convert masks of any form to single masks."""
         return as_masks(masks_or_polygons, self.output.height, self.output.width)
 
     def _convert_keypoints(self, keypoints: Any) -> npt.NDArray[np.float64]:
@@ -351,12 +351,12 @@ class Visualizer(Primitives):
         return as_keypoints(keypoints)
 
     def _jitter(self, color: Any) -> Color:
-        """A shade near ``color``; another one at each call, the same ones in each run."""
+        """Return a shade near ``color``; another one at each call, the same ones in each run."""
         self._jittered += 1
         return jitter(color, self._jittered - 1)
 
     def _create_grayscale_image(self, mask: npt.NDArray | None = None) -> npt.NDArray[np.uint8]:
-        """The image, grey except where ``mask`` holds."""
+        """Return the image, grey except where ``mask`` holds."""
         grey = np.rint(self.img.astype(np.float32).mean(axis=2, keepdims=True)).astype(np.uint8)
         result = np.repeat(grey, 3, axis=2)
         if mask is not None:

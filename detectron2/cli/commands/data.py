@@ -1,4 +1,4 @@
-"""`detectron2 data`: import, check, show, stats, convert and split labels of any format."""
+"""``detectron2 data``: import, check, show, stats, convert and split labels of any format."""
 
 import argparse
 import json
@@ -84,7 +84,7 @@ def _write(args: argparse.Namespace, dataset: Dataset) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """The health report; several data sets are also compared with each other for pictures in common."""
+    """Return the health report; several data sets are also compared with each other for pictures in common."""
     ok = True
     splits = {}
     for path in args.inputs:

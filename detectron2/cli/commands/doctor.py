@@ -1,4 +1,4 @@
-"""`detectron2 doctor`: what this environment has, what is missing, and what to do about it."""
+"""``detectron2 doctor``: what this environment has, what is missing, and what to do about it."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`detectron2 eval`: the figures of a run on its validation data or on others."""
+"""``detectron2 eval``: the figures of a run on its validation data or on others."""
 
 import argparse
 from pathlib import Path
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluated(run: str, card: RunCard) -> Path:
-    """The folder of a run, or of its `eval`, that holds an evaluation on the data of `card`."""
+    """Return the folder of a run, or of its ``eval``, that holds an evaluation on the data of ``card``."""
     for folder in (Path(run), Path(run) / "eval"):
         if (folder / "inference" / "coco_instances_results.json").is_file():
             val = read_run(folder).val

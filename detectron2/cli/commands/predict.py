@@ -1,4 +1,4 @@
-"""`detectron2 predict`: run a model on images, draw and write down what it finds."""
+"""``detectron2 predict``: run a model on images, draw and write down what it finds."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ __all__ = ["above", "predictor_config", "run"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, draw, and write `predictions.json`; images that cannot be read are counted and named."""
+    """Predict, draw, and write ``predictions.json``; images that cannot be read are counted and named."""
     logger = setup_logger(name="detectron2")
     cfg, metadata = predictor_config(args.model, args.weights, args.device)
     paths = list(_images(args.inputs, args.model))[: args.limit]
@@ -89,7 +89,7 @@ def predictor_config(model: str, weights: str, device: str | None) -> tuple[Conf
 
 
 def above(instances: Instances, threshold: float) -> Instances:
-    """The predictions with at least this score, best first."""
+    """Return the predictions with at least this score, best first."""
     instances = instances[instances.scores.argsort(descending=True)]
     return instances[instances.scores >= threshold]
 

@@ -1,4 +1,4 @@
-"""`detectron2 quickstart`: the whole path on a real picture that comes with the package."""
+"""``detectron2 quickstart``: the whole path on a real picture that comes with the package."""
 
 import argparse
 import json
@@ -60,7 +60,7 @@ def write_nuclei(folder: Path) -> dict[str, Path]:
     """Write the embedded picture as two COCO data sets.
 
     Args:
-        folder: gets `train.json`, `val.json` and `images/`.
+        folder: gets ``train.json``, ``val.json`` and ``images/``.
 
     Returns:
         The json of "train" and of "val".
@@ -96,7 +96,7 @@ def _instances(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def _annotation(mask: np.ndarray) -> dict[str, object]:
-    """A COCO annotation with an uncompressed run-length mask, which any reader of JSON can take."""
+    """Return a COCO annotation with an uncompressed run-length mask, which any reader of JSON can take."""
     flat = mask.flatten(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()

@@ -1,4 +1,4 @@
-"""`detectron2 replay`: a step whose loss was not finite, once more, module by module."""
+"""``detectron2 replay``: a step whose loss was not finite, once more, module by module."""
 
 import argparse
 from pathlib import Path
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _newest(folder: Path) -> Path:
-    """The last batch that a run kept."""
+    """Return the last batch that a run kept."""
     inner = folder / "bad_batches"
     found = sorted((inner if inner.is_dir() else folder).glob("iteration_*.pth"))
     if not found:

@@ -1,4 +1,4 @@
-"""`detectron2 train`: data check, recipe, training, evaluation, report."""
+"""``detectron2 train``: data check, recipe, training, evaluation, report."""
 
 import argparse
 import platform
@@ -114,7 +114,7 @@ def make_card(
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide a run's figures."""
+    """Return the versions that decide a run's figures."""
     return {
         "detectron2": __version__,
         "torch": torch.__version__,
@@ -143,8 +143,8 @@ def train(
         folder: its folder.
         resume: go on from the last whole checkpoint.
         num_gpus: processes.
-        start: `time.perf_counter()` of the moment that "seconds" in the summary counts from.
-        allowed: arguments of `trusting`, for the processes.
+        start: ``time.perf_counter()`` of the moment that "seconds" in the summary counts from.
+        allowed: arguments of ``trusting``, for the processes.
     """
     start = time.perf_counter() if start is None else start
     launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed))

@@ -1,4 +1,4 @@
-"""`detectron2 zoo`: list the configs of the model zoo, or print one."""
+"""``detectron2 zoo``: list the configs of the model zoo, or print one."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shown(name: str, form: str | None) -> str:
-    """The text of a config: resolved, in one of two forms, or as it is written."""
+    """Return the text of a config: resolved, in one of two forms, or as it is written."""
     if form == "source":
         return source_of(name)
     path = get_config_file(find_config(name))

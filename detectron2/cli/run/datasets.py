@@ -24,7 +24,7 @@ def find_data(data: str, images: str | None, folder: Path) -> DataCard:
     """Find the labels that a path means; what is not COCO is rewritten as COCO, the images staying where they are.
 
     Args:
-        data: a COCO json, a folder that holds exactly one (below it or in its `annotations`), or labels of any other
+        data: a COCO json, a folder that holds exactly one (below it or in its ``annotations``), or labels of any other
             known format.
         images: image folder; by default the first of the usual places that has images of the json.
         folder: gets the rewritten labels.
@@ -46,7 +46,7 @@ def find_data(data: str, images: str | None, folder: Path) -> DataCard:
 
 
 def _coco_json(path: Path) -> Path | None:
-    """The COCO file that a path means; None when its labels have another format."""
+    """Return the COCO file that a path means; None when its labels have another format."""
     if path.is_file():
         return path if path.suffix == ".json" else None
     found = sorted(p for folder in (path, path / "annotations") for p in folder.glob("*.json"))
@@ -87,7 +87,7 @@ def _read(json_file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _image_folder(json_file: Path, images: list[dict[str, Any]]) -> Path:
-    """The first usual place that has any of the first ten images (some may be missing: that is found later)."""
+    """Return the first usual place that has any of the first ten images (some may be missing: that is found later)."""
     here = json_file.parent
     places = [
         here,
@@ -137,7 +137,7 @@ def register(train: DataCard | None, val: DataCard, classes: list[str], category
 
     Args:
         train: training data, or None when only validation data are wanted.
-        val: validation data; when it is a part of the same file as `train`, the split is by image and repeatable.
+        val: validation data; when it is a part of the same file as ``train``, the split is by image and repeatable.
         classes: class names in the order of the model.
         category_ids: category id of each class.
     """
@@ -159,7 +159,7 @@ def register(train: DataCard | None, val: DataCard, classes: list[str], category
 
 
 def _loader(card: DataCard, category_ids: list[int]) -> Callable[[], list[dict[str, Any]]]:
-    """A function that reads the records of `card` with class indices in place of the json's category ids."""
+    """Return a function that reads the records of ``card`` with class indices in place of the json's category ids."""
     index = {c: i for i, c in enumerate(category_ids)}
 
     def load() -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def _loader(card: DataCard, category_ids: list[int]) -> Callable[[], list[dict[s
 
 
 def pick(records: list[dict[str, Any]], part: str) -> list[dict[str, Any]]:
-    """The records of a part: the same ones for the same file, whatever their order on disk."""
+    """Return the records of a part: the same ones for the same file, in any order on disk."""
     if part == "all":
         return records
     ids = sorted((r["image_id"] for r in records), key=str)

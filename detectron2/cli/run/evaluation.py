@@ -24,14 +24,14 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 def evaluate_run(
     run: RunConfig, card: RunCard, folder: Path, *, weights: str, since: float | None = None
 ) -> dict[str, Any]:
-    """Evaluate on the registered validation data and write `evaluation.json`, `summary.json` and `pictures/`.
+    """Evaluate on the registered validation data and write ``evaluation.json``, ``summary.json`` and ``pictures/``.
 
     Args:
         run: config of the run.
         card: card of the run.
         folder: where to write.
         weights: file with the weights.
-        since: `time.perf_counter()` at which the run started, for "seconds" in the summary.
+        since: ``time.perf_counter()`` at which the run started, for "seconds" in the summary.
 
     Returns:
         The summary.
@@ -56,7 +56,7 @@ def evaluate_run(
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The main figures as shares in [0, 1] (None when undefined): `box_AP`, `box_AP50`, `mask_AP`, …"""
+    """Return the main figures as shares in [0, 1] (None when undefined): ``box_AP``, ``box_AP50``, ``mask_AP``, …"""
     return {
         f"{label}_{metric}": results[task][metric] / 100 if math.isfinite(results[task][metric]) else None
         for task, label in TASKS.items()

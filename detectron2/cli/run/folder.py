@@ -40,7 +40,7 @@ class DataCard:
         return replace(self, json=json_file, images=images)
 
     def seen_from(self, folder: Path) -> "DataCard":
-        """The inverse of :meth:`within`: paths that can be opened from the working directory."""
+        """Return the inverse of :meth:`within`: paths that can be opened from the working directory."""
         return replace(self, json=str(folder / self.json), images=str(folder / self.images))
 
 
@@ -73,7 +73,7 @@ class RunCard:
     command: list[str] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Write `run.json` in `folder`."""
+        """Write ``run.json`` in ``folder``."""
         card = replace(self, train=self.train.within(folder), val=self.val.within(folder))
         write_json(folder / "run.json", asdict(card))
 
@@ -89,7 +89,7 @@ def read_run(folder: str | Path) -> RunCard:
     """Read the card of a run.
 
     Raises:
-        UserError: `folder` is not the folder of a run.
+        UserError: ``folder`` is not the folder of a run.
     """
     folder = Path(folder)
     path = folder / "run.json"
@@ -110,7 +110,7 @@ def read_run(folder: str | Path) -> RunCard:
 
 
 def weights_of(folder: str | Path, which: str) -> str:
-    """Path of a run's weights.
+    """Return the path of a run's weights.
 
     Args:
         folder: the run's folder.

@@ -47,7 +47,7 @@ class Plan:
 
 
 def best_device() -> str:
-    """The fastest device of this machine: "cuda", "mps" or "cpu"."""
+    """Return the fastest device of this machine: "cuda", "mps" or "cpu"."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -106,7 +106,7 @@ def recipe(config_file: str, plan: Plan) -> RunConfig:
 
 
 def length_of(plan: Plan, batch: int, old_batch: int, old_length: int) -> int:
-    """Steps of a training whose zoo schedule has `old_length` steps of `old_batch` images."""
+    """Steps of a training whose zoo schedule has ``old_length`` steps of ``old_batch`` images."""
     passes = plan.epochs if plan.epochs is not None else old_length * old_batch / REFERENCE_IMAGES
     steps = math.ceil(passes * plan.num_images / batch)
     return max(steps, 1) if plan.epochs is not None else max(steps, MIN_ITERATIONS)

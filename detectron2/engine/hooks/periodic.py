@@ -31,7 +31,7 @@ class PeriodicHook(HookBase):
         raise NotImplementedError(f"{type(self).__name__} must define run()")
 
     def _due(self) -> bool:
-        """Whether ``after_step`` must call ``run`` in this iteration."""
+        """Return whether ``after_step`` must call ``run`` in this iteration."""
         done = self.trainer.iter + 1
         if done == self.trainer.max_iter:
             return self.last_run == "after_step"

@@ -205,7 +205,7 @@ class RunConfig(ABC):
         )
 
     def _card_config(self) -> Mapping[str, str]:
-        """Entries of the model card that hold the config."""
+        """Return the entries of the model card that hold the config."""
         return {}
 
     # -- lengths ------------------------------------------------------------------------------

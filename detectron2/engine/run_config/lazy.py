@@ -247,7 +247,7 @@ def _nodes(node: Any) -> Iterator[DictConfig]:
 
 
 def _raw(cfg: DictConfig, place: str) -> Any:
-    """The value that stands at a place itself; None if there is none, or an interpolation."""
+    """Return the value that stands at a place itself; None if there is none, or an interpolation."""
     parent, _, name = place.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if not OmegaConf.is_dict(node) or OmegaConf.is_interpolation(node, name):

@@ -58,7 +58,7 @@ def dataset_size(loader: object) -> int | None:
 
 
 def has_epochs(values: Iterable[object]) -> bool:
-    """Whether any length is text; a value may be a list of lengths."""
+    """Return whether any length is text; a value may be a list of lengths."""
     return any(
         isinstance(value, str) or (isinstance(value, (tuple, list)) and has_epochs(value)) for value in values
     )

@@ -145,7 +145,7 @@ class StepGuard:
     # -- losses -------------------------------------------------------------------------------
 
     def _accepts(self, batch: object, losses: LossDict) -> bool:
-        """Whether the step goes on; False skips it."""
+        """Return whether the step goes on; False skips it."""
         if not losses:
             return True
         names = list(losses)
@@ -244,5 +244,5 @@ class StepGuard:
 
 
 def _is_here(step: _Open) -> bool:
-    """Whether the losses of a step have arrived, without waiting for them."""
+    """Return whether the losses of a step have arrived, without waiting for them."""
     return step.arrived is None or step.arrived.query()

@@ -53,7 +53,7 @@ class CityscapesEvaluator(PerImageEvaluator):
         raise NotImplementedError("use CityscapesInstanceEvaluator or CityscapesSemSegEvaluator")
 
     def _labels(self, file_name: str, kind: str) -> npt.NDArray[np.int64]:
-        """The label picture of an image: ``labelIds`` or ``instanceIds``."""
+        """Return the label picture of an image: ``labelIds`` or ``instanceIds``."""
         self._seen.add(file_name)
         name = os.path.basename(file_name).replace("_leftImg8bit.png", f"_gtFine_{kind}.png")
         city = os.path.basename(os.path.dirname(file_name))
@@ -110,7 +110,7 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
         self._records += [figures.InstanceRecord(*fields) for fields in summary]
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """The figures; None on processes other than the main one."""
+        """Compute the figures; None on processes other than the main one."""
         parts = comm.gather(self._records, dst=0)
         if not comm.is_main_process():
             return None
@@ -154,7 +154,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
         self._counts.add(figures.SemanticCounts(**summary))
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """The figures; None on processes other than the main one."""
+        """Compute the figures; None on processes other than the main one."""
         parts = comm.gather(self._counts, dst=0)
         if not comm.is_main_process():
             return None

@@ -161,7 +161,7 @@ class InstanceRecord(NamedTuple):
 def compare_instances(
     name: str, instances: IntArray, masks: npt.NDArray[np.bool_], labels: IntArray, scores: npt.NDArray
 ) -> list[InstanceRecord]:
-    """Overlaps of predicted and annotated instances of an image, by class.
+    """Return the overlaps of predicted and annotated instances of an image, by class.
 
     Args:
         name: of the image.
@@ -217,7 +217,7 @@ def _judge(record: InstanceRecord, overlap: float) -> tuple[list[tuple[float, bo
 
 
 def _average_precision(judged: Sequence[tuple[float, bool]], missed: int) -> float:
-    """Area under the curve of all distinct score thresholds, by trapezoids of recall."""
+    """Return the area under the curve of all distinct score thresholds, by trapezoids of recall."""
     if not judged:
         return 0.0
     scores, right = (np.array(column) for column in zip(*judged))

@@ -112,7 +112,7 @@ class ImageDetections(Sequence[dict[str, Any]]):
 def pack_instances(
     instances: Instances, image_id: Any, category_ids: npt.NDArray | None = None
 ) -> ImageDetections:
-    """The predictions of one image as arrays on the CPU.
+    """Return the predictions of one image as arrays on the CPU.
 
     Args:
         instances: with ``pred_boxes``, ``scores`` and ``pred_classes``; optionally ``pred_masks``
@@ -157,7 +157,7 @@ def _boxes(instances: Instances, count: int) -> npt.NDArray:
 
 
 def _array(tensor: Any) -> npt.NDArray:
-    """A tensor as an array on the CPU; half precision widened, for numpy and JSON know none of bfloat16."""
+    """Convert a tensor to an array on the CPU; half precision is widened, as NumPy and JSON do not know bfloat16."""
     if isinstance(tensor, np.ndarray):
         return tensor
     tensor = torch.as_tensor(tensor).detach().cpu()
@@ -192,7 +192,7 @@ def _categories(classes: npt.NDArray[np.int64], ids: npt.NDArray | None) -> npt.
 
 
 def from_json_dicts(dicts: Sequence[Mapping[str, Any]], image_id: Any) -> ImageDetections:
-    """Detections from COCO result dicts, of which a subclass of an evaluator may make some itself."""
+    """Read detections from COCO result dicts, of which a subclass of an evaluator may make some itself."""
     if isinstance(dicts, ImageDetections):
         return dicts
     packed = ImageDetections(
@@ -228,7 +228,7 @@ def _json_boxes(dicts: Sequence[Mapping[str, Any]]) -> npt.NDArray:
 
 
 def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, Any]]:
-    """The predictions of one image as COCO result dicts.
+    """Convert the predictions of one image to COCO result dicts.
 
     Args:
         instances: predictions, see :func:`pack_instances`.

@@ -44,7 +44,7 @@ def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float
 
 
 def can_use_hotcoco(truth: GroundTruth) -> bool:
-    """Whether the fast engine takes this data set (it wants whole numbers as ids of categories and images)."""
+    """Return whether the fast engine takes this data set (it wants whole numbers as ids of categories and images)."""
     ids = [*truth.images, *(c["id"] for c in truth.categories)]
     return all(isinstance(i, int) and 0 <= i < 2**53 for i in ids)
 
@@ -110,7 +110,7 @@ def hotcoco_eval(
     sigmas: list[float] | None = None,
     img_ids: Sequence[int] | None = None,
 ) -> Any:
-    """A ``hotcoco.COCOeval`` that has matched all detections; ``accumulate()`` is next."""
+    """Return a ``hotcoco.COCOeval`` that has matched all detections; ``accumulate()`` is next."""
     import hotcoco
 
     matcher = hotcoco.COCOeval(truth.hotcoco(task), hotcoco_detections(truth, detections, task), task)
@@ -175,7 +175,7 @@ def feed(
 
 
 def best_of(found: ImageDetections, cap: int) -> ImageDetections:
-    """The detections that can count in an image: of each category the best ``cap``, in the order given."""
+    """Return the detections that can count in an image: of each category the best ``cap``, in the order given."""
     if len(found) <= cap:
         return found
     order = np.lexsort((-found.scores, found.category_ids))  # stable: equal scores keep their order
@@ -217,7 +217,7 @@ def figures_of(matcher: Any, task: str) -> CocoFigures:
 
 
 def figures_from(matcher: Any, task: str) -> CocoFigures:
-    """The arrays of a matcher that has accumulated."""
+    """Return the arrays of a matcher that has accumulated."""
     found, p = matcher.eval, matcher.params
     params = SimpleNamespace(
         iouType=task, imgIds=list(p.imgIds), catIds=list(p.catIds), iouThrs=np.asarray(p.iouThrs),
@@ -242,7 +242,7 @@ def pycocotools_eval(
     img_ids: Sequence[Any] | None = None,
     evaluator: Callable[..., Any] | None = None,
 ) -> Any:
-    """A ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated; see :func:`pycocotools_matcher`."""
+    """Return a ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated; see :func:`pycocotools_matcher`."""
     matcher = pycocotools_matcher(truth, results, task, max_dets, sigmas, img_ids, evaluator)
     with contextlib.redirect_stdout(io.StringIO()):
         matcher.accumulate()
@@ -258,7 +258,7 @@ def pycocotools_matcher(
     img_ids: Sequence[Any] | None = None,
     evaluator: Callable[..., Any] | None = None,
 ) -> Any:
-    """A ``pycocotools.cocoeval.COCOeval`` that has matched.
+    """Return a ``pycocotools.cocoeval.COCOeval`` that has matched.
 
     Args:
         truth: a ``pycocotools.coco.COCO``.

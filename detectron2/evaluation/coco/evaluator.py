@@ -189,7 +189,7 @@ class COCOEvaluator(PerImageEvaluator):
         return copy.deepcopy(self._results)
 
     def _kept(self) -> PredictionList:
-        """What was processed; a subclass may have put a plain list in place."""
+        """Return the processed records, which a subclass may have replaced by a plain list."""
         if not isinstance(self._predictions, PredictionList):
             self._predictions = PredictionList(self._predictions)
         return self._predictions
@@ -218,7 +218,7 @@ class COCOEvaluator(PerImageEvaluator):
                 self._say_why(self._results[task], task, missing, img_ids)
 
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
-        """The tasks for which COCO result dicts, or packed detections, have what is needed."""
+        """Return the tasks for which COCO result dicts, or packed detections, have what is needed."""
         if isinstance(predictions, ResultDicts):
             return sorted({"bbox"} | predictions.tasks)
         found: set[str] = {"bbox"}
@@ -251,7 +251,7 @@ class COCOEvaluator(PerImageEvaluator):
         return found.chosen(known)
 
     def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:
-        """The arrays of one task on the main process, None elsewhere."""
+        """Return the arrays of one task on the main process, None elsewhere."""
         sigmas = engines.sigmas_of(self._kpt_oks_sigmas, self._truth) if task == "keypoints" else None
         caps = self._max_dets_per_image
         if task == "keypoints" and caps is not None:
@@ -350,14 +350,14 @@ class COCOEvaluator(PerImageEvaluator):
             collect_results_file(self._output_dir, predictions, detections.as_processed(), rank, world)
 
     def detections(self) -> list[ImageDetections]:
-        """What was processed since ``reset()``, with the data set's category ids; joined on the main process."""
+        """Return the detections since ``reset()``, with the data set's category ids; gathered on the main process."""
         own = list(Detections(self._kept(), self._to_dataset))
         if self._distributed and comm.get_world_size() > 1:
             own = list(itertools.chain.from_iterable(comm.gather(own, dst=0)))
         return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))
 
     def diagnose(self, task: str = "bbox", top: int = 12) -> Diagnosis | None:
-        """What lies behind the figures: classes, curves, kinds of errors, calibration, worst images.
+        """Analyse the figures by class, curve, kind of error, calibration and worst image.
 
         Args:
             task: ``bbox`` or ``segm``.

@@ -55,7 +55,7 @@ class CocoFigures:
 
 
 def _mean_of_valid(values: npt.NDArray[np.float64]) -> float:
-    """Mean of the entries that are defined (not -1); -1 when none is."""
+    """Return the mean of the entries that are defined (not -1); -1 when none is."""
     valid = values[values > -1]
     return float(np.mean(valid)) if valid.size else -1.0
 
@@ -95,7 +95,7 @@ def summary_numbers(figures: CocoFigures) -> npt.NDArray[np.float64]:
 
 
 def headline(figures: CocoFigures) -> dict[str, float]:
-    """The named averages in percent; NaN where there is no ground truth to average over."""
+    """Return the named averages in percent; NaN where there is no ground truth to average over."""
     numbers = summary_numbers(figures)
     names = METRICS[figures.iou_type]
     return {name: float(value * 100) if value >= 0 else float("nan") for name, value in zip(names, numbers)}

@@ -82,7 +82,7 @@ class Detections(Sequence[ImageDetections]):
         return Detections(self._predictions, self._convert, [i for i in self._numbers if known[i] in wanted])
 
     def as_processed(self) -> Detections:
-        """The same, in the order in which they were added."""
+        """Return the same records in the order in which they were added."""
         return Detections(self._predictions, self._convert, sorted(self._numbers))
 
     def __len__(self) -> int:
@@ -130,7 +130,7 @@ class ResultDicts(Sequence[dict[str, Any]]):
 
 
 def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[ImageDetections], ImageDetections]:
-    """A function that puts a data set's category ids in place of contiguous classes.
+    """Return a function that puts a data set's category ids in place of contiguous classes.
 
     Args:
         mapping: class of each category id; None leaves classes as they are.

@@ -74,7 +74,7 @@ def write_proposals(output_dir: str, predictions: Sequence[dict[str, Any]]) -> N
 
 
 def _plain(prediction: dict[str, Any]) -> dict[str, Any]:
-    """A record of ordinary lists and dicts, readable without this package."""
+    """Return a record of ordinary lists and dicts, readable without this package."""
     if "instances" not in prediction:
         return prediction
     return {**prediction, "instances": list(prediction["instances"])}

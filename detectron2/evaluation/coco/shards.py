@@ -73,7 +73,7 @@ def _ids_of(detections: Any) -> list[Any]:
 
 
 def _places(matcher: Any) -> Places:
-    """What a matcher found, by place; match ids become flags."""
+    """Return the matches of a matcher by place; match ids become flags."""
     images, areas = len(matcher.params.imgIds), len(matcher.params.areaRng)
     found: Places = {}
     for k, result in enumerate(matcher.evalImgs):
@@ -96,7 +96,7 @@ def joined_figures(
     sigmas: Sequence[float] | None = None,
     evaluator: Callable[..., Any] | None = None,
 ) -> CocoFigures:
-    """The arrays of all images that the parts matched.
+    """Return the arrays of all images that the parts matched.
 
     Args:
         truth: the ground truth.

@@ -70,7 +70,7 @@ class GroundTruth:
         return [{f: a[f] for f in fields if f in a} for a in annotations]
 
     def hotcoco(self, task: str) -> Any:
-        """The data set as a ``hotcoco.COCO`` (built once per task)."""
+        """Return the data set as a ``hotcoco.COCO`` (built once per task)."""
         if task not in self._engines:
             import hotcoco
 
@@ -102,7 +102,7 @@ class GroundTruth:
 def _completed(
     annotations: Sequence[Mapping[str, Any]], images: Mapping[Any, Any], source: str
 ) -> list[dict[str, Any]]:
-    """Copies of the annotations with missing ids, crowd flags, boxes and areas filled in."""
+    """Copy the annotations, with missing ids, crowd flags, boxes and areas filled in."""
     complete = [dict(a) for a in annotations]
     ids = [a.get("id") for a in complete]
     # Engines take 0 for "no match" and match a doubled id once: such ids are numbered anew. Nobody reads them later.
@@ -164,7 +164,7 @@ def read_coco_json(path: str) -> GroundTruth:
 def ground_truth_of(
     dataset_name: str, metadata: Any, output_dir: str | None, allow_cached: bool
 ) -> GroundTruth:
-    """The ground truth of a registered data set.
+    """Return the ground truth of a registered data set.
 
     It is read from the set's ``json_file`` if the metadata name one; else it is made from the data set
     dicts, and kept in ``output_dir`` as ``{dataset_name}_coco_format.json``.

@@ -189,7 +189,7 @@ def iou_table(figures: Any) -> dict[float, float]:
 
 
 def error_types(matcher: Any) -> Errors:
-    """Kinds of errors, and what each costs.
+    """Return the kinds of errors, and what each costs.
 
     Args:
         matcher: an engine that has matched.
@@ -233,7 +233,7 @@ def worst_images(
     thresholds: Mapping[int, float],
     top: int = 12,
 ) -> list[ImageErrors]:
-    """The images with most errors when each class is cut at its own score threshold.
+    """Return the images with most errors when each class is cut at its own score threshold.
 
     Args:
         matches: of the detections.

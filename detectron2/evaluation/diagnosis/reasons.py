@@ -29,7 +29,7 @@ def box_iou(a: Boxes4, b: Boxes4) -> Boxes4:
 
 
 def _reread(boxes: Boxes4, image: Mapping[str, Any]) -> dict[str, Boxes4]:
-    """The same numbers under other readings of the box format."""
+    """Reinterpret the same numbers under other box formats."""
     w, h = float(image.get("width") or 0), float(image.get("height") or 0)
     x, y, bw, bh = boxes.T
     readings = {

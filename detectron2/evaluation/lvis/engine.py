@@ -31,7 +31,7 @@ _FLUSH_IMAGES = 64
 
 
 def best_of_image(found: ImageDetections, cap: int) -> ImageDetections:
-    """The ``cap`` detections with the best scores, of equal ones the first; none without an area, as LVIS has it."""
+    """Return the ``cap`` detections with the best scores, of equal ones the first; none without an area, as LVIS has it."""
     if len(found) > cap:
         found = found.chosen(np.sort(np.argsort(-found.scores, kind="stable")[:cap]))
     area = found.areas if found.areas is not None else found.boxes[:, 2] * found.boxes[:, 3]
@@ -131,7 +131,7 @@ Part = tuple[dict[str, Any], list[dict[str, Any]], list[ImageDetections]]
 
 
 def _parts_of(truth: GroundTruth, image_id: Any, found: list[ImageDetections], number: int) -> Iterator[Part]:
-    """An image with its objects and detections, in parts of few enough detections for the engine.
+    """Yield an image with its objects and detections, in parts of few enough detections for the engine.
 
     LVIS matches each category of an image on its own, so that an image may be cut in parts by categories. Parts are
     numbered from ``number`` on, which keeps the order of images.
@@ -161,7 +161,7 @@ def _moved(found: ImageDetections, image_id: int, members: Any) -> ImageDetectio
 
 
 def _category_groups(found: list[ImageDetections]) -> list[Any]:
-    """Tests of category ids that cut an image in parts of at most ``_ENGINE_CAP`` detections; None for no cut."""
+    """Return the tests of category ids that cut an image in parts of at most ``_ENGINE_CAP`` detections; None for no cut."""
     if sum(len(d) for d in found) <= _ENGINE_CAP:
         return [None]
     known, counts = np.unique(np.concatenate([d.category_ids for d in found]), return_counts=True)

@@ -120,7 +120,7 @@ class LVISEvaluator(PerImageEvaluator):
         return set().union(*comm.all_gather(names)) if self._shared else names
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """The figures in percent; None on processes other than the main one."""
+        """Return the figures in percent; None on processes other than the main one."""
         kept = self._predictions
         if not isinstance(kept, PredictionList):  # put in place by a subclass
             kept = PredictionList(kept)
@@ -149,7 +149,7 @@ class LVISEvaluator(PerImageEvaluator):
         self._logger.info("Proposals:\n%s", create_small_table(self._results["box_proposals"]))
 
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> tuple[str, ...]:
-        """The tasks that COCO result dicts allow."""
+        """Return the tasks that COCO result dicts allow."""
         if isinstance(predictions, ResultDicts):
             return tuple(t for t in _TASKS if t in {"bbox"} | predictions.tasks)
         return ("bbox", "segm") if any("segmentation" in entry for entry in predictions) else ("bbox",)
@@ -194,7 +194,7 @@ class LVISEvaluator(PerImageEvaluator):
             self._logger.info("Evaluation of %s:\n%s", task, create_small_table(self._results[task]))
 
     def _capped(self, own: Detections, flags: Sequence[Any] | None) -> Iterator[ImageDetections]:
-        """The detections that count, image by image."""
+        """Yield the detections that count, image by image."""
         for k, found in enumerate(own):
             if flags is None:
                 yield best_of_image(found, self._max_dets_per_image)

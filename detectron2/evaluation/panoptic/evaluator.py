@@ -65,7 +65,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         self._predictions: list[dict[str, Any]] = []
 
     def _convert_category_id(self, segment_info: Mapping[str, Any]) -> dict[str, Any]:
-        """A segment with the data set's category id, and without ``isthing``."""
+        """Return a segment with the data set's category id, and without ``isthing``."""
         segment = dict(segment_info)
         isthing = segment.pop("isthing", None)
         if isthing is None:  # its category is the data set's already
@@ -169,7 +169,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         return {"image_id": record["image_id"], "file_name": name, "segments_info": infos}
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """The figures; None on processes other than the main one."""
+        """Compute the figures; None on processes other than the main one."""
         parts = comm.gather((self._counts, self._seen, self._predictions), dst=0)
         if not comm.is_main_process():
             return None
@@ -197,7 +197,7 @@ def read_ids(path: str) -> npt.NDArray[np.int32]:
 
 
 def _rgba(data: bytes) -> npt.NDArray[np.uint8]:
-    """A picture as ``[H, W, 4]``; OpenCV is asked first where it is installed, for it decodes PNG files faster."""
+    """Decode a picture to ``[H, W, 4]``, with OpenCV if it is installed, as it is faster."""
     try:
         import cv2
     except ImportError:
@@ -211,7 +211,7 @@ def _rgba(data: bytes) -> npt.NDArray[np.uint8]:
 
 
 def id2rgb(ids: npt.NDArray) -> npt.NDArray[np.uint8]:
-    """The picture ``[H, W, 3]`` of segment ids ``R + 256 G + 65536 B``."""
+    """Return the picture ``[H, W, 3]`` of segment ids ``R + 256 G + 65536 B``."""
     return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
 
 

@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 def shared_pixels(truth: npt.NDArray, found: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray, IntArray]:
-    """Pairs of ids that lie on the same pixels.
+    """Return the pairs of ids that lie on the same pixels.
 
     Maps of segments change seldom along a row, so that runs of equal pairs are counted in place of pixels.
 

@@ -48,7 +48,7 @@ class StageClock:
         return max(self.done - self.warmup, 0)
 
     def elapsed(self) -> float:
-        """Seconds from the start to the last lap, warm-up included."""
+        """Return the seconds from the start to the last lap, warm-up included."""
         return self._last - self._begin
 
     def seconds_per_batch(self) -> float:
@@ -87,7 +87,7 @@ class Bar:
 
 @contextmanager
 def progress_bar(total: int, title: str, enabled: bool = True) -> Generator[Bar, None, None]:
-    """A bar on the terminal; nothing at all when the error stream is no terminal.
+    """Yield a bar on the terminal; nothing at all when the error stream is no terminal.
 
     Args:
         total: number of steps.

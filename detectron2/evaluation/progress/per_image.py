@@ -19,7 +19,7 @@ class PerImageEvaluator(DatasetEvaluator):
     _recorded: list[Any] | None = None
 
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> Any:
-        """What is kept of an image, from a model's input and output."""
+        """Extract what is kept of an image from a model's input and output."""
         raise NotImplementedError
 
     def _take(self, summary: Any) -> None:

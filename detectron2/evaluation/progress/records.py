@@ -37,7 +37,7 @@ _BOXES = {"boxes": Boxes, "rotated_boxes": RotatedBoxes}
 
 
 def encode(record: Any) -> bytes:
-    """A record as bytes.
+    """Encode a record as bytes.
 
     Raises:
         TypeError: for something that records cannot hold.
@@ -73,7 +73,7 @@ def encode(record: Any) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """The record of :func:`encode`; tuples come back as lists. Arrays are views of ``data``."""
+    """Decode a record of :func:`encode`; tuples come back as lists. Arrays are views of ``data``."""
     (length,) = _TEXT.unpack_from(data)
     at = _TEXT.size + length
 
@@ -146,7 +146,7 @@ class RecordWriter:
 
 
 def read_records(path: str) -> Iterator[tuple[Any, int]]:
-    """The whole records of a file, each with the place where it ends; nothing when there is no file."""
+    """Yield the whole records of a file, each with the place where it ends; nothing when there is no file."""
     if not os.path.exists(path):
         return
     with open(path, "rb") as file:
@@ -155,7 +155,7 @@ def read_records(path: str) -> Iterator[tuple[Any, int]]:
 
 
 def _read_frame(file: BinaryIO) -> bytes | None:
-    """The next frame; None at the end, and when the frame is cut off or damaged."""
+    """Return the next frame; None at the end, and when the frame is cut off or damaged."""
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size:
         return None

@@ -96,7 +96,7 @@ class RecordedProgress(Progress):
                 evaluator.take(own[k])
 
     def remaining(self, loader: Any) -> Any:
-        """The batches of ``loader`` with an image that is not done."""
+        """Return the batches of ``loader`` with an image that is not done."""
         if not self.done:
             return loader
         keys = _keys_behind(loader)
@@ -113,7 +113,7 @@ class RecordedProgress(Progress):
         )
 
     def without_done(self, inputs: Any, outputs: Any) -> tuple[Any, Any]:
-        """The part of a batch that is not done, which matters when the number of processes has changed."""
+        """Return the part of a batch that is not done, which matters when the number of processes has changed."""
         if not self.done:
             return inputs, outputs
         new = [k for k, record in enumerate(inputs) if key_of(record) not in self.done]
@@ -178,7 +178,7 @@ def _flat(evaluator: DatasetEvaluator) -> list[DatasetEvaluator]:
 
 
 def key_of(record: Mapping[str, Any]) -> Any:
-    """What an image is known by."""
+    """Return the key that identifies an image."""
     key = record.get("image_id", record.get("file_name"))
     if not isinstance(key, (int, str)):
         raise KeyError(f"inputs need 'image_id' or 'file_name' to be resumed; this one has {sorted(record)}")
@@ -186,7 +186,7 @@ def key_of(record: Mapping[str, Any]) -> Any:
 
 
 def _keys_behind(loader: Any) -> Callable[[int], Any] | None:
-    """How to get the key of a record without loading its image; None when that is not known."""
+    """Return a function from a record to its key that loads no image; None if there is none."""
     if not isinstance(loader, torchdata.DataLoader) or loader.batch_sampler is None:
         return None
     records = getattr(loader.dataset, "_dataset", None)  # the list behind a MapDataset
@@ -199,7 +199,7 @@ def _keys_behind(loader: Any) -> Callable[[int], Any] | None:
 
 
 def title_of(model: Any, loader: Any, evaluators: Sequence[DatasetEvaluator]) -> str:
-    """A fingerprint of weights and settings of a model, how images are prepared, and evaluators."""
+    """Return a fingerprint of weights and settings of a model, how images are prepared, and evaluators."""
     digest = hashlib.sha256()
     for line in _describe(model, loader, evaluators):
         digest.update(line if isinstance(line, bytes) else line.encode())
@@ -231,7 +231,7 @@ _STATE = {"training", "_recorded", "_output_dir", "_distributed"}  # no settings
 
 
 def _settings(thing: Any) -> str:
-    """The plain attributes of an object, such as thresholds."""
+    """Return the plain attributes of an object, such as thresholds."""
 
     def plain(value: Any) -> bool:
         return isinstance(value, _PLAIN) or (

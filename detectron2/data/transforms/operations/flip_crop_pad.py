@@ -35,7 +35,7 @@ class _Flip(Transform):
         return points
 
     def inverse(self) -> Transform:
-        """A flip undoes itself."""
+        """Return the same flip, which undoes itself."""
         return self
 
 
