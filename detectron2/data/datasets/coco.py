@@ -1,6 +1,5 @@
 """COCO JSON in and out, and folders of semantic masks."""
 
-import json
 import logging
 import os
 import time
@@ -10,6 +9,7 @@ from typing import Any
 
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.publish import publish
+from detectron2.utils.text_files import read_json
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco_json.index import NotIndexable, load_index
@@ -89,8 +89,7 @@ def _load_lazily(
 def _load_whole(
     json_file: str, image_root: str, dataset_name: str | None, extra: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    with PathManager.open(json_file, "r") as f:
-        content = json.load(f)
+    content = read_json(json_file)
     id_map = _note_classes(content.get("categories", []), str(json_file), dataset_name)
     reader = AnnotationReader(str(json_file), id_map, extra)
     by_image = _group(content.get("annotations", []), content["images"], str(json_file))
@@ -140,7 +139,7 @@ def _group(
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
         raise ValueError(
             f"{source}: {len(ids) - len(set(ids))} annotation ids are used more than once, {twice} is the first. "
-            "Number the annotations anew: `detectron2 data check --fix` writes a mended copy."
+            "Number the annotations anew: `detectron2 data import` writes a copy that is."
         )
     grouped: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     strays = 0

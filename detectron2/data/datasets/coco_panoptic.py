@@ -1,12 +1,12 @@
 """Panoptic data in COCO's format: a PNG of segment ids per image and a JSON that describes the segments."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.text_files import read_json
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco import load_coco_json, load_sem_seg, set_metadata
@@ -63,8 +63,7 @@ def load_coco_panoptic_json(
         ValueError: there are no annotations.
         KeyError: a category is not known.
     """
-    with PathManager.open(json_file, "r") as f:
-        content = json.load(f)
+    content = read_json(json_file)
     names = {image["id"]: image.get("file_name") for image in content.get("images", [])}
     records = []
     for anno in content["annotations"]:

@@ -7,46 +7,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detectron2.structures import BoxMode
+
 from ..catalog import DatasetCatalog, MetadataCatalog
-from ..health.check import HealthReport, check_dataset_dicts
-from .base import FORMATS, Dataset, Format, FormatError
+from ..health.annotations import without_defects
+from ..health.check import check_dataset_dicts
+from ..health.report import Finding, HealthReport
+from .base import FORMATS, Dataset, Format, FormatError, box_of_segmentation
+from .layout import detect_format, find_layout
 
 __all__ = [
     "check_dataset",
     "convert_dataset",
     "detect_format",
+    "merged",
     "read_dataset",
+    "read_parts",
     "register_dataset",
+    "renumber_classes",
     "split_dataset",
     "write_dataset",
 ]
 
-# Formats that are recognised by a content come before those that are recognised by a folder alone.
-_ORDER = ("huggingface", "coco_panoptic", "coco", "cvat", "voc", "labelme", "dota", "yolo", "semantic")
+# What readers stumble over when a file is of the right kind but has something else where they look.
+_ODD = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def detect_format(path: str | os.PathLike[str]) -> str:
-    """Find out which format the labels at a path have.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-        FormatError: no format fits.
-    """
-    where = Path(path)
-    if not where.exists():
-        raise FileNotFoundError(f"{where} does not exist")
-    formats: list[Format] = [fmt for _, fmt in FORMATS]
-    for fmt in sorted(formats, key=lambda f: _ORDER.index(f.name) if f.name in _ORDER else len(_ORDER)):
-        if fmt.detect(where):
-            return fmt.name
-    known = "\n".join(f"  {fmt.name}: {fmt.title}" for fmt in formats)
-    raise FormatError(f"{where} fits no known label format. Name one of:\n{known}")
-
-
-def read_dataset(
+def read_parts(
     path: str | os.PathLike[str], format: str | None = None, images: str | None = None, **options: object
-) -> Dataset:
-    """Read labels of any known format.
+) -> tuple[dict[str, Dataset], str]:
+    """Read labels of any known format, in the parts that their makers gave them.
 
     Args:
         path: file or folder.
@@ -54,11 +44,156 @@ def read_dataset(
         images: folder of the images, if it is not where the format has it.
         **options: of the format, such as ``task`` of ``yolo``.
 
+    Returns:
+        The parts by their names (``train``, ``val``, ``test``; ``all`` where there are none), all with the same
+        classes; and where the parts come from, in words. What training could not use is left out of the records, and
+        named in ``findings``.
+
     Raises:
         FormatError: the labels do not follow the format.
     """
-    fmt: Format = FORMATS.get(format or detect_format(path))
-    return fmt.read(os.fspath(path), images=images, **options)
+    layout = find_layout(path, format)
+    parts = {}
+    for name, (where, more) in layout.parts.items():
+        pictures = images
+        if images and len(layout.parts) > 1 and (Path(images) / where.name).is_dir():
+            pictures = str(Path(images) / where.name)
+        parts[name] = _read(layout.format, where, images=pictures, **{**more, **options})
+        parts[name].notes += layout.notes
+    _share_classes(parts)
+    return parts, layout.origin
+
+
+def _read(fmt: Format, where: Path, **options: object) -> Dataset:
+    try:
+        dataset = fmt.read(os.fspath(where), **options)
+    except (FormatError, FileNotFoundError):
+        raise
+    except ValueError as error:
+        raise FormatError(str(error)) from error
+    except _ODD as error:
+        if isinstance(error, TypeError) and "unexpected keyword" in str(error):
+            raise FormatError(f"format {fmt.name!r} takes no such option: {error}") from error
+        raise FormatError(f"{where} does not follow the format {fmt.name!r}: {error!r}") from error
+    return _sound(dataset, str(where))
+
+
+def _sound(dataset: Dataset, source: str) -> Dataset:
+    """Leave out the labels that nothing could be done with, and keep what is said of them."""
+    classes = len(dataset.classes) if "thing_classes" in dataset.metadata else None
+    names = dataset.metadata.get("keypoint_names")
+    report = check_dataset_dicts(
+        dataset.records, classes, images="none", num_keypoints=len(names) if names else None, source=source
+    )
+    # What concerns the whole set is said by the check.
+    bad = [f for f in report.findings if f.severity in ("error", "skip") and f.position >= 0]
+    bad += [f for f in report.findings if f.kind == "boxes-kind"]
+    dataset.findings += [f for f in bad if f not in dataset.findings]
+    drop = [f for f in bad if f.position >= 0]
+    if drop:
+        dataset.file = None
+    by_record: dict[int, list[Finding]] = {}
+    for f in drop:
+        by_record.setdefault(f.index, []).append(f)
+    for index, found in by_record.items():
+        record = dataset.records[index]
+        key = "annotations" if "annotations" in record else "segments_info"
+        record[key] = without_defects(record[key], found)
+    for record in dataset.records:
+        for anno in record.get("annotations", ()):
+            if not anno.get("bbox"):
+                anno |= {"bbox": box_of_segmentation(anno, record), "bbox_mode": BoxMode.XYXY_ABS}
+    return dataset
+
+
+def _share_classes(parts: Mapping[str, Dataset]) -> None:
+    """Give all parts the same classes: those of the longest list, and what others have beside it."""
+    lists = [d.classes for d in parts.values()]
+    if all(names == lists[0] for names in lists):
+        return
+    longest = max(lists, key=len)
+    union = list(dict.fromkeys([*longest, *(n for names in lists for n in names)]))
+    if all(names == sorted(names) for names in lists):
+        union.sort()
+    for dataset in parts.values():
+        renumber_classes(dataset, union)
+
+
+def renumber_classes(dataset: Dataset, names: Sequence[str], ids: Sequence[int] | None = None) -> None:
+    """Give a data set the classes of another, by their names.
+
+    Args:
+        dataset: changed in place.
+        names: the new classes; each class with a label must be among them.
+        ids: category ids of the classes; default: those of the data set, if it has one for each.
+
+    Raises:
+        FormatError: a label is of a class that is not among the names.
+    """
+    own = dataset.classes
+    known = dataset.metadata.get("thing_dataset_id_to_contiguous_id", {})
+    of_name = {own[i]: number for number, i in known.items()}
+    if ids is None and set(names) <= set(of_name):
+        ids = [of_name[n] for n in names]
+    numbers = {n: i for i, n in enumerate(names)}
+    for record in dataset.records:
+        for anno in record.get("annotations", ()):
+            name = own[anno["category_id"]]
+            if name not in numbers:
+                raise FormatError(
+                    f"{record['file_name']} has a label of class {name!r}, which is not among {', '.join(names)}"
+                )
+            anno["category_id"] = numbers[name]
+    if [of_name.get(n) for n in names] != list(ids or ()) or len(own) != len(names):
+        dataset.file = None
+    dataset.metadata["thing_classes"] = list(names)
+    if ids is None:
+        dataset.metadata.pop("thing_dataset_id_to_contiguous_id", None)
+    else:
+        dataset.metadata["thing_dataset_id_to_contiguous_id"] = {c: i for i, c in enumerate(ids)}
+
+
+def read_dataset(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    images: str | None = None,
+    part: str | None = None,
+    **options: object,
+) -> Dataset:
+    """Read labels of any known format.
+
+    Args:
+        path: file or folder.
+        format: name of the format; default: found out.
+        images: folder of the images, if it is not where the format has it.
+        part: ``train``, ``val`` or ``test`` of labels that come in parts; default: all together.
+        **options: of the format, such as ``task`` of ``yolo``.
+
+    Raises:
+        FormatError: the labels do not follow the format.
+    """
+    parts, _ = read_parts(path, format, images, **options)
+    if part is not None:
+        if part not in parts:
+            raise FormatError(f"{path} has no part {part!r}, only {', '.join(parts)}")
+        return parts[part]
+    return merged(list(parts.values()))
+
+
+def merged(parts: Sequence[Dataset]) -> Dataset:
+    """Return parts with the same classes as one data set."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = Dataset(metadata=dict(parts[0].metadata))
+    for part in parts:
+        whole.records += part.records
+        whole.skipped += part.skipped
+        whole.findings += part.findings
+        whole.notes += [n for n in part.notes if n not in whole.notes]
+    ids = [r.get("image_id") for r in whole.records]
+    if len(set(ids)) < len(ids):
+        whole.records = [{**r, "image_id": n} for n, r in enumerate(whole.records, 1)]
+    return whole
 
 
 def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], format: str, **options: object) -> None:
@@ -101,11 +236,24 @@ def convert_dataset(
 
 
 def check_dataset(dataset: Dataset, source: str = "data set", **kwargs: Any) -> HealthReport:
-    """Return the health report of a data set; see :func:`~detectron2.data.health_dataset_dicts`."""
+    """Return the health report of a data set: what its reader left out, and what the records have.
+
+    Args:
+        dataset: to check.
+        source: name of the data in the report.
+        **kwargs: of :func:`~detectron2.data.health.check_dataset_dicts`.
+    """
     names = dataset.metadata.get("keypoint_names")
     kwargs.setdefault("num_keypoints", len(names) if names else None)
     classes = len(dataset.classes) if "thing_classes" in dataset.metadata else None
-    return check_dataset_dicts(dataset.records, classes, source=source, **kwargs)
+    report = check_dataset_dicts(dataset.records, classes, source=source, **kwargs)
+    before = [*dataset.findings, *(Finding("label-left-out", line) for line in dataset.skipped)]
+    kinds = {f.kind for f in before if f.index < 0 or f.kind == "boxes-kind"}
+    report.findings = [
+        *before,
+        *(f for f in report.findings if f.kind not in kinds or f.kind not in ("boxes-kind",)),
+    ]
+    return report
 
 
 def register_dataset(

@@ -1,6 +1,7 @@
 """What all formats have in common: a table of readers and writers."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from detectron2.structures import BoxMode
-from detectron2.structures.rle import to_mask
+from detectron2.structures.rle import mask_box, to_mask
 from detectron2.structures.types import Segmentation
-from detectron2.utils.image_io import IMAGE_SUFFIXES, image_size
+from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS, image_size
 from detectron2.utils.registry import Registry
+from detectron2.utils.text_files import read_text
+
+from ..health.report import Finding
+from ..image_finder import ImageFinder, files_below
 
 __all__ = [
     "FORMATS",
@@ -40,11 +45,17 @@ class Dataset:
         metadata: ``thing_classes``, ``stuff_classes``, ``keypoint_names``, ``keypoint_flip_map`` … as far as the
             format says them.
         skipped: what could not be taken over, as texts that name file and reason.
+        findings: defects that the check reports beside those that it finds in the records.
+        notes: what is worth knowing about how the data were found.
+        file: a COCO file that says the same as the records, so that none needs to be written.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    file: str | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -62,6 +73,8 @@ class Format:
         read: ``(path, images=None, **options) -> Dataset``.
         write: ``(dataset, folder, **options) -> None``, or None for formats that are only read.
         detect: whether a path looks like this format.
+        parts: the parts that a path has by its own account: name (``train``, ``val``, ``test``) -> options of
+            ``read``; empty if it has none.
     """
 
     name: str
@@ -69,6 +82,7 @@ class Format:
     read: Callable[..., Dataset]
     write: Callable[..., None] | None
     detect: Callable[[Path], bool]
+    parts: Callable[[Path], Mapping[str, Mapping[str, Any]]] = lambda path: {}
 
 
 FORMATS = Registry("label format")
@@ -84,6 +98,24 @@ def register_format(fmt: Format) -> Format:
     return FORMATS.register(fmt, name=fmt.name)
 
 
+# ------------------------------------------------------------------ parts
+_ROLES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+def role_of(name: str) -> str | None:
+    """Return the part that a file or folder name speaks of: ``train``, ``val``, ``test``, or nothing.
+
+    ``instances_train2017``, ``valid``, ``_annotations_test`` and ``Train`` speak of one, ``training_notes_test`` of two.
+    """
+    words = set(re.findall("[a-z]+", name.lower()))
+    found = [role for role, names in _ROLES.items() if words & set(names)]
+    return found[0] if len(found) == 1 else None
+
+
 # ------------------------------------------------------------------ images
 def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Find the images below a folder: relative path without suffix -> path, sorted.
@@ -92,7 +124,7 @@ def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
         FormatError: two images differ only in their ending, so that a label could belong to either.
     """
     found: dict[str, Path] = {}
-    for path in sorted(Path(folder).rglob("*")):
+    for path in files_below(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             key = path.relative_to(folder).with_suffix("").as_posix()
             if key in found:
@@ -100,27 +132,40 @@ def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
                     f"{found[key]} and {path} differ only in their ending: labels cannot tell them apart"
                 )
             found[key] = path
-    return found
+    return dict(sorted(found.items()))
 
 
-def find_image(folder: Path, name: str) -> Path | None:
-    """Find an image by the name in a label file: as is, by its last part, or with another suffix."""
-    for candidate in (folder / name, folder / Path(name.replace("\\", "/")).name):
-        if candidate.is_file():
-            return candidate
-        for ending in IMAGE_SUFFIXES:
-            other = candidate.with_suffix(ending)
-            if other.is_file():
-                return other
-    return None
-
-
-def new_record(
-    path: str | os.PathLike[str], image_id: int | str, size: tuple[int, int] | None = None
-) -> dict[str, Any]:
-    """Return a record without annotations, its size read from the image if it is not given."""
-    height, width = size or image_size(path)
+def new_record(path: str | os.PathLike[str], image_id: int | str) -> dict[str, Any]:
+    """Return a record without annotations, its size read from the image."""
+    height, width = image_size(path)
     return {"file_name": str(path), "image_id": image_id, "height": height, "width": width, "annotations": []}
+
+
+def open_record(dataset: Dataset, path: str | os.PathLike[str], image_id: int | str) -> dict[str, Any] | None:
+    """Return a record without annotations, its size read from the image; a broken image is named in ``findings``."""
+    try:
+        return new_record(path, image_id)
+    except (*READ_ERRORS, ValueError) as error:
+        dataset.findings.append(Finding("image-broken", str(path), f"{type(error).__name__}: {error}"[:200]))
+        return None
+
+
+def sub_folder(root: Path, names: Sequence[str]) -> Path | None:
+    """Return the first folder below a root that has one of the names, in any case."""
+    try:
+        found = {d.name.lower(): d for d in sorted(root.iterdir(), reverse=True) if d.is_dir()}
+    except OSError:
+        return None
+    return next((found[n] for n in names if n in found), None)
+
+
+def note_images(dataset: Dataset, finder: ImageFinder, source: str | os.PathLike[str]) -> None:
+    """Tell of images that were found elsewhere than named, and of names that several images fit."""
+    for name, path in finder.moved.items():
+        dataset.findings.append(Finding("image-moved", str(source), f"{name} is {path}"))
+    for name, paths in finder.doubtful.items():
+        shown = ", ".join(map(str, paths[:5]))
+        dataset.findings.append(Finding("image-doubtful", str(source), f"{name}: {shown}"))
 
 
 # ------------------------------------------------------------------ shapes
@@ -164,6 +209,17 @@ def box_of_points(points: npt.ArrayLike) -> list[float]:
     return [*p.min(0).tolist(), *p.max(0).tolist()]
 
 
+def box_of_segmentation(anno: Mapping[str, Any], record: Mapping[str, Any]) -> list[float]:
+    """Return the XYXY box around the segmentation of an annotation without a box."""
+    segmentation = anno["segmentation"]
+    if isinstance(segmentation, list):
+        return box_of_points(
+            np.concatenate([np.reshape(np.asarray(p, float), (-1, 2)) for p in segmentation])
+        )
+    x, y, w, h = mask_box(to_mask(segmentation, record["height"], record["width"]))
+    return [x, y, x + w, y + h]
+
+
 def polygons_of(segmentation: Segmentation, height: int, width: int) -> list[list[float]]:
     """Convert any segmentation to polygons; outlining masks needs OpenCV and fills their holes."""
     if isinstance(segmentation, list):
@@ -190,21 +246,22 @@ def _without_straight(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text file with their numbers, without empty ones."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is no text file in UTF-8: {error}") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip():
             yield number, line.strip()
 
 
 def target_names(dataset: Dataset) -> list[str]:
-    """Choose a file name without suffix for each record that no other record has."""
-    taken: dict[str, int] = {}
+    """Choose a file name without suffix for each record that no other record has, not even in another case."""
+    stems = [Path(str(record["file_name"])).stem for record in dataset.records]
+    taken = {stem.lower() for stem in stems}
+    used: set[str] = set()
     names = []
-    for record in dataset.records:
-        stem = Path(str(record["file_name"])).stem
-        taken[stem] = taken.get(stem, 0) + 1
-        names.append(stem if taken[stem] == 1 else f"{stem}_{taken[stem]}")
+    for stem in stems:
+        name, number = stem, 1
+        while name.lower() in used or (number > 1 and name.lower() in taken):
+            number += 1
+            name = f"{stem}_{number}"
+        used.add(name.lower())
+        names.append(name)
     return names

@@ -1,8 +1,13 @@
 """COCO instances and COCO panoptic as formats to convert from and to."""
 
+import contextlib
+import functools
 import json
+import math
 import os
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,107 +16,200 @@ from PIL import Image
 
 from detectron2.structures.rle import to_mask
 from detectron2.utils.atomic import atomic_write
-from detectron2.utils.image_io import image_size
+from detectron2.utils.image_io import READ_ERRORS, image_size
+from detectron2.utils.text_files import read_json
 
-from ..catalog import MetadataCatalog, forget
-from ..datasets.coco import load_coco_json
+from ..datasets.coco_json.records import shift_keypoints
 from ..datasets.coco_json.write import records_to_coco
 from ..datasets.coco_panoptic import load_coco_panoptic_json
-from .base import Dataset, Format, FormatError, register_format, target_names
+from ..health.coco_entries import read_entries, structure
+from ..image_finder import ImageFinder
+from .base import Dataset, Format, FormatError, register_format, role_of, sub_folder, target_names
 
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 
-_READING = "__detectron2_format_coco__"
+
+@functools.lru_cache(maxsize=64)
+def _kind_of(path: Path, stamp: tuple[int, int]) -> str:
+    try:
+        content = read_json(path)
+    except (ValueError, OSError):
+        return ""
+    if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
+        return ""
+    first = content.get("annotations")
+    first = first[:5] if isinstance(first, list) else []
+    return "panoptic" if any(isinstance(a, dict) and "segments_info" in a for a in first) else "instances"
 
 
 def _kind(path: Path) -> str:
-    """Return the ``instances``, ``panoptic`` or nothing, by the beginning of the annotations."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return ""
-    if not isinstance(content, dict) or "images" not in content or "categories" not in content:
-        return ""
-    return (
-        "panoptic" if any("segments_info" in a for a in content.get("annotations", [])[:5]) else "instances"
-    )
+    """Return ``instances``, ``panoptic`` or nothing, by the beginning of the annotations."""
+    stat = path.stat()
+    return _kind_of(path, (stat.st_mtime_ns, stat.st_size))
 
 
-def find_json(path: Path, kind: str) -> Path:
-    """Find the file of a kind: the path itself, or the only one in a folder or its ``annotations``."""
+def _jsons(path: Path, kind: str) -> list[Path]:
+    """Return the files of a kind: the path itself, or those in a folder or its ``annotations``."""
     if path.is_file():
-        return path
-    found = [
-        f
-        for folder in (path, path / "annotations")
-        for f in sorted(folder.glob("*.json"))
-        if _kind(f) == kind
-    ]
+        return [path]
+    folders = (path, *(d for d in (sub_folder(path, ("annotations",)),) if d))
+    return [f for folder in folders for f in sorted(folder.glob("*.json"))[:30] if _kind(f) == kind]
+
+
+def find_json(path: Path, kind: str, part: str | None = None) -> Path:
+    """Find the only file of a kind, or the one of a part by its name."""
+    found = _jsons(path, kind)
+    if part is not None:
+        found = [f for f in found if role_of(f.stem) == part]
+    if len(found) > 1:
+        found = [f for f in found if f.stem.startswith("instances_")] or found
     if len(found) != 1:
-        raise FormatError(
-            f"{path}: expected one COCO file ({kind}), found {[f.name for f in found]}; name it"
-        )
+        many = f"{path} holds {len(found)} COCO files ({', '.join(f.name for f in found[:5])}): name one"
+        raise FormatError(many if found else f"{path} holds no COCO file ({kind})")
     return found[0]
 
 
-def find_images(file: Path, images: str | None) -> Path:
-    """Find the folder of a JSON file's images: as given, else the first usual place that has the first image."""
+def find_images(file: Path, names: Sequence[str], images: str | None, top: Path | None = None) -> ImageFinder:
+    """Find the folder of a JSON file's images.
+
+    Args:
+        file: the JSON file.
+        names: of the images, in the file.
+        images: folder given by the user, else the usual place that has most of the first images is taken, else the
+            folder of the file, or that above ``annotations``, is searched.
+        top: folder that the user gave.
+    """
     if images:
-        return Path(images)
-    entries = json.loads(file.read_text(encoding="utf-8"))["images"]
-    places = [file.parent / "images", file.parent, file.parent.parent / "images", file.parent.parent]
-    stem = file.stem.replace("instances_", "").replace("panoptic_", "")
-    places += [file.parent / stem, file.parent.parent / stem]
-    for place in places:
-        if entries and (place / entries[0]["file_name"]).is_file():
-            return place
-    raise FormatError(f"the images of {file} are in none of {', '.join(map(str, places))}; name their folder")
+        return ImageFinder(images)
+    home = file.parent.parent if file.parent.name.lower() == "annotations" else file.parent
+    stem = re.sub("^(instances|panoptic|person_keypoints)_", "", file.stem)
+    bases = dict.fromkeys([file.parent, home, *([top] if top else []), file.parent.parent])
+    places = [
+        b / n
+        for b in bases
+        for n in ("images", ".", stem, f"images/{stem}", f"{stem}/images", role_of(stem) or stem)
+    ]
+    first = [n for n in names[:50] if n]
+    hits = {p: sum(os.path.isfile(p / n) for n in first) for p in dict.fromkeys(places)}
+    best = max(hits, key=lambda p: hits[p])
+    if hits[best]:
+        return ImageFinder(best)
+    finder = ImageFinder(top or home)
+    trial = ImageFinder(top or home)
+    if first and not any(trial.find(n) or n in trial.doubtful for n in first):
+        looked = ", ".join(str(p) for p in list(hits)[:4])
+        raise FormatError(
+            f"the images of {file}, such as {first[0]!r}, are in none of {looked}, nor below {top or home}: name their "
+            "folder with --images (of training: --train-images, --val-images)"
+        )
+    return finder
 
 
-def read_coco(path: str, images: str | None = None) -> Dataset:
+def read_coco(path: str, images: str | None = None, part: str | None = None) -> Dataset:
     """Read a COCO file of instances (polygons, RLE, keypoints).
+
+    Values of another type, such as ids that are text, are read as they were meant, and labels that cannot be read are
+    left out; both are named in ``findings``.
 
     Args:
         path: the JSON file, or a folder with one.
         images: folder of the images; default: ``images`` beside the file, or where else they usually are.
+        part: of several files in the folder, the one whose name says ``train``, ``val`` or ``test``.
     """
-    file = find_json(Path(path), "instances")
-    forget(_READING)
-    try:
-        records = load_coco_json(str(file), str(find_images(file, images)), _READING)
-        metadata = {"thing_classes": MetadataCatalog.get(_READING).thing_classes}
-    finally:
-        forget(_READING)
-    categories = json.loads(file.read_text(encoding="utf-8"))["categories"]
-    named = [c["keypoints"] for c in categories if c.get("keypoints")]
-    if named:
-        metadata |= {"keypoint_names": named[0], "keypoint_flip_map": []}
-    return Dataset(records, metadata)
+    where = Path(path)
+    file = find_json(where, "instances", part)
+    content = read_json(file)
+    defects = structure(content, str(file))
+    if defects:
+        raise FormatError("\n".join(map(str, defects[:10])))
+    names = [str(i["file_name"]) for i in content["images"]]
+    finder = find_images(file, names, images, where if where.is_dir() else None)
+    entries = read_entries(content, str(file), finder)
+    ids = {c["id"]: number for number, c in enumerate(entries.categories)}
+    metadata = {
+        "thing_classes": [c["name"] for c in entries.categories],
+        "thing_dataset_id_to_contiguous_id": ids,
+        "image_root": str(finder.folders[0]),
+        "categories": entries.categories,
+    } | _keypoint_metadata(entries.categories)
+    for record in entries.records:
+        for anno in record["annotations"]:
+            points = anno.get("keypoints")
+            if isinstance(points, list) and all(isinstance(v, (int, float)) for v in points):
+                anno["keypoints"] = shift_keypoints(points, 0.5)
+    return Dataset(
+        entries.records, metadata, findings=entries.findings, file=None if entries.mended else str(file)
+    )
 
 
-def write_coco(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
+def _keypoint_metadata(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return names, mirrored pairs (left and right in the names) and lines of the keypoints of the first class."""
+    named = [c for c in categories if isinstance(c.get("keypoints"), list) and c["keypoints"]]
+    if not named:
+        return {}
+    names = [str(n) for n in named[0]["keypoints"]]
+    pairs = [
+        (n, o)
+        for n in names
+        if "left" in n.lower()
+        for o in names
+        if o.lower() == n.lower().replace("left", "right")
+    ]
+    pairs += [(n, "r" + n[1:]) for n in names if n.startswith("l_") and "r" + n[1:] in names]
+    return {"keypoint_names": names, "keypoint_flip_map": pairs}
+
+
+def write_coco(
+    dataset: Dataset, folder: str, copy_images: bool = True, file_name: str = "annotations.json"
+) -> None:
     """Write ``annotations.json`` and copies of the images in ``images``.
 
     Args:
-        dataset: what to write; category ids start at 1.
+        dataset: what to write; ids of images, labels and categories stay if they are whole numbers, and are counted
+            from 1 otherwise.
         folder: where to.
         copy_images: false leaves the images where they are, and names them by their full path.
+        file_name: of the labels.
     """
     root = Path(folder)
-    records = [{**r, "image_id": number} for number, r in enumerate(dataset.records, 1)]
+    ids = [r.get("image_id") for r in dataset.records]
+    if len(set(ids)) < len(ids) or any(type(i) is not int for i in ids):
+        ids = list(range(1, len(ids) + 1))
+    records = [{**r, "image_id": number} for number, r in zip(ids, dataset.records)]
     for record, name in zip(records, target_names(dataset)):
         source = Path(record["file_name"])
         record["file_name"] = name + source.suffix if copy_images else str(source.absolute())
         if copy_images:
             (root / "images").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, root / "images" / record["file_name"])
-    content = records_to_coco(records, dataset.classes, {i: i + 1 for i in range(len(dataset.classes))})
-    if dataset.metadata.get("keypoint_names"):
-        for category in content["categories"]:
-            category["keypoints"] = list(dataset.metadata["keypoint_names"])
-            category["skeleton"] = []
-    with atomic_write(root / "annotations.json") as f:
+    numbers = dataset.metadata.get("thing_dataset_id_to_contiguous_id") or {
+        i + 1: i for i in range(len(dataset.classes))
+    }
+    content = records_to_coco(records, dataset.classes, {i: n for n, i in numbers.items()})
+    _keep_entries(dataset, content)
+    with atomic_write(root / file_name) as f:
         json.dump(content, f)
+
+
+def _keep_entries(dataset: Dataset, content: dict[str, Any]) -> None:
+    """Put what a COCO file had before: ids and areas of labels, further keys of categories."""
+    before = [a for r in dataset.records for a in r.get("annotations", ())]
+    ids = [a.get("id") for a in before]
+    keep_ids = all(type(i) is int for i in ids) and len(set(ids)) == len(ids)
+    for made, anno in zip(content["annotations"], before):
+        area = anno.get("area")
+        if isinstance(area, (int, float)) and math.isfinite(area) and area >= 0:
+            made["area"] = area
+        if keep_ids:
+            made["id"] = anno["id"]
+    known = {c["id"]: c for c in dataset.metadata.get("categories", ())}
+    names = dataset.metadata.get("keypoint_names")
+    for category in content["categories"]:
+        if names:
+            category |= {"keypoints": list(names), "skeleton": []}
+        extra = known.get(category["id"], {})
+        if extra.get("name") == category["name"]:
+            category |= extra
 
 
 def _detect(path: Path) -> bool:
@@ -121,23 +219,42 @@ def _detect(path: Path) -> bool:
 def _has(path: Path, kind: str) -> bool:
     if path.is_file():
         return path.suffix == ".json" and _kind(path) == kind
-    return any(
-        _kind(f) == kind for folder in (path, path / "annotations") for f in sorted(folder.glob("*.json"))[:5]
-    )
+    return bool(_jsons(path, kind))
+
+
+def _parts(path: Path, kind: str = "instances") -> dict[str, dict[str, Any]]:
+    if path.is_file():
+        return {}
+    found = [role_of(f.stem) for f in _jsons(path, kind)]
+    return {role: {"part": role} for role in ("train", "val", "test") if role in found}
 
 
 # ------------------------------------------------------------------ panoptic
-def read_coco_panoptic(path: str, images: str | None = None, pngs: str | None = None) -> Dataset:
+def read_coco_panoptic(
+    path: str, images: str | None = None, pngs: str | None = None, part: str | None = None
+) -> Dataset:
     """Read a COCO panoptic file.
 
     Args:
         path: the JSON file, or a folder with one.
         images: folder of the images.
         pngs: folder of the PNG files; default: a folder named like the JSON file, beside it.
+        part: of several files in the folder, the one whose name says ``train``, ``val`` or ``test``.
+
+    Raises:
+        FormatError: an entry lacks a key.
     """
-    file = find_json(Path(path), "panoptic")
+    file = find_json(Path(path), "panoptic", part)
+    try:
+        return _read_panoptic(file, images, pngs, Path(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise FormatError(f"{file} does not follow COCO's panoptic format: {what}") from error
+
+
+def _read_panoptic(file: Path, images: str | None, pngs: str | None, where: Path) -> Dataset:
     png_dir = Path(pngs) if pngs else file.with_suffix("")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     ordered = sorted(content["categories"], key=lambda c: c["id"])
     # Things and stuff share one numbering, things first.
     ordered = [c for c in ordered if c.get("isthing")] + [c for c in ordered if not c.get("isthing")]
@@ -153,12 +270,15 @@ def read_coco_panoptic(path: str, images: str | None = None, pngs: str | None = 
         "ignore_label": 255,
         "label_divisor": 1000,
     }
-    records = load_coco_panoptic_json(str(file), str(find_images(file, images)), str(png_dir), meta)
+    names_of_images = [str(i["file_name"]) for i in content["images"]]
+    finder = find_images(file, names_of_images, images, where if where.is_dir() else None)
+    records = load_coco_panoptic_json(str(file), str(finder.folders[0]), str(png_dir), meta)
     sizes = {i["id"]: (i.get("height"), i.get("width")) for i in content["images"]}
     for record in records:
         height, width = sizes.get(record["image_id"], (None, None))
-        if height is None or width is None:
-            height, width = image_size(record["file_name"])
+        if (height is None or width is None) and os.path.isfile(record["file_name"]):
+            with contextlib.suppress(*READ_ERRORS):
+                height, width = image_size(record["file_name"])
         record |= {"height": height, "width": width}
     return Dataset(records, meta)
 
@@ -237,7 +357,7 @@ def _detect_panoptic(path: Path) -> bool:
     return _has(path, "panoptic")
 
 
-register_format(Format("coco", "COCO instances (JSON)", read_coco, write_coco, _detect))
+register_format(Format("coco", "COCO instances (JSON)", read_coco, write_coco, _detect, _parts))
 register_format(
     Format(
         "coco_panoptic",
@@ -245,5 +365,6 @@ register_format(
         read_coco_panoptic,
         write_coco_panoptic,
         _detect_panoptic,
+        functools.partial(_parts, kind="panoptic"),
     )
 )

@@ -11,15 +11,17 @@ import numpy as np
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import encode, to_mask
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.text_files import read_text, read_xml
 
+from ..image_finder import ImageFinder
 from .base import (
     Dataset,
     Format,
     FormatError,
     bbox_xyxy,
     box_of_points,
-    find_image,
-    new_record,
+    note_images,
+    open_record,
     register_format,
     target_names,
 )
@@ -28,7 +30,10 @@ __all__ = ["read_cvat", "write_cvat"]
 
 
 def _points(text: str) -> list[float]:
-    return [float(v) for pair in text.split(";") if pair.strip() for v in pair.split(",")]
+    points = [[float(v) for v in pair.split(",")] for pair in text.split(";") if pair.strip()]
+    if any(len(p) != 2 for p in points):
+        raise ValueError("a point is no pair of numbers")
+    return [v for p in points for v in p]
 
 
 def _box(node: ElementTree.Element) -> dict[str, Any]:
@@ -52,6 +57,10 @@ def _mask(node: ElementTree.Element, height: int, width: int) -> dict[str, Any]:
     left, top, w, h = (int(node.attrib[k]) for k in ("left", "top", "width", "height"))
     runs = [int(v) for v in node.attrib["rle"].split(",")]
     # Runs of 0 and 1 in turn, along the rows of the box.
+    if min(runs) < 0 or sum(runs) != w * h or min(left, top) < 0 or left + w > width or top + h > height:
+        raise ValueError(
+            f"a mask of {sum(runs)} pixels in a box of {w}x{h} at ({left}, {top}) of {width}x{height}"
+        )
     inside = np.repeat(np.arange(len(runs)) % 2, runs).astype(np.uint8)
     mask = np.zeros((height, width), np.uint8)
     mask[top : top + h, left : left + w] = inside.reshape(h, w)
@@ -81,36 +90,43 @@ def _xml_file(path: Path) -> Path:
 def read_cvat(path: str, images: str | None = None, names: Sequence[str] | None = None) -> Dataset:
     """Read a file of CVAT for images.
 
-    Boxes (also turned ones), polygons and masks become objects; other shapes are named in ``skipped``. Shapes of
-    one label and group are one object.
+    Boxes (also turned ones), polygons and masks become objects; other shapes, and those that are not understood, are
+    named in ``skipped``. Polygons of one label and group are one object.
 
     Args:
         path: the XML file, or a folder with it.
         images: folder of the images; default: ``images`` beside the file, else its folder.
         names: names of the classes in the order of their numbers; default: in the order of the file.
+
+    Raises:
+        FormatError: the file holds the tracks of a video.
     """
     file = _xml_file(Path(path))
-    try:
-        root = ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
-        raise FormatError(f"{file} is no whole XML file: {error}") from error
-    folder = (
-        Path(images) if images else next((d for d in (file.parent / "images",) if d.is_dir()), file.parent)
-    )
+    root = read_xml(file)
+    nodes = list(root.iter("image"))
+    if not nodes and root.find("track") is not None:
+        raise FormatError(
+            f"{file} holds tracks of a video, which have no image files: export it from CVAT as 'CVAT for images 1.1' or "
+            "as 'COCO 1.0', with images"
+        )
     if names is None:
         defined = [(n.text or "").strip() for n in root.iterfind(".//labels/label/name")]
-        used = [n.attrib["label"] for image in root.iter("image") for n in image]
-        names = list(dict.fromkeys([*defined, *used]))
+        used = [n.attrib.get("label", "") for image in nodes for n in image]
+        names = [n for n in dict.fromkeys([*defined, *used]) if n]
     numbers = {n: i for i, n in enumerate(names)}
+    finder = ImageFinder(images) if images else ImageFinder(file.parent / "images", file.parent)
     dataset = Dataset(metadata={"thing_classes": list(numbers)})
-    for node in root.iter("image"):
-        image = find_image(folder, node.attrib["name"])
+    for position, node in enumerate(nodes):
+        name = node.attrib.get("name", "")
+        image = finder.find(name)
         if image is None:
-            dataset.skipped.append(f"{file}: image {node.attrib['name']} is not in {folder}")
+            dataset.skipped.append(f"{file}, image {position}: {name!r} is not in {finder.folders[0]}")
             continue
-        record = new_record(image, node.attrib.get("id", node.attrib["name"]))
-        record["annotations"] = _objects(node, record, numbers, file, dataset.skipped)
-        dataset.records.append(record)
+        record = open_record(dataset, image, node.attrib.get("id", name))
+        if record is not None:
+            record["annotations"] = _objects(node, record, numbers, f"{file}, image {name}", dataset.skipped)
+            dataset.records.append(record)
+    note_images(dataset, finder, file)
     return dataset
 
 
@@ -118,24 +134,25 @@ def _objects(
     image: ElementTree.Element,
     record: Mapping[str, Any],
     numbers: Mapping[str, int],
-    file: Path,
+    where: str,
     skipped: list[str],
 ) -> list[dict[str, Any]]:
     groups: dict[Any, list[dict[str, Any]]] = {}
     for position, node in enumerate(image):
-        where = f"{file}, image {image.attrib['name']}, shape {position}"
         label = node.attrib.get("label", "")
-        if label not in numbers:
-            raise FormatError(f"{where}: label {label!r} is not among {', '.join(numbers)}")
         try:
+            if label not in numbers:
+                raise ValueError(f"label {label!r} is not among {', '.join(numbers)}")
             shape = _shape(node, record)
+            if shape is None:
+                raise ValueError(f"a {node.tag} is no region")
+            group = int(node.attrib.get("group_id") or 0)
         except (KeyError, ValueError) as error:
-            raise FormatError(f"{where}: {error}") from error
-        if shape is None:
-            skipped.append(f"{where}: a {node.tag} is no region")
+            skipped.append(
+                f"{where}, shape {position}: {'no ' if isinstance(error, KeyError) else ''}{error}"
+            )
             continue
         shape = {"category_id": numbers[label], "iscrowd": 0, **shape}
-        group = int(node.attrib.get("group_id") or 0)
         polygon = isinstance(shape.get("segmentation"), list)
         groups.setdefault((label, group) if group and polygon else position, []).append(shape)
     return [_joined(parts) for parts in groups.values()]
@@ -221,7 +238,10 @@ def write_cvat(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
 
 
 def _is_cvat(file: Path) -> bool:
-    return "<annotations" in file.read_text(encoding="utf-8", errors="replace")[:4000]
+    try:
+        return "<annotations" in read_text(file)[:4000]
+    except (ValueError, OSError):
+        return False
 
 
 def _detect(path: Path) -> bool:

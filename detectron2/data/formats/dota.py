@@ -16,7 +16,7 @@ from .base import (
     FormatError,
     bbox_xyxy,
     images_below,
-    new_record,
+    open_record,
     read_lines,
     register_format,
     rotated_box_of,
@@ -35,27 +35,28 @@ def _folders(root: Path, images: str | None) -> tuple[Path, Path]:
     return image_dir, label_dir
 
 
-def _rows(file: Path) -> list[tuple[np.ndarray, str, int]]:
+def _row(line: str) -> tuple[np.ndarray, str, int]:
+    parts = line.split()
+    corners = np.array([float(v) for v in parts[:8]])
+    if len(corners) != 8 or len(parts) < 9 or not np.isfinite(corners).all():
+        raise ValueError(f"expected 8 coordinates, a class and a difficulty, got {line[:80]!r}")
+    return corners, parts[8], int(parts[9]) if len(parts) > 9 else 0
+
+
+def _rows(file: Path, skipped: list[str]) -> list[tuple[np.ndarray, str, int]]:
     rows = []
     for number, line in read_lines(file):
         if line.lower().startswith(_HEADERS):
             continue
-        parts = line.split()
         try:
-            corners = np.array([float(v) for v in parts[:8]])
-            difficult = int(parts[9]) if len(parts) > 9 else 0
-        except ValueError:
-            raise FormatError(f"{file}, line {number}: not all numbers: {line!r}") from None
-        if len(corners) != 8 or len(parts) < 9 or not np.isfinite(corners).all():
-            raise FormatError(
-                f"{file}, line {number}: expected 8 coordinates, a class and a difficulty, got {line!r}"
-            )
-        rows.append((corners, parts[8], difficult))
+            rows.append(_row(line))
+        except ValueError as error:
+            skipped.append(f"{file}, line {number}: {error}")
     return rows
 
 
 def read_dota(path: str, images: str | None = None, names: Sequence[str] | None = None) -> Dataset:
-    """Read DOTA labels as rotated boxes.
+    """Read DOTA labels as rotated boxes; lines that do not fit are named in ``skipped``.
 
     Args:
         path: folder with ``images`` and ``labelTxt``.
@@ -63,17 +64,31 @@ def read_dota(path: str, images: str | None = None, names: Sequence[str] | None 
         names: names of the classes in the order of their numbers; default: those found, sorted.
     """
     image_dir, label_dir = _folders(Path(path), images)
+    dataset = Dataset()
     found = images_below(image_dir)
-    rows = {key: _rows(file) if (file := label_dir / f"{key}.txt").is_file() else [] for key in found}
+    if not found:
+        raise FormatError(f"no images below {image_dir}")
+    rows: dict[str, list[tuple[np.ndarray, str, int]]] = {}
+    for key in found:
+        file = label_dir / f"{key}.txt"
+        try:
+            rows[key] = _rows(file, dataset.skipped) if file.is_file() else []
+        except ValueError as error:
+            dataset.skipped.append(str(error))
     if names is None:
         names = sorted({name for lines in rows.values() for _, name, _ in lines})
     numbers = {n: i for i, n in enumerate(names)}
-    dataset = Dataset(metadata={"thing_classes": list(numbers)})
-    for key, image in found.items():
-        record = new_record(image, key)
-        for corners, name, difficult in rows[key]:
+    dataset.metadata["thing_classes"] = list(numbers)
+    for key, lines in rows.items():
+        record = open_record(dataset, found[key], key)
+        if record is None:
+            continue
+        for corners, name, difficult in lines:
             if name not in numbers:
-                raise FormatError(f"{label_dir / key}.txt: class {name!r} is not among {', '.join(numbers)}")
+                dataset.skipped.append(
+                    f"{label_dir / key}.txt: class {name!r} is not among {', '.join(numbers)}"
+                )
+                continue
             record["annotations"].append(
                 {
                     "category_id": numbers[name],
@@ -120,7 +135,11 @@ def _detect(path: Path) -> bool:
     first = next(iter(sorted(path.glob("*.txt"))), None) if path.is_dir() else None
     if first is None:
         return False
-    rows = [line.split() for _, line in read_lines(first) if not line.lower().startswith(_HEADERS)]
+    try:
+        lines = list(read_lines(first))
+    except (ValueError, OSError):
+        return False
+    rows = [line.split() for _, line in lines if not line.lower().startswith(_HEADERS)]
     return bool(rows) and all(len(r) in (9, 10) and not r[8].replace(".", "").isdigit() for r in rows)
 
 

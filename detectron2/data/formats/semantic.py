@@ -12,13 +12,14 @@ from PIL import Image
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import encode
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.image_io import READ_ERRORS
 
 from .base import (
     Dataset,
     Format,
     FormatError,
     images_below,
-    new_record,
+    open_record,
     read_lines,
     register_format,
     target_names,
@@ -48,7 +49,8 @@ def read_semantic(
         ignore_label: value of pixels that belong to no class.
 
     Raises:
-        FormatError: a mask has another size than its image, more than one channel, or a number without a name.
+        FormatError: no mask fits. Single masks of another size than their image, with more than one channel or with a
+            number without a name, are named in ``skipped``.
     """
     root = Path(path)
     image_dir, mask_dir = _folders(root, images)
@@ -61,22 +63,31 @@ def read_semantic(
         if key not in masks:
             dataset.skipped.append(f"{image}: no mask {key}.png in {mask_dir}")
             continue
-        record = new_record(image, key)
-        values = _check_mask(masks[key], record)
-        used |= values - {ignore_label}
+        record = open_record(dataset, image, key)
+        if record is None:
+            continue
+        try:
+            values = _check_mask(masks[key], record) - {ignore_label}
+            if names is not None and max(values, default=-1) >= len(names):
+                raise FormatError(f"{masks[key]}: value {max(values)}, but only {len(names)} classes")
+        except (ValueError, *READ_ERRORS) as error:
+            dataset.skipped.append(
+                f"{masks[key]}: {error}" if str(masks[key]) not in str(error) else str(error)
+            )
+            continue
+        used |= values
         del record["annotations"]
         record["sem_seg_file_name"] = str(masks[key])
         dataset.records.append(record)
+    if not dataset.records:
+        raise FormatError("\n".join([f"{root}: no image with a mask", *dataset.skipped[:5]]))
     known = list(names) if names is not None else [str(i) for i in range(max(used, default=-1) + 1)]
-    if used and max(used) >= len(known):
-        raise FormatError(
-            f"{mask_dir}: value {max(used)} in the masks, but only {len(known)} classes (ignored: {ignore_label})"
-        )
     dataset.metadata = {"stuff_classes": known, "ignore_label": ignore_label}
     return dataset
 
 
 def _check_mask(file: Path, record: dict[str, Any]) -> set[int]:
+    """Return the values of a mask; raise FormatError if it does not fit its image."""
     with Image.open(file) as image:
         if image.mode not in ("L", "P", "I", "I;16", "1"):
             raise FormatError(f"{file}: a mask has one channel of class numbers, this one is {image.mode}")

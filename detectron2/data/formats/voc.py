@@ -1,5 +1,7 @@
 """Folders of Pascal VOC XML files, of any classes."""
 
+import itertools
+import math
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -8,56 +10,89 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.text_files import read_text, read_xml
 
+from ..image_finder import ImageFinder, files_below
 from .base import (
     Dataset,
     Format,
     FormatError,
     bbox_xyxy,
-    find_image,
-    new_record,
+    note_images,
+    open_record,
     read_lines,
     register_format,
+    sub_folder,
     target_names,
 )
 
 __all__ = ["read_voc", "write_voc"]
 
 
-def _parse(file: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(file).getroot()
-    except ElementTree.ParseError as error:
-        raise FormatError(f"{file} is no whole XML file: {error}") from error
+_LABELS = ("annotations", "annots", "annotation", "xml", "xmls", "labels", "bboxes")
+_IMAGES = ("jpegimages", "images", "image", "imgs", "img")
+
+
+def _box(node: ElementTree.Element) -> list[float]:
+    corners = [float(node.findtext(f"bndbox/{s}") or "nan") for s in ("xmin", "ymin", "xmax", "ymax")]
+    if not all(map(math.isfinite, corners)):
+        raise ValueError("no whole <bndbox>")
+    x0, y0, x1, y1 = corners
+    # VOC counts pixels from 1 and includes the last one.
+    return [x0 - 1, y0 - 1, x1, y1]
 
 
 def _annotations(
-    root: ElementTree.Element, file: Path, numbers: dict[str, int], fixed: bool
+    root: ElementTree.Element, file: Path, numbers: Mapping[str, int], skipped: list[str]
 ) -> list[dict[str, Any]]:
     found = []
-    for node in root.iter("object"):
+    for position, node in enumerate(root.iter("object")):
         name = (node.findtext("name") or "").strip()
+        where = f"{file}, object {position} ({name!r})"
         if name not in numbers:
-            if fixed or not name:
-                raise FormatError(f"{file}: class {name!r} is not among {', '.join(numbers)}")
-            numbers[name] = len(numbers)
+            skipped.append(f"{where}: its class is not among {', '.join(numbers)}")
+            continue
         try:
-            x0, y0, x1, y1 = (
-                float(node.findtext(f"bndbox/{s}") or "") for s in ("xmin", "ymin", "xmax", "ymax")
-            )
-        except ValueError:
-            raise FormatError(f"{file}: object {name!r} has no whole <bndbox>") from None
+            box = _box(node)
+        except ValueError as error:
+            skipped.append(f"{where}: {error}")
+            continue
+        difficult = (node.findtext("difficult") or "").strip() == "1"
         found.append(
             {
                 "category_id": numbers[name],
-                # VOC counts pixels from 1 and includes the last one.
-                "bbox": [x0 - 1, y0 - 1, x1, y1],
+                "bbox": box,
                 "bbox_mode": BoxMode.XYXY_ABS,
                 "iscrowd": 0,
-                "difficult": int(node.findtext("difficult") or 0),
+                "difficult": int(difficult),
             }
         )
     return found
+
+
+def _label_folder(root: Path) -> Path:
+    found = sub_folder(root, _LABELS)
+    return found if found is not None and any(f.suffix == ".xml" for f in files_below(found)) else root
+
+
+def _files(root: Path, split: str | None, skipped: list[str]) -> list[Path]:
+    folder = _label_folder(root)
+    files = [f for f in files_below(folder) if f.suffix.lower() == ".xml"]
+    if split is None:
+        return files
+    of_name = {f.stem: f for f in files}
+    chosen = []
+    for _, line in read_lines(root / "ImageSets" / "Main" / f"{split}.txt"):
+        name = (
+            Path(line.split()[0]).stem
+            if line.split()[0].endswith((".jpg", ".png", ".xml"))
+            else line.split()[0]
+        )
+        if name in of_name:
+            chosen.append(of_name[name])
+        else:
+            skipped.append(f"{root / 'ImageSets' / 'Main' / split}.txt: {name} has no file in {folder}")
+    return chosen
 
 
 def read_voc(
@@ -65,39 +100,46 @@ def read_voc(
 ) -> Dataset:
     """Read VOC XML files.
 
+    A file or object that cannot be read is named in ``skipped``, the others are read.
+
     Args:
-        path: the folder with ``Annotations`` (and ``JPEGImages``, ``ImageSets``), or a folder of XML files with the
-            images beside them.
+        path: the folder with ``Annotations`` (or ``annots``, ``labels`` …) and ``JPEGImages`` (or ``images`` …) and
+            perhaps ``ImageSets``, or a folder of XML files with the images beside them.
         images: folder of the images, if it lies elsewhere.
         split: name of a file in ``ImageSets/Main``; default: all XML files.
         names: names of the classes in the order of their numbers; default: those found, sorted.
     """
     root = Path(path)
-    xml_dir = root / "Annotations" if (root / "Annotations").is_dir() else root
-    image_dir = (
-        Path(images)
-        if images
-        else next((d for d in (root / "JPEGImages", root / "images") if d.is_dir()), xml_dir)
-    )
-    files = sorted(xml_dir.glob("*.xml"))
-    if split is not None:
-        wanted = [line.split()[0] for _, line in read_lines(root / "ImageSets" / "Main" / f"{split}.txt")]
-        files = [xml_dir / f"{name}.xml" for name in wanted]
-    parsed = [(file, _parse(file)) for file in files]
+    image_dir = sub_folder(root, _IMAGES)
+    finder = ImageFinder(*([images] if images else [*([image_dir] if image_dir else []), root]))
+    dataset = Dataset()
+    parsed = []
+    for file in _files(root, split, dataset.skipped):
+        try:
+            parsed.append((file, read_xml(file)))
+        except ValueError as error:
+            dataset.skipped.append(str(error))
+    if not parsed:
+        raise FormatError("\n".join([f"{root} has no XML file that can be read", *dataset.skipped[:5]]))
     if names is None:
-        names = sorted({(n.findtext("name") or "").strip() for _, r in parsed for n in r.iter("object")})
+        found = {(n.findtext("name") or "").strip() for _, r in parsed for n in r.iter("object")}
+        names = sorted(found - {""})
+    dataset.metadata["thing_classes"] = list(names)
     numbers = {n: i for i, n in enumerate(names)}
-    dataset = Dataset(metadata={"thing_classes": list(numbers)})
     for file, node in parsed:
-        image = find_image(image_dir, node.findtext("filename") or file.stem) or find_image(
-            image_dir, file.stem
-        )
+        beside = str(file.with_suffix("").relative_to(root))
+        named = (node.findtext("filename") or "").strip() or file.stem
+        image = finder.find(named, file.stem, beside)
         if image is None:
-            dataset.skipped.append(f"{file}: its image is not in {image_dir}")
+            dataset.skipped.append(
+                f"{file}: its image {named!r} is not in {', '.join(map(str, finder.folders))}"
+            )
             continue
-        record = new_record(image, file.stem)
-        record["annotations"] = _annotations(node, file, numbers, fixed=True)
-        dataset.records.append(record)
+        record = open_record(dataset, image, file.stem)
+        if record is not None:
+            record["annotations"] = _annotations(node, file, numbers, dataset.skipped)
+            dataset.records.append(record)
+    note_images(dataset, finder, root)
     return dataset
 
 
@@ -156,9 +198,25 @@ def write_voc(dataset: Dataset, folder: str, split: str = "train", copy_images: 
 
 
 def _detect(path: Path) -> bool:
-    folder = path / "Annotations" if (path / "Annotations").is_dir() else path
-    first = next(iter(sorted(folder.glob("*.xml"))), None) if folder.is_dir() else None
-    return first is not None and "<annotation" in first.read_text(encoding="utf-8", errors="replace")[:2000]
+    if not path.is_dir():
+        return False
+    files = (f for f in files_below(_label_folder(path)) if f.suffix.lower() == ".xml")
+    return any(_is_voc(f) for f in itertools.islice(files, 20))
 
 
-register_format(Format("voc", "Pascal VOC XML files", read_voc, write_voc, _detect))
+def _is_voc(file: Path) -> bool:
+    try:
+        return "<annotation>" in read_text(file)[:2000]
+    except (ValueError, OSError):
+        return False
+
+
+def _parts(path: Path) -> dict[str, dict[str, Any]]:
+    folder = path / "ImageSets" / "Main"
+    found = {p: {"split": p} for p in ("train", "val", "test") if (folder / f"{p}.txt").is_file()}
+    if "train" not in found and (folder / "trainval.txt").is_file():
+        found["train"] = {"split": "trainval"}
+    return found
+
+
+register_format(Format("voc", "Pascal VOC XML files", read_voc, write_voc, _detect, _parts))

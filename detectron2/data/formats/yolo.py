@@ -13,9 +13,12 @@ The folder holds ``images`` and ``labels`` side by side (with splits below them)
 ``names``, ``kpt_shape`` and ``flip_idx``. An image without a label file is background.
 """
 
+import itertools
 import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,9 @@ import yaml
 
 from detectron2.structures import BoxMode
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.text_files import read_yaml
 
+from ..image_finder import ImageFinder, files_below, name_parts
 from .base import (
     Dataset,
     Format,
@@ -33,7 +38,7 @@ from .base import (
     bbox_xyxy,
     box_of_points,
     images_below,
-    new_record,
+    open_record,
     polygons_of,
     read_lines,
     register_format,
@@ -45,158 +50,298 @@ from .base import (
 __all__ = ["read_yolo", "write_yolo"]
 
 TASKS = ("detect", "segment", "pose", "obb")
+_MOST_CLASSES = 100_000
 
 
-def _settings(root: Path) -> dict[str, Any]:
-    for name in ("data.yaml", "data.yml", "dataset.yaml"):
-        for folder in (root, *list(root.parents)[:2]):
-            if (folder / name).is_file():
-                return yaml.safe_load((folder / name).read_text(encoding="utf-8")) or {}
-    return {}
+_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
-def _names(settings: Mapping[str, Any], root: Path) -> list[str] | None:
+@dataclass(frozen=True)
+class _Setup:
+    """What the settings beside YOLO labels say: where they stand, their values, and the names of the classes."""
+
+    root: Path
+    file: Path | None
+    values: Mapping[str, Any]
+    names: list[str] | None
+
+
+def _setup(path: Path) -> _Setup:
+    """Read ``data.yaml`` (also of a folder above), or ``obj.data`` and ``obj.names``, or ``classes.txt``."""
+    root = path.parent if path.is_file() else path
+    if path.is_file() and path.suffix == ".data":
+        return _darknet(root, path)
+    yamls = [path] if path.is_file() else [f / n for n in _YAML for f in (root, *list(root.parents)[:2])]
+    file = next((f for f in yamls if f.is_file()), None)
+    values = {} if file is None else read_yaml(file) or {}
+    if not isinstance(values, Mapping):
+        raise FormatError(
+            f"{file}: expected 'names', 'train', 'val' and the like, got a {type(values).__name__}"
+        )
+    if file is None and (root / "obj.data").is_file():
+        return _darknet(root, root / "obj.data")
+    return _Setup(root, file, values, _names(values, root, file))
+
+
+def _darknet(root: Path, file: Path) -> _Setup:
+    """Read the settings of YOLO 1.1 (``train = data/train.txt``), as CVAT exports them."""
+    pairs = (line.partition("=") for _, line in read_lines(file))
+    values: dict[str, Any] = {key.strip(): value.strip() for key, _, value in pairs}
+    if "valid" in values:
+        values["val"] = values.pop("valid")
+    named = root / Path(values.get("names", "obj.names")).name
+    names = [line for _, line in read_lines(named)] if named.is_file() else None
+    return _Setup(root, file, values, names)
+
+
+def _names(settings: Mapping[str, Any], root: Path, file: Path | None) -> list[str] | None:
     names = settings.get("names")
     if isinstance(names, Mapping):
-        return [str(names[i]) for i in sorted(names)]
+        if not all(isinstance(k, int) or str(k).isdigit() for k in names):
+            raise FormatError(f"{file}: the keys of 'names' must be class numbers, got {list(names)[:5]}")
+        numbered = {int(k): v for k, v in names.items()}
+        names = [numbered.get(i, i) for i in range(min(max(numbered, default=-1) + 1, _MOST_CLASSES))]
+    if isinstance(names, str):
+        names = [n.strip() for n in names.split(",")]
     if names is not None:
+        if not isinstance(names, list) or not all(isinstance(n, (str, int, float)) for n in names):
+            raise FormatError(f"{file}: 'names' must be a list of names, got {str(names)[:80]}")
         return [str(n) for n in names]
-    for file in (root / "classes.txt", root / "labels" / "classes.txt"):
-        if file.is_file():
-            return [line for _, line in read_lines(file)]
+    for listed in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
+        if listed.is_file():
+            return [line for _, line in read_lines(listed)]
     return None
+
+
+def _listed(setup: _Setup, split: str) -> Any:
+    return next((setup.values[k] for k in _PARTS[split] if setup.values.get(k)), None)
+
+
+def _place(setup: _Setup, entry: str) -> Path:
+    """Return the folder or list that an entry of the settings means.
+
+    Tools write paths from where the training program was meant to start, so that ``../train/images`` often lies
+    beside the file.
+    """
+    base = setup.root / str(setup.values.get("path") or ".")
+    parts = name_parts(entry)
+    tried = [base / entry, setup.root / entry, *(setup.root.joinpath(*parts[n:]) for n in range(len(parts)))]
+    found = next((p for p in tried if p.exists()), None)
+    if found is None:
+        raise FormatError(f"{setup.file}: {entry!r} is neither at {tried[0]} nor at {tried[1]}")
+    return found
+
+
+def _images_of(setup: _Setup, split: str) -> dict[str, Path]:
+    """Return the images of a part: key -> path."""
+    entries = _listed(setup, split)
+    found: dict[str, Path] = {}
+    for entry in entries if isinstance(entries, list) else [entries]:
+        place = _place(setup, str(entry))
+        if place.is_dir():
+            found |= {f"{split}/{key}": path for key, path in images_below(place).items()}
+            continue
+        finder = ImageFinder(place.parent, setup.root)
+        for _, line in read_lines(place):
+            image = finder.find(line)
+            if image is None:
+                raise FormatError(f"{place}: {line!r} is no image below {place.parent}, or several fit")
+            found[str(image.with_suffix(""))] = image
+    return found
 
 
 def _folders(root: Path, images: Path | None) -> tuple[Path, Path]:
     """Return the folders of images and labels, for a root with both or for one of the two."""
+    labels = root / "labels" if (root / "labels").is_dir() else root
     if images is not None:
-        return Path(images), root / "labels" if (root / "labels").is_dir() else root
+        return Path(images), labels
     if (root / "images").is_dir():
-        return root / "images", root / "labels"
-    parts = list(root.parts)
+        return root / "images", labels
+    if labels == root and root.name == "labels" and (root.parent / "images").is_dir():
+        return root.parent / "images", root
+    return root, labels
+
+
+def _label_file(image: Path) -> Path:
+    """Return the label file of an image: beside it, or in ``labels`` where the image is in ``images``."""
+    parts = list(image.parts)
     if "images" in parts:
         at = len(parts) - 1 - parts[::-1].index("images")
-        return root, Path(*parts[:at], "labels", *parts[at + 1 :])
-    return root, root
+        other = Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
+        if other.is_file() or not image.with_suffix(".txt").is_file():
+            return other
+    return image.with_suffix(".txt")
+
+
+def _pairs(setup: _Setup, images: str | None, split: str | None) -> dict[str, tuple[Path, Path]]:
+    """Return the images with their label files, which need not exist."""
+    if split is not None and _listed(setup, split):
+        return {key: (path, _label_file(path)) for key, path in _images_of(setup, split).items()}
+    image_dir, label_dir = _folders(setup.root, Path(images) if images else None)
+    if split is not None:
+        part = next((n for n in _PARTS[split] if (image_dir / n).is_dir()), split)
+        image_dir, label_dir = image_dir / part, label_dir / part
+    found = images_below(image_dir)
+    if not found:
+        raise FormatError(f"no images below {image_dir}")
+    own = label_dir != image_dir or image_dir == setup.root
+    return {
+        key: (path, file if own and (file := label_dir / f"{key}.txt").is_file() else _label_file(path))
+        for key, path in found.items()
+    }
 
 
 def guess_task(rows: Sequence[Sequence[float]], settings: Mapping[str, Any]) -> str:
-    """Guess the task that fits lines of numbers."""
+    """Guess the task that fits most lines of numbers."""
     if "kpt_shape" in settings:
         return "pose"
-    lengths = {len(r) for r in rows}
-    if lengths <= {5}:
+    lengths = Counter(len(r) for r in rows)
+    outlines = sum(n for length, n in lengths.items() if length >= 7 and length % 2)
+    if outlines == 0 and (lengths[5] or not lengths):
         return "detect"
-    if lengths == {9}:
+    if outlines and set(lengths) == {9}:
         raise FormatError(
-            "lines of 9 numbers are corners of rotated boxes or outlines of 4 points: say task='obb' or task='segment'"
+            "lines of 9 numbers are corners of rotated boxes or outlines of 4 points: say task='obb' or task='segment' "
+            "(--task on the command line)"
         )
-    if all((n >= 7 and n % 2 == 1) or n == 5 for n in lengths):
+    if outlines:
         return "segment"
     raise FormatError(
         f"lines of {sorted(lengths)} numbers fit no task; for keypoints add kpt_shape to data.yaml"
     )
 
 
-def _numbers(file: Path) -> list[tuple[int, list[float]]]:
+def _numbers(file: Path, skipped: list[str]) -> list[tuple[int, list[float]]]:
     rows = []
     for number, line in read_lines(file):
         try:
             values = [float(v) for v in line.split()]
+            if len(values) < 5 or not all(map(math.isfinite, values)) or values[0] < 0 or values[0] % 1:
+                raise ValueError
         except ValueError:
-            raise FormatError(f"{file}, line {number}: not all numbers: {line!r}") from None
-        if (
-            len(values) < 5
-            or values[0] != int(values[0])
-            or values[0] < 0
-            or not all(map(math.isfinite, values))
-        ):
-            raise FormatError(
-                f"{file}, line {number}: expected a class number and at least 4 coordinates, got {line!r}"
+            skipped.append(
+                f"{file}, line {number}: expected a class number and at least 4 coordinates, got {line[:80]!r}"
             )
+            continue
         rows.append((number, values))
     return rows
 
 
+def _rows(
+    pairs: Mapping[str, tuple[Path, Path]], skipped: list[str]
+) -> dict[str, list[tuple[int, list[float]]]]:
+    """Read the label files; images whose file cannot be read are left out."""
+    rows = {}
+    for key, (_, file) in pairs.items():
+        try:
+            rows[key] = _numbers(file, skipped) if file.is_file() else []
+        except ValueError as error:
+            skipped.append(str(error))
+    return rows
+
+
 def read_yolo(
-    path: str, images: str | None = None, task: str | None = None, names: Sequence[str] | None = None
+    path: str,
+    images: str | None = None,
+    task: str | None = None,
+    names: Sequence[str] | None = None,
+    split: str | None = None,
 ) -> Dataset:
     """Read YOLO labels.
 
     Args:
-        path: the folder with ``images`` and ``labels``, or a split below ``images``.
+        path: ``data.yaml`` or ``obj.data``, the folder with it, one with ``images`` and ``labels``, or a split below
+            ``images``.
         images: folder of the images, if it lies elsewhere.
         task: one of ``detect``, ``segment``, ``pose``, ``obb``; default: found from the lines.
         names: names of the classes; default: from ``data.yaml`` or ``classes.txt``, else numbers.
+        split: ``train``, ``val`` or ``test`` of the settings, or of the folders below ``images``; default: all images.
 
     Raises:
-        FormatError: a line does not fit.
+        FormatError: nothing fits. Single lines that do not fit are named in ``skipped``.
     """
-    root = Path(path)
-    if root.is_file():
-        root = root.parent
-    settings = _settings(root)
-    image_dir, label_dir = _folders(root, Path(images) if images else None)
-    found = images_below(image_dir)
-    if not found:
-        raise FormatError(f"no images below {image_dir}")
-    rows = {key: _numbers(file) if (file := label_dir / f"{key}.txt").is_file() else [] for key in found}
+    setup = _setup(Path(path))
+    dataset = Dataset()
+    pairs = _pairs(setup, images, split)
+    rows = _rows(pairs, dataset.skipped)
     every = [values for lines in rows.values() for _, values in lines]
-    task = task or guess_task(every, settings)
+    if dataset.skipped and not every:
+        raise FormatError("\n".join([f"{setup.root} has no line that can be read", *dataset.skipped[:5]]))
+    task = task or guess_task(every, setup.values)
     if task not in TASKS:
         raise FormatError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
-    shape = tuple(settings.get("kpt_shape", (0, 3)))
-    dataset = Dataset()
-    for key, image in found.items():
-        record = new_record(image, key)
-        for number, values in rows[key]:
-            record["annotations"].append(
-                _annotation(values, record, task, shape, f"{label_dir / key}.txt, line {number}")
-            )
-        dataset.records.append(record)
-    known = list(names) if names is not None else _names(settings, root)
-    highest = max((int(v[0]) for v in every), default=-1)
+    shape = _keypoint_shape(setup)
+    known = list(names) if names is not None else setup.names
     if known is None:
-        known = [str(i) for i in range(highest + 1)]
-    if highest >= len(known):
-        raise FormatError(f"{root}: class number {highest}, but only {len(known)} names")
+        most = max((int(v[0]) for v in every if v[0] < _MOST_CLASSES), default=-1)
+        known = [str(i) for i in range(most + 1)]
+    for key, lines in rows.items():
+        image, file = pairs[key]
+        record = open_record(dataset, image, key)
+        if record is None:
+            continue
+        for number, values in lines:
+            try:
+                if values[0] >= len(known):
+                    raise ValueError(f"class number {values[0]:.0f}, but only {len(known)} names")
+                record["annotations"].append(_annotation(values, record, task, shape))
+            except ValueError as error:
+                dataset.skipped.append(f"{file}, line {number}: {error}")
+        dataset.records.append(record)
     dataset.metadata["thing_classes"] = known
     if task == "pose":
-        dataset.metadata |= _keypoint_metadata(settings, shape[0])
+        dataset.metadata |= _keypoint_metadata(setup.values, shape[0])
     return dataset
+
+
+def _keypoint_shape(setup: _Setup) -> tuple[int, int]:
+    shape = setup.values.get("kpt_shape") or (0, 3)
+    try:
+        count, per = (*map(int, shape), 3)[:2]
+    except (TypeError, ValueError):
+        count, per = -1, 0
+    if count < 0 or per not in (2, 3):
+        raise FormatError(f"{setup.file}: kpt_shape must be [number of keypoints, 2 or 3], got {shape!r}")
+    return count, per
 
 
 def _keypoint_metadata(settings: Mapping[str, Any], count: int) -> dict[str, Any]:
     names = [f"keypoint_{i}" for i in range(count)]
-    flips = settings.get("flip_idx", range(count))
+    flips = settings.get("flip_idx")
+    if not isinstance(flips, list) or sorted(map(str, flips)) != sorted(map(str, range(count))):
+        flips = list(range(count))
     return {
         "keypoint_names": names,
-        "keypoint_flip_map": [(names[i], names[j]) for i, j in enumerate(flips) if i < j],
+        "keypoint_flip_map": [(names[i], names[int(j)]) for i, j in enumerate(flips) if i < int(j)],
     }
 
 
 def _annotation(
-    values: list[float], record: Mapping[str, Any], task: str, shape: tuple[int, ...], where: str
+    values: list[float], record: Mapping[str, Any], task: str, shape: tuple[int, int]
 ) -> dict[str, Any]:
+    """Turn the numbers of a line into an annotation; raise ValueError if they do not fit the task."""
     width, height = record["width"], record["height"]
     anno: dict[str, Any] = {"category_id": int(values[0]), "iscrowd": 0, "bbox_mode": BoxMode.XYXY_ABS}
     rest = np.array(values[1:])
     if task in ("segment", "obb") and len(rest) > 4:
         if len(rest) % 2 or len(rest) < 6 or (task == "obb" and len(rest) != 8):
-            raise FormatError(f"{where}: {len(rest)} coordinates do not fit task {task!r}")
+            raise ValueError(f"{len(rest)} coordinates do not fit task {task!r}")
         points = rest.reshape(-1, 2) * [width, height]
         if task == "obb":
             return anno | {"bbox": rotated_box_of(points), "bbox_mode": BoxMode.XYWHA_ABS}
         return anno | {"bbox": box_of_points(points), "segmentation": [points.reshape(-1).tolist()]}
+    if task == "detect" and len(rest) == 5:
+        raise ValueError("5 coordinates; a confidence at the end belongs to predictions, not to labels")
     if task == "obb" or (task == "detect" and len(rest) != 4):
-        raise FormatError(f"{where}: {len(rest)} coordinates do not fit task {task!r}")
+        raise ValueError(f"{len(rest)} coordinates do not fit task {task!r}")
     x, y, w, h = rest[:4] * [width, height, width, height]
     anno["bbox"] = [float(x - w / 2), float(y - h / 2), float(x + w / 2), float(y + h / 2)]
     if task == "pose":
-        count, per = shape[0], shape[1] if len(shape) > 1 else 3
+        count, per = shape
         if len(rest) != 4 + count * per:
-            raise FormatError(
-                f"{where}: expected 4 + {count} × {per} numbers for kpt_shape {list(shape)}, got {len(rest)}"
+            raise ValueError(
+                f"expected 4 + {count} × {per} numbers for kpt_shape {list(shape)}, got {len(rest)}"
             )
         points = rest[4:].reshape(count, per)
         seen = points[:, 2] if per == 3 else 2.0 * (points[:, :2] != 0).any(1)
@@ -301,18 +446,56 @@ def write_yolo(dataset: Dataset, folder: str, task: str | None = None, copy_imag
 
 
 def _detect(path: Path) -> bool:
-    root = path.parent if path.is_file() else path
-    if not root.is_dir():
+    if path.is_file():
+        return path.suffix in (".yaml", ".yml", ".data")
+    if any((path / name).is_file() for name in (*_YAML, "obj.data")):
+        return True
+    labels = _folders(path, None)[1]
+    if "images" in path.parts:
+        first = next(iter(images_below(path).values()), None)
+        labels = labels if first is None else _label_file(first).parent
+    texts = (f for f in files_below(labels) if f.suffix == ".txt" and f.name != "classes.txt")
+    return any(_is_yolo(f) for f in itertools.islice(texts, 20))
+
+
+def _is_yolo(file: Path) -> bool:
+    """Say whether the first line is a class number and at least four numbers; an empty file may be one."""
+    try:
+        line = next((line for _, line in read_lines(file)), "")
+        return all(map(math.isfinite, map(float, line.split()))) and len(line.split()) not in (1, 2, 3, 4)
+    except (ValueError, OSError):
         return False
-    return ((root / "labels").is_dir() and any((root / "labels").rglob("*.txt"))) or (
-        "images" in root.parts and any(_folders(root, None)[1].rglob("*.txt"))
-        if root.name != "images" or root.exists()
-        else False
-    )
+
+
+def _parts(path: Path) -> dict[str, dict[str, Any]]:
+    setup = _setup(path)
+    images, _ = _folders(setup.root, None)
+    if setup.file is not None and setup.file.parent == setup.root:
+        return {part: {"split": part} for part in _PARTS if _exists(setup, part)}
+    found = {part: any((images / name).is_dir() for name in names) for part, names in _PARTS.items()}
+    return {part: {"split": part} for part, there in found.items() if there and images.name == "images"}
+
+
+def _exists(setup: _Setup, part: str) -> bool:
+    """Say whether the settings name a part; a test part that was not shipped is passed over."""
+    if not _listed(setup, part):
+        return False
+    try:
+        _images_of(setup, part)
+    except FormatError:
+        if part == "test":
+            return False
+        raise
+    return True
 
 
 register_format(
     Format(
-        "yolo", "YOLO text files (boxes, outlines, keypoints, rotated boxes)", read_yolo, write_yolo, _detect
+        "yolo",
+        "YOLO text files (boxes, outlines, keypoints, rotated boxes)",
+        read_yolo,
+        write_yolo,
+        _detect,
+        _parts,
     )
 )

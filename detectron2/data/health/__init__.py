@@ -1,12 +1,11 @@
 """Checking data before the first step: what is wrong, where, and how to mend it.
 
 ``check_coco_json`` checks an annotation file as it is, ``check_dataset_dicts`` records from anywhere. Both give a
-:class:`HealthReport`. Errors forbid training; the rest may be left out by :func:`repair`, or in a mended copy of the
-file by :func:`prepare_coco_json`, which is what ``detectron2 train`` uses.
+:class:`HealthReport`. Errors forbid training; the rest may be left out by :func:`repair`.
 """
 
 from .check import check_dataset_dicts, find_duplicates, find_leakage, repair
-from .coco import check_coco_json, prepare_coco_json, repair_coco
+from .coco import check_coco_json
 from .report import KINDS, DataError, Finding, HealthReport
 from .statistics import dataset_statistics
 
@@ -20,7 +19,5 @@ __all__ = [
     "dataset_statistics",
     "find_duplicates",
     "find_leakage",
-    "prepare_coco_json",
     "repair",
-    "repair_coco",
 ]

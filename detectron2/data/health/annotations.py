@@ -4,19 +4,19 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
+
+import numpy as np
 
 from detectron2.structures import BoxMode
 
+from .masks import Size, mask_defects
 from .report import KINDS, Finding
 
 __all__ = ["Expected", "check_annotations", "without_defects"]
 
 # COCO's own boxes overlap the border by rounding; that much is not worth a note.
 _BORDER = 1.0
-
-
-Size: TypeAlias = tuple[Any, Any]  # (height, width) as the record says, None where it does not
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,19 @@ def _defects(anno: Mapping[str, Any], size: Size, expected: Expected) -> Iterato
         if not hasattr(category, "__index__"):
             yield "category-unknown", f"category_id {category!r}", -1
     elif expected.num_classes is not None and not 0 <= category < expected.num_classes:
-        shown = anno.get("_category_in_file", category)
-        yield "category-unknown", f"category_id {shown}, {expected.num_classes} classes", -1
+        yield "category-unknown", f"category_id {category}, {expected.num_classes} classes", -1
     for kind, value in _box_defects(anno, size):
         yield kind, value, -1
     yield from _mask_defects(anno, size, expected)
-    keypoints = anno.get("keypoints")
-    if keypoints is not None and len(keypoints):
-        flat = len(keypoints) if not hasattr(keypoints[0], "__len__") else 3 * len(keypoints)
-        if flat % 3 or (expected.num_keypoints is not None and flat != 3 * expected.num_keypoints):
-            wanted = "a multiple of 3" if expected.num_keypoints is None else str(3 * expected.num_keypoints)
-            yield "keypoints-count", f"{flat} values, expected {wanted}", -1
+    for kind, value in _keypoint_defects(anno.get("keypoints"), expected):
+        yield kind, value, -1
 
 
 def _box_defects(anno: Mapping[str, Any], size: Size) -> Iterator[tuple[str, str]]:
     box = anno.get("bbox")
+    if box is not None and (not hasattr(box, "__len__") or isinstance(box, (str, Mapping))):
+        yield "box-not-finite", f"a {type(box).__name__} instead of numbers"
+        return
     if box is None or len(box) == 0:
         if not anno.get("segmentation"):
             yield "box-missing", "" if box is None else "[]"
@@ -87,8 +85,8 @@ def _box_defects(anno: Mapping[str, Any], size: Size) -> Iterator[tuple[str, str
         return
     try:
         values = [float(v) for v in box]
-    except (TypeError, ValueError):
-        yield "box-not-finite", str(box)
+    except (TypeError, ValueError, OverflowError):
+        yield "box-not-finite", str(box)[:80]
         return
     if not all(map(math.isfinite, values)):
         yield "box-not-finite", str(box)
@@ -127,25 +125,25 @@ def _rotated_defects(values: list[float], size: Size) -> Iterator[tuple[str, str
 
 def _mask_defects(anno: Mapping[str, Any], size: Size, expected: Expected) -> Iterator[tuple[str, str, int]]:
     masks = anno.get("segmentation")
-    if masks is None or len(masks) == 0:
+    if masks is None or (hasattr(masks, "__len__") and len(masks) == 0):
         if expected.masks:
             yield "mask-missing", "", -1
-    elif isinstance(masks, Mapping):
-        given = list(masks.get("size", ()))
-        if None not in size and given != [size[0], size[1]]:
-            yield "mask-size", f"mask {given}, image {list(size)} (height, width)", -1
-    elif isinstance(masks, list):
-        for part, polygon in enumerate(masks):
-            if not hasattr(polygon, "__len__"):
-                yield "polygon-short", f"a {type(polygon).__name__} instead of a list of coordinates", part
-            elif len(polygon) < 6:
-                yield "polygon-short", f"{len(polygon)} coordinates", part
-            elif len(polygon) % 2:
-                yield "polygon-odd", f"{len(polygon)} coordinates", part
-            elif not math.isfinite(sum(polygon)):
-                yield "polygon-not-finite", str(list(polygon))[:80], part
-    elif hasattr(masks, "shape") and None not in size and tuple(masks.shape) != tuple(size):
-        yield "mask-size", f"mask {list(masks.shape)}, image {list(size)} (height, width)", -1
+    else:
+        yield from mask_defects(masks, size)
+
+
+def _keypoint_defects(keypoints: Any, expected: Expected) -> Iterator[tuple[str, str]]:
+    if keypoints is None or not hasattr(keypoints, "__len__") or not len(keypoints):
+        return
+    try:
+        values = np.asarray(keypoints, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        values = np.array([np.nan])
+    wanted = "a multiple of 3" if expected.num_keypoints is None else str(3 * expected.num_keypoints)
+    if values.size % 3 or (expected.num_keypoints is not None and values.size != 3 * expected.num_keypoints):
+        yield "keypoints-count", f"{values.size} values, expected {wanted}"
+    elif not np.isfinite(values).all():
+        yield "keypoints-count", f"not all are numbers: {str(keypoints)[:80]}"
 
 
 def without_defects(annotations: Sequence[Any], found: Sequence[Finding]) -> list[Any]:

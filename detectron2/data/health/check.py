@@ -7,7 +7,9 @@ from typing import Any
 
 from .annotations import Expected, check_annotations, without_defects
 from .images import ImageCheck, add_image_findings, content_groups, near_duplicate_pairs
+from .panoptic import segment_defects
 from .report import KINDS, Finding, HealthReport
+from .whole import whole_defects
 
 __all__ = ["check_dataset_dicts", "find_duplicates", "find_leakage", "repair"]
 
@@ -41,6 +43,7 @@ def check_dataset_dicts(
         report.add([Finding("no-images", source)])
         return report
     expected = Expected(num_classes, num_keypoints, masks)
+    every = [_annotations_of(record) for record in dataset_dicts]
     labelled = any(
         "annotations" in r or "sem_seg_file_name" in r or "pan_seg_file_name" in r for r in dataset_dicts
     )
@@ -48,11 +51,14 @@ def check_dataset_dicts(
     for index, record in enumerate(dataset_dicts):
         if "file_name" not in record and "image" not in record:
             report.add([Finding("malformed", f"record {index}", "no file_name", index=index)])
-        annotations = _annotations_of(record)
+        annotations = every[index]
         report.num_annotations += len(annotations)
         report.add(check_annotations(record, annotations, index, expected))
         if not annotations and not other_labels:
             report.add([Finding("image-unlabelled", str(record.get("file_name", index)), index=index)])
+        if "pan_seg_file_name" in record and images in ("header", "decode"):
+            report.add(segment_defects(record, index))
+    report.add(whole_defects(every, dataset_dicts, source))
     report.add(_duplicate_images(dataset_dicts))
     if labelled and not other_labels and report.num_annotations == 0:
         report.add([Finding("no-annotations", source)])
@@ -102,7 +108,10 @@ def repair(dataset_dicts: Sequence[Mapping[str, Any]], report: HealthReport) -> 
             kept.append(record)  # type: ignore[arg-type]
         elif not any(KINDS[f.kind].action == "drop-image" for f in found):
             mended = {**record}
-            mended["annotations"] = without_defects(_annotations_of(record), found)
+            if "annotations" not in record and "segments_info" in record:
+                mended["segments_info"] = without_defects(record["segments_info"], found)
+            else:
+                mended["annotations"] = without_defects(_annotations_of(record), found)
             kept.append(mended)
     if report.skips:
         logger.warning(

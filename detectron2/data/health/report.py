@@ -67,6 +67,32 @@ KINDS: dict[str, Kind] = {
         "or annotate the turned picture.",
         "drop-image",
     ),
+    "category-id-duplicate": Kind("error", "category id used twice", "Give each category an id of its own."),
+    "category-name-duplicate": Kind(
+        "note", "categories of one name", "They are trained as different classes; join them if they are one."
+    ),
+    "label-left-out": Kind("skip", "left out when the labels were read", "Correct it, or leave it so."),
+    "label-malformed": Kind(
+        "skip", "label that is not in the expected format", "Compare with the format in docs/data.md.",
+        "drop-annotation",
+    ),
+    "label-duplicate": Kind("note", "the same label twice on an image", "Remove one of the two."),
+    "value-mended": Kind("note", "value of another type, read as it was meant", "Nothing has to be done."),
+    "image-moved": Kind("note", "image found elsewhere than named", "Check that it is the right one."),
+    "image-doubtful": Kind(
+        "error", "several images fit a name, or several names an image", "Name the folder of the images (--images)."
+    ),
+    "boxes-kind": Kind("error", "boxes of another kind than the format has", "Convert them, and check again."),
+    "masks-partly": Kind(
+        "note", "labels without an outline among others with one", "A mask model is trained without them."
+    ),
+    "boxes-rotated": Kind(
+        "note", "rotated boxes among upright ones", "A model of upright boxes gets the upright boxes around them."
+    ),
+    "only-crowds": Kind("error", "every label is a crowd region", "Crowd regions are not learnt: set iscrowd to 0."),
+    "segment-odd": Kind(
+        "skip", "segment that does not fit its label map", "Correct the segment, or make the map anew.", "drop-annotation"
+    ),
     "image-size-absent": Kind("note", "no width or height given", "They are read from the file."),
     "image-duplicate": Kind("note", "same file listed twice", "Remove one of the two."),
     "image-unlabelled": Kind(
@@ -84,6 +110,10 @@ KINDS: dict[str, Kind] = {
     "polygon-not-finite": Kind(
         "skip", "polygon with a coordinate that is not a number", "Correct it.", "drop-polygons"
     ),
+    "polygon-far": Kind(
+        "skip", "polygon with a point far outside the image", "Correct it.", "drop-polygons"
+    ),
+    "mask-broken": Kind("skip", "mask that cannot be read", "Make the mask anew.", "drop-annotation"),
     "mask-size": Kind("skip", "mask of another size than the image", "Make the mask anew.", "drop-annotation"),
     "mask-missing": Kind("note", "annotation without a mask", "It is left out when masks are trained."),
     "keypoints-count": Kind(

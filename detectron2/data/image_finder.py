@@ -1,0 +1,123 @@
+"""Finding the pictures that label files name, also where the names come from another machine."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from detectron2.utils.image_io import IMAGE_SUFFIXES
+
+__all__ = ["ImageFinder", "files_below"]
+
+
+def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the files below a folder in a fixed order, links to folders followed once, hidden folders left out."""
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield from (Path(here, name) for name in sorted(names))
+
+
+def name_parts(name: str) -> list[str]:
+    """Return the parts of a path of any system, without drive, root and dots."""
+    parts = re.split(r"[\\/]+", re.sub(r"^[A-Za-z]:", "", name.strip()))
+    return [p for p in parts if p not in ("", ".", "..")]
+
+
+class ImageFinder:
+    """Finds pictures by the names in label files.
+
+    A name is first taken as it is. If nothing is there, the picture below the folders that shares the most last parts
+    with it is taken, without regard to case, and then to the ending; only if exactly one fits.
+
+    Attributes:
+        moved: name -> picture, of those found elsewhere than named.
+        doubtful: name -> pictures that fit equally well, or the one picture that another name got; None of them is
+            taken.
+    """
+
+    def __init__(self, *folders: str | os.PathLike[str]) -> None:
+        """
+        Args:
+            *folders: the pictures lie in or below them, in the order in which they are tried.
+        """
+        self.folders = [Path(f) for f in folders]
+        self.moved: dict[str, Path] = {}
+        self.doubtful: dict[str, list[Path]] = {}
+        self._taken: dict[Path, str] = {}
+        self._by_name: dict[str, list[Path]] | None = None
+        self._by_stem: dict[str, list[Path]] = {}
+
+    def find(self, name: str, *more: str) -> Path | None:
+        """Find a picture.
+
+        Args:
+            name: as the label file has it.
+            *more: further names to try when there is nothing by the first, such as that of the label file itself.
+
+        Returns:
+            The picture; None if there is none, or several fit.
+        """
+        for each in (name, *more):
+            exact = self._exact(each)
+            if exact is not None:
+                return self._keep(name, exact)
+        for each in (name, *more):
+            found = self._alike(each)
+            if len(found) == 1 and self._taken.get(found[0], name) == name:
+                self.moved[name] = found[0]
+                return self._keep(name, found[0])
+            if found:
+                self.doubtful[name] = found
+                return None
+        return None
+
+    def _keep(self, name: str, path: Path) -> Path:
+        self._taken[path] = name
+        return path
+
+    def _exact(self, name: str) -> Path | None:
+        for folder in self.folders:
+            if name and os.path.isfile(folder / name):
+                return folder / name
+        return None
+
+    def _alike(self, name: str) -> list[Path]:
+        """Return the pictures that share the most last parts with a name."""
+        if self._by_name is None:
+            self._index()
+        assert self._by_name is not None
+        parts = [p.lower() for p in name_parts(name)]
+        if not parts:
+            return []
+        found = self._by_name.get(parts[-1]) or self._by_stem.get(_stem(parts[-1]), [])
+        shared = [_shared(parts[:-1], [p.lower() for p in f.parts[:-1]]) for f in found]
+        return [f for f, n in zip(found, shared) if n == max(shared)]
+
+    def _index(self) -> None:
+        self._by_name = {}
+        seen = set()
+        for folder in self.folders:
+            for path in files_below(folder):
+                real = os.path.abspath(path)
+                if path.suffix.lower() in IMAGE_SUFFIXES and real not in seen:
+                    seen.add(real)
+                    self._by_name.setdefault(path.name.lower(), []).append(path)
+                    self._by_stem.setdefault(_stem(path.name.lower()), []).append(path)
+
+
+def _stem(name: str) -> str:
+    stem, ending = os.path.splitext(name)
+    return stem if ending in IMAGE_SUFFIXES else name
+
+
+def _shared(left: Sequence[str], right: Sequence[str]) -> int:
+    count = 0
+    while count < min(len(left), len(right)) and left[-1 - count] == right[-1 - count]:
+        count += 1
+    return count
