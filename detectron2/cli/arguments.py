@@ -8,7 +8,7 @@ from detectron2 import __version__
 
 __all__ = ["build_parser", "parse"]
 
-DATA_HELP = "a COCO json, or a folder with one json and its images"
+DATA_HELP = "a label file, or a folder with labels of any known format and their images"
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,20 @@ def _quickstart(p: argparse.ArgumentParser) -> None:
 
 def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("--train", metavar="DATA", help=f"training data: {DATA_HELP}")
-    p.add_argument("--val", metavar="DATA", help="validation data; without it a fifth of --train is held out")
+    p.add_argument(
+        "--val",
+        metavar="DATA",
+        help="validation data (default: the part that --train has, else a fifth of it)",
+    )
+    _labels(p)
     p.add_argument(
         "--train-images", metavar="DIR", help="image folder of --train, if it is not found by itself"
     )
     p.add_argument("--val-images", metavar="DIR", help="image folder of --val, if it is not found by itself")
     p.add_argument(
         "--model",
-        default="mask_rcnn_R_50_FPN_3x",
-        help="name in the model zoo, or a config file (default: %(default)s; `detectron2 zoo` lists them)",
+        help="name in the model zoo, or a config file (default: the Faster, Mask or Keypoint R-CNN that fits the labels; "
+        "`detectron2 zoo` lists all)",
     )
     p.add_argument("--output", help="folder of the run (default: runs/NAME-OF-DATA-MODEL)")
     p.add_argument(
@@ -99,7 +104,7 @@ def _train(p: argparse.ArgumentParser) -> None:
 def _eval(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", help="folder that `detectron2 train` wrote")
     p.add_argument("--data", metavar="DATA", help=f"{DATA_HELP} (default: the run's validation data)")
-    p.add_argument("--images", metavar="DIR", help="image folder of --data, if it is not found by itself")
+    _labels(p)
     p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
     p.add_argument("--output", help="folder to write (default: MODEL/eval)")
     p.add_argument(
@@ -162,9 +167,7 @@ def _config(p: argparse.ArgumentParser) -> None:
 def _data(p: argparse.ArgumentParser) -> None:
     p.add_argument("action", choices=["import", "check", "show", "stats", "convert", "split"])
     p.add_argument("inputs", nargs="+", metavar="DATA", help="labels: a file or a folder of any known format")
-    p.add_argument("--format", help="format of the labels (default: found out)")
-    p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format has it")
-    p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: found out)")
+    _labels(p)
     p.add_argument("--to", metavar="FORMAT", help="format to write (import and split: coco)")
     p.add_argument("--output", metavar="DIR", help="folder to write")
     p.add_argument("--shares", default="train=0.8,val=0.2", help="for split (default: %(default)s)")
@@ -183,6 +186,12 @@ def _replay(p: argparse.ArgumentParser) -> None:
         "--dtype", help="float32, float16 or bfloat16 (default: as the training's mixed precision says)"
     )
     _overrides(p)
+
+
+def _labels(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--format", help="format of the labels (default: found out)")
+    p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format has it")
+    p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: found out)")
 
 
 def _trust(p: argparse.ArgumentParser) -> None:

@@ -1,20 +1,20 @@
-"""``detectron2 data``: import, check, show, stats, convert and split labels of any format."""
+"""`detectron2 data`: import, check, show, stats, convert and split labels of any format."""
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from detectron2.data.formats import check_dataset, read_dataset, split_dataset, write_dataset
-from detectron2.data.formats.base import Dataset
+from detectron2.data.formats import Dataset, plan_data, read_parts, split_dataset, write_dataset
+from detectron2.data.formats.api import merged
 from detectron2.data.health import dataset_statistics, find_duplicates, find_leakage
 from detectron2.reports import write_data_page
 
 from ..console import console
 from ..errors import UserError
+from ..run.plan import source_of
 
 __all__ = ["run"]
 
@@ -34,20 +34,29 @@ def run(args: argparse.Namespace) -> int:
     return actions[args.action](args)
 
 
-def _read(args: argparse.Namespace, path: str | None = None) -> Dataset:
-    options: dict[str, Any] = {"task": args.task} if args.task else {}
-    dataset = read_dataset(path or args.inputs[0], args.format, args.images, **options)
-    _say_skipped(dataset, "reading")
-    return dataset
+def _read(args: argparse.Namespace) -> dict[str, Dataset]:
+    """Read the parts of the labels, and say what was left out."""
+    source = source_of(args, args.inputs[0])
+    parts, origin = read_parts(source.path, source.format, source.images, **source.options)
+    for dataset in parts.values():
+        lines = [str(f) for f in dataset.findings if f.severity in ("error", "skip")]
+        _say_skipped([*lines, *dataset.skipped], "reading")
+    if origin:
+        print(f"parts: {origin}")
+    return parts
 
 
-def _say_skipped(dataset: Dataset, when: str) -> None:
-    if dataset.skipped:
-        print(f"{len(dataset.skipped)} labels or files were left out while {when}:")
-        for line in dataset.skipped[:MOST_LISTED]:
+def _whole(args: argparse.Namespace) -> Dataset:
+    return merged(list(_read(args).values()))
+
+
+def _say_skipped(skipped: Sequence[str], when: str) -> None:
+    if skipped:
+        print(f"{len(skipped)} labels or files were left out while {when}:")
+        for line in skipped[:MOST_LISTED]:
             print(f"    {line}")
-        if len(dataset.skipped) > MOST_LISTED:
-            print(f"    … and {len(dataset.skipped) - MOST_LISTED} more")
+        if len(skipped) > MOST_LISTED:
+            print(f"    … and {len(skipped) - MOST_LISTED} more")
 
 
 def _target(args: argparse.Namespace) -> Path:
@@ -59,12 +68,12 @@ def _target(args: argparse.Namespace) -> Path:
 def _import(args: argparse.Namespace) -> int:
     """Check, and write as COCO."""
     args.to = args.to or "coco"
-    dataset = _read(args)
-    report = check_dataset(dataset, args.inputs[0])
-    print(report.to_text())
-    if not report.ok:
+    plan = plan_data(source_of(args, args.inputs[0]))
+    print(plan.health())
+    print(plan.to_text())
+    if not all(r.ok for r in plan.reports.values()):
         return 1
-    return _write(args, dataset)
+    return _write(args, plan.parts)
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -73,29 +82,31 @@ def _convert(args: argparse.Namespace) -> int:
     return _write(args, _read(args))
 
 
-def _write(args: argparse.Namespace, dataset: Dataset) -> int:
-    folder = _target(args)
-    before = len(dataset.skipped)
-    write_dataset(dataset, folder, args.to)
-    dataset.skipped = dataset.skipped[before:]
-    _say_skipped(dataset, "writing")
-    print(f"{len(dataset.records)} images written to {folder} as {args.to}")
+def _write(args: argparse.Namespace, parts: dict[str, Dataset]) -> int:
+    """Write each part; several have a folder each."""
+    for name, dataset in parts.items():
+        folder = _target(args) if len(parts) == 1 else _target(args) / name
+        before = len(dataset.skipped)
+        write_dataset(dataset, folder, args.to)
+        _say_skipped(dataset.skipped[before:], "writing")
+        print(f"{len(dataset.records)} images written to {folder} as {args.to}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Return the health report; several data sets are also compared with each other for pictures in common."""
+    """The report that training gives too; several data sets or parts are also compared for pictures in common."""
     ok = True
     splits = {}
     for path in args.inputs:
-        dataset = _read(args, path)
-        report = check_dataset(dataset, path, images="decode" if args.decode else "header")
-        print(report.to_text())
-        ok = ok and report.ok
-        splits[path] = dataset.records
-        for group in find_duplicates(dataset.records, near=args.near)[:MOST_LISTED]:
-            print(f"same picture: {', '.join(group)}")
-        _print_imbalance(dataset)
+        plan = plan_data(source_of(args, path), images="decode" if args.decode else "header")
+        print(plan.health())
+        print(plan.to_text())
+        ok = ok and all(r.ok for r in plan.reports.values())
+        for name, dataset in plan.parts.items():
+            splits[path if name == "all" else f"{path} ({name})"] = dataset.records
+            for group in find_duplicates(dataset.records, near=args.near)[:MOST_LISTED]:
+                print(f"same picture: {', '.join(group)}")
+            _print_imbalance(dataset)
     if len(splits) > 1:
         leaks = find_leakage(splits, near=args.near)
         for leak in leaks[:MOST_LISTED]:
@@ -114,7 +125,7 @@ def _print_imbalance(dataset: Dataset) -> None:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    dataset = _read(args)
+    dataset = _whole(args)
     numbers = dataset_statistics(dataset.records, dataset.classes or None)
     if args.json:
         print(json.dumps(numbers, indent=2))
@@ -133,7 +144,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    dataset = _read(args)
+    dataset = _whole(args)
     page = write_data_page(dataset, _target(args), title=Path(args.inputs[0]).name, limit=args.limit)
     print(f"see {page}")
     return 0
@@ -145,7 +156,7 @@ def _split(args: argparse.Namespace) -> int:
         shares = {name: float(share) for name, share in (s.split("=") for s in args.shares.split(","))}
     except ValueError:
         raise UserError(f"--shares must look like train=0.8,val=0.2, got {args.shares!r}") from None
-    for name, part in split_dataset(_read(args), shares, seed=args.seed).items():
+    for name, part in split_dataset(_whole(args), shares, seed=args.seed).items():
         write_dataset(part, folder / name, args.to or "coco")
         print(f"{name}: {len(part.records)} images in {folder / name}")
     return 0

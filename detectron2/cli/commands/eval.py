@@ -3,16 +3,18 @@
 import argparse
 from pathlib import Path
 
+from detectron2.data.formats import plan_validation
 from detectron2.engine.run_config import load_run_config
 from detectron2.evaluation import resumable_evaluation
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.data_check import check_data
-from ..run.datasets import find_data, register
+from ..run.datasets import register, store
 from ..run.evaluation import evaluate_run
-from ..run.folder import RunCard, read_run, weights_of
+from ..run.folder import RunCard, read_run, same_labels, weights_of
+from ..run.model_fit import fit_labels
+from ..run.plan import say_plan, source_of
 from ..run.recipe import best_device
 
 __all__ = ["run"]
@@ -27,12 +29,14 @@ def run(args: argparse.Namespace) -> int:
     if args.against:
         read_run(args.against)  # before the long work
     weights = weights_of(args.model, args.weights)
-    if args.data:
-        _, val, card.health = check_data(card.train, find_data(args.data, args.images, folder), folder)
-        assert val is not None
-        card.val = val
-    register(None, card.val, card.classes, card.category_ids)
     config = load_run_config(Path(args.model) / "config.yaml", args.opts)
+    if args.data:
+        plan = plan_validation(source_of(args, args.data, args.images), card.classes, card.category_ids)
+        plan.notes += fit_labels(config, plan, card.model)
+        say_plan(plan)
+        card.health = plan.health()
+        card.val = store(plan.parts["val"], "val", folder)
+    register(card, train=False)
     config.put(device=args.device or best_device())
     card.save(folder)
     with resumable_evaluation(str(folder / "inference"), resume=args.resume):
@@ -54,7 +58,7 @@ def _evaluated(run: str, card: RunCard) -> Path:
     for folder in (Path(run), Path(run) / "eval"):
         if (folder / "inference" / "coco_instances_results.json").is_file():
             val = read_run(folder).val
-            if (val.part, Path(val.json).resolve()) == (card.val.part, Path(card.val.json).resolve()):
+            if same_labels(val, card.val):
                 return folder
     raise UserError(
         f"{run} has no evaluation on {card.val.json}; write one with `detectron2 eval {run} --data {card.val.json}`"

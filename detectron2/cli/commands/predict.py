@@ -72,7 +72,7 @@ def predictor_config(model: str, weights: str, device: str | None) -> tuple[Conf
     """
     if (Path(model) / "run.json").is_file():
         card = read_run(model)
-        register(None, card.val, card.classes, card.category_ids)
+        register(card, train=False)
         run = load_run_config(Path(model) / "config.yaml")
         run.put(weights=weights_of(model, weights), device=device or best_device())
         return run.cfg, MetadataCatalog.get(VAL)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from detectron2.data.formats import Source, plan_training
 from detectron2.engine.run_config import load_run_config
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.datasets import find_data
 from ..run.folder import read_run, write_json
 from ..run.recipe import Plan, recipe
 from .train import make_card, save_run, train
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
         if (folder / "run.json").is_file():
             raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
         parts = write_nuclei(folder / "data")
-        train_data, val_data = (find_data(str(parts[name]), None, folder) for name in ("train", "val"))
-        card = make_card(folder, "quickstart/mask_rcnn_nuclei", train_data, val_data, args.seed)
+        data = plan_training(*(Source(str(parts[name])) for name in ("train", "val")))
+        card = make_card(folder, "quickstart/mask_rcnn_nuclei", data, args.seed)
         # Small enough that a processor is the right device unless another is asked for.
         plan = Plan(1, card.train.num_images, workers=0, device=args.device or "cpu")
         with resources.as_file(assets / "mask_rcnn_nuclei.yaml") as config_file:

@@ -12,6 +12,7 @@ import torch
 import torchvision
 
 from detectron2 import __version__
+from detectron2.data.formats import DataPlan, label_facts, plan_training
 from detectron2.engine import DefaultTrainer, launch
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.setup import set_backends
@@ -21,10 +22,11 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.data_check import check_data
-from ..run.datasets import classes_of, find_data, register, split
+from ..run.datasets import register, store
 from ..run.evaluation import evaluate_run
-from ..run.folder import DataCard, RunCard, read_run, weights_of
+from ..run.folder import RunCard, read_run, weights_of
+from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
+from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
 from ..run.recipe import Plan, best_device, find_model, recipe, starting_weights
 from ..run.trust import trusting
 
@@ -49,17 +51,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, RunConfig]:
     """Find and check the data, choose the config, and write both into the folder of the run."""
-    config_file, zoo_name = find_model(args.model)
-    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(args.model).stem}")
+    if args.model is not None:
+        find_model(args.model)  # a wrong name is known before the data are read
+    val = source_of(args, args.val, args.val_images) if args.val else None
+    data = plan_training(source_of(args, args.train, args.train_images), val)
+    model = args.model or default_model(label_facts(data.parts["train"].records))
+    config_file, zoo_name = find_model(model)
+    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(model).stem}")
     if (folder / "run.json").is_file() and not args.resume:
         raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
-    setup_logger(str(folder))
-    train_data = find_data(args.train, args.train_images, folder)
-    val_data = find_data(args.val, args.val_images, folder) if args.val else None
-    card = make_card(folder, args.model, train_data, val_data, args.seed)
     plan = Plan(
-        num_classes=len(card.classes),
-        num_images=card.train.num_images,
+        num_classes=len(data.parts["train"].classes),
+        num_images=len(data.parts["train"].records),
         epochs=args.epochs,
         batch_size=args.batch_size,
         workers=args.workers,
@@ -67,13 +70,19 @@ def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, RunConfig]:
         num_gpus=args.num_gpus,
     )
     config = recipe(config_file, plan)
-    card.weights = starting_weights(
-        config.options.weights, zoo_name, args.weights, PathManager.get_local_path
-    )
-    if not card.weights:
+    data.notes += fit_model(config, data, model, chosen=args.model is None)
+    trial = config.copied()
+    trial.override(args.opts)
+    data.notes += fit_labels(trial, data, model)
+    setup_logger(str(folder))
+    weights = starting_weights(config.options.weights, zoo_name, args.weights, PathManager.get_local_path)
+    if not weights:
         config.unfreeze()
-    config.put(seed=args.seed, output_dir=str(folder), weights=card.weights)
+    config.put(seed=args.seed, output_dir=str(folder), weights=weights)
     config.override(args.opts)
+    say_plan(data, schedule_text(config, plan.num_images, model, weights))
+    card = make_card(folder, model, data, args.seed)
+    card.weights, card.rotated = weights, model_kinds(config)["rotated"]
     save_run(folder, card, config)
     return folder, card, config
 
@@ -84,30 +93,31 @@ def save_run(folder: Path, card: RunCard, config: RunConfig) -> None:
     config.save(str(folder / "config.yaml"))
 
 
-def make_card(
-    folder: Path, model: str, train_data: DataCard, val_data: DataCard | None, seed: int
-) -> RunCard:
-    """Check the data and describe the run.
+def make_card(folder: Path, model: str, plan: DataPlan, seed: int) -> RunCard:
+    """Keep the data of a run and describe it.
 
     Args:
-        folder: of the run; gets mended copies of json files with defects.
+        folder: of the run; gets the labels that are not as training takes them.
         model: what the user calls it.
-        train_data: training data.
-        val_data: validation data; None holds out a part of the training data.
+        plan: parts `train` and `val`.
         seed: seed of the run.
     """
-    checked, val_checked, health = check_data(train_data, val_data, folder)
-    if val_checked is None:
-        checked, val_checked = split(checked)
-    classes, ids = classes_of(checked)
+    train_data = store(plan.parts["train"], "train", folder)
+    val_data = store(plan.parts["val"], "val", folder)
+    meta = plan.parts["train"].metadata
+    numbers = meta.get("thing_dataset_id_to_contiguous_id") or {
+        i + 1: i for i in range(len(meta["thing_classes"]))
+    }
     return RunCard(
         model=model,
-        classes=classes,
-        category_ids=ids,
-        train=checked,
-        val=val_checked,
+        classes=list(meta["thing_classes"]),
+        category_ids=sorted(numbers, key=lambda c: numbers[c]),
+        train=train_data,
+        val=val_data,
         seed=seed,
-        health=health,
+        health=f"{plan.to_text()}\n\n{plan.health()}",
+        keypoint_names=list(meta.get("keypoint_names", ())),
+        keypoint_flips=[list(p) for p in meta.get("keypoint_flip_map", ())],
         versions=versions(),
         command=["detectron2", *sys.argv[1:]],
     )
@@ -148,7 +158,7 @@ def train(
     """
     start = time.perf_counter() if start is None else start
     launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed))
-    register(card.train, card.val, card.classes, card.category_ids)
+    register(card)
     evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)
@@ -161,7 +171,8 @@ def _worker(
     with trusting(*allowed):
         setup_logger(folder, distributed_rank=comm.get_rank())
         set_backends(config.cfg)
-        register(card.train, card.val, card.classes, card.category_ids)
+        register(card)
         trainer = DefaultTrainer(config.cfg)
+        trainer.register_hooks([ExpectedTime()] if comm.is_main_process() else [])
         trainer.resume_or_load(resume=resume)
         trainer.train()

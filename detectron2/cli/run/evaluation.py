@@ -39,7 +39,8 @@ def evaluate_run(
     run.put(output_dir=str(folder))
     model = DefaultTrainer.build_model(run.cfg)
     DetectionCheckpointer(model).load(weights)
-    evaluator = evaluator_for(VAL, str(folder / "inference"))
+    sigmas = tuple(run.get("TEST.KEYPOINT_OKS_SIGMAS", ()))
+    evaluator = evaluator_for(VAL, str(folder / "inference"), kpt_oks_sigmas=sigmas)
     results = inference_on_dataset(model, DefaultTrainer.build_test_loader(run.cfg, VAL), evaluator)
     explain_predictions(evaluator, VAL, folder, results or {})
     summary = {

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.text_files import read_json
 
 from ..errors import UserError
 
-__all__ = ["DataCard", "RunCard", "read_run", "weights_of", "write_json"]
+__all__ = ["DataCard", "RunCard", "read_run", "same_labels", "weights_of", "write_json"]
 
 
 @dataclass
 class DataCard:
-    """Where data came from: json file, image folder, ids held out of a common file, and their size."""
+    """Where data are: json file and image folder, and their size."""
 
     json: str
     images: str
-    part: str = "all"  # "all", or "train" / "val" of a file that was split
     num_images: int = 0
     num_instances: int = 0
 
@@ -57,6 +57,9 @@ class RunCard:
         weights: what the run started from.
         seed: seed of the run.
         health: text of the data check.
+        keypoint_names: names of the keypoints, in the order of the labels.
+        keypoint_flips: pairs of keypoints that change places in a mirrored picture.
+        rotated: the model predicts rotated boxes.
         versions: package versions.
         command: the words of the command line.
     """
@@ -69,6 +72,9 @@ class RunCard:
     weights: str = ""
     seed: int = 0
     health: str = ""
+    keypoint_names: list[str] = field(default_factory=list)
+    keypoint_flips: list[list[str]] = field(default_factory=list)
+    rotated: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
 
@@ -101,12 +107,26 @@ def read_run(folder: str | Path) -> RunCard:
         data = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunCard)}
         data = {k: v for k, v in data.items() if k in known}
-        parts = {name: DataCard(**data[name]).seen_from(folder) for name in ("train", "val")}
+        sizes = {f.name for f in fields(DataCard)}
+        cards = {name: {k: v for k, v in data[name].items() if k in sizes} for name in ("train", "val")}
+        parts = {name: DataCard(**card).seen_from(folder) for name, card in cards.items()}
         return RunCard(**{**data, **parts})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({error}); run `detectron2 train … --resume` to write it again"
         ) from error
+
+
+def same_labels(a: DataCard, b: DataCard) -> bool:
+    """Say whether two cards name the same labels: one file, or two that say the same of the same pictures."""
+    if Path(a.json).resolve() == Path(b.json).resolve():
+        return True
+    if (a.num_images, a.num_instances) != (b.num_images, b.num_instances):
+        return False
+    parts = ("images", "annotations", "categories")
+    return all(
+        one == other for one, other in zip(*([read_json(c.json).get(k) for k in parts] for c in (a, b)))
+    )
 
 
 def weights_of(folder: str | Path, which: str) -> str:

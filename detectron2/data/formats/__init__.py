@@ -16,12 +16,16 @@ from .api import (
     write_dataset,
 )
 from .base import FORMATS, Dataset, Format, FormatError, register_format
+from .plan import DataPlan, LabelFacts, Source, label_facts, plan_data, plan_training, plan_validation
 
 __all__ = [
     "FORMATS",
+    "DataPlan",
     "Dataset",
     "Format",
     "FormatError",
+    "LabelFacts",
+    "Source",
     "check_dataset",
     "coco",
     "convert_dataset",
@@ -29,7 +33,11 @@ __all__ = [
     "detect_format",
     "dota",
     "huggingface",
+    "label_facts",
     "labelme",
+    "plan_data",
+    "plan_training",
+    "plan_validation",
     "read_dataset",
     "read_parts",
     "register_dataset",

@@ -1,0 +1,342 @@
+"""What will be trained and validated on: read, checked, split and told. ``data check`` and ``train`` both start here."""
+
+import os
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..health.check import repair
+from ..health.images import ImageCheck
+from ..health.report import KINDS, HealthReport
+from .api import check_dataset, read_parts, renumber_classes, split_dataset
+from .base import Dataset, FormatError
+
+__all__ = [
+    "DataPlan",
+    "LabelFacts",
+    "Source",
+    "hold_out",
+    "image_groups",
+    "label_facts",
+    "plan_data",
+    "plan_training",
+    "plan_validation",
+]
+
+HELD_OUT = 0.2  # share of the images that validate when the data have no such part
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where labels are, as a user says it: path, format, folder of the images, and options of the format."""
+
+    path: str
+    format: str | None = None
+    images: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """Kinds of labels: how many there are (crowd regions apart), and how many of them have what.
+
+    Attributes:
+        labels: all of them.
+        masks: those with an outline or mask.
+        keypoints: those with keypoints.
+        num_keypoints: keypoints of a label.
+        rotated: those with a rotated box.
+        panoptic: images with panoptic label maps.
+        semantic: images with semantic label maps.
+    """
+
+    labels: int = 0
+    masks: int = 0
+    keypoints: int = 0
+    num_keypoints: int = 0
+    rotated: int = 0
+    panoptic: int = 0
+    semantic: int = 0
+
+    def __str__(self) -> str:
+        if self.panoptic or self.semantic:
+            kind = "panoptic" if self.panoptic else "semantic"
+            return f"{kind} label maps ({self.panoptic or self.semantic})"
+        kinds = (
+            [f"boxes ({self.labels - self.rotated})"] if self.labels > self.rotated or not self.labels else []
+        )
+        kinds += [f"rotated boxes ({self.rotated})"] if self.rotated else []
+        kinds += [f"masks ({self.masks})"] if self.masks else []
+        kinds += [f"{self.num_keypoints} keypoints ({self.keypoints})"] if self.keypoints else []
+        return ", ".join(kinds)
+
+
+def label_facts(records: Sequence[Mapping[str, Any]]) -> LabelFacts:
+    """Count the kinds of labels of records."""
+    labels = [a for r in records for a in r.get("annotations", ()) if not a.get("iscrowd")]
+    points = Counter(len(a["keypoints"]) // 3 for a in labels if a.get("keypoints"))
+    return LabelFacts(
+        labels=len(labels),
+        masks=sum(a.get("segmentation") is not None and len(a["segmentation"]) > 0 for a in labels),
+        keypoints=sum(points.values()),
+        num_keypoints=points.most_common(1)[0][0] if points else 0,
+        rotated=sum(len(a["bbox"]) == 5 for a in labels),
+        panoptic=sum("pan_seg_file_name" in r for r in records),
+        semantic=sum("sem_seg_file_name" in r for r in records),
+    )
+
+
+@dataclass
+class DataPlan:
+    """The parts of a data set, checked, and what is said about them.
+
+    Attributes:
+        parts: name (``train``, ``val``, ``test``; ``all``) -> data set. For a training without what must be left out.
+        reports: name -> what the check found.
+        origin: where the parts come from, in words.
+        notes: further lines for the user.
+    """
+
+    parts: dict[str, Dataset]
+    reports: dict[str, HealthReport]
+    origin: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def to_text(self) -> str:
+        """Describe kinds of labels, classes, folders, parts, and what was left out."""
+        first = next(iter(self.parts.values()))
+        classes = first.classes or list(first.metadata.get("stuff_classes", ()))
+        shown = ", ".join(classes[:20]) + (f" … ({len(classes)})" if len(classes) > 20 else "")
+        facts = label_facts([r for d in self.parts.values() for r in d.records])
+        lines = [f"Labels: {facts}", f"Classes ({len(classes)}): {shown}"]
+        for name, dataset in self.parts.items():
+            labels = sum(len(r.get("annotations", r.get("segments_info", ()))) for r in dataset.records)
+            lines.append(
+                f"{name}: {len(dataset.records)} images in {image_folder(dataset)}, {labels} objects"
+            )
+        if self.origin:
+            lines.append(f"Split: {self.origin}")
+        return "\n".join(
+            [*lines, *dict.fromkeys([*(n for d in self.parts.values() for n in d.notes), *self.notes])]
+        )
+
+    def health(self) -> str:
+        """Return the reports of the check as text."""
+        return "\n\n".join(r.to_text() for r in self.reports.values())
+
+
+def image_folder(dataset: Dataset) -> str:
+    """Return the folder that has all images of a data set."""
+    folders = {os.path.dirname(str(r["file_name"])) for r in dataset.records}
+    try:
+        return (os.path.commonpath(folders) or ".") if folders else "no folder"
+    except ValueError:  # relative and absolute ones
+        return ", ".join(sorted(folders)[:3])
+
+
+def plan_data(source: Source, images: ImageCheck = "header") -> DataPlan:
+    """Read and check labels with all their parts; nothing is left out that can be read.
+
+    Args:
+        source: where they are.
+        images: how far image files are looked at.
+    """
+    parts, origin = read_parts(source.path, source.format, source.images, **source.options)
+    reports = {}
+    for name, dataset in parts.items():
+        title = source.path if name == "all" else f"{source.path} ({name})"
+        reports[name] = check_dataset(dataset, title, images=images)
+    return DataPlan(parts, reports, origin)
+
+
+def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> DataPlan:
+    """Read, check and split what is trained and validated on.
+
+    The parts that the data have are kept: ``train`` is trained on, ``val`` validates, and ``test`` is never used.
+    Only where there is no validation part a fifth of the images is held out.
+
+    Args:
+        train: training data.
+        val: validation data; default: of the training data.
+        seed: of the order in which images are held out.
+
+    Returns:
+        A plan with the parts ``train`` and ``val``, without the labels and images that cannot be used.
+
+    Raises:
+        DataError: data that cannot be trained on; names file, label and value.
+        FormatError: labels cannot be read, or the two do not agree in their classes.
+    """
+    found = plan_data(train)
+    name = _role(found, ("train", "all"), train.path)
+    parts, reports = {"train": found.parts[name]}, {"train": found.reports[name]}
+    origin, unused = found.origin, set(found.parts) - {name}
+    if val is not None:
+        other = plan_data(val)
+        chosen = _role(other, ("val", "test", "all"), val.path)
+        parts["val"], reports["val"] = other.parts[chosen], other.reports[chosen]
+        _same_kind(parts, train.path, val.path)
+        ids = _ids_of(parts["train"])
+        renumber_classes(parts["val"], parts["train"].classes, ids)
+        origin = f"{train.path} is trained on, {val.path} validates"
+    elif "val" in found.parts:
+        unused -= {"val"}
+        parts["val"], reports["val"] = found.parts["val"], found.reports["val"]
+        origin = f"{found.origin} of {train.path}"
+    plan = DataPlan(parts, reports, origin, _left_out(parts, reports))
+    for key, report in reports.items():
+        report.raise_for_errors()
+        parts[key] = _usable(parts[key], report)
+    if "val" not in parts:
+        parts["train"], parts["val"], plan.origin = hold_out(parts["train"], train.path, seed)
+    if unused:
+        plan.notes.append(f"not used: the {' and '.join(sorted(unused))} part of {train.path}")
+    return plan
+
+
+def plan_validation(source: Source, classes: Sequence[str], ids: Sequence[int]) -> DataPlan:
+    """Read and check data to evaluate a model of given classes on: its validation part, else its test part, else all."""
+    found = plan_data(source)
+    name = _role(found, ("val", "test", "all"), source.path)
+    dataset, report = found.parts[name], found.reports[name].raise_for_errors()
+    renumber_classes(dataset, classes, ids)
+    plan = DataPlan({"val": dataset}, {"val": report}, found.origin and f"the {name} part of {source.path}")
+    plan.notes += _left_out(plan.parts, plan.reports)
+    plan.parts["val"] = _usable(dataset, report)
+    return plan
+
+
+def _role(plan: DataPlan, names: Sequence[str], path: str) -> str:
+    found = next((n for n in names if n in plan.parts), None)
+    if found is None:
+        raise FormatError(
+            f"{path} has only the part {', '.join(plan.parts)}, expected {' or '.join(names)}: name another folder"
+        )
+    return found
+
+
+def _same_kind(parts: Mapping[str, Dataset], train: str, val: str) -> None:
+    kinds = []
+    for dataset in (parts["train"], parts["val"]):
+        facts = label_facts(dataset.records)
+        kinds.append("panoptic label maps" if facts.panoptic else "semantic label maps" if facts.semantic else "boxes")
+    if kinds[0] != kinds[1]:
+        raise FormatError(f"{val} has {kinds[1]}, where {train} has {kinds[0]}: give validation data of the same kind")
+
+
+def _ids_of(dataset: Dataset) -> list[int] | None:
+    numbers = dataset.metadata.get("thing_dataset_id_to_contiguous_id")
+    return sorted(numbers, key=lambda c: numbers[c]) if numbers else None
+
+
+def _left_out(parts: Mapping[str, Dataset], reports: Mapping[str, HealthReport]) -> list[str]:
+    lines = []
+    for name, report in reports.items():
+        kinds = Counter(KINDS[f.kind].title for f in report.skips)
+        images = len({f.index for f in report.skips if KINDS[f.kind].action == "drop-image" and f.index >= 0})
+        if kinds:
+            reasons = ", ".join(f"{n} × {k}" for k, n in kinds.items())
+            usable = f"{report.num_images - images} of {report.num_images} images are usable"
+            lines.append(f"left out of {name}: {reasons}; {usable}")
+    return lines
+
+
+def _usable(dataset: Dataset, report: HealthReport) -> Dataset:
+    kept = repair(dataset.records, report)
+    whole = len(kept) == len(dataset.records) and all(a is b for a, b in zip(kept, dataset.records))
+    return replace(dataset, records=kept, file=dataset.file if whole else None)
+
+
+# ------------------------------------------------------------------ holding out
+_COPIES = re.compile(r"[._](?:jpe?g|png|bmp)?\.?rf\.[0-9a-f]{6,}.*$", re.IGNORECASE)
+_WORDS = re.compile(r"[ ._-]*(?:frame|frm|tile|patch|crop|slice|part)s?[ ._-]*\d.*$", re.IGNORECASE)
+_NUMBERS = re.compile(r"(?:[ _-]+[xyrc]?\d+)+$", re.IGNORECASE)
+_CAMERA = re.compile(r"^(?:img|image|dsc[nf]?|pic|picture|photo|p|pxl|frame|scan|gopr|dji)?$", re.IGNORECASE)
+
+
+def image_groups(names: Sequence[str]) -> list[list[str]]:
+    """Return ways to group images by their names, the surest first: copies, frames of a video, tiles of an image.
+
+    Args:
+        names: file names of the images.
+
+    Returns:
+        For each way that finds at least two groups, of which one has several images, the group of each image.
+    """
+
+    def by(rule: Callable[[Path], str]) -> list[str]:
+        return [rule(Path(n)) for n in names]
+
+    def numbered(path: Path) -> str:
+        stem = _COPIES.sub("", path.stem)
+        if stem.isdigit():
+            return f"{path.parent}/"
+        base = _NUMBERS.sub("", stem)
+        return stem if _CAMERA.match(base) else f"{path.parent}/{base}"
+
+    found = [
+        by(lambda p: f"{p.parent}/{_WORDS.sub('', _COPIES.sub('', p.stem))}"),
+        by(numbered),
+    ]
+    return [g for g in found if 1 < len(set(g)) < len(g)]
+
+
+def hold_out(dataset: Dataset, source: str, seed: int = 0) -> tuple[Dataset, Dataset, str]:
+    """Hold out a fifth of the images, those that belong together by their names staying together.
+
+    Args:
+        dataset: what to divide.
+        source: its name, for errors.
+        seed: of the order among equals.
+
+    Returns:
+        What is trained on, what validates, and how it was divided, in words.
+    """
+    if len(dataset.records) < 2:
+        raise FormatError(
+            f"{source} has {len(dataset.records)} usable image, so none can be held out; give --val"
+        )
+    for groups in image_groups([str(r["file_name"]) for r in dataset.records]):
+        for attempt in range(20):
+            train, val = _by_groups(dataset, groups, seed + attempt)
+            if _sensible(train, val, dataset):
+                text = (
+                    f"{len(val.records)} of {len(dataset.records)} images of {source} held out at random (seed {seed}), by "
+                    f"{len(set(groups))} groups of names such as {Path(groups[0]).name or groups[0]!r}"
+                )
+                return train, val, text
+    parts = split_dataset(dataset, {"train": 1 - HELD_OUT, "val": HELD_OUT}, seed=seed)
+    records = [parts["train"].records, parts["val"].records]
+    for few, many in (records, records[::-1]):
+        if not few:
+            few.append(many.pop())
+    train, val = (replace(dataset, records=r, file=None) for r in records)
+    count = f"{len(val.records)} of {len(dataset.records)}"
+    return train, val, f"{count} images of {source} held out at random (seed {seed}), image by image"
+
+
+def _by_groups(dataset: Dataset, groups: Sequence[str], seed: int) -> tuple[Dataset, Dataset]:
+    """Hold out whole groups in a random order, while they fit into the share; at least one."""
+    sizes = Counter(groups)
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    held = {order[0]}
+    for group in order[1:]:
+        if sum(sizes[g] for g in held) + sizes[group] <= HELD_OUT * len(groups):
+            held.add(group)
+    train = [r for r, g in zip(dataset.records, groups) if g not in held]
+    val = [r for r, g in zip(dataset.records, groups) if g in held]
+    return replace(dataset, records=train, file=None), replace(dataset, records=val, file=None)
+
+
+def _sensible(train: Dataset, val: Dataset, whole: Dataset) -> bool:
+    """Say whether all classes are still trained, and the held-out share is of use."""
+
+    def classes(dataset: Dataset) -> set[int]:
+        return {a["category_id"] for r in dataset.records for a in r.get("annotations", ())}
+
+    return classes(train) == classes(whole) and 0.05 <= len(val.records) / len(whole.records) <= 0.5
