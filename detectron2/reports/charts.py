@@ -141,7 +141,11 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    return [
+        (float(x), float(y))
+        for x, y in points
+        if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)
+    ]
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from detectron2.cli import main
-from detectron2.cli.run.datasets import find_data, pick, split
+from detectron2.cli.run.datasets import store
 from detectron2.cli.run.folder import DataCard
 from detectron2.cli.run.recipe import MIN_ITERATIONS, Plan, find_model, recipe
+from detectron2.data.formats import Source, plan_training
 
 from .conftest import write_discs
 
@@ -103,23 +104,15 @@ def test_recipe_takes_python_configs(name: str) -> None:
     assert cfg.train.best_checkpoint.metric == ("bbox/AP" if heads is None else "segm/AP")
 
 
-def test_split_is_by_image_and_the_same_each_time(discs: Path) -> None:
-    card = find_data(str(discs), None, discs.parent)
-    train, val = split(card)
-    assert train.num_images + val.num_images == 6
-    assert train.num_instances + val.num_instances == card.num_instances
-    records = [{"image_id": i} for i in range(50)]
-    held = {r["image_id"] for r in pick(records, "val")}
-    assert len(held) == 10
-    assert held == {r["image_id"] for r in pick(records[::-1], "val")}
-    assert held.isdisjoint(r["image_id"] for r in pick(records, "train"))
-
-
-def test_other_formats_are_rewritten(discs: Path, tmp_path: Path) -> None:
+def test_other_formats_are_written_for_the_run_and_anew_each_time(discs: Path, tmp_path: Path) -> None:
     assert main(["data", "convert", str(discs), "--to", "yolo", "--output", str(tmp_path / "yolo")]) == 0
-    card = find_data(str(tmp_path / "yolo"), None, tmp_path / "run")
-    assert (card.num_images, card.num_instances) == (6, 9)
-    assert card.json.startswith(str(tmp_path / "run"))
+    for count in (9, 8):
+        plan = plan_training(Source(str(tmp_path / "yolo")))
+        cards = [store(plan.parts[role], role, tmp_path / "run") for role in ("train", "val")]
+        assert [Path(c.json).name for c in cards] == ["train.json", "val.json"]
+        assert (sum(c.num_images for c in cards), sum(c.num_instances for c in cards)) == (6, count)
+        first = tmp_path / "yolo" / "labels" / "1.txt"
+        first.write_text("".join(first.read_text().splitlines(keepends=True)[1:]))
 
 
 def _edit(path: Path, change: str) -> None:

@@ -169,10 +169,9 @@ def test_corners_and_rotated_boxes_are_inverse(angle) -> None:
 @pytest.mark.parametrize(
     ("line", "match"),
     [
-        ("0 a 1 1 1", "not all numbers"),
+        ("0 a 1 1 1", "class number"),
         ("0.5 1 1 1 1", "class number"),
         ("0 0.5 0.5", "class number"),
-        ("9 .5 .5 .1 .1", "only 2 names"),
         ("0 1 1 1 1 1 1 1 1", "obb"),
         ("0 nan 1 1 1", "class number"),
     ],
@@ -185,6 +184,11 @@ def test_yolo_errors_name_the_line(tmp_path, line, match) -> None:
     (tmp_path / "data.yaml").write_text("names: [x, y]\n")
     with pytest.raises(F.FormatError, match=match):
         F.read_dataset(tmp_path, "yolo")
+    # Among others it costs only itself.
+    (tmp_path / "labels" / "a.txt").write_text(f"0 .5 .5 .1 .1\n0 .3 .3 .1 .1\n{line}\n")
+    data = F.read_dataset(tmp_path, "yolo", task="detect")
+    assert len(data.records[0]["annotations"]) == 2
+    assert len(data.skipped) == 1 and "a.txt, line 3" in data.skipped[0]
 
 
 def test_labelme_shapes_and_groups(tmp_path) -> None:
@@ -209,6 +213,8 @@ def test_labelme_shapes_and_groups(tmp_path) -> None:
     assert len(data.skipped) == 1 and "point" in data.skipped[0]
     assert "segmentation" not in data.records[0]["annotations"][0]
     (tmp_path / "b.json").write_text("{")
+    assert any("b.json" in line for line in F.read_dataset(tmp_path, "labelme").skipped)
+    (tmp_path / "a.json").unlink()
     with pytest.raises(F.FormatError, match=r"b\.json"):
         F.read_dataset(tmp_path, "labelme")
 
@@ -248,7 +254,7 @@ def test_unknown_formats_and_places(tmp_path) -> None:
         F.detect_format(tmp_path / "none")
     with pytest.raises(F.FormatError, match="yolo"):
         F.detect_format(tmp_path)
-    with pytest.raises(KeyError, match="labelme"):
+    with pytest.raises(F.FormatError, match="labelme"):
         F.read_dataset(tmp_path, "labelmee")
 
 

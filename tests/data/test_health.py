@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detectron2.data import formats as F
 from detectron2.data import health
 from detectron2.data.datasets import load_coco_json
 from detectron2.structures import BoxMode
@@ -135,7 +136,7 @@ def test_whole_file_defects(folder: Path) -> None:
         health.check_coco_json(str(folder / "a.json"), str(folder / "images"))
 
 
-def test_mended_copy_is_sound_and_the_original_untouched(folder: Path) -> None:
+def test_what_training_gets_is_sound_and_the_original_untouched(folder: Path) -> None:
     data = content()
     (folder / "images" / "3.jpg").unlink()
     data["annotations"] += [
@@ -144,21 +145,25 @@ def test_mended_copy_is_sound_and_the_original_untouched(folder: Path) -> None:
         annotation(1, 1),
         annotation(8, 1234),
     ]
-    before = copy.deepcopy(data)
-    (folder / "a.json").write_text(json.dumps(data))
-    path, report = health.prepare_coco_json(str(folder / "a.json"), str(folder / "images"), folder / "out")
-    assert json.loads((folder / "a.json").read_text()) == before
-    assert report.counts() == {
-        "annotation-id-duplicate": 1, "annotation-stray": 1, "image-missing": 1, "box-empty": 1, "polygon-short": 1,
-    }  # fmt: skip
-    again = health.check_coco_json(path, str(folder / "images"))
-    assert not again.findings
-    assert (again.num_images, again.num_annotations) == (3, 5)
-    mended = json.loads(Path(path).read_text())
-    assert [len(a["segmentation"]) for a in mended["annotations"]] == [1] * 5
-    # Nothing to leave out: the file itself is used.
-    same, report = health.prepare_coco_json(path, str(folder / "images"), folder / "out2")
-    assert same == path and not report.findings
+    text = json.dumps(data)
+    (folder / "a.json").write_text(text)
+    source = F.Source(str(folder / "a.json"), images=str(folder / "images"))
+    plan = F.plan_training(source, source)
+    assert (folder / "a.json").read_text() == text
+    kinds = {f.kind for f in plan.reports["train"].findings}
+    assert {
+        "box-empty",
+        "polygon-short",
+        "annotation-id-duplicate",
+        "annotation-stray",
+        "image-missing",
+    } <= kinds
+    F.write_dataset(plan.parts["train"], folder / "out", "coco", copy_images=False)
+    mended = json.loads((folder / "out" / "annotations.json").read_text())
+    assert len(mended["images"]) == 3
+    ids = [a["id"] for a in mended["annotations"]]
+    assert len(set(ids)) == len(ids)
+    assert health.check_coco_json(str(folder / "out" / "annotations.json"), str(folder)).ok
 
 
 def test_records_are_repaired_without_being_changed(folder: Path) -> None:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         if (folder / "run.json").is_file():
             raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
         parts = write_nuclei(folder / "data")
-        data = plan_training(*(Source(str(parts[name])) for name in ("train", "val")))
+        data = plan_training(Source(str(parts["train"])), Source(str(parts["val"])))
         card = make_card(folder, "quickstart/mask_rcnn_nuclei", data, args.seed)
         # Small enough that a processor is the right device unless another is asked for.
         plan = Plan(1, card.train.num_images, workers=0, device=args.device or "cpu")

@@ -1,9 +1,10 @@
 """The door to all formats: find out, read, check, convert, split, register."""
 
+import contextlib
 import os
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def read_parts(
     Raises:
         FormatError: the labels do not follow the format.
     """
-    layout = find_layout(path, format)
+    with _named(Path(path)):
+        layout = find_layout(path, format)
     parts = {}
     for name, (where, more) in layout.parts.items():
         pictures = images
@@ -65,17 +67,20 @@ def read_parts(
 
 
 def _read(fmt: Format, where: Path, **options: object) -> Dataset:
+    with _named(where):
+        return _sound(fmt.read(os.fspath(where), **options), str(where))
+
+
+@contextlib.contextmanager
+def _named(where: Path) -> Iterator[None]:
+    """Turn whatever odd label files raise into a FormatError that names them."""
     try:
-        dataset = fmt.read(os.fspath(where), **options)
-    except (FormatError, FileNotFoundError):
-        raise
+        yield
     except ValueError as error:
-        raise FormatError(str(error)) from error
+        text = str(error)
+        raise FormatError(text if str(where) in text else f"{where}: {text}") from error
     except _ODD as error:
-        if isinstance(error, TypeError) and "unexpected keyword" in str(error):
-            raise FormatError(f"format {fmt.name!r} takes no such option: {error}") from error
-        raise FormatError(f"{where} does not follow the format {fmt.name!r}: {error!r}") from error
-    return _sound(dataset, str(where))
+        raise FormatError(f"{where} does not follow the format: {error!r}") from error
 
 
 def _sound(dataset: Dataset, source: str) -> Dataset:

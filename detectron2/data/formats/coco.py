@@ -259,7 +259,7 @@ def _read_panoptic(file: Path, images: str | None, pngs: str | None, where: Path
     # Things and stuff share one numbering, things first.
     ordered = [c for c in ordered if c.get("isthing")] + [c for c in ordered if not c.get("isthing")]
     numbers = {c["id"]: i for i, c in enumerate(ordered)}
-    names = [c["name"] for c in ordered]
+    names = [str(c["name"]) for c in ordered]
     meta = {
         "thing_classes": names,
         "stuff_classes": names,

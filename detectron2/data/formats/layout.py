@@ -91,10 +91,8 @@ def find_layout(path: str | os.PathLike[str], format: str | None = None) -> Layo
     if below:
         shown = ", ".join(map(str, below[:8]))
         raise FormatError(f"{where} holds several data sets ({shown}): name one")
-    if format is not None and where.is_dir():
-        return Layout(formats[0], {"all": (where, {})})  # its reader says what is missing
     if format is not None:
-        return Layout(formats[0], {"all": (where, {})})
+        return Layout(formats[0], {"all": (where, {})})  # its reader says what is missing
     raise FormatError(_explain(where))
 
 
@@ -110,7 +108,9 @@ def _at(where: Path, formats: Sequence[Format]) -> Layout | None:
     known = {role: kind for role, kind in kinds.items() if kind is not None}
     if len(known) >= 2 or (known and fmt is None):
         first = next(iter(known.values()))
-        same = {role: (folders[role], {}) for role, kind in known.items() if kind is first}
+        same: dict[str, tuple[Path, Mapping[str, Any]]] = {
+            role: (folders[role], {}) for role, kind in known.items() if kind is first
+        }
         return Layout(first, same, f"its folders {', '.join(folders[r].name for r in same)}")
     return None if fmt is None else Layout(fmt, {"all": (where, {})})
 

@@ -187,7 +187,7 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
         unused -= {"val"}
         parts["val"], reports["val"] = found.parts["val"], found.reports["val"]
         origin = f"{found.origin} of {train.path}"
-    plan = DataPlan(parts, reports, origin, _left_out(parts, reports))
+    plan = DataPlan(parts, reports, origin, [*_left_out(parts, reports), *_in_both(parts)])
     for key, report in reports.items():
         report.raise_for_errors()
         parts[key] = _usable(parts[key], report)
@@ -223,9 +223,21 @@ def _same_kind(parts: Mapping[str, Dataset], train: str, val: str) -> None:
     kinds = []
     for dataset in (parts["train"], parts["val"]):
         facts = label_facts(dataset.records)
-        kinds.append("panoptic label maps" if facts.panoptic else "semantic label maps" if facts.semantic else "boxes")
+        kinds.append(
+            "panoptic label maps" if facts.panoptic else "semantic label maps" if facts.semantic else "boxes"
+        )
     if kinds[0] != kinds[1]:
-        raise FormatError(f"{val} has {kinds[1]}, where {train} has {kinds[0]}: give validation data of the same kind")
+        raise FormatError(
+            f"{val} has {kinds[1]}, where {train} has {kinds[0]}: give validation data of the same kind"
+        )
+
+
+def _in_both(parts: Mapping[str, Dataset]) -> list[str]:
+    files = [{os.path.realpath(str(r["file_name"])) for r in d.records} for d in parts.values()]
+    both = set.intersection(*files) if len(files) > 1 else set()
+    return (
+        [f"{len(both)} of the validation images are trained on too: the figures will flatter"] if both else []
+    )
 
 
 def _ids_of(dataset: Dataset) -> list[int] | None:

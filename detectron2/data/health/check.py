@@ -54,7 +54,7 @@ def check_dataset_dicts(
         annotations = every[index]
         report.num_annotations += len(annotations)
         report.add(check_annotations(record, annotations, index, expected))
-        if not annotations and not other_labels:
+        if not annotations and not other_labels and any(every):
             report.add([Finding("image-unlabelled", str(record.get("file_name", index)), index=index)])
         if "pan_seg_file_name" in record and images in ("header", "decode"):
             report.add(segment_defects(record, index))

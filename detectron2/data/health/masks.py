@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from detectron2.structures.rle import run_lengths
+
 __all__ = ["Size", "mask_defects"]
 
 Size: TypeAlias = tuple[Any, Any]  # (height, width) as the record says, None where it does not
@@ -47,58 +49,13 @@ def _polygon_defect(polygon: Any, size: Size) -> tuple[str, str] | None:
 
 
 def _rle_defects(rle: Mapping[Any, Any], size: Size) -> Iterator[tuple[str, str]]:
-    given, counts = rle.get("size"), rle.get("counts")
-    if (
-        not isinstance(given, (list, tuple))
-        or len(given) != 2
-        or not all(type(v) is int and v > 0 for v in given)
-    ):
-        yield "mask-broken", f"size {str(given)[:60]}, expected [height, width]"
-        return
-    if None not in size and list(given) != [size[0], size[1]]:
-        yield "mask-size", f"mask {list(given)}, image {list(size)} (height, width)"
-        return
     try:
-        total = rle_pixels(counts)
-    except (TypeError, ValueError) as error:
-        yield "mask-broken", f"counts: {error}"
+        runs = run_lengths(rle)
+    except (ValueError, TypeError, OverflowError) as error:
+        yield "mask-broken", str(error)[:200]
         return
-    if total != given[0] * given[1]:
-        yield "mask-broken", f"counts sum up to {total}, the size to {given[0]} * {given[1]}"
-
-
-def rle_pixels(counts: object) -> int:
-    """Return how many pixels run lengths cover.
-
-    Args:
-        counts: list of run lengths, or COCO's text: of each 6 bits 5 of a number, from the lowest on, those after the
-            third run less the one two before.
-
-    Raises:
-        ValueError: a run is negative, or the text is none of that kind.
-    """
-    if isinstance(counts, (list, tuple)):
-        if not all(type(v) is int and v >= 0 for v in counts):
-            raise ValueError("not all are whole numbers from 0 on")
-        return sum(counts)
-    if not isinstance(counts, (str, bytes)):
-        raise ValueError(f"a {type(counts).__name__}")
-    runs: list[int] = []
-    value = shift = 0
-    for c in counts.encode("latin-1", "replace") if isinstance(counts, str) else counts:
-        bits = c - 48
-        if not 0 <= bits < 64 or shift > 55:
-            raise ValueError("the text is no run-length encoding")
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        if runs[-1] < 0:
-            raise ValueError("a run of negative length")
-        value = shift = 0
-    if shift:
-        raise ValueError("the text is cut off")
-    return sum(runs)
+    height, width = (int(v) for v in rle["size"])
+    if None not in size and (height, width) != tuple(size):
+        yield "mask-size", f"mask {[height, width]}, image {list(size)} (height, width)"
+    elif runs.sum() != height * width:
+        yield "mask-broken", f"counts sum up to {runs.sum()}, the size to {height} * {width}"

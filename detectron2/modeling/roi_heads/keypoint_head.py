@@ -56,6 +56,12 @@ def keypoint_rcnn_loss(
     cells, valid = [], []
     for x in instances:
         if len(x):
+            labelled = x.gt_keypoints.tensor.shape[1]
+            if labelled != num_keypoints:
+                raise ValueError(
+                    f"heat maps of {num_keypoints} keypoints, but ground truth of {labelled}: set "
+                    f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS to {labelled}"
+                )
             cell, ok = x.gt_keypoints.to_heatmap(x.proposal_boxes.tensor, side)  # [R_i, K] each
             cells.append(cell.flatten())
             valid.append(ok.flatten())
