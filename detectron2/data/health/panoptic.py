@@ -38,7 +38,7 @@ def segment_defects(record: Mapping[str, Any], index: int) -> Iterator[Finding]:
     seen: set[Any] = set()
     for position, segment in enumerate(segments):
         name = segment.get("id")
-        name = name if isinstance(name, (int, str, float)) else str(name)
+        name = name if isinstance(name, (int, str)) else str(name)
         if name in seen:
             yield Finding("segment-odd", file, "its id is used twice", name, index, position)
         elif name not in found:
