@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from detectron2.engine.run_config import load_run_config
+from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.evaluation import resumable_evaluation
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
@@ -11,42 +11,49 @@ from detectron2.utils.logger import setup_logger
 from ..errors import UserError
 from ..run.data_check import check_data
 from ..run.datasets import find_data, register
-from ..run.evaluation import evaluate_run
-from ..run.folder import RunCard, read_run, weights_of
-from ..run.recipe import best_device
+from ..run.evaluation import evaluate_run, figures
+from ..run.folder import RunCard, fresh_folder, read_run, weights_of
+from ..run.recipe import chosen_device
 
 __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the page, and print the figures."""
+    device = chosen_device(args.device)
     card = read_run(args.model)
     folder = Path(args.output or Path(args.model) / "eval")
-    folder.mkdir(parents=True, exist_ok=True)
-    setup_logger(str(folder))
     if args.against:
         read_run(args.against)  # before the long work
     weights = weights_of(args.model, args.weights)
+    with fresh_folder(folder):
+        config = _prepare(args, card, folder, device)
+    with resumable_evaluation(str(folder / "inference"), resume=args.resume):
+        summary = evaluate_run(config, card, folder, weights=weights)
+    page = write_training_report(folder)
+    pages = [page]
+    if args.against:
+        pages.append(
+            write_comparison_page(_evaluated(args.against, card), folder, folder / "comparison.html")
+        )
+    print(figures(summary))
+    print("\n".join(f"see {page}" for page in pages))
+    return 0
+
+
+def _prepare(args: argparse.Namespace, card: RunCard, folder: Path, device: str) -> RunConfig:
+    """Find and check the data, and write the card into the folder of the evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    setup_logger(str(folder))
     if args.data:
         _, val, card.health = check_data(card.train, find_data(args.data, args.images, folder), folder)
         assert val is not None
         card.val = val
     register(None, card.val, card.classes, card.category_ids)
     config = load_run_config(Path(args.model) / "config.yaml", args.opts)
-    config.put(device=args.device or best_device())
+    config.put(device=device)
     card.save(folder)
-    with resumable_evaluation(str(folder / "inference"), resume=args.resume):
-        summary = evaluate_run(config, card, folder, weights=weights)
-    page = write_training_report(folder)
-    print(
-        ", ".join(f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k)
-    )
-    print(f"see {page}")
-    if args.against:
-        print(
-            f"see {write_comparison_page(_evaluated(args.against, card), folder, folder / 'comparison.html')}"
-        )
-    return 0
+    return config
 
 
 def _evaluated(run: str, card: RunCard) -> Path:

@@ -12,11 +12,11 @@ from detectron2.data.formats import detect_format, read_dataset, write_dataset
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from .folder import DataCard
+from .folder import DataCard, not_there
 
 __all__ = ["TRAIN", "VAL", "classes_of", "find_data", "register", "split"]
 
-TRAIN, VAL = "cli_train", "cli_val"
+TRAIN, VAL = "train", "val"  # as messages and the config of the run name them
 HELD_OUT = 0.2  # share of the images that validate when no --val is given
 
 
@@ -34,9 +34,9 @@ def find_data(data: str, images: str | None, folder: Path) -> DataCard:
     """
     path = Path(data)
     if not path.exists():
-        raise UserError(f"{path} does not exist; expected a COCO json, or a folder with labels and images")
+        raise UserError(f"{not_there(path)}; expected a COCO json, or a folder with labels and images")
     if images is not None and not Path(images).is_dir():
-        raise UserError(f"image folder {images} does not exist")
+        raise UserError(f"the image folder {not_there(images)}")
     json_file = _coco_json(path)
     if json_file is None:
         json_file, images = _rewrite(path, images, folder), str(folder)
