@@ -23,6 +23,8 @@ from rich.progress import track
 from detectron2.config import get_cfg
 from detectron2.config.lazy import LazyConfig
 from detectron2.data.detection_utils import read_image
+from detectron2.utils.file_names import distinct_names
+from detectron2.utils.image_io import READ_ERRORS
 from detectron2.utils.logger import setup_logger
 
 WINDOW = "detections"
@@ -86,20 +88,28 @@ def run_on_pictures(demo: VisualizationDemo, args: argparse.Namespace, logger: A
             raise SystemExit(f"no file is called, or matches, {args.input[0]}")
     if args.output and len(paths) > 1 and not os.path.isdir(args.output):
         os.makedirs(args.output)
-    for path in paths:
-        image = read_image(path, format="BGR")
+    skipped = 0
+    for path, name in zip(paths, distinct_names(paths)):
+        try:
+            image = read_image(path, format="BGR")
+        except (*READ_ERRORS, ValueError) as error:
+            logger.warning("Skipped, since it cannot be read: %s (%s)", path, error)
+            skipped += 1
+            continue
         start = time.perf_counter()
         predictions, drawing = demo.run_on_image(image)
         logger.info("%s: %s in %.2f s", path, _summary(predictions), time.perf_counter() - start)
         if args.output:
             folder = os.path.isdir(args.output)
-            drawing.save(os.path.join(args.output, os.path.basename(path)) if folder else args.output)
+            drawing.save(os.path.join(args.output, name) if folder else args.output)
         else:
             cv2 = _need_cv2()
             cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL)
             cv2.imshow(WINDOW, drawing.get_image()[:, :, ::-1])
             if cv2.waitKey(0) == 27:
                 break
+    if skipped == len(paths):
+        raise SystemExit("no picture could be read")
 
 
 def run_on_camera(demo: VisualizationDemo) -> None:
@@ -134,6 +144,8 @@ def run_on_video(demo: VisualizationDemo, args: argparse.Namespace) -> None:
     if not os.path.isfile(args.video_input):
         raise SystemExit(f"there is no video file {args.video_input}")
     video = cv2.VideoCapture(args.video_input)
+    if not video.isOpened():
+        raise SystemExit(f"{args.video_input} is no video that this OpenCV can read")
     size = (int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)))
     count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     writer = None
@@ -146,7 +158,12 @@ def run_on_video(demo: VisualizationDemo, args: argparse.Namespace) -> None:
         if os.path.exists(target):
             raise SystemExit(f"{target} exists already; remove it or choose another --output")
         fps = video.get(cv2.CAP_PROP_FPS) or 25.0
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         writer = cv2.VideoWriter(target, cv2.VideoWriter_fourcc(*codec), fps, size)
+        if not writer.isOpened():
+            raise SystemExit(
+                f"cannot write the video {target}; {ending} is an ending that this OpenCV can write"
+            )
     for frame in track(demo.run_on_video(video), total=count, description="frames"):
         if writer is not None:
             writer.write(frame)

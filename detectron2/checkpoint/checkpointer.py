@@ -2,31 +2,34 @@
 
 import logging
 import os
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.memory import is_out_of_memory
 from detectron2.utils.suggest import did_you_mean
 from detectron2.utils.unwrap import unwrap_model
 
-from .errors import BrokenCheckpointError
-from .files.read import is_whole, read_checkpoint_file
-from .files.shards import SHARDS, is_sharded, spread_like
+from .candidates import is_plain_name, resume_order
+from .errors import BrokenCheckpointError, brief
+from .files.read import holds_training, iteration_of, read_checkpoint_file, verify_checkpoint_file
+from .files.shards import SHARDS, spread_like
 from .files.storage import is_local, remove_leftovers, write_text
 from .files.torch_files import write_checkpoint_file
 from .input_channels import adapt_input_channels
 from .load_report import LoadReport
 from .model_card import MODEL_CARD_KEY
+from .weights import as_tensors, drop_aliases, strip_prefix
 
 __all__ = ["Checkpointer", "IncompatibleKeys"]
 
 TAG_FILE = "last_checkpoint"
+_LONGEST_TAG = 4096  # bytes
 
 
 class IncompatibleKeys(NamedTuple):
@@ -157,13 +160,17 @@ class Checkpointer:
         return bool(self.save_dir) and self.path_manager.exists(os.path.join(self.save_dir, TAG_FILE))
 
     def get_checkpoint_file(self) -> str:
-        """Return the path of the last checkpoint; empty if there is none."""
+        """Path of the last checkpoint; empty if there is none, or if ``last_checkpoint`` holds no file name."""
         try:
-            with self.path_manager.open(os.path.join(self.save_dir, TAG_FILE), "r") as f:
-                name = f.read().strip()
+            with self.path_manager.open(os.path.join(self.save_dir, TAG_FILE), "rb") as f:
+                name = f.read(_LONGEST_TAG).decode(errors="replace").strip()
         except OSError:
             return ""
-        return os.path.join(self.save_dir, name) if name else ""
+        if is_plain_name(name):
+            return os.path.join(self.save_dir, name)
+        if name:
+            self.logger.error(f"{TAG_FILE} in {self.save_dir!r} holds no file name but {name[:60]!r}")
+        return ""
 
     def get_all_checkpoint_files(self) -> list[str]:
         """Return the paths of all ``.pth`` files and ``.shards`` folders in the folder, sorted by name."""
@@ -181,25 +188,41 @@ class Checkpointer:
             else:
                 self.path_manager.rm(path)
 
-    def newest_whole_checkpoint(self) -> str:
-        """Return the path of the newest whole checkpoint, the last one first; empty if none is whole.
+    def newest_whole_checkpoint(self, without: Collection[str] = ()) -> str:
+        """Path of the last checkpoint if it is whole, else of the newest earlier one that is; empty if none is.
 
-        The log names each file that is skipped, with the reason.
+        Only files that this training has written count, ordered by iteration. Each file that is passed over is
+        reported with the reason.
+
+        Args:
+            without: paths to leave out.
         """
         tagged = self.get_checkpoint_file()
         if tagged and not is_local(tagged):
-            return tagged  # remote stores write whole objects
-        others = [p for p in self.get_all_checkpoint_files() if is_local(p) and p != tagged]
-        others.sort(key=lambda p: (os.path.getmtime(p), p), reverse=True)
-        for path in ([tagged] if tagged else []) + others:
-            if is_whole(path):
-                if path != tagged and _is_export(path):
+            return "" if tagged in without else tagged  # remote stores write whole objects
+        for path in self._resume_order(tagged):
+            if path in without:
+                continue
+            try:
+                verify_checkpoint_file(path)
+                is_last = path == tagged
+                if not holds_training(path, needs_iteration=not is_last):
                     continue
-                if tagged and path != tagged:
-                    self.logger.warning(f"{tagged} is missing, truncated or damaged; going on from {path}")
-                return path
-            self.logger.error(f"{path} is missing, truncated or damaged and is passed over")
+            except (OSError, ValueError, ImportError) as e:
+                self.logger.error(f"{path} is missing, truncated or damaged and is passed over: {e}")
+                continue
+            if not is_last:
+                self.logger.warning(f"The last checkpoint cannot be resumed from; going on from {path}")
+            return path
         return ""
+
+    def _resume_order(self, tagged: str) -> list[str]:
+        """Paths of the checkpoints that this training has written, the last one first."""
+        names = [os.path.basename(p) for p in self.get_all_checkpoint_files() if is_local(p)]
+        order = resume_order(
+            names, os.path.basename(tagged), lambda name: iteration_of(os.path.join(self.save_dir, name))
+        )
+        return [os.path.join(self.save_dir, name) for name in order]
 
     # ------------------------------------------------------------------------------------------------ loading
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
@@ -240,7 +263,14 @@ class Checkpointer:
     ) -> dict[str, Any]:
         """Load the parts of a checkpoint into their objects; return the rest."""
         self.last_report = LoadReport(path=path)
-        incompatible = self._load_model(checkpoint)
+        if "model" not in checkpoint:
+            raise BrokenCheckpointError(
+                f"{path!r} holds no weights: it has {', '.join(map(str, checkpoint)) or 'nothing'}"
+            )
+        try:
+            incompatible = self._load_model(checkpoint)
+        except BrokenCheckpointError as e:
+            raise BrokenCheckpointError(f"{path!r} cannot be loaded: {e}") from e
         checkpoint.pop("model", None)
         if incompatible is not None:  # overriding methods may return nothing
             self._log_incompatible_keys(incompatible)
@@ -274,7 +304,7 @@ class Checkpointer:
         result = self.model.load_state_dict(weights, strict=False)
         missing = [k for k in result.missing_keys if k not in shapeless]
         report.mismatched = list(wrong)
-        report.missing = _drop_aliases(missing, state, weights)
+        report.missing = drop_aliases(missing, state, weights)
         report.unexpected = list(result.unexpected_keys)
         report.loaded = [k for k in weights if k in state]
         return IncompatibleKeys(report.missing, report.unexpected, wrong)
@@ -293,7 +323,8 @@ class Checkpointer:
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Resume from the last checkpoint of the folder if there is one, else load only the model from ``path``.
 
-        If the last checkpoint is truncated or damaged, the one before it is used.
+        A last checkpoint that is damaged, or does not fit the model or the other objects, is passed over for the one
+        before it.
 
         Args:
             path: weights to start from when not resuming.
@@ -303,71 +334,63 @@ class Checkpointer:
             The rest of the file's content, with ``"iteration"`` after resuming.
 
         Raises:
-            BrokenCheckpointError: if there are checkpoints to resume from but none is whole.
+            BrokenCheckpointError: if there are checkpoints to resume from but none can be used.
         """
-        found = self._choose_resume() if resume else ""
-        self.resumed_from = found or None
-        if found:
-            return self.load(found)
+        if resume and (rest := self.resume()) is not None:
+            return rest
+        self.resumed_from = None
         return self.load(path, checkpointables=[])
 
-    def _choose_resume(self) -> str:
-        if not self.has_checkpoint():
+    def resume(self, checkpointables: list[str] | None = None) -> dict[str, Any] | None:
+        """Go on from the newest checkpoint of the folder that is whole and fits; return None if there is none.
+
+        Args:
+            checkpointables: as for :meth:`load`.
+
+        Raises:
+            BrokenCheckpointError: if there are checkpoints but none can be used.
+        """
+        unfit: dict[str, Exception] = {}
+        while found := self._choose_resume(unfit):
+            problem: Exception | None = None
+            rest: dict[str, Any] = {}
+            try:
+                rest = self.load(found, checkpointables)
+                self._check_fit(found)
+            except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as e:
+                if is_out_of_memory(e):
+                    raise
+                problem = e
+            problem = self._agree(problem)
+            if problem is None:
+                self.resumed_from = found
+                return rest
+            unfit[found] = problem
+            self.logger.error(f"{found} does not fit this training and is passed over: {brief(problem)}")
+        return None
+
+    def _agree(self, problem: Exception | None) -> Exception | None:
+        """Return the problem that one of several processes met with a checkpoint; None if all could load it."""
+        return problem
+
+    def _check_fit(self, path: str) -> None:
+        """Raise an error if a checkpoint that was loaded held no weight of the model."""
+        report = self.last_report
+        if report is not None and (report.missing or report.mismatched) and not report.loaded:
+            raise BrokenCheckpointError(f"{path!r} holds no weight of this model ({report.summary()})")
+
+    def _choose_resume(self, unfit: Mapping[str, Exception] = MappingProxyType({})) -> str:
+        """Path to resume from, without those that were tried; empty if the folder has no checkpoints."""
+        started = self.has_checkpoint() or bool(self._resume_order(""))
+        if not started:
             return ""
         if self.save_to_disk and is_local(self.save_dir):
             remove_leftovers(self.save_dir)
-        found = self.newest_whole_checkpoint()
+        found = self.newest_whole_checkpoint(unfit)
         if not found:
             raise BrokenCheckpointError(
-                f"{self.save_dir!r} names a checkpoint to resume from, but no checkpoint there is whole. Start again "
-                "without resuming, or in another folder."
-            )
+                f"{self.save_dir!r} has checkpoints to resume from, but no checkpoint there is whole and fits"
+                f"{''.join(f'; {os.path.basename(p)}: {brief(e)}' for p, e in unfit.items())}. Start again without "
+                "resuming, or in another folder."
+            ) from next(iter(unfit.values()), None)
         return found
-
-
-def _is_export(path: str) -> bool:
-    """Return whether a whole file was written by :meth:`Checkpointer.export`: there is nothing to resume in it."""
-    if path.endswith(SHARDS):
-        return False
-    content = read_checkpoint_file(path, mmap=True)
-    return isinstance(content, Mapping) and bool(content.get("weights_only"))
-
-
-def as_tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Convert arrays to tensors.
-
-    Raises:
-        TypeError: if something is neither.
-    """
-    result = {}
-    for name, value in weights.items():
-        if isinstance(value, np.ndarray):
-            value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
-        if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):
-            raise TypeError(
-                f"the checkpoint holds {name!r} as {type(value).__name__}; expected a tensor or an array"
-            )
-        result[name] = value
-    return result
-
-
-def strip_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take off ``module.`` (DDP) and ``_orig_mod.`` (``torch.compile``) where every name begins with it."""
-    pattern = re.compile(r"^(?:module|_orig_mod)\.")
-    while weights and all(pattern.match(k) for k in weights):
-        weights = {pattern.sub("", k): v for k, v in weights.items()}
-    return weights
-
-
-def _drop_aliases(missing: list[str], state: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
-    """Drop names that share their tensor with a loaded name, as those of shared heads do."""
-    filled = {
-        (v.data_ptr(), v.shape)
-        for k, v in state.items()
-        if k in loaded and isinstance(v, torch.Tensor) and v.numel() > 0 and not (v.is_meta or is_sharded(v))
-    }
-    return [
-        k
-        for k in missing
-        if not (isinstance(state.get(k), torch.Tensor) and (state[k].data_ptr(), state[k].shape) in filled)
-    ]

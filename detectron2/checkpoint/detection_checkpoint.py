@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,9 +13,11 @@ from torch import nn
 from detectron2.utils import comm
 
 from .c2_model_loading import align_and_update_state_dicts
-from .checkpointer import Checkpointer, IncompatibleKeys, as_tensors
+from .checkpointer import Checkpointer, IncompatibleKeys
+from .errors import BrokenCheckpointError
 from .files.read import read_checkpoint_file
 from .importers import convert_foreign_weights
+from .weights import as_tensors
 
 __all__ = ["DetectionCheckpointer", "align_and_update_state_dicts"]
 
@@ -95,20 +98,26 @@ class DetectionCheckpointer(Checkpointer):
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def _choose_resume(self) -> str:
-        """Let the main process choose, so that all processes resume from the same file."""
+    def _choose_resume(self, unfit: Mapping[str, Exception] = MappingProxyType({})) -> str:
+        """The main process decides, lest two processes resume from different files."""
         if comm.get_world_size() == 1:
-            return super()._choose_resume()
+            return super()._choose_resume(unfit)
         answer: tuple[str, str] = ("", "")
         if comm.is_main_process():
             try:
-                answer = (super()._choose_resume(), "")
+                answer = (super()._choose_resume(unfit), "")
             except ValueError as e:
                 answer = ("", str(e))
         found, problem = comm.all_gather(answer)[0]
         if problem:
-            raise ValueError(problem)
+            raise BrokenCheckpointError(problem)
         return found
+
+    def _agree(self, problem: Exception | None) -> Exception | None:
+        if comm.get_world_size() == 1:
+            return problem
+        texts = comm.all_gather(None if problem is None else str(problem))
+        return problem or next((RuntimeError(f"another process: {t}") for t in texts if t is not None), None)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         data = read_checkpoint_file(filename)

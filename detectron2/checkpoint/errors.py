@@ -2,8 +2,14 @@
 
 from detectron2.utils.safe_pickle import UnsafeCheckpointError
 
-__all__ = ["BrokenCheckpointError", "UnsafeCheckpointError"]
+__all__ = ["BrokenCheckpointError", "UnsafeCheckpointError", "brief"]
 
 
 class BrokenCheckpointError(ValueError):
     """A checkpoint file is truncated, or its content does not fit the checksums in it."""
+
+
+def brief(error: Exception) -> str:
+    """Return an error as one line."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0][:300] if isinstance(error, ValueError) else f"{type(error).__name__}: {lines[0][:200]}"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -61,8 +62,8 @@ class ShardedCheckpointer(DetectionCheckpointer):
         mesh = next((v.device_mesh for v in self.model.state_dict().values() if is_sharded(v)), None)
         return read_checkpoint_file(filename) if mesh is None else read_shards(filename, mesh)
 
-    def _choose_resume(self) -> str:
-        found = super()._choose_resume()
+    def _choose_resume(self, unfit: Mapping[str, Exception] = MappingProxyType({})) -> str:
+        found = super()._choose_resume(unfit)
         if found and not found.endswith(SHARDS):
             raise ValueError(
                 f"{found!r} was written by a training whose model was not sharded, so its optimizer cannot be resumed "

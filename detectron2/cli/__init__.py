@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .arguments import parse
-from .errors import UserError
+from .errors import INPUT_ERRORS, UserError, environment_problem, text_of
 
 __all__ = ["UserError", "main"]
-
-# What bad input raises. Anything else is a defect of ours, and its traceback is wanted.
-_INPUT_ERRORS = (UserError, ValueError, KeyError, TypeError, OSError, ImportError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words of the command line after the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0 success, 1 the command found a problem, 2 bad input, 130 interrupted.
+        The exit status: 0 success, 1 the command found a problem, 2 bad input or a machine that lacks something, 130
+        interrupted, 141 nobody reads the output any more.
     """
     args = parse(argv)
     # Before torch is imported: threads that wait must sleep, or a second busy program on the machine makes each step
@@ -35,17 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, function = args.run.split(":")
         run = getattr(import_module(module), function)
         if not hasattr(args, "trust"):  # the command reads no config
-            return int(run(args) or 0)
-        with import_module("detectron2.cli.run.trust").trusting(args.imports, args.trust):
-            return int(run(args) or 0)
+            code = int(run(args) or 0)
+        else:
+            with import_module("detectron2.cli.run.trust").trusting(args.imports, args.trust):
+                code = int(run(args) or 0)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except _INPUT_ERRORS as error:
-        if trace:
+    except BrokenPipeError:
+        # Python flushes once more when it exits, and must not meet the closed pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        problem = text_of(error) if isinstance(error, INPUT_ERRORS) else environment_problem(error)
+        if trace or problem is None:  # else it is a defect of ours, and its traceback is wanted
             raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"detectron2 {args.command}: {text}", file=sys.stderr)
+        print(f"detectron2 {args.command}: {problem}", file=sys.stderr)
         if not isinstance(error, UserError):
             print("(DETECTRON2_TRACEBACK=1 shows where this comes from)", file=sys.stderr)
         return 2

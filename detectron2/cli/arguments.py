@@ -1,10 +1,13 @@
 """Every argument of every sub-command, with nothing imported but argparse."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from detectron2 import __version__
+from detectron2.utils.suggest import closest, did_you_mean
 
 __all__ = ["build_parser", "parse"]
 
@@ -20,9 +23,20 @@ class Command:
     run: str
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says which known word a mistyped one is nearest to."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong:
+            choices = re.findall(r"[^',\s]+", wrong[2])
+            message += f". {did_you_mean(wrong[1], choices)}"
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line; the parsed ``run`` names the function to call."""
-    parser = argparse.ArgumentParser(
+    """The parser of the whole command line; the parsed `run` names the function to call."""
+    parser = _Parser(
         prog="detectron2",
         description="Detection, segmentation, keypoints and rotated boxes: from images to a trained, "
         "evaluated, explained model.",
@@ -49,12 +63,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     field = next((name for name in ("inputs", "opts") if hasattr(args, name)), None)
     unknown = [word for word in rest if word.startswith("--")]
     if unknown or (rest and field is None):
-        parser.error(
-            f"{args.command}: unknown argument {(unknown or rest)[0]!r}; see detectron2 {args.command} --help"
-        )
+        word = (unknown or rest)[0]
+        near = closest(word.split("=")[0], _options_of(parser, args.command), limit=1) if unknown else []
+        hint = f"did you mean {near[0]}? See" if near else "see"
+        parser.error(f"{args.command}: unknown argument {word!r}; {hint} detectron2 {args.command} --help")
     if field is not None:
         setattr(args, field, [*getattr(args, field), *rest])
     return args
+
+
+def _options_of(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """All options of a sub-command."""
+    subs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return list(subs.choices[command]._option_string_actions)
 
 
 def _quickstart(p: argparse.ArgumentParser) -> None:
@@ -62,6 +83,7 @@ def _quickstart(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument("--seed", type=int, default=7, help="seed of the run (default: %(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output")
+    _overwrite(p)
     _overrides(p)
 
 
@@ -98,6 +120,7 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("--workers", type=int, help="loader processes (default: from the processor)")
     p.add_argument("--seed", type=int, default=0, help="seed of the run (default: %(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in --output")
+    _overwrite(p)
     _overrides(p)
 
 
@@ -194,6 +217,12 @@ def _labels(p: argparse.ArgumentParser) -> None:
     p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: found out)")
 
 
+def _overwrite(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--overwrite", action="store_true", help="start anew in --output and remove the run that it holds"
+    )
+
+
 def _trust(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--import",
@@ -212,7 +241,12 @@ def _trust(p: argparse.ArgumentParser) -> None:
 
 def _overrides(p: argparse.ArgumentParser) -> None:
     _trust(p)
-    p.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, such as SOLVER.BASE_LR 0.001")
+    p.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="config keys, such as SOLVER.BASE_LR 0.001 or SOLVER.BASE_LR=0.001",
+    )
 
 
 COMMANDS = {

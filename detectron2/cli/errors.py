@@ -1,7 +1,45 @@
-"""The error of the command line."""
+"""Errors as the command line shows them."""
 
-__all__ = ["UserError"]
+import errno
+import re
+
+from detectron2.utils.errors import InputError
+
+__all__ = ["INPUT_ERRORS", "UserError", "environment_problem", "text_of"]
 
 
-class UserError(Exception):
+class UserError(InputError):
     """Something that the person at the keyboard can mend; its text is all that they see."""
+
+
+INPUT_ERRORS = (InputError, ValueError, OSError, ImportError)
+"""What bad input and a machine that lacks something raise. Anything else is a defect of the package."""
+
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_RAISED_IN_WORKER = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b(?::\s*)?", re.MULTILINE)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, without the traceback that torch puts into errors of loader workers."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f"disk full: {error}"
+    if "Traceback (most recent call last)" in text:
+        # Each line of a traceback is indented, the error at its end is not.
+        found = list(_RAISED_IN_WORKER.finditer(text))
+        return text[found[-1].end() :].strip() if found else text.strip().splitlines()[-1]
+    return text
+
+
+def environment_problem(error: BaseException) -> str | None:
+    """Say what the machine lacked when torch raised an error of no special kind; None for any other error."""
+    text = str(error)
+    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
+        first = text.strip().splitlines()[0]
+        return (
+            f"{first} Often the memory of the machine is used up: try fewer --workers (0 for none), smaller pictures "
+            "or a smaller batch; `--resume` goes on from the last checkpoint."
+        )
+    if "out of memory" in text.lower() and isinstance(error, (RuntimeError, MemoryError)):
+        return text.strip()
+    return "out of memory" if isinstance(error, MemoryError) else None

@@ -3,13 +3,14 @@
 import contextlib
 import copy
 import logging
+import os
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
-from detectron2.utils.errors import BadAttribute, BadType, BadValue
+from detectron2.utils.errors import BadAttribute, BadType, BadValue, UnknownNameError
 from detectron2.utils.suggest import did_you_mean
 
 __all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog", "forget", "overwriting"]
@@ -89,11 +90,23 @@ class _DatasetCatalog(UserDict):
 
         Raises:
             KeyError: no data set has this name; the message lists the nearest names.
+            FileNotFoundError: its files are missing.
         """
-        return self[name]()
+        load = self[name]
+        try:
+            return load()
+        except FileNotFoundError as error:
+            root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+            if not str(error.filename or error).startswith(root):
+                raise
+            raise FileNotFoundError(
+                f"data set {name!r}: there is no file {error.filename or error}. Built-in data sets are looked for "
+                f"below the folder that the environment variable DETECTRON2_DATASETS names, now {root!r}; see "
+                "datasets/README.md"
+            ) from error
 
     def __missing__(self, name: str) -> Callable[[], Any]:
-        raise KeyError(f"no data set is registered as {name!r}. {did_you_mean(str(name), self.data)}")
+        raise UnknownNameError(f"no data set is registered as {name!r}. {did_you_mean(str(name), self.data)}")
 
     def list(self) -> list[str]:
         """Return the names of all data sets, in the order of registration."""
@@ -212,7 +225,7 @@ class _MetadataCatalog(UserDict):
 
     def __getitem__(self, name: str) -> Metadata:
         if name not in self:
-            raise KeyError(f"no metadata for {name!r}. {did_you_mean(str(name), self.list())}")
+            raise UnknownNameError(f"no metadata for {name!r}. {did_you_mean(str(name), self.list())}")
         return self.get(name)
 
     def __contains__(self, name: object) -> bool:
@@ -237,7 +250,7 @@ class _MetadataCatalog(UserDict):
             KeyError: there are none.
         """
         if name not in self:
-            raise KeyError(f"no metadata for {name!r}. {did_you_mean(str(name), self.list())}")
+            raise UnknownNameError(f"no metadata for {name!r}. {did_you_mean(str(name), self.list())}")
         self.data.pop(name, None)
         self._deferred.pop(name, None)
 

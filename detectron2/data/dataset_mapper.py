@@ -17,6 +17,7 @@ from detectron2.utils.errors import BadValue
 from . import detection_utils as utils
 from . import transforms as T
 from .annotations import boxes_as_xyxy, transform_annotations
+from .records import WrongRecordError, check_annotations
 from .transforms.operations.resample import to_chw_tensor
 
 __all__ = ["DatasetMapper"]
@@ -136,6 +137,7 @@ class DatasetMapper:
         for annotation in annos:
             for key in unused:
                 annotation.pop(key, None)
+        check_annotations(annos, dataset_dict.get("file_name", dataset_dict.get("image_id", "a record")))
         annos = transform_annotations(
             annos, transforms, image_shape, keypoint_hflip_indices=self.keypoint_hflip_indices
         )
@@ -168,6 +170,8 @@ class DatasetMapper:
         """
         record: dict[str, Any] = _copy_record(dataset_dict)
         streamed = record.pop("image_bytes", None)
+        if streamed is None and "file_name" not in record:
+            raise WrongRecordError(f"a record has no file_name; it has {str(record)[:200]}")
         source = record["file_name"] if streamed is None else io.BytesIO(streamed)
         image = utils.read_image(source, format=self.image_format)
         utils.check_image_size(record, image)

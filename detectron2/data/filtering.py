@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch.utils.data as torchdata
 
 from detectron2.structures import BoxMode
-from detectron2.utils.errors import BadType, BadValue
+from detectron2.utils.errors import BadType, BadValue, UnknownNameError
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.safe_pickle import restricted_load
 from detectron2.utils.tables import create_grid_table
@@ -20,6 +20,7 @@ from .catalog import DatasetCatalog, MetadataCatalog
 from .common import Indexed
 from .datasets.coco_json.lazy_record import AnnotationSummary, same_source
 from .detection_utils import check_metadata_consistency
+from .records import WrongRecordError, is_whole
 
 __all__ = [
     "RecordList",
@@ -154,7 +155,7 @@ def load_proposals_into_dataset(dataset_dicts: list[Record], proposal_file: str)
     absent = wanted - set(found)
     if absent:
         few = ", ".join(sorted(absent)[:5])
-        raise KeyError(
+        raise UnknownNameError(
             f"{proposal_file} has no proposals for {len(absent)} of {len(wanted)} images (image_id {few}…): "
             "it was made for another data set, or for a part of this one"
         )
@@ -189,6 +190,11 @@ def count_classes(dataset_dicts: Iterable[Record], num_classes: int) -> npt.NDAr
         for category, crowd in zip(s.category_ids, s.crowd):
             if crowd:
                 continue
+            if not is_whole(category):
+                raise WrongRecordError(
+                    f"{record.get('file_name', record.get('image_id', '?'))}: category_id {category!r} of an annotation "
+                    "is no whole number"
+                )
             if not 0 <= category < num_classes:
                 raise BadValue(
                     f"{record.get('file_name', record.get('image_id', '?'))}: category_id {category} of an annotation "

@@ -277,9 +277,13 @@ class TarDataset(torchdata.IterableDataset):
         if image is None or not isinstance(record, dict):
             self._count.add(name, "no image" if image is None else "broken JSON")
             return None
-        for anno in record.get("annotations", ()):
-            if "bbox_mode" in anno:
-                anno["bbox_mode"] = BoxMode(anno["bbox_mode"])
+        try:
+            for anno in record.get("annotations", ()):
+                if "bbox_mode" in anno:
+                    anno["bbox_mode"] = BoxMode(anno["bbox_mode"])
+        except (ValueError, TypeError) as error:
+            self._count.add(name, f"annotations that cannot be read ({error})")
+            return None
         return {**record, "file_name": name, "image_bytes": image}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

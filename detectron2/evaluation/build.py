@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from detectron2.data import MetadataCatalog
+from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.registry import Registry
 from detectron2.utils.suggest import did_you_mean
 
@@ -96,7 +97,7 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
     if kind is None or kind not in EVALUATOR_REGISTRY:
         known = [name for name, _ in EVALUATOR_REGISTRY]
         hint = did_you_mean(kind, known) if kind else f"known are {known}."
-        raise KeyError(
+        raise UnknownNameError(
             f"data set {dataset_name!r} has evaluator_type {kind!r}: {hint} Set it with "
             "MetadataCatalog.get(name).set(evaluator_type=...), or override build_evaluator."
         )

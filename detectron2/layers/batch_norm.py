@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detectron2.utils.errors import BadValue
+from detectron2.utils.errors import BadValue, UnknownNameError
 
 from ._sync_bn import sync_moments, world_size
 from .wrappers import BatchNorm2d
@@ -282,6 +282,8 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
         return None
     if isinstance(norm, str):
         if norm not in _NORMS:
-            raise KeyError(f"no norm is called {norm!r}; known: {', '.join(sorted(_NORMS))}, or '' for none")
+            raise UnknownNameError(
+                f"no norm is called {norm!r}; known: {', '.join(sorted(_NORMS))}, or '' for none"
+            )
         return _NORMS[norm](out_channels)
     return norm(out_channels)

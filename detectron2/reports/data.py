@@ -1,5 +1,6 @@
 """A page of pictures with their labels drawn."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -7,12 +8,15 @@ from detectron2.data import Metadata
 from detectron2.data import detection_utils as utils
 from detectron2.data.formats.base import Dataset
 from detectron2.data.health import dataset_statistics
+from detectron2.utils.image_io import READ_ERRORS
 
 from .charts import bar_chart
 from .page import chart, figure, render
 from .pictures import draw_labels, save_row
 
 __all__ = ["write_data_page"]
+
+logger = logging.getLogger(__name__)
 
 
 def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 24) -> Path:
@@ -28,10 +32,16 @@ def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 
     numbers = dataset_statistics(dataset.records, dataset.classes or None)
     step = max(len(dataset.records) / max(limit, 1), 1.0)
     chosen = [dataset.records[math.floor(i * step)] for i in range(min(limit, len(dataset.records)))]
-    pictures = []
+    pictures, broken = [], []
     for number, record in enumerate(chosen):
         path = folder / "pictures" / f"{number:03d}.jpg"
-        save_row([draw_labels(utils.read_image(record["file_name"], "RGB"), record, metadata)], path)
+        try:
+            image = utils.read_image(record["file_name"], "RGB")
+        except (*READ_ERRORS, ValueError) as error:
+            logger.warning("Left out, since it cannot be read: %s (%s)", record["file_name"], error)
+            broken.append(Path(record["file_name"]).name)
+            continue
+        save_row([draw_labels(image, record, metadata)], path)
         labels = len(record.get("annotations", ()))
         pictures.append(figure(path, f"{Path(record['file_name']).name}: {labels} labels"))
     counts = {c["name"]: float(c["annotations"]) for c in numbers["classes"]}
@@ -41,6 +51,7 @@ def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 
         title=title,
         lead=f"{numbers['num_images']} images, {numbers['num_annotations']} labels, {len(counts)} classes.",
         charts=[chart("Labels by class", bar_chart(counts, label="labels"))],
-        facts=[(k.replace("_", " "), str(v)) for k, v in numbers.items() if k != "classes"],
+        facts=[(k.replace("_", " "), str(v)) for k, v in numbers.items() if k != "classes"]
+        + ([("cannot be read", ", ".join(broken))] if broken else []),
         pictures=pictures,
     )

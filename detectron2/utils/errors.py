@@ -1,7 +1,10 @@
-"""Errors of arguments that are refused, under both names by which code catches them.
+"""Errors of what a program or a user gave and that is refused, under all names by which code catches them.
 
 Detectron2 checks much of what it is given by ``assert``, and code around it says ``except AssertionError``. Python
-calls the same mistakes ``ValueError``, ``TypeError`` and so on. The classes below are both.
+calls the same mistakes ``ValueError``, ``TypeError`` and so on. The classes named ``Bad…`` below are both.
+
+The command line shows the text of an :class:`InputError` alone. Errors of other classes, such as a plain ``TypeError``,
+are defects of the package and keep their traceback.
 """
 
 __all__ = [
@@ -12,11 +15,21 @@ __all__ = [
     "BadType",
     "BadValue",
     "CheckFailed",
+    "DeviceError",
+    "InputError",
     "NoSuchFile",
+    "UnknownNameError",
 ]
 
 
-class CheckFailed(AssertionError):
+class InputError(Exception):
+    """Something that the user can mend; the text says what and how."""
+
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in self.args)  # a KeyError would put its text in quotes
+
+
+class CheckFailed(InputError, AssertionError):
     """An argument was refused where Detectron2 asserts that it is right."""
 
 
@@ -46,3 +59,11 @@ class BadIndex(CheckFailed, IndexError):
 
 class BadState(CheckFailed, RuntimeError):
     """A call at the wrong time."""
+
+
+class UnknownNameError(InputError, KeyError):
+    """A name, of a config key or a registered thing, that does not exist."""
+
+
+class DeviceError(InputError, RuntimeError):
+    """A device that this machine or this build of torch does not have."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, BinaryIO
+import stat
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -28,7 +29,9 @@ __all__ = [
 ]
 
 # Of the files that are taken for pictures when a folder is searched, the usual ones first.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".avif", ".jfif", ".ppm", ".pgm",
+)  # fmt: skip
 
 # What reading raises for files that are missing, cut off or not an image. Faults of the code (KeyError, TypeError, ...)
 # are not among them: they would hit every image and must show.
@@ -136,9 +139,17 @@ def convert_image_to_rgb(image: np.ndarray | Tensor, format: str | None) -> np.n
     return np.array(picture.convert("RGB"))
 
 
+def _bytes_of(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file of bytes; a named pipe, in which nobody may ever write, is an error."""
+    name = os.fspath(path)
+    if not name.startswith("/dev/") and os.path.exists(name) and stat.S_ISFIFO(os.stat(name).st_mode):
+        raise OSError(f"{name} is a named pipe, not a file")
+    return cast("BinaryIO", PathManager.open(name, "rb"))
+
+
 def _open(source: str | BinaryIO) -> tuple[Image.Image | None, np.ndarray | None]:
     """Return the Pillow image of a picture, or the array of a ``.npy`` file."""
-    with PathManager.open(source, "rb") if isinstance(source, (str, os.PathLike)) else source as f:
+    with _bytes_of(source) if isinstance(source, (str, os.PathLike)) else source as f:
         if str(source).endswith(".npy"):
             array = np.load(f, allow_pickle=False)
             if array.ndim not in (2, 3):
@@ -195,8 +206,8 @@ def read_label_map(file_name: str) -> np.ndarray:
 
 def image_size(file_name: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (height, width) of a picture, upright according to its EXIF tag, without decoding its pixels."""
-    with PathManager.open(os.fspath(file_name), "rb") as f:
-        image: Image.Image = Image.open(f)
+    with _bytes_of(file_name) as f:
+        image: Any = Image.open(f)
         width, height = image.size
         return (width, height) if is_turned(image) else (height, width)
 

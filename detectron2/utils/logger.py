@@ -6,19 +6,25 @@ Loads neither torch nor any other heavy package, so that light modules may use i
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 from .file_io import PathManager
 from .tables import create_small_table
 
-__all__ = ["create_small_table", "log_every_n", "log_every_n_seconds", "log_first_n", "setup_logger"]
+__all__ = [
+    "close_log_file",
+    "create_small_table",
+    "log_every_n",
+    "log_every_n_seconds",
+    "log_first_n",
+    "setup_logger",
+]
 
 # Short forms for the start of lines; a longer name wins over its beginning.
 _ABBREVIATIONS = {"detectron2": "d2"}
@@ -60,6 +66,10 @@ class _StdoutHandler(logging.StreamHandler):
         logging.Handler.__init__(self)
         self.addFilter(lambda record: getattr(record, "to_console", True))
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):  # what reads our output has ended: no news
+            super().handleError(record)
+
     @property
     def stream(self) -> Any:
         return sys.stdout
@@ -69,23 +79,40 @@ class _StdoutHandler(logging.StreamHandler):
         pass
 
 
+class _FileHandler(logging.StreamHandler):
+    """Appends to a file, local or remote."""
+
+    def __init__(self, path: str) -> None:
+        users = _users_of[path]
+        if users:  # several loggers may share a file; two handles of a remote one would overwrite each other
+            stream = users[0].stream
+        else:
+            PathManager.mkdirs(os.path.dirname(path) or ".")
+            # Local files by line, so that nothing is lost when the process is killed; remote ones in blocks.
+            stream = PathManager.open(path, "a", buffering=-1 if "://" in path else 1)
+        super().__init__(stream)
+        self.path = path
+        users.append(self)
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        atexit.unregister(self.close)
+        users = _users_of[self.path]
+        if self in users:
+            users.remove(self)
+            if not users:
+                self.stream.close()
+        super().close()
+
+
+_users_of: defaultdict[str, list[_FileHandler]] = defaultdict(list)
+
+
 def _log_file(output: str, rank: int) -> str:
     path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
     return f"{path}.rank{rank}" if rank > 0 else path
 
 
-@functools.cache
-def _open_stream(path: str) -> IO[str]:
-    """Open a file once, since several loggers may write to it."""
-    PathManager.mkdirs(os.path.dirname(path) or ".")
-    # Local files by line, so that nothing is lost when the process is killed; remote ones in blocks.
-    stream: IO[str] = PathManager.open(path, "a", buffering=-1 if "://" in path else 1)
-    atexit.register(stream.close)
-    return stream
-
-
-# Functions that set logging up again and again (every rank, every notebook cell) get the same logger.
-@functools.cache
 def setup_logger(
     output: str | None = None,
     distributed_rank: int = 0,
@@ -98,9 +125,12 @@ def setup_logger(
 ) -> logging.Logger:
     """Send the messages of a logger to the console and to a file.
 
+    A second call with another file ends the first: two runs in one process have a log each. Equal calls, of every
+    process or notebook cell, change nothing.
+
     Args:
         output: a file ending in ``.txt`` or ``.log``, or a folder that gets ``log.txt``; ranks above 0
-            add ``.rank<N>``. None writes no file.
+            add ``.rank<N>``. None leaves the file as it is.
         distributed_rank: rank of the process; only rank 0 writes to the console.
         color: colour the console's lines (left out when the console is no terminal).
         name: root of the loggers to set up.
@@ -112,6 +142,11 @@ def setup_logger(
         The logger. Its level becomes DEBUG.
     """
     logger = logging.getLogger(name)
+    path = None if output is None else _log_file(output, distributed_rank)
+    arguments = (distributed_rank, color, abbrev_name, enable_propagation, configure_stdout)
+    if arguments in _set_up[name] and (path is None or path in _log_paths(logger)):
+        return logger
+    _set_up[name].add(arguments)
     logger.setLevel(logging.DEBUG)
     logger.propagate = enable_propagation
     abbreviations = dict(_ABBREVIATIONS)
@@ -126,9 +161,26 @@ def setup_logger(
     on_console = any(isinstance(handler, _StdoutHandler) for handler in logger.handlers)
     if configure_stdout and distributed_rank == 0 and not on_console:
         add(_StdoutHandler(), color and sys.stdout is not None and sys.stdout.isatty())
-    if output is not None:
-        add(logging.StreamHandler(_open_stream(_log_file(output, distributed_rank))), False)
+    if path is not None and path not in _log_paths(logger):
+        close_log_file(name)
+        add(_FileHandler(path), False)
     return logger
+
+
+_set_up: defaultdict[str, set[tuple[Any, ...]]] = defaultdict(set)
+
+
+def _log_paths(logger: logging.Logger) -> list[str]:
+    """Files that a logger writes to."""
+    return [h.path for h in logger.handlers if isinstance(h, _FileHandler) and h in _users_of[h.path]]
+
+
+def close_log_file(name: str = "detectron2") -> None:
+    """Close the file that :func:`setup_logger` has opened for a logger, if there is one."""
+    logger = logging.getLogger(name)
+    for handler in [h for h in logger.handlers if isinstance(h, _FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 _calls: Counter[tuple[Any, ...]] = Counter()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, TypeVar
 
-from .errors import BadValue
+from .errors import BadValue, UnknownNameError
 from .suggest import did_you_mean
 
 __all__ = ["Registry", "locate"]
@@ -71,7 +71,7 @@ class Registry(Iterable[tuple[str, Any]]):
         try:
             return self._obj_map[name]
         except KeyError:
-            raise KeyError(
+            raise UnknownNameError(
                 f"no {name!r} in the {self._name} registry. {did_you_mean(str(name), self._obj_map)} "
                 "If it is yours, import the module that registers it first."
             ) from None

@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import re
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NoReturn
@@ -322,5 +323,7 @@ def restricted_torch_load(
         pickle.UnpicklingError: if it names anything else.
         RuntimeError, OSError, EOFError, ValueError, LookupError: if it is damaged.
     """
-    with torch.serialization.safe_globals([*names, *numpy_safe_globals()]):
+    with warnings.catch_warnings(), torch.serialization.safe_globals([*names, *numpy_safe_globals()]):
+        # Which protocol a pickle has is nobody's concern: it can be read, or an error says that it cannot.
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
         return _settled(torch.load(source, map_location="cpu", weights_only=True, mmap=mmap), set())

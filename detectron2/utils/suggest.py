@@ -8,14 +8,14 @@ __all__ = ["closest", "did_you_mean", "misspelt"]
 _MISSPELT = 0.8
 
 
-def closest(name: str, known: Iterable[object], limit: int = 3) -> list[str]:
+def closest(name: object, known: Iterable[object], limit: int = 3) -> list[str]:
     """Find the known names that look most like ``name``.
 
     Spelling is compared without regard to case. A name that differs only in case, or only in the dotted path
     before it, comes first.
 
     Args:
-        name: what was asked for.
+        name: what was asked for; anything but text is turned into text.
         known: names that exist; anything else in it is turned into text.
         limit: at most so many names come back.
 
@@ -23,7 +23,7 @@ def closest(name: str, known: Iterable[object], limit: int = 3) -> list[str]:
         Known names, best first; empty when nothing is similar.
     """
     names = list(dict.fromkeys(str(k) for k in known))
-    wanted = name.lower()
+    wanted = str(name).lower()  # a config may have anything in the place of a name
     exact = [n for n in names if n.lower() == wanted]
     if "/" not in wanted:  # a path's last part after a dot is only its extension
         tail = wanted.rsplit(".", 1)[-1]
@@ -39,11 +39,11 @@ def closest(name: str, known: Iterable[object], limit: int = 3) -> list[str]:
     return list(dict.fromkeys([*exact, *similar, *inside]))[:limit]
 
 
-def did_you_mean(name: str, known: Iterable[object], limit: int = 3) -> str:
+def did_you_mean(name: object, known: Iterable[object], limit: int = 3) -> str:
     """Make the sentence that follows "X is not known." in an error.
 
     Args:
-        name: what was asked for.
+        name: what was asked for; anything but text is turned into text.
         known: names that exist.
         limit: at most so many names are offered.
 

@@ -94,8 +94,8 @@ def test_recipe_takes_python_configs(name: str) -> None:
     config, _ = find_model(name)
     cfg = recipe(config, Plan(num_classes=5, num_images=64, epochs=2, batch_size=4, device="cpu")).cfg
     assert cfg.train.max_iter == 32
-    assert cfg.dataloader.train.dataset.names == "cli_train"
-    assert cfg.dataloader.test.dataset.names == "cli_val"
+    assert cfg.dataloader.train.dataset.names == "train"
+    assert cfg.dataloader.test.dataset.names == "val"
     assert cfg.dataloader.train.total_batch_size == 4
     cfg.train.output_dir = "runs/x"
     assert cfg.dataloader.evaluator.output_dir == "runs/x/inference"
@@ -188,7 +188,7 @@ def test_defects_are_reported_before_the_first_step(
         (["train", "--train", "nowhere"], "nowhere does not exist"),
         (["train"], "--train DATA is needed"),
         (["train", "--train", "DISCS", "--model", "mask_rcnn_R50"], "mask_rcnn_R_50"),
-        (["eval", "nowhere"], "not the folder of a run"),
+        (["eval", "nowhere"], "nowhere does not exist; expected the folder of a run"),
         (["predict", "nowhere", "x.jpg"], "no config 'nowhere'"),
         (["config", "show", "mask_rcnn_R_50_FPN_1x", "SOLVER.BASE_LRR", "1"], "BASE_LR"),
         (["data", "check", "nowhere"], "nowhere does not exist"),

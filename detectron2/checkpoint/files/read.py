@@ -1,14 +1,15 @@
 """Checkpoint files of any format: read them, and find out whether they are whole."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BrokenCheckpointError
 from .safetensors_files import read_safetensors, verify_safetensors
-from .shards import read_shards, verify_shards
+from .shards import read_rest, read_shards, verify_shards
 from .torch_files import read_pickle, read_torch, verify_torch
 
-__all__ = ["is_whole", "read_checkpoint_file", "verify_checkpoint_file"]
+__all__ = ["holds_training", "iteration_of", "read_checkpoint_file", "verify_checkpoint_file"]
 
 
 def read_checkpoint_file(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
@@ -59,10 +60,37 @@ def verify_checkpoint_file(path: str | os.PathLike[str]) -> None:
         verify_torch(name)
 
 
-def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Return whether :func:`verify_checkpoint_file` finds nothing wrong."""
-    try:
-        verify_checkpoint_file(path)
-    except (BrokenCheckpointError, FileNotFoundError):
+def holds_training(path: str, needs_iteration: bool = True) -> bool:
+    """Whether a whole file is a checkpoint of a training, and no export of weights.
+
+    Args:
+        path: local file or folder.
+        needs_iteration: whether it must say at which iteration it was written.
+
+    Raises:
+        BrokenCheckpointError: if the file holds no weights, or cannot be read.
+        UnsafeCheckpointError: if it asks for code to be run.
+    """
+    content = _contents(path)
+    if not isinstance(content, Mapping):
+        raise BrokenCheckpointError(f"{path!r} holds no dict but {type(content).__name__}")
+    if content.get("weights_only"):
         return False
-    return True
+    if not isinstance(content.get("model"), Mapping):
+        raise BrokenCheckpointError(f"{path!r} holds no weights: it has no dict 'model'")
+    return not needs_iteration or isinstance(content.get("iteration"), int)
+
+
+def iteration_of(path: str) -> int | None:
+    """Return the iteration that a checkpoint was written at; None if it cannot be read or does not say."""
+    try:
+        content = _contents(path)
+    except (OSError, ValueError):
+        return None
+    iteration = content.get("iteration") if isinstance(content, Mapping) else None
+    return iteration if isinstance(iteration, int) else None
+
+
+def _contents(path: str) -> Any:
+    """Read a checkpoint, its tensors left on disk where that is possible."""
+    return read_rest(path) if os.path.isdir(path) else read_checkpoint_file(path, mmap=True)

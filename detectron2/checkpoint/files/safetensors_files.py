@@ -11,7 +11,7 @@ import torch
 from detectron2.utils.atomic import atomic_write
 
 from ..errors import BrokenCheckpointError
-from .torch_files import file_size
+from .torch_files import naming_damage
 
 __all__ = ["read_safetensors", "save_safetensors", "verify_safetensors"]
 
@@ -29,17 +29,15 @@ def _need_safetensors() -> ModuleType:
 def read_safetensors(path: str) -> dict[str, Any]:
     """Read ``{"model": tensors}``, and ``"model_card"`` if the file has one."""
     _need_safetensors()
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
+    with naming_damage(path):
         with safe_open(path, framework="pt", device="cpu") as f:
             found: dict[str, Any] = {"model": {key: f.get_tensor(key) for key in f.keys()}}
             card = (f.metadata() or {}).get("model_card")
-    except SafetensorError as e:
-        raise BrokenCheckpointError(f"{path!r} cannot be read ({file_size(path)}): {e}") from e
-    if card is not None:
-        found["model_card"] = json.loads(card)
-    return found
+        if card is not None:
+            found["model_card"] = json.loads(card)
+        return found
 
 
 def verify_safetensors(path: str) -> None:

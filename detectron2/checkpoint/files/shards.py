@@ -37,6 +37,7 @@ __all__ = [
     "SHARDS",
     "is_sharded",
     "own_part",
+    "read_rest",
     "read_shards",
     "spread_like",
     "verify_shards",
@@ -218,9 +219,7 @@ def read_shards(folder: str, mesh: DeviceMesh | None = None) -> dict[str, Any]:
         BrokenCheckpointError: if it is no whole checkpoint.
         UnsafeCheckpointError: if it asks for code to be run.
     """
-    if not os.path.isfile(os.path.join(folder, _LIST)):
-        raise BrokenCheckpointError(f"{folder!r} is no whole sharded checkpoint: it has no {_LIST}")
-    rest = read_torch(os.path.join(folder, _REST))
+    rest = read_rest(folder)
     if not os.path.isfile(os.path.join(folder, ".metadata")):
         return rest
     import torch.distributed.checkpoint as dcp
@@ -235,8 +234,19 @@ def read_shards(folder: str, mesh: DeviceMesh | None = None) -> dict[str, Any]:
     return _put_back(rest, found)
 
 
-def _empty(entry: Any, mesh: DeviceMesh | None) -> torch.Tensor:
-    """Make a tensor to read into."""
+def read_rest(folder: str) -> dict[str, Any]:
+    """Read all but the tensors that were spread over processes.
+
+    Raises:
+        BrokenCheckpointError, UnsafeCheckpointError: as for :func:`read_shards`.
+    """
+    if not os.path.isfile(os.path.join(folder, _LIST)):
+        raise BrokenCheckpointError(f"{folder!r} is no whole sharded checkpoint: it has no {_LIST}")
+    return read_torch(os.path.join(folder, _REST))
+
+
+def _empty(entry: Any, mesh: Any) -> torch.Tensor:
+    """A tensor to read into."""
     if mesh is None:
         return torch.empty(entry.size, dtype=entry.properties.dtype)
     from torch.distributed.tensor import Shard, empty

@@ -5,9 +5,10 @@ the table; a damaged one has a record that does not fit its checksum.
 """
 
 import os
-import pickle
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,16 +18,13 @@ from detectron2.utils.safe_pickle import restricted_load, restricted_torch_load
 
 from ..errors import BrokenCheckpointError, UnsafeCheckpointError
 
-__all__ = ["file_size", "read_pickle", "read_torch", "verify_torch", "write_checkpoint_file"]
+__all__ = ["file_size", "naming_damage", "read_pickle", "read_torch", "verify_torch", "write_checkpoint_file"]
 
 
 def read_pickle(path: str) -> Any:
     """Read a pickle of arrays and plain containers."""
-    try:
-        with open(path, "rb") as f:
-            return restricted_load(f, where=repr(path))
-    except pickle.UnpicklingError as e:
-        raise BrokenCheckpointError(f"{e} ({file_size(path)})") from e
+    with naming_damage(path), open(path, "rb") as f:
+        return restricted_load(f, where=repr(path))
 
 
 def read_torch(path: str, mmap: bool = False) -> Any:
@@ -34,25 +32,34 @@ def read_torch(path: str, mmap: bool = False) -> Any:
     zipped = zipfile.is_zipfile(path)
     if not zipped and _starts_like_zip(path):
         raise BrokenCheckpointError(_truncated(path))
-    try:
+    with naming_damage(path):
         return restricted_torch_load(path, mmap=mmap and zipped)
-    except UnsafeCheckpointError:
-        raise
-    except pickle.UnpicklingError as e:
+
+
+@contextmanager
+def naming_damage(path: str) -> Iterator[None]:
+    """Turn what reading a damaged or hostile file may raise, which is anything, into errors that name the file.
+
+    Raises:
+        UnsafeCheckpointError: if the file asks for code to be run.
+        BrokenCheckpointError: for everything else.
+    """
+    try:
+        yield
+    except Exception as e:
         text = str(e)
+        if isinstance(e, (UnsafeCheckpointError, BrokenCheckpointError)) and path in text:
+            raise
+        if isinstance(e, UnsafeCheckpointError):
+            raise UnsafeCheckpointError(f"{path!r}: {text}") from e
         if "Unsupported global" in text or "Unsupported class" in text or "GLOBAL" in text:
             raise UnsafeCheckpointError(
                 f"{path!r} holds more than tensors, arrays and plain containers, and reading it could run code; it "
                 f"was not read. PyTorch says: {_first_line(text)} If you trust the file, read it once with "
                 "torch.load(weights_only=False) and save {'model': state_dict} anew."
             ) from e
-        raise BrokenCheckpointError(
-            f"{path!r} cannot be read ({file_size(path)}): {_first_line(text)}"
-        ) from e
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as e:
-        raise BrokenCheckpointError(
-            f"{path!r} cannot be read ({file_size(path)}): {_first_line(str(e))}"
-        ) from e
+        reason = _first_line(text) or type(e).__name__
+        raise BrokenCheckpointError(f"{path!r} cannot be read ({file_size(path)}): {reason}") from e
 
 
 def _first_line(text: str) -> str:

@@ -4,31 +4,49 @@ import argparse
 from pathlib import Path
 
 from detectron2.data.formats import plan_validation
-from detectron2.engine.run_config import load_run_config
+from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.evaluation import resumable_evaluation
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from ..run.datasets import register, store
-from ..run.evaluation import evaluate_run
-from ..run.folder import RunCard, read_run, same_labels, weights_of
+from ..run.evaluation import evaluate_run, figures
+from ..run.folder import RunCard, fresh_folder, read_run, same_labels, weights_of
 from ..run.model_fit import fit_labels
 from ..run.plan import say_plan, source_of
-from ..run.recipe import best_device
+from ..run.recipe import chosen_device
 
 __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the page, and print the figures."""
+    device = chosen_device(args.device)
     card = read_run(args.model)
     folder = Path(args.output or Path(args.model) / "eval")
-    folder.mkdir(parents=True, exist_ok=True)
-    setup_logger(str(folder))
     if args.against:
         read_run(args.against)  # before the long work
     weights = weights_of(args.model, args.weights)
+    with fresh_folder(folder):
+        config = _prepare(args, card, folder, device)
+    with resumable_evaluation(str(folder / "inference"), resume=args.resume):
+        summary = evaluate_run(config, card, folder, weights=weights)
+    page = write_training_report(folder)
+    pages = [page]
+    if args.against:
+        pages.append(
+            write_comparison_page(_evaluated(args.against, card), folder, folder / "comparison.html")
+        )
+    print(figures(summary))
+    print("\n".join(f"see {page}" for page in pages))
+    return 0
+
+
+def _prepare(args: argparse.Namespace, card: RunCard, folder: Path, device: str) -> RunConfig:
+    """Find and check the data, and write the card into the folder of the evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    setup_logger(str(folder))
     config = load_run_config(Path(args.model) / "config.yaml", args.opts)
     if args.data:
         plan = plan_validation(source_of(args, args.data, args.images), card.classes, card.category_ids)
@@ -37,20 +55,9 @@ def run(args: argparse.Namespace) -> int:
         card.health = plan.health()
         card.val = store(plan.parts["val"], "val", folder)
     register(card, train=False)
-    config.put(device=args.device or best_device())
+    config.put(device=device)
     card.save(folder)
-    with resumable_evaluation(str(folder / "inference"), resume=args.resume):
-        summary = evaluate_run(config, card, folder, weights=weights)
-    page = write_training_report(folder)
-    print(
-        ", ".join(f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k)
-    )
-    print(f"see {page}")
-    if args.against:
-        print(
-            f"see {write_comparison_page(_evaluated(args.against, card), folder, folder / 'comparison.html')}"
-        )
-    return 0
+    return config
 
 
 def _evaluated(run: str, card: RunCard) -> Path:

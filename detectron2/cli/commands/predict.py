@@ -1,10 +1,13 @@
 """``detectron2 predict``: run a model on images, draw and write down what it finds."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from detectron2 import model_zoo
@@ -16,22 +19,25 @@ from detectron2.engine.run_config import load_run_config
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.reports.pictures import draw_instances
 from detectron2.structures import Instances
-from detectron2.utils.image_io import IMAGE_SUFFIXES
+from detectron2.utils.file_names import distinct_names
+from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from ..run.datasets import VAL, register
-from ..run.folder import read_run, weights_of, write_json
-from ..run.recipe import best_device, find_model
+from ..run.folder import not_there, read_run, weights_of, write_json
+from ..run.recipe import chosen_device, find_model
 
 __all__ = ["above", "predictor_config", "run"]
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, draw, and write ``predictions.json``; images that cannot be read are counted and named."""
     logger = setup_logger(name="detectron2")
     cfg, metadata = predictor_config(args.model, args.weights, args.device)
-    paths = list(_images(args.inputs, args.model))[: args.limit]
+    paths = _images(args.inputs, logger)[: args.limit]
     if not paths:
         raise UserError(
             f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}"
@@ -39,27 +45,41 @@ def run(args: argparse.Namespace) -> int:
     predictor = DefaultPredictor(cfg)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    names = _output_names(paths)
-    records, broken = [], []
-    for path, name in zip(paths, names):
-        try:
-            image = utils.read_image(str(path), "BGR")
-        except (OSError, ValueError, SyntaxError) as error:
-            broken.append(f"{path} ({error})")
-            continue
-        found = predictor(image)
-        if "instances" not in found:
-            raise UserError(f"{args.model} gives {', '.join(found)}, and predict draws instances")
-        kept = above(found["instances"].to("cpu"), args.threshold)
-        Image.fromarray(draw_instances(image[:, :, ::-1], kept, metadata)).save(output / name, quality=90)
-        records.append(_record(path, name, kept, metadata))
-        logger.info("%s: %d objects", path, len(kept))
-    write_json(output / "predictions.json", records)
-    for line in broken:
-        logger.warning("Skipped, since it cannot be read: %s", line)
+    records: list[dict[str, Any]] = []
+    skipped = 0
+    try:
+        for path, name in zip(paths, distinct_names(paths, ".jpg")):
+            image = _read(path, logger)
+            if image is None:
+                skipped += 1
+                continue
+            found = predictor(image)
+            if "instances" not in found:
+                raise UserError(f"{args.model} gives {', '.join(found)}, and predict draws instances")
+            kept = above(found["instances"].to("cpu"), args.threshold)
+            Image.fromarray(draw_instances(image[:, :, ::-1], kept, metadata)).save(output / name, quality=90)
+            records.append(_record(path, name, kept, metadata))
+            logger.info("%s: %d objects", path, len(kept))
+    finally:  # also what was found before Ctrl-C or an error
+        if records or not any(output.iterdir()):
+            write_json(output / "predictions.json", records)
     total = sum(len(r["objects"]) for r in records)
-    print(f"{total} objects in {len(records)} images, {len(broken)} skipped; see {output}")
+    print(f"{total} objects in {len(records)} images, {skipped} skipped; see {output}")
     return int(not records)
+
+
+def _read(path: Path, logger: logging.Logger) -> np.ndarray | None:
+    """Read an image; None, and a warning, if that cannot be done."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        logger.warning("Skipped: %s is a video, and `predict` takes images only; see demo/demo.py.", path)
+        return None
+    try:
+        image: np.ndarray = utils.read_image(str(path), "BGR")
+    except (*READ_ERRORS, ValueError) as error:
+        reason = str(error) if str(path) in str(error) else f"{path} ({error})"
+        logger.warning("Skipped, since it cannot be read: %s", reason)
+        return None
+    return image
 
 
 def predictor_config(model: str, weights: str, device: str | None) -> tuple[Config, Metadata]:
@@ -70,11 +90,12 @@ def predictor_config(model: str, weights: str, device: str | None) -> tuple[Conf
         weights: "best", "final", or a file; for a zoo name "best" means the zoo's weights.
         device: device name; None for the best there is.
     """
+    device = chosen_device(device)
     if (Path(model) / "run.json").is_file():
         card = read_run(model)
         register(card, train=False)
         run = load_run_config(Path(model) / "config.yaml")
-        run.put(weights=weights_of(model, weights), device=device or best_device())
+        run.put(weights=weights_of(model, weights), device=device)
         return run.cfg, MetadataCatalog.get(VAL)
     if Path(model).is_dir():
         raise UserError(f"{model} is not the folder of a run: it has no run.json")
@@ -84,7 +105,7 @@ def predictor_config(model: str, weights: str, device: str | None) -> tuple[Conf
         run.put(weights=weights)
     elif zoo_name:
         run.put(weights=model_zoo.get_checkpoint_url(zoo_name))
-    run.put(device=device or best_device())
+    run.put(device=device)
     return run.cfg, MetadataCatalog.get((*run.dataset_names("test"), "__unused")[0])
 
 
@@ -94,30 +115,29 @@ def above(instances: Instances, threshold: float) -> Instances:
     return instances[instances.scores >= threshold]
 
 
-def _images(inputs: Sequence[str], model: str) -> Iterator[Path]:
+def _images(inputs: Sequence[str], logger: logging.Logger) -> list[Path]:
     """Image files named directly or found in folders; without any, those that validated the run."""
     if not inputs:
         if VAL not in DatasetCatalog.list():
             raise UserError("name at least one image or folder")
-        yield from (Path(r["file_name"]) for r in DatasetCatalog.get(VAL))
+        return [Path(r["file_name"]) for r in DatasetCatalog.get(VAL)]
+    found: list[Path] = []
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        elif path.is_file():
-            yield path
-        else:
-            raise UserError(f"{text} does not exist")
-
-
-def _output_names(paths: Sequence[Path]) -> list[str]:
-    """One JPEG name for each image; equal stems from different folders are numbered."""
-    seen: dict[str, int] = {}
-    names = []
-    for path in paths:
-        count = seen[path.stem] = seen.get(path.stem, 0) + 1
-        names.append(f"{path.stem}.jpg" if count == 1 else f"{path.stem}-{count}.jpg")
-    return names
+        if not path.exists():
+            raise UserError(not_there(path))
+        if not path.is_dir():
+            found.append(path)
+            continue
+        files = sorted(p for p in path.rglob("*") if not p.is_dir())
+        found += [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+        others = Counter(p.suffix.lower() or p.name for p in files if p.suffix.lower() not in IMAGE_SUFFIXES)
+        if others:
+            logger.warning(
+                "Passed over in %s, since `predict` takes %s: %s", path, ", ".join(IMAGE_SUFFIXES),
+                ", ".join(f"{count} {ending}" for ending, count in others.most_common()),
+            )  # fmt: skip
+    return found
 
 
 def _record(path: Path, picture: str, instances: Instances, metadata: Metadata) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from detectron2.data.formats import Source, plan_training
-from detectron2.engine.run_config import load_run_config
+from detectron2.engine.run_config import RunConfig
+from detectron2.utils.folder_lock import folder_lock
 from detectron2.utils.logger import setup_logger
 
-from ..errors import UserError
-from ..run.folder import read_run, write_json
-from ..run.recipe import Plan, recipe
-from .train import make_card, save_run, train
+from ..run.folder import RunCard, fresh_folder, write_json
+from ..run.recipe import Plan, chosen_device, recipe
+from .train import make_card, open_run, save_run, train
 
 __all__ = ["run", "write_nuclei"]
 
@@ -29,31 +30,36 @@ def run(args: argparse.Namespace) -> int:
     """Write the data, train, evaluate, report, and print the two figures."""
     start = time.perf_counter()
     folder = Path(args.output)
-    assets = resources.files("detectron2.cli") / "quickstart"
-    if args.resume and (folder / "run.json").is_file():
-        card, config = read_run(folder), load_run_config(folder / "config.yaml")
-        config.put(output_dir=str(folder))
-    else:
-        if (folder / "run.json").is_file():
-            raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
-        parts = write_nuclei(folder / "data")
-        data = plan_training(Source(str(parts["train"])), Source(str(parts["val"])))
-        card = make_card(folder, "quickstart/mask_rcnn_nuclei", data, args.seed)
-        # Small enough that a processor is the right device unless another is asked for.
-        plan = Plan(1, card.train.num_images, workers=0, device=args.device or "cpu")
-        with resources.as_file(assets / "mask_rcnn_nuclei.yaml") as config_file:
-            config = recipe(str(config_file), plan)
-        config.put(seed=args.seed, output_dir=str(folder))
-        config.override(args.opts)
-        save_run(folder, card, config)
-    setup_logger(str(folder))
-    train(config, card, folder, resume=args.resume, start=start)
+    device = chosen_device(
+        args.device or "cpu"
+    )  # small enough that a processor is the right device by default
+    with ExitStack() as held:
+        with fresh_folder(folder):
+            held.enter_context(folder_lock(folder))
+            card, config = open_run(args, folder) or _prepare(args, folder, device)
+            setup_logger(str(folder))
+        train(config, card, folder, resume=args.resume, start=start)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     print(
         f"held-out box AP50 {summary['box_AP50']:.3f}, mask AP50 {summary['mask_AP50']:.3f} "
         f"after {summary['seconds']:.0f} s; open {folder / 'report.html'}"
     )
     return 0
+
+
+def _prepare(args: argparse.Namespace, folder: Path, device: str) -> tuple[RunCard, RunConfig]:
+    """Write the data, and the card and config of the run."""
+    assets = resources.files("detectron2.cli") / "quickstart"
+    parts = write_nuclei(folder / "data")
+    data = plan_training(Source(str(parts["train"])), Source(str(parts["val"])))
+    card = make_card(folder, "quickstart/mask_rcnn_nuclei", data, args.seed)
+    plan = Plan(1, card.train.num_images, workers=0, device=device)
+    with resources.as_file(assets / "mask_rcnn_nuclei.yaml") as config_file:
+        config = recipe(str(config_file), plan)
+    config.put(seed=args.seed, output_dir=str(folder))
+    config.override(args.opts)
+    save_run(folder, card, config)
+    return card, config
 
 
 def write_nuclei(folder: Path) -> dict[str, Path]:

@@ -5,51 +5,104 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision
 
 from detectron2 import __version__
+from detectron2.config.python.targets import UntrustedTargetError
 from detectron2.data.formats import DataPlan, label_facts, plan_training
 from detectron2.engine import DefaultTrainer, launch
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.setup import set_backends
 from detectron2.reports import write_training_report
 from detectron2.utils import comm
+from detectron2.utils.device import check_device
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.folder_lock import folder_lock
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from ..run.datasets import register, store
-from ..run.evaluation import evaluate_run
-from ..run.folder import RunCard, read_run, weights_of
+from ..run.evaluation import evaluate_run, figures
+from ..run.folder import RunCard, fresh_folder, has_begun, read_run, remove_run, weights_of
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
 from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
-from ..run.recipe import Plan, best_device, find_model, recipe, starting_weights
+from ..run.recipe import Plan, chosen_device, find_model, recipe, starting_weights
 from ..run.trust import trusting
 
-__all__ = ["make_card", "run", "save_run", "train"]
+__all__ = ["make_card", "open_run", "run", "save_run", "train"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train as the command line says."""
+    """Train as the command line says, and print the figures."""
     start = time.perf_counter()
-    if args.resume and args.output and (Path(args.output) / "run.json").is_file():
-        folder, card = Path(args.output), read_run(args.output)
-        config = load_run_config(folder / "config.yaml")
-        config.put(output_dir=str(folder))
-    else:
-        if args.train is None:
-            raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
-        folder, card, config = _prepare(args)
-    allowed = (args.imports, args.trust)
-    train(config, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start, allowed=allowed)
+    device = chosen_device(args.device, args.num_gpus)
+    if args.train is None and not (args.resume and args.output):
+        raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
+    name = (
+        f"{Path(args.train or '').stem}-{Path(args.model).stem}"
+        if args.model
+        else Path(args.train or "").stem
+    )
+    folder = Path(args.output or f"runs/{name}")
+    with ExitStack() as held:
+        with fresh_folder(folder):
+            held.enter_context(folder_lock(folder))
+            card, config = open_run(args, folder) or _prepare(args, folder, device)
+        allowed = (args.imports, args.trust)
+        summary = train(
+            config, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start, allowed=allowed
+        )
+    print(f"{figures(summary)}; see {folder / 'report.html'}".removeprefix("; "))
     return 0
 
 
-def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, RunConfig]:
+def open_run(args: argparse.Namespace, folder: Path) -> tuple[RunCard, RunConfig] | None:
+    """Read the run to go on with; None to begin one.
+
+    A run whose start was refused or killed before its first figures does not count.
+
+    Raises:
+        UserError: the folder holds a run that the command line says nothing about, or none where it needs one.
+    """
+    can_begin = getattr(args, "train", True) is not None
+    if not args.resume:
+        if has_begun(folder) and (folder / "run.json").is_file() and not args.overwrite:
+            raise UserError(
+                f"{folder} already holds a run: go on with --resume, start anew with --overwrite, or name another "
+                "--output"
+            )
+        if args.overwrite:
+            remove_run(folder)
+        return None
+    try:
+        card = read_run(folder)
+        config = load_run_config(_whole(folder / "config.yaml"))
+    except (UserError, OSError, ValueError) as error:
+        if not can_begin or isinstance(error, UntrustedTargetError):
+            raise
+        if has_begun(folder):
+            setup_logger(name="detectron2").warning("%s: data and config are read anew.", error)
+        return None
+    config.put(output_dir=str(folder), **({"device": args.device} if args.device else {}))
+    config.override(args.opts)
+    check_device(config.options.device, "the device of the config")
+    return card, config
+
+
+def _whole(path: Path) -> Path:
+    """The path of a file that is not empty."""
+    if not path.is_file() or not path.stat().st_size:
+        raise UserError(f"{path} is missing or empty")
+    return path
+
+
+def _prepare(args: argparse.Namespace, folder: Path, device: str) -> tuple[RunCard, RunConfig]:
     """Find and check the data, choose the config, and write both into the folder of the run."""
     if args.model is not None:
         find_model(args.model)  # a wrong name is known before the data are read
@@ -57,16 +110,13 @@ def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, RunConfig]:
     data = plan_training(source_of(args, args.train, args.train_images), val)
     model = args.model or default_model(label_facts(data.parts["train"].records))
     config_file, zoo_name = find_model(model)
-    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(model).stem}")
-    if (folder / "run.json").is_file() and not args.resume:
-        raise UserError(f"{folder} already holds a run: go on with --resume, or name another --output")
     plan = Plan(
         num_classes=len(data.parts["train"].classes),
         num_images=len(data.parts["train"].records),
         epochs=args.epochs,
         batch_size=args.batch_size,
         workers=args.workers,
-        device=args.device or best_device(),
+        device=device,
         num_gpus=args.num_gpus,
     )
     config = recipe(config_file, plan)
@@ -80,11 +130,12 @@ def _prepare(args: argparse.Namespace) -> tuple[Path, RunCard, RunConfig]:
         config.unfreeze()
     config.put(seed=args.seed, output_dir=str(folder), weights=weights)
     config.override(args.opts)
+    check_device(config.options.device, "the device of the config")
     say_plan(data, schedule_text(config, plan.num_images, model, weights))
     card = make_card(folder, model, data, args.seed)
     card.weights, card.rotated = weights, model_kinds(config)["rotated"]
     save_run(folder, card, config)
-    return folder, card, config
+    return card, config
 
 
 def save_run(folder: Path, card: RunCard, config: RunConfig) -> None:
@@ -144,7 +195,7 @@ def train(
     num_gpus: int = 1,
     start: float | None = None,
     allowed: tuple[Sequence[str], bool] = ((), False),
-) -> None:
+) -> dict[str, Any]:
     """Train, keep the best weights, evaluate, and write the report.
 
     Args:
@@ -153,15 +204,19 @@ def train(
         folder: its folder.
         resume: go on from the last whole checkpoint.
         num_gpus: processes.
-        start: ``time.perf_counter()`` of the moment that "seconds" in the summary counts from.
-        allowed: arguments of ``trusting``, for the processes.
+        start: `time.perf_counter()` of the moment that "seconds" in the summary counts from.
+        allowed: arguments of `trusting`, for the processes.
+
+    Returns:
+        The summary.
     """
     start = time.perf_counter() if start is None else start
     launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed))
     register(card)
-    evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
+    summary = evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)
+    return summary
 
 
 def _worker(

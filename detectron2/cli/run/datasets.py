@@ -14,7 +14,7 @@ from .folder import DataCard, RunCard
 
 __all__ = ["TRAIN", "VAL", "register", "store"]
 
-TRAIN, VAL = "cli_train", "cli_val"
+TRAIN, VAL = "train", "val"  # as messages and the config of the run name them
 
 
 def store(dataset: Dataset, role: str, folder: Path) -> DataCard:

@@ -16,7 +16,7 @@ from detectron2.reports import explain_predictions
 from .datasets import VAL
 from .folder import RunCard, write_json
 
-__all__ = ["evaluate_run", "summarise"]
+__all__ = ["evaluate_run", "figures", "summarise"]
 
 TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
@@ -54,6 +54,12 @@ def evaluate_run(
         summary["seconds"] = round(time.perf_counter() - since, 1)
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def figures(summary: Mapping[str, Any]) -> str:
+    """The main figures as a line to print."""
+    parts = [f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k]
+    return ", ".join(parts)
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,16 +11,38 @@ inference/         predictions in COCO format
 """
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.logger import close_log_file
+from detectron2.utils.suggest import closest
 from detectron2.utils.text_files import read_json
 
 from ..errors import UserError
 
-__all__ = ["DataCard", "RunCard", "read_run", "same_labels", "weights_of", "write_json"]
+__all__ = [
+    "DataCard",
+    "RunCard",
+    "fresh_folder",
+    "has_begun",
+    "not_there",
+    "read_run",
+    "remove_run",
+    "same_labels",
+    "weights_of",
+    "write_json",
+]
+
+# What a run writes beside its checkpoints.
+_WRITTEN = (
+    "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "*.html", "log.txt*",
+    "events.out.tfevents.*", "labels_checked*.json", "labels", "pictures", "inference", "eval", "bad_batches",
+)  # fmt: skip
 
 
 @dataclass
@@ -84,6 +106,46 @@ class RunCard:
         write_json(folder / "run.json", asdict(card))
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a training in ``folder`` got as far as its first figures or checkpoint."""
+    figures = folder / "metrics.json"
+    kept = any((folder / name).exists() for name in ("last_checkpoint", "bad_batches"))
+    return kept or any(folder.glob("model_*")) or (figures.is_file() and figures.stat().st_size > 0)
+
+
+def remove_run(folder: Path) -> None:
+    """Remove what a run has written into its folder; other files stay."""
+    for pattern in (*_WRITTEN, "model_*.pth", "model_*.shards"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[None]:
+    """Leave no folder behind when what happens in the ``with`` block, which makes it, is refused."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        yield
+    except BaseException:
+        close_log_file()
+        if missing:
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            for parent in missing[1:]:
+                parent.rmdir()
+        raise
+
+
+def not_there(path: str | Path) -> str:
+    """Say that a path does not exist, and which one is nearest to it."""
+    path = Path(path)
+    parent = path.parent
+    if not parent.is_dir():
+        return f"{path} does not exist (nor does the folder {parent})"
+    near = closest(path.name, (p.name for p in parent.iterdir()), limit=1)
+    return f"{path} does not exist" + (f"; did you mean {parent / near[0]}?" if near else "")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON in one step: a reader sees the old file or the new one."""
     with atomic_write(path) as f:
@@ -99,6 +161,8 @@ def read_run(folder: str | Path) -> RunCard:
     """
     folder = Path(folder)
     path = folder / "run.json"
+    if not folder.exists():
+        raise UserError(f"{not_there(folder)}; expected the folder of a run, as `detectron2 train` writes it")
     if not path.is_file():
         raise UserError(
             f"{folder} is not the folder of a run: it has no run.json. `detectron2 train` writes such folders."
@@ -143,7 +207,7 @@ def weights_of(folder: str | Path, which: str) -> str:
     names = {"best": ("model_best.pth", "model_final.pth"), "final": ("model_final.pth",)}.get(which)
     if names is None:
         if not Path(which).is_file():
-            raise UserError(f"no file {which!r}; --weights takes best, final, or the path of a file")
+            raise UserError(f"{not_there(which)}; --weights takes best, final, or the path of a file")
         return which
     for name in names:
         if (folder / name).is_file():

@@ -12,12 +12,15 @@ from detectron2 import model_zoo
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.run_config.lengths import parse_length
 from detectron2.model_zoo.listing import find_config
+from detectron2.utils.device import check_device
+from detectron2.utils.errors import DeviceError
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from .datasets import TRAIN, VAL
+from .folder import not_there
 
-__all__ = ["Plan", "best_device", "find_model", "length_of", "recipe", "starting_weights"]
+__all__ = ["Plan", "best_device", "chosen_device", "find_model", "length_of", "recipe", "starting_weights"]
 
 MIN_ITERATIONS = 300
 REFERENCE_IMAGES = 118_287  # images of COCO train2017, which the zoo's schedules were made for
@@ -53,6 +56,20 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def chosen_device(name: str | None, num_gpus: int = 1) -> str:
+    """The device that a command line asks for, or the best there is.
+
+    Raises:
+        DeviceError: this machine does not have it, or not so many of them.
+    """
+    device = check_device(name or best_device(), "--device")
+    if device.type == "cuda" and num_gpus > torch.cuda.device_count():
+        raise DeviceError(
+            f"--num-gpus is {num_gpus}, but torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return str(device)
+
+
 def find_model(name: str) -> tuple[str, str | None]:
     """Find the config that a name on the command line means.
 
@@ -71,7 +88,13 @@ def find_model(name: str) -> tuple[str, str | None]:
         found = find_config(name)
     except (KeyError, RuntimeError, ValueError) as error:
         text = error.args[0] if error.args else error
-        raise UserError(f"{text} It is no file either (`detectron2 zoo` lists the zoo).") from None
+        if os.sep in name or name.endswith((".yaml", ".yml", ".py")):
+            raise UserError(
+                f"{not_there(name)}: it is neither the folder of a run nor a config file, and {text}"
+            ) from None
+        raise UserError(
+            f"{text} There is no such folder or file either (`detectron2 zoo` lists the zoo)."
+        ) from None
     return model_zoo.get_config_file(found), found
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.suggest import did_you_mean
 
@@ -78,16 +79,20 @@ def _all_configs(content: Any) -> "DictConfig | ListConfig":
 def _pick(content: Mapping[str, object], key: str, filename: str) -> object:
     if key not in content:
         public = [str(k) for k in content if not str(k).startswith("_")]
-        raise KeyError(f"{filename} defines no {key!r}. {did_you_mean(key, public)}")
+        raise UnknownNameError(f"{filename} defines no {key!r}. {did_you_mean(key, public)}")
     return content[key]
 
 
 def _read_yaml(filename: str) -> Any:
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     with PathManager.open(filename, "rb") as f:
         content = parse(f, filename)
-    return OmegaConf.create({} if content is None else content, flags={"allow_objects": True})
+    try:
+        return OmegaConf.create({} if content is None else content, flags={"allow_objects": True})
+    except OmegaConfBaseException as e:
+        raise ValueError(f"{filename}: {str(e).strip().splitlines()[0]}") from e
 
 
 # ------------------------------------------------------------ Python files

@@ -10,6 +10,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.suggest import did_you_mean, misspelt
 
 from ..instantiate import is_tuple_config
@@ -100,7 +101,9 @@ def _set(cfg: "DictConfig", change: Override) -> None:
             _replace(node, index, list(node[index]))
         node = node[index]
         if not OmegaConf.is_config(node):
-            raise KeyError(f"cannot set {change.name}: {here} is {node!r}, which has nothing below it")
+            raise UnknownNameError(
+                f"cannot set {change.name}: {here} is {node!r}, which has nothing below it"
+            )
     last = change.key[-1]
     if not _has(node, last):
         _check_spelling(node, last, change)
@@ -139,18 +142,18 @@ def _delete(cfg: "DictConfig", change: Override) -> None:
     if not _has(node, last):
         raise _no_key(change, node, last)
     if is_tuple_config(node):
-        raise KeyError(
+        raise UnknownNameError(
             f"cannot delete {change.name}: entries of a tuple cannot be deleted; set the whole tuple"
         )
     users = _referring(cfg, change.key)
     if users:
-        raise KeyError(f"cannot delete {change.name}: {', '.join(users)} refers to it")
+        raise UnknownNameError(f"cannot delete {change.name}: {', '.join(users)} refers to it")
     del node[_index(node, last, change.name)]
 
 
 def _no_key(change: Override, node: "_Node", part: str) -> KeyError:
     known = [str(k) for k in node] if hasattr(node, "keys") else [str(i) for i in range(len(node))]
-    return KeyError(f"cannot delete {change.name}: there is no {part!r}. {did_you_mean(part, known)}")
+    return UnknownNameError(f"cannot delete {change.name}: there is no {part!r}. {did_you_mean(part, known)}")
 
 
 def _has(node: "_Node", part: str) -> bool:
@@ -172,9 +175,9 @@ def _index(node: "_Node", part: str, place: str) -> int | str:
     if OmegaConf.is_dict(node):
         return _typed(node, part)
     if not part.lstrip("-").isdigit():
-        raise KeyError(f"cannot set {place}: it is in a list, where {part!r} is no index")
+        raise UnknownNameError(f"cannot set {place}: it is in a list, where {part!r} is no index")
     if not -len(node) <= int(part) < len(node):
-        raise KeyError(
+        raise UnknownNameError(
             f"cannot set {place}: the list has {len(node)} entries; give the whole list to make it longer"
         )
     return int(part)
@@ -188,7 +191,7 @@ def _check_spelling(node: "_Node", part: str, change: Override) -> None:
         return
     known = [str(k) for k in node.keys()]
     if misspelt(part, known):
-        raise KeyError(
+        raise UnknownNameError(
             f"the config has no {change.name}. {did_you_mean(part, known)} "
             f"If a new key is meant, write +{change.name}=…"
         )

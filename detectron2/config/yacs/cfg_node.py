@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from typing_extensions import Self
 
-from detectron2.utils.errors import BadKey, BadType, BadValue
+from detectron2.utils.errors import BadKey, BadType, BadValue, UnknownNameError
 from detectron2.utils.suggest import did_you_mean
 
 from .values import LEAF_TYPES, check_type, decode
@@ -238,7 +238,7 @@ class BaseNode(dict[str, Any]):
         """Raise the error that says what a renamed key is called now."""
         new = self.__dict__[self.RENAMED_KEYS][full_key]
         new, note = new if isinstance(new, tuple) else (new, "")
-        raise KeyError(f"config key {full_key} is called {new} now. {note}".strip())
+        raise UnknownNameError(f"config key {full_key} is called {new} now. {note}".strip())
 
     def is_new_allowed(self) -> bool:
         """Return whether merging may add keys here."""

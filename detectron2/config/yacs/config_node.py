@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import IO, Any
 
-from detectron2.utils.errors import BadKey, BadValue
+from detectron2.utils.errors import BadKey, BadType, BadValue, UnknownNameError
 
 from ..compat import downgrade_config, guess_version, upgrade_config
 from .cfg_node import BaseNode
@@ -62,7 +62,7 @@ class CfgNode(BaseNode):
     def __setattr__(self, name: str, value: object) -> None:
         if name.startswith(COMPUTED_PREFIX):
             if name in self and self[name] != value:
-                raise KeyError(
+                raise UnknownNameError(
                     f"{name} is computed and has the value {self[name]!r} already, cannot set {value!r}"
                 )
             self[name] = value
@@ -85,10 +85,10 @@ class CfgNode(BaseNode):
             ValueError: wrong type of a value, bad YAML, or a newer version than this package knows.
         """
         content = self.load_yaml_with_base(str(cfg_filename), allow_unsafe=allow_unsafe)
-        loaded = type(self)(content)
         try:
+            loaded = type(self)(content)
             self._merge_any_version(loaded, str(cfg_filename))
-        except (KeyError, ValueError) as e:
+        except (KeyError, ValueError, BadType) as e:
             raise type(e)(f"{cfg_filename}: {e.args[0] if e.args else e}") from e
 
     def _merge_any_version(self, loaded: "CfgNode", source: str) -> None:

@@ -132,7 +132,10 @@ def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
         )
     bases = content.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{path}: {BASE_KEY} must be a path or a list of paths, got {bases!r}")
+    for base in bases:
         merge_into(load_with_base(_beside(path, base), (*chain, path)), merged)
     merge_into(content, merged)
     return merged

@@ -9,6 +9,8 @@ import json
 from importlib import resources
 from typing import Any
 
+from detectron2.utils.errors import UnknownNameError
+
 __all__ = [
     "ADE20K_SEM_SEG_CATEGORIES",
     "CITYSCAPES_CATEGORIES",
@@ -167,5 +169,5 @@ def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
         KeyError: no such family.
     """
     if dataset_name not in _BUILTIN:
-        raise KeyError(f"no built-in metadata for {dataset_name!r}; there are: {', '.join(_BUILTIN)}")
+        raise UnknownNameError(f"no built-in metadata for {dataset_name!r}; there are: {', '.join(_BUILTIN)}")
     return _BUILTIN[dataset_name]()

@@ -139,7 +139,8 @@ def _group(
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
         raise ValueError(
             f"{source}: {len(ids) - len(set(ids))} annotation ids are used more than once, {twice} is the first. "
-            "Number the annotations anew: `detectron2 data import` writes a copy that is."
+            "Number the annotations anew (`detectron2 data import` writes such a copy); `detectron2 data check` lists those "
+            "that share an id."
         )
     grouped: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     strays = 0

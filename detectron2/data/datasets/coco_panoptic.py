@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.text_files import read_json
 
@@ -38,7 +39,7 @@ def convert_segment(segment: Mapping[str, Any], meta: object, source: str) -> di
         numbers = get(f"{kind}_dataset_id_to_contiguous_id") or {}
         if category in numbers:
             return {**segment, "category_id": numbers[category], "isthing": isthing}
-    raise KeyError(
+    raise UnknownNameError(
         f"{source}: segment {segment.get('id')} has category_id {category}, which the metadata do not know"
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detectron2.utils import comm
-from detectron2.utils.errors import BadValue
+from detectron2.utils.errors import BadValue, UnknownNameError
 
 from ..train_loop import StopTraining
 from .periodic import PeriodicHook
@@ -65,7 +65,7 @@ class EarlyStopping(PeriodicHook):
         ]
         if value is None:
             given = ", ".join(known) or "none"
-            raise KeyError(
+            raise UnknownNameError(
                 f"early stopping watches {self._metric!r}, which no evaluation gave. Given: {given}"
             )
         score = self._sign * value[0]

@@ -18,6 +18,7 @@ from detectron2.config.types import Config
 from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import Augmentation
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils.errors import UnknownNameError
 
 from .lengths import has_epochs, parse_length, scale_length
 
@@ -228,7 +229,7 @@ class RunConfig(ABC):
         """
         found = self.get(self.batch_path)
         if found is None:
-            raise KeyError(f"the config has no {self.batch_path}, the number of images per batch")
+            raise UnknownNameError(f"the config has no {self.batch_path}, the number of images per batch")
         return int(found)
 
     def map_lengths(self, change: Callable[[Length], Length]) -> None:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf, SCMode
 
 from detectron2.config.python.targets import target_name
 from detectron2.config.types import Config
+from detectron2.utils.errors import BadType
 
 __all__ = ["Change", "diff", "flatten"]
 
@@ -62,7 +63,7 @@ def diff(left: Config, right: Config) -> list[Change]:
         TypeError: if they are of different kinds.
     """
     if OmegaConf.is_config(left) != OmegaConf.is_config(right):
-        raise TypeError("one config is yacs-style, the other a Python config: they have no keys in common")
+        raise BadType("one config is yacs-style, the other a Python config: they have no keys in common")
     a, b = flatten(left), flatten(right)
     pairs = ((key, a.get(key, MISSING), b.get(key, MISSING)) for key in sorted({*a, *b}))
     return [Change(key, x, y) for key, x, y in pairs if not _equal(x, y)]

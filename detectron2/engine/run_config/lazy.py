@@ -21,11 +21,14 @@ from detectron2.data.transforms import Augmentation, AugmentationList
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import LRMultiplier
 from detectron2.solver.param_scheduler import ParamScheduler
+from detectron2.utils.device import check_device
+from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.logger import log_first_n
 from detectron2.utils.suggest import did_you_mean, misspelt
 
 from .base import Part, RunConfig
 from .lengths import parse_length
+from .words import as_assignments
 
 __all__ = ["LazyRunConfig"]
 
@@ -51,7 +54,7 @@ class LazyRunConfig(RunConfig):
         OmegaConf.update(self.cfg, path, value, force_add=True)
 
     def override(self, changes: Sequence[str]) -> None:
-        LazyConfig.apply_overrides(self.cfg, list(changes))
+        LazyConfig.apply_overrides(self.cfg, as_assignments(changes))
 
     @property
     def options(self) -> TrainingOptions:
@@ -86,8 +89,9 @@ class LazyRunConfig(RunConfig):
         return {"train": OmegaConf.to_container(self.cfg.train, resolve=True)} if "train" in self.cfg else {}
 
     def model(self) -> nn.Module:
+        device = check_device(self.options.device, "train.device")
         model: nn.Module = instantiate(self.cfg.model)
-        return model.to(self.options.device)
+        return model.to(device)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         # The config stays free of the model: it is printed, saved and used again.
@@ -199,13 +203,15 @@ def _check_names(train: Mapping[str, Any]) -> None:
 
     Names that start with ``_`` and everything in ``train.extra`` are not looked at.
     """
+    if not hasattr(train, "keys"):
+        raise ValueError(f"train must be a group of options, got {str(train)[:80]!r}")
     known = [option.lazy for option in OPTIONS.values()]
     unknown = list(_unknown(train, "train", known))
     for path in unknown:
         parent, _, name = path.rpartition(".")
         siblings = {k[len(parent) + 1 :].partition(".")[0] for k in known if k.startswith(f"{parent}.")}
         if misspelt(name, siblings):
-            raise KeyError(
+            raise UnknownNameError(
                 f"the config has {path}, which is no option of a training. {did_you_mean(name, siblings)} "
                 "Options of your own go into train.extra."
             )

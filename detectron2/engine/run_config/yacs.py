@@ -25,6 +25,7 @@ from detectron2.utils.file_io import PathManager
 from .base import Part, RunConfig
 from .files import flatten
 from .lengths import parse_length
+from .words import as_pairs
 
 __all__ = ["YacsRunConfig"]
 
@@ -48,7 +49,7 @@ class YacsRunConfig(RunConfig):
         setattr(self.get(parent) if parent else self.cfg, name, value)
 
     def override(self, changes: Sequence[str]) -> None:
-        self.cfg.merge_from_list(list(changes))
+        self.cfg.merge_from_list(as_pairs(changes))
 
     def copied(self) -> YacsRunConfig:
         return YacsRunConfig(self.cfg.clone())

@@ -63,6 +63,14 @@ class StopTraining(Exception):
     """Raised by a hook in ``after_step`` to end training early, with success."""
 
 
+def _log_error(error: Exception, iteration: int) -> None:
+    """Log the error that ends training; its traceback goes to the log file only, since the caller sees it anyway."""
+    lines = str(error).strip().splitlines() or [""]
+    text = "Training stopped by an error in iteration %d: %s: %s"
+    logger.error(text, iteration, type(error).__name__, lines[0])
+    logger.error("Where it comes from:", exc_info=error, extra={"to_console": False})
+
+
 class TrainerBase:
     """Iterations with hooks, and nothing else: subclasses define ``run_step``.
 
@@ -137,7 +145,7 @@ class TrainerBase:
             except BaseException as error:
                 self._failed = True
                 if isinstance(error, Exception):
-                    logger.exception("Training stopped by an error in iteration %d.", self.iter)
+                    _log_error(error, self.iter)
                 self._close_after_error()
                 raise
             self.after_train()

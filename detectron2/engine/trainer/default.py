@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from detectron2.config.types import Config
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format, verify_results
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
+from detectron2.utils.folder_lock import folder_lock
 from detectron2.utils.logger import setup_logger
 
 from ..auto_batch import with_fitting_batch
@@ -38,6 +40,8 @@ from .writers import default_writers, writers_from_settings
 __all__ = ["DefaultTrainer"]
 
 logger = logging.getLogger(__name__)
+
+_TO_FILE_ONLY = {"to_console": False}  # hundreds of lines that bury what a user must see
 
 
 class DefaultTrainer(TrainerBase):
@@ -146,8 +150,12 @@ class DefaultTrainer(TrainerBase):
 
         Returns:
             The results of the last evaluation, if there was one.
+
+        Raises:
+            FolderInUseError: if another process trains in the output folder.
         """
-        with self._interrupt:
+        mine = folder_lock(self.settings.output_dir) if comm.is_main_process() else nullcontext()
+        with mine, self._interrupt:
             super().train(self.start_iter, self.max_iter)
         if run_config(self.cfg).expected_results and comm.is_main_process():
             if self._last_eval_results is None:
@@ -214,7 +222,7 @@ class DefaultTrainer(TrainerBase):
     def build_model(cls, cfg: Config) -> nn.Module:
         """Build the model, on its device."""
         model = run_config(cfg).model()
-        logger.info("Model:\n%s", model)
+        logger.info("Model:\n%s", model, extra=_TO_FILE_ONLY)
         return model
 
     @classmethod
@@ -330,7 +338,7 @@ def _apply_model_options(model: nn.Module, s: TrainingOptions) -> None:
     if s.freeze:
         names = freeze_by_pattern(model, s.freeze)
         logger.info("%d parameters are frozen by SOLVER.FREEZE.", len(names))
-    logger.info("Parameters:\n%s", trainable_table(model))
+    logger.info("Parameters:\n%s", trainable_table(model), extra=_TO_FILE_ONLY)
     if s.activation_checkpoint:
         count = recompute_activations(model, s.activation_checkpoint)
         logger.info("%d modules recompute their activations in the backward pass.", count)

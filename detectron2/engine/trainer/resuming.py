@@ -52,16 +52,16 @@ def resume(trainer: Resumable, settings: TrainingOptions, wanted: bool) -> None:
         else:
             logger.info("Starting anew with the weights of %s.", settings.weights or "the initialisation")
         return
-    found = saver._choose_resume()
-    if not found:
+    kept = saver.resume(checkpointables=[])
+    if kept is None:
         logger.warning("There is no checkpoint in %s to %s from; starting anew.", saver.save_dir, mode)
         saver.load(settings.weights, checkpointables=[])
         return
-    rest = saver.load(found, checkpointables=[])
+    found = saver.resumed_from
     if mode == "finetune":
         logger.info("Fine-tuning from %s: only the weights were restored.", found)
         return
-    averages = _restart_schedule(trainer, rest.get("trainer", {}))
+    averages = _restart_schedule(trainer, kept.get("trainer", {}))
     logger.info(
         "Restarting the schedule from %s: weights, optimizer state%s were restored; iteration, learning rate, data "
         "position and random states start anew.",

@@ -21,6 +21,7 @@ from torch import nn
 
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.suggest import did_you_mean
 
 from .backbone import Backbone
@@ -123,7 +124,7 @@ def add_timm_config(cfg: CfgNode) -> None:
 def timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Build the network that ``cfg.MODEL.TIMM`` names (see :func:`add_timm_config`)."""
     if "TIMM" not in cfg.MODEL:
-        raise KeyError(
+        raise UnknownNameError(
             "cfg.MODEL.TIMM is missing: call detectron2.modeling.backbone.timm.add_timm_config(cfg) first"
         )
     c = cfg.MODEL.TIMM

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from detectron2.config import CfgNode
+from detectron2.utils.device import check_device
 from detectron2.utils.registry import Registry
 
 __all__ = ["META_ARCH_REGISTRY", "build_model"]
@@ -24,12 +24,8 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
     Raises:
         KeyError: if no such model is registered.
-        RuntimeError: if the device is not there.
+        DeviceError: if the device is not there.
     """
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
-    device = torch.device(cfg.MODEL.DEVICE)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but torch sees no CUDA device; set MODEL.DEVICE to 'cpu'"
-        )
+    device = check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     return model.to(device)

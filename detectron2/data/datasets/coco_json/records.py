@@ -12,6 +12,7 @@ import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import decode, mask_box
 from detectron2.structures.types import Segmentation
+from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.suggest import did_you_mean
 
 __all__ = ["AnnotationReader", "class_table", "contiguous_ids"]
@@ -92,7 +93,7 @@ class AnnotationReader:
         assert self.id_map is not None
         category: Any = anno.get("category_id")
         if category not in self.id_map:
-            raise KeyError(
+            raise UnknownNameError(
                 f"{self.source}: annotation {anno.get('id')} of image {anno.get('image_id')} has category_id "
                 f"{category!r}, which is not in 'categories'. {did_you_mean(str(category), self.id_map)} "
                 "`detectron2 data check` lists all such annotations."

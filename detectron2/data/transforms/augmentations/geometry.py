@@ -183,7 +183,8 @@ class ResizeShortestEdge(Augmentation):
         if max(sides) > max_size:
             shrink = max_size * 1.0 / max(sides)
             sides = [side * shrink for side in sides]
-        return int(sides[0] + 0.5), int(sides[1] + 0.5)
+        # A picture of 3000 x 1 pixels keeps its one row.
+        return max(int(sides[0] + 0.5), 1), max(int(sides[1] + 0.5), 1)
 
     short_edge_length: Sequence[int]
     max_size: int

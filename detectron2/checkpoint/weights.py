@@ -1,0 +1,59 @@
+"""Dicts of weights as files hold them, and as models take them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import BrokenCheckpointError
+from .files.shards import is_sharded
+
+__all__ = ["as_tensors", "drop_aliases", "strip_prefix"]
+
+
+def as_tensors(weights: object) -> dict[str, torch.Tensor]:
+    """Arrays to tensors.
+
+    Raises:
+        BrokenCheckpointError: if ``weights`` is no dict, a name no text, or a value neither a tensor nor an array.
+    """
+    if not isinstance(weights, Mapping):
+        raise BrokenCheckpointError(
+            f"the checkpoint's weights are no dict of names and tensors but {type(weights).__name__}"
+        )
+    result = {}
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            raise BrokenCheckpointError(f"names of weights must be text, the checkpoint has {name!r}")
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
+        if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):
+            raise BrokenCheckpointError(
+                f"the checkpoint holds {name!r} as {type(value).__name__}; expected a tensor or an array"
+            )
+        result[name] = value
+    return result
+
+
+def strip_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take off ``module.`` (DDP) and ``_orig_mod.`` (``torch.compile``) where every name begins with it."""
+    pattern = re.compile(r"^(?:module|_orig_mod)\.")
+    while weights and all(pattern.match(k) for k in weights):
+        weights = {pattern.sub("", k): v for k, v in weights.items()}
+    return weights
+
+
+def drop_aliases(missing: list[str], state: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
+    """A name that is another name of a loaded tensor (shared heads) is not missing."""
+    filled = {
+        (v.data_ptr(), v.shape)
+        for k, v in state.items()
+        if k in loaded and isinstance(v, torch.Tensor) and v.numel() > 0 and not (v.is_meta or is_sharded(v))
+    }
+    return [
+        k
+        for k in missing
+        if not (isinstance(state.get(k), torch.Tensor) and (state[k].data_ptr(), state[k].shape) in filled)
+    ]
