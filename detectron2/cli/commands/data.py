@@ -1,4 +1,4 @@
-"""`detectron2 data`: import, check, show, stats, convert and split labels of any format."""
+"""``detectron2 data``: import, check, show, stats, convert and split labels of any format."""
 
 import argparse
 import json
@@ -94,7 +94,7 @@ def _write(args: argparse.Namespace, parts: dict[str, Dataset]) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """The report that training gives too; several data sets or parts are also compared for pictures in common."""
+    """Print the report that training gives too; several data sets or parts are also compared for pictures in common."""
     ok = True
     splits = {}
     for path in args.inputs:

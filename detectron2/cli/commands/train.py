@@ -150,7 +150,7 @@ def make_card(folder: Path, model: str, plan: DataPlan, seed: int) -> RunCard:
     Args:
         folder: of the run; gets the labels that are not as training takes them.
         model: what the user calls it.
-        plan: parts `train` and `val`.
+        plan: parts ``train`` and ``val``.
         seed: seed of the run.
     """
     train_data = store(plan.parts["train"], "train", folder)

@@ -22,7 +22,7 @@ def store(dataset: Dataset, role: str, folder: Path) -> DataCard:
 
     Args:
         dataset: checked labels; the images stay where they are.
-        role: "train" or "val", which is the name of the file in `labels`; written anew each time.
+        role: "train" or "val", which is the name of the file in ``labels``; written anew each time.
         folder: of the run.
     """
     count = sum(len(r["annotations"]) for r in dataset.records)
@@ -61,7 +61,7 @@ def register(card: RunCard, *, train: bool = True) -> None:
 
 
 def _loader(card: DataCard, category_ids: list[int]) -> Callable[[], list[dict[str, Any]]]:
-    """A function that reads the records of `card` with class indices in place of the json's category ids."""
+    """Return a function that reads the records of ``card`` with class indices in place of the json's category ids."""
     index = {c: i for i, c in enumerate(category_ids)}
 
     def load() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ __all__ = ["ExpectedTime", "say_plan", "schedule_text", "source_of"]
 
 
 def source_of(args: argparse.Namespace, path: str, images: str | None = None) -> Source:
-    """Return where labels are, from the options that `train`, `eval` and `data` share."""
+    """Return where labels are, from the options that ``train``, ``eval`` and ``data`` share."""
     options = {"task": args.task} if args.task else {}
     return Source(path, args.format, images or args.images, options)
 

@@ -38,7 +38,7 @@ class BaseConverter:
         return add if converter is None else add(converter)
 
     @classmethod
-    def convert(cls, instance: Any, *args: Any, **kwargs: Any) -> Any:
+    def convert(cls, instance: object, *args: object, **kwargs: object) -> Any:
         """Convert one object.
 
         Args:

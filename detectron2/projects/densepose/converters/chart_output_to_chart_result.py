@@ -89,7 +89,7 @@ def resample_uv_tensors_to_bbox(u: Tensor, v: Tensor, labels: Tensor, box_xywh_a
 
 
 def resample_confidences_to_bbox(
-    predictor_output: Any, labels: Tensor, box_xywh_abs: IntTupleBox
+    predictor_output: object, labels: Tensor, box_xywh_abs: IntTupleBox
 ) -> dict[str, Tensor | None]:
     """Find the confidences of the pixels of a box.
 

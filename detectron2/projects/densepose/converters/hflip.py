@@ -16,7 +16,11 @@ class HFlipConverter(BaseConverter):
 
     @classmethod
     def convert(  # type: ignore[override]
-        cls, predictor_outputs: Any, transform_data: DensePoseTransformData, *args: Any, **kwargs: Any
+        cls,
+        predictor_outputs: object,
+        transform_data: DensePoseTransformData,
+        *args: object,
+        **kwargs: object,
     ) -> Any:
         """Mirror an output, positions as well as what they mean.
 

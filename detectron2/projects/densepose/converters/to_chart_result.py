@@ -1,7 +1,5 @@
 """Chart results from the outputs of predictors."""
 
-from typing import Any
-
 from detectron2.structures import Boxes
 
 from ..structures.chart_result import DensePoseChartResult, DensePoseChartResultWithConfidences
@@ -17,7 +15,9 @@ class ToChartResultConverter(BaseConverter):
     dst_type = DensePoseChartResult
 
     @classmethod
-    def convert(cls, predictor_outputs: Any, boxes: Boxes, *args: Any, **kwargs: Any) -> DensePoseChartResult:  # type: ignore[override]
+    def convert(  # type: ignore[override]
+        cls, predictor_outputs: object, boxes: Boxes, *args: object, **kwargs: object
+    ) -> DensePoseChartResult:
         """Find charts and coordinates of the pixels of one instance.
 
         Args:
@@ -37,7 +37,7 @@ class ToChartResultConverterWithConfidences(BaseConverter):
 
     @classmethod
     def convert(  # type: ignore[override]
-        cls, predictor_outputs: Any, boxes: Boxes, *args: Any, **kwargs: Any
+        cls, predictor_outputs: object, boxes: Boxes, *args: object, **kwargs: object
     ) -> DensePoseChartResultWithConfidences:
         """Find charts, coordinates and confidences of the pixels of one instance.
 

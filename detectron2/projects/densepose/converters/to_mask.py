@@ -1,7 +1,5 @@
 """Masks from the outputs of predictors."""
 
-from typing import Any
-
 from detectron2.structures import BitMasks, Boxes
 
 from .base import BaseConverter
@@ -18,11 +16,11 @@ class ToMaskConverter(BaseConverter):
     @classmethod
     def convert(  # type: ignore[override]
         cls,
-        densepose_predictor_outputs: Any,
+        densepose_predictor_outputs: object,
         boxes: Boxes,
         image_size_hw: tuple[int, int],
-        *args: Any,
-        **kwargs: Any,
+        *args: object,
+        **kwargs: object,
     ) -> BitMasks:
         """Make the masks of N instances.
 

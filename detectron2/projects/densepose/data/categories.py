@@ -25,7 +25,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def renew_metadata(dataset_name: str, **values: Any) -> None:
+def renew_metadata(dataset_name: str, **values: object) -> None:
     """Set metadata even where they had other values: categories follow the config, which may change."""
     metadata = MetadataCatalog.get(dataset_name)
     for key, value in values.items():

@@ -118,7 +118,7 @@ class DatasetMapper(CoreDatasetMapper):
         return None
 
 
-def _mask_from_parts(data: DensePoseDataRelative, box: Any, image_shape: tuple[int, int]) -> np.ndarray:
+def _mask_from_parts(data: DensePoseDataRelative, box: object, image_shape: tuple[int, int]) -> np.ndarray:
     """Paste the annotated body parts into an image, as one mask, uint8 (H, W)."""
     body = (data.segm > 0).float()[None]
     boxes = torch.as_tensor(np.asarray(box, dtype=np.float32))[None]

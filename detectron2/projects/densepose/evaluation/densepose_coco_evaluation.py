@@ -206,18 +206,18 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         unjudged |= (partner < 0) & (outside | ignored.all())
         return _image_record(imgId, catId, aRng, maxDet, gts, dts, ignored, partner, unjudged)
 
-    def _similarities(self, imgId: Any, catId: Any) -> npt.NDArray[Any]:
+    def _similarities(self, imgId: object, catId: object) -> npt.NDArray[Any]:
         gps = self.ious[imgId, catId][0]
         if self.dpEvalMode is DensePoseEvalMode.GPS:
             return gps
         iou = self.real_ious[imgId, catId]
         return iou if self.dpEvalMode is DensePoseEvalMode.IOU else np.sqrt(gps * iou)
 
-    def _best_detections(self, imgId: Any, catId: Any, number: int) -> list[dict[str, Any]]:
+    def _best_detections(self, imgId: object, catId: object, number: int) -> list[dict[str, Any]]:
         return sorted(self._dts[imgId, catId], key=lambda d: -d["score"])[:number]
 
     # ------------------------------------------------------------------ similarities
-    def computeOgps(self, imgId: Any, catId: Any) -> Any:
+    def computeOgps(self, imgId: object, catId: object) -> Any:
         """Compute the geodesic point similarities of the detections of one category in one image.
 
         Returns:
@@ -236,7 +236,7 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         crowd = [int(g.get("iscrowd", 0)) for g in gts]
         return found, mask_util.iou([d["bbox"] for d in dts], [g["bbox"] for g in gts], crowd)
 
-    def computeDPIoU(self, imgId: Any, catId: Any) -> Any:
+    def computeDPIoU(self, imgId: object, catId: object) -> Any:
         """Compute the IoUs of the masks of the detections of one category in one image.
 
         Returns:

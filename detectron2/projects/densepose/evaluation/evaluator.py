@@ -238,7 +238,7 @@ def _metric_names(min_threshold: float) -> list[str]:
 
 def prediction_to_dict(
     instances: Instances,
-    img_id: Any,
+    img_id: object,
     embedder: nn.Module | None,
     class_to_mesh_name: Mapping[int, str],
     use_storage: bool,
@@ -324,7 +324,7 @@ def densepose_cse_predictions_to_dict(
     return _rows(instances.pred_densepose, _EMBEDDING_MAPS)
 
 
-def _rows(output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(output: object, names: Sequence[str]) -> list[dict[str, Any]]:
     maps = [getattr(output, name).cpu() for name in names]
     return [dict(zip(names, row)) for row in zip(*maps)]
 

@@ -1,5 +1,6 @@
 """Masks of annotations and predictions in images, and regions without annotations."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ __all__ = ["ground_truth_rle", "ignored_region", "parts_of", "prediction_rle", "
 Mask = npt.NDArray[Any]
 
 
-def parts_of(dp_masks: Any) -> Mask:
+def parts_of(dp_masks: object) -> Mask:
     """Decode the body parts of an annotation.
 
     Args:
@@ -30,7 +31,7 @@ def _encode(mask: Mask) -> dict[str, Any]:
     return mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
-def prediction_rle(mask: Mask, box_xywh: Any, image_size: tuple[int, int]) -> dict[str, Any]:
+def prediction_rle(mask: Mask, box_xywh: Iterable[float], image_size: tuple[int, int]) -> dict[str, Any]:
     """Put the mask of a box into an image; what is beyond it is cut off.
 
     Args:
@@ -106,7 +107,7 @@ def ignored_region(image: dict[str, Any]) -> Mask | None:
     return mask_util.decode(mask_util.merge(mask_util.frPyObjects(polygons, *size)))
 
 
-def share_in_region(mask: Mask | None, box_xywh: Any, region: Mask) -> float | None:
+def share_in_region(mask: Mask | None, box_xywh: Iterable[float], region: Mask) -> float | None:
     """Compute which share of a box, or of the mask in it, lies in a region.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class PointSimilarity:
         return self.computeOgps_single_pair(dt, gt, np.where(inside, py, 0), np.where(inside, px, 0), pt_mask)
 
     def computeOgps_single_pair(
-        self, dt: dict[str, Any], gt: dict[str, Any], py: Any, px: Any, pt_mask: Any
+        self, dt: dict[str, Any], gt: dict[str, Any], py: object, px: object, pt_mask: object
     ) -> float:
         """Compute the similarity at given points, whatever form the prediction has."""
         dt = maps_of(dt, self.multi_storage)
@@ -85,18 +86,18 @@ class PointSimilarity:
 
     # ------------------------------------------------------------------ charts
     def extract_iuv_from_quantized(
-        self, dt: dict[str, Any], gt: dict[str, Any], py: Any, px: Any, pt_mask: Any
+        self, dt: dict[str, Any], gt: dict[str, Any], py: object, px: object, pt_mask: object
     ) -> Points:
         """Read charts, U and V, (K,) each, from quantised charts; chart 0 for points outside of the box."""
         return self._in_data_mode(points_of_quantized(dt, py, px), gt, pt_mask)
 
     def extract_iuv_from_raw(
-        self, dt: dict[str, Any], gt: dict[str, Any], py: Any, px: Any, pt_mask: Any
+        self, dt: dict[str, Any], gt: dict[str, Any], py: object, px: object, pt_mask: object
     ) -> Points:
         """Read charts, U and V, (K,) each, from raw maps; chart 0 for points outside of the box."""
         return self._in_data_mode(points_of_raw(dt, py, px), gt, pt_mask)
 
-    def _in_data_mode(self, predicted: Points, gt: dict[str, Any], pt_mask: Any) -> Points:
+    def _in_data_mode(self, predicted: Points, gt: dict[str, Any], pt_mask: object) -> Points:
         """Replace parts of a prediction as ``dpDataMode`` says."""
         mode = self.dpDataMode
         charts, u, v = (np.array(values) for values in predicted)
@@ -110,7 +111,7 @@ class PointSimilarity:
         return charts, u, v
 
     def computeOgps_single_pair_iuv(
-        self, dt: dict[str, Any], gt: dict[str, Any], ipoints: Any, upoints: Any, vpoints: Any
+        self, dt: dict[str, Any], gt: dict[str, Any], ipoints: object, upoints: object, vpoints: object
     ) -> float:
         """Compute the similarity of predicted chart coordinates.
 
@@ -138,7 +139,7 @@ class PointSimilarity:
         vertices = self.smpl.closest_vertices(gt["dp_I"], gt["dp_U"], gt["dp_V"])
         return vertices.astype(float), self.smpl.to_coarse(vertices)
 
-    def findAllClosestVertsUV(self, U_points: Any, V_points: Any, Index_points: Any) -> Any:
+    def findAllClosestVertsUV(self, U_points: object, V_points: object, Index_points: object) -> Any:
         """Find the vertices of points given by chart coordinates.
 
         Args:
@@ -151,7 +152,7 @@ class PointSimilarity:
         """
         return self.smpl.to_coarse(self.smpl.closest_vertices(Index_points, U_points, V_points))
 
-    def getDistancesUV(self, cVertsGT: Any, cVerts: Any) -> npt.NDArray[np.float64]:
+    def getDistancesUV(self, cVertsGT: object, cVerts: object) -> npt.NDArray[np.float64]:
         """Look up geodesic distances on the human surface.
 
         Args:
@@ -169,12 +170,12 @@ class PointSimilarity:
         self,
         dt: dict[str, Any],
         gt: dict[str, Any],
-        py: Any,
-        px: Any,
-        pt_mask: Any,
+        py: object,
+        px: object,
+        pt_mask: object,
         coarse_segm: Tensor,
         embedding: Tensor,
-        bbox_xywh_abs: Any,
+        bbox_xywh_abs: Iterable[float],
     ) -> float:
         """Compute the similarity of predicted surface embeddings.
 
@@ -245,6 +246,6 @@ class PointSimilarity:
         distances[known] = geodists[cVertsGT[known], cVerts[known]].double()
         return distances.numpy()
 
-    def getDensePoseMask(self, polys: Any) -> npt.NDArray[Any]:
+    def getDensePoseMask(self, polys: object) -> npt.NDArray[Any]:
         """Decode the body parts of an annotation, see :func:`parts_of`."""
         return parts_of(polys)

@@ -5,6 +5,7 @@ A detection is a COCO result dict. It holds its prediction as ``densepose`` (qua
 maps in a tensor storage.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ __all__ = ["int_box", "maps_of", "mask_of", "points_of_quantized", "points_of_ra
 Points = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def int_box(box_xywh: Any) -> tuple[int, int, int, int]:
+def int_box(box_xywh: Iterable[float]) -> tuple[int, int, int, int]:
     """Cut the decimals of a box off."""
     x, y, w, h = (int(value) for value in box_xywh)
     return x, y, w, h
@@ -58,7 +59,7 @@ def mask_of(dt: dict[str, Any]) -> npt.NDArray[np.bool_]:
     return labels[0].numpy() > 0
 
 
-def sample_at_pixels(maps: Tensor, rows: Any, columns: Any, box_xywh: Any) -> Tensor:
+def sample_at_pixels(maps: Tensor, rows: object, columns: object, box_xywh: Iterable[float]) -> Tensor:
     """Read maps over a box at some of its pixels, as if they were resampled to all of them bilinearly.
 
     Args:
@@ -79,7 +80,7 @@ def sample_at_pixels(maps: Tensor, rows: Any, columns: Any, box_xywh: Any) -> Te
     ]
 
 
-def points_of_quantized(dt: dict[str, Any], rows: Any, columns: Any) -> Points:
+def points_of_quantized(dt: dict[str, Any], rows: object, columns: object) -> Points:
     """Read charts and coordinates of quantised charts at some pixels.
 
     Returns:
@@ -89,7 +90,7 @@ def points_of_quantized(dt: dict[str, Any], rows: Any, columns: Any) -> Points:
     return charts, u / 255.0, v / 255.0
 
 
-def points_of_raw(dt: dict[str, Any], rows: Any, columns: Any) -> Points:
+def points_of_raw(dt: dict[str, Any], rows: object, columns: object) -> Points:
     """Read charts and coordinates of raw maps at some pixels, rounded as quantised ones.
 
     Returns:

@@ -29,7 +29,7 @@ _MEAN_DISTANCES = np.asarray([0, 0.351, 0.107, 0.126, 0.237, 0.173, 0.142, 0.128
 _COARSE_PART = np.asarray([0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7, 8, 8])
 
 
-def mean_distances(charts: Any) -> Floats:
+def mean_distances(charts: object) -> Floats:
     """Return the mean geodesic distance within the coarse part of each chart, in metres.
 
     Args:
@@ -65,7 +65,7 @@ class SmplGeodesics:
     coarse_ids: Ints
     distances: npt.NDArray[Any]
 
-    def closest_vertices(self, charts: Any, u: Any, v: Any) -> Ints:
+    def closest_vertices(self, charts: object, u: Any, v: Any) -> Ints:
         """Find the vertices that are closest to points, in the coordinates of their charts.
 
         Args:
@@ -95,7 +95,7 @@ class SmplGeodesics:
         """Map vertices, numbered from 1 on, to those of the coarser surface; -1 becomes 0."""
         return np.where(vertices > 0, self.coarse_ids[np.maximum(vertices, 1) - 1], 0)
 
-    def distances_between(self, first: Any, second: Any) -> Floats:
+    def distances_between(self, first: object, second: object) -> Floats:
         """Look up distances on the coarser surface.
 
         Args:

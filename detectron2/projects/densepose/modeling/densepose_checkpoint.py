@@ -31,7 +31,7 @@ class DensePoseCheckpointer(DetectionCheckpointer):
         save_dir: str = "",
         *,
         save_to_disk: bool | None = None,
-        **checkpointables: Any,
+        **checkpointables: object,
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
 

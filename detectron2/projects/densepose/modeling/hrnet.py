@@ -130,7 +130,7 @@ class PoseHigherResolutionNet(Backbone):
     Reference: Deep High-Resolution Representation Learning for Visual Recognition, https://arxiv.org/abs/1908.07919
     """
 
-    def __init__(self, cfg: CfgNode, **kwargs: Any) -> None:
+    def __init__(self, cfg: CfgNode, **kwargs: object) -> None:
         super().__init__()
         node = cfg.MODEL.HRNET
         stem = node.STEM_INPLANES

@@ -145,7 +145,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
             means[f.name] = torch.stack([getattr(output, f.name) for output in turned]).mean(dim=0)
         return replace(turned[0], **means)
 
-    def _turn_back(self, output: Any, transforms: TransformList, merged: Instances) -> Any:
+    def _turn_back(self, output: object, transforms: TransformList, merged: Instances) -> Any:
         """Convert maps over boxes of a version to maps over the boxes of the original."""
         boxes = merged.pred_boxes.tensor.detach().cpu().numpy()
         steps = []
@@ -161,7 +161,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
                 output = _rotate_back(output, transform, before, after)
         return output
 
-    def _embedder_and_meshes(self, output: Any, merged: Instances) -> tuple[Any, ...]:
+    def _embedder_and_meshes(self, output: object, merged: Instances) -> tuple[Any, ...]:
         """Return the further arguments of mirroring; none for charts."""
         if not isinstance(output, DensePoseEmbeddingPredictorOutput):
             return ()

@@ -56,7 +56,7 @@ class MatrixVisualizer:
         self.interp_method_matrix = interp_method_matrix
         self.interp_method_mask = interp_method_mask
 
-    def visualize(self, image_bgr: Image, mask: Any, matrix: Any, bbox_xywh: Any) -> Image:
+    def visualize(self, image_bgr: Image, mask: Any, matrix: Any, bbox_xywh: Iterable[float]) -> Image:
         """Draw a matrix.
 
         Args:
@@ -103,7 +103,11 @@ class RectangleVisualizer:
         self.thickness = thickness
 
     def visualize(
-        self, image_bgr: Image, bbox_xywh: Any, color: Color | None = None, thickness: int | None = None
+        self,
+        image_bgr: Image,
+        bbox_xywh: Iterable[float],
+        color: Color | None = None,
+        thickness: int | None = None,
     ) -> Image:
         """Draw a box; decimals are cut off.
 

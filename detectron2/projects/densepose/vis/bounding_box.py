@@ -1,6 +1,6 @@
 """Visualizers of boxes and their scores."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .base import RectangleVisualizer, TextVisualizer
@@ -15,7 +15,7 @@ class BoundingBoxVisualizer:
     def __init__(self) -> None:
         self.rectangle_visualizer = RectangleVisualizer()
 
-    def visualize(self, image_bgr: Image, boxes_xywh: Any) -> Image:
+    def visualize(self, image_bgr: Image, boxes_xywh: Iterable[Iterable[float]] | None) -> Image:
         """Draw boxes.
 
         Args:

@@ -33,7 +33,7 @@ class DensePoseDataCoarseSegmentationVisualizer:
     """
 
     def __init__(
-        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: Any
+        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: object
     ) -> None:
         self.inplace = inplace
         scale = 255.0 / DensePoseDataRelative.N_BODY_PARTS
@@ -67,7 +67,7 @@ class DensePoseDataPointsVisualizer:
         self,
         densepose_data_to_value_fn: Callable[[DensePoseDataRelative], Values] | None = None,
         cmap: int = BLUE_TO_YELLOW,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         self.points_visualizer = PointsVisualizer()
         self.densepose_data_to_value_fn = densepose_data_to_value_fn

@@ -34,7 +34,7 @@ class DensePoseOutputsVisualizer:
         cmap: int = BLUE_TO_YELLOW,
         alpha: float = 0.7,
         to_visualize: str | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         if to_visualize not in ("I", "U", "V"):
             raise ValueError(f"to_visualize must be 'I', 'U' or 'V', got {to_visualize!r}")
@@ -81,7 +81,7 @@ class DensePoseOutputsUVisualizer(DensePoseOutputsVisualizer):
     """
 
     def __init__(
-        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: Any
+        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: object
     ) -> None:
         super().__init__(inplace, cmap, alpha, to_visualize="U", **kwargs)
 
@@ -97,7 +97,7 @@ class DensePoseOutputsVVisualizer(DensePoseOutputsVisualizer):
     """
 
     def __init__(
-        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: Any
+        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: object
     ) -> None:
         super().__init__(inplace, cmap, alpha, to_visualize="V", **kwargs)
 
@@ -113,6 +113,6 @@ class DensePoseOutputsFineSegmentationVisualizer(DensePoseOutputsVisualizer):
     """
 
     def __init__(
-        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: Any
+        self, inplace: bool = True, cmap: int = BLUE_TO_YELLOW, alpha: float = 0.7, **kwargs: object
     ) -> None:
         super().__init__(inplace, cmap, alpha, to_visualize="I", **kwargs)

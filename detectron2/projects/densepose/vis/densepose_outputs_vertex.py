@@ -63,7 +63,7 @@ class DensePoseOutputsVertexVisualizer:
         alpha: float = 0.7,
         device: str = "cuda",
         default_class: int = 0,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         self.inplace = inplace
         self.mask_visualizer = MatrixVisualizer(cmap=cmap, alpha=alpha)
@@ -163,7 +163,7 @@ class DensePoseOutputsTextureVisualizer(DensePoseOutputsVertexVisualizer):
         texture_atlases_dict: Mapping[str, npt.NDArray[Any]],
         device: str = "cuda",
         default_class: int = 0,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(cfg, device=device, default_class=default_class)
         self.textures = {name: split_alpha(atlas) for name, atlas in texture_atlases_dict.items()}

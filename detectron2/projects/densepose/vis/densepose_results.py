@@ -1,12 +1,13 @@
 """Visualizers of charts on the pixels of boxes."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..structures.data_relative import DensePoseDataRelative
 from .base import MatrixVisualizer
@@ -57,7 +58,7 @@ class DensePoseResultsVisualizer:
         """Make what the instances of an image are drawn on."""
         return image_bgr
 
-    def visualize_iuv_arr(self, context: Any, iuv_arr: Iuv, bbox_xywh: Any) -> None:
+    def visualize_iuv_arr(self, context: Any, iuv_arr: Iuv, bbox_xywh: Sequence[float] | Tensor) -> None:
         """Draw one instance.
 
         Args:
@@ -107,7 +108,7 @@ class DensePoseMaskedColormapResultsVisualizer(DensePoseResultsVisualizer):
     def create_visualization_context(self, image_bgr: Image) -> Image:
         return image_bgr if self.inplace else np.zeros_like(image_bgr)
 
-    def visualize_iuv_arr(self, context: Image, iuv_arr: Iuv, bbox_xywh: Any) -> None:
+    def visualize_iuv_arr(self, context: Image, iuv_arr: Iuv, bbox_xywh: Sequence[float] | Tensor) -> None:
         mask = (self.segm_extractor(iuv_arr) > 0).astype(np.uint8)
         self.mask_visualizer.visualize(context, mask, self.data_extractor(iuv_arr), bbox_xywh)
 
@@ -201,7 +202,9 @@ class DensePoseResultsMplContourVisualizer(DensePoseResultsVisualizer):
         axes.set_axis_off()
         return {"image_bgr": image_bgr, "axes": axes, "canvas": canvas}
 
-    def visualize_iuv_arr(self, context: dict[str, Any], iuv_arr: Iuv, bbox_xywh: Any) -> None:
+    def visualize_iuv_arr(
+        self, context: dict[str, Any], iuv_arr: Iuv, bbox_xywh: Sequence[float] | Tensor
+    ) -> None:
         axes = context["axes"]
         x, y = (int(value) for value in bbox_xywh[:2])
         height, width = iuv_arr.shape[1:]
@@ -233,7 +236,7 @@ class DensePoseResultsCustomContourVisualizer(DensePoseResultsVisualizer):
     def __init__(self, levels: int = 10, **kwargs: Any) -> None:
         self.levels = levels
 
-    def visualize_iuv_arr(self, context: Image, iuv_arr: Iuv, bbox_xywh: Any) -> None:
+    def visualize_iuv_arr(self, context: Image, iuv_arr: Iuv, bbox_xywh: Sequence[float] | Tensor) -> None:
         height, width = iuv_arr.shape[1:]
         place, part = clip_to_image(context, (*bbox_xywh[:2], width, height))
         charts = iuv_arr[0].astype(np.int64)

@@ -1,11 +1,13 @@
 """Dressing people in textures: the colours of a texture atlas at the predicted points of the surface."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+from torch import Tensor
 
 from detectron2.utils.file_io import PathManager
 
@@ -60,7 +62,7 @@ class DensePoseResultsVisualizerWithTexture(DensePoseResultsVisualizer):
         **kwargs: unused.
     """
 
-    def __init__(self, texture_atlas: npt.NDArray[Any], **kwargs: Any) -> None:
+    def __init__(self, texture_atlas: npt.NDArray[Any], **kwargs: object) -> None:
         self.texture_atlas = texture_atlas
         self.body_part_size = texture_atlas.shape[0] // _ROWS
         if self.body_part_size < 1 or texture_atlas.shape[1] != self.body_part_size * _COLUMNS:
@@ -77,7 +79,9 @@ class DensePoseResultsVisualizerWithTexture(DensePoseResultsVisualizer):
     def context_to_image_bgr(self, context: Any) -> Image:
         return context[0]
 
-    def visualize_iuv_arr(self, context: Any, iuv_arr: npt.NDArray[np.uint8], bbox_xywh: Any) -> None:
+    def visualize_iuv_arr(
+        self, context: Any, iuv_arr: npt.NDArray[np.uint8], bbox_xywh: Sequence[float] | Tensor
+    ) -> None:
         image, texture, alpha = context
         place, part = clip_to_image(image, bbox_xywh)
         labels, uv = iuv_arr[0][part], iuv_arr[1:][(slice(None), *part)] / 255.0

@@ -1,5 +1,6 @@
 """What the visualizers share: OpenCV, and parts of images under boxes."""
 
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +31,7 @@ def opencv() -> ModuleType:
     return cv2
 
 
-def clip_to_image(image: Image, box_xywh: Any) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def clip_to_image(image: Image, box_xywh: Iterable[float]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Find the part of a box that lies in an image.
 
     Args:

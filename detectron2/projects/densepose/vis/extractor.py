@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 Extractor = Callable[..., Any]
 
 
-def extract_scores_from_instances(instances: Instances, select: Any = None) -> Tensor | None:
+def extract_scores_from_instances(instances: Instances, select: object = None) -> Tensor | None:
     """Return the scores of detections, (N,); None if they have none.
 
     Args:
@@ -46,7 +46,7 @@ def extract_scores_from_instances(instances: Instances, select: Any = None) -> T
     return instances.scores if select is None else instances.scores[select]
 
 
-def extract_boxes_xywh_from_instances(instances: Instances, select: Any = None) -> Tensor | None:
+def extract_boxes_xywh_from_instances(instances: Instances, select: object = None) -> Tensor | None:
     """Return the boxes of detections, (N, 4) as x, y, width and height; None if they have none.
 
     Args:
@@ -59,7 +59,7 @@ def extract_boxes_xywh_from_instances(instances: Instances, select: Any = None) 
     return boxes if select is None else boxes[select]
 
 
-def create_extractor(visualizer: Any) -> Extractor | None:
+def create_extractor(visualizer: object) -> Extractor | None:
     """Make what prepares detections for a visualizer.
 
     Args:
@@ -86,7 +86,7 @@ def create_extractor(visualizer: Any) -> Extractor | None:
 class BoundingBoxExtractor:
     """Extracts boxes, (N, 4) as x, y, width and height."""
 
-    def __call__(self, instances: Instances, select: Any = None) -> Tensor | None:
+    def __call__(self, instances: Instances, select: object = None) -> Tensor | None:
         """Extract boxes, see :func:`extract_boxes_xywh_from_instances`."""
         return extract_boxes_xywh_from_instances(instances, select)
 
@@ -94,7 +94,7 @@ class BoundingBoxExtractor:
 class ScoredBoundingBoxExtractor:
     """Extracts boxes and scores."""
 
-    def __call__(self, instances: Instances, select: Any = None) -> tuple[Tensor | None, Tensor | None]:
+    def __call__(self, instances: Instances, select: object = None) -> tuple[Tensor | None, Tensor | None]:
         """Extract boxes (N, 4) and scores (N,), either None if the detections have none.
 
         Args:
@@ -110,7 +110,7 @@ class ScoredBoundingBoxExtractor:
 class DensePoseResultExtractor:
     """Extracts charts of the pixels of boxes."""
 
-    def __call__(self, instances: Instances, select: Any = None) -> tuple[list[Any] | None, Tensor | None]:
+    def __call__(self, instances: Instances, select: object = None) -> tuple[list[Any] | None, Tensor | None]:
         """Extract chart results, with confidences where the model predicts them, and boxes (N, 4).
 
         Args:
@@ -134,7 +134,7 @@ class DensePoseOutputsExtractor:
     """Extracts predictions as they leave the model."""
 
     def __call__(
-        self, instances: Instances, select: Any = None
+        self, instances: Instances, select: object = None
     ) -> tuple[Any, Tensor | None, list[int] | None]:
         """Extract outputs, boxes (N, 4) and classes.
 
@@ -166,7 +166,7 @@ class CompoundExtractor:
     def __init__(self, extractors: Sequence[Extractor]) -> None:
         self.extractors = extractors
 
-    def __call__(self, instances: Instances, select: Any = None) -> list[Any]:
+    def __call__(self, instances: Instances, select: object = None) -> list[Any]:
         """Return what each extractor gives.
 
         Args:

@@ -48,7 +48,7 @@ def _normalized(values: torch.Tensor) -> torch.Tensor:
 class _PickledDtype:
     """What a pickle says about a dtype, where that may be of objects."""
 
-    def __init__(self, kind: Any, *_: Any) -> None:
+    def __init__(self, kind: object, *_: object) -> None:
         self.kind = str(kind)
 
     def __setstate__(self, state: Any) -> None:

@@ -166,7 +166,7 @@ def register_with_loader(
     dataset_data: CocoDatasetInfo,
     datasets_root: str | None,
     load: Callable[[str, str, str], list[dict[str, Any]]],
-    **metadata: Any,
+    **metadata: object,
 ) -> None:
     """Register a data set that a given function reads.
 

@@ -1,7 +1,5 @@
 """Loss of models that predict charts."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -46,7 +44,7 @@ class DensePoseChartLoss:
         self,
         proposals_with_gt: list[Instances],
         densepose_predictor_outputs: DensePoseChartPredictorOutput,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> _Losses:
         """Compute the losses; all are 0 without annotated points on the body within the proposals.
 
