@@ -12,6 +12,7 @@ from torch.utils import data
 from torch.utils.data import Sampler
 
 from detectron2.utils.errors import BadType, BadValue
+from detectron2.utils.reexports import passed_on
 
 from .loading.shared_list import PackedList, SharedPackedList
 from .loading.stream import reading
@@ -23,6 +24,8 @@ __all__ = [
     "ToIterableDataset",
     "set_default_dataset_from_list_serialize_method",
 ]
+
+__getattr__ = passed_on(__name__)
 
 logger = logging.getLogger(__name__)
 

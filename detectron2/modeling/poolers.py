@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from detectron2.layers import ROIAlign, ROIAlignRotated
 from detectron2.structures import Boxes
+from detectron2.utils.reexports import passed_on
 
 __all__ = ["ROIPooler", "assign_boxes_to_levels", "convert_boxes_to_pooler_format"]
+
+__getattr__ = passed_on(__name__)
 
 
 def assign_boxes_to_levels(

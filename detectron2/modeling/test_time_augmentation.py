@@ -28,6 +28,7 @@ from detectron2.data.transforms import (
     apply_augmentations,
 )
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.unwrap import unwrap_model
 
 from .meta_arch import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
@@ -36,6 +37,8 @@ from .roi_heads.fast_rcnn import fast_rcnn_inference
 from .roi_heads.keypoint_head import keypoint_rcnn_inference
 
 __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA", "SemanticSegmentorWithTTA"]
+
+__getattr__ = passed_on(__name__)
 
 # Scores have passed the model's own threshold already; this one only tells them from the zeros around them.
 _ANY_SCORE = 1e-8

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from .errors import BadValue
+from .reexports import passed_on
 from .suggest import did_you_mean
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "parameter_count",
     "parameter_count_table",
 ]
+
+__getattr__ = passed_on(__name__)
 
 # names of operators as users of fvcore know them
 _NAMES = {

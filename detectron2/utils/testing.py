@@ -25,6 +25,8 @@ from detectron2.model_zoo.testing import (
     unregister_custom_op_onnx_export,
 )
 
+from .reexports import passed_on
+
 __all__ = [
     "Boxes",
     "CfgNode",
@@ -49,3 +51,5 @@ __all__ = [
     "skipIfUnsupportedMinTorchVersion",
     "unregister_custom_op_onnx_export",
 ]
+
+__getattr__ = passed_on(__name__)

@@ -9,11 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from detectron2.utils.reexports import passed_on
+
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
 from .utils import PatchEmbed, decomposed_rel_pos, get_abs_pos, pad_and_partition, window_unpartition
 
 __all__ = ["MViT"]
+
+__getattr__ = passed_on(__name__)
 
 
 def attention_pool(x: torch.Tensor, pool: nn.Module, norm: nn.Module | None = None) -> torch.Tensor:
@@ -300,7 +304,11 @@ class MViT(Backbone):
                     self._out_feature_strides[name] = patch_stride[0] * 2**stage
                     self.add_module(f"{name}_norm", norm_layer(dim))
                 stage += 1
-        self.apply(init_transformer)
+        self.apply(self._init_weights)
+
+    def _init_weights(self, m: nn.Module) -> None:
+        """Initialise one module; the constructor applies it to all."""
+        init_transformer(m)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the scales of images (N, C, H, W)."""

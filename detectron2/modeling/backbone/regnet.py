@@ -12,6 +12,7 @@ from torch import nn
 
 from detectron2.layers import CNNBlockBase
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.suggest import did_you_mean
 
 from ._regnet_blocks import (
@@ -27,6 +28,8 @@ from ._resnet_blocks import Norm
 from .backbone import Backbone
 
 __all__ = ["AnyNet", "RegNet", "ResBasicBlock", "ResBottleneckBlock", "ResStem", "SimpleStem", "VanillaBlock"]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock)
 

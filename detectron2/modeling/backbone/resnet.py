@@ -9,6 +9,7 @@ from torch import nn
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.suggest import did_you_mean
 
 from ._resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock
@@ -27,6 +28,8 @@ __all__ = [
     "resnet_from_config",
     "stage_options_from_config",
 ]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock)
 

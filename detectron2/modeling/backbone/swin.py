@@ -338,8 +338,12 @@ class SwinTransformer(Backbone):
         self._out_feature_channels = {f"p{i}": self.num_features[i] for i in self.out_indices}
         self._out_feature_strides = {f"p{i}": patch_size * 2**i for i in self.out_indices}
         self._size_divisibility = patch_size * 2 ** (count - 1)
-        self.apply(init_transformer)
+        self.apply(self._init_weights)
         self._freeze_stages()
+
+    def _init_weights(self, m: nn.Module) -> None:
+        """Initialise one module; the constructor applies it to all."""
+        init_transformer(m)
 
     @property
     def size_divisibility(self) -> int:

@@ -12,6 +12,7 @@ from torch import nn
 
 from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
+from detectron2.utils.reexports import passed_on
 
 from ._resnet_blocks import Norm
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
@@ -19,6 +20,8 @@ from .backbone import Backbone
 from .utils import PatchEmbed, decomposed_rel_pos, fresh, get_abs_pos, window_partition, window_unpartition
 
 __all__ = ["SimpleFeaturePyramid", "ViT", "get_vit_lr_decay_rate"]
+
+__getattr__ = passed_on(__name__)
 
 
 class Attention(nn.Module):
@@ -260,7 +263,11 @@ class ViT(Backbone):
             # Residual blocks keep their own initialisation, which makes them the identity.
             for name, child in block.named_children():
                 if name != "residual":
-                    child.apply(init_transformer)
+                    child.apply(self._init_weights)
+
+    def _init_weights(self, m: nn.Module) -> None:
+        """Initialise one module; the constructor applies it to all."""
+        init_transformer(m)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute ``{out_feature: (N, embed_dim, H / patch_size, W / patch_size)}``."""

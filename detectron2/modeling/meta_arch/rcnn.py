@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import ImageList, Instances
 from detectron2.structures.types import ModelInput, ModelOutput
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from ..backbone import Backbone, build_backbone
 from ..postprocessing import detector_postprocess
@@ -22,6 +23,8 @@ from ._training_pictures import put_proposal_pictures
 from .build import META_ARCH_REGISTRY
 
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
+
+__getattr__ = passed_on(__name__)
 
 
 @META_ARCH_REGISTRY.register()

@@ -19,6 +19,7 @@ from detectron2.layers import CycleBatchNormList, ShapeSpec, cat, get_norm
 from detectron2.layers.losses import sigmoid_focal_loss
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from ..anchor_generator import AnchorGenerator, build_anchor_generator
 from ..backbone import Backbone, build_backbone
@@ -29,6 +30,8 @@ from .build import META_ARCH_REGISTRY
 from .dense_detector import DenseDetector, Predictions, permute_to_N_HWA_K
 
 __all__ = ["RetinaNet", "RetinaNetHead", "permute_to_N_HWA_K"]
+
+__getattr__ = passed_on(__name__)
 
 
 @META_ARCH_REGISTRY.register()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.reexports import passed_on
 
 from .._selection import best_rows, class_aware_nms_mask, clip_boxes, top_scores
 
@@ -21,6 +22,8 @@ __all__ = [
     "add_ground_truth_to_proposals_single_image",
     "find_top_rpn_proposals",
 ]
+
+__getattr__ = passed_on(__name__)
 
 # Ground truth joins the proposals as if the RPN were all but certain of it: the logit of 1 - 1e-10.
 _GROUND_TRUTH_LOGIT = math.log((1.0 - 1e-10) / 1e-10)

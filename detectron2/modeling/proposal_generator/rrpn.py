@@ -14,6 +14,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances, RotatedBoxes, pairwise_iou_rotated
 from detectron2.utils.memory import retry_if_cuda_oom
+from detectron2.utils.reexports import passed_on
 
 from ..box_regression import Box2BoxTransformRotated
 from ._registry import PROPOSAL_GENERATOR_REGISTRY
@@ -21,6 +22,8 @@ from .proposal_utils import gather_candidates, proposals_as_instances
 from .rpn import RPN
 
 __all__ = ["RRPN", "find_top_rrpn_proposals"]
+
+__getattr__ = passed_on(__name__)
 
 
 def clip_rotated_boxes(boxes: Tensor, height: int, width: int) -> Tensor:

@@ -18,12 +18,15 @@ from detectron2.data.detection_utils import get_fed_loss_cls_weights
 from detectron2.layers import ShapeSpec, cat, cross_entropy
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from .._selection import stack_detections
 from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss
 from ._detections import detections_as_instances, select_detections
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
+
+__getattr__ = passed_on(__name__)
 
 
 def fast_rcnn_inference(

@@ -19,6 +19,7 @@ from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.layers.wrappers import inference_layout
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.registry import Registry
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "MaskRCNNConvUpsampleHead",
     "build_mask_head",
 ]
+
+__getattr__ = passed_on(__name__)
 
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """

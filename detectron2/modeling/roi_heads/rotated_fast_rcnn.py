@@ -13,6 +13,7 @@ from torch import Tensor
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
+from detectron2.utils.reexports import passed_on
 
 from ..box_regression import Box2BoxTransformRotated
 from ..proposal_generator.rrpn import clip_rotated_boxes
@@ -28,6 +29,8 @@ __all__ = [
     "fast_rcnn_inference_rotated",
     "fast_rcnn_inference_single_image_rotated",
 ]
+
+__getattr__ = passed_on(__name__)
 
 
 def fast_rcnn_inference_rotated(
