@@ -12,6 +12,7 @@ from torch import nn
 
 from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
+from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
 
 from ._resnet_blocks import Norm
@@ -47,14 +48,14 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"attention: dim ({dim}) must be a multiple of num_heads ({num_heads})")
+            raise BadValue(f"attention: dim ({dim}) must be a multiple of num_heads ({num_heads})")
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.use_rel_pos = use_rel_pos
         if use_rel_pos:
             if input_size is None:
-                raise ValueError("attention: relative positions need input_size=(H, W)")
+                raise BadValue("attention: relative positions need input_size=(H, W)")
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * input_size[0] - 1, dim // num_heads))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * input_size[1] - 1, dim // num_heads))
             if not rel_pos_zero_init:
@@ -308,7 +309,7 @@ class SimpleFeaturePyramid(Backbone):
         super().__init__()
         shapes = net.output_shape()
         if in_feature not in shapes:
-            raise ValueError(
+            raise BadValue(
                 f"SimpleFeaturePyramid: the network has no output {in_feature!r}, only {list(shapes)}"
             )
         dim, stride = int(shapes[in_feature].channels or 0), int(shapes[in_feature].stride or 0)
@@ -373,7 +374,7 @@ def _pyramid_level(scale: float, dim: int, out_channels: int, norm: Norm) -> nn.
     elif scale == 0.5:
         resample = [nn.MaxPool2d(2, stride=2)]
     else:
-        raise ValueError(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, not {scale}")
+        raise BadValue(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, not {scale}")
     bias = norm in ("", None)
     return nn.Sequential(
         *resample,
