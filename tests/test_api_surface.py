@@ -123,8 +123,6 @@ def _differences(name: str, found: Any, expected: Any) -> list[str]:
 ABSENT = {
     ("detectron2.fb.env", "get_launch_environment"),
     ("detectron2.fb.utils", "print_fbcode_info"),
-    ("detectron2.layers.wrappers", "_NewEmptyTensorOp"),
-    ("detectron2.layers.wrappers._NewEmptyTensorOp", "apply"),
     ("detectron2.structures.Instances", "merge"),
 }
 
@@ -147,3 +145,46 @@ def test_names_that_projects_import_resolve(module: str, name: str) -> None:
     if not name or name == "*":
         return
     assert hasattr(owner, name) or importlib.import_module(f"{'.'.join(parts[:cut])}.{name}")
+
+
+REEXPORTS: list[list[str]] = json.loads((HERE / "parity" / "reexports.json").read_text(encoding="utf-8"))
+
+
+def test_modules_pass_on_the_names_that_those_of_detectron2_pass_on() -> None:
+    missing = []
+    for module, name, _home in REEXPORTS:
+        try:
+            resolve(module, name)
+        except (ImportError, AttributeError):
+            missing.append(f"{module}.{name}")
+    assert not missing
+
+
+def test_passed_on_names_are_the_objects_of_their_home() -> None:
+    from detectron2.engine import HookBase
+    from detectron2.engine.hooks import HookBase as passed_on
+    from detectron2.layers import cat
+    from detectron2.modeling import poolers
+
+    assert passed_on is HookBase and poolers.cat is cat
+    with pytest.raises(AttributeError, match=r"poolers.*'dog'"):
+        poolers.dog
+    with pytest.raises(ImportError):
+        from detectron2.engine.defaults import no_such_name  # noqa: F401
+
+
+OVERRIDE_POINTS: list[list[Any]] = json.loads(
+    (HERE / "parity" / "override_points.json").read_text(encoding="utf-8")
+)
+
+
+def test_methods_that_subclasses_replace_are_there() -> None:
+    missing = []
+    for owner, name, _signature, _users in OVERRIDE_POINTS:
+        module, _, last = owner.rpartition(".")
+        try:
+            holder = resolve(module, last) if last[0].isupper() else importlib.import_module(owner)
+            getattr(holder, name)
+        except (ImportError, AttributeError):
+            missing.append(f"{owner}.{name}")
+    assert not missing

@@ -294,3 +294,83 @@ def test_results_come_in_order_and_unlisted_categories_do_not_count(tmp_path: Pa
     evaluator.process([{"image_id": 1}], [{"instances": found}])
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
     forget("dropin_one")
+
+
+class _Twice(torch.utils.data.IterableDataset):
+    def __iter__(self) -> object:
+        return iter([{"width": 4, "height": 3}] * 3)
+
+
+def test_data_sets_are_pickled_with_lambdas_and_iterated_twice() -> None:
+    import pickle
+
+    from detectron2.data.common import AspectRatioGroupedDataset, MapDataset
+
+    offset = 5
+    for source in ([1, 2], _Twice()):
+        again = pickle.loads(pickle.dumps(MapDataset(source, lambda x: (x, offset))))
+        assert next(iter(again))[1] == 5
+    grouped = AspectRatioGroupedDataset(_Twice(), 2)
+    assert len(list(grouped)) == len(list(grouped)) == 1 and len(grouped.waiting()) == 1
+
+
+def test_flops_are_counted_in_evaluation_mode() -> None:
+    from detectron2.utils.analysis import FlopCountAnalysis
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.idle = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3).eval()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return self.fc(x)
+
+    net = Net().train()
+    net.idle.eval()
+    flops = FlopCountAnalysis(net, torch.ones(1, 2))
+    assert flops.total() == 6 and flops.uncalled_modules() == {"idle"} and not flops.unsupported_ops()
+    assert net.training and net.fc.training and not net.idle.training
+
+
+def test_names_that_old_programs_call() -> None:
+    from detectron2.checkpoint.c2_model_loading import _longest_common_prefix_str
+    from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
+    from detectron2.solver.build import _expand_param_groups
+    from detectron2.utils.env import fixup_module_metadata
+    from detectron2.utils.testing import skipIfOnCPUCI
+
+    boxes = torch.tensor([[0.0, 0, 9, 9], [20, 20, 29, 29]])
+    found, kept = fast_rcnn_inference_single_image(
+        boxes, torch.tensor([[0.1, 0.9], [0.8, 0.2]]), (30, 30), 0.5, 0.5, 9
+    )
+    assert found.scores.tolist() == pytest.approx([0.8]) and kept.tolist() == [1]
+    weight = torch.nn.Parameter(torch.ones(1))
+    groups = _expand_param_groups([{"params": [weight], "lr": 1}, {"params": [weight], "weight_decay": 2}])
+    assert groups == [{"params": [weight], "lr": 1, "weight_decay": 2}]
+    assert _longest_common_prefix_str(["conv_w", "conv_b"]) == "conv_"
+    own = type("Inner", (), {"__module__": "package.inside"})
+    fixup_module_metadata("package", {"Outer": own, "left": 1})
+    assert (own.__module__, own.__name__) == ("package", "Outer")
+    assert callable(skipIfOnCPUCI(lambda: None))
+
+
+def test_errors_of_relative_imports_say_so(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for line, text in (
+        ("from .nothing import a", "not exist"),
+        ("from . import a", "relative import"),
+        ("from .folder import a", "relative import"),
+    ):
+        (tmp_path / "c.py").write_text(line)
+        with pytest.raises(ImportError, match=text):
+            LazyConfig.load(str(tmp_path / "c.py"))
+
+
+def test_the_printer_shows_what_is_marked_as_metric(caplog: pytest.LogCaptureFixture) -> None:
+    from detectron2.utils.events import CommonMetricPrinter, EventStorage
+
+    with EventStorage() as storage, caplog.at_level("INFO", logger="detectron2.utils.events"):
+        storage.put_scalars(**{"[metric]iou": 0.5, "other": 1.0, "total_loss": 2.0})
+        CommonMetricPrinter().write()
+    assert "[metric]iou: 0.5" in caplog.text and "total_loss" in caplog.text and "other" not in caplog.text

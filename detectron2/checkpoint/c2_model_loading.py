@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -197,3 +198,8 @@ def align_and_update_state_dicts(
     for name, value in rest.items():
         result.setdefault(name, value)
     return result
+
+
+def _longest_common_prefix_str(names: Sequence[str]) -> str:
+    """Find the text with which all names begin."""
+    return os.path.commonprefix(list(names))  # noqa: RUF071 (letters, not paths, are compared)

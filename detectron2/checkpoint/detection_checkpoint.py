@@ -120,7 +120,7 @@ class DetectionCheckpointer(Checkpointer):
         return problem or next((RuntimeError(f"another process: {t}") for t in texts if t is not None), None)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        data = read_checkpoint_file(filename)
+        data = read_checkpoint_file(filename) if filename.endswith(".pkl") else self._torch_load(filename)
         if not isinstance(data, Mapping):
             raise ValueError(f"{filename!r} holds {type(data).__name__}, not a dict of weights")
         if filename.endswith(".pkl"):
@@ -139,6 +139,10 @@ class DetectionCheckpointer(Checkpointer):
                 self.logger.info(f"{filename} has the names of {origin}; they were converted")
             return {"model": weights}
         return dict(data)
+
+    def _torch_load(self, f: str) -> dict[str, Any]:
+        """Read a file that is no pickle of arrays; subclasses may read it in another way."""
+        return super()._load_file(f)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys | None:
         if checkpoint.get("matching_heuristics", False):

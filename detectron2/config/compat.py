@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.suggest import did_you_mean
 
 from .yacs.cfg_node import BaseNode
@@ -11,6 +12,8 @@ from .yacs.cfg_node import BaseNode
 _Tree = TypeVar("_Tree", bound=dict[str, Any])
 
 __all__ = ["downgrade_config", "upgrade_config"]
+
+__getattr__ = passed_on(__name__)
 
 # (older name, newer name) of each step between two versions; index 0 is from version 0 to 1.
 _RENAMED: tuple[tuple[tuple[str, str], ...], ...] = (

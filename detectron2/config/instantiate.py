@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectron2.utils.errors import BadType
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.suggest import did_you_mean
 
 from .python.targets import (
@@ -19,6 +20,8 @@ from .python.targets import (
 )
 
 __all__ = ["dump_dataclass", "instantiate"]
+
+__getattr__ = passed_on(__name__)
 
 TARGET = "_target_"
 RECURSIVE = "_recursive_"

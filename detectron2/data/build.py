@@ -9,6 +9,7 @@ from torch.utils.data import Sampler
 from detectron2.config import CfgNode, configurable
 from detectron2.utils.errors import BadValue
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .common import DatasetFromList, Indexed, MapDataset
 from .dataset_mapper import DatasetMapper
@@ -45,6 +46,8 @@ __all__ = [
     "trivial_batch_collator",
     "worker_init_reset_seed",
 ]
+
+__getattr__ = passed_on(__name__)
 
 publish(
     __name__,

@@ -11,9 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from detectron2.utils.errors import BadAttribute, BadType, BadValue, UnknownNameError
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.suggest import did_you_mean
 
 __all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog", "forget", "overwriting"]
+
+__getattr__ = passed_on(__name__)
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ from torch.utils import data
 from torch.utils.data import Sampler
 
 from detectron2.utils.errors import BadType, BadValue
+from detectron2.utils.reexports import passed_on
+from detectron2.utils.serialize import PicklableWrapper
 
 from .loading.shared_list import PackedList, SharedPackedList
 from .loading.stream import reading
@@ -23,6 +25,8 @@ __all__ = [
     "ToIterableDataset",
     "set_default_dataset_from_list_serialize_method",
 ]
+
+__getattr__ = passed_on(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +110,7 @@ class MapDataset(data.Dataset):
 
     def __init__(self, dataset: Indexed | data.IterableDataset, map_func: Callable[[Any], Any]) -> None:
         self._dataset: Any = dataset
-        self._map_func = map_func
+        self._map_func = PicklableWrapper(map_func)  # lambdas too reach workers that are spawned
         self.num_skipped = 0
 
     def __len__(self) -> int:
@@ -135,7 +139,7 @@ class _MapIterableDataset(data.IterableDataset):
 
     def __init__(self, dataset: data.IterableDataset, map_func: Callable[[Any], Any]) -> None:
         self._dataset = dataset
-        self._map_func = map_func
+        self._map_func = PicklableWrapper(map_func)  # lambdas too reach workers that are spawned
         self.num_skipped = 0
 
     def __len__(self) -> int:

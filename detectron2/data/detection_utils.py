@@ -20,6 +20,7 @@ from detectron2.utils.image_io import (
     read_image,
     read_label_map,
 )
+from detectron2.utils.reexports import passed_on
 
 from . import transforms as T
 from .annotations import (
@@ -61,6 +62,8 @@ __all__ = [
     "transform_keypoint_annotations",
     "transform_proposals",
 ]
+
+__getattr__ = passed_on(__name__)
 
 
 class SizeMismatchError(ValueError):

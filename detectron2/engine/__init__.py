@@ -1,5 +1,7 @@
 """Training: the loop, hooks, processes, and a ready-made trainer and predictor."""
 
+from detectron2.utils.reexports import passed_on
+
 from . import hooks
 from .defaults import (
     DefaultPredictor,
@@ -27,3 +29,5 @@ __all__ = [
     "hooks",
     "launch",
 ]
+
+__getattr__ = passed_on(__name__)

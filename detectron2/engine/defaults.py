@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .arguments import default_argument_parser
 from .predictor import DefaultPredictor
@@ -18,6 +19,8 @@ __all__ = [
     "default_setup",
     "default_writers",
 ]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, DefaultPredictor, DefaultTrainer, create_ddp_model, default_argument_parser, default_setup)
 publish(__name__, default_writers)

@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .safety.guard import LossDict, Part, StepGuard
 from .safety.incident import Step
@@ -24,6 +25,8 @@ from .trainer.base import HookBase, StopTraining, TrainerBase
 from .trainer.precision import Precision
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "StopTraining", "TrainerBase"]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, HookBase, StopTraining, TrainerBase)
 

@@ -2,6 +2,7 @@
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .cityscapes.evaluator import CityscapesEvaluator, CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .evaluator import DatasetEvaluator
@@ -13,5 +14,7 @@ __all__ = [
     "DatasetEvaluator",
     "MetadataCatalog",
 ]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, CityscapesEvaluator, CityscapesInstanceEvaluator, CityscapesSemSegEvaluator)

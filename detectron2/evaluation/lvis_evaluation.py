@@ -5,6 +5,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, pairwise_iou
 from detectron2.utils.logger import create_small_table
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .coco.detections import instances_to_coco_json
 from .evaluator import DatasetEvaluator
@@ -21,5 +22,7 @@ __all__ = [
     "instances_to_coco_json",
     "pairwise_iou",
 ]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, LVISEvaluator)

@@ -2,10 +2,13 @@
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .evaluator import DatasetEvaluator
 from .panoptic.evaluator import COCOPanopticEvaluator
 
 __all__ = ["COCOPanopticEvaluator", "DatasetEvaluator", "MetadataCatalog"]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, COCOPanopticEvaluator)

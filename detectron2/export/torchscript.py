@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 from detectron2.utils.atomic import atomic_write
+from detectron2.utils.reexports import passed_on
 
 from ._retired import TORCHSCRIPT, retire
 
 __all__ = ["dump_torchscript_IR", "scripting_with_instances"]
+
+__getattr__ = passed_on(__name__)
 
 
 def scripting_with_instances(model: nn.Module, fields: dict[str, type]) -> NoReturn:

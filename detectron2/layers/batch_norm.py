@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detectron2.utils.errors import BadValue, UnknownNameError
+from detectron2.utils.reexports import passed_on
 
 from ._sync_bn import sync_moments, world_size
 from .wrappers import BatchNorm2d
 
 __all__ = ["CycleBatchNormList", "FrozenBatchNorm2d", "LayerNorm", "NaiveSyncBatchNorm", "get_norm"]
+
+__getattr__ = passed_on(__name__)
 
 
 class FrozenBatchNorm2d(nn.Module):

@@ -50,6 +50,19 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)  # type: ignore[arg-type]
 
 
+class _NewEmptyTensorOp(torch.autograd.Function):
+    """An empty result of a given shape that still belongs to the graph; old code made it where layers took no empty input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, new_shape: Sequence[int]) -> Tensor:
+        ctx.old_shape = x.shape
+        return x.new_empty(tuple(new_shape))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad.new_zeros(ctx.old_shape), None
+
+
 def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
     """Return indices of the non-zero entries, one int64 tensor per dimension of ``x``."""
     return x.nonzero(as_tuple=True)

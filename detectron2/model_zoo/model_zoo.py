@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from detectron2.config import LazyConfig
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.config.projects import defaults_for
 from detectron2.utils.publish import publish
 
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from detectron2.config.types import Config
 
 
-__all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
+__all__ = [
+    "CfgNode",
+    "get",
+    "get_cfg",
+    "get_checkpoint_url",
+    "get_config",
+    "get_config_file",
+    "instantiate",
+]
 
 publish(__name__, get_checkpoint_url, get_config_file)
 

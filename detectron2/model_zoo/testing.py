@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 import unittest
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from detectron2.structures import Boxes, Instances, ROIMasks
 from detectron2.utils.torch_version_utils import min_torch_version
 
 from . import model_zoo
+
+_T = TypeVar("_T", bound=Callable[..., Any] | type)
 
 __all__ = [
     "Boxes",
@@ -43,6 +46,7 @@ __all__ = [
     "register_custom_op_onnx_export",
     "reload_lazy_config",
     "reload_script_model",
+    "skipIfOnCPUCI",
     "skipIfUnsupportedMinOpsetVersion",
     "skipIfUnsupportedMinTorchVersion",
     "unregister_custom_op_onnx_export",
@@ -234,3 +238,9 @@ def skipIfUnsupportedMinTorchVersion(min_version: str) -> Callable[[Callable], C
     """
     reason = f"needs torch {min_version}, this is {torch.__version__}"
     return unittest.skipIf(not min_torch_version(min_version), reason)
+
+
+def skipIfOnCPUCI(test: _T) -> _T:
+    """Skip a slow test where continuous integration (``CI=1``) runs without a GPU."""
+    slow = os.environ.get("CI") is not None and not torch.cuda.is_available()
+    return unittest.skipIf(slow, "too slow without a GPU")(test)

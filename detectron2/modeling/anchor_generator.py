@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, move_device_like
 from detectron2.structures import Boxes, RotatedBoxes
+from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
 
 __all__ = [
@@ -73,13 +74,13 @@ class BufferList(nn.Module):
 def _per_level(values: Sequence[Any], num_levels: int, name: str) -> list[Sequence[float]]:
     """Return a list of numbers for each level, from one list for all or from a list of lists."""
     if not isinstance(values, Sequence) or isinstance(values, str) or not len(values):
-        raise ValueError(f"{name} must be a non-empty list, got {values!r}")
+        raise BadValue(f"{name} must be a non-empty list, got {values!r}")
     if not isinstance(values[0], Sequence):
         return [values] * num_levels
     if len(values) == 1:
         return [values[0]] * num_levels
     if len(values) != num_levels:
-        raise ValueError(f"{name} has entries for {len(values)} feature maps, but there are {num_levels}")
+        raise BadValue(f"{name} has entries for {len(values)} feature maps, but there are {num_levels}")
     return list(values)
 
 
@@ -104,7 +105,7 @@ class _TiledAnchors(nn.Module):
 
     def _set_up(self, strides: Sequence[int], offset: float, cells: list[Tensor]) -> None:
         if not 0.0 <= offset < 1.0:
-            raise ValueError(f"offset is a part of the stride in [0, 1), got {offset}")
+            raise BadValue(f"offset is a part of the stride in [0, 1), got {offset}")
         self.strides = list(strides)
         self.num_features = len(self.strides)
         self.offset = offset
@@ -135,9 +136,7 @@ class _TiledAnchors(nn.Module):
     def _tile(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Compute anchors for these maps, from the cache when maps of these sizes were seen lately."""
         if len(features) != self.num_features:
-            raise ValueError(
-                f"the anchors are made for {self.num_features} feature maps, got {len(features)}"
-            )
+            raise BadValue(f"the anchors are made for {self.num_features} feature maps, got {len(features)}")
         sizes = [f.shape[-2:] for f in features]
         if torch.compiler.is_compiling():  # sizes may be symbolic, and a graph has no use for a cache
             return self._grid_anchors(sizes)

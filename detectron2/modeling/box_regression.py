@@ -15,6 +15,7 @@ from torch import Tensor
 from detectron2.layers import cat, ciou_loss, diou_loss
 from detectron2.layers.losses import giou_loss, smooth_l1_loss
 from detectron2.structures import Boxes
+from detectron2.utils.errors import BadType, BadValue
 
 __all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated", "BoxTransform"]
 
@@ -27,7 +28,7 @@ def _require_positive_sizes(sizes: Tensor, what: str) -> None:
     positive = (sizes > 0).all()
     if sizes.device.type == "cpu":
         if not bool(positive):
-            raise ValueError(
+            raise BadValue(
                 f"{what} must have positive width and height, the smallest is {sizes.min().item()}"
             )
     else:
@@ -181,9 +182,7 @@ class Box2BoxTransformLinear:
 def _check_pairs(src: Tensor, dst: Tensor) -> None:
     for name, t in (("src_boxes", src), ("target_boxes", dst)):
         if not isinstance(t, Tensor):
-            raise TypeError(
-                f"{name} must be a tensor of boxes, got {type(t).__name__}; use .tensor of a Boxes"
-            )
+            raise BadType(f"{name} must be a tensor of boxes, got {type(t).__name__}; use .tensor of a Boxes")
 
 
 def _wrap_degrees(angle: Tensor) -> Tensor:
@@ -236,7 +235,7 @@ def _box_loss(
         )
     overlap_losses = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
     if kind not in overlap_losses:
-        raise ValueError(
+        raise BadValue(
             f"unknown box regression loss {kind!r}; known are 'smooth_l1', 'giou', 'diou' and 'ciou'"
         )
     return overlap_losses[kind](transform.apply_deltas(deltas, reference), target, reduction="sum")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detectron2.layers import nonzero_tuple
 from detectron2.structures import Boxes
+from detectron2.utils.errors import BadValue
 
 __all__ = ["Matcher", "match_boxes", "nonzero_tuple"]
 
@@ -40,13 +41,13 @@ class Matcher:
     ) -> None:
         cuts = [float(t) for t in thresholds]
         if any(not t > 0 for t in cuts[:1]) or any(b < a for a, b in itertools.pairwise(cuts)):
-            raise ValueError(f"thresholds must be positive and ascending, got {list(thresholds)}")
+            raise BadValue(f"thresholds must be positive and ascending, got {list(thresholds)}")
         if len(labels) != len(cuts) + 1:
-            raise ValueError(
+            raise BadValue(
                 f"{len(cuts)} thresholds make {len(cuts) + 1} intervals, got {len(labels)} labels {list(labels)}"
             )
         if not set(labels) <= {-1, 0, 1}:
-            raise ValueError(f"labels must be -1 (ignore), 0 (negative) or 1 (positive), got {list(labels)}")
+            raise BadValue(f"labels must be -1 (ignore), 0 (negative) or 1 (positive), got {list(labels)}")
         self.thresholds = [-math.inf, *cuts, math.inf]
         self.labels = list(labels)
         self.allow_low_quality_matches = allow_low_quality_matches
@@ -65,7 +66,7 @@ class Matcher:
             ValueError: if the matrix does not have two dimensions.
         """
         if match_quality_matrix.dim() != 2:
-            raise ValueError(
+            raise BadValue(
                 f"match_quality_matrix must be [M ground truths, N predictions], "
                 f"got {list(match_quality_matrix.shape)}"
             )

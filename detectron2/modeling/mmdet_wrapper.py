@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from detectron2.layers import ShapeSpec
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
 from detectron2.structures.types import ModelInput, ModelOutput
+from detectron2.utils.errors import BadType, BadValue
 
 from .backbone import Backbone
 from .meta_arch._inputs import ImageModel, ground_truth, output_size
@@ -24,7 +25,7 @@ def _build(kind: str, config: nn.Module | Mapping[str, Any]) -> nn.Module:
     if isinstance(config, nn.Module):
         return config
     if not isinstance(config, Mapping):
-        raise TypeError(f"{kind} must be a module or a config of MMDetection, got {type(config).__name__}")
+        raise BadType(f"{kind} must be a module or a config of MMDetection, got {type(config).__name__}")
     try:
         from mmdet import models  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
@@ -65,7 +66,7 @@ class MMDetBackbone(Backbone):
         self._output_shapes = list(output_shapes)
         self._output_names = list(output_names or (f"out{i}" for i in range(len(self._output_shapes))))
         if len(self._output_names) != len(self._output_shapes):
-            raise ValueError(
+            raise BadValue(
                 f"{len(self._output_names)} output_names, but {len(self._output_shapes)} output_shapes"
             )
 
@@ -75,7 +76,7 @@ class MMDetBackbone(Backbone):
         if self.neck is not None:
             outputs = self.neck(outputs)
         if not isinstance(outputs, (list, tuple)) or len(outputs) != len(self._output_shapes):
-            raise ValueError(
+            raise BadValue(
                 f"expected {len(self._output_shapes)} maps in a list, got {type(outputs).__name__}"
             )
         return dict(zip(self._output_names, outputs))

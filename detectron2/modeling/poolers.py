@@ -13,8 +13,12 @@ from torch import Tensor, nn
 
 from detectron2.layers import ROIAlign, ROIAlignRotated
 from detectron2.structures import Boxes
+from detectron2.utils.errors import BadValue
+from detectron2.utils.reexports import passed_on
 
 __all__ = ["ROIPooler", "assign_boxes_to_levels", "convert_boxes_to_pooler_format"]
+
+__getattr__ = passed_on(__name__)
 
 
 def assign_boxes_to_levels(
@@ -73,7 +77,7 @@ def _build_op(kind: str, size: tuple[int, int], scale: float, sampling_ratio: in
         from torchvision.ops import RoIPool  # slow to import
 
         return RoIPool(size, spatial_scale=scale)
-    raise ValueError(
+    raise BadValue(
         f"unknown pooler_type {kind!r}; known are 'ROIAlign', 'ROIAlignV2', 'ROIAlignRotated' and 'ROIPool'"
     )
 
@@ -82,7 +86,7 @@ def _level_of_scale(scale: float) -> int:
     """Return log2 of the stride that a scale stands for."""
     level = -math.log2(scale)
     if not math.isclose(level, round(level), abs_tol=1e-9):
-        raise ValueError(f"scales must be powers of two such as 1/8, got {scale}")
+        raise BadValue(f"scales must be powers of two such as 1/8, got {scale}")
     return round(level)
 
 
@@ -115,16 +119,16 @@ class ROIPooler(nn.Module):
         super().__init__()
         size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
         if len(size) != 2:
-            raise ValueError(f"output_size must be one number or (height, width), got {output_size}")
+            raise BadValue(f"output_size must be one number or (height, width), got {output_size}")
         if canonical_box_size <= 0:
-            raise ValueError(f"canonical_box_size must be positive, got {canonical_box_size}")
+            raise BadValue(f"canonical_box_size must be positive, got {canonical_box_size}")
         self.output_size: tuple[int, int] = (int(size[0]), int(size[1]))
         self.level_poolers = nn.ModuleList(
             _build_op(pooler_type, self.output_size, s, sampling_ratio) for s in scales
         )
         levels = [_level_of_scale(s) for s in scales]
         if not levels or levels != list(range(levels[0], levels[0] + len(levels))):
-            raise ValueError(
+            raise BadValue(
                 f"scales must go down by factors of two, e.g. (1/4, 1/8, 1/16), got {list(scales)}"
             )
         self.min_level, self.max_level = levels[0], levels[-1]
@@ -142,9 +146,9 @@ class ROIPooler(nn.Module):
             ValueError: if the numbers of maps or of images do not fit.
         """
         if len(x) != len(self.level_poolers):
-            raise ValueError(f"this pooler has {len(self.level_poolers)} scales, got {len(x)} feature maps")
+            raise BadValue(f"this pooler has {len(self.level_poolers)} scales, got {len(x)} feature maps")
         if len(box_lists) != x[0].size(0):
-            raise ValueError(f"boxes of {len(box_lists)} images, but features of {x[0].size(0)}")
+            raise BadValue(f"boxes of {len(box_lists)} images, but features of {x[0].size(0)}")
         if len(box_lists) == 0:
             return x[0].new_zeros((0, x[0].shape[1], *self.output_size))
         rois = convert_boxes_to_pooler_format(box_lists)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detectron2.structures import Instances, ROIMasks
+from detectron2.utils.errors import BadValue
 
 __all__ = ["detector_postprocess", "sem_seg_postprocess"]
 
@@ -31,7 +32,7 @@ def detector_postprocess(
     height, width = int(output_height), int(output_width)
     name = next((f for f in ("pred_boxes", "proposal_boxes") if results.has(f)), None)
     if name is None:
-        raise ValueError(
+        raise BadValue(
             f"results need pred_boxes or proposal_boxes, got the fields {sorted(results.get_fields())}"
         )
     scale_y, scale_x = height / results.image_size[0], width / results.image_size[1]

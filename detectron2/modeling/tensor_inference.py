@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.errors import BadType
 
 __all__ = ["TensorInference", "Tensors", "outputs_to_instances", "tensor_method"]
 
@@ -101,7 +102,7 @@ def tensor_method(part: object, name: str) -> Callable[..., Any]:
     """
     method = getattr(part, name, None)
     if method is None:
-        raise TypeError(
+        raise BadType(
             f"no tensor form for {type(part).__name__}: it lacks the method {name}(); see TensorInference"
         )
     check = getattr(part, "check_tensor_form", None)

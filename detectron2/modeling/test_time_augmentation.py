@@ -28,6 +28,8 @@ from detectron2.data.transforms import (
     apply_augmentations,
 )
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.errors import BadType, BadValue
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.unwrap import unwrap_model
 
 from .meta_arch import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
@@ -36,6 +38,8 @@ from .roi_heads.fast_rcnn import fast_rcnn_inference
 from .roi_heads.keypoint_head import keypoint_rcnn_inference
 
 __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA", "SemanticSegmentorWithTTA"]
+
+__getattr__ = passed_on(__name__)
 
 # Scores have passed the model's own threshold already; this one only tells them from the zeros around them.
 _ANY_SCORE = 1e-8
@@ -165,7 +169,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         super().__init__()
         model = unwrap_model(model)
         if not isinstance(model, GeneralizedRCNN) or isinstance(model, PanopticFPN):
-            raise TypeError(
+            raise BadType(
                 f"test-time augmentation of boxes takes a GeneralizedRCNN, got {type(model).__name__}"
             )
         if model.proposal_generator is None:
@@ -307,14 +311,14 @@ class GeneralizedRCNNWithTTA(nn.Module):
             names = _dataset_names(self.cfg)
             known = names and all(hasattr(MetadataCatalog.get(n), "keypoint_flip_map") for n in names)
             if not known:
-                raise ValueError(
+                raise BadValue(
                     f"no metadata of the datasets {names} says which keypoints change places in a mirrored image; "
                     "give keypoint_names and keypoint_flip_map there, set keypoint_hflip_indices of "
                     "GeneralizedRCNNWithTTA, or turn mirroring off (TEST.AUG.FLIP False)"
                 )
             self.keypoint_hflip_indices = create_keypoint_hflip_indices(names)
         if sorted(self.keypoint_hflip_indices) != list(range(num_keypoints)):
-            raise ValueError(
+            raise BadValue(
                 f"keypoint_hflip_indices must be an order of {num_keypoints} keypoints, "
                 f"got {list(self.keypoint_hflip_indices)}"
             )
@@ -343,7 +347,7 @@ class SemanticSegmentorWithTTA(nn.Module):
         super().__init__()
         model = unwrap_model(model)
         if not isinstance(model, SemanticSegmentor):
-            raise TypeError(
+            raise BadType(
                 f"this test-time augmentation takes a SemanticSegmentor, got {type(model).__name__}"
             )
         self.cfg = copy.deepcopy(cfg)
@@ -369,5 +373,5 @@ class SemanticSegmentorWithTTA(nn.Module):
                 scores = scores.flip(dims=[2]) if flip else scores
                 total = scores if total is None else total + scores
         if total is None:
-            raise ValueError("the tta_mapper made no version of the image")
+            raise BadValue("the tta_mapper made no version of the image")
         return {"sem_seg": total / len(versions)}

@@ -118,17 +118,23 @@ def reduce_param_groups(params: Iterable[Group]) -> list[Group]:
     Returns:
         Groups in order of the first parameter of each.
     """
-    options_of: dict[torch.Tensor, dict[str, Any]] = {}
+    joined: dict[tuple[Any, ...], Group] = {}
+    for single in expand_param_groups(params):
+        options = {name: value for name, value in single.items() if name != "params"}
+        group = joined.setdefault(tuple(options.items()), {**options, "params": []})
+        group["params"] += single["params"]
+    return list(joined.values())
+
+
+def expand_param_groups(params: Iterable[Group]) -> list[Group]:
+    """Make one group of each parameter; what later groups say of a parameter adds to what earlier ones said."""
+    single: dict[torch.Tensor, Group] = {}
     for group in params:
         options = {name: value for name, value in group.items() if name != "params"}
         members = group["params"]
         for parameter in [members] if isinstance(members, torch.Tensor) else members:
-            options_of.setdefault(parameter, {}).update(options)
-    joined: dict[tuple[Any, ...], Group] = {}
-    for parameter, options in options_of.items():
-        group = joined.setdefault(tuple(options.items()), {**options, "params": []})
-        group["params"].append(parameter)
-    return list(joined.values())
+            single.setdefault(parameter, {"params": [parameter]}).update(options)
+    return list(single.values())
 
 
 def pattern_factors(rules: Sequence[tuple[str, float]]) -> Callable[[str], float]:

@@ -14,6 +14,7 @@ from detectron2.utils.publish import publish
 from detectron2.utils.suggest import did_you_mean
 
 from ._clip import Clipper, GradientClipType, clip_full_norm, clip_norm, clip_value, with_gradient_clipping
+from ._param_groups import expand_param_groups as _expand_param_groups
 from ._param_groups import get_default_optimizer_params, layer_decay, pattern_factors, reduce_param_groups
 from ._schedules import LR_SCHEDULE_REGISTRY, WITHOUT_WARMUP
 from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
@@ -39,6 +40,7 @@ __all__ = [
     "PolynomialDecayParamScheduler",
     "StepWithFixedGammaParamScheduler",
     "WarmupParamScheduler",
+    "_expand_param_groups",
     "build_lr_scheduler",
     "build_optimizer",
     "get_default_optimizer_params",

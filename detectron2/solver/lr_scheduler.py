@@ -150,6 +150,10 @@ class _WarmupLR(LRScheduler):
         self.warmup_method = warmup_method
         super().__init__(optimizer, last_epoch)
 
+    def _compute_values(self) -> list[float | torch.Tensor]:
+        """Compute the rates under the name that old subclasses use; see :meth:`get_lr`."""
+        return self.get_lr()
+
     def _decay(self, step: int) -> float:
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def settings_from(cfg: CfgNode, with_threshold: bool = True) -> dict[str, Any]:
 
 
 class MatchingTracker(BaseTracker):
-    """A tracker that matches each frame with the one before; subclasses say how, in :meth:`_match`.
+    """A tracker that matches each frame with the one before; subclasses say how, in :meth:`_follow`.
 
     ``update`` adds three lists to the instances: ``ID``, ``ID_period`` (frames in which the identity was
     seen) and ``lost_frame_count`` (frames since it was seen last; more than 0 for instances that are carried on
@@ -57,10 +57,6 @@ class MatchingTracker(BaseTracker):
         self._min_box_rel_dim = min_box_rel_dim
         self._min_instance_period = min_instance_period
 
-    def _match(self, instances: Instances, previous: Instances) -> Sequence[tuple[int, int]]:
-        """Return the pairs of positions: an instance of this frame, and the one of the last frame that it continues."""
-        raise NotImplementedError
-
     def update(self, instances: Instances) -> Instances:
         """Take in the next frame.
 
@@ -71,36 +67,59 @@ class MatchingTracker(BaseTracker):
             The same instances with identities, and after them those of earlier frames that are lost for now. Also
             kept as the state for the next frame.
         """
-        count = len(instances)
-        ids: list[int | None] = [None] * count
-        periods = [1] * count
-        previous = self._prev_instances
-        continued: set[int] = set()
-        if previous is not None:
-            for i, j in self._match(instances, previous):
-                ids[i], periods[i] = previous.ID[j], previous.ID_period[j] + 1
-                continued.add(j)
-        for i in range(count):
-            if ids[i] is None:
-                ids[i] = self._id_count
-                self._id_count += 1
-        instances.ID, instances.ID_period, instances.lost_frame_count = ids, periods, [0] * count
-        if previous is not None:
-            instances = self._with_lost(instances, previous, continued)
+        instances = self._initialize_extra_fields(instances)
+        if self._prev_instances is not None:
+            instances = self._follow(instances, self._prev_instances)
         self._prev_instances = copy.copy(instances)
         return instances
 
-    def _with_lost(self, instances: Instances, previous: Instances, continued: set[int]) -> Instances:
-        """Return the instances, followed by those of the last frame that are worth waiting for."""
+    def _follow(self, instances: Instances, previous: Instances) -> Instances:
+        """Give identities to the instances of a frame, and add the lost ones of the frame before."""
+        raise NotImplementedError
+
+    def _initialize_extra_fields(self, instances: Instances) -> Instances:
+        """Give a frame's instances the fields of identities, in the first frame with new ones."""
+        count = len(instances)
+        instances.ID, instances.ID_period, instances.lost_frame_count = (
+            [None] * count,
+            [1] * count,
+            [0] * count,
+        )
+        return self._with_new_ids(instances) if self._prev_instances is None else instances
+
+    def _with_new_ids(self, instances: Instances) -> Instances:
+        """Give new identities to those that have none."""
+        for i, known in enumerate(instances.ID):
+            if known is None:
+                instances.ID[i] = self._id_count
+                self._id_count += 1
+        return instances
+
+    def _continued(self, instances: Instances, pairs: Iterable[tuple[int, int]]) -> Instances:
+        """Hand on identities.
+
+        Args:
+            instances: of this frame.
+            pairs: positions: an instance of this frame, and the one of the last frame that it continues.
+        """
+        previous = self._prev_instances
+        assert previous is not None
+        for i, j in pairs:
+            instances.ID[i], instances.ID_period[i] = previous.ID[j], previous.ID_period[j] + 1
+        return instances
+
+    def _with_lost(self, instances: Instances, unmatched: Iterable[int]) -> Instances:
+        """Add, behind the instances, those unmatched ones of the last frame that are worth waiting for."""
+        previous = self._prev_instances
+        assert previous is not None
         boxes = previous.pred_boxes.tensor
         sizes = (boxes[:, 2:] - boxes[:, :2]).cpu().numpy() / np.array(
             [self._video_width, self._video_height]
         )
         kept = [
             j
-            for j in range(len(previous))
-            if j not in continued
-            and previous.lost_frame_count[j] < self._max_lost_frame_count
+            for j in sorted(unmatched)
+            if previous.lost_frame_count[j] < self._max_lost_frame_count
             and previous.ID_period[j] > self._min_instance_period
             and (sizes[j] >= self._min_box_rel_dim).all()
         ]

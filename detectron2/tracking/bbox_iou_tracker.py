@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy.typing as npt
+
 from detectron2.config import CfgNode as CfgNode_
 from detectron2.config import configurable
 from detectron2.structures import Boxes, Instances, pairwise_iou
@@ -63,13 +65,37 @@ class BBoxIOUTracker(MatchingTracker):
         """Take in the next frame; see :class:`MatchingTracker`."""
         return super().update(instances)
 
-    def _match(self, instances: Instances, previous: Instances) -> list[tuple[int, int]]:
-        iou = pairwise_iou(instances.pred_boxes, previous.pred_boxes).cpu()
-        taken: set[int] = set()
+    def _follow(self, instances: Instances, previous: Instances) -> Instances:
+        iou = pairwise_iou(instances.pred_boxes, previous.pred_boxes).cpu().numpy()
+        pairs = self._create_prediction_pairs(instances, iou)
+        self._reset_fields()
         chosen: dict[int, int] = {}
-        for pair in create_prediction_pairs(instances, previous, iou, self._track_iou_threshold):
+        for pair in pairs:
             i, j = pair["idx"], pair["prev_idx"]
-            if i not in chosen and j not in taken:
+            if i not in chosen and j in self._untracked_prev_idx:
                 chosen[i] = j
-                taken.add(j)
-        return list(chosen.items())
+                self._untracked_prev_idx.remove(j)
+        instances = self._assign_new_id(self._continued(instances, chosen.items()))
+        return self._merge_untracked_instances(instances)
+
+    def _create_prediction_pairs(self, instances: Instances, iou_all: npt.NDArray) -> list[dict[str, Any]]:
+        """List the pairs of new and earlier instances that overlap enough, in order of the instances.
+
+        Args:
+            instances: N instances of this frame.
+            iou_all: ``[N, M]`` overlaps with the M of the last frame.
+        """
+        assert self._prev_instances is not None
+        return create_prediction_pairs(instances, self._prev_instances, iou_all, self._track_iou_threshold)
+
+    def _reset_fields(self) -> None:
+        """Take all instances of the last frame for untracked."""
+        self._untracked_prev_idx = set(range(len(self._prev_instances or ())))
+
+    def _assign_new_id(self, instances: Instances) -> Instances:
+        """Give new identities to the instances that continue none."""
+        return self._with_new_ids(instances)
+
+    def _merge_untracked_instances(self, instances: Instances) -> Instances:
+        """Add the lost instances of the last frame."""
+        return self._with_lost(instances, self._untracked_prev_idx)

@@ -70,7 +70,7 @@ class BaseHungarianTracker(MatchingTracker):
         """Take in the next frame; see :class:`MatchingTracker`."""
         return super().update(instances)
 
-    def _match(self, instances: Instances, previous: Instances) -> list[tuple[int, int]]:
+    def _follow(self, instances: Instances, previous: Instances) -> Instances:
         try:
             from scipy.optimize import linear_sum_assignment
         except ImportError as error:
@@ -78,4 +78,26 @@ class BaseHungarianTracker(MatchingTracker):
                 f"{type(self).__name__} needs scipy: pip install 'detectron2[tracking]'"
             ) from error
         rows, columns = linear_sum_assignment(self.build_cost_matrix(instances, previous))
-        return list(zip(rows.tolist(), columns.tolist()))
+        instances = self._process_matched_idx(instances, rows, columns)
+        instances = self._process_unmatched_idx(instances, rows)
+        return self._process_unmatched_prev_idx(instances, columns)
+
+    def _process_matched_idx(
+        self,
+        instances: Instances,
+        matched_idx: npt.NDArray[np.int64],
+        matched_prev_idx: npt.NDArray[np.int64],
+    ) -> Instances:
+        """Hand on the identities of the pairs: ``matched_idx`` of this frame continue ``matched_prev_idx``."""
+        return self._continued(instances, zip(matched_idx.tolist(), matched_prev_idx.tolist()))
+
+    def _process_unmatched_idx(self, instances: Instances, matched_idx: npt.NDArray[np.int64]) -> Instances:
+        """Give new identities to the instances that continue none."""
+        return self._with_new_ids(instances)
+
+    def _process_unmatched_prev_idx(
+        self, instances: Instances, matched_prev_idx: npt.NDArray[np.int64]
+    ) -> Instances:
+        """Add the lost instances of the last frame, which are not in ``matched_prev_idx``."""
+        count = len(self._prev_instances or ())
+        return self._with_lost(instances, set(range(count)) - set(matched_prev_idx.tolist()))

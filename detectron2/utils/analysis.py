@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from .errors import BadValue
+from .reexports import passed_on
 from .suggest import did_you_mean
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "parameter_count",
     "parameter_count_table",
 ]
+
+__getattr__ = passed_on(__name__)
 
 # names of operators as users of fvcore know them
 _NAMES = {
@@ -73,9 +76,15 @@ def _extra_formulas() -> dict[Any, Any]:
 
 
 def _call(model: nn.Module, inputs: object) -> object:
-    """Run a model as its users do: a list of dicts as one argument, a tuple as several."""
-    with torch.no_grad():
-        return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    """Run a model as its users do, in evaluation mode: a list of dicts as one argument, a tuple as several."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class FlopCountAnalysis:
@@ -88,7 +97,7 @@ class FlopCountAnalysis:
     def __init__(self, model: nn.Module, inputs: object) -> None:
         """
         Args:
-            model: any module; its training mode is left as it is.
+            model: any module; it runs in evaluation mode and comes back in its own.
             inputs: the argument (a list of dicts for detectron2's models), or a tuple of arguments.
         """
         self._model, self._inputs = model, inputs
@@ -129,6 +138,20 @@ class FlopCountAnalysis:
         if module_name not in counts:
             raise KeyError(f"the model has no module {module_name!r}. {did_you_mean(module_name, counts)}")
         return counts[module_name]
+
+    def uncalled_modules(self) -> set[str]:
+        """Names of the modules in which nothing was counted; those with counted children are not among them."""
+        return {name for name, flops in self.by_module().items() if not flops}
+
+    def unsupported_ops(self, module_name: str = "") -> Counter[str]:
+        """Operators that could not be counted: none, since all that torch runs is seen."""
+        self._of(module_name)
+        return Counter()
+
+    def canonical_module_name(self, name: str) -> str:
+        """The name under which a module is counted: its own."""
+        self._of(name)
+        return name
 
     # fvcore's switches: nothing is traced and nothing is guessed here, so that there is nothing to warn of
     def unsupported_ops_warnings(self, enabled: bool) -> FlopCountAnalysis:

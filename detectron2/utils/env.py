@@ -9,7 +9,7 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["TORCH_VERSION", "rng_state", "seed_all_rng", "seeded", "set_rng_state", "setup_environment"]
+__all__ = [
+    "TORCH_VERSION",
+    "fixup_module_metadata",
+    "rng_state",
+    "seed_all_rng",
+    "seeded",
+    "set_rng_state",
+    "setup_environment",
+]
 
 TORCH_VERSION: tuple[int, ...] = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
 """Major and minor version of torch."""
@@ -122,3 +130,21 @@ def setup_environment() -> None:
     if not callable(hook):
         raise AttributeError(f"DETECTRON2_ENV_MODULE={name} must define a function setup_environment()")
     hook()
+
+
+def fixup_module_metadata(
+    module_name: str, namespace: Mapping[str, Any], keys: Iterable[str] | None = None
+) -> None:
+    """Make ``module_name`` the home of the classes and functions of a namespace that are defined below it.
+
+    Args:
+        module_name: dotted path of the public module.
+        namespace: its names, usually ``globals()``.
+        keys: which of them; all that do not begin with an underscore if None.
+    """
+    for key in namespace if keys is None else keys:
+        item = namespace[key]
+        own = str(getattr(item, "__module__", None)).startswith(module_name + ".")
+        if own and callable(item) and (keys is not None or not key.startswith("_")):
+            item.__module__ = module_name
+            item.__name__ = item.__qualname__ = key

@@ -20,10 +20,13 @@ from detectron2.model_zoo.testing import (
     register_custom_op_onnx_export,
     reload_lazy_config,
     reload_script_model,
+    skipIfOnCPUCI,
     skipIfUnsupportedMinOpsetVersion,
     skipIfUnsupportedMinTorchVersion,
     unregister_custom_op_onnx_export,
 )
+
+from .reexports import passed_on
 
 __all__ = [
     "Boxes",
@@ -45,7 +48,10 @@ __all__ = [
     "register_custom_op_onnx_export",
     "reload_lazy_config",
     "reload_script_model",
+    "skipIfOnCPUCI",
     "skipIfUnsupportedMinOpsetVersion",
     "skipIfUnsupportedMinTorchVersion",
     "unregister_custom_op_onnx_export",
 ]
+
+__getattr__ = passed_on(__name__)

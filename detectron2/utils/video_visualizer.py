@@ -3,6 +3,10 @@
 from detectron2.utils.publish import publish
 from detectron2.visualization.video_visualizer import VideoVisualizer, _DetectedInstance
 
+from .reexports import passed_on
+
 __all__ = ["VideoVisualizer", "_DetectedInstance"]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, VideoVisualizer, _DetectedInstance)

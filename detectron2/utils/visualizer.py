@@ -7,6 +7,10 @@ from detectron2.visualization.labels import create_text_labels as _create_text_l
 from detectron2.visualization.masks import GenericMask
 from detectron2.visualization.visualizer import Visualizer
 
+from .reexports import passed_on
+
 __all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer", "_create_text_labels"]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, ColorMode, GenericMask, VisImage, Visualizer)

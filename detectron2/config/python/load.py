@@ -170,15 +170,17 @@ def _find(filename: str, name: str, level: int, statement: str) -> str:
         ImportError: if there is none; says what was looked for.
     """
     if not name:
-        raise ImportError(f"{filename}: {statement!r} names no file; write 'from .file import name'")
+        raise ImportError(
+            f"{filename}: {statement!r}: a relative import must name a file; write 'from .file import name'"
+        )
     target = path_beside(filename, "../" * (level - 1) + name.replace(".", "/"))
     for candidate in (target + ".py", target + "/__init__.py"):
         if _is_file(candidate):
             return candidate
     what = (
-        "a folder without __init__.py is there; only files can be imported"
+        "a folder without __init__.py is there, but a relative import can only read files"
         if os.path.isdir(target)
-        else "no such file"
+        else "it does not exist"
     )
     raise ImportError(f"{filename}: {statement!r} looks for {target}.py: {what}. {_similar_files(target)}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.text_files import read_json
 
 from ..catalog import DatasetCatalog, MetadataCatalog
@@ -25,6 +26,8 @@ __all__ = [
     "load_sem_seg",
     "register_coco_instances",
 ]
+
+__getattr__ = passed_on(__name__)
 
 logger = logging.getLogger(__name__)
 

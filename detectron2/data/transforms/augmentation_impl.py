@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .augmentations.color import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
 from .augmentations.crop import FixedSizeCrop, MinIoURandomCrop, RandomCrop, RandomCrop_CategoryAreaConstraint
@@ -35,5 +36,7 @@ __all__ = [
     "ResizeScale",
     "ResizeShortestEdge",
 ]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, *(globals()[_name] for _name in __all__))

@@ -1,6 +1,7 @@
 """Hooks: what happens around the steps of training."""
 
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 
 from .basic import CallbackHook, IterationTimer, PeriodicWriter, TorchMemoryStats
 from .checkpoint import BestCheckpointer, PeriodicCheckpointer
@@ -37,6 +38,8 @@ __all__ = [
     "get_bn_modules",
     "update_bn_stats",
 ]
+
+__getattr__ = passed_on(__name__)
 
 publish(
     __name__, AutogradProfiler, BestCheckpointer, CallbackHook, EMAHook, EarlyStopping, EvalHook, IterationTimer,

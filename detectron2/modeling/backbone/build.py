@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
+from detectron2.utils.errors import BadType
 from detectron2.utils.registry import Registry
 
 from .backbone import Backbone
@@ -28,7 +29,7 @@ def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbo
     name = cfg.MODEL.BACKBONE.NAME
     built = BACKBONE_REGISTRY.get(name)(cfg, input_shape)
     if not isinstance(built, Backbone):
-        raise TypeError(
+        raise BadType(
             f"the backbone builder {name!r} must return a detectron2.modeling.Backbone, not {type(built).__name__}"
         )
     return built

@@ -11,6 +11,7 @@ from torch import nn
 from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_xavier_fill
+from detectron2.utils.errors import BadValue
 from detectron2.utils.suggest import did_you_mean
 
 from ._resnet_blocks import Norm
@@ -62,7 +63,7 @@ class FPN(Backbone):
     ) -> None:
         super().__init__()
         if fuse_type not in ("sum", "avg"):
-            raise ValueError(f"FPN: fuse_type must be 'sum' or 'avg', not {fuse_type!r}")
+            raise BadValue(f"FPN: fuse_type must be 'sum' or 'avg', not {fuse_type!r}")
         shapes = bottom_up.output_shape()
         _check_in_features(in_features, shapes)
         strides = [int(shapes[f].stride or 0) for f in in_features]
@@ -128,20 +129,18 @@ def _pyramid_conv(c_in: int, c_out: int, kernel: int, norm: Norm) -> Conv2d:
 
 def _check_in_features(in_features: Sequence[str], shapes: dict[str, ShapeSpec]) -> None:
     if not in_features:
-        raise ValueError(f"FPN: in_features is empty; the bottom-up network has {list(shapes)}")
+        raise BadValue(f"FPN: in_features is empty; the bottom-up network has {list(shapes)}")
     for name in in_features:
         if name not in shapes:
-            raise ValueError(
-                f"FPN: the bottom-up network has no output {name!r}. {did_you_mean(name, shapes)}"
-            )
+            raise BadValue(f"FPN: the bottom-up network has no output {name!r}. {did_you_mean(name, shapes)}")
 
 
 def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:
     pairs = ", ".join(f"{n}: {s}" for n, s in zip(names, strides))
     if any(s < 1 or s & (s - 1) for s in strides):
-        raise ValueError(f"FPN: strides must be powers of two; got {pairs}")
+        raise BadValue(f"FPN: strides must be powers of two; got {pairs}")
     if any(b != 2 * a for a, b in itertools.pairwise(strides)):
-        raise ValueError(f"FPN: each stride must be twice the one before; got {pairs}")
+        raise BadValue(f"FPN: each stride must be twice the one before; got {pairs}")
 
 
 def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:

@@ -9,11 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from detectron2.utils.errors import BadValue
+from detectron2.utils.reexports import passed_on
+
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
 from .utils import PatchEmbed, decomposed_rel_pos, get_abs_pos, pad_and_partition, window_unpartition
 
 __all__ = ["MViT"]
+
+__getattr__ = passed_on(__name__)
 
 
 def attention_pool(x: torch.Tensor, pool: nn.Module, norm: nn.Module | None = None) -> torch.Tensor:
@@ -76,7 +81,7 @@ class MultiScaleAttention(nn.Module):
         self.use_rel_pos = use_rel_pos
         if use_rel_pos:
             if input_size is None or input_size[0] != input_size[1]:
-                raise ValueError(f"MViT: relative positions need a square input_size, not {input_size}")
+                raise BadValue(f"MViT: relative positions need a square input_size, not {input_size}")
             length = 2 * max(input_size[0] // stride_q, input_size[0] // stride_kv) - 1
             self.rel_pos_h = nn.Parameter(torch.zeros(length, head_dim))
             self.rel_pos_w = nn.Parameter(torch.zeros(length, head_dim))
@@ -256,7 +261,7 @@ class MViT(Backbone):
         self._out_features = [s for s in scales if s in out_features]
         unknown = [f for f in out_features if f not in scales]
         if unknown:
-            raise ValueError(f"MViT: no outputs {unknown}; there are {scales}")
+            raise BadValue(f"MViT: no outputs {unknown}; there are {scales}")
         self._out_feature_channels, self._out_feature_strides = {}, {}
         self._scale_of_block = dict(zip(self._last_block_indexes, scales))
 
@@ -300,7 +305,11 @@ class MViT(Backbone):
                     self._out_feature_strides[name] = patch_stride[0] * 2**stage
                     self.add_module(f"{name}_norm", norm_layer(dim))
                 stage += 1
-        self.apply(init_transformer)
+        self.apply(self._init_weights)
+
+    def _init_weights(self, m: nn.Module) -> None:
+        """Initialise one module; the constructor applies it to all."""
+        init_transformer(m)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the scales of images (N, C, H, W)."""

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from detectron2.layers import CNNBlockBase
+from detectron2.utils.errors import BadValue
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.suggest import did_you_mean
 
 from ._regnet_blocks import (
@@ -27,6 +29,8 @@ from ._resnet_blocks import Norm
 from .backbone import Backbone
 
 __all__ = ["AnyNet", "RegNet", "ResBasicBlock", "ResBottleneckBlock", "ResStem", "SimpleStem", "VanillaBlock"]
+
+__getattr__ = passed_on(__name__)
 
 publish(__name__, ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock)
 
@@ -72,7 +76,7 @@ class AnyNet(Backbone):
     ) -> None:
         super().__init__()
         if len({len(x) for x in (depths, widths, group_widths, strides, bottleneck_ratios)}) != 1:
-            raise ValueError(
+            raise BadValue(
                 "AnyNet: depths, widths, group_widths, strides and bottleneck_ratios need one entry a stage; got "
                 f"{len(depths)}, {len(widths)}, {len(group_widths)}, {len(strides)} and {len(bottleneck_ratios)}"
             )
@@ -98,7 +102,7 @@ class AnyNet(Backbone):
         for feature in self._out_features:
             if feature not in self._out_feature_strides:
                 hint = did_you_mean(feature, self._out_feature_strides)
-                raise ValueError(f"AnyNet: no output {feature!r}. {hint}")
+                raise BadValue(f"AnyNet: no output {feature!r}. {hint}")
         self.apply(init_layer)
         self.freeze(freeze_at)
 
@@ -109,7 +113,7 @@ class AnyNet(Backbone):
             ValueError: if ``x`` does not have four dimensions.
         """
         if x.dim() != 4:
-            raise ValueError(
+            raise BadValue(
                 f"AnyNet takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}"
             )
         found = {}
@@ -158,7 +162,7 @@ def regnet_stages(
         ValueError: if the parameters make no network.
     """
     if w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % quantum:
-        raise ValueError(
+        raise BadValue(
             f"RegNet: needs w_a >= 0, w_0 > 0 a multiple of {quantum}, w_m > 1; got {w_a}, {w_0} and {w_m}"
         )
     linear = w_0 + w_a * np.arange(depth)

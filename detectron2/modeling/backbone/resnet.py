@@ -8,7 +8,9 @@ from torch import nn
 
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
+from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.publish import publish
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.suggest import did_you_mean
 
 from ._resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock
@@ -28,6 +30,8 @@ __all__ = [
     "stage_options_from_config",
 ]
 
+__getattr__ = passed_on(__name__)
+
 publish(__name__, BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock)
 
 ResNetBlockBase = CNNBlockBase
@@ -44,7 +48,7 @@ _BLOCKS_PER_STAGE = {
 
 def _blocks_per_stage(depth: int) -> tuple[int, ...]:
     if depth not in _BLOCKS_PER_STAGE:
-        raise ValueError(
+        raise BadValue(
             f"there is no ResNet of depth {depth}; depths: {', '.join(map(str, _BLOCKS_PER_STAGE))}"
         )
     return _BLOCKS_PER_STAGE[depth]
@@ -82,10 +86,10 @@ class ResNet(Backbone):
         known = ["stem", *names] + (["linear"] if num_classes is not None else [])
         wanted = list(out_features) if out_features is not None else known[-1:]
         if not wanted:
-            raise ValueError(f"ResNet: out_features is empty; choose among {', '.join(known)}")
+            raise BadValue(f"ResNet: out_features is empty; choose among {', '.join(known)}")
         for name in wanted:
             if name not in known:
-                raise ValueError(f"ResNet: no output {name!r} among {known}. {did_you_mean(name, known)}")
+                raise BadValue(f"ResNet: no output {name!r} among {known}. {did_you_mean(name, known)}")
 
         # An unused stage would cost memory and, under DDP, parameters without a gradient.
         last = len(names) if "linear" in wanted else max(known.index(f) for f in wanted)
@@ -97,7 +101,7 @@ class ResNet(Backbone):
         for name, blocks in zip(self.stage_names, stages):
             if not blocks or not all(isinstance(b, CNNBlockBase) for b in blocks):
                 kinds = [type(b).__name__ for b in blocks]
-                raise TypeError(f"ResNet: stage {name} must be a non-empty list of CNNBlockBase, not {kinds}")
+                raise BadType(f"ResNet: stage {name} must be a non-empty list of CNNBlockBase, not {kinds}")
             for block in blocks:
                 stride *= block.stride
             channels = blocks[-1].out_channels
@@ -121,7 +125,7 @@ class ResNet(Backbone):
             ValueError: if ``x`` does not have four dimensions.
         """
         if x.dim() != 4:
-            raise ValueError(
+            raise BadValue(
                 f"ResNet takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}"
             )
         found = {}
@@ -180,11 +184,9 @@ class ResNet(Backbone):
         own = {k.removesuffix(suffix): v for k, v in kwargs.items() if k.endswith(suffix)}
         for name, values in own.items():
             if len(values) != num_blocks:
-                raise ValueError(
-                    f"make_stage: {name}{suffix} has {len(values)} values for {num_blocks} blocks"
-                )
+                raise BadValue(f"make_stage: {name}{suffix} has {len(values)} values for {num_blocks} blocks")
             if name in same:
-                raise ValueError(f"make_stage: give either {name} or {name}{suffix}, not both")
+                raise BadValue(f"make_stage: give either {name} or {name}{suffix}, not both")
         return [
             block_class(
                 in_channels=in_channels if i == 0 else out_channels,
@@ -250,7 +252,7 @@ def _check_basic_options(cfg: CfgNode) -> None:
         if bad
     ]
     if wrong:
-        raise ValueError(f"MODEL.RESNETS with DEPTH {c.DEPTH}: {'; '.join(wrong)}")
+        raise BadValue(f"MODEL.RESNETS with DEPTH {c.DEPTH}: {'; '.join(wrong)}")
 
 
 def stage_options_from_config(cfg: CfgNode, index: int) -> dict[str, Any]:
@@ -318,7 +320,7 @@ def resnet_from_config(
     """
     c = cfg.MODEL.RESNETS
     if c.RES5_DILATION not in (1, 2):
-        raise ValueError(f"MODEL.RESNETS.RES5_DILATION must be 1 or 2, not {c.RES5_DILATION}")
+        raise BadValue(f"MODEL.RESNETS.RES5_DILATION must be 1 or 2, not {c.RES5_DILATION}")
     if c.DEPTH < 50:
         _check_basic_options(cfg)
     stem = BasicStem(in_channels=input_shape.channels or 3, out_channels=c.STEM_OUT_CHANNELS, norm=c.NORM)

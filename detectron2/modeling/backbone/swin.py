@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from detectron2.utils.errors import BadValue
 from detectron2.utils.publish import publish
 
 from ._swin_attention import WindowAttention, shifted_window_mask, window_partition, window_reverse
@@ -66,9 +67,7 @@ class SwinTransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= shift_size < window_size:
-            raise ValueError(
-                f"Swin: shift_size must be in [0, window_size = {window_size}), not {shift_size}"
-            )
+            raise BadValue(f"Swin: shift_size must be in [0, window_size = {window_size}), not {shift_size}")
         self.window_size = window_size
         self.shift_size = shift_size
         self.norm1 = norm_layer(dim)
@@ -299,7 +298,7 @@ class SwinTransformer(Backbone):
         super().__init__()
         count = len(depths)
         if len(num_heads) != count or any(i not in range(count) for i in out_indices):
-            raise ValueError(
+            raise BadValue(
                 f"Swin: {count} stages need {count} entries in num_heads (got {len(num_heads)}) and out_indices below "
                 f"{count} (got {list(out_indices)})"
             )
@@ -338,8 +337,12 @@ class SwinTransformer(Backbone):
         self._out_feature_channels = {f"p{i}": self.num_features[i] for i in self.out_indices}
         self._out_feature_strides = {f"p{i}": patch_size * 2**i for i in self.out_indices}
         self._size_divisibility = patch_size * 2 ** (count - 1)
-        self.apply(init_transformer)
+        self.apply(self._init_weights)
         self._freeze_stages()
+
+    def _init_weights(self, m: nn.Module) -> None:
+        """Initialise one module; the constructor applies it to all."""
+        init_transformer(m)
 
     @property
     def size_divisibility(self) -> int:

@@ -21,7 +21,7 @@ from torch import nn
 
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
-from detectron2.utils.errors import UnknownNameError
+from detectron2.utils.errors import BadValue, UnknownNameError
 from detectron2.utils.suggest import did_you_mean
 
 from .backbone import Backbone
@@ -71,7 +71,7 @@ class TimmBackbone(Backbone):
         super().__init__()
         timm = _timm()
         if not timm.is_model(name.split(".")[0]):
-            raise ValueError(f"timm has no model {name!r}. {did_you_mean(name, timm.list_models())}")
+            raise BadValue(f"timm has no model {name!r}. {did_you_mean(name, timm.list_models())}")
         self.net: nn.Module = timm.create_model(
             name, pretrained=pretrained, features_only=True, in_chans=in_chans, **kwargs
         )
@@ -83,7 +83,7 @@ class TimmBackbone(Backbone):
         self._out_features = list(out_features) if out_features is not None else list(self._names)
         for feature in self._out_features:
             if feature not in self._names:
-                raise ValueError(f"{name} has no output {feature!r}. {did_you_mean(feature, self._names)}")
+                raise BadValue(f"{name} has no output {feature!r}. {did_you_mean(feature, self._names)}")
         self._out_feature_channels = dict(zip(self._names, self._channels))
         self._out_feature_strides = dict(zip(self._names, strides))
         self._size_divisibility = max(strides)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from detectron2.utils.errors import BadValue
+
 __all__ = [
     "PatchEmbed",
     "add_decomposed_rel_pos",
@@ -180,7 +182,7 @@ def get_abs_pos(abs_pos: torch.Tensor, has_cls_token: bool, hw: tuple[int, int])
     grid = abs_pos[:, 1:] if has_cls_token else abs_pos
     side = math.isqrt(grid.shape[1])
     if side * side != grid.shape[1]:
-        raise ValueError(f"get_abs_pos: {grid.shape[1]} positions do not make a square map")
+        raise BadValue(f"get_abs_pos: {grid.shape[1]} positions do not make a square map")
     grid = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, C, side, side)
     # At the same size this gives the input back, exactly.
     return F.interpolate(grid, size=hw, mode="bicubic", align_corners=False).permute(0, 2, 3, 1)

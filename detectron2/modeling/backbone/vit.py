@@ -12,6 +12,8 @@ from torch import nn
 
 from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
+from detectron2.utils.errors import BadValue
+from detectron2.utils.reexports import passed_on
 
 from ._resnet_blocks import Norm
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
@@ -19,6 +21,8 @@ from .backbone import Backbone
 from .utils import PatchEmbed, decomposed_rel_pos, fresh, get_abs_pos, window_partition, window_unpartition
 
 __all__ = ["SimpleFeaturePyramid", "ViT", "get_vit_lr_decay_rate"]
+
+__getattr__ = passed_on(__name__)
 
 
 class Attention(nn.Module):
@@ -44,14 +48,14 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"attention: dim ({dim}) must be a multiple of num_heads ({num_heads})")
+            raise BadValue(f"attention: dim ({dim}) must be a multiple of num_heads ({num_heads})")
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.use_rel_pos = use_rel_pos
         if use_rel_pos:
             if input_size is None:
-                raise ValueError("attention: relative positions need input_size=(H, W)")
+                raise BadValue("attention: relative positions need input_size=(H, W)")
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * input_size[0] - 1, dim // num_heads))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * input_size[1] - 1, dim // num_heads))
             if not rel_pos_zero_init:
@@ -260,7 +264,11 @@ class ViT(Backbone):
             # Residual blocks keep their own initialisation, which makes them the identity.
             for name, child in block.named_children():
                 if name != "residual":
-                    child.apply(init_transformer)
+                    child.apply(self._init_weights)
+
+    def _init_weights(self, m: nn.Module) -> None:
+        """Initialise one module; the constructor applies it to all."""
+        init_transformer(m)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute ``{out_feature: (N, embed_dim, H / patch_size, W / patch_size)}``."""
@@ -301,7 +309,7 @@ class SimpleFeaturePyramid(Backbone):
         super().__init__()
         shapes = net.output_shape()
         if in_feature not in shapes:
-            raise ValueError(
+            raise BadValue(
                 f"SimpleFeaturePyramid: the network has no output {in_feature!r}, only {list(shapes)}"
             )
         dim, stride = int(shapes[in_feature].channels or 0), int(shapes[in_feature].stride or 0)
@@ -366,7 +374,7 @@ def _pyramid_level(scale: float, dim: int, out_channels: int, norm: Norm) -> nn.
     elif scale == 0.5:
         resample = [nn.MaxPool2d(2, stride=2)]
     else:
-        raise ValueError(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, not {scale}")
+        raise BadValue(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, not {scale}")
     bias = norm in ("", None)
     return nn.Sequential(
         *resample,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from detectron2.structures import ImageList, Instances
 from detectron2.structures.types import ModelInput
+from detectron2.utils.errors import BadValue
 
 from ..backbone import Backbone
 
@@ -27,7 +28,7 @@ class ImageModel(nn.Module):
 
     def _set_pixel_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         if len(mean) != len(std):
-            raise ValueError(f"pixel_mean has {len(mean)} channels, but pixel_std {len(std)}")
+            raise BadValue(f"pixel_mean has {len(mean)} channels, but pixel_std {len(std)}")
         for name, values in (("pixel_mean", mean), ("pixel_std", std)):
             as_column = torch.tensor([float(v) for v in values]).view(-1, 1, 1)
             self.register_buffer(name, as_column, persistent=False)
@@ -51,7 +52,7 @@ class ImageModel(nn.Module):
         for item in batched_inputs:
             image = self._move_to_current_device(item["image"])
             if image.dim() != 3 or (channels > 1 and image.shape[0] != channels):
-                raise ValueError(
+                raise BadValue(
                     f"images must be [{channels}, H, W] for this model, got {list(image.shape)}; the number of "
                     f"channels is that of MODEL.PIXEL_MEAN"
                 )
@@ -87,7 +88,7 @@ def ground_truth(
     if all("instances" in item for item in batched_inputs):
         return [item["instances"].to(device) for item in batched_inputs]
     if required:
-        raise ValueError(
+        raise BadValue(
             "training needs ground truth under the key 'instances' of every input, got the keys "
             f"{[sorted(item) for item in batched_inputs]}; call .eval() to predict only"
         )

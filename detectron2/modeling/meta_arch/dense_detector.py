@@ -15,6 +15,7 @@ from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.layers import move_device_like
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.structures.types import ModelInput, ModelOutput
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 
 from .._selection import best_rows, class_aware_nms_mask, clip_boxes, stack_detections, top_scores
@@ -43,7 +44,7 @@ Predictions: TypeAlias = Sequence[Sequence[Tensor]]
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
     """Permute [N, A * K, H, W] to [N, H * W * A, K], the order of anchors."""
     if tensor.dim() != 4:
-        raise ValueError(f"predictions of a level must be [N, A * K, H, W], got {list(tensor.shape)}")
+        raise BadValue(f"predictions of a level must be [N, A * K, H, W], got {list(tensor.shape)}")
     return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1, K)
 
 
@@ -216,7 +217,7 @@ class DenseDetector(ImageModel):
     ) -> list[list[Tensor]]:
         """Permute each kind of prediction, [N, A * K, H, W] for each level, to [N, H * W * A, K]."""
         if len(predictions) != len(dims_per_anchor):
-            raise ValueError(
+            raise BadValue(
                 f"the head made {len(predictions)} kinds of predictions, not {len(dims_per_anchor)}"
             )
         return [
@@ -262,5 +263,5 @@ class DenseDetector(ImageModel):
     def visualize_training(self, batched_inputs: list[ModelInput], results: list[Instances]) -> None:
         """Draw ground truth beside the best detections of the first image into the event storage."""
         if len(batched_inputs) != len(results):
-            raise ValueError(f"{len(batched_inputs)} inputs, but results of {len(results)} images")
+            raise BadValue(f"{len(batched_inputs)} inputs, but results of {len(results)} images")
         put_detection_pictures(batched_inputs, results, self.input_format or "BGR")

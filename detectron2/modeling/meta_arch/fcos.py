@@ -18,6 +18,7 @@ from detectron2.layers import ShapeSpec, cat
 from detectron2.layers.losses import sigmoid_focal_loss
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_point_box_distance
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from ..anchor_generator import DefaultAnchorGenerator
 from ..backbone import Backbone
@@ -27,6 +28,8 @@ from .dense_detector import DenseDetector, Predictions
 from .retinanet import RetinaNetHead, _small_weights
 
 __all__ = ["FCOS", "FCOSHead"]
+
+__getattr__ = passed_on(__name__)
 
 _PAIRS_AT_ONCE = 1 << 20  # of cells and objects; temporary arrays are ten times as large
 

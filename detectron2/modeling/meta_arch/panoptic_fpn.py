@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from detectron2.structures.types import ModelInput, ModelOutput, SegmentInfo
+from detectron2.utils.reexports import passed_on
 
 from ..postprocessing import detector_postprocess, sem_seg_postprocess
 from ..roi_heads import Heads
@@ -24,6 +25,8 @@ from .rcnn import GeneralizedRCNN
 from .semantic_seg import SemSegHead, build_sem_seg_head, semantic_targets, semantic_tensors
 
 __all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
+
+__getattr__ = passed_on(__name__)
 
 
 @META_ARCH_REGISTRY.register()

@@ -10,7 +10,9 @@ from torch import Tensor
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import ImageList, Instances
 from detectron2.structures.types import ModelInput, ModelOutput
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from ..backbone import Backbone, build_backbone
 from ..postprocessing import detector_postprocess
@@ -22,6 +24,8 @@ from ._training_pictures import put_proposal_pictures
 from .build import META_ARCH_REGISTRY
 
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
+
+__getattr__ = passed_on(__name__)
 
 
 @META_ARCH_REGISTRY.register()
@@ -54,7 +58,7 @@ class GeneralizedRCNN(ImageModel):
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
         if vis_period > 0 and input_format is None:
-            raise ValueError("drawing (vis_period > 0) needs input_format, the order of the channels")
+            raise BadValue("drawing (vis_period > 0) needs input_format, the order of the channels")
         self.input_format = input_format
         self.vis_period = vis_period
         self._set_pixel_statistics(pixel_mean, pixel_std)
@@ -123,7 +127,7 @@ class GeneralizedRCNN(ImageModel):
     def _given_proposals(self, batched_inputs: list[ModelInput]) -> list[Instances]:
         missing = [i for i, item in enumerate(batched_inputs) if "proposals" not in item]
         if missing:
-            raise ValueError(
+            raise BadValue(
                 f"this model has no proposal generator, so that every input needs 'proposals'; inputs {missing} lack "
                 "them (see DATASETS.PROPOSAL_FILES_TRAIN and PROPOSAL_FILES_TEST)"
             )

@@ -18,7 +18,9 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import CycleBatchNormList, ShapeSpec, cat, get_norm
 from detectron2.layers.losses import sigmoid_focal_loss
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from ..anchor_generator import AnchorGenerator, build_anchor_generator
 from ..backbone import Backbone, build_backbone
@@ -29,6 +31,8 @@ from .build import META_ARCH_REGISTRY
 from .dense_detector import DenseDetector, Predictions, permute_to_N_HWA_K
 
 __all__ = ["RetinaNet", "RetinaNetHead", "permute_to_N_HWA_K"]
+
+__getattr__ = passed_on(__name__)
 
 
 @META_ARCH_REGISTRY.register()
@@ -242,7 +246,7 @@ class RetinaNetHead(nn.Module):
         super().__init__()
         channels = {s.channels or 0 for s in input_shape}
         if len(channels) != 1:
-            raise ValueError(f"all maps of a head need the same number of channels, got {channels}")
+            raise BadValue(f"all maps of a head need the same number of channels, got {channels}")
         norm = _norm_for_levels(norm, len(input_shape))
         width = channels.pop()
         self.cls_subnet = _tower(width, conv_dims, norm)
@@ -263,7 +267,7 @@ class RetinaNetHead(nn.Module):
         generator = build_anchor_generator(cfg, input_shape)
         counts = set(generator.num_anchors)
         if len(counts) != 1:
-            raise ValueError(f"all maps of RetinaNet need the same number of anchors, got {counts}")
+            raise BadValue(f"all maps of RetinaNet need the same number of anchors, got {counts}")
         return {
             "input_shape": input_shape,
             "num_classes": node.NUM_CLASSES,

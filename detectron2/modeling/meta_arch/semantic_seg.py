@@ -18,6 +18,7 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.structures import ImageList
 from detectron2.structures.types import ModelInput, ModelOutput
+from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
 
 from ..backbone import Backbone, build_backbone
@@ -71,7 +72,7 @@ def semantic_targets(
         ValueError: if an input has none.
     """
     if any("sem_seg" not in item for item in batched_inputs):
-        raise ValueError("training of semantic segmentation needs a label map under 'sem_seg' in every input")
+        raise BadValue("training of semantic segmentation needs a label map under 'sem_seg' in every input")
     maps = [move(item["sem_seg"]) for item in batched_inputs]
     return ImageList.from_tensors(
         maps, backbone.size_divisibility, ignore_value, backbone.padding_constraints
@@ -203,7 +204,7 @@ class SemSegFPNHead(nn.Module):
     ) -> None:
         super().__init__()
         if not input_shape:
-            raise ValueError("a segmentation head needs at least one feature map")
+            raise BadValue("a segmentation head needs at least one feature map")
         levels = sorted(input_shape.items(), key=lambda item: item[1].stride or 0)
         self.in_features = [name for name, _ in levels]
         self.ignore_value = ignore_value
@@ -267,9 +268,7 @@ class SemSegFPNHead(nn.Module):
         scores = self.layers(features)
         if self.training:
             if targets is None:
-                raise ValueError(
-                    "a segmentation head needs targets in training; call .eval() to predict only"
-                )
+                raise BadValue("a segmentation head needs targets in training; call .eval() to predict only")
             return None, self.losses(scores, targets)
         return self._to_full_resolution(scores), {}
 

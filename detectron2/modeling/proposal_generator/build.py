@@ -9,12 +9,15 @@ from torch import Tensor
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.structures import ImageList, Instances
+from detectron2.utils.reexports import passed_on
 
 from . import rpn as _rpn  # noqa: F401  (registers RPN)
 from . import rrpn as _rrpn  # noqa: F401  (registers RRPN)
 from ._registry import PROPOSAL_GENERATOR_REGISTRY
 
 __all__ = ["PROPOSAL_GENERATOR_REGISTRY", "ProposalGenerator", "build_proposal_generator"]
+
+__getattr__ = passed_on(__name__)
 
 
 class ProposalGenerator(Protocol):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.errors import BadValue
+from detectron2.utils.reexports import passed_on
 
 from .._selection import best_rows, class_aware_nms_mask, clip_boxes, top_scores
 
@@ -21,6 +23,8 @@ __all__ = [
     "add_ground_truth_to_proposals_single_image",
     "find_top_rpn_proposals",
 ]
+
+__getattr__ = passed_on(__name__)
 
 # Ground truth joins the proposals as if the RPN were all but certain of it: the logit of 1 - 1e-10.
 _GROUND_TRUTH_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
@@ -177,7 +181,7 @@ def add_ground_truth_to_proposals(
         ValueError: if the numbers of images differ.
     """
     if len(gt) != len(proposals):
-        raise ValueError(f"ground truth of {len(gt)} images, but proposals of {len(proposals)}")
+        raise BadValue(f"ground truth of {len(gt)} images, but proposals of {len(proposals)}")
     pairs: list[tuple[Instances | Boxes, Instances]] = list(zip(gt, proposals))
     return [add_ground_truth_to_proposals_single_image(g, p) for g, p in pairs]
 
@@ -195,7 +199,7 @@ def add_ground_truth_to_proposals_single_image(gt: Instances | Boxes, proposals:
     added.objectness_logits = logits.new_full((len(boxes),), _GROUND_TRUTH_LOGIT)
     missing = [name for name in proposals.get_fields() if not added.has(name)]
     if missing:
-        raise ValueError(f"proposals have the fields {missing}, which the ground truth lacks")
+        raise BadValue(f"proposals have the fields {missing}, which the ground truth lacks")
     extra = [name for name in added.get_fields() if not proposals.has(name)]
     for name in extra:
         added.remove(name)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, cat
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
 from detectron2.utils.registry import Registry
@@ -55,7 +56,7 @@ class StandardRPNHead(nn.Module):
         for dim in conv_dims:
             widths.append((widths[-1] if widths else in_channels) if dim == -1 else int(dim))
         if not widths or min(widths) <= 0:
-            raise ValueError(f"conv_dims needs one or more positive widths (or -1), got {list(conv_dims)}")
+            raise BadValue(f"conv_dims needs one or more positive widths (or -1), got {list(conv_dims)}")
         layers: list[nn.Conv2d] = [
             Conv2d(a, b, kernel_size=3, padding=1, activation=nn.ReLU())
             for a, b in zip([in_channels, *widths], widths)
@@ -78,11 +79,11 @@ class StandardRPNHead(nn.Module):
         """Read the arguments from ``MODEL.RPN.CONV_DIMS``, the feature maps and the anchors configured for them."""
         channels = {s.channels for s in input_shape}
         if len(channels) != 1:
-            raise ValueError(f"all feature maps of the RPN need the same number of channels, got {channels}")
+            raise BadValue(f"all feature maps of the RPN need the same number of channels, got {channels}")
         generator = build_anchor_generator(cfg, input_shape)
         counts = set(generator.num_anchors)
         if len(counts) != 1:
-            raise ValueError(f"all feature maps of the RPN need the same number of anchors, got {counts}")
+            raise BadValue(f"all feature maps of the RPN need the same number of anchors, got {counts}")
         return {
             "in_channels": channels.pop(),
             "num_anchors": counts.pop(),
@@ -211,7 +212,7 @@ class RPN(nn.Module):
         losses: dict[str, Tensor] = {}
         if self.training:
             if gt_instances is None:
-                raise ValueError("the RPN needs gt_instances in training; call .eval() to predict only")
+                raise BadValue("the RPN needs gt_instances in training; call .eval() to predict only")
             labels, boxes = self.label_and_sample_anchors(anchors, gt_instances)
             losses = self.losses(anchors, logits, labels, deltas, boxes)
         return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses

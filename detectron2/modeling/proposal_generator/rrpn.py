@@ -13,7 +13,9 @@ from torch import Tensor
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances, RotatedBoxes, pairwise_iou_rotated
+from detectron2.utils.errors import BadType
 from detectron2.utils.memory import retry_if_cuda_oom
+from detectron2.utils.reexports import passed_on
 
 from ..box_regression import Box2BoxTransformRotated
 from ._registry import PROPOSAL_GENERATOR_REGISTRY
@@ -21,6 +23,8 @@ from .proposal_utils import gather_candidates, proposals_as_instances
 from .rpn import RPN
 
 __all__ = ["RRPN", "find_top_rrpn_proposals"]
+
+__getattr__ = passed_on(__name__)
 
 
 def clip_rotated_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -83,7 +87,7 @@ class RRPN(RPN):
 
     def check_tensor_form(self) -> None:
         """Refuse: there is no tensor form for rotated boxes."""
-        raise TypeError(f"no tensor form for {type(self).__name__}: rotated boxes have none")
+        raise BadType(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     @torch.no_grad()
     def predict_proposals(  # type: ignore[override]

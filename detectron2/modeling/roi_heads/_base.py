@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
 
 from ..matcher import Matcher
@@ -187,21 +188,21 @@ def pooled_shape(pooler: ROIPooler, names: Sequence[str], input_shape: Mapping[s
     """
     channels = {input_shape[name].channels or 0 for name in names}
     if len(channels) != 1:
-        raise ValueError(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
+        raise BadValue(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
     height, width = pooler.output_size
     return ShapeSpec(channels=channels.pop(), height=height, width=width)
 
 
 def need_targets(targets: list[Instances] | None) -> list[Instances]:
     if targets is None:
-        raise ValueError("heads need targets in training; call .eval() to predict only")
+        raise BadValue("heads need targets in training; call .eval() to predict only")
     return targets
 
 
 def need_boxes_and_classes(instances: list[Instances]) -> None:
     for name in ("pred_boxes", "pred_classes"):
         if instances and not instances[0].has(name):
-            raise ValueError(f"instances need {name}, got the fields {sorted(instances[0].get_fields())}")
+            raise BadValue(f"instances need {name}, got the fields {sorted(instances[0].get_fields())}")
 
 
 def check_evaluating(module: nn.Module) -> None:

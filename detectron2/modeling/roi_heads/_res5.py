@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.errors import BadValue
 
 from ..backbone.resnet import BottleneckBlock, ResNet
 from ..poolers import ROIPooler
@@ -75,7 +76,7 @@ class Res5ROIHeads(ROIHeads):
         args = super().from_config(cfg)
         names, node = cfg.MODEL.ROI_HEADS.IN_FEATURES, cfg.MODEL.ROI_BOX_HEAD
         if len(names) != 1:
-            raise ValueError(f"Res5ROIHeads pools from one feature map, got IN_FEATURES {list(names)}")
+            raise BadValue(f"Res5ROIHeads pools from one feature map, got IN_FEATURES {list(names)}")
         if cfg.MODEL.KEYPOINT_ON:
             raise NotImplementedError("Res5ROIHeads has no keypoints; use StandardROIHeads")
         args["in_features"] = names

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_msra_fill, c2_xavier_fill
+from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
 
 __all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
@@ -49,7 +50,7 @@ class FastRCNNConvFCHead(nn.Sequential):
     ) -> None:
         super().__init__()
         if len(conv_dims) + len(fc_dims) == 0:
-            raise ValueError("a box head needs at least one entry in conv_dims or fc_dims")
+            raise BadValue("a box head needs at least one entry in conv_dims or fc_dims")
         channels, height, width = input_shape.channels or 0, input_shape.height, input_shape.width
         self._output_size: tuple[int, ...] = (channels, height or 1, width or 1)
         self.conv_norm_relus: list[nn.Module] = []

@@ -16,6 +16,7 @@ from torch.autograd import Function
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 
 from .._selection import clip_boxes
@@ -77,11 +78,9 @@ class CascadeROIHeads(StandardROIHeads):
     ) -> None:
         counts = (len(box_heads), len(box_predictors), len(proposal_matchers))
         if len(set(counts)) != 1:
-            raise ValueError(
-                f"each stage needs one head, one predictor and one matcher, got {counts} of them"
-            )
+            raise BadValue(f"each stage needs one head, one predictor and one matcher, got {counts} of them")
         if "proposal_matcher" in kwargs:
-            raise ValueError("a cascade takes proposal_matchers, one for each stage, and no proposal_matcher")
+            raise BadValue("a cascade takes proposal_matchers, one for each stage, and no proposal_matcher")
         super().__init__(
             box_in_features=box_in_features,
             box_pooler=box_pooler,
@@ -105,11 +104,11 @@ class CascadeROIHeads(StandardROIHeads):
         names = cfg.MODEL.ROI_HEADS.IN_FEATURES
         stages = cfg.MODEL.ROI_BOX_CASCADE_HEAD
         if len(stages.BBOX_REG_WEIGHTS) != len(stages.IOUS):
-            raise ValueError("MODEL.ROI_BOX_CASCADE_HEAD needs as many BBOX_REG_WEIGHTS as IOUS")
+            raise BadValue("MODEL.ROI_BOX_CASCADE_HEAD needs as many BBOX_REG_WEIGHTS as IOUS")
         if not cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
-            raise ValueError("a cascade needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True")
+            raise BadValue("a cascade needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True")
         if list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[:1]) != list(stages.IOUS[:1]):
-            raise ValueError(
+            raise BadValue(
                 "the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS must be that of MODEL.ROI_HEADS.IOU_THRESHOLDS"
             )
         pooler = build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)

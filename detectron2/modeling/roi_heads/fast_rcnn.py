@@ -17,13 +17,17 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data.detection_utils import get_fed_loss_cls_weights
 from detectron2.layers import ShapeSpec, cat, cross_entropy
 from detectron2.structures import Instances
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from .._selection import stack_detections
 from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss
 from ._detections import detections_as_instances, select_detections
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
+
+__getattr__ = passed_on(__name__)
 
 
 def fast_rcnn_inference(
@@ -146,14 +150,12 @@ class FastRCNNOutputLayers(nn.Module):
 
     def _register_class_weights(self, get_weights: Callable[[], Tensor] | None) -> None:
         if not self.use_sigmoid_ce:
-            raise ValueError("federated loss is made of one sigmoid for each class; set use_sigmoid_ce=True")
+            raise BadValue("federated loss is made of one sigmoid for each class; set use_sigmoid_ce=True")
         if get_weights is None:
-            raise ValueError(
-                "federated loss needs get_fed_loss_cls_weights, a function that gives the weights"
-            )
+            raise BadValue("federated loss needs get_fed_loss_cls_weights, a function that gives the weights")
         weights = get_weights()
         if len(weights) != self.num_classes:
-            raise ValueError(
+            raise BadValue(
                 f"federated loss has weights of {len(weights)} classes, but K = {self.num_classes}"
             )
         self.register_buffer("fed_loss_cls_weights", weights)
@@ -335,7 +337,7 @@ class FastRCNNOutputLayers(nn.Module):
     def check_tensor_form(self) -> None:
         """Raise ValueError unless the number of detections is limited."""
         if self.test_topk_per_image < 0:
-            raise ValueError(
+            raise BadValue(
                 "a graph needs a limit on detections; set test_topk_per_image (TEST.DETECTIONS_PER_IMAGE)"
             )
 
@@ -390,3 +392,22 @@ class FastRCNNOutputLayers(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Predict class probabilities [R_i, K + 1] of each image."""
         return self.probabilities(predictions[0]).split([len(p) for p in proposals])
+
+
+def fast_rcnn_inference_single_image(
+    boxes: Tensor,
+    scores: Tensor,
+    image_shape: tuple[int, int],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[Instances, Tensor]:
+    """Do what :func:`fast_rcnn_inference` does, for one image.
+
+    Returns:
+        The detections, and for each the position of the box that it comes from.
+    """
+    found, kept = fast_rcnn_inference(
+        [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
+    )
+    return found[0], kept[0]

@@ -17,6 +17,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, interpolate
 from detectron2.layers.wrappers import inference_layout
 from detectron2.structures import Instances, heatmaps_to_keypoints
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
 
@@ -71,7 +72,7 @@ def keypoint_rcnn_loss(
         return pred_keypoint_logits.sum() * 0.0
     logits = pred_keypoint_logits.reshape(-1, side * side)  # [R * K, S * S]
     if logits.shape[0] != sum(len(c) for c in cells):
-        raise ValueError(
+        raise BadValue(
             f"heat maps of {logits.shape[0] // num_keypoints} boxes, but ground truth of "
             f"{sum(len(c) for c in cells) // num_keypoints}"
         )
@@ -114,7 +115,7 @@ class BaseKeypointRCNNHead(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(loss_normalizer, str) and loss_normalizer != "visible":
-            raise ValueError(f"loss_normalizer must be a number or 'visible', got {loss_normalizer!r}")
+            raise BadValue(f"loss_normalizer must be a number or 'visible', got {loss_normalizer!r}")
         self.num_keypoints = num_keypoints
         self.loss_weight = loss_weight
         self.loss_normalizer = loss_normalizer

@@ -18,7 +18,9 @@ from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.layers.wrappers import inference_layout
 from detectron2.structures import Instances
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.registry import Registry
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "MaskRCNNConvUpsampleHead",
     "build_mask_head",
 ]
+
+__getattr__ = passed_on(__name__)
 
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """
@@ -51,7 +55,7 @@ def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_per
     """
     side = pred_mask_logits.shape[-1]
     if pred_mask_logits.shape[-2] != side:
-        raise ValueError(f"masks must be square, got logits {list(pred_mask_logits.shape)}")
+        raise BadValue(f"masks must be square, got logits {list(pred_mask_logits.shape)}")
     present = [x for x in instances if len(x)]
     if not present:
         return pred_mask_logits.sum() * 0.0
@@ -182,7 +186,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
     ) -> None:
         super().__init__(**kwargs)
         if not len(conv_dims):
-            raise ValueError("conv_dims needs at least one entry, the width of the transposed convolution")
+            raise BadValue("conv_dims needs at least one entry, the width of the transposed convolution")
         width = input_shape.channels or 0
         self.conv_norm_relus: list[nn.Module] = []
         for i, dim in enumerate(conv_dims[:-1], start=1):

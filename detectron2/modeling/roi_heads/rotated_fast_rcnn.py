@@ -13,6 +13,8 @@ from torch import Tensor
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
+from detectron2.utils.errors import BadType, BadValue
+from detectron2.utils.reexports import passed_on
 
 from ..box_regression import Box2BoxTransformRotated
 from ..proposal_generator.rrpn import clip_rotated_boxes
@@ -28,6 +30,8 @@ __all__ = [
     "fast_rcnn_inference_rotated",
     "fast_rcnn_inference_single_image_rotated",
 ]
+
+__getattr__ = passed_on(__name__)
 
 
 def fast_rcnn_inference_rotated(
@@ -71,7 +75,7 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
         args = super().from_config(cfg, input_shape)
         weights = cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS
         if len(weights) != 5:
-            raise ValueError(f"rotated boxes need five BBOX_REG_WEIGHTS, got {tuple(weights)}")
+            raise BadValue(f"rotated boxes need five BBOX_REG_WEIGHTS, got {tuple(weights)}")
         args["box2box_transform"] = Box2BoxTransformRotated(weights=weights)
         return args
 
@@ -113,7 +117,7 @@ class RROIHeads(StandardROIHeads):
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         names, node = cfg.MODEL.ROI_HEADS.IN_FEATURES, cfg.MODEL.ROI_BOX_HEAD
         if node.POOLER_TYPE != "ROIAlignRotated":
-            raise ValueError(
+            raise BadValue(
                 f"rotated heads need MODEL.ROI_BOX_HEAD.POOLER_TYPE 'ROIAlignRotated', got {node.POOLER_TYPE!r}"
             )
         pooler = build_pooler(node, names, input_shape)
@@ -127,7 +131,7 @@ class RROIHeads(StandardROIHeads):
 
     def check_tensor_form(self) -> None:
         """Refuse: there is no tensor form for rotated boxes."""
-        raise TypeError(f"no tensor form for {type(self).__name__}: rotated boxes have none")
+        raise BadType(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     def _pairwise_quality(  # type: ignore[override]
         self, gt: RotatedBoxes, proposals: RotatedBoxes

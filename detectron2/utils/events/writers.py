@@ -197,9 +197,9 @@ class CommonMetricPrinter(EventWriter):
         if eta is not None:
             fields["eta"] = eta
         fields["iter"] = str(storage.iter)
-        # Losses while training, losses on validation data; not the metrics of evaluators.
+        # Losses while training, losses on validation data, and what asks for it by its name; not all other metrics.
         for name in known:
-            if "loss" in name.rsplit("/", 1)[-1]:
+            if "loss" in name.rsplit("/", 1)[-1] or name.startswith("[metric]"):
                 fields[name] = median(name, ".4g")
         for name in ("time", "data_time"):
             if name in known:
