@@ -11,7 +11,7 @@ _OWN = re.compile(r"(?:\d{7,}|final|best)\.(?:pth|shards)$")
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether ``name`` is a file name of one folder: no path, no URL, nothing that cannot be printed."""
+    """Return whether ``name`` is a file name of one folder: no path, no URL, nothing that cannot be printed."""
     return bool(name) and name == os.path.basename(name) and name.isprintable() and name not in (".", "..")
 
 
@@ -42,7 +42,7 @@ def resume_order(names: Iterable[str], tagged: str, iteration_of: Callable[[str]
 
 
 def _form_of(tagged: str) -> re.Pattern[str] | None:
-    """The names that differ from ``tagged`` in their numbers only; None if it has no number."""
+    """Return a pattern of the names that differ from ``tagged`` in their numbers only; None if it has no number."""
     if not re.search(r"\d", tagged):
         return None
     return re.compile(r"\d+".join(re.escape(part) for part in re.split(r"\d+", tagged)))

@@ -99,7 +99,7 @@ class DetectionCheckpointer(Checkpointer):
         return box[0]
 
     def _choose_resume(self, unfit: Mapping[str, Exception] = MappingProxyType({})) -> str:
-        """The main process decides, lest two processes resume from different files."""
+        """Let the main process decide, lest two processes resume from different files."""
         if comm.get_world_size() == 1:
             return super()._choose_resume(unfit)
         answer: tuple[str, str] = ("", "")

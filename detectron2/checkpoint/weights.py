@@ -46,7 +46,7 @@ def strip_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def drop_aliases(missing: list[str], state: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
-    """A name that is another name of a loaded tensor (shared heads) is not missing."""
+    """Leave out missing names that are other names of loaded tensors, as of shared heads."""
     filled = {
         (v.data_ptr(), v.shape)
         for k, v in state.items()

@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; the parsed `run` names the function to call."""
+    """Build the parser of the whole command line; the parsed ``run`` names the function to call."""
     parser = _Parser(
         prog="detectron2",
         description="Detection, segmentation, keypoints and rotated boxes: from images to a trained, "

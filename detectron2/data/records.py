@@ -18,7 +18,7 @@ _BOX_MODES = frozenset(BoxMode)
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, of any numeric type."""
+    """Return whether a value is a whole number, of any numeric type."""
     return isinstance(value, Real) and math.isfinite(value) and float(value).is_integer()
 
 

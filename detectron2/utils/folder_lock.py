@@ -45,7 +45,7 @@ def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Whether the lock is ours now; true also where there are no locks."""
+    """Return whether the lock is ours now; true also where there are no locks."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -2,8 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ["closest", "did_you_mean", "misspelt"]
+__all__ = ["closest", "did_you_mean", "misspelt", "not_there"]
 
 _MISSPELT = 0.8
 
@@ -73,3 +74,13 @@ def misspelt(name: str, known: Iterable[str]) -> str | None:
         return None
     near = difflib.get_close_matches(name, names, n=1, cutoff=_MISSPELT)
     return near[0] if near else None
+
+
+def not_there(path: str | Path) -> str:
+    """Say that a path does not exist, and which one is nearest to it."""
+    path = Path(path)
+    parent = path.parent
+    if not parent.is_dir():
+        return f"{path} does not exist (nor does the folder {parent})"
+    near = closest(path.name, (p.name for p in parent.iterdir()), limit=1)
+    return f"{path} does not exist" + (f"; did you mean {parent / near[0]}?" if near else "")

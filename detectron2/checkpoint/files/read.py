@@ -61,7 +61,7 @@ def verify_checkpoint_file(path: str | os.PathLike[str]) -> None:
 
 
 def holds_training(path: str, needs_iteration: bool = True) -> bool:
-    """Whether a whole file is a checkpoint of a training, and no export of weights.
+    """Return whether a whole file is a checkpoint of a training, and no export of weights.
 
     Args:
         path: local file or folder.

@@ -245,8 +245,8 @@ def read_rest(folder: str) -> dict[str, Any]:
     return read_torch(os.path.join(folder, _REST))
 
 
-def _empty(entry: Any, mesh: Any) -> torch.Tensor:
-    """A tensor to read into."""
+def _empty(entry: Any, mesh: DeviceMesh | None) -> torch.Tensor:
+    """Make a tensor to read into."""
     if mesh is None:
         return torch.empty(entry.size, dtype=entry.properties.dtype)
     from torch.distributed.tensor import Shard, empty

@@ -22,10 +22,11 @@ from detectron2.structures import Instances
 from detectron2.utils.file_names import distinct_names
 from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS
 from detectron2.utils.logger import setup_logger
+from detectron2.utils.suggest import not_there
 
 from ..errors import UserError
 from ..run.datasets import VAL, register
-from ..run.folder import not_there, read_run, weights_of, write_json
+from ..run.folder import read_run, weights_of, write_json
 from ..run.recipe import chosen_device, find_model
 
 __all__ = ["above", "predictor_config", "run"]

@@ -30,9 +30,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the data, train, evaluate, report, and print the two figures."""
     start = time.perf_counter()
     folder = Path(args.output)
-    device = chosen_device(
-        args.device or "cpu"
-    )  # small enough that a processor is the right device by default
+    # Small enough that a processor is the right device unless another is asked for.
+    device = chosen_device(args.device or "cpu")
     with ExitStack() as held:
         with fresh_folder(folder):
             held.enter_context(folder_lock(folder))

@@ -44,16 +44,13 @@ def run(args: argparse.Namespace) -> int:
     device = chosen_device(args.device, args.num_gpus)
     if args.train is None and not (args.resume and args.output):
         raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
-    name = (
-        f"{Path(args.train or '').stem}-{Path(args.model).stem}"
-        if args.model
-        else Path(args.train or "").stem
-    )
-    folder = Path(args.output or f"runs/{name}")
+    found = None if args.output else _find(args)  # the name of the folder has that of the model in it
+    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(found[1]).stem if found else ''}")
     with ExitStack() as held:
         with fresh_folder(folder):
             held.enter_context(folder_lock(folder))
-            card, config = open_run(args, folder) or _prepare(args, folder, device)
+            opened = open_run(args, folder)
+            card, config = opened or _prepare(args, folder, device, *(found or _find(args)))
         allowed = (args.imports, args.trust)
         summary = train(
             config, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start, allowed=allowed
@@ -96,19 +93,25 @@ def open_run(args: argparse.Namespace, folder: Path) -> tuple[RunCard, RunConfig
 
 
 def _whole(path: Path) -> Path:
-    """The path of a file that is not empty."""
+    """Return the path of a file that is not empty."""
     if not path.is_file() or not path.stat().st_size:
         raise UserError(f"{path} is missing or empty")
     return path
 
 
-def _prepare(args: argparse.Namespace, folder: Path, device: str) -> tuple[RunCard, RunConfig]:
-    """Find and check the data, choose the config, and write both into the folder of the run."""
+def _find(args: argparse.Namespace) -> tuple[DataPlan, str]:
+    """Find and check the data, and choose the model if the command line does not name one."""
     if args.model is not None:
         find_model(args.model)  # a wrong name is known before the data are read
     val = source_of(args, args.val, args.val_images) if args.val else None
     data = plan_training(source_of(args, args.train, args.train_images), val)
-    model = args.model or default_model(label_facts(data.parts["train"].records))
+    return data, args.model or default_model(label_facts(data.parts["train"].records))
+
+
+def _prepare(
+    args: argparse.Namespace, folder: Path, device: str, data: DataPlan, model: str
+) -> tuple[RunCard, RunConfig]:
+    """Fit the config to the data, and write both into the folder of the run."""
     config_file, zoo_name = find_model(model)
     plan = Plan(
         num_classes=len(data.parts["train"].classes),
@@ -204,8 +207,8 @@ def train(
         folder: its folder.
         resume: go on from the last whole checkpoint.
         num_gpus: processes.
-        start: `time.perf_counter()` of the moment that "seconds" in the summary counts from.
-        allowed: arguments of `trusting`, for the processes.
+        start: ``time.perf_counter()`` of the moment that "seconds" in the summary counts from.
+        allowed: arguments of ``trusting``, for the processes.
 
     Returns:
         The summary.

@@ -57,7 +57,7 @@ def evaluate_run(
 
 
 def figures(summary: Mapping[str, Any]) -> str:
-    """The main figures as a line to print."""
+    """Return the main figures as a line to print."""
     parts = [f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k]
     return ", ".join(parts)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.logger import close_log_file
-from detectron2.utils.suggest import closest
+from detectron2.utils.suggest import not_there
 from detectron2.utils.text_files import read_json
 
 from ..errors import UserError
@@ -30,7 +30,6 @@ __all__ = [
     "RunCard",
     "fresh_folder",
     "has_begun",
-    "not_there",
     "read_run",
     "remove_run",
     "same_labels",
@@ -40,8 +39,8 @@ __all__ = [
 
 # What a run writes beside its checkpoints.
 _WRITTEN = (
-    "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "*.html", "log.txt*",
-    "events.out.tfevents.*", "labels_checked*.json", "labels", "pictures", "inference", "eval", "bad_batches",
+    "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "report.json",
+    "classes.csv", "*.html", "log.txt*", "events.out.tfevents.*", "labels", "pictures", "inference", "eval", "bad_batches",
 )  # fmt: skip
 
 
@@ -107,7 +106,7 @@ class RunCard:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a training in ``folder`` got as far as its first figures or checkpoint."""
+    """Return whether a training in ``folder`` got as far as its first figures or checkpoint."""
     figures = folder / "metrics.json"
     kept = any((folder / name).exists() for name in ("last_checkpoint", "bad_batches"))
     return kept or any(folder.glob("model_*")) or (figures.is_file() and figures.stat().st_size > 0)
@@ -134,16 +133,6 @@ def fresh_folder(folder: Path) -> Iterator[None]:
             for parent in missing[1:]:
                 parent.rmdir()
         raise
-
-
-def not_there(path: str | Path) -> str:
-    """Say that a path does not exist, and which one is nearest to it."""
-    path = Path(path)
-    parent = path.parent
-    if not parent.is_dir():
-        return f"{path} does not exist (nor does the folder {parent})"
-    near = closest(path.name, (p.name for p in parent.iterdir()), limit=1)
-    return f"{path} does not exist" + (f"; did you mean {parent / near[0]}?" if near else "")
 
 
 def write_json(path: Path, value: Any) -> None:

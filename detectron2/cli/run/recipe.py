@@ -15,10 +15,10 @@ from detectron2.model_zoo.listing import find_config
 from detectron2.utils.device import check_device
 from detectron2.utils.errors import DeviceError
 from detectron2.utils.logger import setup_logger
+from detectron2.utils.suggest import not_there
 
 from ..errors import UserError
 from .datasets import TRAIN, VAL
-from .folder import not_there
 
 __all__ = ["Plan", "best_device", "chosen_device", "find_model", "length_of", "recipe", "starting_weights"]
 
@@ -57,7 +57,7 @@ def best_device() -> str:
 
 
 def chosen_device(name: str | None, num_gpus: int = 1) -> str:
-    """The device that a command line asks for, or the best there is.
+    """Return the device that a command line asks for, or the best there is.
 
     Raises:
         DeviceError: this machine does not have it, or not so many of them.

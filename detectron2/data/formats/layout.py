@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectron2.utils.suggest import did_you_mean
+from detectron2.utils.suggest import did_you_mean, not_there
 from detectron2.utils.text_files import read_json, read_text, read_xml, read_yaml
 
 from ..image_finder import files_below
@@ -76,7 +76,7 @@ def find_layout(path: str | os.PathLike[str], format: str | None = None) -> Layo
     if not where.exists():
         if format == "huggingface":  # a name on the hub
             return Layout(formats[0], {"all": (where, {})})
-        raise FileNotFoundError(f"{where} does not exist")
+        raise FileNotFoundError(not_there(where))
     if where.is_file() and where.suffix.lower() in _ARCHIVES:
         raise FormatError(f"{where} is packed: unpack it and name the folder")
     found = _at(where, formats)
