@@ -9,8 +9,8 @@ from typing import Any
 
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.publish import publish
-from detectron2.utils.text_files import read_json
 from detectron2.utils.reexports import passed_on
+from detectron2.utils.text_files import read_json
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco_json.index import NotIndexable, load_index
