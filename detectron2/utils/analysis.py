@@ -149,7 +149,7 @@ class FlopCountAnalysis:
         return Counter()
 
     def canonical_module_name(self, name: str) -> str:
-        """The name under which a module is counted: its own."""
+        """Return the name under which a module is counted: its own."""
         self._of(name)
         return name
 
