@@ -58,7 +58,6 @@ class DefaultTrainer(TrainerBase):
 
     Attributes:
         cfg: the config in use (scaled, with epochs turned into iterations).
-        settings: its training options.
         scheduler: the learning rate schedule.
         checkpointer: saves and loads.
     """
