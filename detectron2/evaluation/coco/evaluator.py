@@ -15,6 +15,7 @@ import torch
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
+from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table, log_first_n
 
 from ..diagnosis.diagnose import Diagnosis, diagnose
@@ -97,9 +98,6 @@ class COCOEvaluator(PerImageEvaluator):
         self._truth = self._load_truth(dataset_name, allow_cached_coco)
         # A test set without labels is only written out.
         self._do_evaluation = self._truth.labelled
-        self._to_dataset = dataset_ids(
-            self._metadata.get("thing_dataset_id_to_contiguous_id"), str(self._metadata.get("name"))
-        )
         self._predictions: Any = PredictionList()
         self._results: OrderedDict[str, Any] = OrderedDict()
         self._reasons: list[str] = []  # why an AP is 0 or undefined
@@ -112,6 +110,12 @@ class COCOEvaluator(PerImageEvaluator):
             truth = ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
         comm.synchronize()
         return truth or ground_truth_of(dataset_name, self._metadata, self._output_dir, True)
+
+    def _to_dataset(self, found: ImageDetections) -> ImageDetections:
+        """Put the data set's category ids in place of contiguous classes."""
+        # The metadata are asked now: an evaluator may be made before its data set is loaded.
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        return dataset_ids(mapping, str(self._metadata.get("name")))(found)
 
     @property
     def _coco_api(self) -> Any:
@@ -140,7 +144,7 @@ class COCOEvaluator(PerImageEvaluator):
                 f"inputs need 'image_id' to be found in the ground truth; this one has {sorted(record)}. "
                 "A test loader built from dataset dicts keeps it; see register_coco_instances."
             )
-        image_id = record["image_id"]
+        image_id = plain(record["image_id"])
         if image_id not in self._truth.images:
             known = list(itertools.islice(self._truth.images, 3))
             raise ValueError(
