@@ -118,6 +118,11 @@ class COCOEvaluator(PerImageEvaluator):
         return dataset_ids(mapping, str(self._metadata.get("name")))(found)
 
     @property
+    def reasons(self) -> list[str]:
+        """Why an AP of the last evaluation is 0 or undefined."""
+        return list(self._reasons)
+
+    @property
     def _coco_api(self) -> Any:
         """The ground truth as a ``pycocotools.coco.COCO``."""
         return self._truth.pycocotools
@@ -354,24 +359,33 @@ class COCOEvaluator(PerImageEvaluator):
             collect_results_file(self._output_dir, predictions, detections.as_processed(), rank, world)
 
     def detections(self) -> list[ImageDetections]:
-        """Return the detections since ``reset()``, with the data set's category ids; gathered on the main process."""
-        own = list(Detections(self._kept(), self._to_dataset))
+        """Return what was processed since ``reset()``, with the data set's category ids; joined on the main process.
+
+        Detections of categories that the ground truth does not list are left out.
+        """
+        own = [self._truth.of_known_categories(d) for d in Detections(self._kept(), self._to_dataset)]
         if self._distributed and comm.get_world_size() > 1:
             own = list(itertools.chain.from_iterable(comm.gather(own, dst=0)))
         return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))
 
     def diagnose(self, task: str = "bbox", top: int = 12) -> Diagnosis | None:
-        """Analyse the figures by class, curve, kind of error, calibration and worst image.
+        """Find out what lies behind the figures: classes, curves, kinds of errors, calibration, worst images.
 
         Args:
             task: ``bbox`` or ``segm``.
             top: number of worst images.
 
         Returns:
-            The findings; None on processes other than the main one.
+            The findings; None on processes other than the main one, and if the ground truth has no labels, or ids
+            that are not whole numbers.
         """
         found = self.detections()
         if self._distributed and not comm.is_main_process():
+            return None
+        if not self._do_evaluation or not engines.can_use_hotcoco(self._truth):
+            self._logger.warning(
+                "No diagnosis: %s has no labels, or ids that are not numbers.", self._truth.source
+            )
             return None
         return diagnose(self._truth, found, task, max_dets=self._max_dets_per_image, top=top)
 
