@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from detectron2.data import MetadataCatalog
-from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.registry import Registry
 from detectron2.utils.suggest import did_you_mean
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from detectron2.utils import comm
+from detectron2.utils.errors import UnknownNameError
 
 from .evaluator import DatasetEvaluator, DatasetEvaluators
 
@@ -18,10 +19,8 @@ logger = logging.getLogger(__name__)
 _UNSUITABLE = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
-class NoEvaluatorError(NotImplementedError, KeyError):
+class NoEvaluatorError(UnknownNameError, NotImplementedError):
     """Nothing says how a data set is evaluated, or its labels do not allow it."""
-
-    __str__ = Exception.__str__  # KeyError's shows quotes and escapes
 
 
 class TolerantEvaluators(DatasetEvaluators):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco.detections import ImageDetections
 from detectron2.evaluation.coco.predictions import dataset_ids
 from detectron2.evaluation.coco.truth import GroundTruth
 
