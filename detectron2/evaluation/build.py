@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from detectron2.data import MetadataCatalog
-from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.registry import Registry
 from detectron2.utils.suggest import did_you_mean
 
@@ -18,6 +17,7 @@ from .panoptic_evaluation import COCOPanopticEvaluator
 from .pascal_voc_evaluation import PascalVOCDetectionEvaluator
 from .rotated_coco_evaluation import RotatedCOCOEvaluator
 from .sem_seg_evaluation import SemSegEvaluator
+from .tolerant import NoEvaluatorError
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 """Functions ``fn(dataset_name, output_dir, **options)`` by ``evaluator_type``, each returning a list of evaluators.
@@ -90,14 +90,14 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
         One evaluator, or several as ``DatasetEvaluators``.
 
     Raises:
-        KeyError: when the data set has no known ``evaluator_type``.
+        NoEvaluatorError: (a KeyError) if the data set has no known ``evaluator_type``.
     """
     metadata = MetadataCatalog.get(dataset_name)
     kind = metadata.get("evaluator_type") or ("coco" if metadata.get("thing_classes") else None)
     if kind is None or kind not in EVALUATOR_REGISTRY:
         known = [name for name, _ in EVALUATOR_REGISTRY]
         hint = did_you_mean(kind, known) if kind else f"known are {known}."
-        raise UnknownNameError(
+        raise NoEvaluatorError(
             f"data set {dataset_name!r} has evaluator_type {kind!r}: {hint} Set it with "
             "MetadataCatalog.get(name).set(evaluator_type=...), or override build_evaluator."
         )
@@ -112,6 +112,14 @@ def build_evaluator(cfg: Any, dataset_name: str, output_folder: str | None = Non
         cfg: its ``OUTPUT_DIR`` and ``TEST.KEYPOINT_OKS_SIGMAS`` are read.
         dataset_name: a registered data set.
         output_folder: for result files; None for ``OUTPUT_DIR/inference``.
+
+    Raises:
+        NoEvaluatorError: if nothing says how to evaluate the data set, or its records do not allow it.
     """
     folder = os.path.join(cfg.OUTPUT_DIR, "inference") if output_folder is None else output_folder
-    return evaluator_for(dataset_name, folder, kpt_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS))
+    try:
+        return evaluator_for(dataset_name, folder, kpt_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS))
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        if isinstance(error, NoEvaluatorError):
+            raise
+        raise NoEvaluatorError(f"data set {dataset_name!r} cannot be evaluated: {error}") from error

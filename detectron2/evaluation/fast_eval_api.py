@@ -6,12 +6,13 @@ import time
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
+
+from .coco.quiet import QuietCOCOeval
 
 __all__ = ["COCOeval_opt"]
 
 
-class COCOeval_opt(COCOeval):
+class COCOeval_opt(QuietCOCOeval):
     """Same constructor, parameters, ``eval`` arrays and ``summarize()`` as ``COCOeval``, computed by hotcoco.
 
     ``evalImgs`` and ``ious`` stay empty: the matches of single images are kept inside the engine. Data that the

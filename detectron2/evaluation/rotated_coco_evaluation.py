@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pycocotools.cocoeval import COCOeval
 
 from detectron2.structures import BoxMode, RotatedBoxes, pairwise_iou_rotated
 
 from .coco.detections import ImageDetections, pack_instances
 from .coco.predictions import Detections
+from .coco.quiet import QuietCOCOeval
 from .coco_evaluation import COCOEvaluator
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class RotatedCOCOeval(COCOeval):
+class RotatedCOCOeval(QuietCOCOeval):
     """``COCOeval`` whose boxes may be rotated: ``[cx, cy, w, h, angle]``, degrees counter-clockwise.
 
     Lists of four numbers are ordinary COCO boxes and count as rotated by 0 degrees.

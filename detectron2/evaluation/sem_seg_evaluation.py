@@ -202,19 +202,20 @@ class SemSegEvaluator(PerImageEvaluator):
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """Return the figures, in percent: ``{"sem_seg": {...}}``; None on processes other than the main one."""
+        counts, edge_counts, predictions = self._conf_matrix, self._b_conf_matrix, self._predictions
         if self._distributed:
             synchronize()
-            self._conf_matrix = sum(all_gather(self._conf_matrix))  # type: ignore[assignment]
-            self._b_conf_matrix = sum(all_gather(self._b_conf_matrix))  # type: ignore[assignment]
+            # The own counts stay as they are, so that a second call gives the same.
+            counts, edge_counts = sum(all_gather(counts)), sum(all_gather(edge_counts))  # type: ignore[assignment]
             if self._output_dir:
-                self._predictions = list(itertools.chain.from_iterable(all_gather(self._predictions)))
+                predictions = list(itertools.chain.from_iterable(all_gather(predictions)))
             if not is_main_process():
                 return None
-        figures = self._figures()
+        figures = self._figures(counts, edge_counts)
         if self._output_dir:
             os.makedirs(self._output_dir, exist_ok=True)
             with atomic_write(os.path.join(self._output_dir, "sem_seg_predictions.json"), "w") as file:
-                file.write(json.dumps(self._predictions))
+                file.write(json.dumps(predictions))
             with atomic_write(os.path.join(self._output_dir, "sem_seg_evaluation.pth"), "wb") as file:
                 torch.save(figures, file)
         results = OrderedDict({"sem_seg": figures})
@@ -225,15 +226,15 @@ class SemSegEvaluator(PerImageEvaluator):
             )
         return results
 
-    def _figures(self) -> dict[str, float]:
-        counts = self._conf_matrix[:-1, :-1].astype(np.float64)
+    def _figures(self, conf_matrix: IntArray, edge_matrix: IntArray) -> dict[str, float]:
+        counts = conf_matrix[:-1, :-1].astype(np.float64)
         hits, truth, predicted = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
         present = truth > 0
         union = truth + predicted - hits
         iou = _ratio(hits, union, present)
         accuracy = _ratio(hits, truth, present)
         total = truth.sum()
-        edge = self._b_conf_matrix[:-1, :-1].astype(np.float64)
+        edge = edge_matrix[:-1, :-1].astype(np.float64)
         edge_union = edge.sum(axis=0) + edge.sum(axis=1) - edge.diagonal()
         edge_iou = _ratio(edge.diagonal(), edge_union, edge_union > 0)
 

@@ -20,12 +20,12 @@ class Series:
 
     Attributes:
         name: text of the legend.
-        points: (x, y) pairs in the order of x; pairs that are not finite are left out.
+        points: (x, y) pairs in the order of x; pairs that are None or not finite are left out.
         faint: draw thin and pale, for raw values behind a smoothed line; has no legend entry.
     """
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[tuple[float | None, float | None]]
     faint: bool = False
 
 
@@ -52,6 +52,7 @@ def line_chart(
     y_label: str,
     y_range: tuple[float, float] | None = None,
     x_range: tuple[float, float] | None = None,
+    empty: str = "Nothing recorded yet.",
 ) -> str:
     """Draw an SVG line chart with axes, ticks and a legend.
 
@@ -61,36 +62,37 @@ def line_chart(
         y_label: what y measures.
         y_range: fixed range of y; by default the data's, widened to start at zero where that costs little.
         x_range: fixed range of x; by default the data's.
+        empty: what is said if no series has a finite point.
 
     Returns:
-        SVG text, or a paragraph that says that nothing was recorded when no series has a finite point.
+        SVG text, or a paragraph with the text ``empty``.
     """
-    kept = [Series(s.name, _thin(_finite(s.points)), s.faint) for s in series]
-    kept = [s for s in kept if s.points]
+    kept = [(s, _thin(_finite(s.points))) for s in series]
+    kept = [(s, points) for s, points in kept if points]
     if not kept:
-        return '<p class="empty">Nothing recorded yet.</p>'
-    x0, x1 = x_range or _extent([x for s in kept for x, _ in s.points])
-    y0, y1 = y_range or _from_zero(*_extent([y for s in kept for _, y in s.points]))
+        return f'<p class="empty">{escape(empty)}</p>'
+    x0, x1 = x_range or _extent([x for _, points in kept for x, _ in points])
+    y0, y1 = y_range or _from_zero(*_extent([y for _, points in kept for _, y in points]))
     sx = (WIDTH - LEFT - RIGHT) / (x1 - x0)
     sy = (HEIGHT - TOP - BOTTOM) / (y1 - y0)
     parts = [_frame(x0, x1, y0, y1, sx, sy, x_label, y_label)]
     colour = 0
-    for s in kept:
+    for s, points in kept:
         path = " ".join(
             f"{LEFT + (x - x0) * sx:.1f},{HEIGHT - BOTTOM - (min(max(y, y0), y1) - y0) * sy:.1f}"
-            for x, y in s.points
+            for x, y in points
         )
         look = 'stroke-width="1" stroke-opacity=".3"' if s.faint else 'stroke-width="2"'
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{PALETTE[colour % 8]}" {look}>'
             f"<title>{escape(s.name)}</title></polyline>"
         )
-        if len(s.points) == 1:  # a line of one point would not show
+        if len(points) == 1:  # a line of one point would not show
             cx, cy = path.split(",")
             parts.append(f'<circle cx="{cx}" cy="{cy}" r="3.5" fill="{PALETTE[colour % 8]}"/>')
         colour += not s.faint
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}">{"".join(parts)}</svg>'
-    return svg + _legend([s.name for s in kept if not s.faint])
+    return svg + _legend([s.name for s, _ in kept if not s.faint])
 
 
 def bar_chart(values: Mapping[str, float], *, label: str, top: float | None = None) -> str:
@@ -140,12 +142,9 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
     )
 
 
-def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [
-        (float(x), float(y))
-        for x, y in points
-        if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)
-    ]
+def _finite(points: Sequence[tuple[float | None, float | None]]) -> list[tuple[float, float]]:
+    known = [(float(x), float(y)) for x, y in points if x is not None and y is not None]
+    return [(x, y) for x, y in known if math.isfinite(x) and math.isfinite(y)]
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

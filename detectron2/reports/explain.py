@@ -15,6 +15,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, ClassRow, Curve, Diagnosis
 from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures.rle import decode
 from detectron2.utils.atomic import atomic_write
 
 from .page import without_nan
@@ -42,9 +43,16 @@ def explain_predictions(
     metadata = MetadataCatalog.get(dataset_name)
     records = DatasetCatalog.get(dataset_name)
     found = None
+    notes: list[str] = []
     if isinstance(evaluator, COCOEvaluator):
-        found = evaluator.diagnose("segm" if "segm" in results else "bbox", top=ERRORS)
-    notes = evaluator._reasons if isinstance(evaluator, COCOEvaluator) else []
+        notes = evaluator.reasons
+        if results:
+            found = evaluator.diagnose("segm" if "segm" in results else "bbox", top=ERRORS)
+    if found is None:
+        notes = [
+            *notes,
+            "Curves, kinds of errors and worst images are only made of boxes and masks in COCO's sense.",
+        ]
     content = {"results": results, "notes": notes, **(plain(found) if found else {})}
     with atomic_write(folder / "evaluation.json") as f:
         json.dump(without_nan(content), f, indent=1)
@@ -150,9 +158,7 @@ def visible(instances: Instances, threshold: float = THRESHOLD) -> Instances:
     kept = instances[instances.scores >= threshold]
     shown = Instances(kept.image_size, **{k: v for k, v in kept.get_fields().items() if k != "pred_rle"})
     if kept.has("pred_rle") and len(kept):
-        from pycocotools import mask as mask_utils
-
-        shown.pred_masks = torch.from_numpy(mask_utils.decode(kept.pred_rle)).permute(2, 0, 1).bool()
+        shown.pred_masks = torch.from_numpy(np.stack([decode(rle) for rle in kept.pred_rle]))
     return shown
 
 

@@ -16,6 +16,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 MOST_CONFUSED = 20
 MOST_ROWS = 40  # of the table of classes; the others are folded away
 SIZES = {"small": "small (below 32² px)", "medium": "medium", "large": "large (from 96² px)"}
+UNDEFINED = -100  # a figure of LVIS without ground truth
 TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
@@ -181,17 +182,24 @@ def _classes(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Charts of what lies behind the AP."""
+    """Draw what lies behind the AP; classes without labels have no curves."""
     if "curves" not in evaluation:
         return []
-    rows = sorted(evaluation["classes"], key=lambda r: (-r["objects"], r["name"]))
-    names = [r["name"] for r in rows if evaluation["curves"][r["name"]]["score"]][:6]
     curves = evaluation["curves"]
-    unit = {"x_range": (0.0, 1.0), "y_range": (0.0, 1.0)}
+    rows = sorted(evaluation["classes"], key=lambda r: (-r["objects"], r["name"]))
+    names = [r["name"] for r in rows if r["objects"] and curves[r["name"]]["score"]][:6]
+    unit: dict[str, Any] = {"x_range": (0.0, 1.0), "y_range": (0.0, 1.0)}
+    unit["empty"] = "No detections of the labelled classes."
     pr = [Series(n, list(zip(curves[n]["recall"], curves[n]["precision"]))) for n in names]
     f1 = [Series(n, sorted(zip(curves[n]["score"], curves[n]["f1"]))) for n in names]
-    told = evaluation["calibration"]
-    ious = [(float(t), ap) for t, ap in evaluation["ious"].items() if ap is not None]
+    ious = line_chart(
+        [Series("AP", [(float(t), ap) for t, ap in evaluation["ious"].items()])],
+        x_label="IoU threshold",
+        y_label="AP (%)",
+        y_range=(0.0, 100.0),
+        x_range=(0.5, 0.95),
+        empty="No labels.",
+    )
     sizes = {
         f"{figure}, {SIZES[size]}": float("nan") if value is None else value
         for size, figures in evaluation["sizes"].items()
@@ -199,32 +207,32 @@ def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         for figure, value in figures.items()
         if figure in ("AP", "AR")
     }
-    pairs = [(c, a) for c, a in zip(told["confidence"], told["accuracy"]) if c is not None]
-    ideal = Series("ideal", [(0.0, 0.0), (1.0, 1.0)])
+    lost = {k: float("nan") if v is None else v for k, v in evaluation["errors"].items()}
     return [
         chart(
             "Precision and recall at IoU 0.5", line_chart(pr, x_label="recall", y_label="precision", **unit)
         ),
         chart("F1 by score threshold", line_chart(f1, x_label="score threshold", y_label="F1", **unit)),
-        chart(
-            "AP by the overlap that is asked for",
-            line_chart(
-                [Series("AP", ious)],
-                x_label="IoU threshold",
-                y_label="AP (%)",
-                y_range=(0.0, 100.0),
-                x_range=(0.5, 0.95),
-            ),
-        ),
+        chart("AP by the overlap that is asked for", ious),
         chart("By size of the objects", bar_chart(sizes, label="AP and AR (%)", top=100.0)),
-        chart("AP50 points lost to each kind of error", bar_chart(evaluation["errors"], label="AP50 points")),
-        chart(
-            f"Are scores probabilities? (calibration error {_short(told['ece'])})",
-            line_chart(
-                [Series("this model", pairs), ideal], x_label="score", y_label="share that is right", **unit
-            ),
-        ),
+        chart("AP50 points lost to each kind of error", bar_chart(lost, label="AP50 points")),
+        _calibration(evaluation["calibration"]),
     ]
+
+
+def _calibration(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw scores against the share that is right, beside the ideal if there is anything to compare it with."""
+    pairs = [(c, a) for c, a in zip(told["confidence"], told["accuracy"]) if c is not None and a is not None]
+    series = [Series("this model", pairs), Series("ideal", [(0.0, 0.0), (1.0, 1.0)])] if pairs else []
+    svg = line_chart(
+        series,
+        x_label="score",
+        y_label="share that is right",
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        empty="No detections.",
+    )
+    return chart(f"Are scores probabilities? (calibration error {_short(told['ece'])})", svg)
 
 
 def _confusion(evaluation: Mapping[str, Any]) -> Markup | None:
@@ -277,7 +285,7 @@ def _last(records: Sequence[Mapping[str, Any]], key: str) -> Any:
 
 
 def _short(value: Any) -> str:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value == UNDEFINED:
         return "–"
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 

@@ -19,8 +19,20 @@ import torch
 
 from detectron2.utils.errors import BadType, BadValue
 
-from ._polygons import polygons_to_bitmask
+from ._polygons import bounded_polygons, polygons_to_bitmask
 from .types import Segmentation
+
+__all__ = [
+    "EncodedMasks",
+    "bounded_polygons",
+    "decode",
+    "encode",
+    "encode_masks",
+    "mask_box",
+    "run_lengths",
+    "to_mask",
+    "to_rle",
+]
 
 IntArray = npt.NDArray[Any]
 _GROUP = 240  # words whose bytes are added up without overflow

@@ -75,6 +75,11 @@ FAR = [120, 40, 40, 40]
 SHIFTED = [30, 10, 40, 40]  # IoU 1/3 with BOX
 
 
+def errors_of(truth, found):
+    matcher = engines.hotcoco_eval(truth, found, "bbox")
+    return error_types(matcher, match_detections(matcher, truth, found), truth, found)
+
+
 def matches_of(truth, found):
     return match_detections(engines.hotcoco_eval(truth, found, "bbox"), truth, found)
 
@@ -123,19 +128,29 @@ def test_matches_equal_a_slow_version(seed):
 def test_each_kind_of_error_is_counted_once(kind, wrong):
     truth = make_truth((1, CAT, BOX), (2, DOG, BOX))
     right = [(2, DOG, BOX, 0.8), *([(1, CAT, BOX, 0.7)] if kind in ("Dupe", "Bkg") else [])]
-    errors = error_types(engines.hotcoco_eval(truth, make_found(wrong, *right), "bbox"))
+    errors = errors_of(truth, make_found(wrong, *right))
     others = {k: n for k, n in errors.counts.items() if n and k not in (kind, "Miss")}
     assert errors.counts[kind] == 1 and not others
 
 
 def test_a_missed_object_costs_its_share():
     truth = make_truth((1, CAT, BOX), (2, CAT, BOX))
-    errors = error_types(engines.hotcoco_eval(truth, make_found((1, CAT, BOX, 0.9)), "bbox"))
+    errors = errors_of(truth, make_found((1, CAT, BOX, 0.9)))
     assert {k: n for k, n in errors.counts.items() if n} == {"Miss": 1}
     recalls = np.linspace(0, 1, 101)
     assert errors.base == pytest.approx(100 * (recalls <= 0.5).mean())
     assert errors.cost["Miss"] == pytest.approx(100 - errors.base)
     assert errors.cost["Bkg"] == 0
+
+
+def test_a_class_of_which_nothing_was_found_costs_its_whole_ap():
+    truth = make_truth((1, CAT, BOX), (2, DOG, BOX), (3, DOG, FAR))
+    nothing = errors_of(truth, make_found())
+    assert (nothing.base, nothing.cost["Miss"], nothing.counts["Miss"]) == (0, 100, 3)
+    one = errors_of(truth, make_found((1, CAT, BOX, 0.9), (3, DOG, [0, 80, 10, 10], 0.8)))
+    assert one.base == pytest.approx(50) and one.cost["Miss"] == pytest.approx(50)
+    beside = errors_of(truth, make_found((1, CAT, BOX, 0.9), (2, DOG, SHIFTED, 0.8)))
+    assert beside.cost["Miss"] < 50, "one of the dogs was seen, in the wrong place"
 
 
 def test_confusion():

@@ -107,7 +107,7 @@ def slow_lvis(content, found, cap, per_class=None):
         values = [
             v for (c, a, u), v in table.items() if a == name and t in (None, u) and f in (None, frequency[c])
         ]
-        return 100 * np.mean(values) if values else np.nan
+        return 100 * np.mean(values) if values else -100.0
 
     figures = {"AP": mean(), "AP50": mean(t=0.5), "AP75": mean(t=0.75)}
     figures |= {f"AP{s}": mean(s) for s in "sml"}

@@ -1,6 +1,5 @@
 """Evaluating the weights of a run, and writing down what the report shows."""
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,7 +64,7 @@ def figures(summary: Mapping[str, Any]) -> str:
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return the main figures as shares in [0, 1] (None when undefined): ``box_AP``, ``box_AP50``, ``mask_AP``, …"""
     return {
-        f"{label}_{metric}": results[task][metric] / 100 if math.isfinite(results[task][metric]) else None
+        f"{label}_{metric}": results[task][metric] / 100 if results[task][metric] >= 0 else None
         for task, label in TASKS.items()
         if task in results
         for metric in ("AP", "AP50", "AP75")

@@ -97,7 +97,8 @@ def _load_whole(
     reader = AnnotationReader(str(json_file), id_map, extra)
     by_image = _group(content.get("annotations", []), content["images"], str(json_file))
     records = []
-    for image in sorted(content["images"], key=lambda i: i["id"]):
+    images = {image["id"]: image for image in content["images"]}
+    for _, image in sorted(images.items()):
         converted = map(reader, by_image.get(image["id"], ()))
         records.append(
             {
@@ -131,10 +132,13 @@ def _note_classes(
 def _group(
     annotations: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]], source: str
 ) -> dict[Any, list[Mapping[str, Any]]]:
-    """Return the annotations by image id, after a check that ids are used once."""
+    """Return the annotations by image id, after a check that no annotation id is used twice."""
     image_ids = {image["id"] for image in images}
     if len(image_ids) < len(images):
-        raise ValueError(f"{source}: {len(images) - len(image_ids)} image ids are used more than once")
+        logger.warning(
+            "%s: %d image ids are listed more than once; the last entry of each is used",
+            source, len(images) - len(image_ids),
+        )  # fmt: skip
     ids = [a["id"] for a in annotations if "id" in a]
     # The old COCO file "minival" is known to repeat ids, and harmless, since its annotations are whole.
     if len(set(ids)) < len(ids) and "minival" not in os.path.basename(source):

@@ -7,19 +7,19 @@ Both give the same arrays; ``tests/evaluation/test_coco_engines.py`` holds them 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO
 
 from detectron2.utils.memory import paused_garbage_collector
 
 from .detections import ImageDetections
 from .figures import CocoFigures, FloatArray
+from .quiet import QuietCOCO, QuietCOCOeval
 from .truth import GroundTruth
 
 ENGINES = ("auto", "hotcoco", "pycocotools")
@@ -155,7 +155,13 @@ def stream_shard(
     while batch := list(itertools.islice(groups, _FLUSH_IMAGES)):
         images = [{k: v for k, v in truth.images[i].items() if k in _IMAGE_FIELDS} for i, _ in batch]
         annotations = truth.slim([a for i, _ in batch for a in truth.by_image.get(i, ())], task)
-        feed(stream, images, annotations, [best_of(d, cap) for _, group in batch for d in group], task)
+        feed(
+            stream,
+            images,
+            annotations,
+            [best_of(truth.of_known_categories(d), cap) for _, group in batch for d in group],
+            task,
+        )
     return stream
 
 
@@ -211,8 +217,7 @@ def merge_shards(states: Iterable[bytes]) -> Any:
 
 def figures_of(matcher: Any, task: str) -> CocoFigures:
     """Accumulate a matcher of either engine and take its arrays out."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        matcher.accumulate()
+    matcher.accumulate()
     return figures_from(matcher, task)
 
 
@@ -244,8 +249,7 @@ def pycocotools_eval(
 ) -> Any:
     """Return a ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated; see :func:`pycocotools_matcher`."""
     matcher = pycocotools_matcher(truth, results, task, max_dets, sigmas, img_ids, evaluator)
-    with contextlib.redirect_stdout(io.StringIO()):
-        matcher.accumulate()
+    matcher.accumulate()
     return matcher
 
 
@@ -269,33 +273,22 @@ def pycocotools_matcher(
         img_ids: images to evaluate; None for all.
         evaluator: class to use in place of ``COCOeval``.
     """
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        matcher = (evaluator or COCOeval)(truth, _load_results(truth, results), task)
-        if max_dets is not None:
-            matcher.params.maxDets = list(max_dets)
-        if sigmas is not None and len(sigmas):
-            matcher.params.kpt_oks_sigmas = np.array(sigmas)
-        if img_ids is not None:
-            matcher.params.imgIds = list(img_ids)
-        if img_ids is None or len(img_ids):
-            matcher.evaluate()
-        else:  # pycocotools takes no images for all of them
-            matcher.params.catIds, matcher.params.maxDets = (
-                np.unique(matcher.params.catIds).tolist(),
-                sorted(matcher.params.maxDets),
-            )
+    matcher = (evaluator or QuietCOCOeval)(truth, _load_results(truth, results), task)
+    if max_dets is not None:
+        matcher.params.maxDets = list(max_dets)
+    if sigmas is not None and len(sigmas):
+        matcher.params.kpt_oks_sigmas = np.array(sigmas)
+    if img_ids is not None:
+        matcher.params.imgIds = list(img_ids)
+    if img_ids is None or len(img_ids):
+        matcher.evaluate()
+    else:  # pycocotools takes no images for all of them
+        matcher.params.catIds = np.unique(matcher.params.catIds).tolist()
+        matcher.params.maxDets = sorted(matcher.params.maxDets)
     return matcher
 
 
-def _load_results(truth: Any, results: Sequence[dict[str, Any]]) -> Any:
-    """``truth.loadRes`` that also takes an empty list."""
-    if len(results):
-        return truth.loadRes(list(results))
-    from pycocotools.coco import COCO
-
-    empty = COCO()
-    empty.dataset = {**truth.dataset, "annotations": []}
-    empty.createIndex()
-    return empty
+def _load_results(truth: COCO, results: Sequence[dict[str, Any]]) -> COCO:
+    if type(truth).loadRes is COCO.loadRes:
+        return QuietCOCO.loadRes(truth, list(results))
+    return truth.loadRes(list(results))

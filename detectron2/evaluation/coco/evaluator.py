@@ -15,6 +15,7 @@ import torch
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
+from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table, log_first_n
 
 from ..diagnosis.diagnose import Diagnosis, diagnose
@@ -97,9 +98,6 @@ class COCOEvaluator(PerImageEvaluator):
         self._truth = self._load_truth(dataset_name, allow_cached_coco)
         # A test set without labels is only written out.
         self._do_evaluation = self._truth.labelled
-        self._to_dataset = dataset_ids(
-            self._metadata.get("thing_dataset_id_to_contiguous_id"), str(self._metadata.get("name"))
-        )
         self._predictions: Any = PredictionList()
         self._results: OrderedDict[str, Any] = OrderedDict()
         self._reasons: list[str] = []  # why an AP is 0 or undefined
@@ -112,6 +110,17 @@ class COCOEvaluator(PerImageEvaluator):
             truth = ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
         comm.synchronize()
         return truth or ground_truth_of(dataset_name, self._metadata, self._output_dir, True)
+
+    def _to_dataset(self, found: ImageDetections) -> ImageDetections:
+        """Put the data set's category ids in place of contiguous classes."""
+        # The metadata are asked now: an evaluator may be made before its data set is loaded.
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        return dataset_ids(mapping, str(self._metadata.get("name")))(found)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why an AP of the last evaluation is 0 or undefined."""
+        return list(self._reasons)
 
     @property
     def _coco_api(self) -> Any:
@@ -140,7 +149,7 @@ class COCOEvaluator(PerImageEvaluator):
                 f"inputs need 'image_id' to be found in the ground truth; this one has {sorted(record)}. "
                 "A test loader built from dataset dicts keeps it; see register_coco_instances."
             )
-        image_id = record["image_id"]
+        image_id = plain(record["image_id"])
         if image_id not in self._truth.images:
             known = list(itertools.islice(self._truth.images, 3))
             raise ValueError(
@@ -350,24 +359,33 @@ class COCOEvaluator(PerImageEvaluator):
             collect_results_file(self._output_dir, predictions, detections.as_processed(), rank, world)
 
     def detections(self) -> list[ImageDetections]:
-        """Return the detections since ``reset()``, with the data set's category ids; gathered on the main process."""
-        own = list(Detections(self._kept(), self._to_dataset))
+        """Return what was processed since ``reset()``, with the data set's category ids; joined on the main process.
+
+        Detections of categories that the ground truth does not list are left out.
+        """
+        own = [self._truth.of_known_categories(d) for d in Detections(self._kept(), self._to_dataset)]
         if self._distributed and comm.get_world_size() > 1:
             own = list(itertools.chain.from_iterable(comm.gather(own, dst=0)))
         return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))
 
     def diagnose(self, task: str = "bbox", top: int = 12) -> Diagnosis | None:
-        """Analyse the figures by class, curve, kind of error, calibration and worst image.
+        """Find out what lies behind the figures: classes, curves, kinds of errors, calibration, worst images.
 
         Args:
             task: ``bbox`` or ``segm``.
             top: number of worst images.
 
         Returns:
-            The findings; None on processes other than the main one.
+            The findings; None on processes other than the main one, and if the ground truth has no labels, or ids
+            that are not whole numbers.
         """
         found = self.detections()
         if self._distributed and not comm.is_main_process():
+            return None
+        if not self._do_evaluation or not engines.can_use_hotcoco(self._truth):
+            self._logger.warning(
+                "No diagnosis: %s has no labels, or ids that are not numbers.", self._truth.source
+            )
             return None
         return diagnose(self._truth, found, task, max_dets=self._max_dets_per_image, top=top)
 

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pycocotools.cocoeval import COCOeval
-
 from detectron2.utils.logger import create_small_table
 
 from ..fast_eval_api import COCOeval_opt
 from . import engines as engines
 from .figures import METRICS
+from .quiet import QuietCOCOeval
 
 TASKS = ("bbox", "keypoints", "segm")  # in the order of results
 
@@ -66,7 +65,7 @@ def evaluate_predictions_on_coco(
     return matcher
 
 
-class COCOevalMaxDets(COCOeval):
+class COCOevalMaxDets(QuietCOCOeval):
     """``COCOeval`` whose ``summarize()`` follows ``params.maxDets``, where the original insists on 100."""
 
     def summarize(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,6 +116,5 @@ def joined_figures(
         places.get((k, a, i)) for k in range(len(p.catIds)) for a in range(len(p.areaRng)) for i in p.imgIds
     ]
     matcher._paramsEval = p
-    with contextlib.redirect_stdout(io.StringIO()):
-        matcher.accumulate()
+    matcher.accumulate()
     return engines.figures_from(matcher, task)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools.coco import COCO
 
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets.coco import convert_to_coco_dict, convert_to_coco_json
-from detectron2.structures.rle import decode, mask_box, to_mask
+from detectron2.structures.rle import bounded_polygons, decode, mask_box, to_mask
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.json_values import plain
+
+from .quiet import QuietCOCO
+
+if TYPE_CHECKING:
+    from .detections import ImageDetections
+
+logger = logging.getLogger(__name__)
+
+ImageId = int | str
 
 _TASK_FIELDS = {
     "bbox": ("bbox",),
@@ -43,13 +52,27 @@ class GroundTruth:
                 )
         self.source = source
         self.labelled = "annotations" in dataset
-        self.images: dict[Any, dict[str, Any]] = {image["id"]: image for image in dataset["images"]}
+        self.images: dict[ImageId, dict[str, Any]] = {
+            plain(image["id"]): image for image in dataset["images"]
+        }
         self.categories = list(dataset["categories"])
+        self.category_ids = {plain(category["id"]) for category in self.categories}
         self.dataset = {
             **dataset,
-            "annotations": _completed(dataset.get("annotations", []), self.images, source),
+            "images": list(self.images.values()),
+            "annotations": _completed(dataset.get("annotations", []), self.images, self.category_ids, source),
         }
         self._engines: dict[str, Any] = {}
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        """Ids of the categories, sorted."""
+        return np.sort(np.array([c for c in self.category_ids if isinstance(c, int)], dtype=np.int64))
+
+    def of_known_categories(self, found: ImageDetections) -> ImageDetections:
+        """Leave out detections of categories that the ground truth does not list: nothing can be said about them."""
+        known = np.isin(found.category_ids, self._numbers)
+        return found if known.all() else found.chosen(known)
 
     @property
     def annotations(self) -> list[dict[str, Any]]:
@@ -88,42 +111,64 @@ class GroundTruth:
         return self._engines[task]
 
     @cached_property
-    def pycocotools(self) -> Any:
-        """The data set as a ``pycocotools.coco.COCO``."""
-        from pycocotools.coco import COCO
-
-        api = COCO()
-        api.dataset = dict(self.dataset)
-        with contextlib.redirect_stdout(io.StringIO()):
-            api.createIndex()
+    def pycocotools(self) -> COCO:
+        """The data set as a ``pycocotools.coco.COCO``; polygons that reach far out of their image are clipped."""
+        api = QuietCOCO()
+        api.dataset = {**self.dataset, "annotations": [self._with_bounds(a) for a in self.annotations]}
+        api.createIndex()
         return api
+
+    def _with_bounds(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        polygons, image = annotation.get("segmentation"), self.images[annotation["image_id"]]
+        if not isinstance(polygons, list) or "height" not in image or "width" not in image:
+            return annotation
+        bounded = bounded_polygons(polygons, image["height"], image["width"])
+        if all(len(old) == len(new) for old, new in zip(polygons, bounded)):
+            return annotation
+        return {**annotation, "segmentation": [p.tolist() for p in bounded if len(p) >= 6]}
 
 
 def _completed(
-    annotations: Sequence[Mapping[str, Any]], images: Mapping[Any, Any], source: str
+    annotations: Sequence[Mapping[str, Any]],
+    images: Mapping[Any, Any],
+    categories: Collection[Any],
+    source: str,
 ) -> list[dict[str, Any]]:
-    """Copy the annotations, with missing ids, crowd flags, boxes and areas filled in."""
+    """Copy the annotations of known images and categories, with missing ids, crowd flags, boxes and areas filled in."""
     complete = [dict(a) for a in annotations]
-    ids = [a.get("id") for a in complete]
-    # Engines take 0 for "no match" and match a doubled id once: such ids are numbered anew. Nobody reads them later.
-    if None in ids or 0 in ids or len(set(ids)) < len(ids):
-        doubled = [i for i, n in Counter(i for i in ids if i is not None).items() if n > 1]
-        if doubled:
-            logging.getLogger(__name__).warning(
-                "%s: %d annotation ids occur more than once (e.g. %s); each annotation is counted on its own.",
-                source, len(doubled), doubled[0],
-            )  # fmt: skip
-        for number, annotation in enumerate(complete, start=1):
-            annotation["id"] = number
     for annotation in complete:
-        if annotation.get("image_id") not in images:
-            raise ValueError(
-                f"{source}: annotation {annotation['id']} is of image {annotation.get('image_id')!r}, "
-                "which is not among its images"
-            )
+        for key in ("id", "image_id", "category_id"):
+            if isinstance(annotation.get(key), np.generic):
+                annotation[key] = annotation[key].item()
+    known = [a for a in complete if a.get("image_id") in images and a.get("category_id") in categories]
+    if len(known) < len(complete):
+        logger.warning(
+            "%s: %d of %d annotations are left out, whose image or category the file does not list.",
+            source, len(complete) - len(known), len(complete),
+        )  # fmt: skip
+    _number(known, source)
+    for annotation in known:
         annotation["iscrowd"] = int(annotation.get("iscrowd") or 0)
         _fill_geometry(annotation, images[annotation["image_id"]], source)
-    return complete
+    return known
+
+
+def _number(annotations: list[dict[str, Any]], source: str) -> None:
+    """Number annotations anew whose ids an engine cannot use; nobody reads the ids later.
+
+    Engines take 0 for "no match", and match an id that occurs twice only once.
+    """
+    ids = [a.get("id") for a in annotations]
+    if None not in ids and 0 not in ids and len(set(ids)) == len(ids):
+        return
+    doubled = [i for i, n in Counter(i for i in ids if i is not None).items() if n > 1]
+    if doubled:
+        logger.warning(
+            "%s: %d annotation ids occur more than once (e.g. %s); each annotation is counted on its own.",
+            source, len(doubled), doubled[0],
+        )  # fmt: skip
+    for number, annotation in enumerate(annotations, start=1):
+        annotation["id"] = number
 
 
 def _fill_geometry(annotation: dict[str, Any], image: Mapping[str, Any], source: str) -> None:
@@ -202,9 +247,7 @@ def _converted(dataset_name: str, path: str, allow_cached: bool) -> GroundTruth:
     wanted = Counter({d["image_id"]: len(d.get("annotations", ())) for d in dicts})
     found = Counter({image: len(truth.by_image.get(image, ())) for image in truth.images})
     if wanted != found:
-        logging.getLogger(__name__).warning(
-            "%s does not fit the data set %r any more; it is made anew.", path, dataset_name
-        )
+        logger.warning("%s does not fit the data set %r any more; it is made anew.", path, dataset_name)
         convert_to_coco_json(dataset_name, path, allow_cached=False)
         truth = read_coco_json(path)
     return truth

@@ -7,6 +7,7 @@ Everything here is plain data computed from ground truth and detections; reports
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from .findings import (
     ImageErrors,
     Matches,
 )
+from .reasons import box_iou
 
 __all__ = [
     "ERROR_NAMES",
@@ -59,6 +61,8 @@ __all__ = [
     "size_table",
     "worst_images",
 ]
+
+_BACKGROUND = 0.1  # IoU below which a box has nothing to do with an object, after TIDE
 
 
 # ------------------------------------------------------------------ matching
@@ -188,16 +192,52 @@ def iou_table(figures: Any) -> dict[float, float]:
     return {round(float(t), 2): _percent(curves[k]) for k, t in enumerate(figures.params.iouThrs)}
 
 
-def error_types(matcher: Any) -> Errors:
-    """Return the kinds of errors, and what each costs.
+def error_types(
+    matcher: Any, matches: Matches, truth: GroundTruth, detections: Sequence[ImageDetections]
+) -> Errors:
+    """Count each kind of errors, and compute what each costs.
 
     Args:
         matcher: an engine that has matched.
+        matches: at IoU 0.5.
+        truth: ground truth.
+        detections: one entry per image.
     """
     found = matcher.tide_errors()
     counts = {key: int(found["counts"].get(key, 0)) for key in ERROR_NAMES}
     cost = {key: 100 * float(value) for key, value in found["delta_ap"].items()}
+    # TIDE mends a missed object by taking it out of the ground truth. A class of which nothing is left has no AP
+    # then, so that it would cost nothing that all its objects were missed; it costs the whole AP of the class.
+    overlooked = _overlooked(matches, truth, detections)
+    share = 100 * len(overlooked) / max(len(matches.positives), 1)
+    cost["Miss"] += share
+    cost["FN"] += share
     return Errors(counts, cost, 100 * float(found["ap_base"]))
+
+
+def _overlooked(matches: Matches, truth: GroundTruth, detections: Sequence[ImageDetections]) -> set[int]:
+    """Find the categories of which every object was missed, without even a box in the wrong place or of another class."""
+    missed = set(matches.missed)
+    left = Counter(a["category_id"] for a in truth.annotations if a["id"] in missed)
+    lost = {c for c, n in matches.positives.items() if n and left[c] == n}
+    if not lost:
+        return lost
+    by_image = {d.image_id: d for d in detections}
+    for annotation in truth.annotations:
+        found = by_image.get(annotation["image_id"])
+        if (
+            annotation["id"] in missed
+            and annotation["category_id"] in lost
+            and found is not None
+            and len(found)
+        ):
+            boxes = np.asarray(found.boxes[:, :4], dtype=np.float64)
+            iou = box_iou(boxes, np.array([annotation["bbox"]], dtype=np.float64))[:, 0]
+            if (
+                iou >= np.where(found.category_ids == annotation["category_id"], _BACKGROUND, matches.iou)
+            ).any():
+                lost.discard(annotation["category_id"])
+    return lost
 
 
 def confusion_matrix(
@@ -292,6 +332,7 @@ def diagnose(
         max_dets: caps on detections per image.
         top: number of worst images.
     """
+    detections = [truth.of_known_categories(d) for d in detections]
     names = names or {c["id"]: str(c.get("name", c["id"])) for c in truth.categories}
     matcher = engines.hotcoco_eval(truth, detections, task, max_dets)
     figures = engines.figures_of(matcher, task)
@@ -308,7 +349,7 @@ def diagnose(
         by_iou=iou_table(figures),
         classes=tuple(rows),
         curves=curves,
-        errors=error_types(matcher),
+        errors=error_types(matcher, matches, truth, detections),
         confusion=confusion_matrix(matcher, names, float(np.median(known)) if known else 0.5),
         calibration=calibration(matches),
         worst=tuple(worst_images(matches, truth, detections, thresholds, top)),
@@ -345,6 +386,7 @@ def compare_models(
     """
     import hotcoco
 
+    a, b = ([truth.of_known_categories(d) for d in side] for side in (a, b))
     first, second = (engines.hotcoco_eval(truth, d, task) for d in (a, b))
     # hotcoco numbers its draws from the seed on: seeds that lie far apart share none
     found = hotcoco.compare(

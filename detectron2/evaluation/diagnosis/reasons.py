@@ -1,9 +1,17 @@
-"""Why a figure is 0 or undefined: the usual mistakes, looked for in the data."""
+"""Why a figure is 0 or undefined: the usual mistakes, looked for in the data.
+
+A reason is given only if the boxes show it. What is looked at are the best-scored detections of each image, as many
+as it has objects: those of a model that is right lie on the objects, while among all of the hundred that a model may
+give some always fit by chance.
+"""
+
+# Legend: N detections, M objects.
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +19,27 @@ import numpy.typing as npt
 
 from ..coco.detections import ImageDetections
 
+__all__ = ["POOR", "explain", "sample_of"]
+
 POOR = 0.5  # AP in percent, up to which something is likely to be wrong; some boxes always fit by chance
-_SCALE_SAMPLE = 20  # of them, to find a scale
+_SCALE_SAMPLE = 20  # images from which a scale is estimated
 _SAMPLE = 200  # images looked at
-_GOOD, _NONE = 0.3, 0.05  # mean best IoU of boxes that fit; of boxes that have nothing to do with each other
+_FEW = 4  # objects from which nothing is concluded but that boxes do not fit
+_FITS, _MISSES = (
+    0.5,
+    0.15,
+)  # share of objects that boxes lie on, if they belong to the objects; if they do not
+_BESIDE = 0.2  # IoU of a box that belongs to an object, but lies too far off
+_UNSURE = 0.5  # scores below which a model does not trust its own boxes
 
-Boxes4 = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
+Records = Mapping[Any, Mapping[str, Any]]
+Annotations = Sequence[Mapping[str, Any]]
+Pairs = list[tuple[FloatArray, FloatArray]]  # best-scored boxes and objects of each image, both [N, 4] XYWH
 
 
-def box_iou(a: Boxes4, b: Boxes4) -> Boxes4:
-    """IoU ``[N, M]`` of XYWH boxes; negative sizes count as empty."""
+def box_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Compute the IoU ``[N, M]`` of XYWH boxes; negative sizes count as empty."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, :2] + a[:, None, 2:4], b[None, :, :2] + b[None, :, 2:4])
     inter = np.clip(high - low, 0, None).prod(-1)
@@ -28,63 +47,23 @@ def box_iou(a: Boxes4, b: Boxes4) -> Boxes4:
     return inter / np.maximum(sizes - inter, 1e-12)
 
 
-def _reread(boxes: Boxes4, image: Mapping[str, Any]) -> dict[str, Boxes4]:
-    """Reinterpret the same numbers under other box formats."""
-    w, h = float(image.get("width") or 0), float(image.get("height") or 0)
-    x, y, bw, bh = boxes.T
-    readings = {
-        "boxes were converted from corners once too often, or never to width and height (bbox_mode XYWH_ABS)": np.stack(
-            [x, y, bw - x, bh - y], 1
-        ),
-        "either predictions are x, y, width, height where corners are meant (pred_boxes are XYXY_ABS), or annotations "
-        "are corners where x, y, width, height are meant (bbox_mode)": np.stack([x, y, bw + x, bh + y], 1),
-        "x and y are swapped in one of the two": np.stack([y, x, bh, bw], 1),
-        "predictions are centres and sizes where corners are meant": np.stack(
-            [x - bw / 2, y - bh / 2, bw, bh], 1
-        ),
-    }
-    if w and h:
-        readings["predictions are relative to the image size (0 to 1), not in pixels"] = boxes * [w, h, w, h]
-        readings["annotations are relative to the image size (0 to 1), not in pixels"] = boxes / [w, h, w, h]
-    return readings
-
-
-def _overlap(found: Sequence[Boxes4], truth: Sequence[Boxes4]) -> float:
-    """Mean over ground truths of the best IoU with any detection."""
-    best = [box_iou(f, t).max(0) if len(f) else np.zeros(len(t)) for f, t in zip(found, truth)]
-    return float(np.concatenate(best).mean()) if best else 0.0
-
-
-def _scale_between(found: Sequence[Boxes4], truth: Sequence[Boxes4]) -> float:
-    """Factor by which detections must be scaled to fit the ground truth best."""
-    ends = [
-        np.median(np.concatenate([(b[:, :2] + b[:, 2:4]) for b in boxes if len(b)]), axis=0)
-        for boxes in (truth, found)
-    ]
-    rough = float(np.mean(ends[0] / np.maximum(ends[1], 1e-9)))
-    # medians are off by some percent, at which small boxes far from the origin do not touch any more
-    factors = [*(rough * np.geomspace(0.8, 1.25, 45)), 0.25, 0.5, 2.0, 4.0]
-    some = slice(None, _SCALE_SAMPLE)
-    return float(max(factors, key=lambda s: _overlap([f * s for f in found[some]], truth[some])))
-
-
 def sample_of(detections: Iterable[ImageDetections]) -> list[ImageDetections]:
-    """As many images with detections as :func:`explain` looks at."""
+    """Choose as many images with detections as :func:`explain` looks at."""
     return list(itertools.islice((d for d in detections if len(d)), _SAMPLE))
 
 
 def explain(
-    images: Mapping[Any, Mapping[str, Any]],
-    truth: Mapping[Any, Sequence[Mapping[str, Any]]],
-    detections: Sequence[Any],
+    images: Records,
+    truth: Mapping[Any, Annotations],
+    detections: Sequence[ImageDetections],
     class_names: Mapping[int, str] | None = None,
 ) -> list[str]:
-    """Reasons why detections and ground truth do not meet.
+    """Find reasons why detections and ground truth do not meet.
 
     Args:
         images: image records by id.
         truth: COCO annotations by image id.
-        detections: :class:`ImageDetections`, one per image.
+        detections: one entry per image.
         class_names: name of each category id.
 
     Returns:
@@ -95,56 +74,176 @@ def explain(
         return ["the ground truth has no annotations: there is nothing to find, so that AP is undefined."]
     if all(a.get("iscrowd") for a in objects):
         return ["every annotation is a crowd (iscrowd=1), and crowds are not counted: AP is undefined."]
-    if not any(len(d) for d in detections):
+    found = [d for d in detections if len(d)]
+    if not found:
         return [
-            "the model detected nothing; is its score threshold too high, or are its weights loaded at all?"
+            "the model detected nothing: it is hardly trained yet, its score threshold is too high, or its weights were "
+            "not loaded."
         ]
-    pairs = [d for d in detections if len(d) and len(truth.get(d.image_id, ()))][:_SAMPLE]
-    if not pairs:
+    counted = {i: [a for a in group if not a.get("iscrowd")] for i, group in truth.items()}
+    shown = [_best_scored(d, len(counted[d.image_id])) for d in found if counted.get(d.image_id)][:_SAMPLE]
+    if not shown:
         return [
-            "no image with annotations has a detection; do the image ids of predictions and ground truth agree?"
+            f"the model detected something in {len(found)} images, but in none that has annotations; do the image ids of "
+            "predictions and ground truth agree?"
         ]
-    return _class_faults(objects, detections, class_names or {}) + _box_faults(images, truth, pairs)
+    return _reasons(images, counted, shown, class_names or {})
+
+
+def _best_scored(found: ImageDetections, count: int) -> ImageDetections:
+    return found.chosen(np.argsort(-np.asarray(found.scores), kind="stable")[:count])
+
+
+def _reasons(
+    images: Records, truth: Mapping[Any, Annotations], shown: list[ImageDetections], names: Mapping[int, str]
+) -> list[str]:
+    boxes = [np.asarray(d.boxes[:, :4], dtype=np.float64) for d in shown]
+    pairs = [
+        (b, np.array([a["bbox"][:4] for a in truth[d.image_id]], dtype=np.float64))
+        for b, d in zip(boxes, shown)
+    ]
+    fit = _fit(pairs)
+    if fit >= _FITS:
+        return _class_faults(truth, shown, names)
+    if sum(len(t) for _, t in pairs) >= _FEW:
+        for reason, reread in _readings([images.get(d.image_id, {}) for d in shown], boxes):
+            if fit <= _MISSES and _fit([(b, t) for b, (_, t) in zip(reread, pairs)]) >= _FITS:
+                return [
+                    f"predicted and annotated boxes fit if they are read differently: it seems that {reason}."
+                ]
+        scale = _scale_between(pairs)
+        # A scale of almost 1 would only mend boxes that lie a little off.
+        off = not 0.9 < scale < 1.1
+        if off and fit <= _MISSES and _fit([(b * scale, t) for b, t in pairs]) >= _FITS:
+            return [
+                f"the predicted boxes fit when scaled by {scale:.3g}: are 'height' and 'width' of the inputs those of the "
+                "original images?"
+            ]
+    return _far_off(pairs, shown)
+
+
+def _best_overlaps(pairs: Pairs) -> FloatArray:
+    """Best IoU of each object with the boxes of its image."""
+    return np.concatenate([box_iou(b, t).max(axis=0, initial=0) for b, t in pairs])
+
+
+def _fit(pairs: Pairs) -> float:
+    """Share of objects on which a box lies, or of boxes that lie on an object, whichever is less."""
+    objects = float((_best_overlaps(pairs) >= 0.5).mean())
+    boxes = np.concatenate([box_iou(b, t).max(axis=1, initial=0) for b, t in pairs])
+    return min(objects, float((boxes >= 0.5).mean()))
+
+
+# ------------------------------------------------------------------ classes
 
 
 def _class_faults(
-    objects: Sequence[Mapping[str, Any]], detections: Sequence[Any], names: Mapping[int, str]
+    truth: Mapping[Any, Annotations], shown: Sequence[ImageDetections], names: Mapping[int, str]
 ) -> list[str]:
-    wanted = {a["category_id"] for a in objects}
-    found = set(np.concatenate([d.category_ids for d in detections]).tolist())
-    if wanted & found:
+    """Look at the classes of boxes that lie on objects: of which class is the object, of which the box?"""
+    met: Counter[tuple[int, int]] = Counter()
+    for found in shown:
+        objects = truth[found.image_id]
+        iou = box_iou(
+            np.asarray(found.boxes[:, :4], dtype=np.float64),
+            np.array([a["bbox"][:4] for a in objects], dtype=np.float64),
+        )
+        for category, row in zip(found.category_ids.tolist(), iou):
+            if row.max() >= 0.5:
+                met[category, objects[int(row.argmax())]["category_id"]] += 1
+    total = sum(met.values())
+    wrong = {pair: n for pair, n in met.items() if pair[0] != pair[1]}
+    if total < _FEW or sum(wrong.values()) < 0.9 * total:
         return []
-    show = lambda ids: ", ".join(f"{i} ({names[i]})" if i in names else str(i) for i in sorted(ids)[:5])  # noqa: E731
-    return [
-        f"predicted categories [{show(found)}] and annotated ones [{show(wanted)}] have none in common: "
-        "is thing_dataset_id_to_contiguous_id the one that the model was trained with?"
+    name = lambda c: f"{c} ({names[c]})" if c in names else str(c)  # noqa: E731
+    (predicted, annotated), times = max(wrong.items(), key=lambda item: item[1])
+    text = (
+        f"boxes lie on the objects, but {sum(wrong.values())} of {total} have another category, such as {name(predicted)} "
+        f"for {name(annotated)} ({times} times)"
+    )
+    if not {p for p, _ in met} & {t for _, t in met}:
+        text += "; predicted categories and annotated ones have none in common"
+    if _one_to_one(met):
+        text += ": is thing_dataset_id_to_contiguous_id the one that the model was trained with?"
+    return [text if text.endswith("?") else text + "."]
+
+
+def _one_to_one(met: Mapping[tuple[int, int], int]) -> bool:
+    """Whether each predicted category stands for one annotated category, and no two for the same."""
+    partners: dict[int, Counter[int]] = {}
+    for (predicted, annotated), n in met.items():
+        partners.setdefault(predicted, Counter())[annotated] += n
+    main = [counts.most_common(1)[0] for counts in partners.values()]
+    sure = sum(n for _, n in main) >= 0.9 * sum(met.values())
+    return sure and len({category for category, _ in main}) == len(main) and len({t for _, t in met}) >= 2
+
+
+# ------------------------------------------------------------------ boxes
+
+
+def _readings(
+    records: Sequence[Mapping[str, Any]], boxes: Sequence[FloatArray]
+) -> Iterator[tuple[str, list[FloatArray]]]:
+    """Yield the same numbers under other readings of the box format, each with what it means."""
+    columns = [b.T for b in boxes]
+    yield (
+        "boxes were converted from corners once too often, or never to width and height (bbox_mode XYWH_ABS)",
+        [np.stack([x, y, w - x, h - y], 1) for x, y, w, h in columns],
+    )
+    yield (
+        "either predictions are x, y, width, height where corners are meant (pred_boxes are XYXY_ABS), or annotations "
+        "are corners where x, y, width, height are meant (bbox_mode)",
+        [np.stack([x, y, w + x, h + y], 1) for x, y, w, h in columns],
+    )
+    yield ("x and y are swapped in one of the two", [np.stack([y, x, h, w], 1) for x, y, w, h in columns])
+    yield (
+        "predictions are centres and sizes where corners are meant",
+        [np.stack([x - w / 2, y - h / 2, w, h], 1) for x, y, w, h in columns],
+    )
+    sizes = [np.tile([float(r.get("width") or 1), float(r.get("height") or 1)], 2) for r in records]
+    yield (
+        "predictions are relative to the image size (0 to 1), not in pixels",
+        [b * s for b, s in zip(boxes, sizes)],
+    )
+    yield (
+        "annotations are relative to the image size (0 to 1), not in pixels",
+        [b / s for b, s in zip(boxes, sizes)],
+    )
+
+
+def _scale_between(pairs: Pairs) -> float:
+    """Find the factor by which detections must be scaled to fit the ground truth best."""
+    ends = [
+        np.median(np.concatenate([side[:, :2] + side[:, 2:4] for side in sides if len(side)]), axis=0)
+        for sides in zip(*pairs)
     ]
+    rough = float(np.mean(ends[1] / np.maximum(ends[0], 1e-9)))
+    # Medians are off by some percent, at which small boxes far from the origin do not touch any more.
+    factors = [*(rough * np.geomspace(0.8, 1.25, 45)), 0.25, 0.5, 2.0, 4.0]
+    some = pairs[:_SCALE_SAMPLE]
+    return float(max(factors, key=lambda s: _best_overlaps([(b * s, t) for b, t in some]).mean()))
 
 
-def _box_faults(
-    images: Mapping[Any, Mapping[str, Any]], truth: Mapping[Any, Any], pairs: Sequence[Any]
-) -> list[str]:
-    found = [np.asarray(d.boxes[:, :4], dtype=np.float64) for d in pairs]
-    wanted = [np.array([a["bbox"][:4] for a in truth[d.image_id]], dtype=np.float64) for d in pairs]
-    overlap = _overlap(found, wanted)
-    if overlap >= _GOOD:
+def _far_off(pairs: Pairs, shown: Sequence[ImageDetections]) -> list[str]:
+    """Say how far boxes are off that belong to no other explanation; nothing if many of them fit."""
+    best = _best_overlaps(pairs)
+    on = float((best >= 0.5).mean())
+    score = float(np.median(np.concatenate([d.scores for d in shown])))
+    seen = f"of the best-scored boxes, as many as there are objects, {100 * on:.0f} % lie on an object (IoU of 0.5 or more)"
+    if on <= _MISSES and (best >= _BESIDE).mean() >= 0.7:
         return [
-            f"boxes lie well (mean best IoU {overlap:.2f}, classes ignored): the classes are what does not fit."
+            f"predicted boxes lie beside the objects, too far off to count: their mean best IoU is {best.mean():.2f}, and "
+            "0.5 is the least that counts."
         ]
-    for k, reading in enumerate(_reread(found[0], images.get(pairs[0].image_id, {}))):
-        other = [list(_reread(f, images.get(d.image_id, {})).values())[k] for f, d in zip(found, pairs)]
-        if _overlap(other, wanted) >= max(_GOOD, 2 * overlap):
-            return [
-                f"predicted and annotated boxes fit if they are read differently: it seems that {reading}."
-            ]
-    scale = _scale_between(found, wanted)
-    if _overlap([f * scale for f in found], wanted) >= max(_GOOD, 2 * overlap):
+    if on > _FITS:
+        return []
+    if score < _UNSURE:
         return [
-            f"the predicted boxes fit when scaled by {scale:.3g}: are 'height' and 'width' of the inputs those of "
-            "the original images?"
+            f"{seen}, and their median score is {score:.2g}: the model is hardly trained yet, or its weights were not loaded."
         ]
-    if overlap < _NONE:
+    if on <= _MISSES:
         return [
-            f"predicted boxes hardly touch annotated ones (mean best IoU {overlap:.3f}): an untrained model?"
+            f"{seen}, although the model is sure of them (median score {score:.2f}): are images, image ids and labels those "
+            "that belong together?"
         ]
-    return [f"predicted boxes are too far off to count (mean best IoU {overlap:.2f}, 0.5 is needed)."]
+    return []

@@ -7,8 +7,6 @@ Reference: Gupta et al., LVIS, https://arxiv.org/abs/1908.03195, and the benchma
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,20 +19,29 @@ import numpy.typing as npt
 from detectron2.utils import comm
 
 from ..coco.detections import ImageDetections
-from ..coco.engines import feed
+from ..coco.engines import feed, figures_of
+from ..coco.figures import average
 from ..coco.truth import GroundTruth
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 _ENGINE_CAP = 300  # detections of an image beyond which the engine drops some
+_IGNORED_AREA = 1e12  # pixels, beyond every range of sizes
 _MOST_PARTS = 1 << 14
 _FLUSH_IMAGES = 64
 
 
-def best_of_image(found: ImageDetections, cap: int) -> ImageDetections:
-    """Return the ``cap`` detections with the best scores, of equal ones the first; none without an area, as LVIS has it."""
+def best_of_image(found: ImageDetections, cap: int, task: str, truth: GroundTruth) -> ImageDetections:
+    """Choose the detections of an image that count in a task.
+
+    LVIS takes the ``cap`` detections with the best scores, of equal ones the first, and then passes over those of
+    categories that the ground truth does not list, and those without an area: of the box for boxes, of the mask for
+    masks.
+    """
     if len(found) > cap:
         found = found.chosen(np.sort(np.argsort(-found.scores, kind="stable")[:cap]))
-    area = found.areas if found.areas is not None else found.boxes[:, 2] * found.boxes[:, 3]
+    found = truth.of_known_categories(found)
+    masks = found.areas if task == "segm" else None
+    area = found.boxes[:, 2] * found.boxes[:, 3] if masks is None else masks
     return found if (area > 0).all() else found.chosen(area > 0)
 
 
@@ -149,9 +156,15 @@ def _parts_of(truth: GroundTruth, image_id: Any, found: list[ImageDetections], n
             image[name] = list(ids) if members is None else [c for c in ids if members(c)]
         yield (
             image,
-            [{**a, "image_id": image["id"]} for a in own],
+            [_annotation(a, image["id"]) for a in own],
             [_moved(d, image["id"], members) for d in found],
         )
+
+
+def _annotation(annotation: dict[str, Any], image_id: int) -> dict[str, Any]:
+    """Move an annotation to another image; the engine ignores an object only by its size."""
+    area = _IGNORED_AREA if annotation.get("ignore") else annotation["area"]
+    return {**annotation, "image_id": image_id, "area": area}
 
 
 def _moved(found: ImageDetections, image_id: int, members: Any) -> ImageDetections:
@@ -183,11 +196,19 @@ def _category_groups(found: list[ImageDetections]) -> list[Any]:
     return [lambda c: c not in others, *(group.__contains__ for group in groups[1:])]
 
 
-def lvis_figures(stream: Any) -> dict[str, float]:
-    """LVIS's figures in percent, of a stream that has seen all images; NaN where undefined."""
-    matcher = stream.finalize()
-    with contextlib.redirect_stdout(io.StringIO()):
-        matcher.accumulate()
-        matcher.summarize()
-    values: Mapping[str, float] = matcher.get_results()
-    return {name: 100 * values[name] if values[name] >= 0 else float("nan") for name in METRICS}
+def lvis_figures(stream: Any, categories: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Compute LVIS's figures in percent of a stream that has seen all images; -100 where there is no ground truth.
+
+    Args:
+        stream: a ``hotcoco.StreamingEval``.
+        categories: of the ground truth, with ``frequency`` (``r``, ``c`` or ``f``).
+    """
+    figures = figures_of(stream.finalize(), "bbox")
+    frequency = {c["id"]: c.get("frequency") for c in categories}
+    groups = np.array([frequency.get(c) for c in figures.params.catIds], dtype=object)
+    values = {"AP": average(figures), "AP50": average(figures, iou=0.5), "AP75": average(figures, iou=0.75)}
+    values |= {f"AP{size[0]}": average(figures, area=size) for size in ("small", "medium", "large")}
+    for group in "rcf":
+        members = replace(figures, precision=figures.precision[:, :, groups == group])
+        values[f"AP{group}"] = average(members)
+    return {name: 100 * values[name] for name in METRICS}

@@ -8,6 +8,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table
 
 from ..coco.box_proposals import ProposalRecall
@@ -98,7 +100,7 @@ class LVISEvaluator(PerImageEvaluator):
         super().process(inputs, outputs)
 
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
-        image_id = record["image_id"]
+        image_id = plain(record["image_id"])
         if image_id not in self._truth.images:
             raise ValueError(f"image_id {image_id!r} is not in {self._truth.source}")
         prediction: dict[str, Any] = {"image_id": image_id}
@@ -159,9 +161,7 @@ class LVISEvaluator(PerImageEvaluator):
         kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
         # contiguous classes are dataset ids minus one unless the metadata say otherwise
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        convert = dataset_ids(
-            mapping or {c["id"]: c["id"] - 1 for c in self._truth.categories}, self._truth.source
-        )
+        convert = dataset_ids(mapping, self._truth.source) if mapping else _numbered_from_one
         own = Detections(kept, convert)
         tasks = self._tasks or self._everywhere(set(self._tasks_from_predictions(ResultDicts(kept, convert))))
         if self._output_dir:
@@ -184,19 +184,24 @@ class LVISEvaluator(PerImageEvaluator):
         if not self._shared or comm.is_main_process():
             unseen = sorted(self._truth.images.keys() - set(itertools.chain.from_iterable(seen)))
         for task in sorted(tasks):
-            stream = lvis_shard(self._truth, self._capped(own, flags), task, unseen)
+            stream = lvis_shard(self._truth, self._capped(own, task, flags), task, unseen)
             if self._shared:
                 states = comm.gather(stream.to_bytes(), dst=0)
                 if not comm.is_main_process():
                     continue
                 stream = joined_streams(states)
-            self._results[task] = lvis_figures(stream)
+            self._results[task] = lvis_figures(stream, self._truth.categories)
             self._logger.info("Evaluation of %s:\n%s", task, create_small_table(self._results[task]))
 
-    def _capped(self, own: Detections, flags: Sequence[Any] | None) -> Iterator[ImageDetections]:
+    def _capped(self, own: Detections, task: str, flags: Sequence[Any] | None) -> Iterator[ImageDetections]:
         """Yield the detections that count, image by image."""
         for k, found in enumerate(own):
             if flags is None:
-                yield best_of_image(found, self._max_dets_per_image)
+                yield best_of_image(found, self._max_dets_per_image, task, self._truth)
             else:
-                yield best_of_image(found.chosen(flags[k]), len(found))
+                yield best_of_image(found.chosen(flags[k]), len(found), task, self._truth)
+
+
+def _numbered_from_one(found: ImageDetections) -> ImageDetections:
+    """Return detections with category ids as LVIS has them, which are the class numbers plus one."""
+    return replace(found, category_ids=found.category_ids + 1)

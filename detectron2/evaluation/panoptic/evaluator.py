@@ -19,6 +19,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table
 
 from ..progress.per_image import PerImageEvaluator
@@ -93,7 +94,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         super().process(inputs, outputs)
 
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
-        image_id = record["image_id"]
+        image_id = plain(record["image_id"])
         if image_id not in self._truth:
             raise ValueError(
                 f"image_id {image_id!r} is not in {self._metadata.panoptic_json}, whose ids are like "
@@ -166,7 +167,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         assert self._output_dir is not None
         with atomic_write(os.path.join(self._output_dir, name), "wb") as file:
             file.write(buffer.getvalue())
-        return {"image_id": record["image_id"], "file_name": name, "segments_info": infos}
+        return {"image_id": plain(record["image_id"]), "file_name": name, "segments_info": infos}
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
         """Compute the figures; None on processes other than the main one."""

@@ -176,7 +176,8 @@ def _assemble(
 ) -> CocoIndex:
     numbers = np.array([row[:3] for row in images], dtype=np.int64).reshape(-1, 3)
     image_ids = np.ascontiguousarray(numbers[:, 0])
-    check_unique(image_ids, "image", source)
+    if len(np.unique(image_ids)) < len(image_ids):
+        raise NotIndexable("images that are listed twice")
     check_unique(table["ids"], "annotation", source)
     # Each annotation's image by position; stable, so that annotations keep the order of the file.
     where = np.searchsorted(image_ids, table["image_ids"])

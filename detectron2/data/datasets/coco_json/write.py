@@ -95,7 +95,7 @@ def records_to_coco(
         file_name = str(record["file_name"])
         if image_root is not None:
             file_name = os.path.relpath(file_name, image_root)
-        image_id = record.get("image_id", position)
+        image_id = plain(record.get("image_id", position))
         images.append(
             {
                 "id": image_id,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco.detections import ImageDetections
 from detectron2.evaluation.coco.predictions import dataset_ids
 from detectron2.evaluation.coco.truth import GroundTruth
 
@@ -26,7 +27,10 @@ class Detectron2COCOEvaluatorAdapter(COCOEvaluator):
     def __init__(self, dataset_name: str, output_dir: str | None = None, distributed: bool = True) -> None:
         super().__init__(dataset_name, output_dir=output_dir, distributed=distributed)
         representatives = get_contiguous_id_to_category_id_map(self._metadata)
-        self._to_dataset = dataset_ids({c: number for number, c in representatives.items()}, dataset_name)
+        self._convert = dataset_ids({c: number for number, c in representatives.items()}, dataset_name)
+
+    def _to_dataset(self, found: ImageDetections) -> ImageDetections:
+        return self._convert(found)
 
     def _load_truth(self, dataset_name: str, allow_cached: bool) -> Any:
         truth = super()._load_truth(dataset_name, allow_cached)
