@@ -204,7 +204,7 @@ def shared_random_seed() -> int:
     Drawn from NumPy's global generator of rank 0, so that it follows a seed that the caller has
     set; every process must call it.
     """
-    seed = int(np.random.randint(2**31))
+    seed = int(np.random.randint(2**31, dtype=np.int64))
     return all_gather(seed)[0]
 
 
