@@ -102,7 +102,11 @@ def test_images_listed_twice(file_set, engine):
     )
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.int32, np.str_, lambda i: torch.tensor(i)], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [np.int64, np.int32, np.str_, lambda i: torch.tensor(i)],
+    ids=lambda kind: getattr(kind, "__name__", str(kind)),
+)
 @pytest.mark.parametrize("in_file", [True, False], ids=["json", "memory"])
 def test_ids_of_numpy_types(register, tmp_path, kind, in_file):
     records = [

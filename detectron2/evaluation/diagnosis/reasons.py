@@ -169,7 +169,7 @@ def _class_faults(
 
 
 def _one_to_one(met: Mapping[tuple[int, int], int]) -> bool:
-    """Whether each predicted category stands for one annotated category, and no two for the same."""
+    """Return whether each predicted category stands for one annotated category, and no two for the same."""
     partners: dict[int, Counter[int]] = {}
     for (predicted, annotated), n in met.items():
         partners.setdefault(predicted, Counter())[annotated] += n
