@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.registry import Registry
 from detectron2.utils.suggest import did_you_mean
@@ -44,7 +45,7 @@ def _lvis(name: str, output_dir: str | None, **options: Any) -> list[DatasetEval
 
 
 @EVALUATOR_REGISTRY.register(name="sem_seg")
-def _sem_seg(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+def _sem_seg(name: str, output_dir: str | None, **options: object) -> list[DatasetEvaluator]:
     return [SemSegEvaluator(name, output_dir=output_dir)]
 
 
@@ -64,17 +65,17 @@ def _ade_panoptic(name: str, output_dir: str | None, **options: Any) -> list[Dat
 
 
 @EVALUATOR_REGISTRY.register(name="cityscapes_instance")
-def _cityscapes_instance(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+def _cityscapes_instance(name: str, output_dir: str | None, **options: object) -> list[DatasetEvaluator]:
     return [CityscapesInstanceEvaluator(name)]
 
 
 @EVALUATOR_REGISTRY.register(name="cityscapes_sem_seg")
-def _cityscapes_sem_seg(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+def _cityscapes_sem_seg(name: str, output_dir: str | None, **options: object) -> list[DatasetEvaluator]:
     return [CityscapesSemSegEvaluator(name)]
 
 
 @EVALUATOR_REGISTRY.register(name="pascal_voc")
-def _pascal_voc(name: str, output_dir: str | None, **options: Any) -> list[DatasetEvaluator]:
+def _pascal_voc(name: str, output_dir: str | None, **options: object) -> list[DatasetEvaluator]:
     return [PascalVOCDetectionEvaluator(name)]
 
 
@@ -105,7 +106,7 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 
 
-def build_evaluator(cfg: Any, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
+def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
     """Return the evaluator that a config asks for.
 
     Args:

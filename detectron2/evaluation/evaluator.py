@@ -6,10 +6,10 @@ import datetime
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -32,6 +32,14 @@ __all__ = [
 
 _LOG_EVERY_SECONDS = 5
 _WARMUP_BATCHES = 5
+
+
+class Loader(Protocol):
+    """Batches, and how many there are."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class DatasetEvaluator:
@@ -113,9 +121,10 @@ class Progress:
     :func:`resumable_evaluation` puts one in its place that writes each batch down.
     """
 
-    def remaining(self, loader: Any) -> Any:
+    def remaining(self, loader: Any) -> Loader:
         """Return a loader of the batches that are not done."""
-        return loader
+        batches: Loader = loader
+        return batches
 
     def without_done(self, inputs: Any, outputs: Any) -> tuple[Any, Any]:
         """Return the part of a batch, and of the model's outputs for it, that is not done."""
@@ -213,7 +222,7 @@ class _Callbacks:
 
 def _feed(
     model: Callable[[Any], Any],
-    loader: Any,
+    loader: Loader,
     evaluator: DatasetEvaluator,
     hooks: _Callbacks,
     progress: Progress,

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from detectron2.structures import BoxMode, RotatedBoxes, pairwise_iou_rotated
+from detectron2.structures import BoxMode, Instances, RotatedBoxes, pairwise_iou_rotated
 
-from .coco.detections import ImageDetections, pack_instances
+from .coco.detections import ImageDetections, ImageId, pack_instances
+from .coco.figures import CocoFigures
 from .coco.predictions import Detections
 from .coco.quiet import QuietCOCOeval
 from .coco_evaluation import COCOEvaluator
@@ -33,7 +34,7 @@ class RotatedCOCOeval(QuietCOCOeval):
     """
 
     @staticmethod
-    def is_rotated(box_list: Any) -> bool:
+    def is_rotated(box_list: object) -> bool:
         """Return whether boxes, an array or a list, have five numbers each."""
         if isinstance(box_list, np.ndarray):
             return box_list.ndim == 2 and box_list.shape[1] == 5
@@ -42,7 +43,7 @@ class RotatedCOCOeval(QuietCOCOeval):
         return False
 
     @staticmethod
-    def boxlist_to_tensor(boxlist: Any, output_box_dim: int) -> torch.Tensor:
+    def boxlist_to_tensor(boxlist: npt.ArrayLike, output_box_dim: int) -> torch.Tensor:
         """Boxes as a tensor.
 
         Args:
@@ -69,7 +70,9 @@ class RotatedCOCOeval(QuietCOCOeval):
         centres = boxes[:, :2] + boxes[:, 2:] / 2
         return torch.cat([centres, boxes[:, 2:], boxes.new_zeros(len(boxes), 1)], dim=1)
 
-    def compute_iou_dt_gt(self, dt: Any, gt: Any, is_crowd: Sequence[int]) -> npt.NDArray[np.float64]:
+    def compute_iou_dt_gt(
+        self, dt: npt.ArrayLike, gt: npt.ArrayLike, is_crowd: Sequence[int]
+    ) -> npt.NDArray[np.float64]:
         """IoU ``[D, G]`` of detections and ground truths; with a crowd, the share of the detection that it covers.
 
         Args:
@@ -87,7 +90,7 @@ class RotatedCOCOeval(QuietCOCOeval):
             iou = torch.where(crowd[None], shared / sizes.clamp(min=1e-12), iou)
         return iou.numpy()
 
-    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+    def computeIoU(self, imgId: ImageId, catId: int) -> npt.ArrayLike:
         """IoU of the detections (best first, at most the largest cap) and ground truths of an image and category."""
         categories = [catId] if self.params.useCats else self.params.catIds
         truth = [g for c in categories for g in self._gts[imgId, c]]
@@ -109,11 +112,11 @@ class RotatedCOCOEvaluator(COCOEvaluator):
         """Take in one batch; see :meth:`COCOEvaluator.process`."""
         super().process(inputs, outputs)
 
-    def instances_to_json(self, instances: Any, img_id: Any) -> list[dict[str, Any]]:
+    def instances_to_json(self, instances: Instances, img_id: ImageId) -> list[dict[str, Any]]:
         """Convert the predictions of one image to COCO result dicts with boxes of five (or four) numbers."""
         return list(self._pack(instances, img_id))
 
-    def _pack(self, instances: Any, image_id: Any) -> ImageDetections:
+    def _pack(self, instances: Instances, image_id: ImageId) -> ImageDetections:
         packed = pack_instances(instances, image_id)
         packed.rles = packed.areas = packed.keypoints = None
         return packed
@@ -121,7 +124,7 @@ class RotatedCOCOEvaluator(COCOEvaluator):
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
         return ["bbox"]
 
-    def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:
+    def _figures(self, own: Detections, task: str, img_ids: Sequence[ImageId] | None) -> CocoFigures | None:
         if task != "bbox":
             raise ValueError(f"RotatedCOCOEvaluator knows the task 'bbox' only, got {task!r}")
         return self._figures_of_class(own, task, img_ids, self._max_dets_per_image, None, RotatedCOCOeval)

@@ -44,7 +44,7 @@ _MOST_CLASSES = 255
 IntArray = npt.NDArray[np.int64]
 
 
-def load_image_into_numpy_array(filename: str, dtype: Any = None) -> npt.NDArray:
+def load_image_into_numpy_array(filename: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray:
     """Return an image file as an array, without any conversion of colours.
 
     Args:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from detectron2.config.types import Config
 
 __all__ = ["flatten_results_dict", "print_csv_format", "verify_results"]
 
@@ -35,7 +37,7 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
         logger.info("copypaste: %s", ",".join(format(value, ".4f") for value in main.values()))
 
 
-def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:
+def verify_results(cfg: Config, results: Mapping[str, Any]) -> bool:
     """Compare results with ``cfg.TEST.EXPECTED_RESULTS``; a miss ends the process with status 1.
 
     Args:
@@ -61,7 +63,7 @@ def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:
     sys.exit(1)
 
 
-def _fault(entry: Any, results: Mapping[str, Any]) -> str | None:
+def _fault(entry: Sequence[Any], results: Mapping[str, Any]) -> str | None:
     """Describe what is wrong with the result of ``entry``; None if nothing is."""
     task, metric, value, tolerance = entry
     actual = results.get(task, {}).get(metric)

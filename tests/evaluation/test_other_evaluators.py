@@ -206,6 +206,23 @@ def test_best_of_each_category(make_case):
 # ------------------------------------------------------------------ semantic
 
 
+def test_sem_seg_of_several_processes_can_be_evaluated_twice(register, tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.png")
+    record = {"file_name": "a.jpg", "sem_seg_file_name": str(tmp_path / "a.png")}
+    name = register("evaluation_sem_twice", [record], stuff_classes=["a", "b"], ignore_label=255)
+    evaluator = SemSegEvaluator(name, output_dir=str(tmp_path / "out"))
+    evaluator.process([record], [{"sem_seg": torch.zeros(4, 5, dtype=torch.long)}])
+    seen = []
+    both = lambda value: seen.append(value) or [value, value]  # noqa: E731
+    monkeypatch.setattr("detectron2.evaluation.sem_seg_evaluation.all_gather", both)
+    for _ in range(2):
+        assert evaluator.evaluate()["sem_seg"]["pACC"] == 100
+        written = json.loads((tmp_path / "out" / "sem_seg_predictions.json").read_text())
+        assert len(written) == 2
+    matrices = [value.sum() for value in seen if isinstance(value, np.ndarray)]
+    assert matrices == [20, 20, 20, 20]
+
+
 def test_sem_seg_against_sets_of_pixels(register, tmp_path):
     rng = np.random.default_rng(0)
     records, predictions, truths = [], [], []

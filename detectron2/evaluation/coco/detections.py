@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from detectron2.structures.rle import encode_masks
 from detectron2.utils.atomic import atomic_write
+
+ImageId = int | str
 
 # Keypoint heads answer in continuous coordinates, where a pixel's centre lies at +0.5; COCO's files count pixels.
 _KEYPOINT_SHIFT = 0.5
@@ -34,7 +36,7 @@ class ImageDetections(Sequence[dict[str, Any]]):
         keypoints: float ``[N, 3 * K]`` as x, y, score, or None.
     """
 
-    image_id: Any
+    image_id: ImageId
     category_ids: npt.NDArray[np.int64]
     boxes: npt.NDArray
     scores: npt.NDArray
@@ -110,7 +112,7 @@ class ImageDetections(Sequence[dict[str, Any]]):
 
 
 def pack_instances(
-    instances: Instances, image_id: Any, category_ids: npt.NDArray | None = None
+    instances: Instances, image_id: ImageId, category_ids: npt.NDArray | None = None
 ) -> ImageDetections:
     """Return the predictions of one image as arrays on the CPU.
 
@@ -156,7 +158,7 @@ def _boxes(instances: Instances, count: int) -> npt.NDArray:
     )
 
 
-def _array(tensor: Any) -> npt.NDArray:
+def _array(tensor: torch.Tensor | npt.NDArray) -> npt.NDArray:
     """Convert a tensor to an array on the CPU; half precision is widened, as NumPy and JSON do not know bfloat16."""
     if isinstance(tensor, np.ndarray):
         return tensor
@@ -166,7 +168,7 @@ def _array(tensor: Any) -> npt.NDArray:
     return tensor.numpy()
 
 
-def _masks(masks: Any) -> npt.NDArray[np.bool_]:
+def _masks(masks: torch.Tensor | npt.NDArray | BitMasks) -> npt.NDArray[np.bool_]:
     tensor = masks if isinstance(masks, (torch.Tensor, np.ndarray)) else masks.tensor
     array = _array(tensor)
     if array.ndim != 3:
@@ -191,7 +193,7 @@ def _categories(classes: npt.NDArray[np.int64], ids: npt.NDArray | None) -> npt.
     return np.asarray(ids, dtype=np.int64)[classes]
 
 
-def from_json_dicts(dicts: Sequence[Mapping[str, Any]], image_id: Any) -> ImageDetections:
+def from_json_dicts(dicts: Sequence[Mapping[str, Any]], image_id: ImageId) -> ImageDetections:
     """Read detections from COCO result dicts, of which a subclass of an evaluator may make some itself."""
     if isinstance(dicts, ImageDetections):
         return dicts
@@ -227,7 +229,7 @@ def _json_boxes(dicts: Sequence[Mapping[str, Any]]) -> npt.NDArray:
     )
 
 
-def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, Any]]:
+def instances_to_coco_json(instances: Instances, img_id: ImageId) -> list[dict[str, Any]]:
     """Convert the predictions of one image to COCO result dicts.
 
     Args:
@@ -265,6 +267,7 @@ __all__ = [
     "BoxMode",
     "Boxes",
     "ImageDetections",
+    "ImageId",
     "from_json_dicts",
     "instances_to_coco_json",
     "pack_instances",

@@ -10,17 +10,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from detectron2.utils.memory import paused_garbage_collector
 
-from .detections import ImageDetections
+from .detections import ImageDetections, ImageId
 from .figures import CocoFigures, FloatArray
 from .quiet import QuietCOCO, QuietCOCOeval
 from .truth import GroundTruth
+
+if TYPE_CHECKING:
+    import hotcoco
 
 ENGINES = ("auto", "hotcoco", "pycocotools")
 DEFAULT_MAX_DETS = (1, 10, 100)
@@ -109,7 +113,7 @@ def hotcoco_eval(
     max_dets: Sequence[int] | None = None,
     sigmas: list[float] | None = None,
     img_ids: Sequence[int] | None = None,
-) -> Any:
+) -> hotcoco.COCOeval:
     """Return a ``hotcoco.COCOeval`` that has matched all detections; ``accumulate()`` is next."""
     import hotcoco
 
@@ -131,7 +135,7 @@ def stream_shard(
     max_dets: Sequence[int] | None = None,
     sigmas: list[float] | None = None,
     without_detections: Sequence[int] = (),
-) -> Any:
+) -> hotcoco.StreamingEval:
     """Match the images of one process, some at a time; such shards are merged without their detections.
 
     Args:
@@ -166,7 +170,7 @@ def stream_shard(
 
 
 def feed(
-    stream: Any,
+    stream: hotcoco.StreamingEval,
     images: list[dict[str, Any]],
     annotations: list[dict[str, Any]],
     found: Sequence[ImageDetections],
@@ -190,7 +194,9 @@ def best_of(found: ImageDetections, cap: int) -> ImageDetections:
     return found if (rank < cap).all() else found.chosen(np.sort(order[rank < cap]))
 
 
-def _mask_table(detections: Sequence[ImageDetections]) -> tuple[FloatArray, list[dict[str, Any]]]:
+def _mask_table(
+    detections: Sequence[ImageDetections],
+) -> tuple[FloatArray, list[dict[str, Any] | list[list[float]]]]:
     """Rows as of :func:`_table` and their masks; each row's box has the area of the mask, which is the one that counts."""
     rows = _table(detections)
     rows[:, 1:3], rows[:, 4] = 0, 1
@@ -203,27 +209,27 @@ _IMAGE_FIELDS = ("id", "height", "width")
 _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
 
 
-def joined_streams(states: Iterable[bytes]) -> Any:
+def joined_streams(states: Iterable[bytes]) -> hotcoco.StreamingEval:
     """One ``hotcoco.StreamingEval`` from the ``to_bytes()`` of all processes."""
     import hotcoco
 
     return hotcoco.StreamingEval.merge(hotcoco.StreamingEval.from_bytes(s) for s in states)
 
 
-def merge_shards(states: Iterable[bytes]) -> Any:
+def merge_shards(states: Iterable[bytes]) -> hotcoco.COCOeval:
     """One ``hotcoco.COCOeval`` from the ``to_bytes()`` of all processes."""
     return joined_streams(states).finalize()
 
 
-def figures_of(matcher: Any, task: str) -> CocoFigures:
+def figures_of(matcher: hotcoco.COCOeval | COCOeval, task: str) -> CocoFigures:
     """Accumulate a matcher of either engine and take its arrays out."""
     matcher.accumulate()
     return figures_from(matcher, task)
 
 
-def figures_from(matcher: Any, task: str) -> CocoFigures:
+def figures_from(matcher: hotcoco.COCOeval | COCOeval, task: str) -> CocoFigures:
     """Return the arrays of a matcher that has accumulated."""
-    found, p = matcher.eval, matcher.params
+    found, p = matcher.eval or {}, matcher.params
     params = SimpleNamespace(
         iouType=task, imgIds=list(p.imgIds), catIds=list(p.catIds), iouThrs=np.asarray(p.iouThrs),
         recThrs=np.asarray(p.recThrs), maxDets=list(p.maxDets), areaRng=[list(r) for r in p.areaRng],
@@ -239,14 +245,14 @@ def figures_from(matcher: Any, task: str) -> CocoFigures:
 
 
 def pycocotools_eval(
-    truth: Any,
+    truth: COCO,
     results: Sequence[dict[str, Any]],
     task: str,
     max_dets: Sequence[int] | None = None,
     sigmas: Sequence[float] | None = None,
-    img_ids: Sequence[Any] | None = None,
+    img_ids: Sequence[ImageId] | None = None,
     evaluator: Callable[..., Any] | None = None,
-) -> Any:
+) -> COCOeval:
     """Return a ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated; see :func:`pycocotools_matcher`."""
     matcher = pycocotools_matcher(truth, results, task, max_dets, sigmas, img_ids, evaluator)
     matcher.accumulate()
@@ -254,14 +260,14 @@ def pycocotools_eval(
 
 
 def pycocotools_matcher(
-    truth: Any,
+    truth: COCO,
     results: Sequence[dict[str, Any]],
     task: str,
     max_dets: Sequence[int] | None = None,
     sigmas: Sequence[float] | None = None,
-    img_ids: Sequence[Any] | None = None,
+    img_ids: Sequence[ImageId] | None = None,
     evaluator: Callable[..., Any] | None = None,
-) -> Any:
+) -> COCOeval:
     """Return a ``pycocotools.cocoeval.COCOeval`` that has matched.
 
     Args:

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from detectron2.data import MetadataCatalog
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table, log_first_n
@@ -23,7 +26,7 @@ from ..diagnosis.reasons import POOR, explain, sample_of
 from ..progress.per_image import PerImageEvaluator
 from . import engines as engines
 from .box_proposals import ProposalRecall
-from .detections import ImageDetections, pack_instances
+from .detections import ImageDetections, ImageId, pack_instances
 from .figures import METRICS, category_metrics, headline
 from .legacy import TASKS, category_table, checked_tasks
 from .predictions import Detections, PredictionList, ResultDicts, dataset_ids
@@ -123,7 +126,7 @@ class COCOEvaluator(PerImageEvaluator):
         return list(self._reasons)
 
     @property
-    def _coco_api(self) -> Any:
+    def _coco_api(self) -> COCO:
         """The ground truth as a ``pycocotools.coco.COCO``."""
         return self._truth.pycocotools
 
@@ -167,10 +170,10 @@ class COCOEvaluator(PerImageEvaluator):
         if len(summary) > 1:
             self._predictions.append(summary)
 
-    def _pack(self, instances: Any, image_id: Any) -> ImageDetections:
+    def _pack(self, instances: Instances, image_id: ImageId) -> ImageDetections:
         return pack_instances(instances, image_id)
 
-    def evaluate(self, img_ids: Sequence[Any] | None = None) -> OrderedDict[str, Any]:
+    def evaluate(self, img_ids: Sequence[ImageId] | None = None) -> OrderedDict[str, Any]:
         """Compute the figures.
 
         Args:
@@ -205,7 +208,7 @@ class COCOEvaluator(PerImageEvaluator):
 
     # ------------------------------------------------------------------ instances
 
-    def _eval_predictions(self, predictions: Any, img_ids: Sequence[Any] | None = None) -> None:
+    def _eval_predictions(self, predictions: Any, img_ids: Sequence[ImageId] | None = None) -> None:
         """Write out and judge the detections of this process's images."""
         kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
         own = Detections(kept, self._to_dataset)
@@ -259,7 +262,9 @@ class COCOEvaluator(PerImageEvaluator):
         )
         return found.chosen(known)
 
-    def _figures(self, own: Detections, task: str, img_ids: Sequence[Any] | None) -> Any:
+    def _figures(
+        self, own: Detections, task: str, img_ids: Sequence[ImageId] | None
+    ) -> engines.CocoFigures | None:
         """Return the arrays of one task on the main process, None elsewhere."""
         sigmas = engines.sigmas_of(self._kpt_oks_sigmas, self._truth) if task == "keypoints" else None
         caps = self._max_dets_per_image
@@ -282,8 +287,14 @@ class COCOEvaluator(PerImageEvaluator):
         return engines.figures_of(stream.finalize(), task)
 
     def _figures_of_class(
-        self, own: Detections, task: str, img_ids: Any, caps: Any, sigmas: Any, evaluator: Any = None
-    ) -> Any:
+        self,
+        own: Detections,
+        task: str,
+        img_ids: Sequence[ImageId] | None,
+        caps: Sequence[int] | None,
+        sigmas: Sequence[float] | None,
+        evaluator: type[COCOeval] | None = None,
+    ) -> engines.CocoFigures | None:
         """As :meth:`_figures`, by a class like pycocotools' ``COCOeval``."""
         images = sorted({*own.image_ids, *self._unseen(own, img_ids)})
         part = match_images(self._coco_api, own, images, task, caps, sigmas, evaluator)
@@ -294,7 +305,7 @@ class COCOEvaluator(PerImageEvaluator):
                 return None
         return joined_figures(self._coco_api, parts, task, caps, sigmas, evaluator)
 
-    def _unseen(self, own: Detections, img_ids: Sequence[Any] | None) -> list[Any]:
+    def _unseen(self, own: Detections, img_ids: Sequence[ImageId] | None) -> list[Any]:
         """On the main process, the images on which no process has detections."""
         seen: list[list[Any]] = [own.image_ids]
         if self._distributed and comm.get_world_size() > 1:
@@ -332,7 +343,7 @@ class COCOEvaluator(PerImageEvaluator):
         results.update(by_class)
         return results
 
-    def _what_is_missing(self, figures: Any, own: Detections) -> list[ImageDetections]:
+    def _what_is_missing(self, figures: engines.CocoFigures | None, own: Detections) -> list[ImageDetections]:
         """Some detections of all processes if AP is poor or undefined, from which to say why."""
         poor = figures is not None and not headline(figures)["AP"] > POOR
         if not self._distributed or comm.get_world_size() == 1:
@@ -341,7 +352,11 @@ class COCOEvaluator(PerImageEvaluator):
         return list(itertools.chain.from_iterable(parts))
 
     def _say_why(
-        self, results: Mapping[str, float], task: str, found: list[ImageDetections], img_ids: Any
+        self,
+        results: Mapping[str, float],
+        task: str,
+        found: list[ImageDetections],
+        img_ids: Sequence[ImageId] | None,
     ) -> None:
         """Log reasons for an AP of (almost) 0 or NaN."""
         if results["AP"] > POOR:

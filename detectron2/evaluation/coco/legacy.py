@@ -6,6 +6,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
 from detectron2.utils.logger import create_small_table
 
 from ..fast_eval_api import COCOeval_opt
@@ -16,7 +19,9 @@ from .quiet import QuietCOCOeval
 TASKS = ("bbox", "keypoints", "segm")  # in the order of results
 
 
-def checked_tasks(tasks: Any, logger: logging.Logger) -> tuple[str, ...] | None:
+def checked_tasks(
+    tasks: str | Sequence[str] | Mapping[str, object] | None, logger: logging.Logger
+) -> tuple[str, ...] | None:
     if tasks is None:
         return None
     if isinstance(tasks, Mapping):
@@ -38,14 +43,14 @@ def category_table(by_class: Mapping[str, float]) -> str:
 
 
 def evaluate_predictions_on_coco(
-    coco_gt: Any,
+    coco_gt: COCO,
     coco_results: Sequence[dict[str, Any]],
     iou_type: str,
     kpt_oks_sigmas: Sequence[float] | None = None,
     cocoeval_fn: Callable[..., Any] = COCOeval_opt,
     img_ids: Sequence[Any] | None = None,
     max_dets_per_image: Sequence[int] | None = None,
-) -> Any:
+) -> COCOeval:
     """Evaluate COCO result dicts with a class like ``COCOeval``; several projects call this.
 
     Returns:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from . import engines as engines
 from .detections import ImageDetections
@@ -32,7 +34,7 @@ class MatchedImages:
 
 
 def match_images(
-    truth: Any,
+    truth: COCO,
     detections: Sequence[ImageDetections],
     image_ids: Sequence[Any],
     task: str,
@@ -70,7 +72,7 @@ def _ids_of(detections: Any) -> list[Any]:
     return [d.image_id for d in detections] if known is None else known
 
 
-def _places(matcher: Any) -> Places:
+def _places(matcher: COCOeval) -> Places:
     """Return the matches of a matcher by place; match ids become flags."""
     images, areas = len(matcher.params.imgIds), len(matcher.params.areaRng)
     found: Places = {}
@@ -87,7 +89,7 @@ def _places(matcher: Any) -> Places:
 
 
 def joined_figures(
-    truth: Any,
+    truth: COCO,
     parts: Iterable[MatchedImages],
     task: str,
     max_dets: Sequence[int] | None = None,

@@ -8,26 +8,22 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools.coco import COCO
 
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, Metadata
 from detectron2.data.datasets.coco import convert_to_coco_dict, convert_to_coco_json
 from detectron2.structures.rle import bounded_polygons, decode, mask_box, to_mask
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.json_values import plain
 
+from .detections import ImageDetections, ImageId
 from .quiet import QuietCOCO
 
-if TYPE_CHECKING:
-    from .detections import ImageDetections
-
 logger = logging.getLogger(__name__)
-
-ImageId = int | str
 
 _TASK_FIELDS = {
     "bbox": ("bbox",),
@@ -130,7 +126,7 @@ class GroundTruth:
 
 def _completed(
     annotations: Sequence[Mapping[str, Any]],
-    images: Mapping[Any, Any],
+    images: Mapping[ImageId, Mapping[str, Any]],
     categories: Collection[Any],
     source: str,
 ) -> list[dict[str, Any]]:
@@ -207,7 +203,7 @@ def read_coco_json(path: str) -> GroundTruth:
 
 
 def ground_truth_of(
-    dataset_name: str, metadata: Any, output_dir: str | None, allow_cached: bool
+    dataset_name: str, metadata: Metadata, output_dir: str | None, allow_cached: bool
 ) -> GroundTruth:
     """Return the ground truth of a registered data set.
 

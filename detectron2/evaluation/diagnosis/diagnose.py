@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from .findings import (
     Matches,
 )
 from .reasons import box_iou
+
+if TYPE_CHECKING:
+    import hotcoco
 
 __all__ = [
     "ERROR_NAMES",
@@ -69,7 +72,7 @@ _BACKGROUND = 0.1  # IoU below which a box has nothing to do with an object, aft
 
 
 def match_detections(
-    matcher: Any, truth: GroundTruth, detections: Sequence[ImageDetections], iou: float = 0.5
+    matcher: hotcoco.COCOeval, truth: GroundTruth, detections: Sequence[ImageDetections], iou: float = 0.5
 ) -> Matches:
     """Which detections are right.
 
@@ -134,7 +137,7 @@ def curve_of(matches: Matches, category: int) -> Curve:
 
 
 def class_table(
-    figures: Any, matches: Matches, curves: Mapping[int, Curve], names: Mapping[int, str]
+    figures: engines.CocoFigures, matches: Matches, curves: Mapping[int, Curve], names: Mapping[int, str]
 ) -> list[ClassRow]:
     """One row per category, in the order of their ids.
 
@@ -173,7 +176,7 @@ def _percent(values: FloatArray) -> float:
     return 100 * float(valid.mean()) if valid.size else float("nan")
 
 
-def size_table(figures: Any) -> dict[str, dict[str, float]]:
+def size_table(figures: engines.CocoFigures) -> dict[str, dict[str, float]]:
     """``AP``, ``AP50`` and ``AR`` in percent of each area range."""
     table = {}
     for area in figures.params.areaRngLbl:
@@ -186,14 +189,14 @@ def size_table(figures: Any) -> dict[str, dict[str, float]]:
     return table
 
 
-def iou_table(figures: Any) -> dict[float, float]:
+def iou_table(figures: engines.CocoFigures) -> dict[float, float]:
     """AP in percent at each IoU threshold."""
     curves = figures.precision[..., 0, -1]
     return {round(float(t), 2): _percent(curves[k]) for k, t in enumerate(figures.params.iouThrs)}
 
 
 def error_types(
-    matcher: Any, matches: Matches, truth: GroundTruth, detections: Sequence[ImageDetections]
+    matcher: hotcoco.COCOeval, matches: Matches, truth: GroundTruth, detections: Sequence[ImageDetections]
 ) -> Errors:
     """Count each kind of errors, and compute what each costs.
 
@@ -225,23 +228,18 @@ def _overlooked(matches: Matches, truth: GroundTruth, detections: Sequence[Image
     by_image = {d.image_id: d for d in detections}
     for annotation in truth.annotations:
         found = by_image.get(annotation["image_id"])
-        if (
-            annotation["id"] in missed
-            and annotation["category_id"] in lost
-            and found is not None
-            and len(found)
-        ):
-            boxes = np.asarray(found.boxes[:, :4], dtype=np.float64)
-            iou = box_iou(boxes, np.array([annotation["bbox"]], dtype=np.float64))[:, 0]
-            if (
-                iou >= np.where(found.category_ids == annotation["category_id"], _BACKGROUND, matches.iou)
-            ).any():
-                lost.discard(annotation["category_id"])
+        category = annotation["category_id"]
+        if annotation["id"] not in missed or category not in lost or found is None:
+            continue
+        boxes = np.asarray(found.boxes[:, :4], dtype=np.float64)
+        iou = box_iou(boxes, np.array([annotation["bbox"]], dtype=np.float64))[:, 0]
+        if (iou >= np.where(found.category_ids == category, _BACKGROUND, matches.iou)).any():
+            lost.discard(category)
     return lost
 
 
 def confusion_matrix(
-    matcher: Any, names: Mapping[int, str], min_score: float = 0.3, iou: float = 0.5
+    matcher: hotcoco.COCOeval, names: Mapping[int, str], min_score: float = 0.3, iou: float = 0.5
 ) -> Confusion:
     """Which class is taken for which, among detections of at least ``min_score``."""
     found = matcher.confusion_matrix(iou_thr=iou, min_score=min_score)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..coco.detections import ImageId
+
 FloatArray = npt.NDArray[np.float64]
 
 RIGHT, WRONG, IGNORED = 1, 0, -1
@@ -153,7 +155,7 @@ class ImageErrors:
         missed: ids of annotations that were not found.
     """
 
-    image_id: Any
+    image_id: ImageId
     file_name: str
     right: int
     false: tuple[int, ...]

@@ -25,10 +25,8 @@ POOR = 0.5  # AP in percent, up to which something is likely to be wrong; some b
 _SCALE_SAMPLE = 20  # images from which a scale is estimated
 _SAMPLE = 200  # images looked at
 _FEW = 4  # objects from which nothing is concluded but that boxes do not fit
-_FITS, _MISSES = (
-    0.5,
-    0.15,
-)  # share of objects that boxes lie on, if they belong to the objects; if they do not
+_FITS = 0.5  # share of objects with a box on them, from which boxes belong to the objects
+_MISSES = 0.15  # up to which they do not
 _BESIDE = 0.2  # IoU of a box that belongs to an object, but lies too far off
 _UNSURE = 0.5  # scores below which a model does not trust its own boxes
 

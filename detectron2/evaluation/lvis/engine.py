@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from detectron2.utils import comm
 
-from ..coco.detections import ImageDetections
+from ..coco.detections import ImageDetections, ImageId
 from ..coco.engines import feed, figures_of
 from ..coco.figures import average
 from ..coco.truth import GroundTruth
+
+if TYPE_CHECKING:
+    import hotcoco
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 _ENGINE_CAP = 300  # detections of an image beyond which the engine drops some
@@ -103,7 +106,7 @@ def lvis_shard(
     found: Iterable[ImageDetections],
     task: str,
     without_detections: Sequence[Any] = (),
-) -> Any:
+) -> hotcoco.StreamingEval:
     """Match the images of one process, some at a time.
 
     Args:
@@ -137,7 +140,9 @@ def lvis_shard(
 Part = tuple[dict[str, Any], list[dict[str, Any]], list[ImageDetections]]
 
 
-def _parts_of(truth: GroundTruth, image_id: Any, found: list[ImageDetections], number: int) -> Iterator[Part]:
+def _parts_of(
+    truth: GroundTruth, image_id: ImageId, found: list[ImageDetections], number: int
+) -> Iterator[Part]:
     """Yield an image with its objects and detections, in parts of few enough detections for the engine.
 
     LVIS matches each category of an image on its own, so that an image may be cut in parts by categories. Parts are
@@ -167,7 +172,7 @@ def _annotation(annotation: dict[str, Any], image_id: int) -> dict[str, Any]:
     return {**annotation, "image_id": image_id, "area": area}
 
 
-def _moved(found: ImageDetections, image_id: int, members: Any) -> ImageDetections:
+def _moved(found: ImageDetections, image_id: int, members: Callable[[int], bool] | None) -> ImageDetections:
     if members is not None:
         found = found.chosen(np.array([members(c) for c in found.category_ids.tolist()], dtype=bool))
     return replace(found, image_id=image_id)
@@ -196,7 +201,7 @@ def _category_groups(found: list[ImageDetections]) -> list[Any]:
     return [lambda c: c not in others, *(group.__contains__ for group in groups[1:])]
 
 
-def lvis_figures(stream: Any, categories: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def lvis_figures(stream: hotcoco.StreamingEval, categories: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Compute LVIS's figures in percent of a stream that has seen all images; -100 where there is no ground truth.
 
     Args:

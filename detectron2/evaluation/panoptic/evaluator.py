@@ -22,6 +22,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table
 
+from ..coco.detections import ImageId
 from ..progress.per_image import PerImageEvaluator
 from .quality import PanopticCounts, panoptic_results
 
@@ -138,7 +139,9 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         ]
         return ids + 1, infos
 
-    def _match(self, image_id: Any, ids: npt.NDArray, infos: Sequence[Mapping[str, Any]]) -> PanopticCounts:
+    def _match(
+        self, image_id: ImageId, ids: npt.NDArray, infos: Sequence[Mapping[str, Any]]
+    ) -> PanopticCounts:
         annotation = self._truth[image_id]
         path = os.path.join(self._metadata.panoptic_root, annotation["file_name"])
         truth = read_ids(path)

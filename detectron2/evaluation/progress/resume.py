@@ -17,7 +17,7 @@ from torch.utils import data as torchdata
 
 from detectron2.utils import comm
 
-from ..evaluator import DatasetEvaluator, DatasetEvaluators, Progress, start_progress
+from ..evaluator import DatasetEvaluator, DatasetEvaluators, Loader, Progress, start_progress
 from .per_image import PerImageEvaluator
 from .records import RecordWriter, read_records
 
@@ -95,7 +95,7 @@ class RecordedProgress(Progress):
             for k in new:
                 evaluator.take(own[k])
 
-    def remaining(self, loader: Any) -> Any:
+    def remaining(self, loader: Any) -> Loader:
         """Return the batches of ``loader`` with an image that is not done."""
         if not self.done:
             return loader
@@ -140,7 +140,7 @@ class RecordedProgress(Progress):
 class _Remaining:
     """The batches of a loader of any kind that are not done; all of them are loaded."""
 
-    def __init__(self, loader: Any, is_done: Callable[[Any], bool]) -> None:
+    def __init__(self, loader: Loader, is_done: Callable[[Any], bool]) -> None:
         self._loader, self._is_done = loader, is_done
 
     def __len__(self) -> int:
@@ -230,10 +230,10 @@ _PLAIN = (bool, int, float, str, type(None))
 _STATE = {"training", "_recorded", "_output_dir", "_distributed"}  # no settings
 
 
-def _settings(thing: Any) -> str:
+def _settings(thing: object) -> str:
     """Return the plain attributes of an object, such as thresholds."""
 
-    def plain(value: Any) -> bool:
+    def plain(value: object) -> bool:
         return isinstance(value, _PLAIN) or (
             isinstance(value, (list, tuple)) and all(isinstance(v, _PLAIN) for v in value)
         )
