@@ -12,9 +12,9 @@ import torch
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data import detection_utils as utils
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, RotatedCOCOEvaluator
 from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, ClassRow, Curve, Diagnosis
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
 from detectron2.structures.rle import decode
 from detectron2.utils.atomic import atomic_write
 
@@ -46,7 +46,8 @@ def explain_predictions(
     notes: list[str] = []
     if isinstance(evaluator, COCOEvaluator):
         notes = evaluator.reasons
-        if results:
+        # Of rotated boxes there are figures and pictures only: errors and curves compare upright boxes.
+        if results and not isinstance(evaluator, RotatedCOCOEvaluator):
             found = evaluator.diagnose("segm" if "segm" in results else "bbox", top=ERRORS)
     if found is None:
         notes = [
@@ -144,8 +145,10 @@ def _instances(
     rows: Sequence[Mapping[str, Any]], size: tuple[int, int], to_index: Mapping[int, int]
 ) -> Instances:
     found = Instances(size)
-    boxes = np.array([r["bbox"] for r in rows], dtype=np.float64).reshape(-1, 4)
-    found.pred_boxes = Boxes(torch.from_numpy(BoxMode.convert(boxes, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)))
+    if rows and len(rows[0]["bbox"]) == 5:
+        found.pred_boxes = RotatedBoxes(torch.tensor([r["bbox"] for r in rows], dtype=torch.float32))
+    else:
+        found.pred_boxes = Boxes(torch.from_numpy(_corners([r["bbox"] for r in rows])))
     found.scores = torch.tensor([r["score"] for r in rows], dtype=torch.float32)
     found.pred_classes = torch.tensor([to_index.get(r["category_id"], r["category_id"]) for r in rows]).long()
     if rows and all("segmentation" in r for r in rows):

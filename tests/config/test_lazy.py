@@ -81,7 +81,7 @@ def test_relative_import_is_load_rel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "statement, words",
     [
-        ("from .sub.leav import d", r"sub/leav\.py: does not exist.*'leaf'"),
+        ("from .sub.leav import d", r"sub/leav\.py: it does not exist.*'leaf'"),
         ("from .sub import leaf", "folder without __init__"),
         ("from . import x", "must name a file"),
         ("from .sub.leaf import dd", "defines no 'dd'.*'ddd'"),
