@@ -18,7 +18,8 @@ from detectron2.data import detection_utils as utils
 from detectron2.data.datasets.coco import load_coco_json
 from detectron2.evaluation.coco.detections import ImageDetections, from_json_dicts
 from detectron2.evaluation.coco.truth import GroundTruth, read_coco_json
-from detectron2.evaluation.diagnosis.diagnose import compare_models, diagnose
+from detectron2.evaluation.diagnosis.compare import compare_models
+from detectron2.evaluation.diagnosis.diagnose import diagnose
 from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, Diagnosis, Difference
 
 from .explain import THRESHOLD, load_predictions, visible

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from detectron2.structures import BoxMode
 from detectron2.utils.errors import BadValue
 
 from .masks import GenericMask
@@ -86,3 +87,22 @@ def as_keypoints(keypoints: object) -> npt.NDArray:
     if array.size and (array.ndim != 3 or array.shape[2] != 3):
         raise BadValue(f"keypoints must be [N, K, 3], got {list(array.shape)}")
     return array
+
+
+def annotation_box(annotation: Mapping[str, Any]) -> list[float]:
+    """Return the box of an annotation: XYXY, or five numbers if it is rotated."""
+    box, mode = annotation["bbox"], annotation.get("bbox_mode", BoxMode.XYWH_ABS)
+    if len(box) == 5:
+        return list(box)
+    return list(BoxMode.convert(list(box), BoxMode(mode), BoxMode.XYXY_ABS))
+
+
+def frames_around(
+    masks: list[GenericMask] | None, keypoints: npt.NDArray | None, count: int
+) -> npt.NDArray[np.float64]:
+    """Compute the boxes ``[N, 4]`` around masks, or around keypoints."""
+    if masks is not None:
+        return np.stack([m.bbox() for m in masks])
+    if keypoints is not None and keypoints.size:
+        return np.concatenate([keypoints[:, :, :2].min(axis=1), keypoints[:, :, :2].max(axis=1)], axis=1)
+    return np.zeros((count, 4))

@@ -11,12 +11,20 @@ import torch
 
 from detectron2.data import Metadata
 from detectron2.data.detection_utils import read_image
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Instances
 from detectron2.utils.errors import BadValue
 
 from .canvas import VisImage
 from .colors import Color, ColorLike, ColorMode, jitter, palette_color, to_rgb
-from .labels import as_boxes, as_keypoints, as_masks, create_text_labels, to_array
+from .labels import (
+    annotation_box,
+    as_boxes,
+    as_keypoints,
+    as_masks,
+    create_text_labels,
+    frames_around,
+    to_array,
+)
 from .masks import GenericMask, label_point
 from .panoptic import panoptic_segments, read_panoptic_png
 from .primitives import OFF_WHITE, Primitives
@@ -216,7 +224,7 @@ class Visualizer(Primitives):
             keypoints = keypoints.reshape(len(annotations), -1, 3)
         boxes = None
         if all("bbox" in a for a in annotations):
-            boxes = np.array([_xyxy(a) for a in annotations], dtype=np.float64)
+            boxes = np.array([annotation_box(a) for a in annotations], dtype=np.float64)
         classes = [a["category_id"] for a in annotations]
         crowds = [a.get("iscrowd", 0) for a in annotations]
         labels = create_text_labels(classes, None, self.metadata.get("thing_classes"), crowds)
@@ -272,7 +280,7 @@ class Visualizer(Primitives):
         )
         if boxes is not None and boxes.shape[1] == 5:
             return self.overlay_rotated_instances(boxes=boxes, labels=labels, assigned_colors=colors)
-        frames = boxes if boxes is not None else _frames(masks, keypoints, count)
+        frames = boxes if boxes is not None else frames_around(masks, keypoints, count)
         order = np.argsort(-np.prod(frames[:, 2:] - frames[:, :2], axis=1), kind="stable").tolist()
         for i in order:
             if boxes is not None:
@@ -322,10 +330,8 @@ class Visualizer(Primitives):
             point = label_point(mask.mask)
             if point is not None:
                 position, alignment = point, "center"
-        small = (x1 - x0) * (
-            y1 - y0
-        ) * self.output.scale**2 < _SMALL_OBJECT or y1 - y0 < 40 / self.output.scale
-        if small:
+        scale = self.output.scale
+        if (x1 - x0) * (y1 - y0) * scale**2 < _SMALL_OBJECT or y1 - y0 < 40 / scale:
             position, alignment = ((x1, y0) if y1 >= self.output.height - 5 else (x0, y1)), "left"
         share = float(np.clip((y1 - y0) / self.output.height**0.5 / 12, _LABEL_SHARE * 2, 1.0))
         self.draw_text(
@@ -333,7 +339,7 @@ class Visualizer(Primitives):
             position,
             color=self._change_color_brightness(color, 0.7),
             horizontal_alignment=alignment,
-            font_size=max(share * self._default_font_size, 9 / self.output.scale),
+            font_size=max(share * self._default_font_size, 9 / scale),
         )
 
     # ------------------------------------------------------------------ what subclasses replace
@@ -385,21 +391,3 @@ class Visualizer(Primitives):
         if colors and index < len(colors):
             return to_rgb(np.asarray(colors[index], dtype=np.float64) / 255)
         return palette_color(index)
-
-
-def _xyxy(annotation: Mapping[str, Any]) -> list[float]:
-    box, mode = annotation["bbox"], annotation.get("bbox_mode", BoxMode.XYWH_ABS)
-    if len(box) == 5:
-        return list(box)
-    return list(BoxMode.convert(list(box), BoxMode(mode), BoxMode.XYXY_ABS))
-
-
-def _frames(
-    masks: list[GenericMask] | None, keypoints: npt.NDArray | None, count: int
-) -> npt.NDArray[np.float64]:
-    """[N, 4] boxes around masks, or around keypoints."""
-    if masks is not None:
-        return np.stack([m.bbox() for m in masks])
-    if keypoints is not None and keypoints.size:
-        return np.concatenate([keypoints[:, :, :2].min(axis=1), keypoints[:, :, :2].max(axis=1)], axis=1)
-    return np.zeros((count, 4))

@@ -8,12 +8,12 @@ import pytest
 from detectron2.evaluation.coco import engines as engines
 from detectron2.evaluation.coco.detections import from_json_dicts
 from detectron2.evaluation.coco.truth import GroundTruth
+from detectron2.evaluation.diagnosis.compare import compare_models
 from detectron2.evaluation.diagnosis.diagnose import (
     IGNORED,
     RIGHT,
     WRONG,
     calibration,
-    compare_models,
     confusion_matrix,
     curve_of,
     diagnose,

@@ -1,4 +1,4 @@
-"""The hooks of the default trainer, chosen by its options."""
+"""The inner loop and the hooks of the default trainer, chosen by its options."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -19,10 +20,12 @@ from .. import hooks
 from ..hooks.ema import EMAHook
 from ..run_config import run_config
 from ..run_config.lengths import parse_length
+from ..safety.guard import StepGuard
 from ..sharding import whole_weights
-from ..train_loop import HookBase
+from ..train_loop import AMPTrainer, HookBase, SimpleTrainer
+from .precision import parse_dtype
 
-__all__ = ["HookSource", "build_hooks"]
+__all__ = ["HookSource", "build_hooks", "build_loop"]
 
 
 class HookSource(Protocol):
@@ -48,6 +51,23 @@ class HookSource(Protocol):
 
     def test(self, cfg: Config, model: nn.Module) -> Mapping[str, Any]:
         """Evaluate a model."""
+
+
+def build_loop(
+    model: nn.Module, loader: Iterable[Any], optimizer: torch.optim.Optimizer, s: TrainingOptions
+) -> SimpleTrainer:
+    """Build the inner loop with its options."""
+    loop: SimpleTrainer
+    if s.amp:
+        loop = AMPTrainer(model, loader, optimizer, precision=parse_dtype(s.amp_dtype))
+    else:
+        loop = SimpleTrainer(model, loader, optimizer)
+    if s.accumulate_steps < 1:
+        raise ValueError(f"SOLVER.ACCUMULATE_STEPS must be at least 1, got {s.accumulate_steps}")
+    loop.accumulate_steps = s.accumulate_steps
+    loop.metric_window = s.log_period
+    loop.guard = StepGuard(s.output_dir if s.keep_bad_batch else None, s.skip_bad_steps, s.oom_retry)
+    return loop
 
 
 def build_hooks(trainer: HookSource) -> list[HookBase]:

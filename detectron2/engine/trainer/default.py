@@ -28,11 +28,10 @@ from ..hooks.resume_state import collect_states
 from ..model_options import compile_parts, freeze_by_pattern, recompute_activations, trainable_table
 from ..run_config import run_config
 from ..run_config.lengths import dataset_size, parse_length
-from ..safety.guard import StepGuard
 from ..safety.interrupt import InterruptGuard
 from ..setup import create_ddp_model
 from ..sharding import shard_model
-from ..train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+from ..train_loop import HookBase, SimpleTrainer, TrainerBase
 from . import builders as _builders
 from . import resuming as _resuming
 from .precision import Precision, parse_dtype
@@ -89,7 +88,7 @@ class DefaultTrainer(TrainerBase):
                 broadcast_buffers=settings.broadcast_buffers,
                 find_unused_parameters=settings.find_unused_parameters,
             )
-        self._trainer: SimpleTrainer = _make_loop(model, data_loader, optimizer, settings)
+        self._trainer: SimpleTrainer = _builders.build_loop(model, data_loader, optimizer, settings)
         self.cfg = cfg
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self._trainer.register_hooks([_Relay(weakref.proxy(self))])
@@ -379,21 +378,6 @@ def _precision(s: TrainingOptions) -> Precision:
     """Return the precision of trial steps: that of training, without a loss scaler."""
     dtype = parse_dtype(s.amp_dtype) if s.amp else torch.float32
     return Precision(dtype, torch.device(s.device).type, scaler=False)
-
-
-def _make_loop(model: nn.Module, loader: Iterable[Any], optimizer: Any, s: TrainingOptions) -> SimpleTrainer:
-    """Build the inner loop with its options."""
-    loop: SimpleTrainer
-    if s.amp:
-        loop = AMPTrainer(model, loader, optimizer, precision=parse_dtype(s.amp_dtype))
-    else:
-        loop = SimpleTrainer(model, loader, optimizer)
-    if s.accumulate_steps < 1:
-        raise ValueError(f"SOLVER.ACCUMULATE_STEPS must be at least 1, got {s.accumulate_steps}")
-    loop.accumulate_steps = s.accumulate_steps
-    loop.metric_window = s.log_period
-    loop.guard = StepGuard(s.output_dir if s.keep_bad_batch else None, s.skip_bad_steps, s.oom_retry)
-    return loop
 
 
 def _show_results(name: str, results: object) -> None:

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -29,7 +28,7 @@ from .box_proposals import ProposalRecall
 from .detections import ImageDetections, ImageId, pack_instances
 from .figures import METRICS, category_metrics, headline
 from .legacy import TASKS, category_table, checked_tasks
-from .predictions import Detections, PredictionList, ResultDicts, dataset_ids
+from .predictions import Detections, PredictionList, ResultDicts, dataset_ids, tasks_in
 from .results import collect_results_file, write_proposals
 from .shards import joined_figures, match_images
 from .truth import GroundTruth, ground_truth_of
@@ -231,17 +230,7 @@ class COCOEvaluator(PerImageEvaluator):
 
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
         """Return the tasks for which COCO result dicts, or packed detections, have what is needed."""
-        if isinstance(predictions, ResultDicts):
-            return sorted({"bbox"} | predictions.tasks)
-        found: set[str] = {"bbox"}
-        for entry in predictions:
-            if isinstance(entry, ImageDetections):
-                found |= entry.tasks
-            else:
-                found |= {
-                    t for t, key in (("segm", "segmentation"), ("keypoints", "keypoints")) if key in entry
-                }
-        return [t for t in TASKS if t in found]
+        return tasks_in(predictions)
 
     def _tasks_of(self, kept: PredictionList) -> list[str]:
         tasks = set(self._tasks_from_predictions(ResultDicts(kept, self._to_dataset)))
@@ -251,16 +240,16 @@ class COCOEvaluator(PerImageEvaluator):
 
     def _listed(self, found: ImageDetections) -> ImageDetections:
         """Without detections of categories that the ground truth does not list, which cannot be judged."""
-        known = np.isin(found.category_ids, [c["id"] for c in self._truth.categories])
-        if known.all():
-            return found
-        log_first_n(
-            logging.WARNING,
-            f"{self._truth.source} has no category {int(found.category_ids[~known][0])}: such detections do not "
-            "count. Where classes of the model are not category ids, load the data set before the evaluation.",
-            name=self._logger.name,
-        )
-        return found.chosen(known)
+        judged = self._truth.of_known_categories(found)
+        if len(judged) < len(found):
+            unknown = set(found.category_ids.tolist()) - set(judged.category_ids.tolist())
+            log_first_n(
+                logging.WARNING,
+                f"{self._truth.source} has no category {min(unknown)}: such detections do not count. "
+                "Where classes of the model are not category ids, load the data set before the evaluation.",
+                name=self._logger.name,
+            )
+        return judged
 
     def _figures(
         self, own: Detections, task: str, img_ids: Sequence[ImageId] | None

@@ -16,7 +16,9 @@ from detectron2.utils.atomic import atomic_write
 from ..progress.records import RecordList
 from .detections import ImageDetections, from_json_dicts
 
-__all__ = ["Detections", "PredictionList", "ResultDicts", "dataset_ids", "save_list"]
+__all__ = ["Detections", "PredictionList", "ResultDicts", "dataset_ids", "save_list", "tasks_in"]
+
+_RESULT_KEYS = {"keypoints": "keypoints", "segm": "segmentation"}
 
 
 class PredictionList(RecordList):
@@ -127,6 +129,19 @@ class ResultDicts(Sequence[dict[str, Any]]):
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index]
+
+
+def tasks_in(predictions: Sequence[Any]) -> list[str]:
+    """Return the tasks for which COCO result dicts, or packed detections, have what is needed."""
+    if isinstance(predictions, ResultDicts):
+        return sorted({"bbox"} | predictions.tasks)
+    found = {"bbox"}
+    for entry in predictions:
+        if isinstance(entry, ImageDetections):
+            found |= entry.tasks
+        else:
+            found |= {task for task, key in _RESULT_KEYS.items() if key in entry}
+    return sorted(found)
 
 
 def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[ImageDetections], ImageDetections]:

@@ -96,3 +96,47 @@ def detections_as_instances(
         finite = b.isfinite().all(dim=1) & s.isfinite().all(dim=1)
         kept.append((finite.cumsum(dim=0) - 1)[proposal[real]])
     return results, kept
+
+
+def fast_rcnn_inference(
+    boxes: list[Tensor],
+    scores: list[Tensor],
+    image_shapes: list[tuple[int, int]],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[list[Instances], list[Tensor]]:
+    """Select the detections of each image: scores above a threshold, class-wise NMS, the best ``topk_per_image``.
+
+    Args:
+        boxes: for each image [R_i, K * 4], or [R_i, 4] where classes share a box.
+        scores: for each image [R_i, K + 1], background last.
+        image_shapes: height and width of each image.
+        score_thresh: scores must be higher than this.
+        nms_thresh: IoU above which the lower score of one class goes.
+        topk_per_image: how many to keep; negative = all.
+
+    Returns:
+        Instances with ``pred_boxes``, ``scores`` and ``pred_classes`` in descending order of score, and for each
+        image the indices of the proposals that they come from. Rows that are not finite are dropped.
+    """
+    return detections_as_instances(boxes, scores, image_shapes, (score_thresh, nms_thresh, topk_per_image))
+
+
+def fast_rcnn_inference_single_image(
+    boxes: Tensor,
+    scores: Tensor,
+    image_shape: tuple[int, int],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[Instances, Tensor]:
+    """Do what :func:`fast_rcnn_inference` does, for one image.
+
+    Returns:
+        The detections, and for each the position of the box that it comes from.
+    """
+    found, kept = fast_rcnn_inference(
+        [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
+    )
+    return found[0], kept[0]

@@ -19,40 +19,17 @@ from detectron2.layers import ShapeSpec, cat, cross_entropy
 from detectron2.structures import Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.publish import publish
 from detectron2.utils.reexports import passed_on
 
 from .._selection import stack_detections
 from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss
-from ._detections import detections_as_instances, select_detections
+from ._detections import fast_rcnn_inference, fast_rcnn_inference_single_image, select_detections
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
 
 __getattr__ = passed_on(__name__)
-
-
-def fast_rcnn_inference(
-    boxes: list[Tensor],
-    scores: list[Tensor],
-    image_shapes: list[tuple[int, int]],
-    score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
-) -> tuple[list[Instances], list[Tensor]]:
-    """Select the detections of each image: scores above a threshold, class-wise NMS, the best ``topk_per_image``.
-
-    Args:
-        boxes: for each image [R_i, K * 4], or [R_i, 4] where classes share a box.
-        scores: for each image [R_i, K + 1], background last.
-        image_shapes: height and width of each image.
-        score_thresh: scores must be higher than this.
-        nms_thresh: IoU above which the lower score of one class goes.
-        topk_per_image: how many to keep; negative = all.
-
-    Returns:
-        Instances with ``pred_boxes``, ``scores`` and ``pred_classes`` in descending order of score, and for each
-        image the indices of the proposals that they come from. Rows that are not finite are dropped.
-    """
-    return detections_as_instances(boxes, scores, image_shapes, (score_thresh, nms_thresh, topk_per_image))
+publish(__name__, fast_rcnn_inference, fast_rcnn_inference_single_image)
 
 
 def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn") -> None:
@@ -392,22 +369,3 @@ class FastRCNNOutputLayers(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Predict class probabilities [R_i, K + 1] of each image."""
         return self.probabilities(predictions[0]).split([len(p) for p in proposals])
-
-
-def fast_rcnn_inference_single_image(
-    boxes: Tensor,
-    scores: Tensor,
-    image_shape: tuple[int, int],
-    score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
-) -> tuple[Instances, Tensor]:
-    """Do what :func:`fast_rcnn_inference` does, for one image.
-
-    Returns:
-        The detections, and for each the position of the box that it comes from.
-    """
-    found, kept = fast_rcnn_inference(
-        [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
-    )
-    return found[0], kept[0]
