@@ -12,15 +12,7 @@ HERE = Path(__file__).resolve().parent
 API: dict[str, dict[str, Any]] = json.loads((HERE / "parity" / "api.json").read_text(encoding="utf-8"))[
     "modules"
 ]
-# Projects that are complete; the names of the others follow.
-PROJECTS = ("deeplab", "densepose", "panoptic_deeplab", "point_rend", "point_sup", "tensormask", "tridentnet")
-API.update(
-    (module, facts)
-    for module, facts in json.loads((HERE / "parity" / "api_projects.json").read_text(encoding="utf-8"))[
-        "modules"
-    ].items()
-    if module.split(".")[2] in PROJECTS
-)
+API.update(json.loads((HERE / "parity" / "api_projects.json").read_text(encoding="utf-8"))["modules"])
 USED: list[list[Any]] = json.loads((HERE / "parity" / "used_names.json").read_text(encoding="utf-8"))
 
 # Modules of the original that exist only to compile or to serve dead back ends, and names that are Python's own.
@@ -38,14 +30,6 @@ NOT_NAMES = {
 }
 
 
-PACKAGES = {m for m in API if any(other.startswith(m + ".") for other in API)}
-
-
-def _belongs(module: str, fact: dict[str, Any]) -> bool:
-    """Whether a name is part of what a module offers: defined there, or offered by a package on purpose."""
-    return module in PACKAGES or fact.get("home", module) == module
-
-
 def resolve(module: str, name: str) -> Any:
     """The object that `from module import name` gives."""
     owner = importlib.import_module(module)
@@ -58,7 +42,7 @@ def resolve(module: str, name: str) -> Any:
 def test_public_names_exist(module: str) -> None:
     missing = []
     for name, fact in API[module].items():
-        if name in NOT_NAMES or not _belongs(module, fact):
+        if name in NOT_NAMES:
             continue
         try:
             found = resolve(module, name)
@@ -68,13 +52,9 @@ def test_public_names_exist(module: str) -> None:
         missing += [
             f"{name}.{m}"
             for m in fact.get("members", {})
-            if not hasattr(found, m) and not _is_field(found, m)
+            if not hasattr(found, m) and m not in getattr(found, "__dataclass_fields__", {})
         ]
     assert not missing, f"{module} lacks {missing}"
-
-
-def _is_field(cls: Any, name: str) -> bool:
-    return name in getattr(cls, "__annotations__", {})
 
 
 @pytest.mark.parametrize("module", [m for m in API if m not in LEFT_OUT])
@@ -171,20 +151,3 @@ def test_passed_on_names_are_the_objects_of_their_home() -> None:
         poolers.dog
     with pytest.raises(ImportError):
         from detectron2.engine.defaults import no_such_name  # noqa: F401
-
-
-OVERRIDE_POINTS: list[list[Any]] = json.loads(
-    (HERE / "parity" / "override_points.json").read_text(encoding="utf-8")
-)
-
-
-def test_methods_that_subclasses_replace_are_there() -> None:
-    missing = []
-    for owner, name, _signature, _users in OVERRIDE_POINTS:
-        module, _, last = owner.rpartition(".")
-        try:
-            holder = resolve(module, last) if last[0].isupper() else importlib.import_module(owner)
-            getattr(holder, name)
-        except (ImportError, AttributeError):
-            missing.append(f"{owner}.{name}")
-    assert not missing

@@ -219,41 +219,6 @@ def test_shared_seed_follows_numpy() -> None:
     assert seeds[0] == seeds[1]
 
 
-class _Own(Visualizer):
-    """Records which of the methods that it replaces are called."""
-
-    def __getattribute__(self, name: str) -> object:
-        if name in _POINTS:
-            _called.add(name)
-        return super().__getattribute__(name)
-
-
-_POINTS = {
-    "_change_color_brightness", "_convert_boxes", "_convert_keypoints", "_convert_masks",
-    "_create_grayscale_image", "_draw_text_in_mask", "_jitter",
-}  # fmt: skip
-_called: set[str] = set()
-
-
-def test_visualizers_call_what_subclasses_replace() -> None:
-    from detectron2.utils.visualizer import ColorMode
-
-    meta = MetadataCatalog.get("dropin_vis").set(
-        thing_classes=["a"], thing_colors=[(9, 90, 200)], stuff_classes=["a"],
-        keypoint_names=["a", "b"], keypoint_connection_rules=[("a", "b", (9, 9, 250))],
-    )  # fmt: skip
-    found = Instances((50, 60), pred_boxes=Boxes(torch.tensor([[5.0, 5, 40, 30]])), scores=torch.ones(1))
-    found.pred_classes = torch.tensor([0])
-    found.pred_masks = torch.ones(1, 50, 60, dtype=torch.bool)
-    found.pred_keypoints = torch.ones(1, 2, 3)
-    _called.clear()
-    for mode in ColorMode:
-        _Own(np.zeros((50, 60, 3), np.uint8), meta, instance_mode=mode).draw_instance_predictions(found)
-    _Own(np.zeros((50, 60, 3), np.uint8), meta).draw_sem_seg(torch.zeros(50, 60, dtype=torch.int64))
-    forget("dropin_vis")
-    assert _called == _POINTS
-
-
 def test_drawing() -> None:
     black = np.zeros((50, 60, 3), np.uint8)
     for colour in ("C0", "C13", "tab:blue", "tab:grey", ("red", 0.5), "0.7"):

@@ -48,7 +48,7 @@ _DETECTOR = (
     (r"^fc6$", "box_head.fc1"),
     (r"^fc7$", "box_head.fc2"),
     (r"^head_conv(\d+)$", r"box_head.conv\1"),
-    (r"^_?\[mask\]_fcn(\d+)$", r"mask_head.mask_fcn\1"),
+    (r"^_?(?:\[mask\]|mask)_fcn(\d+)$", r"mask_head.mask_fcn\1"),
     (r"^conv5_mask$", "mask_head.deconv"),
     (r"^mask_fcn_logits$", "mask_head.predictor"),
     (r"^conv_fcn(\d+)$", r"roi_heads.keypoint_head.conv_fcn\1"),

@@ -75,8 +75,8 @@ class TracingAdapter(nn.Module):
         [{'instances': Instances(...)}]
     """
 
-    flattened_inputs: tuple[Tensor, ...]
-    inputs_schema: Schema | None
+    flattened_inputs: tuple[Tensor, ...] = ()
+    inputs_schema: Schema | None = None
 
     def __init__(
         self,

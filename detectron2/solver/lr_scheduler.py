@@ -150,18 +150,19 @@ class _WarmupLR(LRScheduler):
         self.warmup_method = warmup_method
         super().__init__(optimizer, last_epoch)
 
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """Compute the rates of the groups for the coming step."""
+        return self._compute_values()
+
     def _compute_values(self) -> list[float | torch.Tensor]:
-        """Compute the rates under the name that old subclasses use; see :meth:`get_lr`."""
-        return self.get_lr()
+        """Compute the rates; subclasses may replace it, or :meth:`get_lr`."""
+        step = self.last_epoch
+        warm = _get_warmup_factor_at_iter(self.warmup_method, step, self.warmup_iters, self.warmup_factor)
+        factor = warm * self._decay(step)
+        return [base * factor for base in self.base_lrs]
 
     def _decay(self, step: int) -> float:
         raise NotImplementedError
-
-    def _warm_factor(self) -> float:
-        now = _get_warmup_factor_at_iter(
-            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
-        )
-        return now * self._decay(self.last_epoch)
 
 
 class WarmupMultiStepLR(_WarmupLR):
@@ -199,11 +200,6 @@ class WarmupMultiStepLR(_WarmupLR):
     def _decay(self, step: int) -> float:
         return self.gamma ** bisect.bisect_right(self.milestones, step)
 
-    def get_lr(self) -> list[float | torch.Tensor]:
-        """Compute the rates of the groups for the coming step."""
-        factor = self._warm_factor()
-        return [base * factor for base in self.base_lrs]
-
 
 class WarmupCosineLR(_WarmupLR):
     """Half a cosine wave to 0 with a warm-up, counted in steps.
@@ -231,8 +227,3 @@ class WarmupCosineLR(_WarmupLR):
 
     def _decay(self, step: int) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * step / self.max_iters))
-
-    def get_lr(self) -> list[float | torch.Tensor]:
-        """Compute the rates of the groups for the coming step."""
-        factor = self._warm_factor()
-        return [base * factor for base in self.base_lrs]

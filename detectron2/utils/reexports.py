@@ -1,7 +1,7 @@
 """Names that modules of Detectron2 pass on from other modules, and that programs import from there."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = ["passed_on"]
@@ -164,7 +164,7 @@ _PASSED_ON = {
         "layers.nms.batched_nms_rotated",
         "utils.events.get_event_storage",
     ),
-    "modeling.test_time_augmentation": ("modeling.roi_heads.fast_rcnn as fast_rcnn_inference_single_image",),
+    "modeling.test_time_augmentation": ("modeling.roi_heads.fast_rcnn.fast_rcnn_inference_single_image",),
     "utils.analysis": ("export.flatten.TracingAdapter",),
     "utils.testing": ("model_zoo",),
     "utils.video_visualizer": (
@@ -186,16 +186,17 @@ _PASSED_ON = {
 }
 
 
-def passed_on(module: str) -> Callable[[str], Any]:
+def passed_on(module: str, entries: Iterable[str] = ()) -> Callable[[str], Any]:
     """Make the ``__getattr__`` of a module that serves the names it passes on.
 
     They are looked up when they are asked for, so that a module may name what lies above it.
 
     Args:
         module: ``__name__`` of the module.
+        entries: where each name is at home, for modules that are not in the table above, such as those of projects.
     """
     homes = {}
-    for entry in _PASSED_ON[module.removeprefix("detectron2.")]:
+    for entry in entries or _PASSED_ON[module.removeprefix("detectron2.")]:
         home, _, name = entry.partition(" as ")
         homes[name or home.rpartition(".")[2]] = f"detectron2.{home}"
 

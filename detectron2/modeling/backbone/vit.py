@@ -262,11 +262,8 @@ class ViT(Backbone):
         self._out_features = [out_feature]
         self._out_feature_channels = {out_feature: embed_dim}
         self._out_feature_strides = {out_feature: patch_size}
-        for block in self.blocks:
-            # Residual blocks keep their own initialisation, which makes them the identity.
-            for name, child in block.named_children():
-                if name != "residual":
-                    child.apply(self._init_weights)
+        # Leaves residual blocks the identity: their convolutions and norms over channels are of other kinds.
+        self.apply(self._init_weights)
 
     def _init_weights(self, m: nn.Module) -> None:
         """Initialise one module; the constructor applies it to all."""

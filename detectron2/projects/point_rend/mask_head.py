@@ -22,6 +22,7 @@ from detectron2.modeling.roi_heads.mask_head import (
 )
 from detectron2.structures import Instances
 
+from .old_weights import rename_entries
 from .point_features import (
     generate_regular_grid_point_coords,
     get_point_coords_wrt_image,
@@ -125,6 +126,10 @@ class ConvFCHead(nn.Module):
         for fc in self.fcs:
             x = fc(x).relu()
         return self.prediction(x).unflatten(1, self.output_shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        rename_entries(state_dict, prefix, {"coarse_mask_fc": "fc"})  # of the first releases of PointRend
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 @ROI_MASK_HEAD_REGISTRY.register()

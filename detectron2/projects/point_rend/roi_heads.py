@@ -9,13 +9,11 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 
+from .old_weights import rename_entries
+
 __all__ = ["PointRendROIHeads"]
 
-_OLD_NAMES = {
-    "mask_point_head.": "mask_head.point_head.",
-    "mask_coarse_head.coarse_mask_fc": "mask_head.coarse_head.fc",
-    "mask_coarse_head.": "mask_head.coarse_head.",
-}
+_OLD_NAMES = {"mask_point_head.": "mask_head.point_head.", "mask_coarse_head.": "mask_head.coarse_head."}
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -39,7 +37,5 @@ class PointRendROIHeads(StandardROIHeads):
         return super()._init_mask_head(cfg, input_shape)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        for old, new in _OLD_NAMES.items():
-            for name in [name for name in state_dict if name.startswith(prefix + old)]:
-                state_dict[prefix + new + name[len(prefix + old) :]] = state_dict.pop(name)
+        rename_entries(state_dict, prefix, _OLD_NAMES)
         super()._load_from_state_dict(state_dict, prefix, *args)

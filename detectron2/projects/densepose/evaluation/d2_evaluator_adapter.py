@@ -6,10 +6,16 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco.detections import ImageDetections
 from detectron2.evaluation.coco.predictions import dataset_ids
 from detectron2.evaluation.coco.truth import GroundTruth
+from detectron2.utils.reexports import passed_on
 
 from ..data.datasets.coco import filter_categories, get_contiguous_id_to_category_id_map
 
 __all__ = ["Detectron2COCOEvaluatorAdapter"]
+
+__getattr__ = passed_on(
+    __name__,
+    ("projects.densepose.data.datasets.coco.maybe_filter_categories_cocoapi",),
+)
 
 
 class Detectron2COCOEvaluatorAdapter(COCOEvaluator):

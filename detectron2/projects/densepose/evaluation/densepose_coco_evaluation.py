@@ -19,6 +19,8 @@ from pycocotools.cocoeval import COCOeval
 from pycocotools.cocoeval import Params as CocoParams
 from torch import nn
 
+from detectron2.utils.reexports import passed_on
+
 from .masks import ground_truth_rle, ignored_region, prediction_rle, share_in_region
 from .matching import match_detections
 from .modes import DensePoseDataMode, DensePoseEvalMode
@@ -27,6 +29,18 @@ from .predictions import maps_of, mask_of
 from .tensor_storage import MultiProcessTensorStorage
 
 __all__ = ["DensePoseCocoEval", "DensePoseDataMode", "DensePoseEvalMode", "Params"]
+
+__getattr__ = passed_on(
+    __name__,
+    (
+        "projects.densepose.structures.data_relative.DensePoseDataRelative",
+        "projects.densepose.structures.mesh.create_mesh",
+        "projects.densepose.converters.segm_to_mask.resample_coarse_segm_tensor_to_bbox",
+        "projects.densepose.converters.segm_to_mask.resample_fine_and_coarse_segm_tensors_to_bbox",
+        "projects.densepose.converters.chart_output_to_chart_result.resample_uv_tensors_to_bbox",
+        "projects.densepose.modeling.cse.utils.squared_euclidean_distance_matrix",
+    ),
+)
 
 # Positions in ``stats`` after AP: thresholds that are reported only where the evaluation starts that low.
 _LOW_THRESHOLDS = (0.2, 0.3, 0.4)

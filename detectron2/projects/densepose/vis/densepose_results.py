@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from detectron2.utils.reexports import passed_on
+
 from ..structures.data_relative import DensePoseDataRelative
 from .base import MatrixVisualizer
 from .drawing import BLUE_TO_YELLOW, Image, clip_to_image, opencv
@@ -23,6 +25,11 @@ __all__ = [
     "DensePoseResultsVVisualizer",
     "DensePoseResultsVisualizer",
 ]
+
+__getattr__ = passed_on(
+    __name__,
+    ("projects.densepose.structures.chart_result.DensePoseChartResult",),
+)
 
 Iuv = npt.NDArray[np.uint8]
 """(3, h, w): charts, and U and V times 255"""

@@ -10,12 +10,18 @@ import PIL.Image
 from torch import Tensor
 
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.reexports import passed_on
 
 from ..structures.data_relative import DensePoseDataRelative
 from .densepose_results import DensePoseResultsVisualizer
 from .drawing import Image, clip_to_image
 
 __all__ = ["DensePoseResultsVisualizerWithTexture", "get_texture_atlas", "split_alpha"]
+
+__getattr__ = passed_on(
+    __name__,
+    ("projects.densepose.structures.chart_result.DensePoseChartResult",),
+)
 
 # The atlas shows the 24 charts in 4 columns of 6, the first column first.
 _COLUMNS, _ROWS = 4, 6

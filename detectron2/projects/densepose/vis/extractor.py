@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from detectron2.structures import BoxMode, Instances
+from detectron2.utils.reexports import passed_on
 
 from ..converters import ToChartResultConverterWithConfidences
 from .base import CompoundVisualizer
@@ -28,6 +29,14 @@ __all__ = [
     "extract_boxes_xywh_from_instances",
     "extract_scores_from_instances",
 ]
+
+__getattr__ = passed_on(
+    __name__,
+    (
+        "projects.densepose.structures.chart_result.DensePoseChartResultWithConfidences",
+        "projects.densepose.structures.cse.DensePoseEmbeddingPredictorOutput",
+    ),
+)
 
 logger = logging.getLogger(__name__)
 

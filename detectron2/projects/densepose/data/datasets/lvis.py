@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.reexports import passed_on
 
 from .coco import (
     DENSEPOSE_ALL_POSSIBLE_KEYS,
@@ -25,6 +26,14 @@ __all__ = [
     "register_dataset",
     "register_datasets",
 ]
+
+__getattr__ = passed_on(
+    __name__,
+    (
+        "projects.densepose.data.datasets.coco.get_metadata",
+        "projects.densepose.data.utils.maybe_prepend_base_path",
+    ),
+)
 
 logger = logging.getLogger(__name__)
 
