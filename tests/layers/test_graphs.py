@@ -182,7 +182,12 @@ OPERATORS = {
 }
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+QUICK = {"detections", "roi_align", "crop", "keypoints", "iou_rotated"}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in OPERATORS]
+)
 @pytest.mark.parametrize(
     "strict", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["strict", "nonstrict"]
 )

@@ -118,6 +118,7 @@ def test_fcos_matches_cells_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (whole >= 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["faster_rcnn", "retinanet", "fcos", "rotated"])
 def test_labelling_a_large_image_takes_little_memory(name: str) -> None:
     """Objects and the anchors of 800 x 1333 pixels; all pairs at once would be more than 20 million numbers."""

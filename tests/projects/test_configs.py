@@ -88,7 +88,7 @@ def test_yaml_config(name: str) -> None:
     assert json.loads(json.dumps(changed)) == configs("yaml")[name]
 
 
-@pytest.mark.parametrize("name", PYTHON)
+@pytest.mark.parametrize("name", some_slow(PYTHON))
 def test_python_config(name: str) -> None:
     cfg = LazyConfig.load(config_file(name))
     assert differences(OmegaConf.to_container(cfg, resolve=False), configs("python")[name]) == []
