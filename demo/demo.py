@@ -23,7 +23,7 @@ from rich.progress import track
 from detectron2.config import get_cfg
 from detectron2.config.lazy import LazyConfig
 from detectron2.data.detection_utils import read_image
-from detectron2.utils.file_names import distinct_names
+from detectron2.utils.file_io.names import distinct_names
 from detectron2.utils.image_io import READ_ERRORS
 from detectron2.utils.logger import setup_logger
 

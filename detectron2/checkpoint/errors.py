@@ -1,6 +1,6 @@
 """Errors of checkpoint files."""
 
-from detectron2.utils.safe_pickle import UnsafeCheckpointError
+from detectron2.utils.file_io.safe_pickle import UnsafeCheckpointError
 
 __all__ = ["BrokenCheckpointError", "UnsafeCheckpointError", "brief"]
 

@@ -1,6 +1,6 @@
 """The yacs-style config: :class:`CfgNode`, its defaults, and classes that can be built from it."""
 
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 
 from .defaults import _C
 from .from_config import configurable

@@ -8,8 +8,7 @@ from torch.utils.data import Sampler
 
 from detectron2.config import CfgNode, configurable
 from detectron2.utils.errors import BadValue
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .common import DatasetFromList, Indexed, MapDataset
 from .dataset_mapper import DatasetMapper

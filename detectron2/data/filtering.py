@@ -13,7 +13,7 @@ import torch.utils.data as torchdata
 from detectron2.structures import BoxMode
 from detectron2.utils.errors import BadType, BadValue, UnknownNameError
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.safe_pickle import restricted_load
+from detectron2.utils.file_io.safe_pickle import restricted_load
 from detectron2.utils.tables import create_grid_table
 
 from .catalog import DatasetCatalog, MetadataCatalog

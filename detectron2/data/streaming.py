@@ -25,8 +25,8 @@ import torch.utils.data as torchdata
 
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.image_io import IMAGE_SUFFIXES
 from detectron2.utils.json_values import plain
 

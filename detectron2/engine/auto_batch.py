@@ -17,8 +17,8 @@ from torch import nn
 
 from detectron2.config.types import Config
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.events import EventStorage
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.memory import is_out_of_memory, release_memory
 
 from .hooks.eval import undisturbed_rng

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .arguments import default_argument_parser
 from .predictor import DefaultPredictor

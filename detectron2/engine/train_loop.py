@@ -15,8 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from detectron2.utils import comm
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .safety.guard import LossDict, Part, StepGuard
 from .safety.incident import Step

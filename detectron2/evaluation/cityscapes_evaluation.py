@@ -1,8 +1,7 @@
 """Cityscapes' figures for instances and semantic labels; the code is in ``evaluation/cityscapes/``."""
 
 from detectron2.data import MetadataCatalog
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .cityscapes.evaluator import CityscapesEvaluator, CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .evaluator import DatasetEvaluator

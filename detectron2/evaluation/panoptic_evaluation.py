@@ -1,8 +1,7 @@
 """Panoptic quality; the code is in ``evaluation/panoptic/``."""
 
 from detectron2.data import MetadataCatalog
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .evaluator import DatasetEvaluator
 from .panoptic.evaluator import COCOPanopticEvaluator

@@ -20,9 +20,9 @@ from PIL import Image
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures.rle import encode_masks
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.comm import all_gather, is_main_process, synchronize
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .evaluator import DatasetEvaluator
 from .progress.per_image import PerImageEvaluator

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from detectron2.modeling.tensor_inference import TensorInference
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 __all__ = ["export_program", "load_program", "save_program"]
 

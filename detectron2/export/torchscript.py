@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.reexports import passed_on
 
 from ._retired import TORCHSCRIPT, retire

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.config.projects import defaults_for
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 
 from .paths import UnknownConfigError, get_checkpoint_url, get_config_file
 

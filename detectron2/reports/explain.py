@@ -16,7 +16,7 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, RotatedCOCOEv
 from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, ClassRow, Curve, Diagnosis
 from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
 from detectron2.structures.rle import decode
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .page import without_nan
 from .pictures import draw_errors, save_pair, save_row

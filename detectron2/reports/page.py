@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from detectron2 import __version__
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 __all__ = ["chart", "data_uri", "figure", "percent", "read_json", "read_lines", "render", "without_nan"]
 

@@ -10,7 +10,7 @@ import torch
 
 from detectron2.config import CfgNode
 from detectron2.utils.errors import BadValue
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 from detectron2.utils.suggest import did_you_mean
 
 from ._clip import Clipper, GradientClipType, clip_full_norm, clip_norm, clip_value, with_gradient_clipping

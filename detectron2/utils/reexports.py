@@ -1,10 +1,10 @@
-"""Names that modules of Detectron2 pass on from other modules, and that programs import from there."""
+"""Names that live elsewhere than where programs import them from: passed on, or published under another home."""
 
 import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["passed_on"]
+__all__ = ["passed_on", "publish"]
 
 
 # By module, without ``detectron2.``: where each name is at home.
@@ -208,3 +208,17 @@ def passed_on(module: str, entries: Iterable[str] = ()) -> Callable[[str], Any]:
         return importlib.import_module(homes[name]) if found is None else found
 
     return find
+
+
+def publish(module: str, *objects: object) -> None:
+    """Make ``module`` the home of classes and functions that are defined in another file.
+
+    Pickles, dumped configs and documentation name an object by its ``__module__``, so that path must stay the same
+    when the definition moves to another file.
+
+    Args:
+        module: dotted path of the public module, usually ``__name__``.
+        *objects: classes or functions.
+    """
+    for item in objects:
+        item.__module__ = module

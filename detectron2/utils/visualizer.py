@@ -1,6 +1,6 @@
 """Public path of the drawing classes; the code is in ``detectron2/visualization/``."""
 
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 from detectron2.visualization.canvas import VisImage
 from detectron2.visualization.colors import ColorMode
 from detectron2.visualization.labels import create_text_labels as _create_text_labels

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.errors import BadValue
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .colors import ColorLike, to_rgb
 

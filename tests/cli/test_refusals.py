@@ -51,7 +51,7 @@ def test_a_refused_start_leaves_nothing(
 def hold(folder: Path) -> subprocess.Popen[str]:
     """A process that trains in a folder, as far as anybody can see."""
     code = (
-        "import sys\nfrom detectron2.utils.folder_lock import folder_lock\n"
+        "import sys\nfrom detectron2.utils.file_io.lock import folder_lock\n"
         "with folder_lock(sys.argv[1]):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     process = subprocess.Popen(

@@ -55,7 +55,7 @@ HOSTILE = [
     "detectron2.utils.env._import_file",
     "detectron2.utils.tracing.assert_fx_safe",
     "detectron2.utils.file_io.PathManager.rm",
-    "detectron2.utils.atomic.atomic_write",
+    "detectron2.utils.file_io.atomic.atomic_write",
     "detectron2.model_zoo.get_config",
     "detectron2.engine.launch.launch",
     "detectron2.cli.main",

@@ -10,7 +10,7 @@ from PIL import Image
 from detectron2.cli.run.model_fit import default_model
 from detectron2.data import formats as F
 from detectron2.data.formats.plan import image_groups
-from detectron2.utils.text_files import decode_text
+from detectron2.utils.file_io.text import decode_text
 
 W, H = 40, 30
 

@@ -8,7 +8,7 @@ import pytest
 
 from detectron2.data.build import load_proposals_into_dataset
 from detectron2.structures import BoxMode
-from detectron2.utils.safe_pickle import UnsafeCheckpointError
+from detectron2.utils.file_io.safe_pickle import UnsafeCheckpointError
 
 BOXES = np.array([[1.0, 2, 5, 7], [0, 0, 9, 9]], np.float32)
 

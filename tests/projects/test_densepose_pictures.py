@@ -30,7 +30,7 @@ from detectron2.projects.densepose.vis import (
 )
 from detectron2.projects.densepose.vis.drawing import clip_to_image
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.safe_pickle import UnsafeCheckpointError
+from detectron2.utils.file_io.safe_pickle import UnsafeCheckpointError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from densepose_data import annotation, chart_keys, config, exact_prediction

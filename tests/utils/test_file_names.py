@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detectron2.utils.file_names import distinct_names
-from detectron2.utils.folder_lock import FolderInUseError, folder_lock
+from detectron2.utils.file_io.lock import FolderInUseError, folder_lock
+from detectron2.utils.file_io.names import distinct_names
 from detectron2.utils.logger import close_log_file, setup_logger
 
 
@@ -21,7 +21,7 @@ def test_names_are_distinct_and_stable() -> None:
 
 
 def test_a_folder_is_held_by_one_process_and_its_children(tmp_path: Path) -> None:
-    code = "import sys\nfrom detectron2.utils.folder_lock import folder_lock\nwith folder_lock(sys.argv[1]): pass\n"
+    code = "import sys\nfrom detectron2.utils.file_io.lock import folder_lock\nwith folder_lock(sys.argv[1]): pass\n"
     with folder_lock(tmp_path), folder_lock(tmp_path):  # the command line, and the trainer in it
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
         nested = f"import subprocess, sys\nsys.exit(subprocess.run([sys.executable, '-c', {code!r}, sys.argv[1]]).returncode)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.registry import Registry, _convert_target_to_string, locate
 from detectron2.utils.suggest import closest, did_you_mean
 

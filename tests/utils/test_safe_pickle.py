@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from detectron2.utils.safe_pickle import UnsafeCheckpointError, restricted_load, restricted_torch_load
+from detectron2.utils.file_io.safe_pickle import UnsafeCheckpointError, restricted_load, restricted_torch_load
 
 
 class Calls:

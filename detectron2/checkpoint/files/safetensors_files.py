@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 from ..errors import BrokenCheckpointError
 from .torch_files import naming_damage

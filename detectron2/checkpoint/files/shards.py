@@ -21,8 +21,8 @@ import torch
 import torch.distributed as dist
 
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
-from detectron2.utils.safe_pickle import restricted_load
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.safe_pickle import restricted_load
 
 from ..errors import BrokenCheckpointError
 from .torch_files import read_torch, write_checkpoint_file

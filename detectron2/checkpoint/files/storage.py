@@ -4,8 +4,8 @@ import os
 import re
 import shutil
 
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io.atomic import atomic_write
 
 __all__ = ["is_local", "remove_leftovers", "write_text"]
 

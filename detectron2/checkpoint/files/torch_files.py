@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from detectron2.utils.atomic import atomic_write
-from detectron2.utils.safe_pickle import restricted_load, restricted_torch_load
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.safe_pickle import restricted_load, restricted_torch_load
 
 from ..errors import BrokenCheckpointError, UnsafeCheckpointError
 

@@ -19,7 +19,7 @@ from detectron2.engine.run_config import load_run_config
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.reports.pictures import draw_instances
 from detectron2.structures import Instances
-from detectron2.utils.file_names import distinct_names
+from detectron2.utils.file_io.names import distinct_names
 from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS
 from detectron2.utils.logger import setup_logger
 from detectron2.utils.suggest import not_there

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detectron2.data.formats import Source, plan_training
 from detectron2.engine.run_config import RunConfig
-from detectron2.utils.folder_lock import folder_lock
+from detectron2.utils.file_io.lock import folder_lock
 from detectron2.utils.logger import setup_logger
 
 from ..run.folder import RunCard, fresh_folder, write_json

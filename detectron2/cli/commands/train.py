@@ -23,7 +23,7 @@ from detectron2.reports import write_training_report
 from detectron2.utils import comm
 from detectron2.utils.device import check_device
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.folder_lock import folder_lock
+from detectron2.utils.file_io.lock import folder_lock
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError

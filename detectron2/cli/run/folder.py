@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.text import read_json
 from detectron2.utils.logger import close_log_file
 from detectron2.utils.suggest import not_there
-from detectron2.utils.text_files import read_json
 
 from ..errors import UserError
 

@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 import yaml
 
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.registry import locate
 
 from ..instantiate import TARGET, dump_dataclass

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
-from detectron2.utils.text_files import read_json
+from detectron2.utils.file_io.text import read_json
+from detectron2.utils.reexports import passed_on, publish
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco_json.index import NotIndexable, load_index

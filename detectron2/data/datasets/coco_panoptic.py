@@ -7,7 +7,7 @@ from typing import Any
 
 from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.text_files import read_json
+from detectron2.utils.file_io.text import read_json
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 from .coco import load_coco_json, load_sem_seg, set_metadata

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import mask_box, to_mask
 from detectron2.structures.types import Segmentation
+from detectron2.utils.file_io.text import read_text
 from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS, image_size
 from detectron2.utils.registry import Registry
-from detectron2.utils.text_files import read_text
 
 from ..health.report import Finding
 from ..image_finder import ImageFinder, files_below

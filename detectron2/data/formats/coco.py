@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from detectron2.structures.rle import to_mask
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.text import read_json
 from detectron2.utils.image_io import READ_ERRORS, image_size
-from detectron2.utils.text_files import read_json
 
 from ..datasets.coco_json.records import shift_keypoints
 from ..datasets.coco_json.write import records_to_coco

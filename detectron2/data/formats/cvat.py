@@ -10,8 +10,8 @@ import numpy as np
 
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import encode, to_mask
-from detectron2.utils.atomic import atomic_write
-from detectron2.utils.text_files import read_text, read_xml
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.text import read_text, read_xml
 
 from ..image_finder import ImageFinder
 from .base import (

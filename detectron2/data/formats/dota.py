@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detectron2.structures import BoxMode
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .base import (
     Dataset,

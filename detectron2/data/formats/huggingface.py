@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image
 
 from detectron2.structures import BoxMode
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import get_cache_dir
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .base import Dataset, Format, FormatError, bbox_xyxy, new_record, register_format
 

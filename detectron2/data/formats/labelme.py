@@ -17,9 +17,9 @@ from PIL import Image
 
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import encode, mask_box
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.text import read_json, read_text
 from detectron2.utils.image_io import READ_ERRORS
-from detectron2.utils.text_files import read_json, read_text
 
 from ..image_finder import ImageFinder, files_below
 from .base import (

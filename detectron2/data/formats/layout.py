@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detectron2.utils.file_io.text import read_json, read_text, read_xml, read_yaml
 from detectron2.utils.suggest import did_you_mean, not_there
-from detectron2.utils.text_files import read_json, read_text, read_xml, read_yaml
 
 from ..image_finder import files_below
 from .base import FORMATS, Format, FormatError, role_of

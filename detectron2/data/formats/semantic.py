@@ -11,7 +11,7 @@ from PIL import Image
 
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import encode
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.image_io import READ_ERRORS
 
 from .base import (

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.structures import BoxMode
-from detectron2.utils.atomic import atomic_write
-from detectron2.utils.text_files import read_text, read_xml
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.text import read_text, read_xml
 
 from ..image_finder import ImageFinder, files_below
 from .base import (

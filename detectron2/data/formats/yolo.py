@@ -25,7 +25,7 @@ import numpy.typing as npt
 import yaml
 
 from detectron2.structures import BoxMode
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .base import (
     Dataset,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectron2.utils.text_files import read_yaml
+from detectron2.utils.file_io.text import read_yaml
 
 from ..image_finder import ImageFinder, files_below, name_parts
 from .base import FormatError, images_below, read_lines

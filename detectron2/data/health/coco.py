@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from detectron2.utils.text_files import read_json
+from detectron2.utils.file_io.text import read_json
 
 from ..image_finder import ImageFinder
 from .check import check_dataset_dicts

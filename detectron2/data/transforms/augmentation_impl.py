@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .augmentations.color import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
 from .augmentations.crop import FixedSizeCrop, MinIoURandomCrop, RandomCrop, RandomCrop_CategoryAreaConstraint

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from detectron2.utils.errors import BadValue
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 
 from .operations.base import NoOpTransform, Transform, TransformList
 from .operations.color import BlendTransform, ColorTransform, PILColorTransform

@@ -1,7 +1,6 @@
 """Hooks: what happens around the steps of training."""
 
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .basic import CallbackHook, IterationTimer, PeriodicWriter, TorchMemoryStats
 from .checkpoint import BestCheckpointer, PeriodicCheckpointer

@@ -19,8 +19,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.build import build_evaluator
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .base import Part, RunConfig
 from .files import flatten

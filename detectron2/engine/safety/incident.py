@@ -13,8 +13,8 @@ from torch import nn
 
 from detectron2 import structures
 from detectron2.checkpoint.files.shards import is_sharded, own_part
-from detectron2.utils.atomic import atomic_write
-from detectron2.utils.safe_pickle import restricted_torch_load
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.safe_pickle import restricted_torch_load
 from detectron2.utils.unwrap import unwrap_model
 
 __all__ = [

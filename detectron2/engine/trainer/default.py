@@ -20,7 +20,7 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_
 from detectron2.evaluation.tolerant import TolerantEvaluators
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
-from detectron2.utils.folder_lock import folder_lock
+from detectron2.utils.file_io.lock import folder_lock
 from detectron2.utils.logger import setup_logger
 
 from ..auto_batch import with_fitting_batch

@@ -13,7 +13,7 @@ import torch
 
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from detectron2.structures.rle import encode_masks
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 ImageId = int | str
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 from ..progress.records import RecordList
 from .detections import ImageDetections, from_json_dicts

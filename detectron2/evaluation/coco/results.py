@@ -12,7 +12,7 @@ import torch
 
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
+from detectron2.utils.file_io.atomic import atomic_write
 
 from .detections import ImageDetections, write_results
 from .predictions import save_list

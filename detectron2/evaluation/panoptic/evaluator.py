@@ -17,8 +17,8 @@ from PIL import Image
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table
 

@@ -12,8 +12,7 @@ from torch import nn
 
 from detectron2.layers import CNNBlockBase
 from detectron2.utils.errors import BadValue
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 from detectron2.utils.suggest import did_you_mean
 
 from ._regnet_blocks import (

@@ -9,8 +9,7 @@ from torch import nn
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, ShapeSpec
 from detectron2.utils.errors import BadType, BadValue
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 from detectron2.utils.suggest import did_you_mean
 
 from ._resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from detectron2.utils.errors import BadValue
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 
 from ._swin_attention import WindowAttention, shifted_window_mask, window_partition, window_reverse
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block

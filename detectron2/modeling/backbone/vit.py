@@ -12,8 +12,7 @@ from torch import nn
 from detectron2.layers import CNNBlockBase, Conv2d, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.utils.errors import BadValue
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from ._resnet_blocks import Norm
 from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block

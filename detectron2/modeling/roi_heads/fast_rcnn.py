@@ -19,8 +19,7 @@ from detectron2.layers import ShapeSpec, cat, cross_entropy
 from detectron2.structures import Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.publish import publish
-from detectron2.utils.reexports import passed_on
+from detectron2.utils.reexports import passed_on, publish
 
 from .._selection import stack_detections
 from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, nonzero_tuple
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 
 from ..backbone.resnet import BottleneckBlock, ResNet
 from ..matcher import Matcher

@@ -12,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import BitMasks, ImageList, Instances
-from detectron2.utils.publish import publish
+from detectron2.utils.reexports import publish
 
 from .heads import INS_EMBED_BRANCHES_REGISTRY, PanopticDeepLabInsEmbedHead, PanopticDeepLabSemSegHead
 from .post_processing import get_panoptic_segmentation

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import get_cache_dir
+from detectron2.utils.file_io.atomic import atomic_write
 
 from ...loading.shared_memory import SharedBytes, share_arrays
 from .json_stream import JsonStream

@@ -14,8 +14,8 @@ import torch
 from detectron2.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
 from detectron2.structures.rle import run_lengths, to_rle
 from detectron2.structures.types import Segmentation
-from detectron2.utils.atomic import atomic_write
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.json_values import plain
 
 from ...catalog import DatasetCatalog, MetadataCatalog

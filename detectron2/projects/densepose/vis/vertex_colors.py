@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.safe_pickle import UnsafeCheckpointError, restricted_load
+from detectron2.utils.file_io.safe_pickle import UnsafeCheckpointError, restricted_load
 
 from ..data.datasets.coco import DENSEPOSE_METADATA_URL_PREFIX
 from ..structures.mesh import create_mesh

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from .file_io import PathManager
+from . import PathManager
 
 __all__ = ["decode_text", "read_json", "read_text", "read_xml", "read_yaml"]
 
