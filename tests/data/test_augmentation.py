@@ -169,6 +169,13 @@ def test_shortest_edge(size: tuple[int, int], short: int, longest: int, want: tu
     assert T.ResizeShortestEdge.get_output_shape(*size, short, longest) == want
 
 
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
+def test_a_thin_picture_keeps_its_one_row(size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    resized = T.ResizeShortestEdge(800, 1333).get_transform(image).apply_image(image)
+    assert sorted(resized.shape[:2]) == [1, 1333]
+
+
 def test_probabilities() -> None:
     image = scene()[0]
     flip = T.RandomFlip(0.25)

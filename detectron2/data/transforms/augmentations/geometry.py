@@ -172,19 +172,19 @@ class ResizeShortestEdge(Augmentation):
         if size == 0:
             return NoOpTransform()
         new_h, new_w = self.get_output_shape(height, width, int(size), self.max_size)
-        return ResizeTransform(height, width, new_h, new_w, self.interp)
+        # A picture of 3000 x 1 pixels keeps its one row.
+        return ResizeTransform(height, width, max(new_h, 1), max(new_w, 1), self.interp)
 
     @staticmethod
     def get_output_shape(oldh: int, oldw: int, short_edge_length: int, max_size: int) -> tuple[int, int]:
-        """Return (height, width) after resizing an ``oldh`` x ``oldw`` image, halves rounded up."""
+        """Return (height, width) after resizing an ``oldh`` x ``oldw`` image, halves rounded up; 0 for a thin one's side."""
         scale = short_edge_length * 1.0 / min(oldh, oldw)
         # The short edge is exact by definition; only the other one is computed.
         sides = [short_edge_length, scale * oldw] if oldh < oldw else [scale * oldh, short_edge_length]
         if max(sides) > max_size:
             shrink = max_size * 1.0 / max(sides)
             sides = [side * shrink for side in sides]
-        # A picture of 3000 x 1 pixels keeps its one row.
-        return max(int(sides[0] + 0.5), 1), max(int(sides[1] + 0.5), 1)
+        return int(sides[0] + 0.5), int(sides[1] + 0.5)
 
     short_edge_length: Sequence[int]
     max_size: int
