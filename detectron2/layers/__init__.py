@@ -4,6 +4,7 @@ from .aspp import ASPP
 from .batch_norm import CycleBatchNormList, FrozenBatchNorm2d, LayerNorm, NaiveSyncBatchNorm, get_norm
 from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from .deform_conv import DeformConv, ModulatedDeformConv
+from .deformable_attention import MSDeformAttn, multi_scale_deformable_attention
 from .losses import ciou_loss, diou_loss, giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from .mask_ops import paste_masks_in_image
 from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
@@ -46,6 +47,7 @@ __all__ = [
     "FrozenBatchNorm2d",
     "LayerNorm",
     "Linear",
+    "MSDeformAttn",
     "ModulatedDeformConv",
     "NaiveSyncBatchNorm",
     "ROIAlign",
@@ -67,6 +69,7 @@ __all__ = [
     "giou_loss",
     "interpolate",
     "move_device_like",
+    "multi_scale_deformable_attention",
     "nms",
     "nms_rotated",
     "nonzero_tuple",

@@ -33,6 +33,7 @@ EXTRAS = {
     "safetensors": (("safetensors",), "weights as .safetensors"),
     "timm": (("timm",), "backbones from timm"),
     "tracking": (("scipy",), "Hungarian trackers"),
+    "transformers": (("scipy",), "training of Mask2Former and other detection transformers"),
     "remote": (("fsspec",), "files on s3://, gs:// and other stores"),
 }
 STAND_INS = {

@@ -1,0 +1,58 @@
+"""Where the queries of deformable attention stand, and boxes as log-odds.
+
+Reference: Deformable DETR, https://arxiv.org/abs/2010.04159
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["inverse_sigmoid", "pixel_reference_points", "valid_ratio"]
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Compute log-odds of probabilities; values nearer than ``eps`` to 0 or 1, or outside of them, count as ``eps``.
+
+    Args:
+        x: any shape.
+        eps: smallest numerator and denominator of the odds.
+    """
+    x = x.clamp(0, 1)
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+def valid_ratio(hidden: Tensor) -> Tensor:
+    """Measure how much of the width and height of maps is not padding; padding is below and to the right.
+
+    Args:
+        hidden: [N, H, W]; True marks padding.
+
+    Returns:
+        [N, 2] shares (of the width, of the height).
+    """
+    seen = (~hidden).float()
+    return torch.stack([seen[:, 0].mean(1), seen[:, :, 0].mean(1)], -1)
+
+
+def pixel_reference_points(shapes: Sequence[tuple[int, int]], valid_ratios: Tensor) -> Tensor:
+    """Place one query on the centre of every pixel of every level.
+
+    Args:
+        shapes: (height, width) of L levels, S pixels in all.
+        valid_ratios: [N, L, 2] shares of width and height that are not padding.
+
+    Returns:
+        [N, S, L, 2] points (x, y) relative to each level's padded map; 1 is the end of the padding.
+    """
+    device = valid_ratios.device
+    levels = []
+    for i, (h, w) in enumerate(shapes):
+        y, x = torch.meshgrid(
+            torch.arange(h, device=device) + 0.5, torch.arange(w, device=device) + 0.5, indexing="ij"
+        )
+        inside = valid_ratios[:, None, i]  # [N, 1, 2]
+        levels.append(
+            torch.stack([x.flatten() / (inside[..., 0] * w), y.flatten() / (inside[..., 1] * h)], -1)
+        )
+    return torch.cat(levels, 1)[:, :, None] * valid_ratios[:, None]
