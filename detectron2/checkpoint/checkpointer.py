@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from detectron2.utils.errors import NoSuchFile
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.memory import is_out_of_memory
 from detectron2.utils.suggest import did_you_mean
@@ -255,7 +256,7 @@ class Checkpointer:
                 if near
                 else f"The folder {folder!r} holds nothing."
             )
-            raise FileNotFoundError(f"there is no checkpoint {path!r}. {hint}")
+            raise NoSuchFile(f"there is no checkpoint {path!r}. {hint}")
         return local
 
     def _apply(

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from detectron2.utils import comm
+from detectron2.utils.errors import BadValue
 
 from .c2_model_loading import align_and_update_state_dicts
 from .checkpointer import Checkpointer, IncompatibleKeys
@@ -127,7 +128,7 @@ class DetectionCheckpointer(Checkpointer):
             return _from_pickle(data)
         if filename.endswith(".pyth"):
             if "model_state" not in data:
-                raise ValueError(
+                raise BadValue(
                     f"{filename!r} is no pycls checkpoint: it has no 'model_state' among {list(data)[:8]}"
                 )
             weights = {k: v for k, v in data["model_state"].items() if not k.endswith("num_batches_tracked")}

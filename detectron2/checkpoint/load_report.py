@@ -21,6 +21,11 @@ def _group(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     return list(groups.items())
 
 
+def _part(name: str) -> str:
+    """``"roi_heads.box_head.fc1.weight"`` to ``"roi_heads.box_head"``."""
+    return ".".join(name.split(".")[:-1][:2]) or name
+
+
 def _label(module: str, leaves: Sequence[str]) -> str:
     tail = leaves[0] if len(leaves) == 1 else "{" + ", ".join(leaves) + "}"
     return f"{module}.{tail}" if module else tail
@@ -55,6 +60,12 @@ class LoadReport:
     def complete(self) -> bool:
         """Whether every name of both sides found its partner."""
         return not (self.mismatched or self.missing or self.unexpected)
+
+    def untouched(self) -> list[str]:
+        """Name the parts of the model, such as ``roi_heads.mask_head``, of which no weight was loaded."""
+        lacking = [*self.missing, *(name for name, _, _ in self.mismatched)]
+        found = {_part(name) for name in self.loaded}
+        return [p for p in dict.fromkeys(_part(name) for name in lacking) if p not in found]
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(fate, parameters of one module, why), worst first."""

@@ -3,6 +3,8 @@
 import os
 import re
 
+from detectron2.utils.errors import BadValue
+
 from .checkpointer import Checkpointer
 
 __all__ = ["PeriodicCheckpointer"]
@@ -35,7 +37,7 @@ class PeriodicCheckpointer:
         self.period = int(period)
         self.max_iter = max_iter
         if max_to_keep is not None and max_to_keep <= 0:
-            raise ValueError(f"max_to_keep must be positive or None, not {max_to_keep}")
+            raise BadValue(f"max_to_keep must be positive or None, not {max_to_keep}")
         self.max_to_keep = max_to_keep
         self.recent_checkpoints: list[str] = []
         self.path_manager = checkpointer.path_manager

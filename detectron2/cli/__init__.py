@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .arguments import parse
-from .errors import INPUT_ERRORS, UserError, environment_problem, text_of
+from .errors import UserError, problem_of
 
 __all__ = ["UserError", "main"]
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        problem = text_of(error) if isinstance(error, INPUT_ERRORS) else environment_problem(error)
+        problem = problem_of(error)
         if trace or problem is None:  # else it is a defect of ours, and its traceback is wanted
             raise
         print(f"detectron2 {args.command}: {problem}", file=sys.stderr)

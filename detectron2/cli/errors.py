@@ -2,10 +2,11 @@
 
 import errno
 import re
+import sys
 
 from detectron2.utils.errors import InputError
 
-__all__ = ["INPUT_ERRORS", "UserError", "environment_problem", "text_of"]
+__all__ = ["INPUT_ERRORS", "UserError", "environment_problem", "problem_of", "text_of"]
 
 
 class UserError(InputError):
@@ -29,6 +30,26 @@ def text_of(error: BaseException) -> str:
         found = list(_RAISED_IN_WORKER.finditer(text))
         return text[found[-1].end() :].strip() if found else text.strip().splitlines()[-1]
     return text
+
+
+def problem_of(error: Exception) -> str | None:
+    """Return what to tell the user about an error; None if it is a defect of the package, whose traceback is wanted."""
+    if type(error).__name__ == "ProcessRaisedException":  # of torch, which is not imported for this
+        return _problem_in_process(str(error))
+    return text_of(error) if isinstance(error, INPUT_ERRORS) else environment_problem(error)
+
+
+def _problem_in_process(text: str) -> str | None:
+    """Return what to tell about an error of another process, of which the traceback is known."""
+    found = list(_RAISED_IN_WORKER.finditer(text))
+    if not found:
+        return None
+    module, _, name = found[-1][0].rstrip(": \n").rpartition(".")
+    kind = getattr(sys.modules.get(module or "builtins"), name, None)
+    message = text[found[-1].end() :].strip()
+    if isinstance(kind, type) and issubclass(kind, INPUT_ERRORS):
+        return message
+    return environment_problem(kind(message)) if kind in (RuntimeError, MemoryError) else None
 
 
 def environment_problem(error: BaseException) -> str | None:

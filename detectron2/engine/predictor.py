@@ -37,6 +37,7 @@ class DefaultPredictor:
         metadata: metadata of the first test data set.
         model: the model in evaluation mode.
         input_format: channel order that the model expects, "RGB" or "BGR".
+        load_report: which weights were loaded, and which not; None if the config names no weights.
 
     Raises:
         ValueError: if the model expects another channel order.
@@ -52,7 +53,9 @@ class DefaultPredictor:
         run = run_config(cfg).copied()
         self.cfg = run.cfg
         self.model = run.model()
-        DetectionCheckpointer(self.model).load(run.options.weights)
+        saver = DetectionCheckpointer(self.model)
+        saver.load(run.options.weights)
+        self.load_report = saver.last_report
         self.metadata = MetadataCatalog.get((*run.dataset_names("test"), "__unused")[0])
         self.aug = run.test_augmentation()
         self.input_format = run.input_format

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from detectron2.utils.comm import get_world_size, is_main_process
+from detectron2.utils.errors import BadValue
 from detectron2.utils.logger import log_every_n_seconds
 
 from .progress.clock import StageClock, progress_bar
@@ -107,7 +108,7 @@ class DatasetEvaluators(DatasetEvaluator):
                 continue
             clash = joined.keys() & result.keys()
             if clash:
-                raise ValueError(
+                raise BadValue(
                     f"two evaluators report {sorted(clash)}; the second is {type(evaluator).__name__}. "
                     "Give each evaluator tasks of its own (COCOEvaluator(tasks=...)) or run them apart."
                 )

@@ -16,6 +16,7 @@ import torch
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
+from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io import PathManager
 
 from .evaluator import DatasetEvaluator
@@ -211,7 +212,7 @@ class PascalVOCDetectionEvaluator(PerImageEvaluator):
         self._image_set_path = os.path.join(meta.dirname, "ImageSets", "Main", meta.split + ".txt")
         self._class_names = list(meta.thing_classes)
         if meta.year not in (2007, 2012):
-            raise ValueError(
+            raise BadValue(
                 f"year of {dataset_name!r} must be 2007 or 2012 (how AP is computed), got {meta.year!r}"
             )
         self._is_2007 = meta.year == 2007

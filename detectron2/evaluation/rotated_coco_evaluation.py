@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from detectron2.structures import BoxMode, Instances, RotatedBoxes, pairwise_iou_rotated
+from detectron2.utils.errors import BadValue
 
 from .coco.detections import ImageDetections, ImageId, pack_instances
 from .coco.figures import CocoFigures
@@ -126,5 +127,5 @@ class RotatedCOCOEvaluator(COCOEvaluator):
 
     def _figures(self, own: Detections, task: str, img_ids: Sequence[ImageId] | None) -> CocoFigures | None:
         if task != "bbox":
-            raise ValueError(f"RotatedCOCOEvaluator knows the task 'bbox' only, got {task!r}")
+            raise BadValue(f"RotatedCOCOEvaluator knows the task 'bbox' only, got {task!r}")
         return self._figures_of_class(own, task, img_ids, self._max_dets_per_image, None, RotatedCOCOeval)

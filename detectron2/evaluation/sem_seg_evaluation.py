@@ -21,6 +21,7 @@ from PIL import Image
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures.rle import encode_masks
 from detectron2.utils.comm import all_gather, is_main_process, synchronize
+from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.file_io.atomic import atomic_write
 
@@ -135,7 +136,7 @@ class SemSegEvaluator(PerImageEvaluator):
         self.sem_seg_loading_fn = sem_seg_loading_fn
         self._num_classes = len(self._class_names)
         if num_classes is not None and num_classes != self._num_classes:
-            raise ValueError(
+            raise BadValue(
                 f"num_classes is {num_classes}, but {dataset_name!r} has {self._num_classes} stuff_classes"
             )
         own_label = metadata.get("ignore_label", ignore_label)
@@ -269,7 +270,7 @@ class SemSegEvaluator(PerImageEvaluator):
         entries = []
         for label, counts in zip(labels.tolist(), masks.counts):
             if ids is not None and label not in ids:
-                raise ValueError(f"class {label} has no data set id; known are classes {sorted(ids)}")
+                raise BadValue(f"class {label} has no data set id; known are classes {sorted(ids)}")
             entries.append(
                 {
                     "file_name": input_file_name,

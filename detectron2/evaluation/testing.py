@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.config.types import Config
+from detectron2.utils.errors import BadType
 
 __all__ = ["flatten_results_dict", "print_csv_format", "verify_results"]
 
@@ -25,7 +26,7 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
         TypeError: when ``results`` is not a mapping.
     """
     if not isinstance(results, Mapping):
-        raise TypeError(f"results must be a dict of dicts, got {type(results).__name__}")
+        raise BadType(f"results must be a dict of dicts, got {type(results).__name__}")
     logger = logging.getLogger(__name__)
     for task, metrics in results.items():
         if not isinstance(metrics, Mapping):

@@ -39,9 +39,10 @@ _MARKS = {
 class _LineFormatter(logging.Formatter):
     """``[date name]: message``, coloured for terminals, plain with the level's name for files."""
 
-    def __init__(self, *, colored: bool, abbreviations: dict[str, str]) -> None:
+    def __init__(self, *, colored: bool, brief: bool, abbreviations: dict[str, str]) -> None:
         super().__init__(datefmt=_DATE)
         self._colored = colored
+        self._brief = brief
         self._abbreviations = sorted(abbreviations.items(), key=lambda item: -len(item[0]))
 
     def _short(self, name: str) -> str:
@@ -51,7 +52,10 @@ class _LineFormatter(logging.Formatter):
         return name
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        place = f"[{self.formatTime(record, self.datefmt)} {self._short(record.name)}]"
+        name = self._short(record.name)
+        if self._brief and name.startswith("d2."):  # on the screen, the package that speaks is enough
+            name = ".".join(name.split(".")[:2])
+        place = f"[{self.formatTime(record, self.datefmt)} {name}]"
         if not self._colored:
             return f"{place} {record.levelname}: {record.message}"
         mark, color = _MARKS.get(record.levelno, ("", ""))
@@ -153,17 +157,17 @@ def setup_logger(
     if abbrev_name is not None:
         abbreviations[name] = abbrev_name
 
-    def add(handler: logging.Handler, colored: bool) -> None:
+    def add(handler: logging.Handler, colored: bool, brief: bool) -> None:
         handler.setLevel(logging.DEBUG)
-        handler.setFormatter(_LineFormatter(colored=colored, abbreviations=abbreviations))
+        handler.setFormatter(_LineFormatter(colored=colored, brief=brief, abbreviations=abbreviations))
         logger.addHandler(handler)
 
     on_console = any(isinstance(handler, _StdoutHandler) for handler in logger.handlers)
     if configure_stdout and distributed_rank == 0 and not on_console:
-        add(_StdoutHandler(), color and sys.stdout is not None and sys.stdout.isatty())
+        add(_StdoutHandler(), color and sys.stdout is not None and sys.stdout.isatty(), True)
     if path is not None and path not in _log_paths(logger):
         close_log_file(name)
-        add(_FileHandler(path), False)
+        add(_FileHandler(path), False, False)
     return logger
 
 

@@ -26,6 +26,7 @@ from detectron2.utils.suggest import not_there
 
 from ..errors import UserError
 from ..run.datasets import VAL, register
+from ..run.evaluation import require_weights
 from ..run.folder import read_run, weights_of, write_json
 from ..run.recipe import chosen_device, find_model
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     predictor = DefaultPredictor(cfg)
+    require_weights(predictor.load_report, args.model)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []

@@ -16,6 +16,7 @@ from PIL import Image
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
+from detectron2.utils.errors import NoSuchFile
 from detectron2.utils.file_io import PathManager
 
 from ..progress.per_image import PerImageEvaluator
@@ -63,7 +64,7 @@ class CityscapesEvaluator(PerImageEvaluator):
         )
         path = os.path.join(folder, name)
         if name == os.path.basename(file_name) or not PathManager.isfile(path):
-            raise FileNotFoundError(
+            raise NoSuchFile(
                 f"no labels for {file_name}: expected {path}. Images must be named '*_leftImg8bit.png', with gtFine "
                 "beside leftImg8bit (or gt_dir in the metadata)."
             )

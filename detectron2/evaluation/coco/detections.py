@@ -13,6 +13,7 @@ import torch
 
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from detectron2.structures.rle import encode_masks
+from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io.atomic import atomic_write
 
 ImageId = int | str
@@ -186,7 +187,7 @@ def _categories(classes: npt.NDArray[np.int64], ids: npt.NDArray | None) -> npt.
         return classes
     bad = (classes < 0) | (classes >= len(ids))
     if bad.any():
-        raise ValueError(
+        raise BadValue(
             f"the model predicts class {int(classes[bad][0])}, but the data set has {len(ids)} classes "
             f"(0 to {len(ids) - 1}); does the model's NUM_CLASSES belong to this data set?"
         )

@@ -16,6 +16,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detectron2.utils.errors import BadValue
 from detectron2.utils.memory import paused_garbage_collector
 
 from .detections import ImageDetections, ImageId
@@ -40,7 +41,7 @@ def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float
         what = (
             f"{expected} kpt_oks_sigmas were given" if given else "COCO's default kpt_oks_sigmas are for 17"
         )
-        raise ValueError(
+        raise BadValue(
             f"{truth.source} has {count} keypoints per instance, but {what}; pass one sigma per keypoint "
             "(config: TEST.KEYPOINT_OKS_SIGMAS)"
         )

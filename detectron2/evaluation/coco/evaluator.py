@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 from detectron2.utils import comm
+from detectron2.utils.errors import BadValue
 from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table, log_first_n
 
@@ -154,7 +155,7 @@ class COCOEvaluator(PerImageEvaluator):
         image_id = plain(record["image_id"])
         if image_id not in self._truth.images:
             known = list(itertools.islice(self._truth.images, 3))
-            raise ValueError(
+            raise BadValue(
                 f"image_id {image_id!r} is not in {self._truth.source}, whose ids are like {known}; "
                 "is the evaluator built for another data set than the loader, or are the ids of another type?"
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io.atomic import atomic_write
 
 from ..progress.records import RecordList
@@ -161,7 +162,7 @@ def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[Image
         classes = found.category_ids
         outside = (classes < 0) | (classes >= len(ids))
         if outside.any():
-            raise ValueError(
+            raise BadValue(
                 f"image {found.image_id!r}: predicted class {int(classes[outside][0])}, but the data set {name!r} has "
                 f"{len(mapping)} classes (0 to {len(ids) - 1}); do the model's NUM_CLASSES and the data set belong "
                 "together?"

@@ -15,6 +15,7 @@ import torch
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
+from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.json_values import plain
 from detectron2.utils.logger import create_small_table
@@ -102,7 +103,7 @@ class LVISEvaluator(PerImageEvaluator):
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
         image_id = plain(record["image_id"])
         if image_id not in self._truth.images:
-            raise ValueError(f"image_id {image_id!r} is not in {self._truth.source}")
+            raise BadValue(f"image_id {image_id!r} is not in {self._truth.source}")
         prediction: dict[str, Any] = {"image_id": image_id}
         if "instances" in output:
             prediction["instances"] = pack_instances(output["instances"], image_id)
