@@ -9,11 +9,12 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from detectron2.checkpoint import Checkpointer, PeriodicCheckpointer
 from detectron2.config import CfgNode, LazyConfig, configurable, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog, detection_utils
 from detectron2.data import transforms as T
 from detectron2.data.catalog import forget
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, print_csv_format
 from detectron2.layers import DeformConv, mask_ops
 from detectron2.structures import (
     Boxes,
@@ -169,6 +170,23 @@ def _metadata() -> None:
     MetadataCatalog.get("twice").set(colour=1).set(colour=2)
 
 
+class _Constant(DatasetEvaluator):
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        return {"bbox": {"AP": 1.0}}
+
+
+def _judge(image_id: int, label: int) -> None:
+    """Judge a prediction for a data set of one image, whose id is 5, and one class."""
+    record = {"image_id": 5, "height": 9, "width": 9, "file_name": ""}
+    DatasetCatalog.register("twice", lambda: [record], overwrite=True)
+    MetadataCatalog.get("twice").set(thing_classes=["a"], thing_dataset_id_to_contiguous_id={1: 0})
+    instances = Instances((9, 9), pred_boxes=Boxes([[0, 0, 5, 5]]), scores=torch.ones(1))
+    instances.pred_classes = torch.tensor([label])
+    evaluator = COCOEvaluator("twice", allow_cached_coco=False)
+    evaluator.process([{"image_id": image_id}], [{"instances": instances}])
+    evaluator.evaluate()
+
+
 @pytest.mark.parametrize(
     ("call", "kind"),
     [
@@ -187,6 +205,12 @@ def _metadata() -> None:
         (lambda: T.ResizeTransform(4, 4, 2, 2).apply_image(np.zeros((3, 4))), ValueError),
         (lambda: _Made(get_cfg()), AttributeError),
         (lambda: find_unused_parameters(torch.nn.Linear(2, 2).eval(), torch.zeros(1, 2)), ValueError),
+        (lambda: Checkpointer(torch.nn.Linear(1, 1)).load("not_here.pth"), FileNotFoundError),
+        (lambda: PeriodicCheckpointer(Checkpointer(torch.nn.Linear(1, 1)), 2, max_to_keep=0), ValueError),
+        (lambda: DatasetEvaluators([_Constant(), _Constant()]).evaluate(), ValueError),
+        (lambda: print_csv_format([1]), TypeError),  # type: ignore[arg-type]
+        (lambda: _judge(image_id=4, label=0), ValueError),
+        (lambda: _judge(image_id=5, label=3), ValueError),
     ],
 )
 def test_refused_arguments_are_assertion_errors_too(call: object, kind: type) -> None:

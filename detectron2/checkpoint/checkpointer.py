@@ -377,7 +377,7 @@ class Checkpointer:
     def _check_fit(self, path: str) -> None:
         """Raise an error if a checkpoint that was loaded held no weight of the model."""
         report = self.last_report
-        if report is not None and (report.missing or report.mismatched) and not report.loaded:
+        if report is not None and report.useless:
             raise BrokenCheckpointError(f"{path!r} holds no weight of this model ({report.summary()})")
 
     def _choose_resume(self, unfit: Mapping[str, Exception] = MappingProxyType({})) -> str:

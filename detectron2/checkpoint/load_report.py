@@ -61,6 +61,11 @@ class LoadReport:
         """Whether every name of both sides found its partner."""
         return not (self.mismatched or self.missing or self.unexpected)
 
+    @property
+    def useless(self) -> bool:
+        """Whether the model has weights, and the file none of them."""
+        return bool(self.missing or self.mismatched) and not self.loaded
+
     def untouched(self) -> list[str]:
         """Name the parts of the model, such as ``roi_heads.mask_head``, of which no weight was loaded."""
         lacking = [*self.missing, *(name for name, _, _ in self.mismatched)]

@@ -17,7 +17,10 @@ INPUT_ERRORS = (InputError, ValueError, OSError, ImportError)
 """What bad input and a machine that lacks something raise. Anything else is a defect of the package."""
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-_RAISED_IN_WORKER = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b(?::\s*)?", re.MULTILINE)
+# The line that ends a traceback; our own errors are not all named …Error.
+_RAISED_IN_WORKER = re.compile(
+    r"^(?:detectron2(?:\.\w+)+|[A-Za-z_][\w.]*(?:Error|Exception|Interrupt))\b(?::\s*)?", re.MULTILINE
+)
 
 
 def text_of(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from detectron2.cli import main
-from detectron2.cli.errors import environment_problem, text_of
+from detectron2.cli.errors import environment_problem, problem_of, text_of
 from detectron2.utils.errors import UnknownNameError
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="refuses a device that is not there")
@@ -93,6 +93,7 @@ def test_the_life_of_a_folder(
     assert torch.load(out / "model_final.pth", weights_only=True)["iteration"] == 1
     assert (out / "notes.txt").read_text() == "mine"
     _predict_odd_pictures(out, tmp_path, capsys)
+    _weights_of_other_models(out, start, capsys)
 
 
 def bomb(path: Path, width: int = 20000, height: int = 20000) -> None:
@@ -144,6 +145,29 @@ def _predict_odd_pictures(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "odd.pth" in capsys.readouterr().err
 
 
+def _weights_of_other_models(run: Path, start: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is predicted or judged by a part of a model that has kept its random weights."""
+    other = run.parent / "other.pth"
+    weights = torch.load(run / "model_final.pth", weights_only=True)["model"]
+    without = {k: v for k, v in weights.items() if "mask_head" not in k}
+    reshaped = {k: v[:1] if "box_predictor" in k else v for k, v in weights.items()}
+    device = ["--weights", str(other), "--device", "cpu"]
+    nothing = {"x": torch.zeros(1)}
+    for kept, part in (
+        (nothing, "backbone"),
+        (without, "roi_heads.mask_head"),
+        (reshaped, "roi_heads.box_predictor"),
+    ):
+        torch.save({"model": kept}, other)
+        for command in (["predict", str(run)], ["eval", str(run)]):
+            assert main([*command, *device, "--output", str(run.parent / "no")]) == 2
+            err = capsys.readouterr().err
+            assert part in err and "other.pth" in err and "Traceback" not in err
+    torch.save({"model": nothing}, other)
+    assert main([*start, "--overwrite", "--weights", str(other)]) == 2
+    assert "other.pth holds no weight" in capsys.readouterr().err
+
+
 def test_bugs_keep_their_traceback_and_bad_input_does_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,7 +197,28 @@ def test_bugs_keep_their_traceback_and_bad_input_does_not(
 def test_errors_of_loader_workers_lose_their_traceback() -> None:
     text = 'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "x"\nValueError: a.png: bad\nand more\n'
     assert text_of(ValueError(text)) == "a.png: bad\nand more"
+    assert (
+        text_of(ValueError(text.replace("\nValueError", "\ndetectron2.utils.errors.BadValue")))
+        == "a.png: bad\nand more"
+    )
     assert environment_problem(RuntimeError("shapes do not fit")) is None
+
+
+def test_errors_of_other_processes_lose_their_traceback() -> None:
+    head = '\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  File "x"\n'
+
+    class ProcessRaisedException(Exception):
+        """Named as torch's."""
+
+    for end, said in (
+        ("ValueError: a.png: bad\nand more\n", "a.png: bad\nand more"),
+        ("detectron2.utils.errors.BadValue: no y\n", "no y"),
+        ("detectron2.utils.errors.UnknownNameError: no z\n", "no z"),
+        ("RuntimeError: CUDA out of memory. Tried\n", "CUDA out of memory. Tried"),
+        ("RuntimeError: shapes do not fit\n", None),
+        ("TypeError: x\n", None),
+    ):
+        assert problem_of(ProcessRaisedException(head + end)) == said
 
 
 def test_a_reader_that_stops_is_no_error() -> None:

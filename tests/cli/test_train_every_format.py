@@ -100,6 +100,9 @@ WRITERS["rotated", "coco"] = rotated_coco
 WRITERS["rotated", "yolo"] = by_package("yolo", task="obb")
 WRITERS["masks", "yolo"] = by_package("yolo", task="segment")
 
+# Lines of nine numbers are outlines or rotated boxes.
+TASKS = {("masks", "yolo"): ["--task", "segment"], ("rotated", "yolo"): ["--task", "obb"]}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), WRITERS)
@@ -110,9 +113,10 @@ def test_train_eval_and_predict(
     folder, out = tmp_path / name, tmp_path / "run"
     WRITERS[kind, name](data, folder)
     words = [str(w) for pair in SMALL.items() for w in pair]
-    assert main(["data", "check", str(folder)]) == 0
+    task = TASKS.get((kind, name), [])
+    assert main(["data", "check", str(folder), *task]) == 0
     start = ["train", "--train", str(folder), "--weights", "none", "--batch-size", "2", "--workers", "0"]
-    assert main([*start, "--device", "cpu", "--output", str(out), *words]) == 0
+    assert main([*start, *task, "--device", "cpu", "--output", str(out), *words]) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert FIGURES[kind] == {f for f in summary if f.endswith("_AP")}
     assert summary["iterations"] == 3
@@ -124,7 +128,7 @@ def test_train_eval_and_predict(
     rows = [json.loads(line) for line in (out / "metrics.json").read_text().splitlines()]
     losses = [row["total_loss"] for row in rows if "total_loss" in row]
     assert losses and np.isfinite(losses).all()
-    assert main(["eval", str(out), "--data", str(folder), "--device", "cpu"]) == 0
+    assert main(["eval", str(out), "--data", str(folder), *task, "--device", "cpu"]) == 0
     shown = tmp_path / "shown"
     words = ["predict", str(out), "--output", str(shown), "--threshold", "0", "--device", "cpu"]
     assert main(words) == 0

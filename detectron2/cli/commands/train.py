@@ -233,4 +233,9 @@ def _worker(
         trainer = DefaultTrainer(config.cfg)
         trainer.register_hooks([ExpectedTime()] if comm.is_main_process() else [])
         trainer.resume_or_load(resume=resume)
+        report = trainer.checkpointer.last_report
+        if report is not None and report.useless:
+            raise UserError(
+                f"{report.path} holds no weight of {card.model}; --weights none starts from random ones"
+            )
         trainer.train()

@@ -38,15 +38,15 @@ def register(card: RunCard, *, train: bool = True) -> None:
 
     Args:
         card: of the run.
-        train: also the training data.
+        train: also the training data; without them there are still its metadata, which the config refers to.
     """
-    for name, data in ((TRAIN, card.train if train else None), (VAL, card.val)):
+    for name, data in ((TRAIN, card.train), (VAL, card.val)):
         if name in DatasetCatalog.list():
             DatasetCatalog.remove(name)
+        if name in MetadataCatalog.list():
             MetadataCatalog.remove(name)
-        if data is None:
-            continue
-        DatasetCatalog.register(name, _loader(data, card.category_ids))
+        if train or name == VAL:
+            DatasetCatalog.register(name, _loader(data, card.category_ids))
         MetadataCatalog.get(name).set(
             thing_classes=card.classes,
             thing_dataset_id_to_contiguous_id={c: i for i, c in enumerate(card.category_ids)},

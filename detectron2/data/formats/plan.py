@@ -177,7 +177,7 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
     origin, unused = found.origin, set(found.parts) - {name}
     if val is not None:
         other = plan_data(val)
-        chosen = _role(other, ("val", "test", "all"), val.path)
+        chosen = _judging_part(other)
         parts["val"], reports["val"] = other.parts[chosen], other.reports[chosen]
         _same_kind(parts, train.path, val.path)
         ids = _ids_of(parts["train"])
@@ -201,7 +201,7 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
 def plan_validation(source: Source, classes: Sequence[str], ids: Sequence[int]) -> DataPlan:
     """Read and check data to evaluate a model of given classes on: its validation part, else its test part, else all."""
     found = plan_data(source)
-    name = _role(found, ("val", "test", "all"), source.path)
+    name = _judging_part(found)
     dataset, report = found.parts[name], found.reports[name].raise_for_errors()
     renumber_classes(dataset, classes, ids)
     plan = DataPlan({"val": dataset}, {"val": report}, found.origin and f"the {name} part of {source.path}")
@@ -217,6 +217,11 @@ def _role(plan: DataPlan, names: Sequence[str], path: str) -> str:
             f"{path} has only the part {', '.join(plan.parts)}, expected {' or '.join(names)}: name another folder"
         )
     return found
+
+
+def _judging_part(plan: DataPlan) -> str:
+    """Return the part that validates, of data that a user names for this."""
+    return next((n for n in ("val", "test", "all") if n in plan.parts), next(iter(plan.parts)))
 
 
 def _same_kind(parts: Mapping[str, Dataset], train: str, val: str) -> None:
