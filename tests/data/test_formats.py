@@ -301,3 +301,15 @@ def test_a_registered_folder(dataset, tmp_path) -> None:
         assert F.check_dataset(F.read_dataset(tmp_path / "v")).ok
     finally:
         forget("formats_voc")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("coco", "instances"), ("coco_panoptic", "panoptic"), ("labelme", "")]
+)
+def test_large_files_are_told_apart_without_parsing(dataset, tmp_path, monkeypatch, name, kind) -> None:
+    F.write_dataset(dataset, tmp_path / "out", name)
+    (file, *_) = sorted((tmp_path / "out").glob("*.json"))
+    for least in (1 << 40, 1):
+        monkeypatch.setattr(F.coco, "_LARGE", least)
+        F.coco._kind_of.cache_clear()
+        assert F.coco._kind(file) == kind

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import math
+import mmap
 import os
 import re
 import shutil
@@ -29,9 +30,16 @@ from .base import Dataset, Format, FormatError, register_format, role_of, sub_fo
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 
 
+_LARGE = 32 << 20  # bytes; parsing takes seconds from here on
+
+
 @functools.lru_cache(maxsize=64)
 def _kind_of(path: Path, stamp: tuple[int, int]) -> str:
     try:
+        if stamp[1] >= _LARGE:
+            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if data[:1] == b"{":  # neither an odd encoding nor a list of results
+                    return _kind_of_large(data)
         content = read_json(path)
     except (ValueError, OSError):
         return ""
@@ -40,6 +48,13 @@ def _kind_of(path: Path, stamp: tuple[int, int]) -> str:
     first = content.get("annotations")
     first = first[:5] if isinstance(first, list) else []
     return "panoptic" if any(isinstance(a, dict) and "segments_info" in a for a in first) else "instances"
+
+
+def _kind_of_large(data: mmap.mmap) -> str:
+    """Tell the kind by words alone, since the file will be parsed once more to be read."""
+    if any(data.find(key) < 0 for key in (b'"images"', b'"categories"')):
+        return ""
+    return "instances" if data.find(b'"segments_info"') < 0 else "panoptic"
 
 
 def _kind(path: Path) -> str:
