@@ -21,6 +21,7 @@ SMALL = {
     "SOLVER.MAX_ITER": 3, "SOLVER.STEPS": "(2,)", "INPUT.MIN_SIZE_TRAIN": "(64,)", "INPUT.MIN_SIZE_TEST": 64,
     "MODEL.RESNETS.DEPTH": 18, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64, "MODEL.FPN.OUT_CHANNELS": 16,
     "MODEL.ROI_BOX_HEAD.FC_DIM": 32, "MODEL.RPN.PRE_NMS_TOPK_TEST": 100, "MODEL.RPN.POST_NMS_TOPK_TEST": 20,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16, "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": "(16, 16)",
     "TEST.EVAL_PERIOD": 0, "SOLVER.CHECKPOINT_PERIOD": 3,
 }  # fmt: skip
 
@@ -83,6 +84,26 @@ def rotated_coco(data: F.Dataset, folder: Path) -> None:
     (folder / "labels.json").write_text(json.dumps(content))
 
 
+def cvat_skeletons(data: F.Dataset, folder: Path) -> None:
+    """CVAT's keypoints."""
+    (folder / "images").mkdir(parents=True)
+    text = "".join(f"<label><name>{n}</name></label>" for n in NAMES)
+    text += "".join(f"<label><name>{p}</name><parent>coin</parent></label>" for p in POINTS)
+    text = f"<meta><job><labels>{text}</labels></job></meta>"
+    for number, record in enumerate(data.records):
+        file = Path(record["file_name"])
+        (folder / "images" / file.name).write_bytes(file.read_bytes())
+        text += f'<image id="{number}" name="{file.name}" width="{W}" height="{H}">'
+        for a in record["annotations"]:
+            points = "".join(
+                f'<points label="{name}" outside="0" occluded="0" points="{x},{y}"/>'
+                for name, (x, y, _) in zip(POINTS, np.reshape(a["keypoints"], (-1, 3)))
+            )
+            text += f'<skeleton label="{NAMES[a["category_id"]]}">{points}</skeleton>'
+        text += "</image>"
+    (folder / "annotations.xml").write_text(f"<annotations>{text}</annotations>")
+
+
 CASES = {
     "boxes": ["coco", "yolo", "voc", "labelme", "cvat"],
     "masks": ["coco", "yolo", "labelme", "cvat"],
@@ -96,6 +117,7 @@ FIGURES = {
     "rotated": {"box_AP"},
 }
 WRITERS = {(kind, name): by_package(name) for kind, names in CASES.items() for name in names}
+WRITERS["keypoints", "cvat"] = cvat_skeletons
 WRITERS["rotated", "coco"] = rotated_coco
 WRITERS["rotated", "yolo"] = by_package("yolo", task="obb")
 WRITERS["masks", "yolo"] = by_package("yolo", task="segment")

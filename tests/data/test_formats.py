@@ -12,6 +12,7 @@ from detectron2.data import formats as F
 from detectron2.data.catalog import forget
 from detectron2.data.formats.base import rotated_box_of, rotated_corners
 from detectron2.data.formats.semantic import instances_of_mask
+from detectron2.data.health import DataError
 from detectron2.structures import BoxMode
 from detectron2.structures.rle import encode, to_mask
 
@@ -217,6 +218,48 @@ def test_labelme_shapes_and_groups(tmp_path) -> None:
     (tmp_path / "a.json").unlink()
     with pytest.raises(F.FormatError, match=r"b\.json"):
         F.read_dataset(tmp_path, "labelme")
+
+
+def skeletons(folder: Path, pictures: int = 1, joints: int = 3) -> Path:
+    """What CVAT exports of a skeleton: one element of points for each keypoint, in any order."""
+    (folder / "images").mkdir(parents=True)
+    names = ["nose", "left ear", "right ear"][:joints]
+    labels = "<label><name>cat</name><type>skeleton</type></label>" + "".join(
+        f"<label><name>{n}</name><type>points</type><parent>cat</parent></label>" for n in names
+    )
+    places = [("right ear", 30, 8, 0, 0), ("nose", 20.5, 22, 1, 0), ("left ear", 99, 99, 0, 1)]
+    points = "".join(
+        f'<points label="{n}" points="{x},{y}" occluded="{hidden}" outside="{out}"></points>'
+        for n, x, y, hidden, out in places
+        if n in names
+    )
+    images = ""
+    for i in range(pictures):
+        Image.new("RGB", (W, H)).save(folder / "images" / f"{i}.png")
+        images += f'<image id="{i}" name="{i}.png"><skeleton label="cat">{points}</skeleton></image>'
+    (folder / "annotations.xml").write_text(
+        f"<annotations><meta><job><labels>{labels}</labels></job></meta>{images}</annotations>"
+    )
+    return folder
+
+
+def test_cvat_skeletons(tmp_path) -> None:
+    data = F.read_dataset(skeletons(tmp_path / "in"))
+    assert data.classes == ["cat"]
+    assert data.metadata["keypoint_names"] == ["nose", "left ear", "right ear"]
+    assert data.metadata["keypoint_flip_map"] == [("left ear", "right ear")]
+    (anno,) = data.records[0]["annotations"]
+    assert anno["keypoints"] == [20.5, 22, 1, 0, 0, 0, 30, 8, 2] and anno["bbox"] == [20.5, 8, 30, 22]
+    F.write_dataset(data, tmp_path / "voc", "voc")
+    assert any("keypoints of 1 labels" in line for line in data.skipped)
+
+
+def test_nothing_to_learn_says_what_was_left_out(tmp_path) -> None:
+    folder = skeletons(tmp_path / "in", pictures=3)
+    file = folder / "annotations.xml"
+    file.write_text(file.read_text().replace("skeleton", "ellipse"))
+    with pytest.raises(DataError, match=r"(?s)no annotations.*left out.*image 0\.png.*ellipse is no region"):
+        F.plan_training(F.Source(str(folder)))
 
 
 def test_panoptic_and_semantic(dataset, tmp_path) -> None:

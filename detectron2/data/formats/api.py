@@ -30,6 +30,8 @@ __all__ = [
     "write_dataset",
 ]
 
+_WITH_KEYPOINTS = ("coco", "yolo")
+
 # What readers stumble over when a file is of the right kind but has something else where they look.
 _ODD = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
@@ -220,6 +222,11 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], format: str,
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} is not empty: nothing is overwritten, name another folder")
     target.mkdir(parents=True, exist_ok=True)
+    with_keypoints = sum("keypoints" in a for r in dataset.records for a in r.get("annotations", ()))
+    if with_keypoints and format not in _WITH_KEYPOINTS:
+        dataset.skipped.append(
+            f"{target}: {format} is written without the keypoints of {with_keypoints} labels"
+        )
     fmt.write(dataset, str(target), **options)
 
 

@@ -116,6 +116,19 @@ def role_of(name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def keypoint_metadata(names: Sequence[str]) -> dict[str, Any]:
+    """Return the metadata of keypoints; which change places in a mirrored picture is told by left and right in names."""
+    pairs = [
+        (n, o)
+        for n in names
+        if "left" in n.lower()
+        for o in names
+        if o.lower() == n.lower().replace("left", "right")
+    ]
+    pairs += [(n, "r" + n[1:]) for n in names if n.startswith("l_") and "r" + n[1:] in names]
+    return {"keypoint_names": list(names), "keypoint_flip_map": pairs}
+
+
 # ------------------------------------------------------------------ images
 def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Find the images below a folder: relative path without suffix -> path, sorted.

@@ -25,7 +25,16 @@ from ..datasets.coco_json.write import records_to_coco
 from ..datasets.coco_panoptic import load_coco_panoptic_json
 from ..health.coco_entries import read_entries, structure
 from ..image_finder import ImageFinder
-from .base import Dataset, Format, FormatError, register_format, role_of, sub_folder, target_names
+from .base import (
+    Dataset,
+    Format,
+    FormatError,
+    keypoint_metadata,
+    register_format,
+    role_of,
+    sub_folder,
+    target_names,
+)
 
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 
@@ -162,16 +171,7 @@ def _keypoint_metadata(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any
     named = [c for c in categories if isinstance(c.get("keypoints"), list) and c["keypoints"]]
     if not named:
         return {}
-    names = [str(n) for n in named[0]["keypoints"]]
-    pairs = [
-        (n, o)
-        for n in names
-        if "left" in n.lower()
-        for o in names
-        if o.lower() == n.lower().replace("left", "right")
-    ]
-    pairs += [(n, "r" + n[1:]) for n in names if n.startswith("l_") and "r" + n[1:] in names]
-    return {"keypoint_names": names, "keypoint_flip_map": pairs}
+    return keypoint_metadata([str(n) for n in named[0]["keypoints"]])
 
 
 def write_coco(

@@ -20,6 +20,7 @@ from .base import (
     FormatError,
     bbox_xyxy,
     box_of_points,
+    keypoint_metadata,
     note_images,
     open_record,
     register_format,
@@ -68,7 +69,28 @@ def _mask(node: ElementTree.Element, height: int, width: int) -> dict[str, Any]:
     return {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "segmentation": encode(mask)}
 
 
-def _shape(node: ElementTree.Element, record: Mapping[str, Any]) -> dict[str, Any] | None:
+def _skeleton(node: ElementTree.Element, names: Sequence[str]) -> dict[str, Any]:
+    """Return the keypoints of a skeleton in the order of their names, those outside the image as absent, and the box around."""
+    places = {n.attrib.get("label", ""): n for n in node.iter("points")}
+    keypoints: list[float] = []
+    for name in names:
+        point = places.get(name)
+        if point is None or point.attrib.get("outside") == "1":
+            keypoints += [0.0, 0.0, 0.0]
+        else:
+            x, y = _points(point.attrib["points"])
+            keypoints += [x, y, 1.0 if point.attrib.get("occluded") == "1" else 2.0]
+    seen = [keypoints[i : i + 2] for i in range(0, len(keypoints), 3) if keypoints[i + 2]]
+    if not seen:
+        raise ValueError("a skeleton without a point in the image")
+    return {"bbox": box_of_points(seen), "bbox_mode": BoxMode.XYXY_ABS, "keypoints": keypoints}
+
+
+def _shape(
+    node: ElementTree.Element, record: Mapping[str, Any], keypoint_names: Sequence[str]
+) -> dict[str, Any] | None:
+    if node.tag == "skeleton":
+        return _skeleton(node, keypoint_names)
     if node.tag == "box":
         return _box(node)
     if node.tag == "polygon":
@@ -90,7 +112,7 @@ def _xml_file(path: Path) -> Path:
 def read_cvat(path: str, images: str | None = None, names: Sequence[str] | None = None) -> Dataset:
     """Read a file of CVAT for images.
 
-    Boxes (also turned ones), polygons and masks become objects; other shapes, and those that are not understood, are
+    Boxes (also turned ones), polygons, masks and skeletons become objects; other shapes, and those that are not understood, are
     named in ``skipped``. Polygons of one label and group are one object.
 
     Args:
@@ -109,13 +131,19 @@ def read_cvat(path: str, images: str | None = None, names: Sequence[str] | None 
             f"{file} holds tracks of a video, which have no image files: export it from CVAT as 'CVAT for images 1.1' or "
             "as 'COCO 1.0', with images"
         )
+    parts = [(n.findtext("name") or "").strip() for n in root.iterfind(".//labels/label[parent]")]
+    parts += [n.attrib.get("label", "") for image in nodes for n in image.iterfind("skeleton/points")]
+    points = list(dict.fromkeys(parts))
     if names is None:
-        defined = [(n.text or "").strip() for n in root.iterfind(".//labels/label/name")]
+        labels = [n for n in root.iterfind(".//labels/label") if n.find("parent") is None]
+        defined = [(n.findtext("name") or "").strip() for n in labels]
         used = [n.attrib.get("label", "") for image in nodes for n in image]
         names = [n for n in dict.fromkeys([*defined, *used]) if n]
     numbers = {n: i for i, n in enumerate(names)}
     finder = ImageFinder(images) if images else ImageFinder(file.parent / "images", file.parent)
-    dataset = Dataset(metadata={"thing_classes": list(numbers)})
+    dataset = Dataset(
+        metadata={"thing_classes": list(numbers)} | (keypoint_metadata(points) if points else {})
+    )
     for position, node in enumerate(nodes):
         name = node.attrib.get("name", "")
         image = finder.find(name)
@@ -124,7 +152,8 @@ def read_cvat(path: str, images: str | None = None, names: Sequence[str] | None 
             continue
         record = open_record(dataset, image, node.attrib.get("id", name))
         if record is not None:
-            record["annotations"] = _objects(node, record, numbers, f"{file}, image {name}", dataset.skipped)
+            where = f"{file}, image {name}"
+            record["annotations"] = _objects(node, record, numbers, points, where, dataset.skipped)
             dataset.records.append(record)
     note_images(dataset, finder, file)
     return dataset
@@ -134,6 +163,7 @@ def _objects(
     image: ElementTree.Element,
     record: Mapping[str, Any],
     numbers: Mapping[str, int],
+    keypoint_names: Sequence[str],
     where: str,
     skipped: list[str],
 ) -> list[dict[str, Any]]:
@@ -143,7 +173,7 @@ def _objects(
         try:
             if label not in numbers:
                 raise ValueError(f"label {label!r} is not among {', '.join(numbers)}")
-            shape = _shape(node, record)
+            shape = _shape(node, record, keypoint_names)
             if shape is None:
                 raise ValueError(f"a {node.tag} is no region")
             group = int(node.attrib.get("group_id") or 0)

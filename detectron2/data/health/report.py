@@ -237,10 +237,13 @@ class HealthReport:
     def raise_for_errors(self) -> "HealthReport":
         """Raise :class:`DataError` if there are errors; returns itself otherwise."""
         if not self.ok:
-            kinds = list(dict.fromkeys(f.kind for f in self.errors))
+            shown = self.errors
+            if any(f.kind == "no-annotations" for f in shown):
+                shown = [*shown, *self.skips]  # which may be why
+            kinds = list(dict.fromkeys(f.kind for f in shown))
             parts = []
             for kind in kinds:
-                found = [f for f in self.errors if f.kind == kind]
+                found = [f for f in shown if f.kind == kind]
                 listed = "\n".join(f"    {f}" for f in found[:5])
                 more = f"\n    … and {len(found) - 5} more" if len(found) > 5 else ""
                 parts.append(f"{len(found)} × {KINDS[kind].title}. {KINDS[kind].mend}\n{listed}{more}")
