@@ -18,7 +18,7 @@ from .checkpointer import Checkpointer, IncompatibleKeys
 from .errors import BrokenCheckpointError
 from .files.read import read_checkpoint_file
 from .importers import convert_foreign_weights
-from .weights import as_tensors
+from .weights import as_tensors, named_weights
 
 __all__ = ["DetectionCheckpointer", "align_and_update_state_dicts"]
 
@@ -125,17 +125,18 @@ class DetectionCheckpointer(Checkpointer):
         if not isinstance(data, Mapping):
             raise ValueError(f"{filename!r} holds {type(data).__name__}, not a dict of weights")
         if filename.endswith(".pkl"):
-            return _from_pickle(data)
+            return _from_pickle(data, filename)
         if filename.endswith(".pyth"):
             if "model_state" not in data:
                 raise BadValue(
                     f"{filename!r} is no pycls checkpoint: it has no 'model_state' among {list(data)[:8]}"
                 )
-            weights = {k: v for k, v in data["model_state"].items() if not k.endswith("num_batches_tracked")}
+            state = named_weights(data["model_state"], filename)
+            weights = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
             return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
         if "model" not in data:
             # Other trainers call the weights "state_dict"; without any key the file is the weights.
-            weights, origin = convert_foreign_weights(data.get("state_dict", data))
+            weights, origin = convert_foreign_weights(named_weights(data.get("state_dict", data), filename))
             if origin:
                 self.logger.info(f"{filename} has the names of {origin}; they were converted")
             return {"model": weights}
@@ -181,11 +182,11 @@ def _split_query(path: str) -> tuple[str, bool]:
     return plain, flag == "True"
 
 
-def _from_pickle(data: Mapping[str, Any]) -> dict[str, Any]:
+def _from_pickle(data: Mapping[str, Any], filename: str) -> dict[str, Any]:
     """Return a file of the zoo as it is, and blobs of Caffe2 marked for conversion."""
     if "model" in data and "__author__" in data:
         return dict(data)
-    blobs = data.get("blobs", data)
+    blobs = named_weights(data.get("blobs", data), filename)
     weights = {k: v for k, v in blobs.items() if not k.endswith("_momentum") and _is_weight(v)}
     return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 

@@ -10,7 +10,23 @@ import torch
 from .errors import BrokenCheckpointError
 from .files.shards import is_sharded
 
-__all__ = ["as_tensors", "drop_aliases", "strip_prefix"]
+__all__ = ["as_tensors", "drop_aliases", "named_weights", "strip_prefix"]
+
+
+def named_weights(weights: object, source: str = "the checkpoint") -> Mapping[str, Any]:
+    """Return weights as they are.
+
+    Raises:
+        BrokenCheckpointError: if they are no dict, or a name is no text.
+    """
+    if not isinstance(weights, Mapping):
+        raise BrokenCheckpointError(
+            f"the weights of {source} are no dict of names and tensors but {type(weights).__name__}"
+        )
+    odd = [name for name in weights if not isinstance(name, str)]
+    if odd:
+        raise BrokenCheckpointError(f"names of weights must be text, {source} has {odd[0]!r}")
+    return weights
 
 
 def as_tensors(weights: object) -> dict[str, torch.Tensor]:
@@ -19,14 +35,8 @@ def as_tensors(weights: object) -> dict[str, torch.Tensor]:
     Raises:
         BrokenCheckpointError: if ``weights`` is no dict, a name no text, or a value neither a tensor nor an array.
     """
-    if not isinstance(weights, Mapping):
-        raise BrokenCheckpointError(
-            f"the checkpoint's weights are no dict of names and tensors but {type(weights).__name__}"
-        )
     result = {}
-    for name, value in weights.items():
-        if not isinstance(name, str):
-            raise BrokenCheckpointError(f"names of weights must be text, the checkpoint has {name!r}")
+    for name, value in named_weights(weights).items():
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
         if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):

@@ -106,7 +106,7 @@ class YacsRunConfig(RunConfig):
         return str(self.cfg.INPUT.FORMAT)
 
     def dataset_names(self, part: Part) -> list[str]:
-        return list(self.cfg.DATASETS[part.upper()])
+        return list(self.cfg.DATASETS[part.upper()] or ())
 
     @property
     def test_names(self) -> list[str]:
