@@ -358,7 +358,7 @@ class Checkpointer:
             try:
                 rest = self.load(found, checkpointables)
                 self._check_fit(found)
-            except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as e:
+            except Exception as e:  # of any class, since a state may hold anything
                 if is_out_of_memory(e):
                     raise
                 problem = e

@@ -1,5 +1,6 @@
 """Checkpoint files of any format: read them, and find out whether they are whole."""
 
+import numbers
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -78,7 +79,10 @@ def holds_training(path: str, needs_iteration: bool = True) -> bool:
         return False
     if not isinstance(content.get("model"), Mapping):
         raise BrokenCheckpointError(f"{path!r} holds no weights: it has no dict 'model'")
-    return not needs_iteration or isinstance(content.get("iteration"), int)
+    iteration = content.get("iteration")
+    if not isinstance(iteration, numbers.Integral | None):
+        raise BrokenCheckpointError(f"{path!r} has a {type(iteration).__name__} as its iteration")
+    return iteration is not None or not needs_iteration
 
 
 def iteration_of(path: str) -> int | None:
@@ -88,7 +92,7 @@ def iteration_of(path: str) -> int | None:
     except (OSError, ValueError):
         return None
     iteration = content.get("iteration") if isinstance(content, Mapping) else None
-    return iteration if isinstance(iteration, int) else None
+    return int(iteration) if isinstance(iteration, numbers.Integral) else None
 
 
 def _contents(path: str) -> Any:

@@ -6,7 +6,6 @@ the table; a damaged one has a record that does not fit its checksum.
 
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +28,7 @@ def read_pickle(path: str) -> Any:
 
 def read_torch(path: str, mmap: bool = False) -> Any:
     """Read what ``torch.save`` wrote; ``mmap`` leaves tensors on disk until they are used."""
-    zipped = zipfile.is_zipfile(path)
+    zipped = _is_zip(path)
     if not zipped and _starts_like_zip(path):
         raise BrokenCheckpointError(_truncated(path))
     with naming_damage(path):
@@ -77,6 +76,11 @@ def _truncated(path: str) -> str:
     return f"{path!r} is truncated: it begins as a PyTorch file but its table of contents is missing ({file_size(path)})"
 
 
+def _is_zip(path: str) -> bool:
+    with naming_damage(path):
+        return zipfile.is_zipfile(path)
+
+
 def _starts_like_zip(path: str) -> bool:
     with open(path, "rb") as f:
         return f.read(4) == b"PK\x03\x04"
@@ -84,12 +88,12 @@ def _starts_like_zip(path: str) -> bool:
 
 def verify_torch(path: str) -> None:
     """Check a file of ``torch.save``: a zip archive by its checksums, an older file by reading it."""
-    if zipfile.is_zipfile(path):
+    if _is_zip(path):
         try:
             with zipfile.ZipFile(path) as archive:
                 bad = archive.testzip()
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as e:
-            raise BrokenCheckpointError(f"{path!r} is damaged: {e}") from e
+        except Exception as e:  # of any class, such as that of an unknown compression or a password
+            raise BrokenCheckpointError(f"{path!r} is damaged: {str(e) or type(e).__name__}") from e
         if bad is not None:
             raise BrokenCheckpointError(
                 f"{path!r} is damaged: the checksum of its record {bad!r} does not fit"

@@ -211,18 +211,18 @@ class COCOEvaluator(PerImageEvaluator):
     def _eval_predictions(self, predictions: Any, img_ids: Sequence[ImageId] | None = None) -> None:
         """Write out and judge the detections of this process's images."""
         kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
-        own = Detections(kept, self._to_dataset)
+        every = Detections(kept, self._to_dataset)
         tasks = self._tasks or self._tasks_of(kept)
-        self._write(kept, own)
+        self._write(kept, every)
         own = Detections(kept, lambda found: self._listed(self._to_dataset(found)))
         if not self._do_evaluation:
             self._logger.info("The data set has no annotations: predictions are written, not judged.")
             return
         if img_ids is not None:
-            own = own.of_images(img_ids)
+            own, every = own.of_images(img_ids), every.of_images(img_ids)
         for task in sorted(tasks):
             figures = self._figures(own, task, img_ids)
-            missing = self._what_is_missing(figures, own)
+            missing = self._what_is_missing(figures, every)
             if figures is not None:
                 self._results[task] = self._derive_coco_results(
                     figures, task, class_names=self._metadata.get("thing_classes")
@@ -333,12 +333,14 @@ class COCOEvaluator(PerImageEvaluator):
         results.update(by_class)
         return results
 
-    def _what_is_missing(self, figures: engines.CocoFigures | None, own: Detections) -> list[ImageDetections]:
+    def _what_is_missing(
+        self, figures: engines.CocoFigures | None, every: Detections
+    ) -> list[ImageDetections]:
         """Some detections of all processes if AP is poor or undefined, from which to say why."""
         poor = figures is not None and not headline(figures)["AP"] > POOR
         if not self._distributed or comm.get_world_size() == 1:
-            return sample_of(own) if poor else []
-        parts = comm.gather(sample_of(own), dst=0) if any(comm.all_gather(poor)) else []
+            return sample_of(every) if poor else []
+        parts = comm.gather(sample_of(every), dst=0) if any(comm.all_gather(poor)) else []
         return list(itertools.chain.from_iterable(parts))
 
     def _say_why(
@@ -354,7 +356,9 @@ class COCOEvaluator(PerImageEvaluator):
         images = self._truth.images if img_ids is None else {i: self._truth.images[i] for i in img_ids}
         truth = {i: group for i, group in self._truth.by_image.items() if i in images}
         names = {c["id"]: c.get("name", "") for c in self._truth.categories}
-        for reason in explain(images, truth, found, names):
+        listed = [self._truth.of_known_categories(d) for d in found]
+        passed_over = sum(map(len, found)) - sum(map(len, listed))
+        for reason in explain(images, truth, listed, names, passed_over):
             self._reasons.append(f"AP of {task} is {results['AP']:.3g}: {reason}")
             self._logger.warning(self._reasons[-1])
 

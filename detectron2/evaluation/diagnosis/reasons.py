@@ -55,6 +55,7 @@ def explain(
     truth: Mapping[Any, Annotations],
     detections: Sequence[ImageDetections],
     class_names: Mapping[int, str] | None = None,
+    passed_over: int = 0,
 ) -> list[str]:
     """Find reasons why detections and ground truth do not meet.
 
@@ -63,6 +64,7 @@ def explain(
         truth: COCO annotations by image id.
         detections: one entry per image.
         class_names: name of each category id.
+        passed_over: detections that do not count, since the ground truth does not list their categories.
 
     Returns:
         Sentences, most telling first; empty when nothing stands out.
@@ -73,6 +75,11 @@ def explain(
     if all(a.get("iscrowd") for a in objects):
         return ["every annotation is a crowd (iscrowd=1), and crowds are not counted: AP is undefined."]
     found = [d for d in detections if len(d)]
+    if not found and passed_over:
+        return [
+            "all detections are of categories that the ground truth does not list; where classes of the model are not "
+            "category ids, load the data set before the evaluation."
+        ]
     if not found:
         return [
             "the model detected nothing: it is hardly trained yet, its score threshold is too high, or its weights were "
