@@ -5,6 +5,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
@@ -177,8 +178,27 @@ def register_coco_instances(
     for what, path in (("json_file", json_file), ("image_root", image_root)):
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"{what} must be a path, got {type(path).__name__}")
-    DatasetCatalog.register(name, lambda: load_coco_json(json_file, image_root, name))
+    DatasetCatalog.register(name, partial(load_coco_json, json_file, image_root, name))
     set_metadata(name, metadata, json_file=json_file, image_root=image_root, evaluator_type="coco")
+
+
+def classes_before_loading(name: str, categories: Sequence[Mapping[str, Any]]) -> None:
+    """Note the classes of a data set of :func:`register_coco_instances` that was never loaded, as loading it does.
+
+    Args:
+        name: of any data set; others are left alone.
+        categories: those of its file.
+    """
+    loader, meta = DatasetCatalog.data.get(name), MetadataCatalog.get(name)
+    if (
+        getattr(loader, "func", None) is not load_coco_json
+        or "thing_dataset_id_to_contiguous_id" in meta.as_dict()
+    ):
+        return
+    ids, names = class_table(categories, name)
+    meta.thing_dataset_id_to_contiguous_id = contiguous_ids(ids)
+    if not meta.get("thing_classes"):
+        meta.thing_classes = names
 
 
 def set_metadata(

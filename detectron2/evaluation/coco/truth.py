@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 
 from detectron2.data import DatasetCatalog, Metadata
-from detectron2.data.datasets.coco import convert_to_coco_dict, convert_to_coco_json
+from detectron2.data.datasets.coco import classes_before_loading, convert_to_coco_dict, convert_to_coco_json
 from detectron2.structures.rle import bounded_polygons, decode, mask_box, to_mask
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.json_values import plain
@@ -222,7 +222,9 @@ def ground_truth_of(
     """
     json_file = metadata.get("json_file")
     if json_file:
-        return read_coco_json(json_file)
+        truth = read_coco_json(json_file)
+        classes_before_loading(dataset_name, truth.categories)
+        return truth
     if output_dir is None:
         if allow_cached:
             raise ValueError(
