@@ -103,10 +103,13 @@ class MapDataset(data.Dataset):
 
     max_attempts = 1000
 
-    def __new__(cls, dataset: object = None, map_func: Callable[[Any], Any] | None = None) -> Any:
-        if map_func is not None and isinstance(dataset, data.IterableDataset):
+    def __new__(cls, dataset: object, map_func: Callable[[Any], Any]) -> Any:
+        if isinstance(dataset, data.IterableDataset):
             return _MapIterableDataset(dataset, map_func)
         return super().__new__(cls)
+
+    def __getnewargs__(self) -> tuple[Any, Callable[[Any], Any]]:
+        return self._dataset, self._map_func
 
     def __init__(self, dataset: Indexed | data.IterableDataset, map_func: Callable[[Any], Any]) -> None:
         self._dataset: Any = dataset

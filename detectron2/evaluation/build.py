@@ -74,6 +74,16 @@ def _cityscapes_sem_seg(name: str, output_dir: str | None, **options: object) ->
     return [CityscapesSemSegEvaluator(name)]
 
 
+@EVALUATOR_REGISTRY.register(name="cityscapes_panoptic_seg")
+def _cityscapes_panoptic(name: str, output_dir: str | None, **options: object) -> list[DatasetEvaluator]:
+    pictures = None if output_dir is None else os.path.join(output_dir, "panoptic_seg")
+    return [
+        *_cityscapes_sem_seg(name, output_dir),
+        *_cityscapes_instance(name, output_dir),
+        COCOPanopticEvaluator(name, pictures),
+    ]
+
+
 @EVALUATOR_REGISTRY.register(name="pascal_voc")
 def _pascal_voc(name: str, output_dir: str | None, **options: object) -> list[DatasetEvaluator]:
     return [PascalVOCDetectionEvaluator(name)]

@@ -14,6 +14,7 @@ from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
     COCOEvaluator,
+    COCOPanopticEvaluator,
     LVISEvaluator,
     SemSegEvaluator,
     evaluator_for,
@@ -326,6 +327,16 @@ def test_cityscapes_without_labels(city_set):
 
 
 # ------------------------------------------------------------------ dispatch
+
+
+def test_evaluators_of_cityscapes_panoptic(register, tmp_path):
+    (tmp_path / "panoptic.json").write_text('{"annotations": [], "categories": []}')
+    name = register(
+        "evaluation_city_panoptic", [], evaluator_type="cityscapes_panoptic_seg",
+        panoptic_json=str(tmp_path / "panoptic.json"), panoptic_root=str(tmp_path),
+    )  # fmt: skip
+    kinds = [type(e) for e in evaluator_for(name, str(tmp_path))._evaluators]
+    assert kinds == [CityscapesSemSegEvaluator, CityscapesInstanceEvaluator, COCOPanopticEvaluator]
 
 
 def test_evaluators_by_type(register, caplog):
