@@ -14,11 +14,9 @@ from detectron2.config import CfgNode, LazyConfig, configurable, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog, detection_utils
 from detectron2.data import transforms as T
 from detectron2.data.catalog import forget
-from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import TrainerBase, hooks
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, print_csv_format
 from detectron2.layers import DeformConv, mask_ops
-from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.structures import (
     Boxes,
     Instances,
@@ -378,40 +376,3 @@ def test_the_timer_records_from_an_iteration_on(warmup: int, recorded: int) -> N
     trainer.register_hooks([hooks.IterationTimer(warmup_iter=warmup)])
     trainer.train(0, 50)
     assert len(trainer.storage.history("time").values()) == recorded
-
-
-def test_ground_truth_needs_the_fields_of_the_proposals() -> None:
-    truth = Instances((20, 20), gt_boxes=Boxes(torch.tensor([[1.0, 1, 6, 6]])), gt_classes=torch.ones(1))
-    truth.extra = torch.tensor([3])
-
-    def proposals(**fields: object) -> list[Instances]:
-        found = Instances((20, 20), proposal_boxes=Boxes(torch.tensor([[0.0, 0, 5, 5]])))
-        found.objectness_logits = torch.zeros(1)
-        for name, value in fields.items():
-            found.set(name, value)
-        return [found]
-
-    (joined,) = add_ground_truth_to_proposals([truth], proposals())
-    assert set(joined.get_fields()) == {"proposal_boxes", "objectness_logits"} and len(joined) == 2
-    (joined,) = add_ground_truth_to_proposals([truth], proposals(extra=torch.tensor([1])))
-    assert joined.extra.tolist() == [1, 3]
-    with pytest.raises(AssertionError, match="other"):
-        add_ground_truth_to_proposals([truth], proposals(other=torch.ones(1)))
-
-
-@pytest.mark.parametrize("tasks", [("bbox",), None])
-def test_an_evaluator_before_its_data_set_is_loaded(tasks: tuple[str, ...] | None, tmp_path: Path) -> None:
-    label = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [5, 5, 30, 20], "area": 600, "iscrowd": 0}
-    image = {"id": 1, "height": 50, "width": 60, "file_name": "a.png"}
-    categories = [{"id": 7, "name": "x"}, {"id": 3, "name": "y"}]
-    content = {"images": [image], "categories": categories, "annotations": [label]}
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    register_coco_instances("dropin_before", {}, str(tmp_path / "a.json"), str(tmp_path))
-    evaluator = COCOEvaluator("dropin_before", tasks=tasks)
-    found = Instances((50, 60), pred_boxes=Boxes(torch.tensor([[5.0, 5, 35, 25]])), scores=torch.ones(1))
-    found.pred_classes = torch.tensor([1])
-    evaluator.process([{"image_id": 1}], [{"instances": found}])
-    results = evaluator.evaluate()["bbox"]
-    assert results["AP"] == results["AP-x"] == pytest.approx(100)
-    DatasetCatalog.get("dropin_before")
-    forget("dropin_before")

@@ -1,5 +1,6 @@
 """Data as users have them: ids of NumPy, entries twice, labels of nothing. No evaluation ends a training for them."""
 
+import json
 import logging
 import sys
 import threading
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import forget
+from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, LVISEvaluator
 from detectron2.evaluation.build import evaluator_for
 from detectron2.evaluation.coco.truth import GroundTruth
@@ -271,3 +274,21 @@ def test_truth_in_memory_keeps_text_ids():
 
 def test_registered_set_is_found_again(file_set):
     assert file_set(coco(), **MAP) in DatasetCatalog.list()
+
+
+@pytest.mark.parametrize("tasks", [("bbox",), None])
+def test_an_evaluator_before_its_data_set_is_loaded(tasks, tmp_path):
+    label = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [5, 5, 30, 20], "area": 600, "iscrowd": 0}
+    image = {"id": 1, "height": 50, "width": 60, "file_name": "a.png"}
+    categories = [{"id": 7, "name": "x"}, {"id": 3, "name": "y"}]
+    content = {"images": [image], "categories": categories, "annotations": [label]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    register_coco_instances("evaluation_before", {}, str(tmp_path / "a.json"), str(tmp_path))
+    evaluator = COCOEvaluator("evaluation_before", tasks=tasks)
+    found = Instances((50, 60), pred_boxes=Boxes(torch.tensor([[5.0, 5, 35, 25]])), scores=torch.ones(1))
+    found.pred_classes = torch.tensor([1])
+    evaluator.process([{"image_id": 1}], [{"instances": found}])
+    results = evaluator.evaluate()["bbox"]
+    assert results["AP"] == results["AP-x"] == pytest.approx(100)
+    DatasetCatalog.get("evaluation_before")
+    forget("evaluation_before")

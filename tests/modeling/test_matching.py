@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from detectron2.modeling import matcher as matching
 from detectron2.modeling.matcher import Matcher, match_boxes
 from detectron2.modeling.meta_arch import fcos
+from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.modeling.proposal_generator.rrpn import _break_ties
 from detectron2.structures import Boxes, Instances, RotatedBoxes, boxes, pairwise_iou, pairwise_iou_rotated
 
@@ -138,3 +139,22 @@ def test_labelling_a_large_image_takes_little_memory(name: str) -> None:
         labels, _ = label(anchors, [truth])
     assert (labels[0] >= 0).any()
     assert largest.count <= 12e6
+
+
+def test_ground_truth_needs_the_fields_of_the_proposals() -> None:
+    truth = Instances((20, 20), gt_boxes=Boxes(torch.tensor([[1.0, 1, 6, 6]])), gt_classes=torch.ones(1))
+    truth.extra = torch.tensor([3])
+
+    def proposals(**fields: object) -> list[Instances]:
+        found = Instances((20, 20), proposal_boxes=Boxes(torch.tensor([[0.0, 0, 5, 5]])))
+        found.objectness_logits = torch.zeros(1)
+        for name, value in fields.items():
+            found.set(name, value)
+        return [found]
+
+    (joined,) = add_ground_truth_to_proposals([truth], proposals())
+    assert set(joined.get_fields()) == {"proposal_boxes", "objectness_logits"} and len(joined) == 2
+    (joined,) = add_ground_truth_to_proposals([truth], proposals(extra=torch.tensor([1])))
+    assert joined.extra.tolist() == [1, 3]
+    with pytest.raises(AssertionError, match="other"):
+        add_ground_truth_to_proposals([truth], proposals(other=torch.ones(1)))
