@@ -34,6 +34,10 @@ VALUES = [
     [1, 2, 3],
     {"a": 1},
 ]
+SKELETON = (
+    '<skeleton label="coin"><points label="a" points="5,6" occluded="1" outside="0"/>'
+    '<points label="b" points="9.5,16" occluded="0" outside="0"/></skeleton>'
+)
 ENDINGS = (".json", ".xml", ".txt", ".yaml")
 
 
@@ -51,6 +55,9 @@ def _write(folder: Path, name: str) -> None:
             {"file_name": str(file), "image_id": i + 1, "height": H, "width": W, "annotations": [anno]}
         )
     F.write_dataset(F.Dataset(records, {"thing_classes": ["coin", "tile"]}), folder, name)
+    if name == "cvat":
+        file = folder / "annotations.xml"
+        file.write_text(file.read_text().replace("</image>", SKELETON + "</image>", 1))
 
 
 def _labels(folder: Path) -> list[Path]:

@@ -78,8 +78,10 @@ def _skeleton(node: ElementTree.Element, names: Sequence[str]) -> dict[str, Any]
         if point is None or point.attrib.get("outside") == "1":
             keypoints += [0.0, 0.0, 0.0]
         else:
-            x, y = _points(point.attrib["points"])
-            keypoints += [x, y, 1.0 if point.attrib.get("occluded") == "1" else 2.0]
+            place = _points(point.attrib["points"])
+            if len(place) != 2:
+                raise ValueError(f"a keypoint {name!r} of {len(place) // 2} points")
+            keypoints += [*place, 1.0 if point.attrib.get("occluded") == "1" else 2.0]
     seen = [keypoints[i : i + 2] for i in range(0, len(keypoints), 3) if keypoints[i + 2]]
     if not seen:
         raise ValueError("a skeleton without a point in the image")

@@ -187,10 +187,11 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
         unused -= {"val"}
         parts["val"], reports["val"] = found.parts["val"], found.reports["val"]
         origin = f"{found.origin} of {train.path}"
-    plan = DataPlan(parts, reports, origin, [*_left_out(parts, reports), *_in_both(parts)])
+    plan = DataPlan(parts, reports, origin, _left_out(parts, reports))
     for key, report in reports.items():
         report.raise_for_errors()
         parts[key] = _usable(parts[key], report)
+    plan.notes += _in_both(parts)
     if "val" not in parts:
         parts["train"], parts["val"], plan.origin = hold_out(parts["train"], train.path, seed)
     if unused:
