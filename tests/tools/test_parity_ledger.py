@@ -40,7 +40,7 @@ SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ledger.NAMES if n not i
 
 def test_every_checkpoint_has_its_row():
     assert [name for name in ledger.NAMES if name not in ROWS] == []
-    assert len(ledger.NAMES) == 150
+    assert len(ledger.NAMES) >= 150
     known = {p.stem for p in (ledger.PACK / "goldens").glob("*.npz")}
     assert {case for name in ledger.NAMES for case in ledger.coverage(name)[0]} <= known
 
@@ -48,7 +48,7 @@ def test_every_checkpoint_has_its_row():
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_row_is_that_of_today(name):
     assert ledger.row(name, json.loads(ledger.OUTCOMES.read_text())) == ROWS[name]
-    assert "| resolves | equal (" in ROWS[name]
+    assert "| resolves | equal (" in ROWS[name] or "| resolves | not recorded |" in ROWS[name]
 
 
 def test_cells_say_what_is_wrong(monkeypatch):
@@ -59,6 +59,8 @@ def test_cells_say_what_is_wrong(monkeypatch):
     wanted = {**ledger.recorded()[f"{name}.yaml"], "more": [1]}
     monkeypatch.setattr(ledger, "recorded", lambda: {f"{name}.yaml": wanted})
     assert ledger.checked(name) == ("resolves", "1 entries differ")
+    monkeypatch.setattr(ledger, "recorded", dict)
+    assert ledger.checked(name) == ("resolves", "not recorded")
     monkeypatch.setattr(ledger, "structure", lambda cfg: 1 / 0)
     assert ledger.checked(name) == ("fails: ZeroDivisionError", "not built")
 
