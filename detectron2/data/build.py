@@ -91,6 +91,7 @@ def _train_loader_from_config(
         # Packed here already, so that the mapper draws from the one copy that all workers share.
         dataset = DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
         mapper = with_multi_sample(cfg, mapper, dataset)  # type: ignore[arg-type]
+    by_position = cfg.DATALOADER.AUGMENTATION_SEED == "position"
     return {
         "dataset": dataset,
         "sampler": sampler,
@@ -98,7 +99,8 @@ def _train_loader_from_config(
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
-        "seed": cfg.SEED if cfg.SEED >= 0 else None,
+        "seed": cfg.SEED if cfg.SEED >= 0 and by_position else None,
+        "augmentation_seed": cfg.DATALOADER.AUGMENTATION_SEED,
         "max_broken_share": cfg.DATALOADER.MAX_BROKEN_SHARE,
     }
 

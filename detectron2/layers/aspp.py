@@ -91,12 +91,12 @@ class ASPP(nn.Module):
                 in_channels, out_channels, 3, padding=dilation, dilation=dilation, **same
             )
 
-        # No norm after pooling: over one pixel per image a batch norm has no variance to divide by.
-        pooled = conv(in_channels, 1, normed=False)
         pool = (
             nn.AdaptiveAvgPool2d(1) if pool_kernel_size is None else nn.AvgPool2d(pool_kernel_size, stride=1)
         )
-        branches = [conv(in_channels, 1), *(dilated(d) for d in dilations), nn.Sequential(pool, pooled)]
+        branches = [conv(in_channels, 1), *(dilated(d) for d in dilations)]
+        # No norm after pooling: over one pixel per image a batch norm has no variance to divide by.
+        branches.append(nn.Sequential(pool, conv(in_channels, 1, normed=False)))
         self.convs = nn.ModuleList(branches)
         self.project = conv(len(branches) * out_channels, 1)
 

@@ -368,3 +368,27 @@ def test_states_are_picklable_and_small() -> None:
     take(loader, 3)
     assert len(pickle.dumps(loader.state_dict())) < 2000
     assert list(itertools.islice(iter(loader), 1))
+
+
+def test_numbers_are_drawn_as_in_detectron2_if_asked() -> None:
+    order = list(itertools.islice(TrainingSampler(23, seed=5), 6))
+    np.random.seed(3)
+    want = [float(np.random.rand()) for _ in order]
+    np.random.seed(3)
+    found = sum(take(train_loader(grouped=False, augmentation_seed="worker"), 2), [])
+    assert [record["id"] for record in found] == order
+    assert [record["drawn"][1] for record in found] == want
+    with pytest.raises(ValueError, match='"position" or "worker"'):
+        train_loader(augmentation_seed="sample")
+
+
+def test_workers_have_the_seeds_of_detectron2() -> None:
+    torch.manual_seed(9)
+    base = int(torch.empty((), dtype=torch.int64).random_())
+    want = []
+    for worker in range(2):  # each reads one batch of the first two
+        rng = np.random.RandomState((base + worker) % 2**31 + worker)
+        want += [float(rng.rand()) for _ in range(3)]
+    torch.manual_seed(9)
+    found = sum(take(train_loader(grouped=False, workers=2, augmentation_seed="worker"), 2), [])
+    assert [record["drawn"][1] for record in found] == want

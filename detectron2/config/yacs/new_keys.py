@@ -44,6 +44,8 @@ def add_new_keys(cfg: BaseNode) -> None:
     cfg.DATASETS.add_optional("TRAIN_REPEAT_FACTOR", [])
     # Share of the images, 0 to 1, that a process may fail to read in training before the run stops; 0: the first.
     cfg.DATALOADER.add_optional("MAX_BROKEN_SHARE", 0.01)
+    # "position": by the place of the picture in the stream; "worker": once a worker, as Detectron2 does.
+    cfg.DATALOADER.add_optional("AUGMENTATION_SEED", "position")
     # How strongly ClassBalancedTrainingSampler balances: 1 fully, 0 not at all.
     cfg.DATALOADER.add_optional("CLASS_BALANCE_POWER", 1.0)
     # Share of the images drawn from each data set in DATASETS.TRAIN by MultiDatasetTrainingSampler, in proportion.

@@ -11,6 +11,7 @@ from torch.utils.data import Sampler
 
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.errors import BadValue
 
 from ..common import AspectRatioGroupedDataset, Indexed, MapDataset, ToIterableDataset
 from .stream import Placed, PlacedCollate, PlacedStream
@@ -37,9 +38,9 @@ def worker_init_reset_seed(worker_id: int) -> None:
     """Seed Python, NumPy and torch in a worker of the loader, each worker differently.
 
     Args:
-        worker_id: number of the worker; unused, since torch's own seed of a worker includes it.
+        worker_id: number of the worker.
     """
-    seed_all_rng(torch.initial_seed() % 2**31)
+    seed_all_rng(torch.initial_seed() % 2**31 + worker_id)
 
 
 class _PlacedGroups(AspectRatioGroupedDataset):
@@ -64,6 +65,8 @@ class TrainLoader(torchdata.IterableDataset):
         batch_size: images of a batch on this rank.
         grouped: put upright and other images into separate batches.
         collate_fn: makes a batch of a list of elements, if ``grouped``.
+        seed_by_position: seed the generators for every element; else readers draw from the generators that they have,
+            and ``state_dict`` does not restore the augmentation.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class TrainLoader(torchdata.IterableDataset):
         batch_size: int,
         grouped: bool,
         collate_fn: Collate | None,
+        seed_by_position: bool = True,
     ) -> None:
         self.loader = loader
+        self._seed_by_position = seed_by_position
         self.batch_size = batch_size
         self.source = source
         self._stream = source if isinstance(source, ToIterableDataset) else None
@@ -127,7 +132,7 @@ class TrainLoader(torchdata.IterableDataset):
             yield placed
 
     def _element_seed(self) -> tuple[int, int] | None:
-        seed = getattr(self.sampled_by, "_seed", None)
+        seed = getattr(self.sampled_by, "_seed", None) if self._seed_by_position else None
         return None if seed is None else (int(seed) % 2**63, comm.get_rank())
 
     @property
@@ -230,6 +235,7 @@ def build_batch_data_loader(
     persistent_workers: bool = False,
     pin_memory: bool = False,
     seed: int | None = None,
+    augmentation_seed: str = "position",
     **kwargs: Any,
 ) -> TrainLoader:
     """Make a loader of training batches.
@@ -245,11 +251,18 @@ def build_batch_data_loader(
         single_gpu_batch_size: images of a batch on this rank, instead of ``total_batch_size``.
         prefetch_factor, persistent_workers, pin_memory: see ``torch.utils.data.DataLoader``.
         seed: seeds the workers' own random generators.
+        augmentation_seed: "position": the generators are seeded for each element by its position in the stream, which
+            makes a resume exact; "worker": each worker draws from its own generators, and without workers the
+            process from the global ones, which gives the numbers that Detectron2 draws.
         **kwargs: go to ``DataLoader`` as well.
 
     Returns:
         An iterable of batches with ``state_dict`` and ``load_state_dict``.
     """
+    if augmentation_seed not in ("position", "worker"):
+        raise BadValue(
+            f'augmentation_seed (DATALOADER.AUGMENTATION_SEED) must be "position" or "worker", got {augmentation_seed!r}'
+        )
     batch_size = _images_per_rank(total_batch_size, single_gpu_batch_size)
     logger.info("Batches of %d images on each process", batch_size)
     source = _as_stream(dataset, sampler, 1 if aspect_ratio_grouping else batch_size)
@@ -264,4 +277,5 @@ def build_batch_data_loader(
         kwargs |= {"batch_size": batch_size, "drop_last": drop_last, "collate_fn": collate}
     kwargs |= {"num_workers": num_workers, "pin_memory": pin_memory, "worker_init_fn": worker_init_reset_seed}
     loader = torchdata.DataLoader(PlacedStream(source), **kwargs)
-    return TrainLoader(loader, source, batch_size, aspect_ratio_grouping, collate_fn)
+    by_position = augmentation_seed == "position"
+    return TrainLoader(loader, source, batch_size, aspect_ratio_grouping, collate_fn, by_position)

@@ -46,11 +46,9 @@ class FoldingConv2d(Conv2d):
 def conv_norm(c_in: int, c_out: int, kernel: int, norm: Norm, **kwargs: Any) -> Conv2d:
     """Build a convolution without bias that keeps the size at stride 1, followed by a norm."""
     padding = kwargs.get("dilation", 1) * (kernel // 2)
-    conv = FoldingConv2d(
+    return FoldingConv2d(
         c_in, c_out, kernel, padding=padding, bias=False, norm=get_norm(norm, c_out), **kwargs
     )
-    c2_msra_fill(conv)
-    return conv
 
 
 class ResidualBlock(CNNBlockBase):
@@ -67,6 +65,13 @@ class ResidualBlock(CNNBlockBase):
             self.shortcut = conv_norm(in_channels, out_channels, 1, norm, stride=stride)
         else:
             self.shortcut = None
+
+    def _fill(self, *layers: nn.Module) -> None:
+        """Draw the weights of the branch, then of the shortcut; called once all layers are made."""
+        for layer in layers:
+            c2_msra_fill(layer)
+        if self.shortcut is not None:
+            c2_msra_fill(self.shortcut)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -92,6 +97,7 @@ class BasicBlock(ResidualBlock):
         super().__init__(in_channels, out_channels, stride, norm)
         self.conv1 = conv_norm(in_channels, out_channels, 3, norm, stride=stride)
         self.conv2 = conv_norm(out_channels, out_channels, 3, norm)
+        self._fill(self.conv1, self.conv2)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv2(F.relu_(self.conv1(x)))
@@ -131,6 +137,7 @@ class BottleneckBlock(ResidualBlock):
         self.conv1 = conv_norm(in_channels, mid, 1, norm, stride=first)
         self.conv2 = conv_norm(mid, mid, 3, norm, stride=second, groups=num_groups, dilation=dilation)
         self.conv3 = conv_norm(mid, out_channels, 1, norm)
+        self._fill(self.conv1, self.conv2, self.conv3)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x)))))
@@ -187,8 +194,8 @@ class DeformBottleneckBlock(ResidualBlock):
             deformable_groups=deform_num_groups,
             norm=get_norm(norm, mid),
         )
-        c2_msra_fill(self.conv2)
         self.conv3 = conv_norm(mid, out_channels, 1, norm)
+        self._fill(self.conv1, self.conv2, self.conv3)
         nn.init.zeros_(self.conv2_offset.weight)
         assert self.conv2_offset.bias is not None
         nn.init.zeros_(self.conv2_offset.bias)
@@ -217,6 +224,7 @@ class BasicStem(CNNBlockBase):
         super().__init__(in_channels, out_channels, 4)
         self.in_channels = in_channels
         self.conv1 = conv_norm(in_channels, out_channels, 7, norm, stride=2)
+        c2_msra_fill(self.conv1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(F.relu_(self.conv1(x)), kernel_size=3, stride=2, padding=1)

@@ -72,6 +72,8 @@ class FPN(Backbone):
         for level, feature in zip(self._levels, in_features):
             lateral = _pyramid_conv(shapes[feature].channels or 0, out_channels, 1, norm)
             output = _pyramid_conv(out_channels, out_channels, 3, norm)
+            c2_xavier_fill(lateral)
+            c2_xavier_fill(output)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
         if isinstance(top_block, LastLevelMaxPool):
@@ -120,11 +122,8 @@ class FPN(Backbone):
 
 
 def _pyramid_conv(c_in: int, c_out: int, kernel: int, norm: Norm) -> Conv2d:
-    conv = Conv2d(
-        c_in, c_out, kernel, padding=kernel // 2, bias=norm in ("", None), norm=get_norm(norm, c_out)
-    )
-    c2_xavier_fill(conv)
-    return conv
+    bias = norm in ("", None)
+    return Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=bias, norm=get_norm(norm, c_out))
 
 
 def _check_in_features(in_features: Sequence[str], shapes: dict[str, ShapeSpec]) -> None:

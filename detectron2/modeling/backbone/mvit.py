@@ -254,7 +254,6 @@ class MViT(Backbone):
         if use_abs_pos:
             grid = (pretrain_img_size // patch_stride[0]) * (pretrain_img_size // patch_stride[1])
             self.pos_embed = nn.Parameter(torch.zeros(1, grid + int(pretrain_use_cls_token), embed_dim))
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
         self._last_block_indexes = tuple(last_block_indexes)
         scales = [f"scale{i}" for i in range(2, 2 + len(self._last_block_indexes))]
@@ -305,6 +304,8 @@ class MViT(Backbone):
                     self._out_feature_strides[name] = patch_stride[0] * 2**stage
                     self.add_module(f"{name}_norm", norm_layer(dim))
                 stage += 1
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.apply(self._init_weights)
 
     def _init_weights(self, m: nn.Module) -> None:

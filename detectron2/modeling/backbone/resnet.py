@@ -323,7 +323,6 @@ def resnet_from_config(
     if c.DEPTH < 50:
         _check_basic_options(cfg)
     stem = BasicStem(in_channels=input_shape.channels or 3, out_channels=c.STEM_OUT_CHANNELS, norm=c.NORM)
-    names = ["stem", "res2", "res3", "res4", "res5"]
-    needed = max((names.index(f) for f in c.OUT_FEATURES if f in names), default=4)
-    stages = [make_stage(cfg, i) for i in range(needed)]
+    # All four, even where ResNet keeps fewer: the layers that come next start from the same random state.
+    stages = [make_stage(cfg, i) for i in range(4)]
     return ResNet(stem, stages, out_features=c.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

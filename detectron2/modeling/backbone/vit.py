@@ -100,12 +100,12 @@ class ResBottleneckBlock(CNNBlockBase):
         for i, (c_in, c_out, kernel) in enumerate(
             ((in_channels, mid, 1), (mid, mid, 3), (mid, out_channels, 1)), 1
         ):
-            conv = Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
-            c2_msra_fill(conv)
-            self.add_module(f"conv{i}", conv)
+            self.add_module(f"conv{i}", Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False))
             self.add_module(f"norm{i}", get_norm(norm, c_out))
             if i < 3:
                 self.add_module(f"act{i}", act_layer())
+        for i in (1, 2, 3):
+            c2_msra_fill(self.get_submodule(f"conv{i}"))
         last = self.get_submodule("norm3")
         if isinstance(getattr(last, "weight", None), torch.Tensor):
             nn.init.zeros_(last.weight)  # type: ignore[arg-type]
@@ -239,7 +239,6 @@ class ViT(Backbone):
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
             self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         side = img_size // patch_size
         self.blocks = nn.ModuleList(
             Block(
@@ -261,6 +260,8 @@ class ViT(Backbone):
         self._out_features = [out_feature]
         self._out_feature_channels = {out_feature: embed_dim}
         self._out_feature_strides = {out_feature: patch_size}
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         # Leaves residual blocks the identity: their convolutions and norms over channels are of other kinds.
         self.apply(self._init_weights)
 

@@ -64,7 +64,6 @@ class FastRCNNConvFCHead(nn.Sequential):
                 norm=get_norm(conv_norm, dim),
                 activation=nn.ReLU(),
             )
-            c2_msra_fill(conv)
             self.add_module(f"conv{i}", conv)
             self.conv_norm_relus.append(conv)
             self._output_size = (dim, *self._output_size[1:])
@@ -73,11 +72,14 @@ class FastRCNNConvFCHead(nn.Sequential):
             if i == 1:
                 self.add_module("flatten", nn.Flatten())
             fc = nn.Linear(int(np.prod(self._output_size)), dim)
-            c2_xavier_fill(fc)
             self.add_module(f"fc{i}", fc)
             self.add_module(f"fc_relu{i}", nn.ReLU())
             self.fcs.append(fc)
             self._output_size = (dim,)
+        for layer in self.conv_norm_relus:
+            c2_msra_fill(layer)
+        for layer in self.fcs:
+            c2_xavier_fill(layer)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

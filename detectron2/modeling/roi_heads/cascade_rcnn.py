@@ -113,11 +113,12 @@ class CascadeROIHeads(StandardROIHeads):
             )
         pooler = build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
         shape = pooled_shape(pooler, names, input_shape)
-        heads = [build_box_head(cfg, shape) for _ in stages.IOUS]
-        predictors = [
-            FastRCNNOutputLayers(cfg, head.output_shape, box2box_transform=Box2BoxTransform(weights=weights))
-            for head, weights in zip(heads, stages.BBOX_REG_WEIGHTS)
-        ]
+        heads, predictors = [], []
+        for weights in stages.BBOX_REG_WEIGHTS:
+            head = build_box_head(cfg, shape)
+            transform = Box2BoxTransform(weights=weights)
+            heads.append(head)
+            predictors.append(FastRCNNOutputLayers(cfg, head.output_shape, box2box_transform=transform))
         return {
             "box_in_features": names,
             "box_pooler": pooler,

@@ -16,7 +16,13 @@ Norm = str | Callable[[int], nn.Module]
 
 def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:
     """Build a convolution that keeps the size, its norm and a ReLU; without a norm it has a bias."""
-    conv = Conv2d(
+    conv = _unfilled(in_channels, out_channels, kernel_size, norm)
+    c2_xavier_fill(conv)
+    return conv
+
+
+def _unfilled(in_channels: int, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:
+    return Conv2d(
         in_channels,
         out_channels,
         kernel_size,
@@ -25,8 +31,6 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, norm: 
         norm=get_norm(norm, out_channels),
         activation=F.relu,
     )
-    c2_xavier_fill(conv)
-    return conv
 
 
 def two_convs(
@@ -52,10 +56,13 @@ def two_convs(
             norm2=norm,
             activation2=F.relu,
         )
-    return nn.Sequential(
-        conv_norm_relu(in_channels, mid_channels, 3, norm),
-        conv_norm_relu(mid_channels, out_channels, 3, norm),
+    convs = (
+        _unfilled(in_channels, mid_channels, 3, norm),
+        _unfilled(mid_channels, out_channels, 3, norm),
     )
+    for conv in convs:
+        c2_xavier_fill(conv)
+    return nn.Sequential(*convs)
 
 
 def predictor(in_channels: int, out_channels: int) -> Conv2d:

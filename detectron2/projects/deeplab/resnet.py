@@ -34,15 +34,15 @@ class DeepLabStem(CNNBlockBase):
         half = out_channels // 2
 
         def conv(inputs: int, outputs: int, stride: int) -> Conv2d:
-            layer = Conv2d(
+            return Conv2d(
                 inputs, outputs, 3, stride=stride, padding=1, bias=False, norm=get_norm(norm, outputs)
             )
-            c2_msra_fill(layer)
-            return layer
 
         self.conv1 = conv(in_channels, half, 2)
         self.conv2 = conv(half, half, 1)
         self.conv3 = conv(half, out_channels, 1)
+        for layer in (self.conv1, self.conv2, self.conv3):
+            c2_msra_fill(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, H / 4, W / 4]."""

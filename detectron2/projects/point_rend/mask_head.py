@@ -99,12 +99,12 @@ class ConvFCHead(nn.Module):
             self.fcs.append(layer)
             width = dim
         self.prediction = nn.Linear(width, math.prod(self.output_shape))
+        nn.init.normal_(self.prediction.weight, std=0.001)
+        nn.init.zeros_(self.prediction.bias)
         for conv in self.conv_layers:
             c2_msra_fill(conv)
         for fc in self.fcs:
             c2_xavier_fill(fc)
-        nn.init.normal_(self.prediction.weight, std=0.001)
-        nn.init.zeros_(self.prediction.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

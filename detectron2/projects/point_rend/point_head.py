@@ -87,11 +87,12 @@ class StandardPointHead(nn.Module):
         self.fc_layers: list[nn.Conv1d] = []
         for i in range(1, node.NUM_FC + 1):
             layer = nn.Conv1d(width, node.FC_DIM, kernel_size=1)
-            c2_msra_fill(layer)
             self.add_module(f"fc{i}", layer)
             self.fc_layers.append(layer)
             width = node.FC_DIM + repeated
         self.predictor = nn.Conv1d(width, 1 if node.CLS_AGNOSTIC_MASK else num_classes, kernel_size=1)
+        for layer in self.fc_layers:
+            c2_msra_fill(layer)
         nn.init.normal_(self.predictor.weight, std=0.001)
         if self.predictor.bias is not None:
             nn.init.zeros_(self.predictor.bias)
