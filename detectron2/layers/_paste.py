@@ -10,6 +10,8 @@ from math import ceil, floor, prod
 import torch
 from torch import Tensor
 
+from detectron2.utils.tracing import is_recording
+
 __all__ = ["paste", "paste_soft"]
 
 _CELLS_AT_ONCE = 1 << 26  # 256 MiB of float32
@@ -110,7 +112,7 @@ def paste(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: floa
     dtype = torch.promote_types(boxes.dtype, torch.float32)
     masks, boxes = masks.to(dtype), boxes.to(dtype)
     with torch.autocast(masks.device.type, enabled=False):
-        if torch.compiler.is_compiling():
+        if is_recording():
             return _paste_whole(masks, boxes, height, width, threshold)
         if len(masks) == 0:
             return torch.zeros(0, height, width, dtype=torch.uint8, device=masks.device)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from detectron2.utils.errors import BadValue
+from detectron2.utils.tracing import is_recording
 
 from ._torchvision import nms
 from .rotated.nms import rotated_nms
@@ -33,19 +34,20 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     """
     if boxes.dim() != 2 or boxes.shape[-1] != 4:
         raise BadValue(f"boxes must be [N, 4], got {tuple(boxes.shape)}")
-    if not torch.compiler.is_compiling():
+    if not is_recording():
         if boxes.shape[0] > _PER_CLASS_FROM.get(boxes.device.type, _PER_CLASS_FROM[""]):
             return _nms_class_by_class(boxes, scores, idxs, iou_threshold)
     # MPS has no float64. There the square grid below keeps coordinates small enough for float32.
     dtype = torch.float32 if boxes.device.type == "mps" else torch.float64
     boxes = boxes.to(dtype)
     # The zero makes the extremes of no boxes defined.
-    low, high = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).aminmax()
-    classes = torch.cat([idxs, idxs.new_zeros(1)]).amax() + 1
+    coordinates = torch.cat([boxes.flatten(), boxes.new_zeros(1)])
+    extent = coordinates.max() - coordinates.min() + 1
+    classes = torch.cat([idxs, idxs.new_zeros(1)]).max() + 1
     side = classes.to(dtype).sqrt().ceil()  # classes sit on a side x side grid of cells
     cls = idxs.to(dtype)
     row = torch.div(cls, side, rounding_mode="floor")
-    cell = torch.stack([cls - row * side, row], 1) * (high - low + 1)  # [N, 2]
+    cell = torch.stack([cls - row * side, row], 1) * extent  # [N, 2]
     return nms(boxes + cell.repeat(1, 2), scores.to(dtype), iou_threshold)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detectron2.utils.errors import BadValue
+from detectron2.utils.tracing import smaller
 
 __all__ = [
     "generate_regular_grid_point_coords",
@@ -114,7 +115,7 @@ def get_uncertain_point_coords_on_grid(uncertainty_map: Tensor, num_points: int)
         [N, P] indices ``y * W + x``, most uncertain first, and [N, P, 2] coordinates in [0, 1] of their centres.
     """
     h, w = uncertainty_map.shape[-2:]
-    indices = uncertainty_map.flatten(1).topk(torch.sym_min(num_points, h * w), dim=1).indices
+    indices = uncertainty_map.flatten(1).topk(smaller(num_points, h * w), dim=1).indices
     x = (indices % w + 0.5) / w
     y = (indices // w + 0.5) / h
     return indices, torch.stack([x, y], dim=2)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detectron2.layers import batched_nms, batched_nms_rotated
+from detectron2.utils.tracing import smaller
 
 __all__ = ["best_rows", "class_aware_nms_mask", "clip_boxes", "stack_detections", "top_scores"]
 
@@ -29,7 +30,7 @@ def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     ``LOWEST`` at place 0, since the number of entries may be symbolic there.
     """
     if not torch.compiler.is_compiling():
-        return scores.topk(min(count, scores.shape[-1]), dim=-1)
+        return scores.topk(smaller(count, scores.shape[-1]), dim=-1)
     size = scores.shape[-1]
     values, places = F.pad(scores, (0, count), value=LOWEST).topk(count, dim=-1)
     return values, torch.where(places < size, places, 0)
@@ -71,10 +72,16 @@ def class_aware_nms_mask(
 
 
 def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
+    count = valid.shape[0]
+    if torch.compiler.is_exporting():
+        # In a graph torchvision's NMS is taken to keep two boxes or more. Two empty ones, which neither suppress nor
+        # are suppressed, make that true.
+        boxes = F.pad(boxes, (0, 0, 0, 2))
+        scores, groups, valid = F.pad(scores, (0, 2)), F.pad(groups, (0, 2)), F.pad(valid, (0, 2), value=True)
     rows = torch.nonzero(valid)[:, 0]
     nms = batched_nms if boxes.shape[-1] == 4 else batched_nms_rotated
     kept = nms(boxes[rows], scores[rows], groups[rows], iou_threshold)
-    return torch.zeros_like(valid).index_fill(0, rows[kept], True)
+    return torch.zeros_like(valid).index_fill(0, rows[kept], 1)[:count]
 
 
 # torch.compile splits its graph at operators whose output size depends on data; this one's does not.

@@ -14,6 +14,7 @@ from detectron2.layers import ShapeSpec, move_device_like
 from detectron2.structures import Boxes, RotatedBoxes
 from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
+from detectron2.utils.tracing import is_recording
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
@@ -93,9 +94,10 @@ def _plain(values: object) -> Any:
 
 def _grid_centers(height: int, width: int, stride: int, offset: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Compute x and y of every cell of a map in row-major order, two vectors [height * width]."""
-    x = (torch.arange(width, device=like.device, dtype=like.dtype) + offset) * stride
-    y = (torch.arange(height, device=like.device, dtype=like.dtype) + offset) * stride
-    return x.repeat(height), y.repeat_interleave(width, output_size=height * width)
+    # By division, since repeating and reshaping by unknown sizes put conditions on these into an exported graph.
+    cell = torch.arange(height * width, device=like.device)
+    column, row = cell % width, torch.div(cell, width, rounding_mode="floor")
+    return (column.to(like.dtype) + offset) * stride, (row.to(like.dtype) + offset) * stride
 
 
 class _TiledAnchors(nn.Module):
@@ -138,7 +140,7 @@ class _TiledAnchors(nn.Module):
         if len(features) != self.num_features:
             raise BadValue(f"the anchors are made for {self.num_features} feature maps, got {len(features)}")
         sizes = [f.shape[-2:] for f in features]
-        if torch.compiler.is_compiling():  # sizes may be symbolic, and a graph has no use for a cache
+        if is_recording():  # sizes may be symbolic, and a graph has no use for a cache
             return self._grid_anchors(sizes)
         first = next(iter(self.cell_anchors))
         key = (tuple(map(tuple, sizes)), first.device, first.dtype, torch.is_inference_mode_enabled())

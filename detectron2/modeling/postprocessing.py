@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,7 +30,9 @@ def detector_postprocess(
     Raises:
         ValueError: if there are no boxes in ``results``.
     """
-    height, width = int(output_height), int(output_width)
+    height, width = output_height, output_width
+    if not torch.jit.is_tracing():
+        height, width = int(height), int(width)
     name = next((f for f in ("pred_boxes", "proposal_boxes") if results.has(f)), None)
     if name is None:
         raise BadValue(
@@ -48,8 +51,8 @@ def detector_postprocess(
         soft = masks if isinstance(masks, ROIMasks) else ROIMasks(masks[:, 0])
         scaled.pred_masks = soft.to_bitmasks(scaled.get(name), height, width, mask_threshold).tensor
     if scaled.has("pred_keypoints"):
-        keypoints = scaled.pred_keypoints
-        scaled.pred_keypoints = keypoints * keypoints.new_tensor((scale_x, scale_y, 1.0))
+        x, y, score = scaled.pred_keypoints.unbind(-1)
+        scaled.pred_keypoints = torch.stack((x * scale_x, y * scale_y, score), dim=-1)
     return scaled
 
 

@@ -1,6 +1,7 @@
 """Bicubic enlargement of keypoint heatmaps as two matrix products, many regions at a time."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["decode_heatmaps"]
@@ -100,7 +101,27 @@ def _(maps: Tensor, rois: Tensor) -> Tensor:
     return maps.new_empty((maps.shape[0], maps.shape[1], 4), dtype=dtype)
 
 
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
+def _decode_one_by_one(maps: Tensor, rois: Tensor) -> Tensor:
+    """Decode region by region: in a trace only scripted code has loops, and sizes that depend on values."""
+    maps = maps.float()
+    out = maps.new_zeros((maps.shape[0], maps.shape[1], 4))
+    for i in range(maps.shape[0]):
+        near = rois[i, :2]
+        size = (rois[i, 2:] - near).clamp(min=1)
+        width, height = int(size[0].ceil()), int(size[1].ceil())
+        full = F.interpolate(maps[i : i + 1], size=[height, width], mode="bicubic", align_corners=False)
+        best, at = full[0].flatten(1).max(dim=-1)
+        x = (at % width + 0.5) * (size[0] / width) + near[0]
+        y = (torch.div(at, width, rounding_mode="floor") + 0.5) * (size[1] / height) + near[1]
+        score = (best - maps[i].flatten(1).logsumexp(dim=-1)).exp()
+        out[i] = torch.stack([x, y, best, score], dim=-1)
+    return out
+
+
 def decode_heatmaps(maps: Tensor, rois: Tensor) -> Tensor:
     """Map [R, K, S, S] logits and [R, 4] regions to [R, K, 4] of (x, y, logit, score)."""
+    if torch.jit.is_tracing():
+        return _decode_one_by_one(maps, rois)
     # The size of the enlarged maps depends on values: for a compiled graph this is one opaque step.
     return _decode_op(maps, rois) if torch.compiler.is_compiling() else _decode(maps, rois)

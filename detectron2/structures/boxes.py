@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detectron2.utils.errors import BadIndex, BadType, BadValue
+from detectron2.utils.tracing import is_recording
 
 from ._indexing import Index, as_rows
 
@@ -150,7 +151,7 @@ class Boxes:
         Raises:
             ValueError: if a coordinate is infinite or NaN (not checked in compiled graphs).
         """
-        if not torch.compiler.is_compiling() and not bool(self.tensor.isfinite().all()):
+        if not is_recording() and not bool(self.tensor.isfinite().all()):
             bad = int((~self.tensor.isfinite()).any(1).sum())
             raise BadValue(
                 f"{bad} of {len(self)} boxes have infinite or NaN coordinates and cannot be clipped"
@@ -158,7 +159,7 @@ class Boxes:
         height, width = box_size
         x0, y0, x1, y1 = self.tensor.unbind(-1)
         xs, ys = (torch.stack(pair, -1) for pair in ((x0, x1), (y0, y1)))
-        xs, ys = xs.clamp(min=0, max=width), ys.clamp(min=0, max=height)
+        xs, ys = xs.clamp(min=0).clamp(max=width), ys.clamp(min=0).clamp(max=height)
         self.tensor = torch.stack([xs, ys], -1).flatten(-2)  # [N, (near, far), (x, y)]
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:

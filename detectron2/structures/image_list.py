@@ -11,6 +11,7 @@ from torch import Tensor, device
 from detectron2.layers.wrappers import move_device_like, shapes_to_tensor
 from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.torch_version_utils import min_torch_version
+from detectron2.utils.tracing import larger
 
 __all__ = ["ImageList", "min_torch_version", "move_device_like", "shapes_to_tensor"]
 
@@ -111,7 +112,7 @@ class ImageList:
         step = max(constraints.get("size_divisibility", size_divisibility), 1)
         square = constraints.get("square_size", 0)
         # Sizes may be symbols while a graph is traced; max() would ask for their values.
-        largest: list[int] = [reduce(torch.sym_max, side) for side in zip(*sizes)]
+        largest: list[int] = [reduce(larger, side) for side in zip(*sizes)]
         target = [square, square] if square > 0 else largest
         if step > 1:
             target = [(side + step - 1) // step * step for side in target]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from detectron2.utils.errors import BadType, BadValue
+from detectron2.utils.tracing import is_recording
 
 from ._indexing import Index, as_index, is_single, row_slice
 
@@ -65,7 +66,7 @@ class Instances:
             ValueError: if the length is not that of the fields already there.
         """
         # Lengths of traced tensors are symbols which need not be known to be equal.
-        if self._fields and not torch.compiler.is_compiling():
+        if self._fields and not is_recording():
             length = len(self)
             if len(value) != length:
                 raise BadValue(f"field {name!r} has {len(value)} entries for {length} instances")

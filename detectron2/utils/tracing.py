@@ -2,9 +2,51 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
-__all__ = ["assert_fx_safe", "is_fx_tracing", "is_fx_tracing_legacy"]
+import torch
+from torch import Tensor
+
+__all__ = [
+    "assert_fx_safe",
+    "is_fx_tracing",
+    "is_fx_tracing_legacy",
+    "is_recording",
+    "larger",
+    "refuse_trace",
+    "smaller",
+]
+
+
+def is_recording() -> bool:
+    """True while the caller becomes a graph: by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def refuse_trace(step: str) -> None:
+    """Raise within ``torch.jit.trace``, for a step that a trace would fix as it was for the example.
+
+    Args:
+        step: what cannot be traced; the message begins with it.
+    """
+    if torch.jit.is_tracing():
+        raise NotImplementedError(
+            f"{step} depends on values, which torch.jit.trace cannot record; use detectron2.export.export_program"
+        )
+
+
+def smaller(a: Any, b: Any) -> Any:
+    """Return the smaller of two sizes, which may be symbols of ``torch.export`` or tensors of ``torch.jit.trace``."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.minimum(torch.as_tensor(a), torch.as_tensor(b))
+    return torch.sym_min(a, b)
+
+
+def larger(a: Any, b: Any) -> Any:
+    """Return the larger of two sizes; see :func:`smaller`."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.maximum(torch.as_tensor(a), torch.as_tensor(b))
+    return torch.sym_max(a, b)
 
 
 def is_fx_tracing() -> bool:

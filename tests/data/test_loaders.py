@@ -375,7 +375,7 @@ def test_numbers_are_drawn_as_in_detectron2_if_asked() -> None:
     np.random.seed(3)
     want = [float(np.random.rand()) for _ in order]
     np.random.seed(3)
-    found = sum(take(train_loader(grouped=False, augmentation_seed="worker"), 2), [])
+    found = list(itertools.chain(*take(train_loader(grouped=False, augmentation_seed="worker"), 2)))
     assert [record["id"] for record in found] == order
     assert [record["drawn"][1] for record in found] == want
     with pytest.raises(ValueError, match='"position" or "worker"'):
@@ -390,5 +390,7 @@ def test_workers_have_the_seeds_of_detectron2() -> None:
         rng = np.random.RandomState((base + worker) % 2**31 + worker)
         want += [float(rng.rand()) for _ in range(3)]
     torch.manual_seed(9)
-    found = sum(take(train_loader(grouped=False, workers=2, augmentation_seed="worker"), 2), [])
+    found = list(
+        itertools.chain(*take(train_loader(grouped=False, workers=2, augmentation_seed="worker"), 2))
+    )
     assert [record["drawn"][1] for record in found] == want

@@ -236,9 +236,10 @@ def test_batch_equals_single(model: Any) -> None:
         together = model(data)
         alone = [model([item])[0] for item in data]
     for a, b in zip(together, alone):
-        torch.testing.assert_close(a["instances"].scores, b["instances"].scores)
+        # random weights magnify rounding
+        torch.testing.assert_close(a["instances"].scores, b["instances"].scores, atol=1e-4, rtol=1e-3)
         boxes = [x["instances"].pred_boxes.tensor for x in (a, b)]
-        torch.testing.assert_close(*boxes, atol=0.05, rtol=1e-3)  # random weights magnify rounding
+        torch.testing.assert_close(*boxes, atol=0.05, rtol=1e-3)
 
 
 def test_fast_model_has_a_tensor_form(model: Any) -> None:

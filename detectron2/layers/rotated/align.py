@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.modules.utils import _pair
 
 from detectron2.utils.errors import BadValue
+from detectron2.utils.tracing import refuse_trace
 
 __all__ = ["roi_align_rotated"]
 
@@ -210,6 +211,7 @@ def roi_align_rotated(
         elif torch.compiler.is_compiling():  # how many samples there are depends on the values
             pooled = _adaptive_op(table, boxes, height, width, *bins)
         else:
+            refuse_trace("pooling of rotated boxes")
             pooled = _pool_ragged(table, boxes, (height, width), bins)
     pooled = pooled.reshape(rois.shape[0], *bins, channels)  # [R, h, w, C]
     return pooled.permute(0, 3, 1, 2).to(input.dtype)

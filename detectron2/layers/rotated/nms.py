@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from detectron2.utils.errors import BadValue
+from detectron2.utils.tracing import refuse_trace
 
 from .iou import candidate_pairs, pair_iou, prepare, split_pairs
 
@@ -86,5 +87,6 @@ def rotated_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     """Return the indices kept of [N, 5] boxes with [N] scores and [N] classes, highest score first."""
     if boxes.dim() != 2 or boxes.shape[-1] != 5:
         raise BadValue(f"boxes must be [N, 5] of (xc, yc, w, h, angle), got {tuple(boxes.shape)}")
+    refuse_trace("suppression of rotated boxes")
     run = _suppress_op if torch.compiler.is_compiling() else _suppress
     return run(boxes, scores, idxs, float(iou_threshold))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from detectron2.utils.errors import BadValue
+from detectron2.utils.tracing import larger
 
 __all__ = [
     "PatchEmbed",
@@ -98,7 +99,7 @@ def window_unpartition(
 
 def _ratio(a: int, b: int) -> float:
     """Compute max(a / b, 1), also for the symbolic sizes of ``torch.export``."""
-    return 1.0 if a is b else cast(float, torch.sym_max(a / b, 1.0))
+    return 1.0 if a is b else cast(float, larger(a / b, 1.0))
 
 
 def get_rel_pos(q_size: int, k_size: int, rel_pos: torch.Tensor) -> torch.Tensor:
@@ -112,7 +113,7 @@ def get_rel_pos(q_size: int, k_size: int, rel_pos: torch.Tensor) -> torch.Tensor
     Returns:
         (q_size, k_size, C).
     """
-    length = cast(int, 2 * torch.sym_max(q_size, k_size) - 1)
+    length = cast(int, 2 * larger(q_size, k_size) - 1)
     # Interpolating to the same length changes nothing, and spares the graph a branch on a size.
     table = F.interpolate(rel_pos.T[None].float(), size=length, mode="linear")[0].T.to(rel_pos.dtype)
     step_q, step_k = _ratio(k_size, q_size), _ratio(q_size, k_size)

@@ -97,4 +97,5 @@ def ground_truth(
 
 def output_size(item: ModelInput, image_size: tuple[int, int]) -> tuple[int, int]:
     """Return the output size requested for this input: its keys ``height`` and ``width``, else the image size."""
-    return int(item.get("height", image_size[0])), int(item.get("width", image_size[1]))
+    height, width = item.get("height", image_size[0]), item.get("width", image_size[1])
+    return (height, width) if torch.jit.is_tracing() else (int(height), int(width))

@@ -15,6 +15,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from detectron2.structures.types import ModelInput, ModelOutput, SegmentInfo
 from detectron2.utils.reexports import passed_on
+from detectron2.utils.tracing import refuse_trace
 
 from ..postprocessing import detector_postprocess, sem_seg_postprocess
 from ..roi_heads import Heads
@@ -186,6 +187,7 @@ def combine_semantic_and_instance_outputs(
         Segment ids int32 [H, W], 0 = no segment, and for each segment a dict with ``id``, ``isthing``,
         ``category_id``, and ``score`` and ``instance_id`` (place in ``instance_results``) or ``area``.
     """
+    refuse_trace("merging of panoptic segments (inference with do_postprocess=False has none)")
     masks = instance_results.pred_masks.to(torch.bool)
     panoptic = torch.zeros_like(semantic_results, dtype=torch.int32)
     info: list[SegmentInfo] = []

@@ -126,7 +126,7 @@ def proposals_as_instances(
     result = []
     for b, s, size in zip(boxes, logits, image_sizes):
         chosen, score, real = suppress_candidates(b, s, levels, size, *options, clip)
-        found = Instances((int(size[0]), int(size[1])))
+        found = Instances((size[0], size[1]))
         found.proposal_boxes = box_type(chosen[real])
         found.objectness_logits = score[real]
         result.append(found)
