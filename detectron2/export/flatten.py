@@ -50,8 +50,9 @@ class TracingAdapter(nn.Module):
     Exporters want tensors in and tensors out. This module takes the tensors of which the inputs are made, builds the
     inputs, calls the model without gradients, and returns the tensors of which the outputs are made.
 
-    Use it with strict ``torch.export``. ``torch.jit.trace`` is deprecated, and a trace of a detector holds the size of
-    the example image as a constant. :func:`detectron2.export.export_program` exports whole models by itself.
+    Use it with strict ``torch.export``, or with ``torch.jit.trace`` (deprecated by PyTorch) for programs that load
+    TorchScript: a trace takes as many images as the example, of any size. :func:`detectron2.export.export_program`
+    exports whole models by itself.
 
     Args:
         model: to be adapted; the model within, if it is wrapped for data-parallel training.

@@ -67,13 +67,22 @@ class TensorMaskHead(nn.Module):
         count = len(self.mask_sizes)
         self.cls_subnet = _tower(in_channels, cls_channels, num_convs)
         self.cls_score = _conv(cls_channels if num_convs else in_channels, count * num_classes, 3)
-        assert self.cls_score.bias is not None
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
         self.bbox_subnet = _tower(in_channels, bbox_channels, num_convs)
         self.bbox_pred = _conv(bbox_channels if num_convs else in_channels, count * 4, 3)
-        if not mask_on:
-            return
-        if bipyramid_on and not aligned_on:
+        if mask_on:
+            self._add_mask_layers(in_channels, mask_channels, num_convs, num_levels, aligned_on)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        assert self.cls_score.bias is not None
+        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+
+    def _add_mask_layers(
+        self, in_channels: int, mask_channels: int, num_convs: int, num_levels: int, aligned: bool
+    ) -> None:
+        if self.bipyramid_on and not aligned:
             raise ValueError(
                 "MODEL.TENSOR_MASK.BIPYRAMID_ON needs ALIGNED_ON: natural masks have no bipyramid"
             )
@@ -81,10 +90,10 @@ class TensorMaskHead(nn.Module):
         self.mask_subnet = _tower(in_channels, mask_channels, num_convs)
         for size in self.mask_sizes:
             self.add_module(f"mask_pred_{size:02d}", _conv(width, size * size, 1))
-        if bipyramid_on:
+        if self.bipyramid_on:
             self.mask_fuse = _tower(width, width, 1)
-        factors = [2**level if bipyramid_on else 1 for level in range(num_levels)]
-        self.to_natural = nn.ModuleList(SwapAlign2Nat(f) if aligned_on else nn.Identity() for f in factors)
+        factors = [2**level if self.bipyramid_on else 1 for level in range(num_levels)]
+        self.to_natural = nn.ModuleList(SwapAlign2Nat(f) if aligned else nn.Identity() for f in factors)
 
     @classmethod
     def from_config(
@@ -140,11 +149,7 @@ class TensorMaskHead(nn.Module):
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    nn.init.normal_(conv.weight, std=0.01)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return conv
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
 
 def _tower(in_channels: int, width: int, count: int) -> nn.Sequential:

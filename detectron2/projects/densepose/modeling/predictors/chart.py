@@ -33,6 +33,7 @@ class DensePoseChartPredictor(UpsamplingPredictor):
         self.index_uv_lowres = upsampling_layer(cfg, input_channels, charts)
         self.u_lowres = upsampling_layer(cfg, input_channels, charts)
         self.v_lowres = upsampling_layer(cfg, input_channels, charts)
+        initialize_module_params(self)
 
     def forward(self, head_outputs: Tensor) -> DensePoseChartPredictorOutput:
         """Predict maps for N instances.

@@ -41,6 +41,7 @@ class DensePoseChartConfidencePredictorMixin:
         channels = {name: charts for name in self._uv_names}
         channels.update({f"{name}_confidence": 1 for name in self._segm_names})
         add_confidence_layers(self, cfg, input_channels, channels)  # type: ignore[arg-type]
+        initialize_module_params(self)  # type: ignore[arg-type]
 
     def forward(self, head_outputs: Tensor) -> Any:
         """Predict maps for N instances; segmentation logits are multiplied by their confidences.

@@ -30,6 +30,7 @@ class DensePoseEmbeddingPredictor(UpsamplingPredictor):
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
         self.coarse_segm_lowres = upsampling_layer(cfg, input_channels, node.NUM_COARSE_SEGM_CHANNELS)
         self.embed_lowres = upsampling_layer(cfg, input_channels, node.CSE.EMBED_SIZE)
+        initialize_module_params(self)
 
     def forward(self, head_outputs: Tensor) -> DensePoseEmbeddingPredictorOutput:
         """Predict maps for N instances.

@@ -30,6 +30,7 @@ class DensePoseEmbeddingConfidencePredictorMixin:
         self.confidence_model_cfg = DensePoseConfidenceModelConfig.from_cfg(cfg)
         if self.confidence_model_cfg.segm_confidence.enabled:
             add_confidence_layers(self, cfg, input_channels, {"coarse_segm_confidence": 1})  # type: ignore[arg-type]
+        initialize_module_params(self)  # type: ignore[arg-type]
 
     def forward(self, head_outputs: Tensor) -> Any:
         """Predict maps for N instances; segmentation logits are multiplied by their confidence.

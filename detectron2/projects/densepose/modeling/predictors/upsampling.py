@@ -6,13 +6,11 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode
 from detectron2.layers import ConvTranspose2d
 
-from ..utils import initialize_module_params
-
 __all__ = ["UpsamplingPredictor", "upsampling_layer"]
 
 
 def upsampling_layer(cfg: CfgNode, input_channels: int, channels: int) -> ConvTranspose2d:
-    """Make a transposed convolution that doubles the resolution.
+    """Make a transposed convolution that doubles the resolution; predictors fill it together with all others.
 
     Args:
         cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.DECONV_KERNEL``, an even number.
@@ -20,9 +18,7 @@ def upsampling_layer(cfg: CfgNode, input_channels: int, channels: int) -> ConvTr
         channels: channels of its output.
     """
     kernel = cfg.MODEL.ROI_DENSEPOSE_HEAD.DECONV_KERNEL
-    layer = ConvTranspose2d(input_channels, channels, kernel, stride=2, padding=kernel // 2 - 1)
-    initialize_module_params(layer)
-    return layer
+    return ConvTranspose2d(input_channels, channels, kernel, stride=2, padding=kernel // 2 - 1)
 
 
 class UpsamplingPredictor(nn.Module):
