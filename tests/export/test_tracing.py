@@ -192,11 +192,9 @@ def amount_for_one(model: nn.Module, image: Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"semantic", "rotated"}))
 def test_programs_answer_when_nothing_or_one_box_is_found(name: str) -> None:
     model: Any = copy.deepcopy(small_model(name))
-    if name == "semantic":
-        pytest.skip("finds no boxes")
     heads = getattr(model, "roi_heads", None)
     predictors = [] if heads is None else [m for m in heads.modules() if hasattr(m, "test_score_thresh")]
     for part in (model, *predictors):
@@ -204,6 +202,7 @@ def test_programs_answer_when_nothing_or_one_box_is_found(name: str) -> None:
             part.test_score_thresh = 0.1
     image = picture(160, 136, 1)
     program: Any = export_program(model, picture(160, 136, 0), min_size=129, max_size=640).module()
+    model = copy.deepcopy(model)  # the program's parameters are those of its model
     calm = [(1000.0, True)]
     calm += [(0.0, False)] if name not in DENSE else []
     calm += [(amount_for_one(model, image), True)] if name != "rpn" else []
