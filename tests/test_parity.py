@@ -8,8 +8,10 @@ import pytest
 
 PACK = Path(__file__).resolve().parent / "parity"
 GOLDENS = {p.stem for p in (PACK / "goldens").glob("*.npz")}
-# Cases of the projects by project, such as proj_trident; all others by package.
-GROUPS = sorted({"_".join(name.split("_")[: 2 if name.startswith("proj_") else 1]) for name in GOLDENS})
+# Cases of the projects by project, such as proj_trident and mod_dino; all others by package.
+GROUPS = sorted(
+    {"_".join(name.split("_")[: 2 if name.startswith(("proj_", "mod_")) else 1]) for name in GOLDENS}
+)
 
 
 def test_all_goldens_are_here() -> None:

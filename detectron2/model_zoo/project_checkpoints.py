@@ -16,17 +16,31 @@ PROJECT_FIGURES: dict[str, Figures] = {}
 def _add(project: str, root: str, other: str, rows: list[tuple[str, str, tuple[float | None, ...]]]) -> None:
     """Enter rows of (config, file, (train s per step, test s per image, GB, box AP, other AP)).
 
-    The file is below a folder of the config's name, or below ``root`` if it starts with a slash. Times of training
+    The file is below a folder of the config's name, or below ``root`` if it starts with a slash; ``root`` is an address,
+    or a folder of the server of Detectron2. Times of training
     that are printed for an image instead of a step are left out.
     """
     for name, file, (train, infer, memory, box, ap) in rows:
         key = f"{project}/configs/{name}"
         folder = "" if file.startswith("/") else f"/{name}/"
-        PROJECT_WEIGHTS[key] = f"{_SERVER}{root}{folder}{file}"
+        server = "" if "://" in root else _SERVER
+        PROJECT_WEIGHTS[key] = f"{server}{root}{folder}{file}"
         PROJECT_FIGURES[key] = Figures(box, ap, other, train, infer, memory)
 
 
 # fmt: off
+_add("EVA-02", "https://huggingface.co/Yuxin-CV/EVA-02/resolve/main/eva02/det", "mask", [
+    ("eva2_mim_to_coco/eva2_coco_cascade_mask_rcnn_vitdet_b_4attn_1024_lrd0p7", "/eva02_B_coco_bsl.pth", (None, None, None, 55.5, 47.1)),
+    ("eva2_mim_to_coco/eva2_coco_cascade_mask_rcnn_vitdet_l_4attn_1024_lrd0p8", "/eva02_L_coco_bsl.pth", (None, None, None, 59.2, 50.8)),
+    ("eva2_mim_to_coco/eva2_coco_cascade_mask_rcnn_vitdet_b_6attn_win32_1536_lrd0p7", "/eva02_B_coco_sys.pth", (None, None, None, 58.9, 50.7)),
+    ("eva2_mim_to_coco/eva2_coco_cascade_mask_rcnn_vitdet_l_8attn_win32_1536_lrd0p8", "/eva02_L_coco_sys.pth", (None, None, None, 62.3, 53.8)),
+    ("eva2_mim_to_lvis/eva2_lvis_cascade_mask_rcnn_vitdet_b_4attn_1024_lrd0p7", "/eva02_B_lvis_bsl.pth", (None, None, None, 47.1, 41.4)),
+    ("eva2_mim_to_lvis/eva2_lvis_cascade_mask_rcnn_vitdet_l_4attn_1024_lrd0p8", "/eva02_L_lvis_bsl.pth", (None, None, None, 55.3, 48.6)),
+    ("eva2_mim_to_lvis/eva2_lvis_cascade_mask_rcnn_vitdet_l_8attn_win32_1536_lrd0p8", "/eva02_L_lvis_sys.pth", (None, None, None, 60.1, 53.5)),
+    ("eva2_o365/eva2_o365_cascade_mask_rcnn_vitdet_l_8attn_1536_lrd0p8", "/eva02_L_m38m_to_o365.pth", (None, None, None, None, None)),
+    ("eva2_o365_to_coco/eva2_o365_to_coco_cascade_mask_rcnn_vitdet_l_8attn_1536_lrd0p8", "/eva02_L_coco_det_sys_o365.pth", (None, None, None, 64.1, 54.3)),
+    ("eva2_o365_to_lvis/eva2_o365_to_lvis_cascade_mask_rcnn_vitdet_l_8attn_1536_lrd0p8", "/eva02_L_lvis_sys_o365.pth", (None, None, None, 65.2, 57.3)),
+])
 _add("PointRend", "detectron2/PointRend", "mask", [
     ("InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco", "164254221/model_final_736f5a.pkl", (None, None, None, None, 36.2)),
     ("InstanceSegmentation/pointrend_rcnn_R_50_FPN_3x_coco", "164955410/model_final_edd263.pkl", (None, None, None, None, 38.3)),

@@ -63,6 +63,19 @@ def add_new_keys(cfg: BaseNode) -> None:
     # Last share of the training, 0 to 1, without these three; default 0: they are used to the end.
     cfg.INPUT.add_optional("MULTI_SAMPLE_CLOSE", 0.0)
 
+    # Soft-NMS for the detections of R-CNN models: METHOD linear, gaussian or naive (equal to NMS); IoU from which linear
+    # acts, width of the Gaussian, scores below MIN_SCORE are dropped; CLASS_WISE: classes leave each other alone.
+    _group(
+        cfg.TEST,
+        "SOFT_NMS",
+        ENABLED=False,
+        METHOD="linear",
+        IOU_THRESH=0.3,
+        SIGMA=0.5,
+        MIN_SCORE=1e-3,
+        CLASS_WISE=True,
+    )
+
     # Solver settings that a Python config expresses by naming classes.
     solver = cfg.SOLVER
     # SGD, Adam or AdamW; the latter two read BETAS instead of MOMENTUM.

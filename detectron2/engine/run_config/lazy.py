@@ -32,6 +32,10 @@ from .words import as_assignments
 
 __all__ = ["LazyRunConfig"]
 
+# Where the configs of EVA-02 and detrex have an option; the rest of their group has no effect.
+_ALSO = {"train.ema.enabled": "train.model_ema.enabled", "train.ema.decay": "train.model_ema.decay"}
+_ACCEPTED = ("train.model_ema.device", "train.model_ema.use_ema_weights_for_eval_only")
+
 CLASS_PLACES = ("model.num_classes", "model.roi_heads.num_classes", "model.head.num_classes")
 
 
@@ -65,9 +69,13 @@ class LazyRunConfig(RunConfig):
             ValueError: if an option has a value of another type.
         """
         _check_names(self.get("train", {}))
-        values = {name: _fitted(option, self.get(option.lazy)) for name, option in OPTIONS.items()}
+        values = {name: _fitted(option, self._value_of(option.lazy)) for name, option in OPTIONS.items()}
         values["output_dir"] = self.get("train.output_dir", self.get("output_dir"))
         return TrainingOptions(**{name: value for name, value in values.items() if value is not None})
+
+    def _value_of(self, path: str) -> Any:
+        value = self.get(path)
+        return self.get(_ALSO[path]) if value is None and path in _ALSO else value
 
     def copied(self) -> LazyRunConfig:
         return LazyRunConfig(self.cfg.copy())
@@ -205,7 +213,7 @@ def _check_names(train: Mapping[str, Any]) -> None:
     """
     if not hasattr(train, "keys"):
         raise ValueError(f"train must be a group of options, got {str(train)[:80]!r}")
-    known = [option.lazy for option in OPTIONS.values()]
+    known = [*(option.lazy for option in OPTIONS.values()), *_ALSO.values(), *_ACCEPTED]
     unknown = list(_unknown(train, "train", known))
     for path in unknown:
         parent, _, name = path.rpartition(".")

@@ -12,8 +12,8 @@ from torch import nn
 from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
 
-from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
+from .transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .utils import PatchEmbed, decomposed_rel_pos, get_abs_pos, pad_and_partition, window_unpartition
 
 __all__ = ["MViT"]

@@ -13,8 +13,8 @@ from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import publish
 
 from ._swin_attention import WindowAttention, shifted_window_mask, window_partition, window_reverse
-from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
+from .transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .utils import crop, fresh
 
 __all__ = [

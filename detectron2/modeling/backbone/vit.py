@@ -15,9 +15,9 @@ from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on, publish
 
 from ._resnet_blocks import Norm
-from ._transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .backbone import Backbone
 from .simple_pyramid import SimpleFeaturePyramid
+from .transformer import DropPath, Layer, Mlp, drop_path_rates, init_transformer, run_block
 from .utils import PatchEmbed, decomposed_rel_pos, fresh, get_abs_pos, window_partition, window_unpartition
 
 __all__ = ["SimpleFeaturePyramid", "ViT", "get_vit_lr_decay_rate"]

@@ -27,10 +27,13 @@ from ..tensor_inference import Tensors
 from ._base import ROI_HEADS_REGISTRY, build_pooler, need_targets, pooled_shape
 from ._sampling import attach_targets, classes_of_matches, log_sample_counts
 from .box_head import build_box_head
-from .fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
+from .fast_rcnn import FastRCNNOutputLayers
 from .roi_heads import StandardROIHeads
 
 __all__ = ["CascadeROIHeads"]
+
+Stage = tuple[Any, tuple[Tensor, Tensor], list[Instances]]
+"""A stage's predictor, its scores and deltas, and the proposals that it saw."""
 
 
 class _ScaleGradient(Function):
@@ -152,31 +155,43 @@ class CascadeROIHeads(StandardROIHeads):
         targets: list[Instances] | None = None,
     ) -> Any:
         """Compute losses of all stages in training (``targets`` needed), detections in evaluation."""
+        stages, boxes = self._run_stages(features, proposals, targets)
+        if self.training:
+            return self._stage_losses(stages)
+        return self._select(boxes, self._mean_scores(stages), [p.image_size for p in proposals])
+
+    def _run_stages(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Stage], list[Tensor]]:
+        """Run all stages on R_i proposals of each image; the boxes [R_i, 4] are those of the last."""
         maps = [features[f] for f in self.box_in_features]
         sizes = [p.image_size for p in proposals]
-        stages: list[tuple[Any, Any, list[Instances]]] = []
-        boxes: Sequence[Tensor] | None = None
+        stages: list[Stage] = []
+        boxes: Sequence[Tensor] = ()
         for k in range(self.num_cascade_stages):
-            if boxes is not None:  # the stage before has made new proposals
+            if k > 0:  # the stage before has made new proposals
                 proposals = self._create_proposals_from_boxes(boxes, sizes)
                 if self.training:
                     proposals = self._match_and_label_boxes(proposals, k, need_targets(targets))
             predictions = self._run_stage(maps, proposals, k)
             boxes = self.box_predictor[k].predict_boxes(predictions, proposals)
             stages.append((self.box_predictor[k], predictions, proposals))
-        if self.training:
-            return self._stage_losses(stages)
+        return stages, list(boxes)
+
+    @staticmethod
+    def _mean_scores(stages: list[Stage]) -> list[Tensor]:
+        """Average the probabilities [R_i, K + 1] of each image over the stages."""
         scores = [predictor.predict_probs(found, given) for predictor, found, given in stages]
-        averages = [torch.stack(per_image).mean(dim=0) for per_image in zip(*scores)]
-        last = self.box_predictor[-1]
-        return fast_rcnn_inference(
-            list(boxes or ()),
-            averages,
-            sizes,
-            last.test_score_thresh,
-            last.test_nms_thresh,
-            last.test_topk_per_image,
-        )[0]
+        return [torch.stack(per_image).mean(dim=0) for per_image in zip(*scores)]
+
+    def _select(
+        self, boxes: list[Tensor], scores: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> list[Instances]:
+        """Select detections from the boxes of the last stage and the mean scores."""
+        return self.box_predictor[-1].select(boxes, scores, sizes)[0]
 
     def _box_predictors(self) -> list[Any]:
         return list(self.box_predictor)
@@ -193,7 +208,7 @@ class CascadeROIHeads(StandardROIHeads):
         assert total is not None
         return boxes, total / self.num_cascade_stages
 
-    def _stage_losses(self, stages: list[tuple[Any, Any, list[Instances]]]) -> dict[str, Tensor]:
+    def _stage_losses(self, stages: list[Stage]) -> dict[str, Tensor]:
         losses = {}
         for k, (predictor, predictions, proposals) in enumerate(stages):
             with get_event_storage().name_scope(f"stage{k}"):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.data.detection_utils import get_fed_loss_cls_weights
 from detectron2.layers import ShapeSpec, cat, cross_entropy
+from detectron2.layers.soft_nms import SoftNMS
 from detectron2.structures import Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
@@ -23,7 +24,12 @@ from detectron2.utils.reexports import passed_on, publish
 
 from .._selection import stack_detections
 from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss
-from ._detections import fast_rcnn_inference, fast_rcnn_inference_single_image, select_detections
+from .detections import (
+    fast_rcnn_inference,
+    fast_rcnn_inference_single_image,
+    select_detections,
+    soft_nms_inference,
+)
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
 
@@ -54,6 +60,14 @@ def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: s
         storage.put_scalar(f"{prefix}/false_negative", (predicted_fg == background).float().mean())
 
 
+def soft_nms_of(cfg: CfgNode) -> SoftNMS | None:
+    """Return the options of ``TEST.SOFT_NMS``; None if it is off."""
+    node = cfg.TEST.SOFT_NMS
+    if not node.ENABLED:
+        return None
+    return SoftNMS(node.METHOD, node.IOU_THRESH, node.SIGMA, node.MIN_SCORE, node.CLASS_WISE)
+
+
 class FastRCNNOutputLayers(nn.Module):
     """Two linear layers on the features of a proposal: class scores and box deltas.
 
@@ -72,6 +86,7 @@ class FastRCNNOutputLayers(nn.Module):
         use_sigmoid_ce: one binary cross-entropy for each class, instead of softmax.
         get_fed_loss_cls_weights: called without arguments, gives the weights [K] that classes are drawn with.
         fed_loss_num_classes: how many classes count, those at hand included.
+        soft_nms: lowers the scores of overlapping detections where None drops them.
 
     Raises:
         ValueError: if federated loss lacks what it needs.
@@ -97,6 +112,7 @@ class FastRCNNOutputLayers(nn.Module):
         use_sigmoid_ce: bool = False,
         get_fed_loss_cls_weights: Callable[[], Tensor] | None = None,
         fed_loss_num_classes: int = 50,
+        soft_nms: SoftNMS | None = None,
     ) -> None:
         super().__init__()
         shape = ShapeSpec(channels=input_shape) if isinstance(input_shape, int) else input_shape
@@ -121,6 +137,7 @@ class FastRCNNOutputLayers(nn.Module):
         self.use_fed_loss = use_fed_loss
         self.use_sigmoid_ce = use_sigmoid_ce
         self.fed_loss_num_classes = fed_loss_num_classes
+        self.soft_nms = soft_nms
         if use_fed_loss:
             self._register_class_weights(get_fed_loss_cls_weights)
 
@@ -157,6 +174,7 @@ class FastRCNNOutputLayers(nn.Module):
                 cfg.DATASETS.TRAIN, node.FED_LOSS_FREQ_WEIGHT_POWER
             ),
             "fed_loss_num_classes": node.FED_LOSS_NUM_CLASSES,
+            "soft_nms": soft_nms_of(cfg),
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,7 +329,11 @@ class FastRCNNOutputLayers(nn.Module):
         return stack_detections(images, self.test_topk_per_image)
 
     def check_tensor_form(self) -> None:
-        """Raise ValueError unless the number of detections is limited."""
+        """Raise ValueError unless the number of detections is limited, and NMS is the ordinary one."""
+        if self.soft_nms is not None:
+            raise BadValue(
+                "soft-NMS takes as many steps as there are boxes, which no graph can hold; set soft_nms=None"
+            )
         if self.test_topk_per_image < 0:
             raise BadValue(
                 "a graph needs a limit on detections; set test_topk_per_image (TEST.DETECTIONS_PER_IMAGE)"
@@ -321,14 +343,20 @@ class FastRCNNOutputLayers(nn.Module):
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
         """Detect; arguments as in :meth:`losses`, result as of :func:`fast_rcnn_inference`."""
-        return fast_rcnn_inference(
+        return self.select(
             list(self.predict_boxes(predictions, proposals)),
             list(self.predict_probs(predictions, proposals)),
             [p.image_size for p in proposals],
-            self.test_score_thresh,
-            self.test_nms_thresh,
-            self.test_topk_per_image,
         )
+
+    def select(
+        self, boxes: list[Tensor], scores: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Select detections by the thresholds of this predictor; see :func:`fast_rcnn_inference`."""
+        threshold, limit = self.test_score_thresh, self.test_topk_per_image
+        if self.soft_nms is not None:
+            return soft_nms_inference(boxes, scores, image_shapes, threshold, limit, self.soft_nms)
+        return fast_rcnn_inference(boxes, scores, image_shapes, threshold, self.test_nms_thresh, limit)
 
     def predict_boxes_for_gt_classes(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

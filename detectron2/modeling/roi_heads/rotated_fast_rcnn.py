@@ -19,8 +19,8 @@ from detectron2.utils.reexports import passed_on
 from ..box_regression import Box2BoxTransformRotated
 from ..proposal_generator.rrpn import clip_rotated_boxes
 from ._base import ROI_HEADS_REGISTRY, build_pooler, pooled_shape
-from ._detections import detections_as_instances
 from .box_head import build_box_head
+from .detections import detections_as_instances
 from .fast_rcnn import FastRCNNOutputLayers
 from .roi_heads import StandardROIHeads
 

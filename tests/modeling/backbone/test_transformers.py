@@ -15,7 +15,7 @@ from detectron2.modeling.backbone import (
 )
 from detectron2.modeling.backbone import swin as swin_module
 from detectron2.modeling.backbone._swin_attention import shifted_window_mask
-from detectron2.modeling.backbone._transformer import DropPath
+from detectron2.modeling.backbone.transformer import DropPath
 from detectron2.modeling.backbone.utils import (
     add_decomposed_rel_pos,
     get_abs_pos,

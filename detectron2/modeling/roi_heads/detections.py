@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detectron2.layers.soft_nms import SoftNMS
 from detectron2.structures import Boxes, Instances
 
 from .._selection import best_rows, class_aware_nms_mask, clip_boxes
@@ -121,6 +122,58 @@ def fast_rcnn_inference(
         image the indices of the proposals that they come from. Rows that are not finite are dropped.
     """
     return detections_as_instances(boxes, scores, image_shapes, (score_thresh, nms_thresh, topk_per_image))
+
+
+def soft_nms_inference(
+    boxes: list[Tensor],
+    scores: list[Tensor],
+    image_shapes: list[tuple[int, int]],
+    score_thresh: float,
+    topk_per_image: int,
+    soft_nms: SoftNMS,
+) -> tuple[list[Instances], list[Tensor]]:
+    """Do what :func:`fast_rcnn_inference` does, with soft-NMS in place of NMS.
+
+    Args:
+        boxes, scores, image_shapes, score_thresh, topk_per_image: see there.
+        soft_nms: how overlapping boxes lose score.
+    """
+    results, kept = [], []
+    for b, s, size in zip(boxes, scores, image_shapes):
+        found, rows = candidates(b, s, size, score_thresh)
+        new_scores, keep = soft_nms(found.pred_boxes.tensor, found.scores, found.pred_classes)
+        keep = keep[:topk_per_image] if topk_per_image >= 0 else keep
+        found = found[keep]
+        found.scores = new_scores[: len(keep)]
+        results.append(found)
+        kept.append(rows[keep])
+    return results, kept
+
+
+def candidates(
+    boxes: Tensor, scores: Tensor, image_size: tuple[int, int], score_thresh: float
+) -> tuple[Instances, Tensor]:
+    """Return all pairs of a proposal and a class whose score is high enough, before any NMS.
+
+    Args:
+        boxes: [R, K * 4] or [R, 4].
+        scores: [R, K + 1], background last.
+        image_size: height and width that boxes are cut to.
+        score_thresh: scores must be higher.
+
+    Returns:
+        The pairs, in the order of the proposals, and the proposal of each among those that are finite.
+    """
+    finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
+    boxes, scores = boxes[finite], scores[finite][:, :-1]
+    per_class = boxes.unflatten(1, (boxes.shape[1] // 4, 4))
+    rows, classes = torch.nonzero(scores > score_thresh, as_tuple=True)
+    found = Instances(image_size)
+    found.pred_boxes = Boxes(per_class[rows, classes if per_class.shape[1] > 1 else 0].clone())
+    found.pred_boxes.clip(image_size)
+    found.scores = scores[rows, classes]
+    found.pred_classes = classes
+    return found, rows
 
 
 def fast_rcnn_inference_single_image(
