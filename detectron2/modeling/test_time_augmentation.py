@@ -360,6 +360,10 @@ class SemanticSegmentorWithTTA(nn.Module):
         image_format = self.cfg.INPUT.FORMAT if "INPUT" in self.cfg else "BGR"
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        """Turn what the model gives for ``sem_seg`` [C, H, W] into what may be averaged."""
+        return F.softmax(scores, dim=0)
+
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
         versions = self.tta_mapper(input)
         mirrored = [_is_mirrored(version.pop("transforms")) for version in versions]
@@ -369,7 +373,7 @@ class SemanticSegmentorWithTTA(nn.Module):
             if not versions[part]:
                 break
             for out, flip in zip(self.model(versions[part]), mirrored[part]):
-                scores = F.softmax(out["sem_seg"].float(), dim=0)
+                scores = self._probabilities(out["sem_seg"].float())
                 scores = scores.flip(dims=[2]) if flip else scores
                 total = scores if total is None else total + scores
         if total is None:

@@ -1,0 +1,89 @@
+"""Config keys of Mask2Former, with their defaults."""
+
+from detectron2.config import CfgNode
+
+__all__ = ["add_maskformer2_config", "add_swin_config"]
+
+
+def add_maskformer2_config(cfg: CfgNode) -> None:
+    """Add the keys of Mask2Former. Released configs also need those of ``add_deeplab_config``.
+
+    Args:
+        cfg: config to extend in place, such as ``get_cfg()``.
+    """
+    # Which mapper reads the data: "mask_former_semantic", "mask_former_panoptic", "mask_former_instance",
+    # "coco_instance_lsj" or "coco_panoptic_lsj".
+    cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
+    cfg.INPUT.COLOR_AUG_SSD = False
+    cfg.INPUT.SIZE_DIVISIBILITY = -1  # side to which mappers pad a training image, -1: not at all
+    # Large-scale jitter of the "lsj" mappers: scale by MIN_SCALE … MAX_SCALE, then crop or pad to IMAGE_SIZE.
+    cfg.INPUT.IMAGE_SIZE = 1024
+    cfg.INPUT.MIN_SCALE = 0.1
+    cfg.INPUT.MAX_SCALE = 2.0
+
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1  # factor on the learning rate of the backbone
+
+    node = cfg.MODEL.MASK_FORMER = CfgNode()
+    node.DEEP_SUPERVISION = True  # losses also on the predictions before the last
+    node.NO_OBJECT_WEIGHT = 0.1
+    node.CLASS_WEIGHT = 1.0
+    node.DICE_WEIGHT = 1.0
+    node.MASK_WEIGHT = 20.0
+    node.NHEADS = 8
+    node.DROPOUT = 0.1  # of the pixel decoder; the transformer decoder has none
+    node.DIM_FEEDFORWARD = 2048  # of the transformer decoder; the pixel decoder has 1024
+    node.ENC_LAYERS = 0
+    node.DEC_LAYERS = 6  # predictions; the first is made before the first layer
+    node.PRE_NORM = False
+    node.HIDDEN_DIM = 256
+    node.NUM_OBJECT_QUERIES = 100
+    node.TRANSFORMER_IN_FEATURE = "res5"  # released configs: "multi_scale_pixel_decoder"
+    node.ENFORCE_INPUT_PROJ = False
+    node.SIZE_DIVISIBILITY = 32  # sides to which batches are padded
+    node.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
+    # Points at which masks are compared in matching and in losses; see PointRend.
+    node.TRAIN_NUM_POINTS = 112 * 112
+    node.OVERSAMPLE_RATIO = 3.0
+    node.IMPORTANCE_SAMPLE_RATIO = 0.75
+
+    test = node.TEST = CfgNode()
+    test.SEMANTIC_ON = True
+    test.INSTANCE_ON = False
+    test.PANOPTIC_ON = False
+    test.OBJECT_MASK_THRESHOLD = 0.0  # least score of a query in panoptic segmentation
+    test.OVERLAP_THRESHOLD = 0.0  # least share of its mask that a query must win there
+    test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = (
+        False  # resize masks to the output before they become classes
+    )
+
+    head = cfg.MODEL.SEM_SEG_HEAD
+    head.MASK_DIM = 256
+    head.TRANSFORMER_ENC_LAYERS = 0
+    head.PIXEL_DECODER_NAME = "BasePixelDecoder"  # released configs: "MSDeformAttnPixelDecoder"
+    head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
+    head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
+    head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS = 8
+    add_swin_config(cfg)
+
+
+def add_swin_config(cfg: CfgNode) -> None:
+    """Add ``MODEL.SWIN``, the arguments of :class:`.D2SwinTransformer`."""
+    swin = cfg.MODEL.SWIN = CfgNode()
+    swin.PRETRAIN_IMG_SIZE = 224
+    swin.PATCH_SIZE = 4
+    swin.EMBED_DIM = 96
+    swin.DEPTHS = [2, 2, 6, 2]
+    swin.NUM_HEADS = [3, 6, 12, 24]
+    swin.WINDOW_SIZE = 7
+    swin.MLP_RATIO = 4.0
+    swin.QKV_BIAS = True
+    swin.QK_SCALE = None
+    swin.DROP_RATE = 0.0
+    swin.ATTN_DROP_RATE = 0.0
+    swin.DROP_PATH_RATE = 0.3
+    swin.APE = False
+    swin.PATCH_NORM = True
+    swin.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    swin.USE_CHECKPOINT = False

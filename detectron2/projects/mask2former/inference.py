@@ -1,0 +1,102 @@
+"""From classified masks to instances, label maps and panoptic segments.
+
+Q queries with class logits [Q, classes + 1] and mask logits [Q, H, W]. All shapes are fixed, so that these functions
+can be part of a graph.
+
+Reference: section 3.3 of MaskFormer, https://arxiv.org/abs/2107.06278
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["TopMasks", "semantic_scores", "top_masks", "winning_segments"]
+
+
+def semantic_scores(mask_cls: Tensor, mask_pred: Tensor) -> Tensor:
+    """Sum up, for each class and pixel, probability of the class times probability of the mask over all queries.
+
+    Args:
+        mask_cls: [Q, classes + 1] logits; the last class is "no object".
+        mask_pred: [Q, H, W] logits.
+
+    Returns:
+        [classes, H, W].
+    """
+    classes = mask_cls.softmax(-1)[:, :-1]
+    return (classes.T @ mask_pred.sigmoid().flatten(1)).unflatten(1, mask_pred.shape[1:])
+
+
+class TopMasks(NamedTuple):
+    """The best pairs of a query and a class, D of them.
+
+    Attributes:
+        scores: [D] probability of the class times mean probability inside the mask.
+        classes: [D].
+        masks: bool [D, H, W].
+    """
+
+    scores: Tensor
+    classes: Tensor
+    masks: Tensor
+
+
+def top_masks(mask_cls: Tensor, mask_pred: Tensor, count: int) -> TopMasks:
+    """Choose the pairs of a query and a class with the highest probability of the class.
+
+    Args:
+        mask_cls: [Q, classes + 1] logits.
+        mask_pred: [Q, H, W] logits.
+        count: pairs wanted; all of them if there are fewer.
+    """
+    probabilities = mask_cls.softmax(-1)[:, :-1]
+    scores, index = probabilities.flatten().topk(min(count, probabilities.numel()))
+    logits = mask_pred[index // probabilities.shape[1]]
+    masks = logits > 0
+    inside = (logits.sigmoid() * masks).flatten(1).sum(1) / (masks.flatten(1).sum(1) + 1e-6)
+    return TopMasks(scores * inside, index % probabilities.shape[1], masks)
+
+
+def winning_segments(
+    scores: Tensor,
+    classes: Tensor,
+    masks: Tensor,
+    wanted: Tensor,
+    is_thing: Tensor,
+    overlap_threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """Give every pixel to one query, and drop queries that lose most of their mask.
+
+    Regions of one stuff class are one segment, things are a segment each. Segments are numbered from 1, in the order
+    of the queries.
+
+    Args:
+        scores: [Q] of the queries.
+        classes: [Q] of the queries.
+        masks: [Q, H, W] probabilities.
+        wanted: bool [Q]; other queries get no pixel.
+        is_thing: bool [Q], whether the query's class is one of things.
+        overlap_threshold: least share of the pixels with a probability of 0.5 or more that a query must win.
+
+    Returns:
+        int32 [H, W] numbers of segments, 0 where there is none; and [Q] the segment of each query, 0 for none.
+    """
+    q = scores.shape[0]
+    if q == 0:
+        return torch.zeros(masks.shape[1:], dtype=torch.int32, device=masks.device), classes.to(torch.int32)
+    rank = torch.where(wanted[:, None, None], scores[:, None, None] * masks, -1.0)
+    winner = rank.argmax(0)  # [H, W]
+    solid = masks >= 0.5
+    sure = solid.gather(0, winner[None])[0]  # whether the winner's mask holds the pixel
+    counts = torch.zeros((2, q), dtype=torch.int64, device=masks.device)
+    won = counts[0].scatter_add(0, winner.flatten(), torch.ones_like(winner.flatten()))
+    kept_pixels = counts[1].scatter_add(0, winner.flatten(), sure.flatten().to(torch.int64))
+    area = solid.flatten(1).sum(1)
+    kept = wanted & (kept_pixels > 0) & (won >= overlap_threshold * area)
+    # Stuff joins the first kept query of its class.
+    same = (classes[:, None] == classes) & ~is_thing & kept  # [Q, Q]
+    first = torch.where(is_thing, torch.arange(q, device=masks.device), same.to(torch.uint8).argmax(1))
+    opens = kept & (first == torch.arange(q, device=masks.device))
+    segment = torch.where(kept, opens.cumsum(0)[first], 0).to(torch.int32)
+    return torch.where(sure, segment[winner], 0), segment

@@ -1,0 +1,84 @@
+"""Matching of queries with the objects of an image, by class and by masks at sampled points.
+
+Reference: section 3.3 of Mask2Former, https://arxiv.org/abs/2112.01527
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.modeling.transformer import (
+    Indices,
+    assign,
+    class_cost,
+    dice_cost,
+    mask_bce_cost,
+    masks_at_points,
+)
+from detectron2.utils.errors import BadValue
+
+__all__ = ["HungarianMatcher", "batch_dice_loss", "batch_sigmoid_ce_loss"]
+
+
+def batch_dice_loss(inputs: Tensor, targets: Tensor) -> Tensor:
+    """Dice loss of every pair of mask logits [Q, ...] and masks [T, ...]: [Q, T]."""
+    return dice_cost(inputs.flatten(1), targets.flatten(1))
+
+
+def batch_sigmoid_ce_loss(inputs: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of every pair of mask logits [Q, P] and masks [T, P], mean over points: [Q, T]."""
+    return mask_bce_cost(inputs, targets)
+
+
+class HungarianMatcher(nn.Module):
+    """Give every object the query that suits it, no query to two of them.
+
+    Args:
+        cost_class: weight of the class's probability.
+        cost_mask: weight of the binary cross-entropy of masks.
+        cost_dice: weight of their dice loss.
+        num_points: random points at which masks are compared, the same for all masks of an image.
+    """
+
+    def __init__(
+        self, cost_class: float = 1, cost_mask: float = 1, cost_dice: float = 1, num_points: int = 0
+    ) -> None:
+        super().__init__()
+        if not (cost_class or cost_mask or cost_dice):
+            raise BadValue("at least one of cost_class, cost_mask and cost_dice must not be 0")
+        self.cost_class = cost_class
+        self.cost_mask = cost_mask
+        self.cost_dice = cost_dice
+        self.num_points = num_points
+
+    @torch.no_grad()
+    def memory_efficient_forward(self, outputs: dict[str, Any], targets: list[dict[str, Tensor]]) -> Indices:
+        """Match image by image, with masks at points only; see :meth:`forward`."""
+        costs = []
+        for logits, masks, target in zip(outputs["pred_logits"], outputs["pred_masks"], targets):
+            predicted, wanted = masks_at_points(masks, target["masks"], self.num_points)
+            costs.append(
+                self.cost_mask * mask_bce_cost(predicted, wanted)
+                + self.cost_class * class_cost(logits, target["labels"])
+                + self.cost_dice * dice_cost(predicted, wanted)
+            )
+        return assign(costs)
+
+    def forward(self, outputs: dict[str, Any], targets: list[dict[str, Tensor]]) -> Indices:
+        """Match.
+
+        Args:
+            outputs: ``pred_logits`` [N, Q, classes + 1] and ``pred_masks`` [N, Q, h, w].
+            targets: for each image ``labels`` [T] and ``masks`` [T, H, W].
+
+        Returns:
+            For each image the queries and the objects of its ``min(Q, T)`` pairs, on the CPU.
+        """
+        return self.memory_efficient_forward(outputs, targets)
+
+    def extra_repr(self) -> str:
+        return (
+            f"cost_class={self.cost_class}, cost_mask={self.cost_mask}, cost_dice={self.cost_dice}, "
+            f"num_points={self.num_points}"
+        )
