@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import random
 import sys
 from pathlib import Path
 
@@ -33,13 +34,14 @@ def picture() -> np.ndarray:
     return pixels
 
 
-def through_hsv(bgr: np.ndarray, turn: float, factor: float) -> np.ndarray:
-    """Turn the hue and multiply the saturation of every pixel, one by one."""
+def through_hsv(bgr: np.ndarray, turn: int, factor: float) -> np.ndarray:
+    """Turn the hue, in steps of 2 degrees, and multiply the saturation of every pixel, one by one, in 8 bits each."""
     out = np.empty_like(bgr)
     for at in np.ndindex(bgr.shape[:2]):
         b, g, r = bgr[at] / 255
         h, s, v = colorsys.rgb_to_hsv(r, g, b)
-        out[at] = np.rint(np.asarray(colorsys.hsv_to_rgb((h + turn) % 1, min(1, s * factor), v)) * 255)[::-1]
+        hue, saturation = (int(h * 180 + 0.5) + turn) % 180, min(255, int(int(s * 255 + 0.5) * factor))
+        out[at] = np.rint(np.asarray(colorsys.hsv_to_rgb(hue / 180, saturation / 255, v)) * 255)[::-1]
     return out
 
 
@@ -58,24 +60,39 @@ def test_saturation(picture: np.ndarray, factor: float, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("shift", [-18, 0, 7, 90])
 def test_hue(picture: np.ndarray, shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
     always(monkeypatch)
-    monkeypatch.setattr(np.random, "randint", lambda low, high: shift)
+    monkeypatch.setattr(random, "randint", lambda low, high: shift)
     found = ColorAugSSDTransform("BGR").hue(picture)
-    assert np.abs(found.astype(int) - through_hsv(picture, shift / 180, 1)).max() <= 1
+    assert np.abs(found.astype(int) - through_hsv(picture, shift, 1)).max() <= 1
+
+
+@pytest.mark.parametrize("width", [24, 32, 77])
+def test_hue_is_that_of_opencv(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2 = pytest.importorskip("cv2")
+    always(monkeypatch)
+    monkeypatch.setattr(random, "randint", lambda low, high: 0)
+    image = np.random.default_rng(0).integers(0, 256, (50, width, 3), dtype=np.uint8)
+    there = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    wanted = cv2.cvtColor(there, cv2.COLOR_HSV2BGR)
+    assert all(
+        np.array_equal(a[..., 0], b) for a, b in zip(color_augmentation._hsv(image), np.moveaxis(there, 2, 0))
+    )
+    off = ColorAugSSDTransform("BGR").hue(image).astype(int) - wanted
+    assert np.abs(off).max() <= 1  # builds of OpenCV round differently
 
 
 def test_brightness_and_contrast_clip(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     always(monkeypatch)
     change = ColorAugSSDTransform("BGR", contrast_low=2, contrast_high=2)
     assert np.array_equal(change.contrast(picture), np.minimum(picture.astype(int) * 2, 255))
-    monkeypatch.setattr(np.random, "uniform", lambda low, high: low)
+    monkeypatch.setattr(random, "uniform", lambda low, high: low)
     assert np.array_equal(change.brightness(picture), np.maximum(picture.astype(int) - 32, 0))
 
 
 def test_order_of_channels_makes_no_difference(picture: np.ndarray) -> None:
     for seed in range(8):
-        np.random.seed(seed)
+        random.seed(seed)
         bgr = ColorAugSSDTransform("BGR").apply_image(picture)
-        np.random.seed(seed)
+        random.seed(seed)
         rgb = ColorAugSSDTransform("RGB").apply_image(picture[:, :, ::-1])
         assert np.array_equal(bgr, rgb[:, :, ::-1])
         assert rgb.dtype == np.uint8

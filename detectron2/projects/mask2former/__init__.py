@@ -23,6 +23,13 @@ from detectron2.modeling.transformer import (
 
 from .config import add_maskformer2_config
 from .criterion import SetCriterion, calculate_uncertainty, dice_loss, sigmoid_ce_loss
+from .data import (
+    COCOInstanceNewBaselineDatasetMapper,
+    COCOPanopticNewBaselineDatasetMapper,
+    MaskFormerInstanceDatasetMapper,
+    MaskFormerPanopticDatasetMapper,
+    MaskFormerSemanticDatasetMapper,
+)
 from .instance_evaluation import InstanceSegEvaluator
 from .mask_former_head import MaskFormerHead
 from .maskformer_model import MaskFormer
@@ -44,6 +51,8 @@ from .transformer_layers import CrossAttentionLayer, FFNLayer, SelfAttentionLaye
 __all__ = [
     "MLP",
     "TRANSFORMER_DECODER_REGISTRY",
+    "COCOInstanceNewBaselineDatasetMapper",
+    "COCOPanopticNewBaselineDatasetMapper",
     "CrossAttentionLayer",
     "D2SwinTransformer",
     "FFNLayer",
@@ -56,6 +65,9 @@ __all__ = [
     "MSDeformAttnTransformerEncoderOnly",
     "MaskFormer",
     "MaskFormerHead",
+    "MaskFormerInstanceDatasetMapper",
+    "MaskFormerPanopticDatasetMapper",
+    "MaskFormerSemanticDatasetMapper",
     "MultiScaleMaskedTransformerDecoder",
     "PositionEmbeddingSine",
     "SelfAttentionLayer",

@@ -62,3 +62,21 @@ class InstanceSegEvaluator(COCOEvaluator):
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
         tasks = super()._tasks_from_predictions(predictions)
         return [t for t in tasks if t != "bbox" or self._any_box]
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """Named figures of one task; the names of classes may be those of the things only.
+
+        Args:
+            coco_eval: arrays and parameters of a ``COCOeval``.
+            iou_type: the task.
+            class_names: names of all contiguous classes, or of the things in the order of their classes.
+        """
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if class_names is None or not mapping or len(class_names) > max(mapping.values()):
+            return super()._derive_coco_results(coco_eval, iou_type, class_names)
+        names = dict(zip(sorted(mapping.values()), class_names))
+        spread = [names.get(i, "") for i in range(max(mapping.values()) + 1)]
+        results = super()._derive_coco_results(coco_eval, iou_type, spread)
+        return {name: value for name, value in results.items() if name != "AP-"}

@@ -33,8 +33,8 @@ class SwinTransformer(CoreSwinTransformer):
         patch_size: int = 4,
         in_chans: int = 3,
         embed_dim: int = 96,
-        depths: list[int] = [2, 2, 6, 2],
-        num_heads: list[int] = [3, 6, 12, 24],
+        depths: list[int] = [2, 2, 6, 2],  # noqa: B006
+        num_heads: list[int] = [3, 6, 12, 24],  # noqa: B006
         window_size: int = 7,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,

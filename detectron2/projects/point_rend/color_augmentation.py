@@ -1,5 +1,6 @@
 """Random changes of colours, as in the training of SSD."""
 
+import random
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ __all__ = ["ColorAugSSDTransform"]
 class ColorAugSSDTransform(T.Transform):
     """Change brightness, contrast, saturation and hue, each with probability 1/2; shapes stay as they are.
 
-    Contrast comes directly after brightness or last, at random. New amounts are drawn for every image.
+    Contrast comes directly after brightness or last, at random. New amounts are drawn for every image, by Python's own
+    generator (``random``) as in Detectron2, so that a seed gives the same colours.
 
     Args:
         img_format: "BGR" or "RGB", the order of channels of the images.
@@ -59,8 +61,9 @@ class ColorAugSSDTransform(T.Transform):
         """Change the colours of a uint8 image [H, W, 3]; ``interp`` has no meaning here."""
         if self.is_rgb:
             img = img[:, :, ::-1]
-        steps = [self.brightness, self.saturation, self.hue]
-        steps.insert(1 if _coin() else 3, self.contrast)
+        img = self.brightness(img)
+        steps = [self.saturation, self.hue]
+        steps.insert(0 if _coin() else 2, self.contrast)
         for step in steps:
             img = step(img)
         return np.ascontiguousarray(img[:, :, ::-1] if self.is_rgb else img)
@@ -73,58 +76,69 @@ class ColorAugSSDTransform(T.Transform):
         """Perhaps add a random number to all values of a BGR image."""
         if not _coin():
             return img
-        return self.convert(img, beta=np.random.uniform(-self.brightness_delta, self.brightness_delta))
+        return self.convert(img, beta=random.uniform(-self.brightness_delta, self.brightness_delta))
 
     def contrast(self, img: np.ndarray) -> np.ndarray:
         """Perhaps multiply all values of a BGR image by a random factor."""
         if not _coin():
             return img
-        return self.convert(img, alpha=np.random.uniform(self.contrast_low, self.contrast_high))
+        return self.convert(img, alpha=random.uniform(self.contrast_low, self.contrast_high))
 
     def saturation(self, img: np.ndarray) -> np.ndarray:
         """Perhaps multiply the saturation of a BGR image by a random factor."""
         if not _coin():
             return img
-        factor = np.random.uniform(self.saturation_low, self.saturation_high)
-        pixels = img.astype(np.float32)
-        value, chroma = _value_and_chroma(pixels)
-        # Saturation is chroma / value, and at most 1. Grey pixels have none to change.
-        factors = np.minimum(np.float32(factor), value / np.maximum(chroma, 1))
-        return _round(value - (value - pixels) * factors)
+        hue, saturation, value = _hsv(img)
+        factor = random.uniform(self.saturation_low, self.saturation_high)
+        return _bgr(hue, self.convert(saturation, alpha=factor), value)
 
     def hue(self, img: np.ndarray) -> np.ndarray:
         """Perhaps turn the hue of a BGR image by a random angle."""
         if not _coin():
             return img
-        shift = np.random.randint(-self.hue_delta, self.hue_delta + 1)  # of 180 in a full turn
-        pixels = img.astype(np.float32)
-        value, chroma = _value_and_chroma(pixels)
-        turned = _hue(pixels, value, chroma) + np.float32(shift / 30)
-        # Each channel falls short of the value by a share of the chroma that rises and falls with the hue.
-        phases = (turned + np.asarray([1, 3, 5], dtype=np.float32)) % 6
-        return _round(value - chroma * np.clip(np.minimum(phases, 4 - phases), 0, 1))
+        hue, saturation, value = _hsv(img)
+        return _bgr((hue + random.randint(-self.hue_delta, self.hue_delta)) % 180, saturation, value)
 
 
 def _coin() -> bool:
-    return bool(np.random.randint(2))
+    return bool(random.randrange(2))
 
 
-def _round(pixels: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+def _rounded_ratio(numerator: np.ndarray, factor: int, divisor: np.ndarray) -> np.ndarray:
+    """``factor * numerator / divisor`` to the nearest whole number by a table of 12 binary digits, as OpenCV does."""
+    table = np.rint((factor << 12) / np.maximum(divisor, 1)).astype(np.int64)
+    return (numerator * table + (1 << 11)) >> 12
 
 
-def _value_and_chroma(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest channel, and how far it is above the smallest, each [H, W, 1]."""
+def _hsv(img: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hue in [0, 180), saturation and value in [0, 255] of a BGR image, whole numbers [H, W, 1] as OpenCV has them."""
+    pixels = img.astype(np.int64)
     value = pixels.max(axis=2, keepdims=True)
-    return value, value - pixels.min(axis=2, keepdims=True)
-
-
-def _hue(pixels: np.ndarray, value: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """Hue [H, W, 1] of BGR pixels in sixths of a full turn: 0 red, 2 green, 4 blue."""
+    chroma = value - pixels.min(axis=2, keepdims=True)
     blue, green, red = np.split(pixels, 3, axis=2)
-    scale = 1 / np.maximum(chroma, 1)  # chroma of whole numbers is 0 or at least 1
-    return np.where(
+    sixths = np.where(
         value == red,
-        (green - blue) * scale,
-        np.where(value == green, (blue - red) * scale + 2, (red - green) * scale + 4),
+        green - blue,
+        np.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma),
     )
+    return _rounded_ratio(sixths, 30, chroma) % 180, _rounded_ratio(chroma, 255, value), value
+
+
+def _bgr(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Make a BGR image of what ``_hsv`` gives, rounded as OpenCV does it."""
+    # In float32 throughout, since a fraction is cut off in the end.
+    one, most = np.float32(1), np.float32(255)
+    v, s = (x.astype(np.float32) * (one / most) for x in (value, saturation))
+    sixths = hue.astype(np.float32) * np.float32(1 / 30)
+    part = sixths - np.floor(sixths)
+    # Each channel falls short of the value by a share of the chroma that rises and falls with the hue.
+    phases = (np.floor(sixths) + np.asarray([1, 3, 5], dtype=np.float32)) % 6
+    shares = np.select(
+        [phases == 0, phases == 3, (phases == 1) | (phases == 2)], [part, one - part, one], 0 * one
+    )
+    less = (1 - s.astype(np.float64) * shares).astype(np.float32)  # one rounding, as fused operations have
+    pixels = v * less * most
+    # OpenCV cuts fractions off in blocks of 32 pixels, and rounds the rest of a row.
+    width = hue.shape[1]
+    rest = np.arange(width) >= width - width % 32
+    return (pixels + np.where(rest, np.float32(0.5), np.float32(0))[:, None]).astype(np.uint8)

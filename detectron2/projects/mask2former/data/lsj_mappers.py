@@ -1,0 +1,163 @@
+"""Mappers with large-scale jitter, for COCO: instances, or things and stuff.
+
+Reference: Simple Copy-Paste, https://arxiv.org/abs/2012.07177
+"""
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Instances, PolygonMasks
+from detectron2.utils.errors import BadValue
+
+from .targets import instances_of_masks, segment_ids, segment_masks
+
+__all__ = [
+    "COCOInstanceNewBaselineDatasetMapper",
+    "COCOPanopticNewBaselineDatasetMapper",
+    "build_transform_gen",
+]
+
+
+def build_transform_gen(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.Transform]:
+    """Mirror, scale by ``MIN_SCALE`` to ``MAX_SCALE``, and crop or pad to ``IMAGE_SIZE``, as ``INPUT`` says.
+
+    Args:
+        cfg: config with the keys of :func:`.add_maskformer2_config`.
+        is_train: must be True.
+    """
+    if not is_train:
+        raise BadValue("large-scale jitter is for training only; for testing give augmentations of your own")
+    node = cfg.INPUT
+    augmentations: list[T.Augmentation | T.Transform] = []
+    if node.RANDOM_FLIP != "none":
+        horizontal = node.RANDOM_FLIP == "horizontal"
+        augmentations.append(T.RandomFlip(horizontal=horizontal, vertical=not horizontal))
+    side = node.IMAGE_SIZE
+    augmentations.append(T.ResizeScale(node.MIN_SCALE, node.MAX_SCALE, side, side))
+    augmentations.append(T.FixedSizeCrop((side, side)))
+    return augmentations
+
+
+class _JitterMapper:
+    """Reads and augments an image."""
+
+    def __init__(
+        self, is_train: bool, tfm_gens: Sequence[T.Augmentation | T.Transform], image_format: str
+    ) -> None:
+        self.tfm_gens = list(tfm_gens)
+        self.img_format = image_format
+        self.is_train = is_train
+        logging.getLogger(__name__).info(f"Augmentations used by {type(self).__name__}: {self.tfm_gens}")
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """Read ``INPUT``."""
+        gens = build_transform_gen(cfg, is_train)
+        return {"is_train": is_train, "tfm_gens": gens, "image_format": cfg.INPUT.FORMAT}
+
+    def _read(self, dataset_dict: dict[str, Any]) -> tuple[dict[str, Any], T.TransformList]:
+        record = copy.deepcopy(dataset_dict)
+        image = utils.read_image(record["file_name"], format=self.img_format)
+        utils.check_image_size(record, image)
+        inputs = T.AugInput(image)
+        transforms = T.AugmentationList(self.tfm_gens)(inputs)
+        record["image"] = torch.as_tensor(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
+        return record, transforms  # type: ignore[return-value]
+
+
+class COCOInstanceNewBaselineDatasetMapper(_JitterMapper):
+    """Makes inputs for instance segmentation of records in COCO's format.
+
+    The result has ``image``, uint8 [C, H, W]; ``padding_mask``, bool [H, W], True where a label map of ones would be 0
+    (crops pad label maps with 255, so that their padding does not count); and in training ``instances`` with
+    ``gt_boxes``, ``gt_classes`` and ``gt_masks``, a uint8 tensor [T, H, W].
+
+    Args:
+        is_train: in testing, annotations are dropped.
+        tfm_gens: augmentations or transforms, first applied first.
+        image_format: order of the channels.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool = True,
+        *,
+        tfm_gens: Sequence[T.Augmentation | T.Transform],
+        image_format: str,
+    ) -> None:
+        super().__init__(is_train, tfm_gens, image_format)
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Map one record, which is not changed."""
+        record, transforms = self._read(dataset_dict)
+        size = record["image"].shape[1:]
+        labels = transforms.apply_segmentation(np.ones((record["height"], record["width"])))
+        record["padding_mask"] = torch.as_tensor(np.ascontiguousarray(labels == 0))
+        if not self.is_train:
+            record.pop("annotations", None)
+        elif "annotations" in record:
+            annotations = [a for a in record.pop("annotations") if not a.get("iscrowd", 0)]
+            for annotation in annotations:
+                annotation.pop("keypoints", None)
+                utils.transform_instance_annotations(annotation, transforms, size)
+            record["instances"] = _instances(annotations, (int(size[0]), int(size[1])))
+        return record
+
+
+def _instances(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Instances:
+    """Make instances of transformed annotations, polygons or masks, without those that a crop removed."""
+    if not annotations:
+        return instances_of_masks([], torch.zeros(0, *size, dtype=torch.uint8), with_boxes=True)
+    polygons = all(isinstance(a["segmentation"], list) for a in annotations)
+    instances = utils.annotations_to_instances(annotations, size, "polygon" if polygons else "bitmask")
+    instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+    instances = utils.filter_empty_instances(instances)
+    masks = instances.gt_masks
+    if isinstance(masks, PolygonMasks):
+        masks = BitMasks.from_polygon_masks(masks, *size)
+    instances.gt_masks = masks.tensor.to(torch.uint8)
+    return instances
+
+
+class COCOPanopticNewBaselineDatasetMapper(_JitterMapper):
+    """Makes inputs for panoptic segmentation of records in COCO's panoptic format.
+
+    The result has ``image``, uint8 [C, H, W], and in training ``instances``, the segments that are no crowds, with
+    ``gt_boxes``, ``gt_classes`` and ``gt_masks``, a bool tensor [T, H, W].
+
+    Args:
+        is_train: in testing, annotations are dropped.
+        tfm_gens: augmentations or transforms, first applied first.
+        image_format: order of the channels.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool = True,
+        *,
+        tfm_gens: Sequence[T.Augmentation | T.Transform],
+        image_format: str,
+    ) -> None:
+        super().__init__(is_train, tfm_gens, image_format)
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Map one record, which is not changed."""
+        record, transforms = self._read(dataset_dict)
+        if not self.is_train:
+            record.pop("annotations", None)
+        elif "pan_seg_file_name" in record:
+            picture = transforms.apply_segmentation(utils.read_image(record.pop("pan_seg_file_name"), "RGB"))
+            ids = torch.from_numpy(segment_ids(picture))
+            classes, masks = segment_masks(ids, record["segments_info"])
+            record["instances"] = instances_of_masks(classes, masks, with_boxes=True)
+        return record
