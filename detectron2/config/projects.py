@@ -41,6 +41,12 @@ PROJECTS: dict[str, Project] = {
     "DensePose": _project("densepose", "densepose.add_densepose_config", key="MODEL.ROI_DENSEPOSE_HEAD"),
     "EVA-02": _project("eva02"),
     "MViTv2": _project("mvitv2"),
+    "Mask2Former": _project(
+        "mask2former",
+        "deeplab.add_deeplab_config",
+        "mask2former.add_maskformer2_config",
+        key="MODEL.MASK_FORMER",
+    ),
     "Panoptic-DeepLab": _project(
         "panoptic_deeplab", "panoptic_deeplab.add_panoptic_deeplab_config", key="MODEL.PANOPTIC_DEEPLAB"
     ),

@@ -11,11 +11,12 @@ from .build import (
 )
 from .catalog import DatasetCatalog, Metadata, MetadataCatalog
 from .common import DatasetFromList, MapDataset, ToIterableDataset
-from .dataset_mapper import DatasetMapper
+from .dataset_mapper import DATASET_MAPPER_REGISTRY, DatasetMapper
 
 from . import datasets, samplers  # isort: skip (registers the built-in data sets, so after the catalogs)
 
 __all__ = [
+    "DATASET_MAPPER_REGISTRY",
     "DatasetCatalog",
     "DatasetFromList",
     "DatasetMapper",

@@ -11,7 +11,7 @@ from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on, publish
 
 from .common import DatasetFromList, Indexed, MapDataset
-from .dataset_mapper import DatasetMapper
+from .dataset_mapper import DatasetMapper, build_train_mapper
 from .detection_utils import check_metadata_consistency
 from .filtering import (
     filter_images_with_few_keypoints,
@@ -81,7 +81,7 @@ def _train_loader_from_config(
         )
     if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
         sampler = build_train_sampler(cfg, dataset)  # type: ignore[arg-type]
-    mapper = DatasetMapper(cfg, True) if mapper is None else mapper
+    mapper = build_train_mapper(cfg) if mapper is None else mapper
     if multi_sample_augmentations(cfg):
         if isinstance(dataset, torchdata.IterableDataset):
             raise BadValue(
@@ -123,7 +123,8 @@ def build_detection_train_loader(
         dataset: a list of records, or a torch data set with an index or iterable. From a config: the data sets in
             ``DATASETS.TRAIN``.
         mapper: turns a record into what the model takes, or None for records that cannot be used; None: no change.
-            From a config: ``DatasetMapper(cfg, True)``.
+            From a config: ``DatasetMapper(cfg, True)``,
+            or what ``INPUT.DATASET_MAPPER_NAME`` names.
         sampler: order of the records; default: a shuffled :class:`TrainingSampler`. From a config: the one that
             ``DATALOADER.SAMPLER_TRAIN`` names.
         total_batch_size: images of a batch over all ranks.

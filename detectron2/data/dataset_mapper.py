@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import BoxMode
 from detectron2.utils.errors import BadValue
+from detectron2.utils.registry import Registry
 
 from . import detection_utils as utils
 from . import transforms as T
@@ -20,7 +21,27 @@ from .annotations import boxes_as_xyxy, transform_annotations
 from .records import WrongRecordError, check_annotations
 from .transforms.operations.resample import to_chw_tensor
 
-__all__ = ["DatasetMapper"]
+__all__ = ["DATASET_MAPPER_REGISTRY", "DatasetMapper", "build_train_mapper"]
+
+DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER")
+DATASET_MAPPER_REGISTRY.__doc__ = """
+Mappers that ``INPUT.DATASET_MAPPER_NAME`` can name, a key of some projects. An entry is called with
+``(cfg, is_train)``.
+"""
+
+
+def build_train_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:
+    """Build the mapper that ``INPUT.DATASET_MAPPER_NAME`` names; :class:`DatasetMapper` for configs without it."""
+    name = cfg.INPUT.get("DATASET_MAPPER_NAME")
+    if name is None:
+        return DatasetMapper(cfg, True)
+    if name not in DATASET_MAPPER_REGISTRY:
+        logging.getLogger(__name__).warning(
+            "No data set mapper is registered as INPUT.DATASET_MAPPER_NAME = %r; DatasetMapper reads the data.",
+            name,
+        )
+        return DatasetMapper(cfg, True)
+    return DATASET_MAPPER_REGISTRY.get(name)(cfg, True)
 
 
 def _copy_record(value: Any) -> Any:

@@ -17,6 +17,7 @@ __all__ = ["install_legacy_names"]
 LEGACY_NAMES = (
     "deeplab",
     "densepose",
+    "mask2former",
     "panoptic_deeplab",
     "point_rend",
     "point_sup",

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
 
+from .lr_scheduler import _get_warmup_factor_at_iter
 from .param_scheduler import (
     CompositeParamScheduler,
     CosineParamScheduler,
@@ -26,7 +27,7 @@ LR_SCHEDULE_REGISTRY: Registry = Registry("LR_SCHEDULE")
 
 The curve starts at 1 and multiplies ``SOLVER.BASE_LR``; the warm-up is put before it."""
 
-WITHOUT_WARMUP = {"OneCycleLR"}
+WITHOUT_WARMUP = {"OneCycleLR", "WarmupPolyLR"}
 """Curves that bring a warm-up of their own."""
 
 
@@ -86,3 +87,31 @@ def OneCycleLR(cfg: CfgNode) -> ParamScheduler:
         lengths=[up, 1.0 - up],
         interval_scaling=["rescaled", "rescaled"],
     )
+
+
+@LR_SCHEDULE_REGISTRY.register()
+def WarmupPolyLR(cfg: CfgNode) -> ParamScheduler:
+    """Decay as ``(1 - where) ** POLY_LR_POWER`` times the warm-up, as DeepLab and Mask2Former do."""
+    return _WarmupPoly(cfg.SOLVER)
+
+
+class _WarmupPoly(ParamScheduler):
+    """A polynomial fall, no lower than a share of the start, multiplied by a warm-up.
+
+    Args:
+        solver: the node ``SOLVER``.
+    """
+
+    def __init__(self, solver: CfgNode) -> None:
+        self.power = solver.get("POLY_LR_POWER", 0.9)
+        self.ending = solver.get("POLY_LR_CONSTANT_ENDING", 0.0)
+        self.steps = solver.MAX_ITER
+        self.warmup = (solver.WARMUP_METHOD, solver.WARMUP_ITERS, solver.WARMUP_FACTOR)
+
+    def __call__(self, where: float) -> float:
+        method, length, factor = self.warmup
+        step = round(where * self.steps)
+        value = max(1.0 - where, 0.0) ** self.power
+        if step >= length:
+            return max(value, self.ending)
+        return value * _get_warmup_factor_at_iter(method, step, length, factor)

@@ -96,8 +96,11 @@ def maybe_add_gradient_clipping(
 
 
 def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] | None:
-    """Return the factors by name from ``SOLVER.LR_FACTORS`` and ``SOLVER.LAYER_DECAY``; None when both are off."""
-    functions = []
+    """Return the factors by name from ``SOLVER.{BACKBONE_MULTIPLIER,LR_FACTORS,LAYER_DECAY}``; None when all are off."""
+    functions: list[Callable[[str], float]] = []
+    backbone = cfg.SOLVER.get("BACKBONE_MULTIPLIER", 1.0)
+    if backbone != 1.0:
+        functions.append(lambda name: backbone if "backbone" in name else 1.0)
     rules = cfg.SOLVER.get("LR_FACTORS", [])
     if rules:
         functions.append(pattern_factors([tuple(rule) for rule in rules]))
@@ -109,12 +112,22 @@ def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] 
     return lambda name: functools.reduce(lambda product, f: product * f(name), functions, 1.0)
 
 
+def _embedding_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Return the weight decay of learned embeddings, and of learned positions, which have none."""
+    embeddings = [m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    positions = ("relative_position_bias_table", "absolute_pos_embed")
+    tables = [p for name, p in model.named_parameters() if name.rpartition(".")[2] in positions]
+    groups = [(embeddings, decay), (tables, 0.0)]
+    return [{"params": [p for p in some if p.requires_grad], "weight_decay": d} for some, d in groups]
+
+
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer of a config, with parameter groups and clipping.
 
     Args:
         cfg: keys `SOLVER.{OPTIMIZER,BASE_LR,MOMENTUM,NESTEROV,BETAS,WEIGHT_DECAY*,BIAS_LR_FACTOR,
-            LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS}`.
+            LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS}`, and those of some projects
+            `SOLVER.{BACKBONE_MULTIPLIER,WEIGHT_DECAY_EMBED}`.
         model: its parameters that require a gradient are optimised.
 
     Raises:
@@ -129,8 +142,10 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         lr_factor_func=_lr_factors(cfg, model),
     )
+    if "WEIGHT_DECAY_EMBED" in solver:
+        params = reduce_param_groups([*params, *_embedding_groups(model, solver.WEIGHT_DECAY_EMBED)])
     name = solver.get("OPTIMIZER", "SGD")
-    name = "Adam" if name == "ADAM" else name  # as Panoptic-DeepLab spells it
+    name = {"ADAM": "Adam", "ADAMW": "AdamW"}.get(name, name)  # as some projects spell them
     shared: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     betas = tuple(solver.get("BETAS", (0.9, 0.999)))
     arguments: dict[str, dict[str, Any]] = {

@@ -115,8 +115,23 @@ def _import_longest(parts: list[str]) -> tuple[ModuleType, int]:
     raise ImportError(f"cannot find {'.'.join(parts)!r}: there is no module {parts[0]!r}")
 
 
+_MOVED = {"mask2former": "detectron2.projects.mask2former"}
+"""Packages of other projects, by the beginning of their paths, to those that offer the same names at their top."""
+
+
+def _moved(name: str) -> str | None:
+    """Return where an object of a project that is part of this package now is; None for other paths."""
+    for old, new in _MOVED.items():
+        if name.startswith(old + "."):
+            return f"{new}.{name.rpartition('.')[2]}"
+    return None
+
+
 def locate(name: str) -> Any:
     """Find a class, function, method or module by its dotted path, importing what is needed.
+
+    Paths of projects that are part of this package now, such as ``"mask2former.modeling.matcher.HungarianMatcher"``,
+    find what took their place, unless the project itself is installed.
 
     Args:
         name: such as ``"torch.nn.Conv2d"`` or ``"detectron2.modeling.ResNet.make_default_stages"``.
@@ -128,6 +143,16 @@ def locate(name: str) -> Any:
         ImportError: if there is no such object; the message says which part of the path is missing and what is
             near it.
     """
+    try:
+        return _locate(name)
+    except ImportError:
+        moved = _moved(name) if isinstance(name, str) else None
+        if moved is None:
+            raise
+    return _locate(moved)
+
+
+def _locate(name: str) -> Any:
     parts = name.split(".") if isinstance(name, str) else []
     if not parts or not all(p.isidentifier() for p in parts):
         raise ImportError(f"{name!r} is not a dotted path such as 'torch.nn.Conv2d'")

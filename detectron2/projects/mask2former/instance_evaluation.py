@@ -1,9 +1,16 @@
 """Evaluation of instance masks as COCO does it."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import (
+    EVALUATOR_REGISTRY,
+    COCOEvaluator,
+    COCOPanopticEvaluator,
+    DatasetEvaluator,
+    SemSegEvaluator,
+)
 from detectron2.structures import Instances
 
 __all__ = ["InstanceSegEvaluator"]
@@ -80,3 +87,9 @@ class InstanceSegEvaluator(COCOEvaluator):
         spread = [names.get(i, "") for i in range(max(mapping.values()) + 1)]
         results = super()._derive_coco_results(coco_eval, iou_type, spread)
         return {name: value for name, value in results.items() if name != "AP-"}
+
+
+@EVALUATOR_REGISTRY.register(name="mapillary_vistas_panoptic_seg")
+def _mapillary_panoptic(name: str, output_dir: str | None, **options: object) -> list[DatasetEvaluator]:
+    pictures = None if output_dir is None else os.path.join(output_dir, "panoptic_seg")
+    return [SemSegEvaluator(name, output_dir=output_dir), COCOPanopticEvaluator(name, pictures)]

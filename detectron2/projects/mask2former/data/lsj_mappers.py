@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from detectron2.config import CfgNode, configurable
+from detectron2.data import DATASET_MAPPER_REGISTRY
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, PolygonMasks
@@ -73,6 +74,7 @@ class _JitterMapper:
         return record, transforms  # type: ignore[return-value]
 
 
+@DATASET_MAPPER_REGISTRY.register(name="coco_instance_lsj")
 class COCOInstanceNewBaselineDatasetMapper(_JitterMapper):
     """Makes inputs for instance segmentation of records in COCO's format.
 
@@ -128,6 +130,7 @@ def _instances(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Inst
     return instances
 
 
+@DATASET_MAPPER_REGISTRY.register(name="coco_panoptic_lsj")
 class COCOPanopticNewBaselineDatasetMapper(_JitterMapper):
     """Makes inputs for panoptic segmentation of records in COCO's panoptic format.
 

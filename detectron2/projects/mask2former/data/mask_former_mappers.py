@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
+from detectron2.data import DATASET_MAPPER_REGISTRY, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
@@ -62,6 +62,7 @@ class _TrainingMapper:
         return pad_to(map, self.size_divisibility, value) if self.size_divisibility > 0 else map
 
 
+@DATASET_MAPPER_REGISTRY.register(name="mask_former_semantic")
 class MaskFormerSemanticDatasetMapper(_TrainingMapper):
     """Makes inputs for semantic segmentation: every class of the label map is one mask.
 
@@ -131,6 +132,7 @@ class MaskFormerSemanticDatasetMapper(_TrainingMapper):
         return record
 
 
+@DATASET_MAPPER_REGISTRY.register(name="mask_former_panoptic")
 class MaskFormerPanopticDatasetMapper(MaskFormerSemanticDatasetMapper):
     """Makes inputs for panoptic segmentation: every segment that is no crowd is one mask.
 
@@ -181,6 +183,7 @@ class MaskFormerPanopticDatasetMapper(MaskFormerSemanticDatasetMapper):
         return record
 
 
+@DATASET_MAPPER_REGISTRY.register(name="mask_former_instance")
 class MaskFormerInstanceDatasetMapper(_TrainingMapper):
     """Makes inputs for instance segmentation of records in COCO's format.
 
