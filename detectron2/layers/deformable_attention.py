@@ -26,7 +26,10 @@ _CORNERS_AT_ONCE = 2**22
 
 
 def multi_scale_deformable_attention(
-    value: Tensor, spatial_shapes: SpatialShapes, sampling_locations: Tensor, attention_weights: Tensor
+    value: Tensor,
+    value_spatial_shapes: SpatialShapes,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
 ) -> Tensor:
     """Interpolate values at points and sum them up by weight, for each query and head.
 
@@ -35,7 +38,7 @@ def multi_scale_deformable_attention(
 
     Args:
         value: [N, S, heads, D] features, where S counts the pixels of all levels, row by row, level after level.
-        spatial_shapes: (height, width) of each of L levels, an [L, 2] tensor or a list; S is the sum of their areas.
+        value_spatial_shapes: (height, width) of each of L levels, an [L, 2] tensor or a list; S is the sum of their areas.
         sampling_locations: [N, Q, heads, L, P, 2] points (x, y) in [0, 1] of each map: (0, 0) is the top left corner
             of its top left pixel, (1, 1) the bottom right corner of its bottom right one.
         attention_weights: [N, Q, heads, L, P].
@@ -43,7 +46,7 @@ def multi_scale_deformable_attention(
     Returns:
         [N, Q, heads * D], of the type of ``value``.
     """
-    shapes = _pairs(spatial_shapes)
+    shapes = _pairs(value_spatial_shapes)
     _check(value, shapes, sampling_locations)
     dtype = torch.promote_types(value.dtype, torch.float32)
     given = value.to(dtype), sampling_locations.to(dtype), attention_weights.to(dtype)

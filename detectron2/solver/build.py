@@ -114,11 +114,15 @@ def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] 
 
 def _embedding_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
     """Return the weight decay of learned embeddings, and of learned positions, which have none."""
-    embeddings = [m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    embeddings: list[torch.Tensor] = [m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)]
     positions = ("relative_position_bias_table", "absolute_pos_embed")
-    tables = [p for name, p in model.named_parameters() if name.rpartition(".")[2] in positions]
-    groups = [(embeddings, decay), (tables, 0.0)]
-    return [{"params": [p for p in some if p.requires_grad], "weight_decay": d} for some, d in groups]
+    tables: list[torch.Tensor] = [
+        p for name, p in model.named_parameters() if name.rpartition(".")[2] in positions
+    ]
+    return [
+        {"params": [p for p in some if p.requires_grad], "weight_decay": rate}
+        for some, rate in ((embeddings, decay), (tables, 0.0))
+    ]
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -127,7 +131,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     Args:
         cfg: keys `SOLVER.{OPTIMIZER,BASE_LR,MOMENTUM,NESTEROV,BETAS,WEIGHT_DECAY*,BIAS_LR_FACTOR,
             LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS}`, and those of some projects
-            `SOLVER.{BACKBONE_MULTIPLIER,WEIGHT_DECAY_EMBED}`.
+            ``SOLVER.{BACKBONE_MULTIPLIER,WEIGHT_DECAY_EMBED}``.
         model: its parameters that require a gradient are optimised.
 
     Raises:

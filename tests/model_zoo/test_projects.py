@@ -21,6 +21,10 @@ MODELS: list[dict[str, Any]] = json.loads((ZOO / "projects_checkpoints.json").re
 NAMES = [*RECORDED["yaml"], *RECORDED["python"]]
 
 
+# Projects beyond Detectron2's own; their configs have tests beside their models.
+MODERN = {"Mask2Former"}
+
+
 def plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
@@ -34,9 +38,9 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def test_every_recorded_config_has_a_name() -> None:
-    listed = {n for n in config_names() if "/configs/" in n}
+    listed = {n for n in config_names() if "/configs/" in n and n.split("/")[0] not in MODERN}
     assert listed == set(NAMES)
-    assert {n.split("/")[0] for n in (*RECORDED["yaml"], *RECORDED["python"])} == set(PROJECTS)
+    assert {n.split("/")[0] for n in (*RECORDED["yaml"], *RECORDED["python"])} == set(PROJECTS) - MODERN
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.endswith(".yaml")])

@@ -169,9 +169,9 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         logits, masks, forbidden = self.forward_prediction_heads(queries, mask_features, sizes[0])
         predictions = [{"pred_logits": logits, "pred_masks": masks}]
         for i in range(self.num_layers):
-            level = i % self.num_feature_levels
+            turn = i % self.num_feature_levels
             queries = self.transformer_cross_attention_layers[i](
-                queries, pixels[level], memory_mask=forbidden, pos=positions[level], query_pos=query_pos
+                queries, pixels[turn], memory_mask=forbidden, pos=positions[turn], query_pos=query_pos
             )
             queries = self.transformer_self_attention_layers[i](queries, query_pos=query_pos)
             queries = self.transformer_ffn_layers[i](queries)

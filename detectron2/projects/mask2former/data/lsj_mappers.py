@@ -122,12 +122,13 @@ def _instances(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Inst
     polygons = all(isinstance(a["segmentation"], list) for a in annotations)
     instances = utils.annotations_to_instances(annotations, size, "polygon" if polygons else "bitmask")
     instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-    instances = utils.filter_empty_instances(instances)
-    masks = instances.gt_masks
+    kept = utils.filter_empty_instances(instances)
+    assert isinstance(kept, Instances)
+    masks = kept.gt_masks
     if isinstance(masks, PolygonMasks):
         masks = BitMasks.from_polygon_masks(masks, *size)
-    instances.gt_masks = masks.tensor.to(torch.uint8)
-    return instances
+    kept.gt_masks = masks.tensor.to(torch.uint8)
+    return kept
 
 
 @DATASET_MAPPER_REGISTRY.register(name="coco_panoptic_lsj")
