@@ -1,6 +1,7 @@
 """Which golden cases of ``tests/parity`` have the architecture of a published checkpoint."""
 
 COVERAGE: tuple[tuple[str, str], ...] = (
+    (r"^EVA-02/", "mod_eva02_eval"),
     (r"/(fast_rcnn|retinanet|keypoint_rcnn)", r"eval_\1_R_50_FPN"),
     (r"/(faster|mask)_rcnn.*_C4", r"eval_\1_rcnn_R_50_C4"),
     (r"/faster_rcnn.*_DC5", "eval_faster_rcnn_R_50_DC5"),

@@ -43,6 +43,7 @@ DOCUMENT, OUTCOMES = ROOT / "docs" / "parity.md", ROOT / "tools" / "parity_ledge
 NAMES = [*CHECKPOINTS, *PROJECT_WEIGHTS]
 HEADLINES = ("AP", "PQ", "mIoU", "IoU", "AR@1000")
 NOT_RUN = "not run here"
+MODERN = {"eva02": "EVA-02", "mask2former": "Mask2Former", "dino": "DINO"}
 
 
 def path_of(name: str) -> str:
@@ -55,7 +56,13 @@ def recorded() -> dict[str, dict[str, list[int]]]:
     """Names and shapes of the state dict of each config."""
     files = sorted((PACK / "zoo").glob("*state_dicts.json.gz"))
     groups = [group for file in files for group in json.loads(gzip.decompress(file.read_bytes()))]
-    return {path: dict(group["state_dict"]) for group in groups for path in group["configs"]}
+    return {_zoo_name(path): dict(group["state_dict"]) for group in groups for path in group["configs"]}
+
+
+def _zoo_name(path: str) -> str:
+    """Return the zoo's name of a recorded config; those of the modern models were recorded by their packages."""
+    package, _, rest = path.partition("/")
+    return f"{MODERN[package]}/configs/{rest}" if package in MODERN else path
 
 
 def structure(cfg: Any) -> dict[str, list[int]]:
