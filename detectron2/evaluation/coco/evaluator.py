@@ -105,14 +105,12 @@ class COCOEvaluator(PerImageEvaluator):
         self._results: OrderedDict[str, Any] = OrderedDict()
         self._reasons: list[str] = []  # why an AP is 0 or undefined
 
-    def _load_truth(self, dataset_name: str, allow_cached: bool) -> GroundTruth:
-        if not self._distributed or comm.get_world_size() == 1:
-            return ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
-        truth = None
-        if comm.is_main_process():  # first, so that the others find the converted file
-            truth = ground_truth_of(dataset_name, self._metadata, self._output_dir, allow_cached)
-        comm.synchronize()
-        return truth or ground_truth_of(dataset_name, self._metadata, self._output_dir, True)
+    def _load_truth(self, name: str, allow_cached: bool) -> GroundTruth:
+        first = not self._distributed or comm.is_main_process()  # so that the others find the converted file
+        truth = ground_truth_of(name, self._metadata, self._output_dir, allow_cached) if first else None
+        if self._distributed:
+            comm.synchronize()
+        return truth or ground_truth_of(name, self._metadata, self._output_dir, True)
 
     def _to_dataset(self, found: ImageDetections) -> ImageDetections:
         """Put the data set's category ids in place of contiguous classes."""
@@ -132,19 +130,6 @@ class COCOEvaluator(PerImageEvaluator):
 
     def reset(self) -> None:
         self._predictions = PredictionList()
-
-    def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take in one batch.
-
-        Args:
-            inputs: dicts with ``image_id``.
-            outputs: dicts with ``instances`` and/or ``proposals``.
-
-        Raises:
-            KeyError: when an input has no ``image_id``.
-            ValueError: when an image or class is not in the ground truth.
-        """
-        super().process(inputs, outputs)
 
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
         if "image_id" not in record:
@@ -205,8 +190,6 @@ class COCOEvaluator(PerImageEvaluator):
         if not isinstance(self._predictions, PredictionList):
             self._predictions = PredictionList(self._predictions)
         return self._predictions
-
-    # ------------------------------------------------------------------ instances
 
     def _eval_predictions(self, predictions: Any, img_ids: Sequence[ImageId] | None = None) -> None:
         """Write out and judge the detections of this process's images."""
@@ -397,8 +380,6 @@ class COCOEvaluator(PerImageEvaluator):
             )
             return None
         return diagnose(self._truth, found, task, max_dets=self._max_dets_per_image, top=top)
-
-    # ------------------------------------------------------------------ proposals
 
     def _eval_box_proposals(self, predictions: Any) -> None:
         """Average recall of the proposals."""
