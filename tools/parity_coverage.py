@@ -2,6 +2,10 @@
 
 COVERAGE: tuple[tuple[str, str], ...] = (
     (r"^EVA-02/", "mod_eva02_eval"),
+    (r"^Mask2Former/.*/(instance|panoptic)-segmentation/\w+_R(50|101)_", r"mod_m2f_eval_r50_\1"),
+    (r"^Mask2Former/.*/semantic-segmentation/\w+_swin_", "mod_m2f_eval_swin_t_semantic"),
+    (r"^Mask2Former/.*/(instance|panoptic)-segmentation/", r"mod_m2f_eval_r50_\1 + mod_m2f_swin_backbone"),
+    (r"^Mask2Former/", "mod_m2f_eval_swin_t_semantic + mod_m2f_eval_r50_panoptic"),
     (r"/(fast_rcnn|retinanet|keypoint_rcnn)", r"eval_\1_R_50_FPN"),
     (r"/(faster|mask)_rcnn.*_C4", r"eval_\1_rcnn_R_50_C4"),
     (r"/faster_rcnn.*_DC5", "eval_faster_rcnn_R_50_DC5"),

@@ -103,7 +103,7 @@ def coverage(name: str) -> tuple[list[str], bool]:
     found = ((re.search(pattern, name), cases) for pattern, cases in COVERAGE)
     cases = next((match.expand(cases) for match, cases in found if match), "")
     names = [c for c in cases.split() if c != "+"]
-    trained = [re.sub("^eval|eval$", "train", c) for c in names]
+    trained = [re.sub("^eval|_eval(_|$)", lambda m: m[0].replace("eval", "train"), c) for c in names]
     known = {p.stem for p in (PACK / "goldens").glob("*.npz")}
     return list(dict.fromkeys(names + [c for c in trained if c in known])), "+" not in cases
 

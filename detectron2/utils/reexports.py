@@ -152,6 +152,7 @@ _PASSED_ON = {
         "layers.nms.batched_nms_rotated",
         "layers.wrappers.cat",
     ),
+    "modeling.roi_heads.cascade_rcnn": ("modeling.roi_heads.fast_rcnn.fast_rcnn_inference",),
     "modeling.roi_heads.fast_rcnn": (
         "structures.boxes.Boxes",
         "layers.nms.batched_nms",

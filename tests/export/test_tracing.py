@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.modeling.roi_heads._detections import select_detections
 from torch import Tensor, nn
 
 from detectron2.export import TracingAdapter, export_program, flatten_to_tuple
 from detectron2.modeling._selection import class_aware_nms_mask
+from detectron2.modeling.roi_heads.detections import select_detections
 from detectron2.modeling.tensor_inference import outputs_to_instances
 from detectron2.structures import Instances, heatmaps_to_keypoints
 

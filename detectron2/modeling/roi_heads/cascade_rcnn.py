@@ -18,6 +18,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.reexports import passed_on
 
 from .._selection import clip_boxes
 from ..box_regression import Box2BoxTransform
@@ -31,6 +32,8 @@ from .fast_rcnn import FastRCNNOutputLayers
 from .roi_heads import StandardROIHeads
 
 __all__ = ["CascadeROIHeads"]
+
+__getattr__ = passed_on(__name__)
 
 Stage = tuple[Any, tuple[Tensor, Tensor], list[Instances]]
 """A stage's predictor, its scores and deltas, and the proposals that it saw."""
