@@ -384,6 +384,23 @@ def test_whole_model_is_exported_for_all_sizes(name: str) -> None:
                 torch.testing.assert_close(found[key], want[key], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_whole_model_is_the_same_in_onnx_runtime(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = TensorInference(model_of(SEMANTIC, "MODEL.MASK_FORMER.DEC_LAYERS", 2))
+    sides = {i: torch.export.Dim.DYNAMIC(min=33, max=512) for i in (1, 2)}
+    with torch.no_grad():
+        graph = torch.export.export(model, (image()["image"],), dynamic_shapes={"image": sides})
+        torch.onnx.export(graph, dynamo=True, opset_version=20).save(str(tmp_path / "model.onnx"))
+        session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+        for size in ((64, 96), (50, 70)):
+            x = image(*size)["image"]
+            (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+            torch.testing.assert_close(torch.from_numpy(found), model(x)["sem_seg"], atol=1e-4, rtol=1e-3)
+
+
 # -------------------------------------------------------------------------------------------------- weights
 
 

@@ -13,11 +13,14 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle
 
+from detectron2.cli.run.model_fit import model_kinds
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
 from detectron2.data import transforms as T
 from detectron2.data.catalog import forget
 from detectron2.data.dataset_mapper import DATASET_MAPPER_REGISTRY, DatasetMapper, build_train_mapper
+from detectron2.engine.run_config import YacsRunConfig
 from detectron2.evaluation import EVALUATOR_REGISTRY
+from detectron2.modeling import build_model
 from detectron2.projects.mask2former import (
     COCOInstanceNewBaselineDatasetMapper,
     COCOPanopticNewBaselineDatasetMapper,
@@ -255,3 +258,16 @@ def test_masks_are_judged_and_boxes_if_there_are_any(data_set: str, boxes: bool)
 
 def test_mapillary_has_an_evaluator() -> None:
     assert "mapillary_vistas_panoptic_seg" in EVALUATOR_REGISTRY
+
+
+# ------------------------------------------------------------------------------------------------- command line
+
+
+def test_the_command_line_fits_models_to_labels() -> None:
+    instances, panoptic, semantic = (YacsRunConfig(config(name)) for name in (INSTANCE, PANOPTIC, SEMANTIC))
+    assert model_kinds(instances) == {"masks": True, "rotated": False, "keypoints": 0, "other": ""}
+    assert model_kinds(panoptic)["other"] == "panoptic"
+    assert model_kinds(semantic)["other"] == "semantic"
+    instances.set_data("train", "val", 7, 0)
+    assert instances.get("MODEL.SEM_SEG_HEAD.NUM_CLASSES") == 7
+    assert build_model(instances.cfg).criterion.empty_weight.shape == (8,)

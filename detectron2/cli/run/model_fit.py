@@ -49,10 +49,12 @@ def model_kinds(run: RunConfig) -> dict[str, Any]:
     """Say what a config's model is trained on: "masks", "rotated", "keypoints" (their number), "other" (a task)."""
     meta = str(run.get("MODEL.META_ARCHITECTURE", ""))
     lazy_target = str(run.get("model._target_", ""))
+    # Of models that classify masks the mapper says what the masks stand for.
+    mapper = str(run.get("INPUT.DATASET_MAPPER_NAME", ""))
     other = ""
-    if "Panoptic" in meta or "Panoptic" in lazy_target:
+    if "Panoptic" in meta or "Panoptic" in lazy_target or "panoptic" in mapper:
         other = "panoptic"
-    elif "SemanticSegmentor" in meta or "SemanticSegmentor" in lazy_target:
+    elif "semantic" in mapper or "SemanticSegmentor" in meta or "SemanticSegmentor" in lazy_target:
         other = "semantic"
     keypoints = 0
     if run.get("MODEL.KEYPOINT_ON"):

@@ -29,6 +29,9 @@ from .words import as_pairs
 
 __all__ = ["YacsRunConfig"]
 
+# Heads of models that classify masks: their classes are those of the instances.
+MASK_CLASSIFIERS = ("MaskFormerHead", "MaskDINOHead")
+
 
 class YacsRunConfig(RunConfig):
     """A ``CfgNode``: parts are built by the functions that take one."""
@@ -118,7 +121,7 @@ class YacsRunConfig(RunConfig):
 
     @property
     def predicts_masks(self) -> bool:
-        return bool(self.cfg.MODEL.MASK_ON)
+        return bool(self.cfg.MODEL.MASK_ON) or self.cfg.MODEL.SEM_SEG_HEAD.NAME in MASK_CLASSIFIERS
 
     def set_data(self, train: str, test: str, num_classes: int, num_workers: int) -> None:
         if (
@@ -129,6 +132,8 @@ class YacsRunConfig(RunConfig):
         self.cfg.DATALOADER.NUM_WORKERS = num_workers
         for head in (self.cfg.MODEL.ROI_HEADS, self.cfg.MODEL.RETINANET):
             head.NUM_CLASSES = num_classes
+        if self.cfg.MODEL.SEM_SEG_HEAD.NAME in MASK_CLASSIFIERS:
+            self.cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = num_classes
 
     def unfreeze(self) -> None:
         self.cfg.MODEL.BACKBONE.FREEZE_AT = 0

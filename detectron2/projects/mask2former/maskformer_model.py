@@ -257,8 +257,10 @@ class MaskFormer(SemanticSegmentor):
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _tensors(self, logits: Tensor, masks: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        stride_up = [-(-side // self.size_divisibility) * self.size_divisibility for side in size]
-        masks = F.interpolate(masks[None], size=stride_up, mode="bilinear", align_corners=False)[0].float()
+        # Positive numbers only: ONNX rounds quotients of negative ones to 0.
+        unit = self.size_divisibility
+        padded = [(side + unit - 1) // unit * unit for side in size]
+        masks = F.interpolate(masks[None], size=padded, mode="bilinear", align_corners=False)[0].float()
         rows, columns = (torch.arange(n, device=masks.device) for n in size)
         masks = masks.index_select(1, rows).index_select(2, columns)
         found = {}
