@@ -115,9 +115,13 @@ def category_metrics(
 
     Args:
         figures: the arrays.
-        class_names: names of the classes ``0 .. K-1``.
+        class_names: names of the classes ``0 .. K-1``; or one for each of the given classes, as where the things of
+            a panoptic data set are only some of its classes.
         classes: class of each category id.
     """
+    numbers = sorted(set(classes.values()))
+    if numbers and len(numbers) == len(class_names) <= numbers[-1]:
+        classes = {category: numbers.index(k) for category, k in classes.items()}
     by_class = {
         classes[c]: ap for c, ap in zip(figures.params.catIds, per_category(figures).tolist()) if c in classes
     }

@@ -29,6 +29,8 @@ class PredictionList(RecordList):
         image_ids: of each record.
         parts: keys that occur beside ``image_id``.
         tasks: tasks that some detections allow.
+        boxes: how many detections have a box with an area.
+        detections: how many there are.
     """
 
     def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -36,6 +38,7 @@ class PredictionList(RecordList):
         self.image_ids: list[Any] = []
         self.parts: set[str] = set()
         self.tasks: set[str] = set()
+        self.boxes = self.detections = 0
         self.extend(records)
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -44,6 +47,8 @@ class PredictionList(RecordList):
             found = from_json_dicts(record["instances"], record["image_id"])
             record = {**record, "instances": found}
             self.tasks |= found.tasks
+            self.detections += len(found)
+            self.boxes += int((found.boxes[:, 2:4] > 0).all(1).sum())
         super().append(record)
         self.image_ids.append(record["image_id"])
         self.parts |= record.keys() - {"image_id"}
@@ -119,7 +124,9 @@ class ResultDicts(Sequence[dict[str, Any]]):
         self, predictions: PredictionList, convert: Callable[[ImageDetections], ImageDetections]
     ) -> None:
         self._detections = Detections(predictions, convert)
-        self.tasks = predictions.tasks
+        # Models that predict masks alone give empty boxes, which are not to be judged.
+        only_masks = "segm" in predictions.tasks and bool(predictions.detections) and not predictions.boxes
+        self.tasks = predictions.tasks - {"bbox"} if only_masks else predictions.tasks | {"bbox"}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for found in self._detections:
@@ -135,7 +142,7 @@ class ResultDicts(Sequence[dict[str, Any]]):
 def tasks_in(predictions: Sequence[Any]) -> list[str]:
     """Return the tasks for which COCO result dicts, or packed detections, have what is needed."""
     if isinstance(predictions, ResultDicts):
-        return sorted({"bbox"} | predictions.tasks)
+        return sorted(predictions.tasks)
     found = {"bbox"}
     for entry in predictions:
         if isinstance(entry, ImageDetections):
