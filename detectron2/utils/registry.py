@@ -115,7 +115,12 @@ def _import_longest(parts: list[str]) -> tuple[ModuleType, int]:
     raise ImportError(f"cannot find {'.'.join(parts)!r}: there is no module {parts[0]!r}")
 
 
-_MOVED = {"mask2former": "detectron2.projects.mask2former"}
+_MOVED = {
+    "detrex": "detectron2.projects.dino",
+    "mask2former": "detectron2.projects.mask2former",
+    "projects.deformable_detr": "detectron2.projects.dino",
+    "projects.dino": "detectron2.projects.dino",
+}
 """Packages of other projects, by the beginning of their paths, to those that offer the same names at their top."""
 
 

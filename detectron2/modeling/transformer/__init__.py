@@ -33,6 +33,7 @@ from .position_encoding import (
     sine_encoding_of_boxes,
     sine_encoding_of_map,
 )
+from .proposals import pixel_proposals, select
 from .reference_points import inverse_sigmoid, pixel_reference_points, valid_ratio
 from .set_losses import (
     calculate_uncertainty,
@@ -70,7 +71,9 @@ __all__ = [
     "matched_masks_at_points",
     "matched_queries",
     "mean_count",
+    "pixel_proposals",
     "pixel_reference_points",
+    "select",
     "sigmoid_ce_loss",
     "sine_encoding",
     "sine_encoding_of_boxes",

@@ -1,0 +1,45 @@
+"""Proposals of two-stage detection transformers: every pixel of every level proposes a box around itself.
+
+References: Deformable DETR, https://arxiv.org/abs/2010.04159, appendix A.4; DINO, https://arxiv.org/abs/2203.03605
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["pixel_proposals", "select"]
+
+
+def pixel_proposals(hidden: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Propose a box around every pixel, of 5 % of the image on the first level and twice that on each further one.
+
+    Args:
+        hidden: [N, S] pixels of all levels; True marks padding, which is below and to the right.
+        shapes: (height, width) of the levels, S pixels in all.
+
+    Returns:
+        * [N, S, 4] log-odds of boxes (centre x, y, width, height) in [0, 1] of the images; infinite where there is no
+          proposal.
+        * [N, S], True where there is one: not in padding, and all numbers within (0.01, 0.99).
+    """
+    boxes = []
+    for i, (level, (h, w)) in enumerate(zip(hidden.split([h * w for h, w in shapes], 1), shapes)):
+        seen = ~level.unflatten(1, (h, w))
+        height, width = seen[:, :, 0].sum(1), seen[:, 0].sum(1)  # [N]
+        y, x = torch.meshgrid(
+            torch.arange(h, device=hidden.device) + 0.5,
+            torch.arange(w, device=hidden.device) + 0.5,
+            indexing="ij",
+        )
+        centres = torch.stack([x.flatten() / width[:, None], y.flatten() / height[:, None]], -1)
+        boxes.append(torch.cat([centres, torch.full_like(centres, 0.05 * 2.0**i)], -1))
+    proposals = torch.cat(boxes, 1)
+    exists = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~hidden
+    odds = (proposals / (1 - proposals)).log()
+    return odds.masked_fill(~exists[..., None], torch.inf), exists
+
+
+def select(values: Tensor, index: Tensor) -> Tensor:
+    """Take rows of each image: [N, S, C] at [N, K] gives [N, K, C]."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
