@@ -39,6 +39,7 @@ def _project(package: str, *functions: str, key: str = "") -> Project:
 PROJECTS: dict[str, Project] = {
     "DeepLab": _project("deeplab", "deeplab.add_deeplab_config", key="SOLVER.POLY_LR_POWER"),
     "DensePose": _project("densepose", "densepose.add_densepose_config", key="MODEL.ROI_DENSEPOSE_HEAD"),
+    "DINO": _project("dino"),
     "EVA-02": _project("eva02"),
     "MViTv2": _project("mvitv2"),
     "Mask2Former": _project(

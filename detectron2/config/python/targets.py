@@ -41,8 +41,8 @@ __all__ = [
     "trusted",
 ]
 
-# Where the things live that Detectron2 took from fvcore and iopath: (old prefix, new module). First match wins; what
-# comes after the prefix is looked up in the new module under its last name.
+# Where the things live that Detectron2 took from fvcore and iopath, and those of detrex: (old prefix, new module). First
+# match wins; what comes after the prefix is looked up in the new module under its last name.
 ALIASES: tuple[tuple[str, str], ...] = (
     ("fvcore.common.param_scheduler.", "detectron2.solver.param_scheduler"),
     ("fvcore.common.checkpoint.", "detectron2.checkpoint"),
@@ -55,6 +55,9 @@ ALIASES: tuple[tuple[str, str], ...] = (
     ("fvcore.nn.weight_init.", "detectron2.layers.weight_init"),
     ("fvcore.nn.", "detectron2.layers.losses"),
     ("iopath.common.file_io.", "detectron2.utils.file_io"),
+    ("detrex.", "detectron2.projects.dino"),
+    ("projects.dino.", "detectron2.projects.dino"),
+    ("projects.deformable_detr.", "detectron2.projects.dino"),
     # Saved configs refer to functions and types by a call of `locate`, which finds anything; this one asks first.
     ("detectron2.utils.registry.locate", "detectron2.config.python.targets.reference"),
 )
@@ -128,7 +131,7 @@ def remember_name(name: str) -> str:
 
 
 def current_name(name: str) -> str:
-    """Return the dotted path of today for one that names fvcore or iopath; any other path comes back as it is."""
+    """Return the dotted path of today for one that names fvcore, iopath or detrex; any other path comes back as it is."""
     for prefix, module in ALIASES:
         if name == prefix:
             return module

@@ -27,10 +27,10 @@ class BaseCriterion(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        matcher: nn.Module = HungarianMatcher(2.0, 5.0, 2.0),
-        loss_class: nn.Module = FocalLoss(loss_weight=2.0),
-        loss_bbox: nn.Module = L1Loss(loss_weight=5.0),
-        loss_giou: nn.Module = GIoULoss(loss_weight=2.0),
+        matcher: nn.Module = HungarianMatcher(2.0, 5.0, 2.0),  # noqa: B008
+        loss_class: nn.Module = FocalLoss(loss_weight=2.0),  # noqa: B008
+        loss_bbox: nn.Module = L1Loss(loss_weight=5.0),  # noqa: B008
+        loss_giou: nn.Module = GIoULoss(loss_weight=2.0),  # noqa: B008
     ) -> None:
         super().__init__()
         self.num_classes = num_classes

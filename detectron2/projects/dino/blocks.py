@@ -44,7 +44,7 @@ class FFN(nn.Module):
         feedforward_dim: int = 1024,
         output_dim: int | None = None,
         num_fcs: int = 2,
-        activation: nn.Module = nn.ReLU(),
+        activation: nn.Module = nn.ReLU(),  # noqa: B008
         ffn_drop: float = 0.0,
         fc_bias: bool = True,
         add_identity: bool = True,

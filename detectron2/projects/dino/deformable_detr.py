@@ -74,12 +74,12 @@ class DeformableDETR(DeformableDetector):
         self.as_two_stage = as_two_stage
         if not as_two_stage:
             self.query_embedding = nn.Embedding(num_queries, embed_dim * 2)
-        decoder = transformer.decoder
+        decoder: Any = transformer.decoder
         self._set_heads(decoder.num_layers + int(as_two_stage), shared=not with_box_refine)
         if not as_two_stage:
             # Boxes begin small: exp(-2), about an eighth of the odds.
-            last = self.bbox_embed[0].layers[-1]
-            nn.init.constant_(last.bias[2:], -2.0)
+            first: Any = self.bbox_embed[0]
+            nn.init.constant_(first.layers[-1].bias[2:], -2.0)
         if with_box_refine:
             decoder.bbox_embed = self.bbox_embed
         if as_two_stage:

@@ -129,7 +129,7 @@ class DeformableDetector(nn.Module):
         return outputs
 
     def _weighted(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        weights = self.criterion.weight_dict
+        weights: Mapping[str, float] = self.criterion.weight_dict  # type: ignore[assignment]
         return {name: loss * weights.get(name, 1) for name, loss in losses.items()}
 
     def inference(

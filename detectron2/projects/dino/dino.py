@@ -87,9 +87,10 @@ class DINO(DeformableDetector):
         self.vis_period = vis_period
         self.label_enc = nn.Embedding(num_classes, embed_dim)
         # One pair of heads for each layer, and the last for the selection of queries.
-        self._set_heads(transformer.decoder.num_layers + 1)
-        transformer.decoder.class_embed = self.class_embed
-        transformer.decoder.bbox_embed = self.bbox_embed
+        decoder: Any = transformer.decoder
+        self._set_heads(decoder.num_layers + 1)
+        decoder.class_embed = self.class_embed
+        decoder.bbox_embed = self.bbox_embed
 
     def prepare_for_cdn(
         self,

@@ -93,12 +93,14 @@ def dice_loss(
         preds: [N, ...] probabilities.
         targets: [N, ...] in [0, 1].
         weight: [N].
-        eps: added to numerator and denominator.
+        eps: added to numerator and denominator, beside 1.
         reduction: "mean", "sum" or "none".
         avg_factor: what "mean" divides by.
+
+    Reference: V-Net, https://arxiv.org/abs/1606.04797
     """
     p, t = preds.flatten(1), targets.flatten(1).to(preds)
-    overlap = (2 * (p * t).sum(1) + eps) / (p.sum(1) + t.sum(1) + eps)
+    overlap = (2 * (p * t).sum(1) + 1 + eps) / (p.sum(1) + t.sum(1) + 1 + eps)
     return weight_reduce_loss(1 - overlap, weight, reduction, avg_factor)
 
 
@@ -264,7 +266,7 @@ class DiceLoss(_Loss):
         use_sigmoid: predictions are logits.
         reduction: "mean", "sum" or "none".
         loss_weight: factor.
-        eps: added to numerator and denominator.
+        eps: added to numerator and denominator, beside 1.
     """
 
     def __init__(

@@ -1,0 +1,91 @@
+"""DINO and Deformable DETR: configs, weights' names, training steps, old paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.projects import modern
+
+import detectron2.projects.dino as dino
+from detectron2.config import LazyConfig, instantiate
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.registry import locate
+
+CONFIGS = Path(dino.__file__).parent / "configs"
+RECORDED = {k: v for k, v in modern.configs("lazy").items() if not k.startswith("eva02/")}
+MODELS = [
+    "dino/dino-resnet/dino_r50_4scale_12ep.py",
+    "deformable_detr/deformable_detr_r50_50ep.py",
+    "deformable_detr/deformable_detr_r50_two_stage_50ep.py",
+]
+
+
+@pytest.mark.parametrize("path", RECORDED)
+def test_configs_are_those_published(path: str) -> None:
+    got = modern.tree(LazyConfig.load(str(CONFIGS / path)))
+    got = {k: v for k, v in got.items() if k in RECORDED[path]}
+    assert modern.differences(got, RECORDED[path]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [p for p in RECORDED if p in modern.state_dicts()])
+def test_state_dicts_are_those_published(path: str) -> None:
+    with torch.device("meta"):
+        model = instantiate(LazyConfig.load(str(CONFIGS / path)).model)
+    assert {k: list(v.shape) for k, v in model.state_dict().items()} == modern.state_dicts()[path]
+
+
+def _small(path: str) -> torch.nn.Module:
+    cfg = LazyConfig.load(str(CONFIGS / path)).model
+    cfg.num_queries = 10
+    cfg.transformer.encoder.update(num_layers=1, feedforward_dim=32)
+    cfg.transformer.decoder.update(num_layers=2, feedforward_dim=32)
+    torch.manual_seed(0)
+    model: torch.nn.Module = instantiate(cfg)
+    return model
+
+
+def _image(h: int, w: int, boxes: list[list[float]], labels: list[int]) -> dict[str, Any]:
+    truth = Instances((h, w))
+    truth.gt_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
+    truth.gt_classes = torch.tensor(labels, dtype=torch.int64)
+    image = torch.rand(3, h, w, generator=torch.Generator().manual_seed(h)) * 255
+    return {"image": image, "instances": truth, "height": h, "width": w}
+
+
+@pytest.mark.parametrize("path", MODELS)
+@pytest.mark.parametrize("objects", [True, False])
+def test_one_step_has_finite_gradients(path: str, objects: bool) -> None:
+    model = _small(path).train()
+    boxes = [[5.0, 5.0, 40.0, 50.0]] if objects else []
+    losses = model([_image(64, 96, boxes, [3] * len(boxes)), _image(80, 64, [], [])])
+    sum(losses.values()).backward()
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            assert p.grad is not None, name
+            assert p.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("path", MODELS)
+def test_batched_equals_single(path: str) -> None:
+    model = _small(path).eval()
+    inputs = [_image(64, 96, [], []), _image(64, 96, [], [])]
+    inputs[1]["image"] = inputs[1]["image"].flip(2)
+    with torch.no_grad():
+        together = model(inputs)
+        for item, found in zip(inputs, together):
+            alone = model([item])[0]["instances"]
+            torch.testing.assert_close(alone.scores, found["instances"].scores, rtol=1e-4, atol=1e-5)
+
+
+def test_old_paths_find_the_new_classes() -> None:
+    assert locate("detrex.modeling.neck.channel_mapper.ChannelMapper") is dino.ChannelMapper
+    assert locate("projects.dino.modeling.dino.DINO") is dino.DINO
+    made = instantiate(
+        {"_target_": "detrex.layers.mlp.MLP", **dict(input_dim=2, hidden_dim=3)}
+        | dict(output_dim=4, num_layers=2)
+    )
+    assert isinstance(made, dino.MLP)
