@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.projects import modern
 
 import detectron2.projects.dino as dino
 from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.registry import locate
+
+sys.path.insert(0, str(Path(__file__).parent))
+import modern
 
 CONFIGS = Path(dino.__file__).parent / "configs"
 RECORDED = {k: v for k, v in modern.configs("lazy").items() if not k.startswith("eva02/")}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from detectron2.structures import Instances
 from detectron2.structures.types import ModelInput
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.visualizer import Visualizer
+from detectron2.visualization import Visualizer
 
 from .decoder import refined
 from .denoising import contrastive_queries
