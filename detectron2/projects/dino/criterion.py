@@ -297,5 +297,5 @@ class DINOCriterion(TwoStageCriterion):
 
 
 def _matched(targets: Targets, indices: Indices, key: str) -> Tensor:
-    """What the matched targets of all images have under a key, image by image."""
+    """Gather what the matched targets of all images have under a key, image by image."""
     return torch.cat([t[key][which.to(t[key].device)] for t, (_, which) in zip(targets, indices)])
