@@ -185,6 +185,8 @@ def register_coco_instances(
 def classes_before_loading(name: str, categories: Sequence[Mapping[str, Any]]) -> None:
     """Note the classes of a data set of :func:`register_coco_instances` that was never loaded, as loading it does.
 
+    Ids that run from 1 to their number are left alone: predictions may be such ids already, and Detectron2 takes them so.
+
     Args:
         name: of any data set; others are left alone.
         categories: those of its file.
@@ -196,6 +198,8 @@ def classes_before_loading(name: str, categories: Sequence[Mapping[str, Any]]) -
     ):
         return
     ids, names = class_table(categories, name)
+    if list(ids) == list(range(1, len(ids) + 1)):
+        return
     meta.thing_dataset_id_to_contiguous_id = contiguous_ids(ids)
     if not meta.get("thing_classes"):
         meta.thing_classes = names
