@@ -292,3 +292,18 @@ def test_an_evaluator_before_its_data_set_is_loaded(tasks, tmp_path):
     assert results["AP"] == results["AP-x"] == pytest.approx(100)
     DatasetCatalog.get("evaluation_before")
     forget("evaluation_before")
+
+
+def test_ids_from_one_on_are_taken_as_predicted_before_loading(tmp_path):
+    label = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 20], "area": 600, "iscrowd": 0}
+    image = {"id": 1, "height": 50, "width": 60, "file_name": "a.png"}
+    content = {"images": [image], "categories": [{"id": 1, "name": "x"}], "annotations": [label]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    register_coco_instances("evaluation_ids", {}, str(tmp_path / "a.json"), str(tmp_path))
+    found = Instances((50, 60), pred_boxes=Boxes(torch.tensor([[5.0, 5, 35, 25]])), scores=torch.ones(1))
+    for predicted, ap in ((0, 0.0), (1, 100.0)):
+        evaluator = COCOEvaluator("evaluation_ids", tasks=("bbox",))
+        found.pred_classes = torch.tensor([predicted])
+        evaluator.process([{"image_id": 1}], [{"instances": found}])
+        assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(ap)
+    forget("evaluation_ids")
