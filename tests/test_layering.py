@@ -21,6 +21,7 @@ TIERS = [
     {"engine"},
     {"model_zoo"},
     {"export", "tracking", "projects"},
+    {"prediction"},
     {"cli"},
 ]
 LEVEL = {name: i for i, tier in enumerate(TIERS) for name in tier}

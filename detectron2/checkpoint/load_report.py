@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from detectron2.utils.errors import UserError
 from detectron2.utils.suggest import closest
 from detectron2.utils.tables import format_table
 
-__all__ = ["LoadReport", "format_groups"]
+__all__ = ["LoadReport", "format_groups", "require_weights"]
 
 Shape = tuple[int, ...]
 _HINTS = 60
@@ -118,3 +119,24 @@ class LoadReport:
             return self.summary()
         text = self.summary() + "\n" + format_table(rows[:limit], ("what", "name", "why"))
         return text + (f"\n… and {len(rows) - limit} more" if len(rows) > limit else "")
+
+
+def require_weights(report: LoadReport | None, model: str) -> None:
+    """See that no part of a model kept the random weights that it was made with.
+
+    Args:
+        report: what was loaded.
+        model: what the user calls the model.
+
+    Raises:
+        UserError: some part did.
+    """
+    if report is None:
+        raise UserError(f"{model} names no weights: give them with --weights FILE")
+    lacking = report.untouched()
+    if lacking:
+        raise UserError(
+            f"{report.path} does not hold the weights of {model}: none that fits for {', '.join(lacking[:6])}"
+            f"{' …' if len(lacking) > 6 else ''} ({len(report.loaded)} others fit). Was it trained as another model, or "
+            "with other classes?"
+        )

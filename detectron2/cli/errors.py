@@ -4,13 +4,9 @@ import errno
 import re
 import sys
 
-from detectron2.utils.errors import InputError
+from detectron2.utils.errors import InputError, UserError
 
 __all__ = ["INPUT_ERRORS", "UserError", "environment_problem", "problem_of", "text_of"]
-
-
-class UserError(InputError):
-    """Something that the person at the keyboard can mend; its text is all that they see."""
 
 
 INPUT_ERRORS = (InputError, ValueError, OSError, ImportError)

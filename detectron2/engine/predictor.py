@@ -17,6 +17,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from detectron2.structures.types import ModelInput, ModelOutput
+from detectron2.utils.image_io import check_pixel_values
 
 from .run_config import run_config
 
@@ -80,7 +81,7 @@ class DefaultPredictor:
                 "an image must be an array of shape (height, width, 3) in BGR order, with pixels, got shape "
                 f"{array.shape}"
             )
-        _check_values(array)
+        check_pixel_values(array)
         return array if self.input_format == "BGR" else array[:, :, ::-1]
 
     def _to_input(self, image: ImageSource) -> ModelInput:
@@ -114,14 +115,3 @@ class DefaultPredictor:
             images: images as for a single call; their sizes may differ.
         """
         return list(self.model([self._to_input(image) for image in images]))
-
-
-def _check_values(array: npt.NDArray[Any]) -> None:
-    """Raise an error if an array has values that no image with 8 bits per channel has."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError("an image has values that are not finite (NaN or infinite)")
-    if array.dtype.kind in "iu" and array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
-        raise ValueError(
-            f"an image must have values in [0, 255], got {array.dtype} from {array.min()} to {array.max()}; "
-            "divide 16-bit images by 256"
-        )

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from detectron2.config.projects import PROJECTS
-from detectron2.utils.suggest import did_you_mean
+from detectron2.utils.errors import UserError
+from detectron2.utils.suggest import did_you_mean, not_there
 
 from .checkpoints import CHECKPOINTS
 from .paths import UnknownConfigError, config_names, get_checkpoint_url, get_config_file
 from .project_checkpoints import PROJECT_FIGURES, PROJECT_WEIGHTS
 from .published import PUBLISHED, Figures
 
-__all__ = ["Entry", "entries", "find_config", "rows", "source_of"]
+__all__ = ["Entry", "entries", "find_config", "find_model", "rows", "source_of"]
 
 SORT_KEYS = ("name", "box_ap", "other_ap", "train_seconds", "infer_seconds", "train_memory")
 _NOTHING = Figures(None, None, "", None, None, None)
@@ -178,6 +180,34 @@ def find_config(name: str) -> str:
         raise UnknownConfigError(f"{name!r} may be {' or '.join(wanted)}; give the folder too")
     short = {os.path.splitext(p.rsplit("/", 1)[-1])[0] for p in names}
     raise UnknownConfigError(f"the zoo has no config {name!r}. {did_you_mean(name, [*short, *names])}")
+
+
+def find_model(name: str) -> tuple[str, str | None]:
+    """Find the config that a name on the command line means.
+
+    Args:
+        name: a config file; or a name in the model zoo, with or without its folder and suffix.
+
+    Returns:
+        The config file, and its name in the model zoo (None for a file of the user's).
+
+    Raises:
+        UserError: nothing has that name, or several have.
+    """
+    if Path(name).is_file():
+        return name, None
+    try:
+        found = find_config(name)
+    except (KeyError, RuntimeError, ValueError) as error:
+        text = error.args[0] if error.args else error
+        if os.sep in name or name.endswith((".yaml", ".yml", ".py")):
+            raise UserError(
+                f"{not_there(name)}: it is neither the folder of a run nor a config file, and {text}"
+            ) from None
+        raise UserError(
+            f"{text} There is no such folder or file either (`detectron2 zoo` lists the zoo)."
+        ) from None
+    return get_config_file(found), found
 
 
 def source_of(name: str) -> str:

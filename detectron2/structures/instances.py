@@ -1,7 +1,7 @@
 """Per-instance data of one image."""
 
 from collections.abc import Iterator, Sequence, Sized
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.tracing import is_recording
 
 from ._indexing import Index, as_index, is_single, row_slice
+from .exchange import coco_records, data_frame, html_view, supervision_detections
 
 __all__ = ["Instances"]
 
@@ -142,6 +143,51 @@ class Instances:
             if other._fields.keys() != first._fields.keys():
                 raise BadValue(f"Instances.cat got fields {list(first._fields)} and {list(other._fields)}")
         return first._like({k: _join([i.get(k) for i in instance_lists]) for k in first._fields})
+
+    def to_coco(
+        self,
+        image_id: int | str = 0,
+        class_names: Sequence[str] | None = None,
+        masks: Literal["rle", "polygons"] = "rle",
+    ) -> list[dict[str, Any]]:
+        """Return one COCO result for each instance, ready for JSON.
+
+        Args:
+            image_id: id of the image.
+            class_names: also write each class's name, as "class".
+            masks: "rle" for run-length encodings, or "polygons" for outer outlines, with holes filled.
+
+        Returns:
+            Dicts with "image_id", "bbox" (x, y, width, height; five numbers for a rotated box) and, where there are
+            such fields, "score", "category_id" (the class index), "segmentation", "keypoints" and "track_id".
+        """
+        return coco_records(self, image_id, class_names, masks)
+
+    def to_dataframe(self, class_names: Sequence[str] | None = None) -> Any:
+        """Return a ``pandas.DataFrame`` of one row an instance: class, score, box and area of the mask.
+
+        Args:
+            class_names: names of the classes; None writes their indices.
+
+        Raises:
+            ImportError: without pandas (extra ``frames``).
+        """
+        return data_frame(self, class_names)
+
+    def to_supervision(self, class_names: Sequence[str] | None = None) -> Any:
+        """Return ``supervision.Detections`` with boxes, masks, scores, classes and identities of tracks.
+
+        Args:
+            class_names: also give each class's name, as ``data["class_name"]``.
+
+        Raises:
+            ImportError: without supervision (extra ``supervision``).
+        """
+        return supervision_detections(self, class_names)
+
+    def _repr_html_(self) -> str:
+        """Show outlines and a table in a notebook."""
+        return html_view(self)
 
     def __str__(self) -> str:
         fields = ", ".join(f"{k}: {v}" for k, v in self._fields.items())

@@ -10,8 +10,8 @@ column order.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,10 @@ import torch
 from detectron2.utils.errors import BadType, BadValue
 
 from ._polygons import bounded_polygons, polygons_to_bitmask
-from .types import Segmentation
 
 __all__ = [
     "EncodedMasks",
+    "Segmentation",
     "bounded_polygons",
     "decode",
     "encode",
@@ -33,6 +33,9 @@ __all__ = [
     "to_mask",
     "to_rle",
 ]
+
+Segmentation: TypeAlias = Sequence[Sequence[float]] | Mapping[str, Any] | npt.NDArray
+"""Polygons ``[[x0, y0, x1, y1, ...], ...]``, a run-length encoding, or an array ``[H, W]``."""
 
 IntArray = npt.NDArray[Any]
 _GROUP = 240  # words whose bytes are added up without overflow

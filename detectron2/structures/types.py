@@ -5,8 +5,7 @@ All keys are optional for type checkers, since each task uses some of them, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,9 @@ from torch import Tensor
 
 from .boxes import BoxMode
 from .instances import Instances
+from .rle import Segmentation
 
 __all__ = ["Annotation", "DatasetRecord", "ModelInput", "ModelOutput", "SegmentInfo", "Segmentation"]
-
-Segmentation: TypeAlias = Sequence[Sequence[float]] | Mapping[str, Any] | npt.NDArray
-"""Polygons ``[[x0, y0, x1, y1, ...], ...]``, a run-length encoding, or an array ``[H, W]``."""
 
 
 class Annotation(TypedDict, total=False):

@@ -4,7 +4,14 @@ import torch
 
 from .errors import DeviceError
 
-__all__ = ["check_device"]
+__all__ = ["best_device", "check_device"]
+
+
+def best_device() -> str:
+    """Return the fastest device of this machine: "cuda", "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def check_device(name: str, what: str = "the device") -> torch.device:

@@ -19,6 +19,7 @@ __all__ = [
     "InputError",
     "NoSuchFile",
     "UnknownNameError",
+    "UserError",
 ]
 
 
@@ -27,6 +28,10 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in self.args)  # a KeyError would put its text in quotes
+
+
+class UserError(InputError):
+    """Something that the person at the keyboard can mend; its text is all that they see."""
 
 
 class CheckFailed(InputError, AssertionError):

@@ -20,6 +20,7 @@ __all__ = [
     "_M_RGB2YUV",
     "_M_YUV2RGB",
     "_apply_exif_orientation",
+    "check_pixel_values",
     "convert_PIL_to_numpy",
     "convert_image_to_rgb",
     "image_size",
@@ -202,6 +203,17 @@ def read_label_map(file_name: str) -> np.ndarray:
             f"{labels.dtype}; convert colours to class numbers first"
         )
     return labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
+
+
+def check_pixel_values(array: np.ndarray) -> None:
+    """Raise an error if an array has values that no image with 8 bits per channel has."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError("an image has values that are not finite (NaN or infinite)")
+    if array.dtype.kind in "iu" and array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
+        raise ValueError(
+            f"an image must have values in [0, 255], got {array.dtype} from {array.min()} to {array.max()}; "
+            "divide 16-bit images by 256"
+        )
 
 
 def image_size(file_name: str | os.PathLike[str]) -> tuple[int, int]:

@@ -8,9 +8,10 @@ from PIL import Image
 
 from detectron2.cli import main
 from detectron2.cli.run.datasets import store
-from detectron2.cli.run.folder import DataCard
-from detectron2.cli.run.recipe import MIN_ITERATIONS, Plan, find_model, recipe
+from detectron2.cli.run.recipe import MIN_ITERATIONS, Plan, recipe
 from detectron2.data.formats import Source, plan_training
+from detectron2.engine.run_folder import DataCard
+from detectron2.model_zoo.listing import find_model
 
 from .conftest import write_discs
 

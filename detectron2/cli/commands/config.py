@@ -7,10 +7,10 @@ from rich.table import Table
 
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.run_config.files import diff
+from detectron2.model_zoo.listing import find_model
 
 from ..console import console
 from ..errors import UserError
-from ..run.recipe import find_model
 
 __all__ = ["run"]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detectron2.data.formats import plan_validation
 from detectron2.engine.run_config import RunConfig, load_run_config
+from detectron2.engine.run_folder import RunCard, read_run, weights_of
 from detectron2.evaluation import resumable_evaluation
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
@@ -12,7 +13,7 @@ from detectron2.utils.logger import setup_logger
 from ..errors import UserError
 from ..run.datasets import register, store
 from ..run.evaluation import evaluate_run, figures
-from ..run.folder import RunCard, fresh_folder, read_run, same_labels, weights_of
+from ..run.folder import fresh_folder, same_labels
 from ..run.model_fit import fit_labels
 from ..run.plan import say_plan, source_of
 from ..run.recipe import chosen_device

@@ -11,14 +11,18 @@ import numpy as np
 from PIL import Image
 
 from detectron2 import model_zoo
+from detectron2.checkpoint.load_report import require_weights
 from detectron2.config.types import Config
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.engine import DefaultPredictor
 from detectron2.engine.run_config import load_run_config
+from detectron2.engine.run_folder import read_run, weights_of
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.model_zoo.listing import find_model
 from detectron2.reports.pictures import draw_instances
 from detectron2.structures import Instances
+from detectron2.utils.file_io.atomic import write_json
 from detectron2.utils.file_io.names import distinct_names
 from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS
 from detectron2.utils.logger import setup_logger
@@ -26,9 +30,7 @@ from detectron2.utils.suggest import not_there
 
 from ..errors import UserError
 from ..run.datasets import VAL, register
-from ..run.evaluation import require_weights
-from ..run.folder import read_run, weights_of, write_json
-from ..run.recipe import chosen_device, find_model
+from ..run.recipe import chosen_device
 
 __all__ = ["above", "predictor_config", "run"]
 

@@ -12,10 +12,12 @@ from PIL import Image
 
 from detectron2.data.formats import Source, plan_training
 from detectron2.engine.run_config import RunConfig
+from detectron2.engine.run_folder import RunCard
+from detectron2.utils.file_io.atomic import write_json
 from detectron2.utils.file_io.lock import folder_lock
 from detectron2.utils.logger import setup_logger
 
-from ..run.folder import RunCard, fresh_folder, write_json
+from ..run.folder import fresh_folder
 from ..run.recipe import Plan, chosen_device, recipe
 from .train import make_card, open_run, save_run, train
 

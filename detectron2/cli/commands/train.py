@@ -18,7 +18,9 @@ from detectron2.config.python.targets import UntrustedTargetError
 from detectron2.data.formats import DataPlan, label_facts, plan_training
 from detectron2.engine import DefaultTrainer, launch
 from detectron2.engine.run_config import RunConfig, load_run_config
+from detectron2.engine.run_folder import RunCard, read_run, weights_of
 from detectron2.engine.setup import set_backends
+from detectron2.model_zoo.listing import find_model
 from detectron2.reports import write_training_report
 from detectron2.utils import comm
 from detectron2.utils.device import check_device
@@ -29,10 +31,10 @@ from detectron2.utils.logger import setup_logger
 from ..errors import UserError
 from ..run.datasets import register, store
 from ..run.evaluation import evaluate_run, figures
-from ..run.folder import RunCard, fresh_folder, has_begun, read_run, remove_run, weights_of
+from ..run.folder import fresh_folder, has_begun, remove_run
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
 from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
-from ..run.recipe import Plan, chosen_device, find_model, recipe, starting_weights
+from ..run.recipe import Plan, chosen_device, recipe, starting_weights
 from ..run.trust import trusting
 
 __all__ = ["make_card", "open_run", "run", "save_run", "train"]

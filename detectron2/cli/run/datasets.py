@@ -9,8 +9,7 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.data.formats import Dataset
 from detectron2.data.formats.coco import write_coco
 from detectron2.data.formats.plan import image_folder
-
-from .folder import DataCard, RunCard
+from detectron2.engine.run_folder import DataCard, RunCard
 
 __all__ = ["TRAIN", "VAL", "register", "store"]
 
@@ -47,17 +46,7 @@ def register(card: RunCard, *, train: bool = True) -> None:
             MetadataCatalog.remove(name)
         if train or name == VAL:
             DatasetCatalog.register(name, _loader(data, card.category_ids))
-        MetadataCatalog.get(name).set(
-            thing_classes=card.classes,
-            thing_dataset_id_to_contiguous_id={c: i for i, c in enumerate(card.category_ids)},
-            image_root=data.images,
-            json_file=data.json,
-            evaluator_type="rotated_coco" if card.rotated else "coco",
-        )
-        if card.keypoint_names:
-            MetadataCatalog.get(name).set(
-                keypoint_names=card.keypoint_names, keypoint_flip_map=[tuple(p) for p in card.keypoint_flips]
-            )
+        MetadataCatalog.get(name).set(image_root=data.images, json_file=data.json, **card.metadata())
 
 
 def _loader(card: DataCard, category_ids: list[int]) -> Callable[[], list[dict[str, Any]]]:

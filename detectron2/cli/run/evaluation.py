@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer, LoadReport
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.load_report import require_weights
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.run_config import RunConfig
+from detectron2.engine.run_folder import RunCard
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.build import evaluator_for
 from detectron2.reports import explain_predictions
+from detectron2.utils.file_io.atomic import write_json
 
-from ..errors import UserError
 from .datasets import VAL
-from .folder import RunCard, write_json
 
-__all__ = ["evaluate_run", "figures", "require_weights", "summarise"]
+__all__ = ["evaluate_run", "figures", "summarise"]
 
 TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
@@ -56,27 +57,6 @@ def evaluate_run(
         summary["seconds"] = round(time.perf_counter() - since, 1)
     write_json(folder / "summary.json", summary)
     return summary
-
-
-def require_weights(report: LoadReport | None, model: str) -> None:
-    """See that no part of a model kept the random weights that it was made with.
-
-    Args:
-        report: what was loaded.
-        model: what the user calls the model.
-
-    Raises:
-        UserError: some part did.
-    """
-    if report is None:
-        raise UserError(f"{model} names no weights: give them with --weights FILE")
-    lacking = report.untouched()
-    if lacking:
-        raise UserError(
-            f"{report.path} does not hold the weights of {model}: none that fits for {', '.join(lacking[:6])}"
-            f"{' …' if len(lacking) > 6 else ''} ({len(report.loaded)} others fit). Was it trained as another model, or "
-            "with other classes?"
-        )
 
 
 def figures(summary: Mapping[str, Any]) -> str:

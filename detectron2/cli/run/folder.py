@@ -1,7 +1,7 @@
 """What a training run leaves in its folder, and reading it back.
 
 config.yaml        the resolved config
-run.json           data, classes, model, seed, versions (class RunCard)
+run.json           data, classes, model, seed, versions (class RunCard of engine/run_folder.py)
 model_best.pth     weights with the best validation result; model_final.pth those of the last step
 metrics.json       one JSON object a line, as training went
 summary.json       the figures of the end
@@ -10,99 +10,22 @@ pictures/          predictions beside labels
 inference/         predictions in COCO format
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
-from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.engine.run_folder import DataCard
 from detectron2.utils.file_io.text import read_json
 from detectron2.utils.logger import close_log_file
-from detectron2.utils.suggest import not_there
 
-from ..errors import UserError
-
-__all__ = [
-    "DataCard",
-    "RunCard",
-    "fresh_folder",
-    "has_begun",
-    "read_run",
-    "remove_run",
-    "same_labels",
-    "weights_of",
-    "write_json",
-]
+__all__ = ["fresh_folder", "has_begun", "remove_run", "same_labels"]
 
 # What a run writes beside its checkpoints.
 _WRITTEN = (
     "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "report.json",
     "classes.csv", "*.html", "log.txt*", "events.out.tfevents.*", "labels", "pictures", "inference", "eval", "bad_batches",
 )  # fmt: skip
-
-
-@dataclass
-class DataCard:
-    """Where data are: json file and image folder, and their size."""
-
-    json: str
-    images: str
-    num_images: int = 0
-    num_instances: int = 0
-
-    def within(self, folder: Path) -> "DataCard":
-        """As it is written: paths in the run's folder count from there, so that it can be moved; others are absolute."""
-        root = folder.resolve()
-        whole = (Path(p).resolve() for p in (self.json, self.images))
-        json_file, images = (str(p.relative_to(root) if p.is_relative_to(root) else p) for p in whole)
-        return replace(self, json=json_file, images=images)
-
-    def seen_from(self, folder: Path) -> "DataCard":
-        """Return the inverse of :meth:`within`: paths that can be opened from the working directory."""
-        return replace(self, json=str(folder / self.json), images=str(folder / self.images))
-
-
-@dataclass
-class RunCard:
-    """Everything that another command needs to go on with a run.
-
-    Attributes:
-        model: zoo name or config file that the run was asked for.
-        classes: names, in the order of the model's class indices.
-        category_ids: the json's category id of each class.
-        train: training data.
-        val: validation data.
-        weights: what the run started from.
-        seed: seed of the run.
-        health: text of the data check.
-        keypoint_names: names of the keypoints, in the order of the labels.
-        keypoint_flips: pairs of keypoints that change places in a mirrored picture.
-        rotated: the model predicts rotated boxes.
-        versions: package versions.
-        command: the words of the command line.
-    """
-
-    model: str
-    classes: list[str]
-    category_ids: list[int]
-    train: DataCard
-    val: DataCard
-    weights: str = ""
-    seed: int = 0
-    health: str = ""
-    keypoint_names: list[str] = field(default_factory=list)
-    keypoint_flips: list[list[str]] = field(default_factory=list)
-    rotated: bool = False
-    versions: dict[str, str] = field(default_factory=dict)
-    command: list[str] = field(default_factory=list)
-
-    def save(self, folder: Path) -> None:
-        """Write ``run.json`` in ``folder``."""
-        card = replace(self, train=self.train.within(folder), val=self.val.within(folder))
-        write_json(folder / "run.json", asdict(card))
 
 
 def has_begun(folder: Path) -> bool:
@@ -135,41 +58,6 @@ def fresh_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one."""
-    with atomic_write(path) as f:
-        json.dump(value, f, indent=2)
-        f.write("\n")
-
-
-def read_run(folder: str | Path) -> RunCard:
-    """Read the card of a run.
-
-    Raises:
-        UserError: ``folder`` is not the folder of a run.
-    """
-    folder = Path(folder)
-    path = folder / "run.json"
-    if not folder.exists():
-        raise UserError(f"{not_there(folder)}; expected the folder of a run, as `detectron2 train` writes it")
-    if not path.is_file():
-        raise UserError(
-            f"{folder} is not the folder of a run: it has no run.json. `detectron2 train` writes such folders."
-        )
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        known = {f.name for f in fields(RunCard)}
-        data = {k: v for k, v in data.items() if k in known}
-        sizes = {f.name for f in fields(DataCard)}
-        cards = {name: {k: v for k, v in data[name].items() if k in sizes} for name in ("train", "val")}
-        parts = {name: DataCard(**card).seen_from(folder) for name, card in cards.items()}
-        return RunCard(**{**data, **parts})
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({error}); run `detectron2 train … --resume` to write it again"
-        ) from error
-
-
 def same_labels(a: DataCard, b: DataCard) -> bool:
     """Say whether two cards name the same labels: one file, or two that say the same of the same pictures."""
     if Path(a.json).resolve() == Path(b.json).resolve():
@@ -179,28 +67,4 @@ def same_labels(a: DataCard, b: DataCard) -> bool:
     parts = ("images", "annotations", "categories")
     return all(
         one == other for one, other in zip(*([read_json(c.json).get(k) for k in parts] for c in (a, b)))
-    )
-
-
-def weights_of(folder: str | Path, which: str) -> str:
-    """Return the path of a run's weights.
-
-    Args:
-        folder: the run's folder.
-        which: "best" (or the last ones when no best was kept), "final", or a path.
-
-    Raises:
-        UserError: there are none.
-    """
-    folder = Path(folder)
-    names = {"best": ("model_best.pth", "model_final.pth"), "final": ("model_final.pth",)}.get(which)
-    if names is None:
-        if not Path(which).is_file():
-            raise UserError(f"{not_there(which)}; --weights takes best, final, or the path of a file")
-        return which
-    for name in names:
-        if (folder / name).is_file():
-            return str(folder / name)
-    raise UserError(
-        f"{folder} holds no {' or '.join(names)}: the run has not finished. Go on with `detectron2 train --resume`."
     )

@@ -4,23 +4,20 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from detectron2 import model_zoo
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.run_config.lengths import parse_length
-from detectron2.model_zoo.listing import find_config
-from detectron2.utils.device import check_device
+from detectron2.utils.device import best_device, check_device
 from detectron2.utils.errors import DeviceError
 from detectron2.utils.logger import setup_logger
-from detectron2.utils.suggest import not_there
 
 from ..errors import UserError
 from .datasets import TRAIN, VAL
 
-__all__ = ["Plan", "best_device", "chosen_device", "find_model", "length_of", "recipe", "starting_weights"]
+__all__ = ["Plan", "chosen_device", "length_of", "recipe", "starting_weights"]
 
 MIN_ITERATIONS = 300
 REFERENCE_IMAGES = 118_287  # images of COCO train2017, which the zoo's schedules were made for
@@ -49,13 +46,6 @@ class Plan:
     num_gpus: int = 1
 
 
-def best_device() -> str:
-    """Return the fastest device of this machine: "cuda", "mps" or "cpu"."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def chosen_device(name: str | None, num_gpus: int = 1) -> str:
     """Return the device that a command line asks for, or the best there is.
 
@@ -68,34 +58,6 @@ def chosen_device(name: str | None, num_gpus: int = 1) -> str:
             f"--num-gpus is {num_gpus}, but torch sees {torch.cuda.device_count()} CUDA devices"
         )
     return str(device)
-
-
-def find_model(name: str) -> tuple[str, str | None]:
-    """Find the config that a name on the command line means.
-
-    Args:
-        name: a config file; or a name in the model zoo, with or without its folder and suffix.
-
-    Returns:
-        The config file, and its name in the model zoo (None for a file of the user's).
-
-    Raises:
-        UserError: nothing has that name, or several have.
-    """
-    if Path(name).is_file():
-        return name, None
-    try:
-        found = find_config(name)
-    except (KeyError, RuntimeError, ValueError) as error:
-        text = error.args[0] if error.args else error
-        if os.sep in name or name.endswith((".yaml", ".yml", ".py")):
-            raise UserError(
-                f"{not_there(name)}: it is neither the folder of a run nor a config file, and {text}"
-            ) from None
-        raise UserError(
-            f"{text} There is no such folder or file either (`detectron2 zoo` lists the zoo)."
-        ) from None
-    return model_zoo.get_config_file(found), found
 
 
 def recipe(config_file: str, plan: Plan) -> RunConfig:

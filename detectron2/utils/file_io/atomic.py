@@ -1,12 +1,13 @@
 """Writing files so that a reader, or a restart after a crash, sees the old file or the new one, never a part."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "write_json"]
 
 
 @contextlib.contextmanager
@@ -60,3 +61,10 @@ def _permissions(path: str) -> int:
         mask = os.umask(0)
         os.umask(mask)
         return 0o666 & ~mask
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON in one step: a reader sees the old file or the new one."""
+    with atomic_write(path) as f:
+        json.dump(value, f, indent=2)
+        f.write("\n")

@@ -1,0 +1,137 @@
+"""The card of a training run, and the weights in its folder."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from detectron2.utils.errors import UserError
+from detectron2.utils.file_io.atomic import write_json
+from detectron2.utils.suggest import not_there
+
+__all__ = ["DataCard", "RunCard", "read_run", "weights_of"]
+
+
+@dataclass
+class DataCard:
+    """Where data are: json file and image folder, and their size."""
+
+    json: str
+    images: str
+    num_images: int = 0
+    num_instances: int = 0
+
+    def within(self, folder: Path) -> "DataCard":
+        """As it is written: paths in the run's folder count from there, so that it can be moved; others are absolute."""
+        root = folder.resolve()
+        whole = (Path(p).resolve() for p in (self.json, self.images))
+        json_file, images = (str(p.relative_to(root) if p.is_relative_to(root) else p) for p in whole)
+        return replace(self, json=json_file, images=images)
+
+    def seen_from(self, folder: Path) -> "DataCard":
+        """Return the inverse of :meth:`within`: paths that can be opened from the working directory."""
+        return replace(self, json=str(folder / self.json), images=str(folder / self.images))
+
+
+@dataclass
+class RunCard:
+    """Everything that another command needs to go on with a run.
+
+    Attributes:
+        model: zoo name or config file that the run was asked for.
+        classes: names, in the order of the model's class indices.
+        category_ids: the json's category id of each class.
+        train: training data.
+        val: validation data.
+        weights: what the run started from.
+        seed: seed of the run.
+        health: text of the data check.
+        keypoint_names: names of the keypoints, in the order of the labels.
+        keypoint_flips: pairs of keypoints that change places in a mirrored picture.
+        rotated: the model predicts rotated boxes.
+        versions: package versions.
+        command: the words of the command line.
+    """
+
+    model: str
+    classes: list[str]
+    category_ids: list[int]
+    train: DataCard
+    val: DataCard
+    weights: str = ""
+    seed: int = 0
+    health: str = ""
+    keypoint_names: list[str] = field(default_factory=list)
+    keypoint_flips: list[list[str]] = field(default_factory=list)
+    rotated: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what the catalog of metadata holds of a run's classes and keypoints."""
+        found: dict[str, Any] = {
+            "thing_classes": self.classes,
+            "thing_dataset_id_to_contiguous_id": {c: i for i, c in enumerate(self.category_ids)},
+            "evaluator_type": "rotated_coco" if self.rotated else "coco",
+        }
+        if self.keypoint_names:
+            found["keypoint_names"] = self.keypoint_names
+            found["keypoint_flip_map"] = [tuple(pair) for pair in self.keypoint_flips]
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` in ``folder``."""
+        card = replace(self, train=self.train.within(folder), val=self.val.within(folder))
+        write_json(folder / "run.json", asdict(card))
+
+
+def read_run(folder: str | Path) -> RunCard:
+    """Read the card of a run.
+
+    Raises:
+        UserError: ``folder`` is not the folder of a run.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not folder.exists():
+        raise UserError(f"{not_there(folder)}; expected the folder of a run, as `detectron2 train` writes it")
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not the folder of a run: it has no run.json. `detectron2 train` writes such folders."
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(RunCard)}
+        data = {k: v for k, v in data.items() if k in known}
+        sizes = {f.name for f in fields(DataCard)}
+        cards = {name: {k: v for k, v in data[name].items() if k in sizes} for name in ("train", "val")}
+        parts = {name: DataCard(**card).seen_from(folder) for name, card in cards.items()}
+        return RunCard(**{**data, **parts})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); run `detectron2 train … --resume` to write it again"
+        ) from error
+
+
+def weights_of(folder: str | Path, which: str) -> str:
+    """Return the path of a run's weights.
+
+    Args:
+        folder: the run's folder.
+        which: "best" (or the last ones when no best was kept), "final", or a path.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = Path(folder)
+    names = {"best": ("model_best.pth", "model_final.pth"), "final": ("model_final.pth",)}.get(which)
+    if names is None:
+        if not Path(which).is_file():
+            raise UserError(f"{not_there(which)}; --weights takes best, final, or the path of a file")
+        return which
+    for name in names:
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise UserError(
+        f"{folder} holds no {' or '.join(names)}: the run has not finished. Go on with `detectron2 train --resume`."
+    )

@@ -1,0 +1,238 @@
+"""One predictor for every kind of model and picture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, overload
+
+import numpy.typing as npt
+
+from detectron2.data import Metadata
+from detectron2.structures.types import ModelOutput
+from detectron2.utils.errors import BadValue
+from detectron2.visualization import VisImage
+
+from .backends import Backend, Prepared, TorchBackend
+from .batching import batched, in_batches, read_ahead
+from .columns import Columns, pictures_of, result_columns
+from .drawing import draw_outputs
+from .inputs import ChannelOrder, Picture, check_order, is_several, to_rgb
+from .models import ModelName, choose_model
+from .selection import class_indices, on_cpu, select
+from .sources import Frame, frames, plural_name
+
+__all__ = ["Prediction", "PredictionStream", "Predictor"]
+
+logger = logging.getLogger(__name__)
+
+_BATCHES_AHEAD = 2  # prepared by the reading thread while the model runs
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in one picture of a stream.
+
+    Attributes:
+        source: path, URL, camera, or "picture 3" for the fourth picture in memory.
+        image: ``(H, W, 3)`` in RGB order.
+        outputs: of the model, on the CPU, as Detectron2 gives them.
+        frame: number of the frame in a video, from 0; None for pictures.
+        time: seconds since the start of the video; None for pictures.
+        metadata: names and colours of the classes.
+    """
+
+    source: str
+    image: npt.NDArray[Any]
+    outputs: ModelOutput
+    frame: int | None = None
+    time: float | None = None
+    metadata: Metadata = field(default_factory=Metadata, repr=False, compare=False)
+
+    def draw(self, scale: float = 1.0) -> VisImage:
+        """Draw everything that was found; the drawing shows itself in a notebook."""
+        return draw_outputs(self.image, self.outputs, self.metadata, scale)
+
+
+class _Ready(NamedTuple):
+    frame: Frame
+    prepared: Prepared
+
+
+class Predictor:
+    """Predicts for pictures, videos and cameras, with a model of any kind.
+
+    An object may be used by several threads at once, and pickled: it takes its weights along.
+
+    Args:
+        model: folder of a run, name in the model zoo, config file, or config of either kind.
+        weights: "best" or "final" of a run; a file or URL; None for the best of a run, the published ones of a zoo name,
+            or those that the config names.
+        scores: lowest score of an instance; None for the model's own threshold, below which nothing is ever found.
+        classes: names or indices of the classes to keep; None for all.
+        device: device name; None for the best there is, or the one that a given config object names.
+        precision: "float32", "float16" or "bfloat16".
+        compile: compile the backbone by ``torch.compile``; worth its time for many pictures of few sizes.
+        batch_size: pictures of equal size that run together, at most.
+        input_format: channel order of arrays and tensors, "RGB" or "BGR"; files and Pillow images know their own.
+
+    Attributes:
+        metadata: names and colours of the classes.
+        backend: what computes; its ``model`` is the module.
+
+    Raises:
+        UserError: if there is no such model, no weights for it, or weights that leave a part of it at random.
+        DeviceError: if this machine lacks the device.
+        ValueError: if an argument has a value that it cannot have.
+
+    Example::
+
+        predictor = Predictor("mask_rcnn_R_50_FPN_3x", scores=0.7)
+        outputs = predictor("photo.jpg")
+        for found in predictor.stream(["photos/", "clip.mp4"]):
+            found.draw().save("drawn.jpg")
+    """
+
+    def __init__(
+        self, model: ModelName, *, weights: str | None = None, scores: float | None = 0.5,
+        classes: Iterable[str | int] | None = None, device: str | None = None, precision: str = "float32",
+        compile: bool = False, batch_size: int = 1, input_format: ChannelOrder = "BGR",
+    ) -> None:  # fmt: skip
+        if batch_size < 1:
+            raise BadValue(f"batch_size must be at least 1, got {batch_size}")
+        if scores is not None and not 0 <= scores <= 1:
+            raise BadValue(f"scores, the lowest score of an instance, must lie in [0, 1], got {scores}")
+        self.input_format = check_order(input_format)
+        self.batch_size = batch_size
+        self.scores = scores
+        choice = choose_model(model, weights, device)
+        self.backend: Backend = TorchBackend(choice, precision, compile)
+        self.metadata = self.backend.metadata
+        self.classes = class_indices(classes, self.metadata)
+
+    # -- pictures at hand ---------------------------------------------------------------------
+
+    @overload
+    def __call__(self, pictures: Picture) -> ModelOutput: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, pictures: Mapping[str, Any]) -> Columns: ...
+    @overload
+    def __call__(self, pictures: Sequence[Picture]) -> list[ModelOutput]: ...
+    def __call__(self, pictures: Any) -> Any:
+        """Predict for one picture, for several, or for a batch of columns.
+
+        Args:
+            pictures: a path or URL, the bytes of an image file, a Pillow image, an array ``(H, W[, C])`` or a tensor
+                ``(C, H, W)`` with values in [0, 255]; a sequence, array or tensor of these; or a dict of arrays with
+                a column "image", "bytes" or "path", as Ray Data, Spark and Dask hand it on.
+
+        Returns:
+            For one picture a dict in Detectron2's format, such as ``{"instances": Instances}``, in the coordinates of the
+            picture and on the model's device; for several a list of these; for columns see :func:`result_columns`.
+
+        Raises:
+            OSError, ValueError: if a picture cannot be read, or a name stands for several pictures; see :meth:`stream`.
+        """
+        if isinstance(pictures, Mapping):
+            found = self._predict(pictures_of(pictures))
+            return result_columns(pictures, [on_cpu(output) for output in found], self.metadata)
+        return self._predict(list(pictures)) if is_several(pictures) else self._predict([pictures])[0]
+
+    def _predict(self, pictures: Sequence[Picture]) -> list[ModelOutput]:
+        prepared = [self._prepare(picture) for picture in pictures]
+        outputs: list[ModelOutput] = [{} for _ in prepared]
+        for positions in batched([p.shape for p in prepared], self.batch_size):
+            for position, output in zip(positions, self.backend.run([prepared[k] for k in positions])):
+                outputs[position] = select(output, self.scores, self.classes)
+        return outputs
+
+    def _prepare(self, picture: Picture) -> Prepared:
+        if isinstance(picture, str) and plural_name(picture):
+            raise BadValue(
+                f"{picture} is {plural_name(picture)}: iterate over predictor.stream({picture!r}) to predict for all"
+            )
+        return self.backend.prepare(to_rgb(picture, self.input_format))
+
+    # -- streams ------------------------------------------------------------------------------
+
+    def stream(self, sources: Any, *, skip: bool = False, read_ahead: int | None = None) -> PredictionStream:
+        """Predict for everything that a source stands for, in order, with a bounded amount of memory.
+
+        A thread reads and prepares pictures while the model runs.
+
+        Args:
+            sources: a file, folder, pattern (``"photos/**/*.jpg"``), URL, video, camera (``"camera:0"``), picture, or an
+                iterable of these, which may be endless.
+            skip: leave out, count and log what cannot be read; else it raises its error.
+            read_ahead: prepared pictures that may wait; None for two batches.
+
+        Returns:
+            An iterator of :class:`Prediction`. Close it, or use it in a ``with`` block, to end early.
+        """
+        return PredictionStream(self, sources, skip, read_ahead or _BATCHES_AHEAD * self.batch_size)
+
+    def run_prepared(self, batch: Sequence[Prepared]) -> list[ModelOutput]:
+        """Predict for pictures of equal shape that the backend has prepared, and keep what is wanted."""
+        return [select(output, self.scores, self.classes) for output in self.backend.run(batch)]
+
+
+class PredictionStream(Iterator[Prediction]):
+    """Predictions in the order of their pictures; made by :meth:`Predictor.stream`.
+
+    Attributes:
+        skipped: name and reason of each picture or frame that could not be read. The list is cut at 1,000 entries.
+        num_skipped: their number.
+        num_read: pictures and frames that could be read so far.
+    """
+
+    _MOST_REASONS = 1000
+
+    def __init__(self, predictor: Predictor, sources: Any, skip: bool, ahead: int) -> None:
+        self.skipped: list[tuple[str, str]] = []
+        self.num_skipped = 0
+        self.num_read = 0
+        self._predictor = predictor
+        self._iterator = self._iterate(sources, skip, ahead)
+
+    def __next__(self) -> Prediction:
+        return next(self._iterator)
+
+    def __enter__(self) -> PredictionStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the reading thread; files and cameras are closed."""
+        self._iterator.close()
+
+    def _iterate(self, sources: Any, skip: bool, ahead: int) -> Generator[Prediction, None, None]:
+        predictor = self._predictor
+        found = frames(sources, predictor.input_format, self._broken if skip else None)
+        with closing(read_ahead(self._prepared(found), ahead)) as ready:
+            results = in_batches(
+                ready,
+                lambda r: r.prepared.shape,
+                lambda batch: predictor.run_prepared([r.prepared for r in batch]),
+                predictor.batch_size,
+            )
+            for (frame, _), output in results:
+                yield Prediction(
+                    frame.source, frame.image, on_cpu(output), frame.index, frame.time, predictor.metadata
+                )
+
+    def _prepared(self, found: Generator[Frame, None, None]) -> Iterator[_Ready]:
+        with closing(found):
+            for frame in found:
+                self.num_read += 1
+                yield _Ready(frame, self._predictor.backend.prepare(frame.image))
+
+    def _broken(self, name: str, error: Exception) -> None:
+        reason = str(error) if name in str(error) else f"{name} ({error})"
+        logger.warning("Skipped, since it cannot be read: %s", reason)
+        self.num_skipped += 1
+        if len(self.skipped) < self._MOST_REASONS:
+            self.skipped.append((name, str(error)))
