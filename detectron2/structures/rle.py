@@ -26,8 +26,10 @@ __all__ = [
     "Segmentation",
     "bounded_polygons",
     "decode",
+    "decode_window",
     "encode",
     "encode_masks",
+    "encode_placed",
     "mask_box",
     "run_lengths",
     "to_mask",
@@ -42,6 +44,7 @@ _GROUP = 240  # words whose bytes are added up without overflow
 _MAX_PIXELS = (
     1 << 29
 )  # of one mask; far above any picture that can be read, and one byte a pixel still fits memory
+_MOST_ENCODED = (1 << 31) - 1  # pixels that runs of 32 bits can count
 
 
 def to_mask(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -105,6 +108,18 @@ def decode(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> npt.N
     inside[-1] = False  # the rest
     pixels = np.repeat(inside, np.append(runs, height * width - runs.sum()))
     return pixels.reshape(width, height).T
+
+
+def decode_window(rle: Mapping[str, Any], x0: int, y0: int, x1: int, y1: int) -> npt.NDArray[np.bool_]:
+    """Decode columns ``[x0, x1)`` and rows ``[y0, y1)`` of an RLE, whose whole bitmap may not fit into memory.
+
+    Returns:
+        bool ``[y1 - y0, x1 - x0]``.
+    """
+    height, _ = _size_of(rle)
+    ends = np.cumsum(run_lengths(rle))
+    places = np.arange(x0, x1)[None, :] * height + np.arange(y0, y1)[:, None]
+    return np.searchsorted(ends, places, side="right") % 2 == 1
 
 
 def _size_of(rle: Mapping[str, Any]) -> tuple[int, int]:
@@ -219,10 +234,42 @@ def encode_masks(masks: npt.NDArray[np.bool_], boxes: npt.NDArray | None = None)
         return EncodedMasks([b"0"] * n, np.zeros(n, dtype=np.int64), (h, w))  # one run of no pixels
     windows = None if boxes is None else _windows_of_boxes(boxes, h, w)
     if windows is not None:
-        encoded = _encode_windows(masks, windows)
+        encoded = _encode_windows(_cut(masks, windows), windows, (h, w))
         if int(encoded.areas.sum()) == _pixels(masks):
             return encoded
-    return _encode_windows(masks, _windows_of_masks(masks))
+    windows = _windows_of_masks(masks)
+    return _encode_windows(_cut(masks, windows), windows, (h, w))
+
+
+def encode_placed(
+    crops: Sequence[npt.NDArray[np.bool_]], corners: Sequence[tuple[int, int]], size: tuple[int, int]
+) -> EncodedMasks:
+    """Encode masks of an image that is too large for whole bitmaps.
+
+    Args:
+        crops: N masks, bool ``[h, w]`` each; all outside of them is background.
+        corners: N columns and rows of the image where the crops begin.
+        size: (height, width) of the image, of less than 2^31 pixels.
+
+    Raises:
+        ValueError: if the image is larger, or a crop leaves it.
+    """
+    height, width = size
+    if height * width > _MOST_ENCODED:
+        raise BadValue(f"COCO's run-length encoding holds less than 2^31 pixels, got an image of {height} x {width}")
+    sides = [crop.shape for crop in crops]
+    windows = np.array([(x, y, x + w, y + h) for (x, y), (h, w) in zip(corners, sides)], dtype=np.int64)
+    windows = windows.reshape(-1, 4)
+    if (windows[:, :2] < 0).any() or (windows[:, 2:] > (width, height)).any():
+        raise BadValue(f"crops leave their image of {height} x {width} pixels")
+    if not len(windows):
+        return EncodedMasks([], np.zeros(0, dtype=np.int64), size)
+    return _encode_windows(crops, windows, size)
+
+
+def _cut(masks: npt.NDArray[np.bool_], windows: IntArray) -> list[npt.NDArray[np.bool_]]:
+    """Views of the masks' pixels in their windows."""
+    return [masks[i, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in enumerate(windows.tolist())]
 
 
 def _pixels(masks: npt.NDArray[np.bool_]) -> int:
@@ -259,9 +306,11 @@ def _windows_of_masks(masks: npt.NDArray[np.bool_]) -> IntArray:
     return windows
 
 
-def _encode_windows(masks: npt.NDArray[np.bool_], windows: IntArray) -> EncodedMasks:
-    n, h, w = masks.shape
-    start, length, owner = _runs(masks, windows)
+def _encode_windows(
+    crops: Sequence[npt.NDArray[np.bool_]], windows: IntArray, size: tuple[int, int]
+) -> EncodedMasks:
+    n, (h, w) = len(crops), size
+    start, length, owner = _runs(crops, windows, h)
     stop = start + length
     meets = (start[1:] == stop[:-1]) & (owner[1:] == owner[:-1])
     if meets.any():  # a column filled to its end runs on in the next one
@@ -282,21 +331,22 @@ def _encode_windows(masks: npt.NDArray[np.bool_], windows: IntArray) -> EncodedM
     return EncodedMasks(_compress(table, closing), areas, (h, w))
 
 
-def _runs(masks: npt.NDArray[np.bool_], windows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+def _runs(
+    crops: Sequence[npt.NDArray[np.bool_]], windows: IntArray, h: int
+) -> tuple[IntArray, IntArray, IntArray]:
     """Find runs of set pixels within columns, mask by mask: first position ``x * H + y``, length, and mask."""
-    h = masks.shape[1]
     strides = windows[:, 3] - windows[:, 1] + 1  # one 0 stands before each column
     widths = windows[:, 2] - windows[:, 0]
     offsets = np.concatenate([[0], np.cumsum(widths * strides)])
     flat = np.zeros(int(offsets[-1]) + 1, dtype=np.bool_)
     for i, (x0, y0, x1, y1) in enumerate(windows.tolist()):
         columns = flat[offsets[i] : offsets[i + 1]].reshape(x1 - x0, y1 - y0 + 1)
-        columns[:, 1:] = masks[i, y0:y1, x0:x1].T
+        columns[:, 1:] = crops[i].T
     changes = np.flatnonzero(flat[1:] != flat[:-1])  # by turns the slot before a run and the run's last slot
     before = changes[::2]
     length = (changes[1::2] - before).astype(np.int32)
     counts = np.diff(np.searchsorted(before, offsets))
-    owner = np.repeat(np.arange(len(masks)), counts)
+    owner = np.repeat(np.arange(len(crops)), counts)
     # 32 bits halve the time of the division; a window is far smaller than 2^31
     inside = (before - offsets[owner]).astype(np.int32)
     column, row = np.divmod(inside, strides.astype(np.int32)[owner])

@@ -23,6 +23,7 @@ __all__ = [
     "check_pixel_values",
     "convert_PIL_to_numpy",
     "convert_image_to_rgb",
+    "exif_orientation",
     "image_size",
     "is_turned",
     "read_image",
@@ -56,7 +57,8 @@ _EXIF_FIX = {
 }
 
 
-def _exif_orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """Return how the EXIF tag of a picture turns it: 1, also where it cannot be read, leaves it as it is."""
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # broken metadata, of which there are many kinds, must not cost the picture
@@ -65,7 +67,7 @@ def _exif_orientation(image: Image.Image) -> int:
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     """Turn and mirror a picture as the EXIF tag of its camera says; without a (readable) tag, return it."""
-    fix = _EXIF_FIX.get(_exif_orientation(image))
+    fix = _EXIF_FIX.get(exif_orientation(image))
     return image if fix is None else image.transpose(fix)
 
 
@@ -226,4 +228,4 @@ def image_size(file_name: str | os.PathLike[str]) -> tuple[int, int]:
 
 def is_turned(image: Image.Image) -> bool:
     """Return whether a picture's EXIF tag swaps its width and height."""
-    return _exif_orientation(image) in (5, 6, 7, 8)
+    return exif_orientation(image) in (5, 6, 7, 8)

@@ -1,0 +1,321 @@
+"""Windows of large images, read without loading the file wherever its format allows that."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from detectron2.utils.errors import BadValue
+from detectron2.utils.image_io import READ_ERRORS, exif_orientation, read_image
+
+from .grid import Tile
+
+__all__ = ["GeoReference", "ReadOptions", "Windows", "any_size", "open_windows"]
+
+logger = logging.getLogger(__name__)
+
+RGB = npt.NDArray[np.uint8]
+_LARGE = 1 << 26  # pixels above which it is said that an image is decoded whole
+_TIFF = {"compression": 259, "planar": 284, "offsets": 273, "counts": 279, "tile_width": 322, "bits": 258}
+
+
+@dataclass(frozen=True)
+class GeoReference:
+    """Where the pixels of an image lie on the ground.
+
+    Attributes:
+        crs: coordinate reference system: "EPSG:32633", or WKT text where it has no such code.
+        transform: (a, b, c, d, e, f), from a pixel's corner (x, y) to (a x + b y + c, d x + e y + f).
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How values of a raster become 8-bit RGB.
+
+    Attributes:
+        bands: numbers of the bands for red, green and blue, counted from 1; None for those that the file names so,
+            else the first three.
+        value_range: the values that become 0 and 255; None takes 8-bit values as they are.
+    """
+
+    bands: tuple[int, int, int] | None = None
+    value_range: tuple[float, float] | None = None
+
+    def to_rgb(self, values: npt.NDArray[Any], name: str) -> RGB:
+        """Convert bands ``(H, W, C)`` to ``(H, W, 3)`` of 8 bits.
+
+        Raises:
+            ValueError: if values have more than 8 bits and no range is given.
+        """
+        if values.shape[2] < 3:
+            values = np.repeat(values[:, :, :1], 3, axis=2)
+        values = values[:, :, :3]
+        if self.value_range is None:
+            if values.dtype != np.uint8:
+                raise BadValue(
+                    f"{name} has values of type {values.dtype}: say which of them are black and white, such as "
+                    "--value-range 0 3000"
+                )
+            return np.ascontiguousarray(values)
+        low, high = self.value_range
+        if not high > low:
+            raise BadValue(f"value_range must be (lowest, highest), got {self.value_range}")
+        scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+        return np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8)
+
+
+class Windows(Protocol):
+    """An image that is open for reading windows; use it in a ``with`` block and in one thread.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        geo: where it lies on the ground; None if the file does not say.
+    """
+
+    height: int
+    width: int
+    geo: GeoReference | None
+
+    def read(self, tile: Tile) -> RGB:
+        """Read a window as RGB ``(h, w, 3)``; reading row by row from the top is the fastest."""
+
+    def small(self, longest: int) -> RGB:
+        """Read the whole image, shrunk to at most so many pixels a side."""
+
+    def __enter__(self) -> Windows: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Let Pillow open images of any size, which are cut into tiles or read by one who knows that they are large."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def open_windows(path: str | os.PathLike[str], options: ReadOptions = ReadOptions()) -> Windows:
+    """Open an image for reading windows.
+
+    GeoTIFF and every other raster with blocks are read in windows, PNG and JPEG line by line in bands as high as a tile,
+    by rasterio (extra ``geo``). Without it, ``.npy`` files and uncompressed TIFF files are mapped into memory, and all others
+    are decoded whole by Pillow, at four bytes a pixel. So are photographs that their EXIF tag turns.
+
+    Args:
+        path: file.
+        options: how its values become 8-bit RGB.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if its values have more than 8 bits and ``options`` name no range.
+    """
+    name = os.fspath(path)
+    if name.endswith(".npy"):
+        return _ArrayWindows(np.load(name, mmap_mode="r"), name, options)
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"there is no file {name}")
+    turned, mapped = _look(name)
+    if not turned:
+        opened = _by_rasterio(name, options)
+        if opened is not None:
+            return opened
+        if mapped is not None:
+            return _ArrayWindows(mapped, name, options)
+    return _decoded(name, options, turned)
+
+
+def _look(name: str) -> tuple[bool, npt.NDArray[np.uint8] | None]:
+    """Return whether EXIF turns an image, and the pixels of an uncompressed TIFF, mapped from its file."""
+    with any_size(), suppress(*READ_ERRORS, ValueError), Image.open(name) as image:
+        return exif_orientation(image) != 1, _mapped_tiff(name, image)
+    return False, None  # Pillow does not know the format, and rasterio may
+
+
+def _mapped_tiff(name: str, image: Image.Image) -> npt.NDArray[np.uint8] | None:
+    """Map the pixels of a TIFF that holds them uncompressed, as 8 bits, one strip behind the other."""
+    tags: Any = getattr(image, "tag_v2", None)
+    channels = {"L": 1, "RGB": 3, "RGBA": 4}.get(image.mode)
+    if tags is None or channels is None or _TIFF["tile_width"] in tags or tags.get(_TIFF["compression"], 1) != 1:
+        return None
+    offsets, counts = tags.get(_TIFF["offsets"], ()), tags.get(_TIFF["counts"], ())
+    size = image.width * image.height * channels
+    dense = all(o + c == following for o, c, following in zip(offsets, counts, offsets[1:]))
+    separate = channels > 1 and tags.get(_TIFF["planar"], 1) != 1
+    if not offsets or not dense or separate or sum(counts) != size or set(tags.get(_TIFF["bits"], (8,))) != {8}:
+        return None
+    shape = (image.height, image.width, channels)
+    return np.memmap(name, np.uint8, "r", offset=int(offsets[0]), shape=shape)
+
+
+def _by_rasterio(name: str, options: ReadOptions) -> Windows | None:
+    """Open by rasterio; None if it is not installed or does not know the file."""
+    try:
+        import rasterio
+    except ImportError:
+        return None
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            dataset = rasterio.open(name)
+        except rasterio.errors.RasterioIOError:
+            return None
+    if dataset.driver in ("PNG", "JPEG", "GIF", "BMP"):
+        return _LineWindows(dataset, name, options)
+    return _RasterWindows(dataset, name, options)
+
+
+def _decoded(name: str, options: ReadOptions, turned: bool) -> Windows:
+    """Decode a whole image."""
+    with any_size():
+        with Image.open(name) as image:
+            pixels = image.width * image.height
+        if pixels > _LARGE:
+            logger.warning(
+                "%s is decoded whole (about %.1f GB)%s.", name, pixels * 4 / 1e9,
+                "" if turned else ": with `pip install 'detectron2[geo]'` it is read in parts",
+            )  # fmt: skip
+        deep = options.value_range is not None
+        array = read_image(name, None if deep else "RGB")
+    return _ArrayWindows(array if array.ndim == 3 else array[:, :, None], name, options)
+
+
+class _Opened:
+    """What all kinds have in common."""
+
+    height: int
+    width: int
+    geo: GeoReference | None = None
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class _ArrayWindows(_Opened):
+    """Windows of an array ``(H, W, C)``, in memory or mapped."""
+
+    def __init__(self, array: npt.NDArray[Any], name: str, options: ReadOptions) -> None:
+        if array.ndim not in (2, 3) or not array.size:
+            raise BadValue(f"{name} must hold an array (H, W) or (H, W, C) with pixels, got shape {array.shape}")
+        array = array if array.ndim == 3 else array[:, :, None]
+        bands = options.bands
+        self._channels = [b - 1 for b in bands] if bands else list(range(min(array.shape[2], 3)))
+        if max(self._channels) >= array.shape[2] or min(self._channels) < 0:
+            raise BadValue(f"{name} has the bands 1 to {array.shape[2]}, got {bands}")
+        self._array, self._name, self._options = array, name, options
+        self.height, self.width = array.shape[:2]
+
+    def read(self, tile: Tile) -> RGB:
+        window = np.asarray(self._array[tile.y0 : tile.y1, tile.x0 : tile.x1])
+        return self._options.to_rgb(window[:, :, self._channels], self._name)
+
+    def small(self, longest: int) -> RGB:
+        step = max(-(-max(self.height, self.width) // longest), 1)
+        return self._options.to_rgb(np.asarray(self._array[::step, ::step])[:, :, self._channels], self._name)
+
+
+class _RasterWindows(_Opened):
+    """Windows of a raster whose blocks can be read in any order."""
+
+    def __init__(self, dataset: Any, name: str, options: ReadOptions) -> None:
+        self._dataset, self._name, self._options = dataset, name, options
+        self.height, self.width = dataset.height, dataset.width
+        self._bands = _bands_of(dataset, name, options)
+        self._colors = _color_table(dataset) if len(self._bands) == 1 else None
+        self.geo = _reference_of(dataset)
+
+    def read(self, tile: Tile) -> RGB:
+        window = ((tile.y0, tile.y1), (tile.x0, tile.x1))
+        return self._converted(self._dataset.read(self._bands, window=window))
+
+    def small(self, longest: int) -> RGB:
+        scale = min(longest / max(self.height, self.width), 1)
+        shape = (max(round(self.height * scale), 1), max(round(self.width * scale), 1))
+        return self._converted(self._dataset.read(self._bands, out_shape=(len(self._bands), *shape)))
+
+    def _converted(self, bands: npt.NDArray[Any]) -> RGB:
+        values = np.moveaxis(bands, 0, 2)
+        if self._colors is not None:
+            return self._colors[values[:, :, 0]]
+        return self._options.to_rgb(values, self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._dataset.close()
+
+
+class _LineWindows(_RasterWindows):
+    """Windows of a raster whose lines can only be decoded one after the other, as those of PNG and JPEG.
+
+    The lines of the current row of tiles stay in memory, and only those below them are decoded for the next row.
+    """
+
+    def __init__(self, dataset: Any, name: str, options: ReadOptions) -> None:
+        super().__init__(dataset, name, options)
+        self._band = np.zeros((0, self.width, 3), np.uint8)
+        self._first = 0  # line of the image that the band begins with
+
+    def read(self, tile: Tile) -> RGB:
+        last = self._first + len(self._band)
+        if tile.y0 < self._first or tile.y0 > last:
+            self._band, self._first, last = self._band[:0], tile.y0, tile.y0
+        if tile.y1 > last:
+            lines = super().read(Tile(0, last, self.width, tile.y1))
+            self._band = np.concatenate([self._band[tile.y0 - self._first :], lines])
+            self._first = tile.y0
+        top = tile.y0 - self._first
+        return np.ascontiguousarray(self._band[top : top + tile.height, tile.x0 : tile.x1])
+
+
+def _bands_of(dataset: Any, name: str, options: ReadOptions) -> list[int]:
+    """Choose the bands for red, green and blue, or one for grey."""
+    if options.bands is not None:
+        if not all(1 <= b <= dataset.count for b in options.bands):
+            raise BadValue(f"{name} has the bands 1 to {dataset.count}, got {options.bands}")
+        return list(options.bands)
+    meanings = [m.name for m in dataset.colorinterp]
+    if {"red", "green", "blue"} <= set(meanings):
+        return [meanings.index(color) + 1 for color in ("red", "green", "blue")]
+    return [1, 2, 3] if dataset.count >= 3 else [1]
+
+
+def _color_table(dataset: Any) -> npt.NDArray[np.uint8] | None:
+    """Colours ``[256, 3]`` of the values of a palette image."""
+    try:
+        table = dataset.colormap(1)
+    except ValueError:
+        return None
+    colors = np.zeros((256, 3), np.uint8)
+    for value, color in table.items():
+        if value < len(colors):
+            colors[value] = color[:3]
+    return colors
+
+
+def _reference_of(dataset: Any) -> GeoReference | None:
+    if dataset.crs is None:
+        return None
+    code = dataset.crs.to_authority()
+    transform: Sequence[float] = dataset.transform
+    a, b, c, d, e, f = (float(v) for v in list(transform)[:6])
+    return GeoReference(":".join(code) if code else dataset.crs.to_wkt(), (a, b, c, d, e, f))
