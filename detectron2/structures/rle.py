@@ -256,7 +256,9 @@ def encode_placed(
     """
     height, width = size
     if height * width > _MOST_ENCODED:
-        raise BadValue(f"COCO's run-length encoding holds less than 2^31 pixels, got an image of {height} x {width}")
+        raise BadValue(
+            f"COCO's run-length encoding holds less than 2^31 pixels, got an image of {height} x {width}"
+        )
     sides = [crop.shape for crop in crops]
     windows = np.array([(x, y, x + w, y + h) for (x, y), (h, w) in zip(corners, sides)], dtype=np.int64)
     windows = windows.reshape(-1, 4)

@@ -63,7 +63,9 @@ def cut_dataset(dataset: Dataset, folder: Path, options: TileOptions, empty: flo
         ValueError: if the labels are maps of pixels, which belong to whole images.
     """
     if any("sem_seg_file_name" in r or "pan_seg_file_name" in r for r in dataset.records):
-        raise BadValue("label maps of pixels cannot be cut into tiles; boxes, masks, keypoints and rotated boxes can")
+        raise BadValue(
+            "label maps of pixels cannot be cut into tiles; boxes, masks, keypoints and rotated boxes can"
+        )
     records: list[dict[str, Any]] = []
     for record, name in zip(dataset.records, target_names(dataset)):
         tiles = options.grid(record["height"], record["width"])
@@ -83,7 +85,9 @@ def cut_dataset(dataset: Dataset, folder: Path, options: TileOptions, empty: flo
     return replace(dataset, records=records, file=None)
 
 
-def _chosen(name: str, tiles: list[Tile], labels: list[list[dict[str, Any]]], empty: float | None) -> list[int]:
+def _chosen(
+    name: str, tiles: list[Tile], labels: list[list[dict[str, Any]]], empty: float | None
+) -> list[int]:
     """Numbers of the tiles to keep."""
     filled = [i for i, found in enumerate(labels) if any(not a.get("iscrowd") for a in found)]
     others = sorted(set(range(len(tiles))) - set(filled))
@@ -119,7 +123,7 @@ def _write(record: Mapping[str, Any], tiles: list[Tile], folder: Path, options: 
 
 
 def _stamp(source: str, options: TileOptions) -> dict[str, Any]:
-    """What the tiles of an image depend on."""
+    """Return what the tiles of an image depend on."""
     stat = os.stat(source)
     read = {name: list(v) if v is not None else None for name, v in asdict(options.read).items()}
     return {

@@ -57,7 +57,9 @@ def tile_grid(height: int, width: int, tile: int, overlap: float) -> list[Tile]:
     if tile < 1:
         raise BadValue(f"the side of a tile must be at least 1 pixel, got {tile}")
     if not 0 <= overlap <= _MOST_OVERLAP:
-        raise BadValue(f"overlap, the share of a tile that its neighbour has too, must lie in [0, 0.9], got {overlap}")
+        raise BadValue(
+            f"overlap, the share of a tile that its neighbour has too, must lie in [0, 0.9], got {overlap}"
+        )
     if height < 1 or width < 1:
         raise BadValue(f"an image must have pixels, got {width} x {height}")
     rows, columns = _starts(height, tile, overlap), _starts(width, tile, overlap)

@@ -35,7 +35,9 @@ def labels_in(annotations: Sequence[Mapping[str, Any]], tile: Tile) -> list[dict
     if not annotations:
         return []
     extents = np.concatenate([_extent(a) for a in annotations])
-    meets = (extents[:, :2] < (tile.x1, tile.y1)).all(axis=1) & (extents[:, 2:] > (tile.x0, tile.y0)).all(axis=1)
+    meets = (extents[:, :2] < (tile.x1, tile.y1)).all(axis=1) & (extents[:, 2:] > (tile.x0, tile.y0)).all(
+        axis=1
+    )
     found = (_cut(annotations[i], tile) for i in np.flatnonzero(meets).tolist())
     return [label for label in found if label is not None]
 

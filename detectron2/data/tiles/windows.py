@@ -111,7 +111,7 @@ def any_size() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def open_windows(path: str | os.PathLike[str], options: ReadOptions = ReadOptions()) -> Windows:
+def open_windows(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Windows:
     """Open an image for reading windows.
 
     GeoTIFF and every other raster with blocks are read in windows, PNG and JPEG line by line in bands as high as a tile,
@@ -120,12 +120,13 @@ def open_windows(path: str | os.PathLike[str], options: ReadOptions = ReadOption
 
     Args:
         path: file.
-        options: how its values become 8-bit RGB.
+        options: how its values become 8-bit RGB; None takes them as they are.
 
     Raises:
         OSError: if it cannot be read.
         ValueError: if its values have more than 8 bits and ``options`` name no range.
     """
+    options = options or ReadOptions()
     name = os.fspath(path)
     if name.endswith(".npy"):
         return _ArrayWindows(np.load(name, mmap_mode="r"), name, options)
@@ -152,13 +153,24 @@ def _mapped_tiff(name: str, image: Image.Image) -> npt.NDArray[np.uint8] | None:
     """Map the pixels of a TIFF that holds them uncompressed, as 8 bits, one strip behind the other."""
     tags: Any = getattr(image, "tag_v2", None)
     channels = {"L": 1, "RGB": 3, "RGBA": 4}.get(image.mode)
-    if tags is None or channels is None or _TIFF["tile_width"] in tags or tags.get(_TIFF["compression"], 1) != 1:
+    if (
+        tags is None
+        or channels is None
+        or _TIFF["tile_width"] in tags
+        or tags.get(_TIFF["compression"], 1) != 1
+    ):
         return None
     offsets, counts = tags.get(_TIFF["offsets"], ()), tags.get(_TIFF["counts"], ())
     size = image.width * image.height * channels
     dense = all(o + c == following for o, c, following in zip(offsets, counts, offsets[1:]))
     separate = channels > 1 and tags.get(_TIFF["planar"], 1) != 1
-    if not offsets or not dense or separate or sum(counts) != size or set(tags.get(_TIFF["bits"], (8,))) != {8}:
+    if (
+        not offsets
+        or not dense
+        or separate
+        or sum(counts) != size
+        or set(tags.get(_TIFF["bits"], (8,))) != {8}
+    ):
         return None
     shape = (image.height, image.width, channels)
     return np.memmap(name, np.uint8, "r", offset=int(offsets[0]), shape=shape)
@@ -217,7 +229,9 @@ class _ArrayWindows(_Opened):
 
     def __init__(self, array: npt.NDArray[Any], name: str, options: ReadOptions) -> None:
         if array.ndim not in (2, 3) or not array.size:
-            raise BadValue(f"{name} must hold an array (H, W) or (H, W, C) with pixels, got shape {array.shape}")
+            raise BadValue(
+                f"{name} must hold an array (H, W) or (H, W, C) with pixels, got shape {array.shape}"
+            )
         array = array if array.ndim == 3 else array[:, :, None]
         bands = options.bands
         self._channels = [b - 1 for b in bands] if bands else list(range(min(array.shape[2], 3)))

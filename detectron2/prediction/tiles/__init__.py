@@ -1,6 +1,19 @@
 """Predictions for large images, tile by tile."""
 
+from .large import LargePrediction, TiledPredictor
 from .merge import MergeRule, merge_pieces
+from .output import coco_objects, draw_small, geojson
 from .pieces import Crop, Pieces, pieces_of
 
-__all__ = ["Crop", "MergeRule", "Pieces", "merge_pieces", "pieces_of"]
+__all__ = [
+    "Crop",
+    "LargePrediction",
+    "MergeRule",
+    "Pieces",
+    "TiledPredictor",
+    "coco_objects",
+    "draw_small",
+    "geojson",
+    "merge_pieces",
+    "pieces_of",
+]

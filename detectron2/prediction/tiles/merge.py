@@ -64,7 +64,7 @@ class _Pair(NamedTuple):
 
 
 def merge_pieces(
-    pieces: Pieces, tiles: Sequence[Tile], size: tuple[int, int], rule: MergeRule = MergeRule()
+    pieces: Pieces, tiles: Sequence[Tile], size: tuple[int, int], rule: MergeRule | None = None
 ) -> Pieces:
     """Merge the pieces of the objects of an image.
 
@@ -72,11 +72,12 @@ def merge_pieces(
         pieces: of all tiles.
         tiles: all of them; ``pieces.tiles`` are numbers in this list.
         size: (height, width) of the image.
-        rule: see the module.
+        rule: see the module; None for the usual one.
 
     Returns:
         One piece for each object, best score first.
     """
+    rule = rule or MergeRule()
     cut = cut_by_edges(pieces, tiles, size, rule.margin)
     pairs, leftover = _pairs(pieces, tiles, cut, rule)
     groups = _groups(pieces, pairs)
@@ -215,7 +216,11 @@ def _of_group(pieces: Pieces, group: list[int], cut: Array) -> _Object:
     if len(group) == 1 or not cut[best]:
         return _Object(best, pieces.boxes[best], mask)
     boxes = pieces.boxes[group]
-    box = _around_rotated(boxes) if pieces.rotated else np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+    box = (
+        _around_rotated(boxes)
+        if pieces.rotated
+        else np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+    )
     return _Object(best, box, None if pieces.masks is None else _union([pieces.masks[i] for i in group]))
 
 

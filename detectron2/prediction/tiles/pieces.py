@@ -106,7 +106,9 @@ def pieces_of(found: Instances, number: int, tile: Tile) -> Pieces:
         ValueError: if the instances are of another size than the tile.
     """
     if tuple(found.image_size) != (tile.height, tile.width):
-        raise BadValue(f"instances of a tile of {(tile.height, tile.width)} pixels have the size {found.image_size}")
+        raise BadValue(
+            f"instances of a tile of {(tile.height, tile.width)} pixels have the size {found.image_size}"
+        )
     boxes = found.pred_boxes.tensor.float().numpy().copy()
     boxes[:, :2] += (tile.x0, tile.y0)
     if boxes.shape[1] == 4:

@@ -40,7 +40,9 @@ def corners_of(boxes: Array) -> Array:
     angle = np.deg2rad(boxes[:, 4].astype(np.float64))[:, None]
     x, y = np.moveaxis(half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]), -1, 0)  # [N, 4] each
     # y points down, so that a turn counter-clockwise on the screen has the sines swapped
-    return center + np.stack([x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)], -1)
+    return center + np.stack(
+        [x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)], -1
+    )
 
 
 def extents_of(pieces: Pieces) -> Array:

@@ -1,5 +1,7 @@
 """The grid covers every pixel, with tiles of one size and at least the wanted overlap."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from detectron2.data.tiles import Tile, tile_grid
 @given(
     height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(1, 120), overlap=st.floats(0, 0.9)
 )
-def test_grid_covers_the_image_with_enough_overlap(height: int, width: int, tile: int, overlap: float) -> None:
+def test_grid_covers_the_image_with_enough_overlap(
+    height: int, width: int, tile: int, overlap: float
+) -> None:
     tiles = tile_grid(height, width, tile, overlap)
     seen = np.zeros((height, width), dtype=int)
     for t in tiles:
@@ -21,7 +25,7 @@ def test_grid_covers_the_image_with_enough_overlap(height: int, width: int, tile
     assert tiles == sorted(tiles, key=lambda t: (t.y0, t.x0))
     wanted = min(tile * overlap, tile - 1)  # neighbours differ by at least one pixel
     for starts in (sorted({t.x0 for t in tiles}), sorted({t.y0 for t in tiles})):
-        assert all(tile - (b - a) >= wanted for a, b in zip(starts, starts[1:]))
+        assert all(tile - (b - a) >= wanted for a, b in itertools.pairwise(starts))
         assert len(starts) == len(set(starts))
 
 

@@ -105,7 +105,13 @@ def large_images(folder: Path) -> Dataset:
         Image.fromarray(rgb).save(folder / f"{i}.png")
         annos = [label(bbox=[10, 10, 30, 30]), label(bbox=[100, 70, 115, 85])]
         records.append(
-            {"file_name": str(folder / f"{i}.png"), "image_id": i, "height": HEIGHT, "width": WIDTH, "annotations": annos}
+            {
+                "file_name": str(folder / f"{i}.png"),
+                "image_id": i,
+                "height": HEIGHT,
+                "width": WIDTH,
+                "annotations": annos,
+            }
         )
     return Dataset(records, {"thing_classes": ["a", "b"]}, file="labels.json")
 

@@ -35,7 +35,9 @@ def assert_windows(path: Path, expected: np.ndarray, options: ReadOptions = Read
 
 
 @pytest.mark.parametrize("reader", ["rasterio", "plain"])
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "packed.tif", "a.bmp", "grey.png", "palette.png", "a.npy"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.jpg", "a.tif", "packed.tif", "a.bmp", "grey.png", "palette.png", "a.npy"]
+)
 def test_windows_of_files(
     name: str, reader: str, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +104,10 @@ def test_geotiff_keeps_its_place_and_converts_its_values(tmp_path: Path) -> None
         image.read(Tile(0, 0, 5, 5))
     with pytest.raises(ValueError, match="bands 1 to 4"):
         open_windows(tmp_path / "a.tif", ReadOptions((1, 2, 9)))
-    with pytest.raises(ValueError, match="value_range"), open_windows(tmp_path / "a.tif", ReadOptions(None, (5, 5))) as image:
+    with (
+        pytest.raises(ValueError, match="value_range"),
+        open_windows(tmp_path / "a.tif", ReadOptions(None, (5, 5))) as image,
+    ):
         image.read(Tile(0, 0, 5, 5))
 
 

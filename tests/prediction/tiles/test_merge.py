@@ -71,7 +71,9 @@ def test_merging_undoes_the_cutting(seed: int) -> None:
     taken = np.zeros((height, width), dtype=bool)
     for _ in range(40):
         r = float(rng.choice([3, 6, 12, 30]))
-        mask = disc(height, width, rng.uniform(0, height), rng.uniform(0, width), r, float(rng.uniform(0.4, 2.5)))
+        mask = disc(
+            height, width, rng.uniform(0, height), rng.uniform(0, width), r, float(rng.uniform(0.4, 2.5))
+        )
         if mask.any() and not (mask & taken).any():
             objects.append((mask, int(rng.integers(2))))
             taken |= mask
@@ -172,7 +174,12 @@ def test_merge_follows_the_rule_written_out_slowly(seed: int) -> None:
     for number, tile in enumerate(tiles):
         for _ in range(6):
             center = rng.uniform(0, height), rng.uniform(0, width)
-            shifted = disc(height, width, *(np.round(np.array(center) / 25) * 25 + rng.normal(0, 2, 2)), r=rng.uniform(8, 25))
+            shifted = disc(
+                height,
+                width,
+                *(np.round(np.array(center) / 25) * 25 + rng.normal(0, 2, 2)),
+                r=rng.uniform(8, 25),
+            )
             part = seen([(shifted, int(rng.integers(2)))], tile, number)
             if len(part):
                 part.scores[:] = rng.uniform()
@@ -182,7 +189,8 @@ def test_merge_follows_the_rule_written_out_slowly(seed: int) -> None:
     merged = merge_pieces(pieces, tiles, (height, width))
     key = lambda m, s, c: (round(s, 6), c, m.tobytes())  # noqa: E731
     fast = sorted(
-        key(m, float(s), int(c)) for m, s, c in zip(whole(merged, height, width), merged.scores, merged.classes)
+        key(m, float(s), int(c))
+        for m, s, c in zip(whole(merged, height, width), merged.scores, merged.classes)
     )
     assert fast == sorted(key(*o) for o in slow_merge(masks, pieces, tiles, height, width, RULE))
     assert list(merged.scores) == sorted(merged.scores, reverse=True)
@@ -205,7 +213,13 @@ def boxes_seen(boxes: list[list[float]], tile: Tile, number: int) -> Pieces:
 
 def test_boxes_alone_merge_across_seams() -> None:
     tiles = tile_grid(300, 300, 120, 0.25)
-    boxes = [[10, 10, 30, 40], [60, 70, 190, 260], [200, 20, 290, 60], [80, 40, 110, 55], [285, 285, 300, 300]]
+    boxes = [
+        [10, 10, 30, 40],
+        [60, 70, 190, 260],
+        [200, 20, 290, 60],
+        [80, 40, 110, 55],
+        [285, 285, 300, 300],
+    ]
     pieces = joined([boxes_seen(boxes, t, i) for i, t in enumerate(tiles)])
     assert len(pieces) > len(boxes)
     merged = merge_pieces(pieces, tiles, (300, 300))
@@ -221,7 +235,10 @@ def test_rotated_boxes_merge_to_their_duplicates() -> None:
         inside = [
             k
             for k, c in enumerate(corners)
-            if t.x0 <= c[:, 0].min() and c[:, 0].max() <= t.x1 and t.y0 <= c[:, 1].min() and c[:, 1].max() <= t.y1
+            if t.x0 <= c[:, 0].min()
+            and c[:, 0].max() <= t.x1
+            and t.y0 <= c[:, 1].min()
+            and c[:, 1].max() <= t.y1
         ]
         moved = boxes[inside] - np.array([t.x0, t.y0, 0, 0, 0], dtype=np.float32)
         found = Instances((t.height, t.width))

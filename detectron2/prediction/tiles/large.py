@@ -1,0 +1,211 @@
+"""A predictor of large images: it reads, predicts and keeps one row of tiles after the other, and merges at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from detectron2.data import Metadata
+from detectron2.data.tiles import GeoReference, Tile, TileOptions, Windows, open_windows
+from detectron2.structures import Boxes, Instances, RotatedBoxes
+from detectron2.structures.rle import encode_placed
+from detectron2.utils.errors import UserError
+
+from ..backends import Prepared
+from ..batching import read_ahead
+from ..predictor import Predictor
+from ..selection import on_cpu
+from .merge import MergeRule, merge_pieces
+from .pieces import Pieces, pieces_of
+from .store import TileStore
+
+__all__ = ["LargePrediction", "TiledPredictor"]
+
+logger = logging.getLogger(__name__)
+
+_BATCHES_AHEAD = 2
+_SAY_EVERY = 100  # tiles
+
+
+@dataclass(frozen=True)
+class LargePrediction:
+    """What was found in a large image.
+
+    Attributes:
+        source: path.
+        size: (height, width) in pixels.
+        found: one piece for each object, best score first; masks are no larger than their objects.
+        geo: where the image lies on the ground; None if its file does not say.
+        num_tiles: tiles of the image.
+        num_reused: those of them that an earlier run had finished.
+        metadata: names and colours of the classes.
+    """
+
+    source: str
+    size: tuple[int, int]
+    found: Pieces
+    geo: GeoReference | None = None
+    num_tiles: int = 1
+    num_reused: int = 0
+    metadata: Metadata = field(default_factory=Metadata, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def instances(self) -> Instances:
+        """Return the objects as ``Instances`` of the whole image.
+
+        They have ``pred_boxes``, ``scores`` and ``pred_classes``, and where predicted ``pred_keypoints``, and ``pred_rle``: masks
+        as COCO run-length encodings, since bitmaps of a large image fit no memory.
+
+        Raises:
+            ValueError: if there are masks and the image has 2^31 pixels or more, which such encodings cannot count.
+        """
+        found = self.found
+        made = Instances(self.size)
+        boxes = torch.from_numpy(found.boxes.copy())
+        made.pred_boxes = RotatedBoxes(boxes) if found.rotated else Boxes(boxes)
+        made.scores = torch.from_numpy(found.scores.copy())
+        made.pred_classes = torch.from_numpy(found.classes.copy())
+        if found.masks is not None:
+            encoded = encode_placed(
+                [m.bits() for m in found.masks], [(m.window.x0, m.window.y0) for m in found.masks], self.size
+            )
+            counts = [c.decode("ascii") for c in encoded.counts]
+            made.pred_rle = [{"size": list(self.size), "counts": c} for c in counts]
+        if found.keypoints is not None:
+            made.pred_keypoints = torch.from_numpy(found.keypoints.copy())
+        return made
+
+
+class _Ready(NamedTuple):
+    number: int
+    prepared: Prepared
+
+
+class TiledPredictor:
+    """Predicts for images of any size, tile by tile, in bounded memory.
+
+    Memory is that of the model for ``batch_size`` tiles, of the tiles that are read ahead, and of the objects found.
+
+    Args:
+        predictor: predicts for the tiles; its ``batch_size`` tiles run together.
+        options: the grid, and how files are read.
+        rule: when pieces from several tiles are one object.
+        folder: keeps finished tiles, so that a run that was broken off goes on behind them; None keeps none.
+        identity: what else the pieces depend on, as JSON values (model, weights): tiles kept under another are not used.
+
+    Example::
+
+        large = TiledPredictor(Predictor("mask_rcnn_R_50_FPN_3x", batch_size=4), TileOptions(1024, 0.2))
+        found = large("scene.tif")
+        found.instances()
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        options: TileOptions | None = None,
+        *,
+        rule: MergeRule | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.predictor = predictor
+        self.options = options or TileOptions()
+        self.rule = rule or MergeRule()
+        self.folder = None if folder is None else Path(folder)
+        self.identity = {"scores": predictor.scores, "classes": predictor.classes, **(identity or {})}
+        self._told = False
+
+    def __call__(self, path: str | os.PathLike[str], name: str | None = None) -> LargePrediction:
+        """Predict for one image.
+
+        Args:
+            path: image file.
+            name: of the file of finished tiles in ``folder``; None for that of the image.
+
+        Raises:
+            OSError, ValueError: if the image cannot be read.
+            UserError: if the model finds no instances.
+        """
+        source = os.fspath(path)
+        with open_windows(source, self.options.read) as image:
+            size = (image.height, image.width)
+            tiles = self.options.grid(*size)
+            kept = None if self.folder is None else self.folder / f"{name or Path(source).name}.tiles"
+            store = TileStore(kept, self._stamp(source, size))
+            with closing(store):
+                self._predict(image, tiles, store)
+                found = store.all()
+            merged = merge_pieces(found, tiles, size, self.rule)
+            logger.info(
+                "%s: %d tiles (%d of them kept from before), %d pieces, %d objects",
+                source, len(tiles), store.found, len(found), len(merged),
+            )  # fmt: skip
+            return LargePrediction(
+                source, size, merged, image.geo, len(tiles), store.found, self.predictor.metadata
+            )
+
+    def evaluate(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Predict for records of a data set, as a model does for loaded images.
+
+        Args:
+            inputs: with ``file_name``.
+
+        Returns:
+            For each ``{"instances": ...}`` with masks as ``pred_rle``.
+        """
+        return [{"instances": self(record["file_name"], _name_of(record)).instances()} for record in inputs]
+
+    def _predict(self, image: Windows, tiles: list[Tile], store: TileStore) -> None:
+        """Predict for the tiles that are not in the store."""
+        size = self.predictor.batch_size
+        with closing(read_ahead(self._prepared(image, tiles, store), _BATCHES_AHEAD * size)) as ready:
+            while batch := list(islice(ready, size)):
+                outputs = self.predictor.run_prepared([r.prepared for r in batch])
+                for (number, _), output in zip(batch, outputs):
+                    if "instances" not in output:
+                        raise UserError(
+                            f"the model gives {', '.join(output)}, and only instances can be put together from tiles"
+                        )
+                    store.add(number, pieces_of(on_cpu(output)["instances"], number, tiles[number]))
+                    if len(store) % _SAY_EVERY == 0:
+                        logger.info("%d of %d tiles", len(store), len(tiles))
+
+    def _prepared(self, image: Windows, tiles: list[Tile], store: TileStore) -> Iterator[_Ready]:
+        for number in [i for i in range(len(tiles)) if i not in store]:
+            tile = tiles[number]
+            prepared = self.predictor.backend.prepare(image.read(tile))
+            self._say_scale(prepared, tile)
+            yield _Ready(number, prepared)
+
+    def _say_scale(self, prepared: Prepared, tile: Tile) -> None:
+        """Say once how tiles are resized, which decides how small an object may be."""
+        height = prepared.shape[-2] if isinstance(prepared.shape, tuple) else None
+        if not self._told and isinstance(height, int):
+            self._told = True
+            logger.info(
+                "The model sees a tile of %d x %d pixels at %.2f times its size.",
+                tile.width, tile.height, height / tile.height,
+            )  # fmt: skip
+
+    def _stamp(self, source: str, size: tuple[int, int]) -> dict[str, Any]:
+        stat = os.stat(source)
+        read = {k: None if v is None else list(v) for k, v in asdict(self.options.read).items()}
+        return {
+            "source": os.path.abspath(source), "bytes": stat.st_size, "modified": stat.st_mtime_ns, "size": list(size),
+            "tile": self.options.tile, "overlap": self.options.overlap, "read": read, "identity": self.identity,
+        }  # fmt: skip
+
+
+def _name_of(record: Mapping[str, Any]) -> str:
+    return f"{record.get('image_id', 0)} {Path(record['file_name']).name}"
