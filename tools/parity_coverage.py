@@ -2,6 +2,12 @@
 
 COVERAGE: tuple[tuple[str, str], ...] = (
     (r"^EVA-02/", "mod_eva02_eval"),
+    (r"^DINO/configs/deformable_detr/", "mod_deformable_detr_eval"),
+    (r"^DINO/.*_swin_", "mod_dino_eval_swin_t"),
+    (r"^DINO/.*_vitdet_", "mod_dino_eval_vitdet"),
+    (r"^DINO/.*_convnext_", "mod_dino_convnext + mod_dino_eval_r50"),
+    (r"^DINO/.*_5scale_", "mod_dino_eval_r50_5scale"),
+    (r"^DINO/", "mod_dino_eval_r50 mod_dino_eval_r50_full"),
     (r"^Mask2Former/.*/(instance|panoptic)-segmentation/\w+_R(50|101)_", r"mod_m2f_eval_r50_\1"),
     (r"^Mask2Former/.*/semantic-segmentation/\w+_swin_", "mod_m2f_eval_swin_t_semantic"),
     (r"^Mask2Former/.*/(instance|panoptic)-segmentation/", r"mod_m2f_eval_r50_\1 + mod_m2f_swin_backbone"),

@@ -43,7 +43,13 @@ DOCUMENT, OUTCOMES = ROOT / "docs" / "parity.md", ROOT / "tools" / "parity_ledge
 NAMES = [*CHECKPOINTS, *PROJECT_WEIGHTS]
 HEADLINES = ("AP", "PQ", "mIoU", "IoU", "AR@1000")
 NOT_RUN = "not run here"
-MODERN = {"eva02": "EVA-02", "mask2former": "Mask2Former", "dino": "DINO"}
+# Folder of a recorded config -> folder of the zoo.
+MODERN = {
+    "eva02": "EVA-02/configs",
+    "mask2former": "Mask2Former/configs",
+    "dino": "DINO/configs/dino",
+    "deformable_detr": "DINO/configs/deformable_detr",
+}
 
 
 def path_of(name: str) -> str:
@@ -62,7 +68,7 @@ def recorded() -> dict[str, dict[str, list[int]]]:
 def _zoo_name(path: str) -> str:
     """Return the zoo's name of a recorded config; those of the modern models were recorded by their packages."""
     package, _, rest = path.partition("/")
-    return f"{MODERN[package]}/configs/{rest}" if package in MODERN else path
+    return f"{MODERN[package]}/{rest}" if package in MODERN else path
 
 
 def structure(cfg: Any) -> dict[str, list[int]]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from detectron2.utils.errors import NoSuchFile
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.licences import log_restrictions
 from detectron2.utils.memory import is_out_of_memory
 from detectron2.utils.suggest import did_you_mean
 from detectron2.utils.unwrap import unwrap_model
@@ -273,6 +274,7 @@ class Checkpointer:
         except BrokenCheckpointError as e:
             raise BrokenCheckpointError(f"{path!r} cannot be loaded: {e}") from e
         checkpoint.pop("model", None)
+        log_restrictions(path, self.logger)
         if incompatible is not None:  # overriding methods may return nothing
             self._log_incompatible_keys(incompatible)
         for key in self.checkpointables if checkpointables is None else checkpointables:

@@ -169,6 +169,13 @@ def _zoo(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--sort", default="name", help="name, box_ap, other_ap, train_seconds, infer_seconds, train_memory"
     )
+    p.add_argument(
+        "--licence",
+        choices=["permissive", "commercial"],
+        default="",
+        help="only published weights whose code, weights and data are under MIT, BSD, Apache or CC BY (permissive), or also "
+        "CC BY-SA (commercial)",
+    )
     p.add_argument("--show", metavar="NAME", help="print this config, resolved")
     p.add_argument(
         "--form", choices=["yaml", "py", "source"], help="how to print it (default: as it is written)"

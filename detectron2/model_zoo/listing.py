@@ -10,6 +10,7 @@ from detectron2.utils.errors import UserError
 from detectron2.utils.suggest import did_you_mean, not_there
 
 from .checkpoints import CHECKPOINTS
+from .licences import Licences, fits, licences_of
 from .paths import UnknownConfigError, config_names, get_checkpoint_url, get_config_file
 from .project_checkpoints import PROJECT_FIGURES, PROJECT_WEIGHTS
 from .published import PUBLISHED, Figures
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
         runnable: False for bases and common parts.
         checkpoint: address of the published weights, or None.
         figures: what was published; fields are None where nothing was.
+        licences: of code, weights and data.
     """
 
     path: str
@@ -39,6 +41,7 @@ class Entry(NamedTuple):
     runnable: bool
     checkpoint: str | None
     figures: Figures
+    licences: Licences
 
 
 def _task(path: str) -> str:
@@ -60,7 +63,13 @@ def _task(path: str) -> str:
 
 
 def entries(
-    pattern: str = "", *, task: str = "", runnable: bool = True, trained: bool = False, quick: bool = False
+    pattern: str = "",
+    *,
+    task: str = "",
+    runnable: bool = True,
+    trained: bool = False,
+    quick: bool = False,
+    licence: str = "",
 ) -> list[Entry]:
     """List configs.
 
@@ -70,6 +79,7 @@ def entries(
         runnable: leave out bases and common parts.
         trained: only those with published weights.
         quick: also the test configs in ``quick_schedules``.
+        licence: only what may be used so: "permissive" or "commercial", see :data:`.licences.FILTERS`; "" for all.
 
     Returns:
         Entries sorted by path. A ``.py`` config shares weights and figures with the ``.yaml`` one of its name.
@@ -83,6 +93,7 @@ def entries(
             and (entry.runnable or not runnable)
             and (entry.checkpoint is not None or not trained)
             and (quick or "quick_schedules/" not in path)
+            and (not licence or fits(entry.licences, licence))
         )
         if wanted:
             found.append(entry)
@@ -95,7 +106,8 @@ def _entry(path: str) -> Entry:
     trained = name in CHECKPOINTS or name in PROJECT_WEIGHTS
     checkpoint = get_checkpoint_url(path) if trained else None
     figures = PUBLISHED.get(name) or PROJECT_FIGURES.get(name, _NOTHING)
-    return Entry(path, _task(path) if runnable else "", extension[1:], runnable, checkpoint, figures)
+    task, licences = _task(path) if runnable else "", licences_of(path, checkpoint)
+    return Entry(path, task, extension[1:], runnable, checkpoint, figures, licences)
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -117,7 +129,8 @@ def rows(found: Iterable[Entry], sort: str = "name") -> list[dict[str, Any]]:
 
     Returns:
         Dictionaries with the keys ``config``, ``task``, ``box AP``, ``other AP`` (text with its kind), ``train
-        s/step``, ``test s/image``, ``train GB``, ``weights`` (True if published).
+        s/step``, ``test s/image``, ``train GB``, ``weights`` (True if published), ``code licence``, ``weights licence``,
+        ``data licence``.
 
     Raises:
         ValueError: for another ``sort``.
@@ -137,7 +150,7 @@ def rows(found: Iterable[Entry], sort: str = "name") -> list[dict[str, Any]]:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    f = entry.figures
+    f, licences = entry.figures, entry.licences
     return {
         "config": entry.path,
         "task": entry.task,
@@ -147,6 +160,9 @@ def _row(entry: Entry) -> dict[str, Any]:
         "test s/image": f.infer_seconds,
         "train GB": f.train_memory,
         "weights": entry.checkpoint is not None,
+        "code licence": licences.code.name,
+        "weights licence": licences.weights.name if licences.weights else "",
+        "data licence": "; ".join(f"{name}: {data.name}" for name, data in licences.data.items()),
     }
 
 

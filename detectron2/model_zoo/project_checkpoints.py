@@ -1,4 +1,4 @@
-"""Weights that were published for the projects" configs, and what their pages say about them."""
+"""Weights that were published for the projects' configs, and what their pages say about them."""
 
 from .published import Figures
 
@@ -29,6 +29,34 @@ def _add(project: str, root: str, other: str, rows: list[tuple[str, str, tuple[f
 
 
 # fmt: off
+# Of several files for one config, the one that this config trains: same pre-training, own trainer.
+_add("DINO", "https://github.com/IDEA-Research/detrex-storage/releases/download", "", [
+    ("dino/dino-resnet/dino_r50_4scale_12ep_better_hyper", "/v0.4.0/dino_r50_4scale_12ep_backbone_2e-5_class_weight_2.0_300dn.pth", (None, None, None, 50.0, None)),
+    ("dino/dino-resnet/dino_r50_4scale_12ep", "/v0.2.0/dino_r50_4scale_12ep_49_2AP.pth", (None, None, None, 49.2, None)),
+    ("dino/dino-resnet/dino_r50_5scale_12ep", "/v0.2.1/dino_r50_5scale_12ep.pth", (None, None, None, 49.6, None)),
+    ("dino/dino-resnet/dino_r50_4scale_12ep_300dn", "/v0.2.0/dino_r50_4scale_12ep_300dn.pth", (None, None, None, 49.5, None)),
+    ("dino/dino-resnet/dino_r50_4scale_24ep", "/v0.1.1/dino_r50_4scale_24ep.pth", (None, None, None, 50.6, None)),
+    ("dino/dino-resnet/dino_r101_4scale_12ep", "/v0.1.1/dino_r101_4scale_12ep.pth", (None, None, None, 50.0, None)),
+    ("dino/dino-swin/dino_swin_tiny_224_4scale_12ep", "/v0.1.1/dino_swin_tiny_224_22kto1k_finetune_4scale_12ep.pth", (None, None, None, 52.5, None)),
+    ("dino/dino-swin/dino_swin_small_224_4scale_12ep", "/v0.1.1/dino_swin_small_224_4scale_12ep.pth", (None, None, None, 53.0, None)),
+    ("dino/dino-swin/dino_swin_base_384_4scale_12ep", "/v0.1.1/dino_swin_base_384_4scale_12ep.pth", (None, None, None, 55.8, None)),
+    ("dino/dino-swin/dino_swin_large_224_4scale_12ep", "/v0.1.1/dino_swin_large_224_4scale_12ep.pth", (None, None, None, 56.9, None)),
+    ("dino/dino-swin/dino_swin_large_384_4scale_12ep", "/v0.1.1/dino_swin_large_4scale_12ep.pth", (None, None, None, 56.9, None)),
+    ("dino/dino-swin/dino_swin_large_384_5scale_12ep", "/v0.2.1/dino_swin_large_384_5scale_12ep.pth", (None, None, None, 57.5, None)),
+    ("dino/dino-swin/dino_swin_large_384_4scale_36ep", "/v0.2.0/dino_swin_large_384_4scale_36ep.pth", (None, None, None, 58.1, None)),
+    ("dino/dino-swin/dino_swin_large_384_5scale_36ep", "/v0.2.1/dino_swin_large_384_5scale_36ep.pth", (None, None, None, 58.5, None)),
+    ("dino/dino-vitdet/dino_vitdet_base_4scale_12ep", "/v0.2.1/dino_vitdet_4scale_12ep.pth", (None, None, None, 50.2, None)),
+    ("dino/dino-vitdet/dino_vitdet_base_4scale_50ep", "/v0.2.1/dino_vitdet_base_4scale_50ep.pth", (None, None, None, 55.0, None)),
+    ("dino/dino-vitdet/dino_vitdet_large_4scale_12ep", "/v0.2.1/dino_vitdet_large_4scale_12ep.pth", (None, None, None, 52.9, None)),
+    ("dino/dino-vitdet/dino_vitdet_large_4scale_50ep", "/v0.2.1/dino_vitdet_large_4scale_50ep.pth", (None, None, None, 57.5, None)),
+    ("dino/dino-convnext/dino_convnext_tiny_384_4scale_12ep", "/v0.4.0/dino_convnext_tiny_384_4scale_12ep.pth", (None, None, None, 52.4, None)),
+    ("dino/dino-convnext/dino_convnext_small_384_4scale_12ep", "/v0.4.0/dino_convnext_small_384_4scale_12ep.pth", (None, None, None, 54.2, None)),
+    ("dino/dino-convnext/dino_convnext_base_384_4scale_12ep", "/v0.4.0/dino_convnext_base_384_4scale_12ep.pth", (None, None, None, 55.1, None)),
+    ("dino/dino-convnext/dino_convnext_large_384_4scale_12ep", "/v0.4.0/dino_convnext_large_384_4scale_12ep.pth", (None, None, None, 55.5, None)),
+    ("deformable_detr/deformable_detr_r50_50ep", "/v0.4.0/deformable_detr_r50_50ep_backbone_1e-5_class_weight_2.0.pth", (None, None, None, 44.9, None)),
+    ("deformable_detr/deformable_detr_r50_with_box_refinement_50ep", "/v0.1.1/deformable_detr_with_box_refinement_50ep_new.pth", (None, None, None, 47.0, None)),
+    ("deformable_detr/deformable_detr_r50_two_stage_50ep", "/v0.1.1/deformable_detr_r50_two_stage_50ep_new.pth", (None, None, None, 48.2, None)),
+])
 _add("EVA-02", "https://huggingface.co/Yuxin-CV/EVA-02/resolve/main/eva02/det", "mask", [
     ("eva2_mim_to_coco/eva2_coco_cascade_mask_rcnn_vitdet_b_4attn_1024_lrd0p7", "/eva02_B_coco_bsl.pth", (None, None, None, 55.5, 47.1)),
     ("eva2_mim_to_coco/eva2_coco_cascade_mask_rcnn_vitdet_l_4attn_1024_lrd0p8", "/eva02_L_coco_bsl.pth", (None, None, None, 59.2, 50.8)),

@@ -32,6 +32,7 @@ from ..errors import UserError
 from ..run.datasets import register, store
 from ..run.evaluation import evaluate_run, figures
 from ..run.folder import fresh_folder, has_begun, remove_run
+from ..run.model_card import write_card
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
 from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
 from ..run.recipe import Plan, chosen_device, recipe, starting_weights
@@ -219,6 +220,7 @@ def train(
     launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed))
     register(card)
     summary = evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
+    write_card(folder, card, summary)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)
     return summary

@@ -14,6 +14,8 @@ from ..console import console
 
 __all__ = ["run"]
 
+_TEXTS = ("config", "task", "other AP", "code licence", "weights licence", "data licence")
+
 
 def run(args: argparse.Namespace) -> int:
     """List or print."""
@@ -21,7 +23,12 @@ def run(args: argparse.Namespace) -> int:
         print(_shown(args.show, args.form))
         return 0
     found = entries(
-        " ".join(args.inputs), task=args.task, trained=args.trained, quick=args.all, runnable=not args.all
+        " ".join(args.inputs),
+        task=args.task,
+        trained=args.trained,
+        quick=args.all,
+        runnable=not args.all,
+        licence=args.licence,
     )
     table = rows(found, args.sort)
     if args.json:
@@ -45,14 +52,13 @@ def _shown(name: str, form: str | None) -> str:
 def _print(table: list[dict[str, object]]) -> None:
     shown = Table(box=None, pad_edge=False)
     for name in table[0]:
-        shown.add_column(
-            name, justify="left" if name in ("config", "task", "other AP") else "right", no_wrap=True
-        )
+        shown.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
     for row in table:
         shown.add_row(*(_text(v) for v in row.values()))
     console().print(shown)
     print(
-        f"{len(table)} configs; AP, seconds and memory as published (on 8 V100 GPUs; projects: as their pages say). --show NAME prints one."
+        f"{len(table)} configs; AP, seconds and memory as published (on 8 V100 GPUs; projects: as their pages say). "
+        "Licences as the publishers state them. --show NAME prints one."
     )
 
 

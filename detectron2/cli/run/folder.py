@@ -6,6 +6,7 @@ model_best.pth     weights with the best validation result; model_final.pth thos
 metrics.json       one JSON object a line, as training went
 summary.json       the figures of the end
 report.html        the page that explains them
+model_card.md      base weights, licences, classes, data and figures
 pictures/          predictions beside labels
 inference/         predictions in COCO format
 """
@@ -23,7 +24,7 @@ __all__ = ["fresh_folder", "has_begun", "remove_run", "same_labels"]
 
 # What a run writes beside its checkpoints.
 _WRITTEN = (
-    "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "report.json",
+    "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "report.json", "model_card.md",
     "classes.csv", "*.html", "log.txt*", "events.out.tfevents.*", "labels", "pictures", "inference", "eval", "bad_batches",
 )  # fmt: skip
 

@@ -74,7 +74,7 @@ class ConvNeXt(Backbone):
                     nn.Conv2d(dims[i - 1], dim, 2, stride=2),
                 ]
             self.downsample_layers.append(nn.Sequential(*steps))
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
             nn.Sequential(*(_Block(dim, next(rates), layer_scale_init_value) for _ in range(depth)))
             for depth, dim in zip(depths, dims)
