@@ -11,6 +11,8 @@ import torch
 
 import detectron2.projects.dino as dino
 from detectron2.config import LazyConfig, instantiate
+from detectron2.export import export_program
+from detectron2.modeling.tensor_inference import TensorInference, outputs_to_instances
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.registry import locate
 
@@ -92,3 +94,42 @@ def test_old_paths_find_the_new_classes() -> None:
         | dict(output_dim=4, num_layers=2)
     )
     assert isinstance(made, dino.MLP)
+
+
+def _whole(path: str) -> TensorInference:
+    model: Any = _small(path)
+    model.select_box_nums_for_evaluation = 20
+    return TensorInference(model)
+
+
+@pytest.mark.parametrize("path", MODELS)
+def test_tensors_are_the_detections(path: str) -> None:
+    whole = _whole(path)
+    item = _image(64, 96, [], [])
+    with torch.no_grad():
+        found = outputs_to_instances(whole(item["image"]), (64, 96))
+        (wanted,) = whole.model([item])
+    torch.testing.assert_close(found.pred_boxes.tensor, wanted["instances"].pred_boxes.tensor)
+    torch.testing.assert_close(found.scores, wanted["instances"].scores)
+    assert torch.equal(found.pred_classes, wanted["instances"].pred_classes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", MODELS[:2])
+def test_whole_model_is_one_graph_and_the_same_in_onnx_runtime(path: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    whole = _whole(path)
+    graph = export_program(whole.model, _image(160, 192, [], [])["image"], min_size=129, max_size=512)
+    with torch.no_grad():
+        torch.onnx.export(graph, dynamo=True, opset_version=20).save(str(tmp_path / "model.onnx"))
+        session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+        for size in ((160, 192), (210, 170)):
+            image = _image(*size, [], [])["image"]
+            wanted = whole(image)
+            exported = graph.module()(image)
+            outputs = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+            for found in (exported, dict(zip(wanted, map(torch.from_numpy, outputs)))):
+                torch.testing.assert_close(found["scores"], wanted["scores"], atol=1e-4, rtol=1e-3)
+                torch.testing.assert_close(found["boxes"], wanted["boxes"], atol=1e-2, rtol=1e-3)
+                assert torch.equal(found["classes"], wanted["classes"])

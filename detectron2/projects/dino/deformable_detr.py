@@ -98,14 +98,23 @@ class DeformableDETR(DeformableDetector):
             ``instances`` have ``pred_boxes``, ``scores`` and ``pred_classes``.
         """
         images, levels = self._levels(batched_inputs)
-        learnt = None if self.as_two_stage else self.query_embedding.weight
-        states, first, later, proposed, odds = self.transformer(*levels, learnt)
-        logits = torch.stack([head(state) for head, state in zip(self.class_embed, states)])
-        before: list[Tensor] = [first, *later[:-1]]
-        boxes = [refined(head(s), ref) for head, s, ref in zip(self.bbox_embed, states, before)]
-        outputs = self._outputs(logits, torch.stack(boxes))
+        logits, boxes, proposed, odds = self._decode(levels)
+        outputs = self._outputs(logits, boxes)
         if not self.training:
             return self._detections(outputs, images, batched_inputs)
-        if self.as_two_stage:
+        if proposed is not None and odds is not None:
             outputs["enc_outputs"] = {"pred_logits": proposed, "pred_boxes": odds.sigmoid()}
         return self._weighted(self.criterion(outputs, self._targets(batched_inputs)))
+
+    def decode(self, levels: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """Predict from maps, masks and positions of the levels."""
+        return self._decode(levels)[:2]
+
+    def _decode(self, levels: list[list[Tensor]]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Logits and boxes of all layers; in two stages also logits and log-odds of boxes of all proposals."""
+        learnt = None if self.as_two_stage else self.query_embedding.weight
+        states, first, later, proposed, odds = self.transformer(*levels, learnt)
+        before: list[Tensor] = [first, *later[:-1]]
+        logits = [head(state) for head, state in zip(self.class_embed, states)]
+        boxes = [refined(head(s), ref) for head, s, ref in zip(self.bbox_embed, states, before)]
+        return torch.stack(logits), torch.stack(boxes), proposed, odds

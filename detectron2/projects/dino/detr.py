@@ -2,15 +2,16 @@
 
 import copy
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.modeling.transformer import MLP
+from detectron2.modeling.transformer import MLP, select
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.structures.types import ModelInput
 from detectron2.utils.errors import BadValue
@@ -29,6 +30,14 @@ def make_heads(embed_dim: int, num_classes: int) -> tuple[nn.Linear, MLP]:
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return class_embed, bbox_embed
+
+
+class _Best(NamedTuple):
+    """The best pairs of query and class of each image."""
+
+    scores: Tensor  # [N, D], best first
+    classes: Tensor  # [N, D]
+    corners: Tensor  # [N, D, 4] in [0, 1]
 
 
 class DeformableDetector(nn.Module):
@@ -100,9 +109,32 @@ class DeformableDetector(nn.Module):
             for mask, (h, w) in zip(hidden, images.image_sizes):
                 mask[h:] = 1
                 mask[:, w:] = 1
-        maps = list(self.neck(self.backbone(images.tensor)))
+        return images, self._pyramid(images.tensor, hidden)
+
+    def _pyramid(self, images: Tensor, hidden: Tensor) -> list[list[Tensor]]:
+        """Maps, masks and positions of the levels, from images [N, C, H, W] and the mask of padding [N, H, W]."""
+        maps = list(self.neck(self.backbone(images)))
         masks = [F.interpolate(hidden[None], size=m.shape[-2:])[0].bool() for m in maps]
-        return images, [maps, masks, [self.position_embedding(m) for m in masks]]
+        return [maps, masks, [self.position_embedding(m) for m in masks]]
+
+    @abstractmethod
+    def decode(self, levels: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """Predict from maps, masks and positions of the levels, without denoising.
+
+        Returns:
+            [layers, N, Q, classes] logits and [layers, N, Q, 4] boxes after each layer of the decoder.
+        """
+
+    def predict_tensors(self, images: Tensor) -> dict[str, Tensor]:
+        """Detect the same number of objects in each of N images [N, C, H, W]; see :class:`.TensorInference`."""
+        height, width = images.shape[-2:]
+        scaled = (images.to(self.device) - self.pixel_mean) / self.pixel_std
+        logits, boxes = self.decode(self._pyramid(scaled, torch.zeros_like(scaled[:, 0])))
+        best = self._best(logits[-1], boxes[-1])
+        ends = torch.stack([scaled.new_tensor(1.0) * side for side in (width, height, width, height)])
+        corners = torch.minimum((best.corners * ends).clamp(min=0), ends)
+        valid = (corners[..., 2] > corners[..., 0]) & (corners[..., 3] > corners[..., 1])
+        return {"boxes": corners, "scores": best.scores, "classes": best.classes, "valid": valid}
 
     def _targets(self, batched_inputs: list[ModelInput]) -> list[dict[str, Tensor]]:
         if any("instances" not in item for item in batched_inputs):
@@ -145,21 +177,25 @@ class DeformableDetector(nn.Module):
         Returns:
             for each image ``pred_boxes``, ``scores`` and ``pred_classes``, best first.
         """
-        scores = box_cls.sigmoid().flatten(1)
-        best = scores.topk(min(self.select_box_nums_for_evaluation, scores.shape[1]), 1)
-        classes = box_cls.shape[2]
-        queries = torch.div(best.indices, classes, rounding_mode="floor")
-        corners = box_cxcywh_to_xyxy(box_pred)
+        best = self._best(box_cls, box_pred)
         found = []
         for i, (height, width) in enumerate(image_sizes):
-            boxes = Boxes(corners[i, queries[i]])
+            boxes = Boxes(best.corners[i])
             boxes.scale(scale_x=width, scale_y=height)
             result = Instances((height, width))
             result.pred_boxes = boxes
-            result.scores = best.values[i]
-            result.pred_classes = best.indices[i] % classes
+            result.scores = best.scores[i]
+            result.pred_classes = best.classes[i]
             found.append(result)
         return found
+
+    def _best(self, logits: Tensor, boxes: Tensor) -> _Best:
+        """Take the best pairs of query and class from logits [N, Q, classes] and boxes [N, Q, 4]."""
+        classes = logits.shape[2]
+        scores = logits.sigmoid().flatten(1)
+        best = scores.topk(min(self.select_box_nums_for_evaluation, scores.shape[1]), 1)
+        queries = torch.div(best.indices, classes, rounding_mode="floor")
+        return _Best(best.values, best.indices % classes, select(box_cxcywh_to_xyxy(boxes), queries))
 
     def _detections(
         self, outputs: Mapping[str, Any], images: ImageList, batched_inputs: list[ModelInput]

@@ -183,6 +183,11 @@ class DINO(DeformableDetector):
             self.visualize_training(batched_inputs, found)
         return self._weighted(self.criterion(outputs, targets, layout))
 
+    def decode(self, levels: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """Predict from maps, masks and positions of the levels, without denoising."""
+        states, first, later, _, _ = self.transformer(*levels, (None, None), attn_masks=[None, None])
+        return self._predict(states, first, later)
+
     def _predict(self, states: Tensor, first: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and boxes after each layer; each layer refines the boxes of the one before."""
         before = [first, *later[:-1]]
