@@ -112,7 +112,7 @@ class DeformableDetector(nn.Module):
         return images, self._pyramid(images.tensor, hidden)
 
     def _pyramid(self, images: Tensor, hidden: Tensor) -> list[list[Tensor]]:
-        """Maps, masks and positions of the levels, from images [N, C, H, W] and the mask of padding [N, H, W]."""
+        """Compute maps, masks and positions of the levels from images [N, C, H, W] and the mask of padding [N, H, W]."""
         maps = list(self.neck(self.backbone(images)))
         masks = [F.interpolate(hidden[None], size=m.shape[-2:])[0].bool() for m in maps]
         return [maps, masks, [self.position_embedding(m) for m in masks]]
