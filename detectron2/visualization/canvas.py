@@ -1,24 +1,30 @@
-"""The picture that is drawn on: antialiased shapes and text, blended with numpy and Pillow."""
+"""The picture that is drawn on: antialiased shapes and text, blended with Pillow."""
 
 from __future__ import annotations
 
-import functools
+import io
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io.atomic import atomic_write
 
 from .colors import ColorLike, to_rgb
+from .figure import NAMES as FIGURE_NAMES
+from .figure import open_figure, rendered, show_drawing
+from .placement import TakenPlaces
+from .text import fitting, fitting_sheet, text_size
 
 _OVERSAMPLING = 4
+_TILE = 512  # pixels of the output: the memory of one shape is bounded by a tile
 _DASHES = {"--": (4.0, 2.5), ":": (1.0, 1.5), "-.": (4.0, 2.0)}  # lengths of stroke and gap in line widths
-_FALLBACK_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "arial.ttf")
+_GROUND_ALPHA = 0.72
 
 Points = npt.NDArray[np.float64]
 
@@ -26,10 +32,14 @@ Points = npt.NDArray[np.float64]
 class VisImage:
     """An RGB picture and the means to draw on it.
 
+    Programs that draw with Matplotlib get ``fig``, ``canvas`` and ``ax`` when they ask for them: a figure that shows
+    the picture with all that was drawn on it. Artists that are added to ``ax`` lie on top.
+
     Attributes:
         img: the picture as given, ``[height, width, 3]``.
         scale: size of the drawing relative to ``img``.
         width, height: size of ``img``; coordinates of all drawing refer to it.
+        labels: the places in the output that texts have taken.
     """
 
     def __init__(self, img: npt.NDArray, scale: float = 1.0) -> None:
@@ -41,24 +51,19 @@ class VisImage:
         if scale <= 0:
             raise BadValue(f"scale must be positive, got {scale}")
         self.scale = scale
-        self.img = _as_rgb(img)
-        self.height, self.width = self.img.shape[:2]
+        self.reset_image(img)
         self._setup_figure(self.img)
+        if "ax" in self.__dict__:  # a subclass draws with a figure of its own
+            show_drawing(self, self.ax)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("fig", "ax", "canvas"):
-            raise AttributeError(
-                f"VisImage has no {name}: nothing is drawn with Matplotlib. Draw on the array that get_image() returns."
-            )
+        if name in FIGURE_NAMES and "sheet" in self.__dict__:
+            self.fig, self.canvas, self.ax = open_figure(self)
+            return self.__dict__[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _setup_figure(self, img: npt.NDArray) -> None:
-        """Prepare what is drawn on: a copy of ``img``, larger by ``scale``."""
-        if self.scale == 1.0:
-            self._pixels = img.copy()
-            return
-        size = (max(round(self.width * self.scale), 1), max(round(self.height * self.scale), 1))
-        self._pixels = np.array(Image.fromarray(img).resize(size, Image.Resampling.BILINEAR))
+        """Do nothing; subclasses may make a Matplotlib figure here: ``fig``, ``canvas`` and ``ax``."""
 
     def reset_image(self, img: npt.NDArray) -> None:
         """Begin anew with a picture; what was drawn is gone.
@@ -68,11 +73,15 @@ class VisImage:
         """
         self.img = _as_rgb(img)
         self.height, self.width = self.img.shape[:2]
-        self._setup_figure(self.img)
+        self.sheet = Image.fromarray(self.img)
+        if self.scale != 1.0:
+            size = (max(round(self.width * self.scale), 1), max(round(self.height * self.scale), 1))
+            self.sheet = self.sheet.resize(size, Image.Resampling.BILINEAR)
+        self.labels = TakenPlaces(*self.sheet.size)
 
     def get_image(self) -> npt.NDArray[np.uint8]:
         """Return the picture with all drawing, uint8 RGB ``[height * scale, width * scale, 3]``."""
-        return self._pixels
+        return rendered(self.canvas) if "canvas" in self.__dict__ else np.array(self.sheet)
 
     def save(self, filepath: str) -> None:
         """Write the picture.
@@ -85,7 +94,13 @@ class VisImage:
             raise BadValue(f"{filepath!r} needs the ending of a picture format: .png, .jpg, .webp, ...")
         options = {"quality": 92} if kind in ("JPEG", "WEBP") else {}
         with atomic_write(str(filepath), "wb") as file:
-            Image.fromarray(self._pixels).save(file, format=kind, **options)
+            Image.fromarray(self.get_image()).save(file, format=kind, **options)
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture as PNG, which notebooks show."""
+        file = io.BytesIO()
+        Image.fromarray(self.get_image()).save(file, format="PNG")
+        return file.getvalue()
 
     # ------------------------------------------------------------------ blending
 
@@ -100,37 +115,34 @@ class VisImage:
             alpha: opacity where coverage is full.
             origin: ``(x, y)`` of the upper left corner.
         """
-        x, y = origin
-        h, w = coverage.shape
-        target = self._pixels[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
-        th, tw = target.shape[:2]
-        if not th or not tw or alpha <= 0:
+        full = min(max(alpha, 0.0), 1.0) * 255
+        if full <= 0 or not coverage.size:
             return
-        coverage = coverage[max(-y, 0) :, max(-x, 0) :][:th, :tw]
-        rgb = np.asarray(to_rgb(color), dtype=np.float32) * 255
         if coverage.dtype == np.bool_:
-            chosen = target[coverage].astype(np.float32)  # [P, 3]
-            target[coverage] = np.rint(chosen + alpha * (rgb - chosen)).astype(np.uint8)
-            return
-        full = 255.0 if coverage.dtype == np.uint8 else 1.0
-        weight = (coverage.astype(np.float32) * (alpha / full))[:, :, None]
-        base = target.astype(np.float32)
-        target[:] = np.rint(base + weight * (rgb - base)).astype(np.uint8)
+            weight = coverage.astype(np.uint8) * np.uint8(round(full))
+        elif coverage.dtype == np.uint8:
+            weight = coverage if full == 255 else np.rint(coverage * np.float32(full / 255)).astype(np.uint8)
+        else:
+            weight = np.rint(coverage * np.float32(full)).astype(np.uint8)
+        self._paste(Image.fromarray(weight), color, origin)
+
+    def _paste(self, weight: Image.Image, color: ColorLike, origin: tuple[int, int]) -> None:
+        red, green, blue = (round(255 * v) for v in to_rgb(color))
+        self.sheet.paste((red, green, blue), origin, weight)
 
     def _stamp(self, points: Points, margin: float, paint: Callable, color: ColorLike, alpha: float) -> None:
-        """Draw a shape four times as large in the window that holds it, shrink it and blend it."""
+        """Draw a shape four times as large in the tiles that hold it, shrink it and blend it."""
         finite = points[np.isfinite(points).all(axis=1)]
         if not len(finite):
             return
-        h, w = self._pixels.shape[:2]
-        low = np.clip(np.floor(finite.min(0) - margin - 1), 0, [w, h]).astype(int)
-        high = np.clip(np.ceil(finite.max(0) + margin + 1), 0, [w, h]).astype(int)
-        size = high - low
-        if (size <= 0).any():
-            return
-        sheet = Image.new("L", tuple((size * _OVERSAMPLING).tolist()))
-        paint(ImageDraw.Draw(sheet), (finite - low) * _OVERSAMPLING)
-        self.blend(np.asarray(sheet.reduce(_OVERSAMPLING)), color, alpha, (int(low[0]), int(low[1])))
+        low = np.clip(np.floor(finite.min(0) - margin - 1), 0, self.sheet.size).astype(int)
+        high = np.clip(np.ceil(finite.max(0) + margin + 1), 0, self.sheet.size).astype(int)
+        for top, left in itertools.product(range(low[1], high[1], _TILE), range(low[0], high[0], _TILE)):
+            size = (min(_TILE, int(high[0]) - left), min(_TILE, int(high[1]) - top))
+            tile = Image.new("L", (size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING))
+            paint(ImageDraw.Draw(tile), (finite - [left, top]) * _OVERSAMPLING)
+            if tile.getbbox() is not None:
+                self.blend(np.asarray(tile.reduce(_OVERSAMPLING)), color, alpha, (left, top))
 
     # ------------------------------------------------------------------ shapes, in coordinates of ``img``
 
@@ -186,15 +198,24 @@ class VisImage:
     def rectangle(self, box: Sequence[float], color: ColorLike, alpha: float, width: float) -> None:
         """Outline of an axis-parallel box XYXY; coverage is computed exactly, without oversampling."""
         x0, y0, x1, y1 = (float(v) * self.scale for v in box)
-        h, w = self._pixels.shape[:2]
-        r = width / 2
-        outer = np.outer(_coverage(y0 - r, y1 + r, h), _coverage(x0 - r, x1 + r, w))
-        inner = np.outer(_coverage(y0 + r, y1 - r, h), _coverage(x0 + r, x1 - r, w))
-        rows, columns = (np.flatnonzero(outer.any(axis=k)) for k in (1, 0))
-        if not len(rows) or not len(columns):
+        if not all(map(math.isfinite, (x0, y0, x1, y1))):
             return
-        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        self.blend((outer - inner)[window], color, alpha, (int(columns[0]), int(rows[0])))
+        rgb = to_rgb(color)
+        left, right = _edges(x0, x1, width / 2, self.sheet.width)
+        top, bottom = _edges(y0, y1, width / 2, self.sheet.height)
+        outer_x, inner_x = _coverage(left.start, right.stop, x0, x1, width / 2)
+        outer_y, inner_y = _coverage(top.start, bottom.stop, y0, y1, width / 2)
+        # two edges over the whole width, and two between them: the inside is not touched
+        for rows, columns in (
+            (top, slice(left.start, right.stop)),
+            (bottom, slice(left.start, right.stop)),
+            (slice(top.stop, bottom.start), left),
+            (slice(top.stop, bottom.start), right),
+        ):
+            y = slice(rows.start - top.start, rows.stop - top.start)
+            x = slice(columns.start - left.start, columns.stop - left.start)
+            covered = outer_y[y, None] * outer_x[x] - inner_y[y, None] * inner_x[x]
+            self.blend(covered, rgb, alpha, (columns.start, rows.start))
 
     def disc(self, center: Sequence[float], color: ColorLike, alpha: float, radius: float) -> None:
         """Fill a circle; the radius is in pixels of the output."""
@@ -202,6 +223,18 @@ class VisImage:
         big = radius * _OVERSAMPLING
         paint = lambda d, p: d.ellipse([*(p[0] - big).tolist(), *(p[0] + big).tolist()], fill=255)  # noqa: E731
         self._stamp(xy, radius, paint, color, alpha)
+
+    # ------------------------------------------------------------------ text
+
+    def text_size(self, text: str, size: float, rotation: float = 0) -> tuple[int, int]:
+        """Return the width and height that a text takes in pixels of the output, as small as it must be to fit.
+
+        Args:
+            text: what to write.
+            size: height of the letters in pixels of the output.
+            rotation: degrees, counter-clockwise.
+        """
+        return text_size(*fitting(text, size, rotation, *self.sheet.size), rotation)
 
     def text(
         self,
@@ -212,7 +245,7 @@ class VisImage:
         align: str = "center",
         rotation: float = 0,
     ) -> None:
-        """Text on a dark, rounded ground.
+        """Write on a dark, rounded ground, which stays inside the picture.
 
         Args:
             text: what to write.
@@ -224,19 +257,15 @@ class VisImage:
         """
         if align not in ("left", "center", "right"):
             raise BadValue(f"horizontal_alignment must be 'left', 'center' or 'right', got {align!r}")
-        letters, ground = _text_sheets(text, max(round(size), 6))
-        if rotation:
-            letters, ground = (
-                s.rotate(rotation, Image.Resampling.BICUBIC, expand=True) for s in (letters, ground)
-            )
-        h, w = self._pixels.shape[:2]
         x, y = (float(v) * self.scale for v in position)
-        x -= {"left": 0.0, "center": 0.5, "right": 1.0}[align] * ground.width
-        # a label stays inside the picture as far as it fits
-        left = int(min(max(round(x), 0), max(w - ground.width, 0)))
-        top = int(min(max(round(y), 0), max(h - ground.height, 0)))
-        self.blend(np.asarray(ground), "black", 0.72, (left, top))
-        self.blend(np.asarray(letters), color, 1.0, (left, top))
+        if not text.strip() or not (math.isfinite(x) and math.isfinite(y)):
+            return
+        sheet = fitting_sheet(text, size, rotation, *self.sheet.size)
+        x -= {"left": 0.0, "center": 0.5, "right": 1.0}[align] * sheet.size[0]
+        place = self.labels.clamp(x, y, sheet.size)
+        self.labels.take(*place, sheet.size)
+        self.blend(np.asarray(sheet.ground), "black", _GROUND_ALPHA, place)
+        self._paste(sheet.letters, color, place)
 
 
 def _as_rgb(img: npt.NDArray) -> npt.NDArray[np.uint8]:
@@ -245,14 +274,31 @@ def _as_rgb(img: npt.NDArray) -> npt.NDArray[np.uint8]:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] not in (3, 4):
         raise BadValue(f"img must be [height, width, 3], got {list(array.shape)}")
-    return np.clip(array[:, :, :3], 0, 255).astype(np.uint8)
+    if not array.size:
+        raise BadValue(f"img has no pixels: its shape is {list(array.shape)}")
+    rgb = array[:, :, :3]
+    return np.ascontiguousarray(rgb if rgb.dtype == np.uint8 else np.clip(rgb, 0, 255).astype(np.uint8))
 
 
-def _coverage(low: float, high: float, size: int) -> npt.NDArray[np.float32]:
-    """Return the share of each of ``size`` unit pixels that lies in [low, high]."""
-    edges = np.arange(size + 1, dtype=np.float64)
-    inside = np.clip(edges, low, max(low, high))
-    return np.diff(inside).astype(np.float32)
+def _edges(low: float, high: float, r: float, size: int) -> tuple[slice, slice]:
+    """Return the pixels, of ``size``, that the lower and the upper edge of a box touch; edges are ``2 r`` wide."""
+    start, end = (min(max(int(v), 0), size) for v in (math.floor(low - r), math.ceil(high + r)))
+    first, second = (
+        min(max(int(v), start), max(end, start)) for v in (math.ceil(low + r), math.floor(high - r))
+    )
+    if second < first:  # the edges meet
+        first = second = max(end, start)
+    return slice(start, first), slice(second, max(end, start))
+
+
+def _coverage(start: int, end: int, low: float, high: float, r: float) -> tuple[npt.NDArray, npt.NDArray]:
+    """Return what share of each pixel from ``start`` to ``end`` a box covers, outside and inside of its outline."""
+    borders = np.arange(start, end + 1, dtype=np.float32)
+    inner = (low + r, max(high - r, low + r))
+    outer_share, inner_share = (
+        np.minimum(np.maximum(borders, a), b) for a, b in ((low - r, high + r), inner)
+    )
+    return outer_share[1:] - outer_share[:-1], inner_share[1:] - inner_share[:-1]
 
 
 def _dashed(xy: Points, stroke: float, gap: float) -> list[Points]:
@@ -266,34 +312,3 @@ def _dashed(xy: Points, stroke: float, gap: float) -> list[Points]:
         for s in starts:
             pieces.append(np.stack([a + (b - a) * t / length for t in (s, min(s + stroke, length))]))
     return pieces
-
-
-@functools.lru_cache(maxsize=64)
-def _font(size: int, wide: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font; one of the system's for letters that it lacks."""
-    if wide:
-        for name in _FALLBACK_FONTS:
-            try:
-                return ImageFont.truetype(name, size)
-            except OSError:
-                continue
-    return ImageFont.load_default(size)
-
-
-@functools.lru_cache(maxsize=512)
-def _text_sheets(text: str, size: int) -> tuple[Image.Image, Image.Image]:
-    """Return the coverage of the letters and of the ground behind them, equally large."""
-    font = _font(size, any(ord(c) > 0xFF for c in text))
-    probe = ImageDraw.Draw(Image.new("L", (1, 1)))
-    left, _top, right, bottom = probe.multiline_textbbox((0, 0), text, font=font)
-    # letters without ascenders get the same ground as those with
-    ascent, descent = font.getmetrics() if hasattr(font, "getmetrics") else (bottom, 0)
-    pad = max(round(size * 0.2), 1)
-    lines = text.count("\n")
-    height = max(int(bottom), int(ascent + descent // 2)) if lines == 0 else int(bottom)
-    shape = (int(right - min(left, 0)) + 2 * pad + 1, height + 2 * pad)
-    letters = Image.new("L", shape)
-    ImageDraw.Draw(letters).multiline_text((pad - min(left, 0), pad), text, fill=255, font=font)
-    ground = Image.new("L", shape)
-    ImageDraw.Draw(ground).rounded_rectangle([0, 0, shape[0] - 1, shape[1] - 1], radius=pad, fill=255)
-    return letters, ground

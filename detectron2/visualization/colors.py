@@ -69,6 +69,8 @@ def to_rgb(color: ColorLike) -> Color:
     Raises:
         ValueError: when it is none of these.
     """
+    if isinstance(color, tuple) and len(color) == 3 and all(type(v) is float and 0 <= v <= 1 for v in color):
+        return color
     if isinstance(color, str):
         return _named(color)
     if isinstance(color, (list, tuple)) and len(color) == 2 and isinstance(color[0], str):

@@ -48,6 +48,13 @@ def create_text_labels(
     return texts
 
 
+def with_track_numbers(labels: Sequence[str] | None, tracks: Sequence[int] | None) -> list[str] | None:
+    """Add the numbers of tracks to labels, as in ``person 98% #3``."""
+    if tracks is None:
+        return None if labels is None else list(labels)
+    return [f"{label} #{track}".strip() for label, track in zip(labels or [""] * len(tracks), tracks)]
+
+
 def to_array(value: Any) -> npt.NDArray:
     """Convert a tensor, array or list to an array on the CPU."""
     value = getattr(value, "tensor", value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from detectron2.utils.colormap import random_color, random_colors
 
 from .canvas import VisImage
 from .colors import Color, ColorMode, palette_color
-from .labels import as_boxes, as_masks, create_text_labels, to_array
+from .labels import as_boxes, as_masks, create_text_labels, to_array, with_track_numbers
+from .panoptic import panoptic_segments
 from .visualizer import Visualizer
 
 __all__ = ["ColorMode", "Instances", "VideoVisualizer", "Visualizer", "random_color", "random_colors"]
@@ -47,17 +49,22 @@ class _DetectedInstance:
 class VideoVisualizer:
     """Draws predictions frame by frame. An object is known again by class and overlap, or by its ``ID``."""
 
-    def __init__(self, metadata: Metadata, instance_mode: ColorMode = ColorMode.IMAGE) -> None:
+    def __init__(
+        self, metadata: Metadata, instance_mode: ColorMode = ColorMode.IMAGE, *, trail: int = 0
+    ) -> None:
         """
         Args:
             metadata: of the data set.
             instance_mode: ``IMAGE`` or ``IMAGE_BW``; ``SEGMENTATION`` colours by class, so that nothing need be
                 remembered.
+            trail: frames for which the way of each object with an ``ID`` is drawn behind it.
         """
         self.metadata = metadata
         self._instance_mode = instance_mode
         self._old_instances: list[_DetectedInstance] = []
         self._used = 0
+        self._trail = trail
+        self._ways: dict[int, deque[tuple[float, float]]] = {}
 
     def draw_instance_predictions(self, frame: npt.NDArray, predictions: Instances) -> VisImage:
         """Draw detections on a frame.
@@ -92,9 +99,13 @@ class VideoVisualizer:
         if self._instance_mode == ColorMode.IMAGE_BW:
             shown = np.any([m.mask for m in generic], axis=0) if generic else None
             visualizer.output.reset_image(visualizer._create_grayscale_image(shown))
+        tracks = [int(i) for i in predictions.ID] if predictions.has("ID") else None
         labels = create_text_labels(
             classes if predictions.has("pred_classes") else None, scores, self.metadata.get("thing_classes")
         )
+        labels = with_track_numbers(labels, tracks)
+        if tracks is not None and boxes is not None and self._trail > 0:
+            self._draw_ways(visualizer, tracks, as_boxes(boxes), colors)
         # with masks and boxes and labels a moving picture is hard to read: masks alone outline an object already
         return visualizer.overlay_instances(
             boxes=None if generic is not None else boxes,
@@ -138,21 +149,32 @@ class VideoVisualizer:
         """
         visualizer = Visualizer(frame, self.metadata, instance_mode=self._instance_mode)
         ids = to_array(panoptic_seg)
-        present = set(np.unique(ids).tolist())
-        segments = [s for s in segments_info if s["id"] in present]
-        stuff = [s for s in segments if not s["isthing"]]
-        visualizer.draw_panoptic_seg(ids, stuff, area_threshold=area_threshold, alpha=alpha)
+        segments = panoptic_segments(ids, segments_info, self.metadata)
         things = [s for s in segments if s["isthing"]]
-        if not things:
+        colors: list[Color] = []
+        if things:
+            classes = [int(s["category_id"]) for s in things]
+            colors = self._assign_colors(_remembered_form(classes, None, [ids == s["id"] for s in things]))
+        else:
             self._forget()
-            return visualizer.output
-        masks = [ids == s["id"] for s in things]
-        classes = [int(s["category_id"]) for s in things]
-        labels = create_text_labels(classes, None, self.metadata.get("thing_classes"))
-        colors = self._assign_colors(_remembered_form(classes, None, masks))
-        return visualizer.overlay_instances(masks=masks, labels=labels, assigned_colors=colors, alpha=alpha)
+        return visualizer._draw_segments(ids, segments, colors, area_threshold, alpha)
 
     # ------------------------------------------------------------------ memory
+
+    def _draw_ways(
+        self, visualizer: Visualizer, tracks: Sequence[int], boxes: npt.NDArray, colors: Sequence[Color]
+    ) -> None:
+        """Remember where the tracks are, and draw the ways that brought them there; lost ones are forgotten."""
+        centers = boxes[:, :2] if boxes.shape[1] == 5 else (boxes[:, :2] + boxes[:, 2:]) / 2
+        here = set(tracks)
+        for gone in [track for track in self._ways if track not in here]:
+            self._ways[gone].popleft()
+            if not self._ways[gone]:
+                del self._ways[gone]
+        for track, (x, y), color in zip(tracks, centers.tolist(), colors):
+            way = self._ways.setdefault(track, deque(maxlen=self._trail + 1))
+            way.append((x, y))
+            visualizer.draw_track(np.array(way), color)
 
     def _forget(self) -> None:
         """One more frame without the remembered objects."""

@@ -16,32 +16,28 @@ from detectron2.utils.errors import BadValue
 
 from .canvas import VisImage
 from .colors import Color, ColorLike, ColorMode, jitter, palette_color, to_rgb
-from .labels import (
-    annotation_box,
-    as_boxes,
-    as_keypoints,
-    as_masks,
-    create_text_labels,
-    frames_around,
-    to_array,
-)
-from .masks import GenericMask, label_point
+from .instances import InstanceDrawing
+from .labels import annotation_box, as_masks, create_text_labels, to_array, with_track_numbers
+from .masks import GenericMask
 from .panoptic import panoptic_segments, read_panoptic_png
-from .primitives import OFF_WHITE, Primitives
+from .primitives import LABEL_BRIGHTNESS, OFF_WHITE
 
-_SMALL_OBJECT = 1000  # square pixels of the output: the label of a smaller box goes beside it
-_LABEL_SHARE = 0.36  # of the label's usual size, for the smallest objects
+_COLOR_BY = ("instance", "class", "track")
+_ALPHA = {ColorMode.IMAGE: 0.5, ColorMode.SEGMENTATION: 0.8, ColorMode.IMAGE_BW: 0.3}
 
 
-class Visualizer(Primitives):
+class Visualizer(InstanceDrawing):
     """Draws detections, segmentations and annotations.
 
     >>> v = Visualizer(image[:, :, ::-1], MetadataCatalog.get("coco_2017_val"))
     >>> out = v.draw_instance_predictions(outputs["instances"].to("cpu"))
     >>> out.save("picture.png")
 
-    Colours are the same in every run: by class where the metadata name colours and the mode is
-    ``SEGMENTATION``, else by the order of the instances.
+    Colours are the same in every run: by class in the mode ``SEGMENTATION``, by track where predictions have an ``ID``
+    from a tracker, else by the order of the instances.
+
+    Letters and lines grow with the picture. Labels stay inside it, and never lie on one another: those that find no
+    free place, even in smaller letters, are left out.
 
     Attributes:
         img: the image, uint8 RGB ``[height, width, 3]``.
@@ -80,14 +76,19 @@ class Visualizer(Primitives):
 
     # ------------------------------------------------------------------ predictions
 
-    def draw_instance_predictions(self, predictions: Instances, jittering: bool = True) -> VisImage:
+    def draw_instance_predictions(
+        self, predictions: Instances, jittering: bool = True, *, color_by: str | None = None
+    ) -> VisImage:
         """Draw what a model returned for an image.
 
         Args:
             predictions: with any of ``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks``,
-                ``pred_keypoints``.
+                ``pred_keypoints``, and ``ID`` from a tracker.
             jittering: vary class colours from instance to instance (mode ``SEGMENTATION``).
+            color_by: ``"instance"``, ``"class"`` or ``"track"``; None for what suits the mode and the predictions.
         """
+        if color_by not in (None, *_COLOR_BY):
+            raise BadValue(f"color_by must be one of {', '.join(_COLOR_BY)}, got {color_by!r}")
         boxes = predictions.pred_boxes if predictions.has("pred_boxes") else None
         scores = predictions.scores if predictions.has("scores") else None
         classes = predictions.pred_classes.tolist() if predictions.has("pred_classes") else None
@@ -99,12 +100,18 @@ class Visualizer(Primitives):
         if self._instance_mode == ColorMode.IMAGE_BW:
             shown = np.any([m.mask for m in masks], axis=0) if masks else None
             self.output.reset_image(self._create_grayscale_image(shown))
-        colors = self._class_colors(classes, jittering) or self._instance_colors(len(predictions))
-        alpha = {ColorMode.IMAGE: 0.5, ColorMode.SEGMENTATION: 0.8, ColorMode.IMAGE_BW: 0.3}[
-            self._instance_mode
-        ]
+        tracks = [int(i) for i in predictions.ID] if predictions.has("ID") else None
+        labels = with_track_numbers(labels, tracks)
+        colors = self._colors_by(color_by, classes, tracks, jittering) or self._instance_colors(
+            len(predictions)
+        )
         return self.overlay_instances(
-            boxes=boxes, labels=labels, masks=masks, keypoints=keypoints, assigned_colors=colors, alpha=alpha
+            boxes=boxes,
+            labels=labels,
+            masks=masks,
+            keypoints=keypoints,
+            assigned_colors=colors,
+            alpha=_ALPHA[self._instance_mode],
         )
 
     def draw_sem_seg(
@@ -127,18 +134,42 @@ class Visualizer(Primitives):
         classes_of = to_array(sem_seg)
         names = self.metadata.get("stuff_classes")
         found, areas = np.unique(classes_of, return_counts=True)
-        for label in found[np.argsort(-areas, kind="stable")].tolist():
-            if label < 0 or (names is not None and label >= len(names)):
-                continue
-            self.draw_binary_mask(
-                classes_of == label,
-                color=self._palette_of("stuff_colors", label),
-                edge_color=edge_color,
-                text=(names[label] if names is not None else str(label)) if draw_text else None,
-                alpha=alpha,
-                area_threshold=area_threshold,
-            )
+        shown = [
+            label
+            for label in found[np.argsort(-areas, kind="stable")].tolist()
+            if label >= 0 and (names is None or label < len(names))
+        ]
+        regions = [(label, label) for label in shown]
+        drawn = self._draw_regions(classes_of, regions, alpha, area_threshold, edge_color)
+        if draw_text:
+            self._name_regions(classes_of, drawn)
         return self.output
+
+    def _draw_regions(
+        self,
+        ids: npt.NDArray,
+        regions: Sequence[tuple[int, int]],
+        alpha: float,
+        area_threshold: float | None,
+        edge_color: ColorLike,
+    ) -> list[tuple[int, int]]:
+        """Draw regions of stuff, as pairs of their id in the map and their class; return those that are large enough."""
+        least = area_threshold or 1
+        drawn = [(i, category) for i, category in regions if np.count_nonzero(ids == i) >= least]
+        for i, category in drawn:
+            color = self._palette_of("stuff_colors", category)
+            self.draw_binary_mask(ids == i, color, edge_color=edge_color, alpha=alpha, area_threshold=least)
+        return drawn
+
+    def _name_regions(self, ids: npt.NDArray, regions: Sequence[tuple[int, int]]) -> None:
+        """Write the classes of regions into them, after all are drawn, so that none covers the name of another."""
+        names = self.metadata.get("stuff_classes")
+        for i, category in regions:
+            text = names[category] if names is not None and category < len(names) else str(category)
+            color = self._change_color_brightness(
+                self._palette_of("stuff_colors", category), LABEL_BRIGHTNESS
+            )
+            self._draw_text_in_mask(ids == i, text, color)
 
     def draw_panoptic_seg(
         self,
@@ -158,35 +189,40 @@ class Visualizer(Primitives):
         """
         ids = to_array(panoptic_seg)
         segments = panoptic_segments(ids, segments_info, self.metadata)
-        if self._instance_mode == ColorMode.IMAGE_BW:
-            self.output.reset_image(self._create_grayscale_image(np.isin(ids, [s["id"] for s in segments])))
-        names = self.metadata.get("stuff_classes")
-        for segment in (s for s in segments if not s["isthing"]):
-            category = int(segment["category_id"])
-            known = names is not None and category < len(names)
-            self.draw_binary_mask(
-                ids == segment["id"],
-                color=self._palette_of("stuff_colors", category),
-                edge_color=OFF_WHITE,
-                text=names[category] if known else str(category),
-                alpha=alpha,
-                area_threshold=area_threshold,
-            )
-        things = [s for s in segments if s["isthing"]]
-        if not things:
-            return self.output
-        categories = [int(s["category_id"]) for s in things]
-        scores = [s["score"] for s in things] if all("score" in s for s in things) else None
-        crowds = [s.get("iscrowd", 0) for s in things]
-        labels = create_text_labels(categories, scores, self.metadata.get("thing_classes"), crowds)
-        masks = [GenericMask(ids == s["id"], *ids.shape) for s in things]
+        categories = [int(s["category_id"]) for s in segments if s["isthing"]]
         colors = [
             self._jitter(self._palette_of("thing_colors", c))
             if self.metadata.get("thing_colors")
             else palette_color(k)
             for k, c in enumerate(categories)
         ]
-        return self.overlay_instances(masks=masks, labels=labels, assigned_colors=colors, alpha=alpha)
+        return self._draw_segments(ids, segments, colors, area_threshold, alpha)
+
+    def _draw_segments(
+        self,
+        ids: npt.NDArray,
+        segments: Sequence[Mapping[str, Any]],
+        thing_colors: Sequence[ColorLike],
+        area_threshold: float | None,
+        alpha: float,
+    ) -> VisImage:
+        """Draw panoptic segments: stuff first, then things in the given colours."""
+        if self._instance_mode == ColorMode.IMAGE_BW:
+            self.output.reset_image(self._create_grayscale_image(np.isin(ids, [s["id"] for s in segments])))
+        stuff = [(s["id"], int(s["category_id"])) for s in segments if not s["isthing"]]
+        stuff = self._draw_regions(ids, stuff, alpha, area_threshold, OFF_WHITE)
+        things = [s for s in segments if s["isthing"]]
+        scores = [s["score"] for s in things] if all("score" in s for s in things) else None
+        labels = create_text_labels(
+            [int(s["category_id"]) for s in things],
+            scores,
+            self.metadata.get("thing_classes"),
+            [s.get("iscrowd", 0) for s in things],
+        )
+        masks = [GenericMask(ids == s["id"], *ids.shape) for s in things]
+        self.overlay_instances(masks=masks, labels=labels, assigned_colors=thing_colors, alpha=alpha)
+        self._name_regions(ids, stuff)
+        return self.output
 
     draw_panoptic_seg_predictions = draw_panoptic_seg
 
@@ -228,133 +264,12 @@ class Visualizer(Primitives):
         classes = [a["category_id"] for a in annotations]
         crowds = [a.get("iscrowd", 0) for a in annotations]
         labels = create_text_labels(classes, None, self.metadata.get("thing_classes"), crowds)
-        colors = self._class_colors(classes, True) or self._instance_colors(len(annotations))
+        colors = self._colors_by(None, classes, None, True) or self._instance_colors(len(annotations))
         self.overlay_instances(
             labels=labels, boxes=boxes, masks=masks, keypoints=keypoints, assigned_colors=colors, alpha=0.5
         )
 
-    # ------------------------------------------------------------------ instances
-
-    def overlay_instances(
-        self,
-        *,
-        boxes: object = None,
-        labels: Sequence[str] | None = None,
-        masks: object = None,
-        keypoints: object = None,
-        assigned_colors: Sequence[ColorLike] | None = None,
-        alpha: float = 0.5,
-    ) -> VisImage:
-        """Draw N instances, large ones first.
-
-        Args:
-            boxes: ``Boxes``, ``RotatedBoxes``, or an array ``[N, 4]`` (XYXY) or ``[N, 5]``.
-            labels: n texts.
-            masks: ``BitMasks``, ``PolygonMasks``, a tensor ``[N, height, width]``, or a list of polygons, RLE
-                dicts, pixel arrays or ``GenericMask``.
-            keypoints: ``Keypoints`` or an array ``[N, K, 3]`` of x, y, score.
-            assigned_colors: n colours; None for those of the palette.
-            alpha: opacity of the masks.
-
-        Raises:
-            ValueError: when the parts differ in length.
-        """
-        boxes = None if boxes is None else self._convert_boxes(boxes)
-        masks = None if masks is None else self._convert_masks(masks)
-        keypoints = None if keypoints is None else self._convert_keypoints(keypoints)
-        parts = {
-            "boxes": boxes,
-            "masks": masks,
-            "keypoints": keypoints,
-            "labels": labels,
-            "colors": assigned_colors,
-        }
-        lengths = {name: len(part) for name, part in parts.items() if part is not None}
-        if len(set(lengths.values())) > 1:
-            raise BadValue(f"instances to draw differ in number: {lengths}")
-        count = next(iter(lengths.values()), 0)
-        if not count:
-            return self.output
-        colors = (
-            [palette_color(k) for k in range(count)] if assigned_colors is None else list(assigned_colors)
-        )
-        if boxes is not None and boxes.shape[1] == 5:
-            return self.overlay_rotated_instances(boxes=boxes, labels=labels, assigned_colors=colors)
-        frames = boxes if boxes is not None else frames_around(masks, keypoints, count)
-        order = np.argsort(-np.prod(frames[:, 2:] - frames[:, :2], axis=1), kind="stable").tolist()
-        for i in order:
-            if boxes is not None:
-                self.draw_box(boxes[i], edge_color=to_rgb(colors[i]), alpha=0.9)
-            if masks is not None:
-                self._draw_mask(masks[i], to_rgb(colors[i]), alpha)
-        if keypoints is not None:
-            for instance in keypoints:
-                self.draw_and_connect_keypoints(instance)
-        if labels is not None:
-            for i in order:
-                mask = masks[i] if masks is not None and boxes is None else None
-                self._draw_label(labels[i], frames[i], mask, to_rgb(colors[i]))
-        return self.output
-
-    def overlay_rotated_instances(
-        self,
-        boxes: object = None,
-        labels: Sequence[str] | None = None,
-        assigned_colors: Sequence[ColorLike] | None = None,
-    ) -> VisImage:
-        """Draw N rotated boxes, large ones first.
-
-        Args:
-            boxes: ``RotatedBoxes`` or an array ``[N, 5]``.
-            labels: n texts.
-            assigned_colors: n colours; None for those of the palette.
-        """
-        rotated = np.zeros((0, 5)) if boxes is None else as_boxes(boxes)
-        colors = assigned_colors if assigned_colors is not None else self._instance_colors(len(rotated))
-        for i in np.argsort(-rotated[:, 2] * rotated[:, 3], kind="stable").tolist() if len(rotated) else []:
-            label = None if labels is None else labels[i]
-            self.draw_rotated_box_with_label(rotated[i], alpha=0.9, edge_color=to_rgb(colors[i]), label=label)
-        return self.output
-
-    def _draw_mask(self, mask: GenericMask, color: Color, alpha: float) -> None:
-        if mask._mask is None and len(mask.polygons) == 1:
-            self.draw_polygon(mask.polygons[0].reshape(-1, 2), color, alpha=alpha)
-        else:
-            self.draw_binary_mask(mask.mask, color, alpha=alpha, area_threshold=1)
-
-    def _draw_label(self, text: str, frame: npt.NDArray, mask: GenericMask | None, color: Color) -> None:
-        """Label of an instance: at its upper left corner, within its mask, or beside it when it is small."""
-        x0, y0, x1, y1 = frame.tolist()
-        position, alignment = (x0, y0), "left"
-        if mask is not None:
-            point = label_point(mask.mask)
-            if point is not None:
-                position, alignment = point, "center"
-        scale = self.output.scale
-        if (x1 - x0) * (y1 - y0) * scale**2 < _SMALL_OBJECT or y1 - y0 < 40 / scale:
-            position, alignment = ((x1, y0) if y1 >= self.output.height - 5 else (x0, y1)), "left"
-        share = float(np.clip((y1 - y0) / self.output.height**0.5 / 12, _LABEL_SHARE * 2, 1.0))
-        self.draw_text(
-            text,
-            position,
-            color=self._change_color_brightness(color, 0.7),
-            horizontal_alignment=alignment,
-            font_size=max(share * self._default_font_size, 9 / scale),
-        )
-
     # ------------------------------------------------------------------ what subclasses replace
-
-    def _convert_boxes(self, boxes: Any) -> npt.NDArray[np.float64]:
-        """Convert boxes of any form to ``[N, 4]``, or ``[N, 5]`` when they are rotated."""
-        return as_boxes(boxes)
-
-    def _convert_masks(self, masks_or_polygons: Any) -> list[GenericMask]:
-        """Convert masks of any form to single masks."""
-        return as_masks(masks_or_polygons, self.output.height, self.output.width)
-
-    def _convert_keypoints(self, keypoints: Any) -> npt.NDArray[np.float64]:
-        """Keypoints of any form as ``[N, K, 3]``."""
-        return as_keypoints(keypoints)
 
     def _jitter(self, color: Any) -> Color:
         """Return a shade near ``color``; another one at each call, the same ones in each run."""
@@ -374,16 +289,21 @@ class Visualizer(Primitives):
     def _instance_colors(self, count: int) -> list[Color]:
         return [palette_color(k) for k in range(count)]
 
-    def _class_colors(self, classes: Sequence[int] | None, jittering: bool) -> list[Color] | None:
-        """Return the shades of the class colours, where the mode asks for them and the metadata have some."""
-        if (
-            self._instance_mode != ColorMode.SEGMENTATION
-            or classes is None
-            or not self.metadata.get("thing_colors")
-        ):
-            return None
-        colors = [self._palette_of("thing_colors", int(c)) for c in classes]
-        return [self._jitter(c) for c in colors] if jittering else colors
+    def _colors_by(
+        self,
+        color_by: str | None,
+        classes: Sequence[int] | None,
+        tracks: Sequence[int] | None,
+        jittering: bool,
+    ) -> list[Color] | None:
+        """Return the colours of classes or tracks where they are asked for and known; None for those of instances."""
+        by_mode = self._instance_mode == ColorMode.SEGMENTATION
+        if classes is not None and (color_by == "class" or (color_by is None and by_mode)):
+            colors = [self._palette_of("thing_colors", int(c)) for c in classes]
+            return [self._jitter(c) for c in colors] if jittering and by_mode else colors
+        if tracks is not None and color_by in (None, "track"):
+            return [palette_color(i) for i in tracks]
+        return None
 
     def _palette_of(self, key: str, index: int) -> Color:
         """Return the colour of a class: from the metadata (0 to 255), else from the palette."""
