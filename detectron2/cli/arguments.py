@@ -146,12 +146,33 @@ def _eval(p: argparse.ArgumentParser) -> None:
 
 def _predict(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
-    p.add_argument("inputs", nargs="*", help="images and folders (default: the run's validation images)")
+    p.add_argument(
+        "inputs",
+        nargs="*",
+        help="pictures, videos, folders, quoted patterns such as 'photos/**/*.jpg', URLs, camera:0 (default: the run's "
+        "validation images)",
+    )
     p.add_argument("--output", default="predictions", help="folder to write (default: %(default)s)")
     p.add_argument("--threshold", type=float, default=0.5, help="lowest score shown (default: %(default)s)")
     p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
-    p.add_argument("--limit", type=int, help="at most so many images")
+    p.add_argument("--limit", type=int, help="at most so many inputs, and frames of each video")
+    p.add_argument("--classes", metavar="NAMES", help="names of the classes to keep, with commas between")
+    p.add_argument(
+        "--track",
+        nargs="?",
+        const="BBoxIOUTracker",
+        metavar="TRACKER",
+        help="follow objects through videos: BBoxIOUTracker, VanillaHungarianBBoxIOUTracker, "
+        "IOUWeightedHungarianBBoxIOUTracker, or trackers:NAME of the package trackers (default: %(const)s)",
+    )
+    p.add_argument(
+        "--batch-size", type=int, default=1, help="pictures that run together (default: %(default)s)"
+    )
+    p.add_argument(
+        "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
+    )
+    p.add_argument("--compile", action="store_true", help="compile the backbone; worth it for long videos")
     _trust(p)
 
 
@@ -269,7 +290,9 @@ COMMANDS = {
     ),
     "eval": Command("evaluate a trained model", _eval, "detectron2.cli.commands.eval:run"),
     "predict": Command(
-        "run a model on images and draw what it finds", _predict, "detectron2.cli.commands.predict:run"
+        "run a model on pictures and videos, and draw what it finds",
+        _predict,
+        "detectron2.cli.commands.predict:run",
     ),
     "data": Command(
         "import, check, show, convert and split labels of any format",

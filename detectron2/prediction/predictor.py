@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -157,7 +158,14 @@ class Predictor:
 
     # -- streams ------------------------------------------------------------------------------
 
-    def stream(self, sources: Any, *, skip: bool = False, read_ahead: int | None = None) -> PredictionStream:
+    def stream(
+        self,
+        sources: Any,
+        *,
+        skip: bool = False,
+        read_ahead: int | None = None,
+        max_frames: int | None = None,
+    ) -> PredictionStream:
         """Predict for everything that a source stands for, in order, with a bounded amount of memory.
 
         A thread reads and prepares pictures while the model runs.
@@ -167,11 +175,13 @@ class Predictor:
                 iterable of these, which may be endless.
             skip: leave out, count and log what cannot be read; else it raises its error.
             read_ahead: prepared pictures that may wait; None for two batches.
+            max_frames: frames of each video or camera, at most; None for all.
 
         Returns:
             An iterator of :class:`Prediction`. Close it, or use it in a ``with`` block, to end early.
         """
-        return PredictionStream(self, sources, skip, read_ahead or _BATCHES_AHEAD * self.batch_size)
+        ahead = read_ahead or _BATCHES_AHEAD * self.batch_size
+        return PredictionStream(self, sources, skip, ahead, max_frames)
 
     def run_prepared(self, batch: Sequence[Prepared]) -> list[ModelOutput]:
         """Predict for pictures of equal shape that the backend has prepared, and keep what is wanted."""
@@ -182,19 +192,25 @@ class PredictionStream(Iterator[Prediction]):
     """Predictions in the order of their pictures; made by :meth:`Predictor.stream`.
 
     Attributes:
-        skipped: name and reason of each picture or frame that could not be read. The list is cut at 1,000 entries.
-        num_skipped: their number.
+        skipped: source, number of the frame (None for a whole source) and reason of what could not be read; the list is
+            cut at 1,000 entries.
+        num_skipped: sources that could not be read.
+        broken_frames: for each video the number of frames that could not be read.
         num_read: pictures and frames that could be read so far.
     """
 
     _MOST_REASONS = 1000
+    _MOST_SAID = 5  # broken frames of one video
 
-    def __init__(self, predictor: Predictor, sources: Any, skip: bool, ahead: int) -> None:
-        self.skipped: list[tuple[str, str]] = []
+    def __init__(
+        self, predictor: Predictor, sources: Any, skip: bool, ahead: int, max_frames: int | None
+    ) -> None:
+        self.skipped: list[tuple[str, int | None, str]] = []
+        self.broken_frames: Counter[str] = Counter()
         self.num_skipped = 0
         self.num_read = 0
         self._predictor = predictor
-        self._iterator = self._iterate(sources, skip, ahead)
+        self._iterator = self._iterate(sources, skip, ahead, max_frames)
 
     def __next__(self) -> Prediction:
         return next(self._iterator)
@@ -209,9 +225,11 @@ class PredictionStream(Iterator[Prediction]):
         """End the reading thread; files and cameras are closed."""
         self._iterator.close()
 
-    def _iterate(self, sources: Any, skip: bool, ahead: int) -> Generator[Prediction, None, None]:
+    def _iterate(
+        self, sources: Any, skip: bool, ahead: int, max_frames: int | None
+    ) -> Generator[Prediction, None, None]:
         predictor = self._predictor
-        found = frames(sources, predictor.input_format, self._broken if skip else None)
+        found = frames(sources, predictor.input_format, self._broken if skip else None, max_frames)
         with closing(read_ahead(self._prepared(found), ahead)) as ready:
             results = in_batches(
                 ready,
@@ -230,9 +248,14 @@ class PredictionStream(Iterator[Prediction]):
                 self.num_read += 1
                 yield _Ready(frame, self._predictor.backend.prepare(frame.image))
 
-    def _broken(self, name: str, error: Exception) -> None:
+    def _broken(self, source: str, frame: int | None, error: Exception) -> None:
+        name = source if frame is None else f"{source}, frame {frame}"
         reason = str(error) if name in str(error) else f"{name} ({error})"
-        logger.warning("Skipped, since it cannot be read: %s", reason)
-        self.num_skipped += 1
+        if frame is None:
+            self.num_skipped += 1
+        else:
+            self.broken_frames[source] += 1
+        if self.broken_frames[source] <= self._MOST_SAID:
+            logger.warning("Skipped, since it cannot be read: %s", reason)
         if len(self.skipped) < self._MOST_REASONS:
-            self.skipped.append((name, str(error)))
+            self.skipped.append((source, frame, str(error)))

@@ -7,26 +7,27 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from detectron2.utils.errors import BadType, UserError
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS
 from detectron2.utils.suggest import not_there
 
 from .inputs import ChannelOrder, is_picture, is_several, to_rgb
-from .video import VIDEO_SUFFIXES, read_camera, read_video
+from .video import VIDEO_SUFFIXES, can_read_videos, read_camera, read_video
 
 __all__ = ["Broken", "Frame", "camera_number", "expand", "find_files", "frames", "is_video", "plural_name"]
 
 logger = logging.getLogger(__name__)
 
-Broken = Callable[[str, Exception], None]
-"""Takes the name of a source, or of a frame, that cannot be read, and why."""
+Broken = Callable[[str, int | None, Exception], None]
+"""Takes the source that cannot be read, the number of the frame if it is only one of a video's, and why."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def find_files(names: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 
 def frames(
-    source: Any, input_format: ChannelOrder = "BGR", broken: Broken | None = None
+    source: Any, input_format: ChannelOrder = "BGR", broken: Broken | None = None, most: int | None = None
 ) -> Generator[Frame, None, None]:
     """Read everything that a source stands for, one frame at a time.
 
@@ -115,6 +116,7 @@ def frames(
         source: a name as in :func:`expand`, a video, a camera, a picture in memory, or an iterable of these.
         input_format: channel order of arrays and tensors, "RGB" or "BGR".
         broken: is told of what cannot be read, which is then left out; None to raise the error.
+        most: frames of each video or camera, at most.
 
     Raises:
         UserError: if there is nothing of a given name.
@@ -123,7 +125,7 @@ def frames(
     count = 0
     for item in _items(source):
         if isinstance(item, (str, os.PathLike)) or camera_number(item) is not None:
-            yield from _named(item, broken)
+            yield from _named(item, broken, most)
             continue
         name = f"picture {count}"
         count += 1
@@ -146,17 +148,16 @@ def _items(source: Any) -> Iterator[Any]:
         )
 
 
-def _named(name: str | os.PathLike[str] | int, broken: Broken | None) -> Iterator[Frame]:
+def _named(name: str | os.PathLike[str] | int, broken: Broken | None, most: int | None) -> Iterator[Frame]:
     """Frames of everything that a name stands for."""
     camera = camera_number(name)
     if camera is not None:
-        yield from _moving(f"camera:{camera}", read_camera(camera), broken)
+        yield from _moving(f"camera:{camera}", read_camera(camera), broken, most)
         return
     assert not isinstance(name, int)
     for file in expand(name):
         if is_video(file):
-            local = PathManager.get_local_path(file) if _is_url(file) else file
-            yield from _moving(file, read_video(local, _of_frames(file, broken)), broken)
+            yield from _moving(file, read_video(file, _of_frames(file, broken)), broken, most)
             continue
         image = _tried(file, lambda file=file: to_rgb(file), broken)  # type: ignore[misc]
         if image is not None:
@@ -164,18 +165,24 @@ def _named(name: str | os.PathLike[str] | int, broken: Broken | None) -> Iterato
 
 
 def _of_frames(file: str, broken: Broken | None) -> Callable[[int, Exception], None] | None:
-    return None if broken is None else lambda index, error: broken(f"{file}, frame {index}", error)
+    return None if broken is None else lambda index, error: broken(file, index, error)
 
 
-def _moving(name: str, pictures: Iterator[tuple[int, float, Any]], broken: Broken | None) -> Iterator[Frame]:
+def _moving(
+    name: str,
+    pictures: Generator[tuple[int, float, Any], None, None],
+    broken: Broken | None,
+    most: int | None,
+) -> Iterator[Frame]:
     """Frames of a video or camera; one that cannot be opened, or ends by an error, is reported as a whole."""
     try:
-        for index, time, image in pictures:
-            yield Frame(name, image, index, time)
+        with closing(pictures):
+            for index, time, image in islice(pictures, most):
+                yield Frame(name, image, index, time)
     except (*READ_ERRORS, ValueError) as error:
         if broken is None:
             raise
-        broken(name, error)
+        broken(name, None, error)
 
 
 def _tried(name: str, read: Callable[[], npt.NDArray[Any]], broken: Broken | None) -> npt.NDArray[Any] | None:
@@ -184,7 +191,7 @@ def _tried(name: str, read: Callable[[], npt.NDArray[Any]], broken: Broken | Non
     except (*READ_ERRORS, ValueError) as error:
         if broken is None:
             raise
-        broken(name, error)
+        broken(name, None, error)
         return None
 
 
@@ -199,7 +206,7 @@ def _is_pattern(text: str) -> bool:
 def _in_folder(folder: str) -> list[str]:
     """Pictures and videos of a folder and the folders in it; says which other files are passed over."""
     files = sorted(p for p in Path(folder).rglob("*") if not p.is_dir())
-    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) if can_read_videos() else IMAGE_SUFFIXES
     others = Counter(p.suffix.lower() or p.name for p in files if p.suffix.lower() not in known)
     if others:
         logger.warning(

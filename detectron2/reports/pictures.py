@@ -12,7 +12,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.structures import Instances
 from detectron2.visualization import Visualizer
 
-__all__ = ["draw_errors", "draw_instances", "draw_labels", "save_pair", "save_row"]
+__all__ = ["draw_errors", "draw_instances", "draw_labels", "picture_scale", "save_pair", "save_row"]
 
 SHORT_SIDE = 420  # pixels that a picture in a page should have at least, so that thin outlines show
 LONG_SIDE = 900
@@ -28,7 +28,7 @@ def draw_labels(image: np.ndarray, record: Mapping[str, Any], metadata: Metadata
         record: dataset dict.
         metadata: with ``thing_classes``.
     """
-    canvas = Visualizer(image, metadata, scale=_scale(image))
+    canvas = Visualizer(image, metadata, scale=picture_scale(image))
     return canvas.draw_dataset_dict(dict(record)).get_image()
 
 
@@ -40,7 +40,7 @@ def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) 
         instances: predictions for the image's size.
         metadata: with ``thing_classes``.
     """
-    canvas = Visualizer(image, metadata, scale=_scale(image))
+    canvas = Visualizer(image, metadata, scale=picture_scale(image))
     return canvas.draw_instance_predictions(instances.to("cpu")).get_image()
 
 
@@ -55,7 +55,7 @@ def draw_errors(
         texts: N names; those of wrong boxes are written.
         wrong: N flags.
     """
-    canvas = Visualizer(image, scale=_scale(image))
+    canvas = Visualizer(image, scale=picture_scale(image))
     order = sorted(range(len(boxes)), key=lambda k: wrong[k])  # errors on top
     for k in order:
         colour = WRONG if wrong[k] else RIGHT
@@ -89,7 +89,7 @@ def save_row(pictures: Sequence[np.ndarray], path: Path) -> None:
     Image.fromarray(np.concatenate(row, axis=1)).save(path, quality=88)
 
 
-def _scale(image: np.ndarray) -> float:
+def picture_scale(image: np.ndarray) -> float:
     """Enlarge small images and shrink large ones to what a page can show."""
     short, long = sorted(image.shape[:2])
     return min(max(SHORT_SIDE / short, 1.0), LONG_SIDE / long)

@@ -147,7 +147,7 @@ def test_a_stream_skips_and_counts_what_cannot_be_read_or_raises(predictor, phot
     with predictor.stream(photos, skip=True) as stream:
         assert [p.source.rsplit("/", 1)[-1] for p in stream] == ["b.jpg", "d.jpg"]
     assert stream.num_skipped == 2 and stream.num_read == 2
-    assert [name.rsplit("/", 1)[-1] for name, _ in stream.skipped] == ["a.jpg", "c.jpg"]
+    assert [name.rsplit("/", 1)[-1] for name, _, _ in stream.skipped] == ["a.jpg", "c.jpg"]
     with pytest.raises(OSError, match=r"Truncated|identify"):
         list(predictor.stream(photos))
     for name in ("absent.jpg", "absent/*.jpg"):

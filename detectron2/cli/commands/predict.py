@@ -1,157 +1,204 @@
-"""``detectron2 predict``: run a model on images, draw and write down what it finds."""
+"""``detectron2 predict``: run a model on pictures and videos, draw and write down what it finds."""
 
 import argparse
 import logging
-from collections import Counter
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from detectron2 import model_zoo
-from detectron2.checkpoint.load_report import require_weights
-from detectron2.config.types import Config
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.data import detection_utils as utils
-from detectron2.engine import DefaultPredictor
-from detectron2.engine.run_config import load_run_config
-from detectron2.engine.run_folder import read_run, weights_of
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
-from detectron2.model_zoo.listing import find_model
-from detectron2.reports.pictures import draw_instances
-from detectron2.structures import Instances
+from detectron2.data import DatasetCatalog
+from detectron2.engine.run_folder import read_run
+from detectron2.prediction import Prediction, PredictionStream, Predictor
+from detectron2.prediction.annotated import AnnotatedVideo
+from detectron2.prediction.drawing import draw_outputs
+from detectron2.prediction.records import best_first, count_objects, output_record
+from detectron2.prediction.sources import camera_number, find_files, is_video
+from detectron2.prediction.tracks import DEFAULT_TRACKER, make_tracker
+from detectron2.prediction.video import frame_count, frame_rate
+from detectron2.prediction.video_writer import check_can_write, video_ending
+from detectron2.reports.pictures import picture_scale
 from detectron2.utils.file_io.atomic import write_json
 from detectron2.utils.file_io.names import distinct_names
-from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS
+from detectron2.utils.image_io import IMAGE_SUFFIXES
 from detectron2.utils.logger import setup_logger
-from detectron2.utils.suggest import not_there
 
+from ..console import console
 from ..errors import UserError
 from ..run.datasets import VAL, register
 from ..run.recipe import chosen_device
 
-__all__ = ["above", "predictor_config", "run"]
+__all__ = ["run"]
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")
+_SAID_EVERY = 200  # frames, where no bar can be drawn
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, draw, and write ``predictions.json``; images that cannot be read are counted and named."""
+    """Predict, draw, and write ``predictions.json``; what cannot be read is counted and named."""
     logger = setup_logger(name="detectron2")
-    cfg, metadata = predictor_config(args.model, args.weights, args.device)
-    paths = _images(args.inputs, logger)[: args.limit]
-    if not paths:
+    device = chosen_device(args.device)
+    if args.track and os.path.exists(args.track):  # `--track clip.mp4` names no tracker
+        args.inputs, args.track = [*args.inputs, args.track], DEFAULT_TRACKER
+    sources = list(dict.fromkeys(_sources(args)))[: args.limit]
+    names = _names(sources)
+    output = Path(args.output)
+    # What would fail at the end is known before anything is computed.
+    if args.track is not None:
+        make_tracker(args.track, 1, 1)
+    for name, moving in names.values():
+        if moving:
+            check_can_write(output / name)
+    predictor = Predictor(
+        args.model, weights=args.weights, scores=args.threshold, device=device, precision=args.precision,
+        classes=args.classes.split(",") if args.classes else None, compile=args.compile, batch_size=args.batch_size,
+    )  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
+    writer = _Writer(predictor, output, names, args.track, logger)
+    stream = predictor.stream(sources, skip=True, max_frames=args.limit)
+    try:
+        with stream:
+            for found in stream:
+                writer.add(found, stream)
+    finally:  # also what was found before Ctrl-C or an error
+        writer.close(stream)
+    print(writer.summary(stream))
+    return int(not writer.records)
+
+
+def _sources(args: argparse.Namespace) -> list[str]:
+    """Files, URLs and cameras; without any, the pictures that validated the run."""
+    if not args.inputs:
+        if not (Path(args.model) / "run.json").is_file():
+            raise UserError("name at least one picture, video, folder, pattern, URL or camera")
+        register(read_run(args.model), train=False)
+        return [str(r["file_name"]) for r in DatasetCatalog.get(VAL)]
+    found = find_files(args.inputs)
+    if not found:
         raise UserError(
             f"no images in {', '.join(args.inputs)}; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    predictor = DefaultPredictor(cfg)
-    require_weights(predictor.load_report, args.model)
-    output = Path(args.output)
-    output.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-    skipped = 0
-    try:
-        for path, name in zip(paths, distinct_names(paths, ".jpg")):
-            image = _read(path, logger)
-            if image is None:
-                skipped += 1
-                continue
-            found = predictor(image)
-            if "instances" not in found:
-                raise UserError(f"{args.model} gives {', '.join(found)}, and predict draws instances")
-            kept = above(found["instances"].to("cpu"), args.threshold)
-            Image.fromarray(draw_instances(image[:, :, ::-1], kept, metadata)).save(output / name, quality=90)
-            records.append(_record(path, name, kept, metadata))
-            logger.info("%s: %d objects", path, len(kept))
-    finally:  # also what was found before Ctrl-C or an error
-        if records or not any(output.iterdir()):
-            write_json(output / "predictions.json", records)
-    total = sum(len(r["objects"]) for r in records)
-    print(f"{total} objects in {len(records)} images, {skipped} skipped; see {output}")
-    return int(not records)
-
-
-def _read(path: Path, logger: logging.Logger) -> np.ndarray | None:
-    """Read an image; None, and a warning, if that cannot be done."""
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        logger.warning("Skipped: %s is a video, and `predict` takes images only; see demo/demo.py.", path)
-        return None
-    try:
-        image: np.ndarray = utils.read_image(str(path), "BGR")
-    except (*READ_ERRORS, ValueError) as error:
-        reason = str(error) if str(path) in str(error) else f"{path} ({error})"
-        logger.warning("Skipped, since it cannot be read: %s", reason)
-        return None
-    return image
-
-
-def predictor_config(model: str, weights: str, device: str | None) -> tuple[Config, Metadata]:
-    """Config with weights, and the metadata that names its classes.
-
-    Args:
-        model: folder of a run, zoo name or config file.
-        weights: "best", "final", or a file; for a zoo name "best" means the zoo's weights.
-        device: device name; None for the best there is.
-    """
-    device = chosen_device(device)
-    if (Path(model) / "run.json").is_file():
-        card = read_run(model)
-        register(card, train=False)
-        run = load_run_config(Path(model) / "config.yaml")
-        run.put(weights=weights_of(model, weights), device=device)
-        return run.cfg, MetadataCatalog.get(VAL)
-    if Path(model).is_dir():
-        raise UserError(f"{model} is not the folder of a run: it has no run.json")
-    config_file, zoo_name = find_model(model)
-    run = load_run_config(config_file)
-    if weights not in ("best", "final"):
-        run.put(weights=weights)
-    elif zoo_name:
-        run.put(weights=model_zoo.get_checkpoint_url(zoo_name))
-    run.put(device=device)
-    return run.cfg, MetadataCatalog.get((*run.dataset_names("test"), "__unused")[0])
-
-
-def above(instances: Instances, threshold: float) -> Instances:
-    """Return the predictions with at least this score, best first."""
-    instances = instances[instances.scores.argsort(descending=True)]
-    return instances[instances.scores >= threshold]
-
-
-def _images(inputs: Sequence[str], logger: logging.Logger) -> list[Path]:
-    """Image files named directly or found in folders; without any, those that validated the run."""
-    if not inputs:
-        if VAL not in DatasetCatalog.list():
-            raise UserError("name at least one image or folder")
-        return [Path(r["file_name"]) for r in DatasetCatalog.get(VAL)]
-    found: list[Path] = []
-    for text in inputs:
-        path = Path(text)
-        if not path.exists():
-            raise UserError(not_there(path))
-        if not path.is_dir():
-            found.append(path)
-            continue
-        files = sorted(p for p in path.rglob("*") if not p.is_dir())
-        found += [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
-        others = Counter(p.suffix.lower() or p.name for p in files if p.suffix.lower() not in IMAGE_SUFFIXES)
-        if others:
-            logger.warning(
-                "Passed over in %s, since `predict` takes %s: %s", path, ", ".join(IMAGE_SUFFIXES),
-                ", ".join(f"{count} {ending}" for ending, count in others.most_common()),
-            )  # fmt: skip
     return found
 
 
-def _record(path: Path, picture: str, instances: Instances, metadata: Metadata) -> dict[str, Any]:
-    """One entry of predictions.json: COCO's fields, and the name of the class."""
-    classes = metadata.get("thing_classes") or []
-    height, width = instances.image_size
-    objects = instances_to_coco_json(instances, 0)
-    for o in objects:
-        del o["image_id"]
-        index = o["category_id"]
-        o["class"] = classes[index] if index < len(classes) else str(index)
-    return {"file_name": str(path), "picture": picture, "height": height, "width": width, "objects": objects}
+def _is_moving(source: str) -> bool:
+    return is_video(source) or camera_number(source) is not None
+
+
+def _names(sources: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Name the file that is written for each source, and say whether it is a video."""
+    plain = [source.partition("?")[0].replace(":", "-") if "://" in source else source for source in sources]
+    endings = [video_ending(p) if _is_moving(s) else ".jpg" for s, p in zip(sources, plain)]
+    stems = [os.path.splitext(p)[0].replace("camera:", "camera-") for p in plain]
+    written = distinct_names([stem + ending for stem, ending in zip(stems, endings)])
+    return {s: (name, _is_moving(s)) for s, name in zip(sources, written)}
+
+
+class _Writer:
+    """Writes what was found: drawn pictures and videos, and a record of each."""
+
+    def __init__(
+        self, predictor: Predictor, output: Path, names: dict[str, tuple[str, bool]], tracker: str | None,
+        logger: logging.Logger,
+    ) -> None:  # fmt: skip
+        self.records: list[dict[str, Any]] = []
+        self._predictor, self._output, self._names, self._tracker = predictor, output, names, tracker
+        self._logger = logger
+        self._video: AnnotatedVideo | None = None
+        self._progress = _Progress(logger)
+
+    def add(self, found: Prediction, stream: PredictionStream) -> None:
+        if self._video is not None and self._video.source != found.source:
+            self._finish_video(stream)
+        name, moving = self._names[found.source]
+        if not moving:
+            self._picture(found, name)
+            return
+        if self._video is None:
+            live = camera_number(found.source) is not None
+            self._video = AnnotatedVideo(
+                found.source, self._output / name, self._predictor.metadata, tracker=self._tracker, sound=not live,
+                rate=None if live else frame_rate(found.source),
+            )  # fmt: skip
+            self._progress.begin(found.source, None if live else frame_count(found.source))
+        self._video.add(found)
+        self._progress.step(self._video)
+
+    def _picture(self, found: Prediction, name: str) -> None:
+        outputs = best_first(found.outputs)
+        scale = picture_scale(found.image)
+        drawn = draw_outputs(found.image, outputs, self._predictor.metadata, scale).get_image()
+        Image.fromarray(drawn).save(self._output / name, quality=90)
+        height, width = found.image.shape[:2]
+        record = {"file_name": found.source, "picture": name, "height": height, "width": width}
+        record.update(output_record(outputs, self._predictor.metadata))
+        self.records.append(record)
+        self._logger.info("%s: %d objects", found.source, count_objects(record))
+
+    def _finish_video(self, stream: PredictionStream) -> None:
+        video, self._video = self._video, None
+        self._progress.end()
+        if video is None:
+            return
+        video.close()
+        if not video.num_frames:
+            return
+        self.records.append(video.record(stream.broken_frames[video.source]))
+        record = self.records[-1]
+        tracks = f", {record['num_tracks']} tracks" if "num_tracks" in record else ""
+        self._logger.info(
+            "%s: %d frames, %d broken, %.1f frames/s%s; see %s", video.source, video.num_frames,
+            record["broken_frames"], video.speed, tracks, video.path,
+        )  # fmt: skip
+
+    def close(self, stream: PredictionStream) -> None:
+        self._finish_video(stream)
+        if self.records or not any(self._output.iterdir()):
+            write_json(self._output / "predictions.json", self.records)
+
+    def summary(self, stream: PredictionStream) -> str:
+        """Say in one line what was found."""
+        videos = [r for r in self.records if "video" in r]
+        total = sum(r.get("num_objects", count_objects(r)) for r in self.records)
+        where = f"{len(self.records) - len(videos)} images"
+        if videos:
+            where += f" and {sum(r['frames'] for r in videos)} frames of {len(videos)} videos"
+        broken = sum(stream.broken_frames.values())
+        lost = f" and {broken} broken frames" if broken else ""
+        return f"{total} objects in {where}, {stream.num_skipped} skipped{lost}; see {self._output}"
+
+
+class _Progress:
+    """A bar with frames/s on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._total: int | None = None
+
+    def begin(self, source: str, total: int | None) -> None:
+        self._total = total
+        terminal = console(stderr=True)
+        if terminal.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[speed]}"),
+                       TimeRemainingColumn())  # fmt: skip
+            self._bar = Progress(*columns, console=terminal, transient=True)
+            self._task = self._bar.add_task(os.path.basename(source), total=total, speed="")
+            self._bar.start()
+
+    def step(self, video: AnnotatedVideo) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, speed=f"{video.speed:.1f} frames/s")
+        elif video.num_frames % _SAID_EVERY == 0:
+            of = f" of {self._total}" if self._total else ""
+            self._logger.info(
+                "%s: %d%s frames, %.1f frames/s", video.source, video.num_frames, of, video.speed
+            )
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
