@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import logging
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple, overload
 import numpy.typing as npt
 
 from detectron2.data import Metadata
+from detectron2.structures.exchange import table_html
 from detectron2.structures.types import ModelOutput
 from detectron2.utils.errors import BadValue
 from detectron2.visualization import VisImage
@@ -55,6 +58,15 @@ class Prediction:
     def draw(self, scale: float = 1.0) -> VisImage:
         """Draw everything that was found; the drawing shows itself in a notebook."""
         return draw_outputs(self.image, self.outputs, self.metadata, scale)
+
+    def _repr_html_(self) -> str:
+        """Show the drawing and a table of the instances in a notebook."""
+        width, height = (f"{v}px" for v in self.image.shape[1::-1])
+        png = base64.b64encode(self.draw()._repr_png_()).decode("ascii")
+        picture = f'<img style="max-width:{width};max-height:{height}" src="data:image/png;base64,{png}"/>'
+        instances = self.outputs.get("instances")
+        table = "" if instances is None else table_html(instances, self.metadata.get("thing_classes"))
+        return f"<div><p>{html.escape(self.source)}</p>{picture}{table}</div>"
 
 
 class _Ready(NamedTuple):
@@ -155,6 +167,26 @@ class Predictor:
                 f"{picture} is {plural_name(picture)}: iterate over predictor.stream({picture!r}) to predict for all"
             )
         return self.backend.prepare(to_rgb(picture, self.input_format))
+
+    def compare_orders(self, pictures: Sequence[Picture]) -> dict[str, float]:
+        """Compare how sure the model is of arrays or tensors, read as BGR and as RGB.
+
+        Swapped channels cannot be seen in a picture, but a trained model is mostly surer of the right ones. A few dozen
+        pictures with objects are enough.
+
+        Args:
+            pictures: arrays or tensors.
+
+        Returns:
+            For "BGR" and "RGB" the sum of the scores of all instances of at least 0.5.
+        """
+        sums = {}
+        for order in ("BGR", "RGB"):
+            prepared = [self.backend.prepare(to_rgb(picture, order)) for picture in pictures]
+            found = [self.backend.run([p])[0] for p in prepared]
+            scores = [output["instances"].scores for output in found if "instances" in output]
+            sums[order] = float(sum(s[s >= 0.5].sum().item() for s in scores))
+        return sums
 
     # -- streams ------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ __all__ = [
     "html_view",
     "mask_rles",
     "supervision_detections",
+    "table_html",
 ]
 
 MaskForm = Literal["rle", "polygons"]
@@ -223,20 +224,26 @@ def _corners(rotated: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 def html_view(found: Fields) -> str:
     """Implement :meth:`Instances._repr_html_`: a drawing of the outlines, and a table."""
-    columns = table_columns(found, None) if found.get_fields() else {}
     count = len(next(iter(found.get_fields().values()), ()))
     height, width = (int(v) for v in found.image_size)
+    plural = "" if count == 1 else "s"
+    return (
+        f"<div><p>{count} instance{plural} in {width} x {height} pixels</p>{_svg(found, height, width)}"
+        f"{table_html(found, None)}</div>"
+    )
+
+
+def table_html(found: Fields, class_names: Sequence[str] | None) -> str:
+    """Return an HTML table of the instances, cut at 20 rows."""
+    columns = table_columns(found, class_names)
+    count = len(next(iter(columns.values()), ()))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     rows = [
         "<tr>" + "".join(f"<td>{_cell(values[i])}</td>" for values in columns.values()) + "</tr>"
         for i in range(min(count, _MOST_ROWS))
     ]
     more = f"<p>and {count - _MOST_ROWS} more</p>" if count > _MOST_ROWS else ""
-    plural = "" if count == 1 else "s"
-    return (
-        f"<div><p>{count} instance{plural} in {width} x {height} pixels</p>{_svg(found, height, width)}"
-        f"<table><tr>{head}</tr>{''.join(rows)}</table>{more}</div>"
-    )
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>{more}"
 
 
 def _cell(value: Any) -> str:

@@ -247,3 +247,17 @@ def test_columns_in_and_out(predictor, photos):
     assert len(stacked["scores"]) == 2
     with pytest.raises(KeyError, match="'image' or 'bytes' or 'path'"):
         predictor({"pixels": ragged})
+
+
+def test_a_prediction_shows_itself_with_names(predictor):
+    found = next(predictor.stream(picture()))
+    text = found._repr_html_()
+    assert "data:image/png;base64," in text and "picture 0" in text and ("disc" in text or "square" in text)
+
+
+def test_orders_are_compared_by_the_model(predictor):
+    picture_sums = predictor.compare_orders([picture(), picture(1)])
+    turned = predictor.compare_orders([picture()[:, :, ::-1], picture(1)[:, :, ::-1]])
+    assert picture_sums["BGR"] == pytest.approx(turned["RGB"]) and picture_sums["RGB"] == pytest.approx(
+        turned["BGR"]
+    )
