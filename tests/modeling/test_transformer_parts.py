@@ -159,8 +159,8 @@ def test_costs_are_the_losses_of_single_pairs() -> None:
         one = p[q, labels[t]]
         focal = -0.25 * (1 - one) ** 2 * one.log() + 0.75 * one**2 * (1 - one).log()
         found = {
-            "bce": (tr.mask_bce_cost(masks, targets), bce),
-            "dice": (tr.dice_cost(masks, targets), dice),
+            "bce": (tr.batch_sigmoid_ce_loss(masks, targets), bce),
+            "dice": (tr.batch_dice_loss(masks, targets), dice),
             "focal": (tr.focal_cost(logits, labels), focal),
             "class": (tr.class_cost(logits, labels), -logits[q].softmax(0)[labels[t]]),
             "l1": (tr.l1_cost(a, b), (a[q] - b[t]).abs().sum()),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.tensor_inference import TensorInference
+from detectron2.modeling.transformer import semantic_scores, top_masks, winning_segments
 from detectron2.projects.mask2former import (
     CrossAttentionLayer,
     HungarianMatcher,
@@ -22,7 +23,6 @@ from detectron2.projects.mask2former import (
     SetCriterion,
     SwinTransformer,
 )
-from detectron2.projects.mask2former.inference import semantic_scores, top_masks, winning_segments
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.structures import BitMasks
 from detectron2.utils.registry import locate
@@ -276,27 +276,27 @@ def test_batched_equals_single(name: str) -> None:
 
 def random_queries(q: int = 7, classes: int = 4) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
-    return torch.randn(q, classes + 1) * 2, torch.randn(q, 9, 11) * 4
+    return (torch.randn(q, classes + 1) * 2).softmax(-1)[:, :-1], torch.randn(q, 9, 11) * 4
 
 
 def test_semantic_scores_are_a_sum_over_queries() -> None:
-    logits, masks = random_queries()
-    p, m = logits.softmax(-1), masks.sigmoid()
-    want = sum(p[q, :4, None, None] * m[q] for q in range(7))
-    torch.testing.assert_close(semantic_scores(logits, masks), want)
+    p, masks = random_queries()
+    m = masks.sigmoid()
+    want = sum(p[q, :, None, None] * m[q] for q in range(7))
+    torch.testing.assert_close(semantic_scores(p, masks), want)
 
 
 def test_top_masks() -> None:
-    logits, masks = random_queries()
-    top = top_masks(logits, masks, 5)
-    p = logits.softmax(-1)[:, :4]
+    p, masks = random_queries()
+    top = top_masks(p, masks, 5)
     for i, k in enumerate(p.flatten().argsort(descending=True)[:5].tolist()):
         q, c = divmod(k, 4)
         inside = masks[q] > 0
-        assert top.classes[i] == c and torch.equal(top.masks[i], inside)
-        want = p[q, c] * masks[q].sigmoid()[inside].mean()
-        torch.testing.assert_close(top.scores[i], want, atol=1e-5, rtol=1e-4)
-    assert len(top_masks(logits, masks, 1000).scores) == 28
+        assert top.queries[i] == q and top.classes[i] == c and torch.equal(top.masks[i], inside)
+        assert top.scores[i] == p[q, c]
+        want = masks[q].sigmoid()[inside].mean()
+        torch.testing.assert_close(top.certainty[i], want, atol=1e-5, rtol=1e-4)
+    assert len(top_masks(p, masks, 1000).scores) == 28
 
 
 def slow_segments(

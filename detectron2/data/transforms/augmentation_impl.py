@@ -8,6 +8,7 @@ from .augmentations.color import RandomBrightness, RandomContrast, RandomLightin
 from .augmentations.crop import FixedSizeCrop, MinIoURandomCrop, RandomCrop, RandomCrop_CategoryAreaConstraint
 from .augmentations.geometry import (
     RandomApply,
+    RandomEither,
     RandomExtent,
     RandomFlip,
     RandomResize,
@@ -25,6 +26,7 @@ __all__ = [
     "RandomContrast",
     "RandomCrop",
     "RandomCrop_CategoryAreaConstraint",
+    "RandomEither",
     "RandomExtent",
     "RandomFlip",
     "RandomLighting",

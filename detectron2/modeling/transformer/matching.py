@@ -20,12 +20,12 @@ from .boxes import generalized_box_iou
 __all__ = [
     "Indices",
     "assign",
+    "batch_dice_loss",
+    "batch_sigmoid_ce_loss",
     "class_cost",
-    "dice_cost",
     "focal_cost",
     "giou_cost",
     "l1_cost",
-    "mask_bce_cost",
     "masks_at_points",
     "matched_queries",
 ]
@@ -80,37 +80,37 @@ def giou_cost(boxes: Tensor, targets: Tensor) -> Tensor:
     return -generalized_box_iou(boxes.float(), targets.float())
 
 
-def mask_bce_cost(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of masks, mean over points.
+def batch_sigmoid_ce_loss(inputs: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of every pair of masks, mean over points.
 
     Args:
-        logits: [Q, P] at points.
+        inputs: [Q, P] logits at points.
         targets: [T, P] in [0, 1] at the same points.
 
     Returns:
         [Q, T].
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        logits, targets = logits.float(), targets.float()
+    with torch.autocast(inputs.device.type, enabled=False):
+        logits, targets = inputs.float(), targets.float()
         # softplus(x) is the loss if the target is 0, softplus(x) - x if it is 1.
         absent = F.softplus(logits).sum(1, keepdim=True)
         return (absent - logits @ targets.T) / logits.shape[1]
 
 
-def dice_cost(logits: Tensor, targets: Tensor) -> Tensor:
-    """Dice loss of masks.
+def batch_dice_loss(inputs: Tensor, targets: Tensor) -> Tensor:
+    """Dice loss of every pair of masks.
 
     Args:
-        logits: [Q, P] at points.
-        targets: [T, P] in [0, 1] at the same points.
+        inputs: [Q, ...] logits.
+        targets: [T, ...] in [0, 1] at the same points.
 
     Returns:
         [Q, T] in [0, 1].
 
     Reference: V-Net, https://arxiv.org/abs/1606.04797
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        p, targets = logits.float().sigmoid(), targets.float()
+    with torch.autocast(inputs.device.type, enabled=False):
+        p, targets = inputs.float().sigmoid().flatten(1), targets.float().flatten(1)
         both = p.sum(1, keepdim=True) + targets.sum(1)
         return 1 - (2 * p @ targets.T + 1) / (both + 1)
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["pixel_proposals", "select"]
+from detectron2.layers.deformable_attention import SpatialShapes
+
+__all__ = ["encoder_proposals", "pixel_proposals", "select"]
 
 
 def pixel_proposals(hidden: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -38,6 +40,24 @@ def pixel_proposals(hidden: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[
     exists = ((proposals > 0.01) & (proposals < 0.99)).all(-1) & ~hidden
     odds = (proposals / (1 - proposals)).log()
     return odds.masked_fill(~exists[..., None], torch.inf), exists
+
+
+def encoder_proposals(
+    memory: Tensor, memory_padding_mask: Tensor, spatial_shapes: SpatialShapes
+) -> tuple[Tensor, Tensor]:
+    """Let every pixel that the encoder has seen propose a box; see :func:`pixel_proposals`.
+
+    Args:
+        memory: [N, S, C] output of the encoder.
+        memory_padding_mask: [N, S]; True marks padding.
+        spatial_shapes: (height, width) of the levels.
+
+    Returns:
+        [N, S, C] the output of the encoder, 0 where there is no proposal, and [N, S, 4] log-odds of the boxes.
+    """
+    rows = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
+    proposals, exist = pixel_proposals(memory_padding_mask, [(h, w) for h, w in rows])
+    return memory.masked_fill(~exist[..., None], 0.0), proposals.to(memory)
 
 
 def select(values: Tensor, index: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["inverse_sigmoid", "pixel_reference_points", "valid_ratio"]
+__all__ = ["inverse_sigmoid", "pixel_reference_points", "refine_boxes", "valid_ratio"]
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -20,6 +20,23 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """
     x = x.clamp(0, 1)
     return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+def refine_boxes(deltas: Tensor, reference: Tensor, eps: float = 1e-5) -> Tensor:
+    """Move boxes: add offsets to the log-odds of references.
+
+    Args:
+        deltas: [..., 4] offsets.
+        reference: [..., 4] boxes or [..., 2] points in [0, 1]; points have no size, so the offset alone gives it.
+        eps: see :func:`inverse_sigmoid`.
+
+    Returns:
+        [..., 4] boxes in [0, 1].
+    """
+    odds = inverse_sigmoid(reference, eps)
+    if odds.shape[-1] == 2:
+        odds = torch.cat([odds, torch.zeros_like(odds)], -1)
+    return (deltas + odds).sigmoid()
 
 
 def valid_ratio(hidden: Tensor) -> Tensor:

@@ -5,7 +5,14 @@ https://arxiv.org/abs/2306.07265
 """
 
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.transformer import MLP, box_iou, generalized_box_iou, masks_to_boxes
+from detectron2.modeling.transformer import (
+    MLP,
+    apply_box_noise,
+    apply_label_noise,
+    box_iou,
+    generalized_box_iou,
+    masks_to_boxes,
+)
 from detectron2.projects.eva02 import EMAHook, EMAState, EMAUpdater
 from detectron2.utils.reexports import publish
 
@@ -22,7 +29,7 @@ from .criterion import DeformableCriterion, DINOCriterion, SetCriterion, TwoStag
 from .dataset_mapper import DetrDatasetMapper
 from .decoder import DeformableDetrTransformerDecoder, DINOTransformerDecoder
 from .deformable_detr import DeformableDETR
-from .denoising import GenerateDNQueries, apply_box_noise, apply_label_noise
+from .denoising import GenerateDNQueries
 from .dino import DINO
 from .encoder import DeformableDetrTransformerEncoder, DINOTransformerEncoder
 from .functions import (
@@ -163,8 +170,6 @@ publish(
     TorchvisionBackbone,
     TransformerLayerSequence,
     TwoStageCriterion,
-    apply_box_noise,
-    apply_label_noise,
     box_cxcywh_to_xyxy,
     box_xyxy_to_cxcywh,
     cross_entropy,

@@ -1,9 +1,6 @@
 """The mapper of detection transformers: half of the images are cropped before they are resized."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
@@ -35,17 +32,4 @@ class DetrDatasetMapper(DatasetMapper):
         )
         if augmentation_with_crop is not None:
             either = T.AugmentationList(augmentation_with_crop)
-            self.augmentations = T.AugmentationList([_Either(self.augmentations, either)])
-
-
-class _Either(T.Augmentation):
-    """One augmentation or another, each for half of the images."""
-
-    def __init__(self, first: T.Augmentation, second: T.Augmentation) -> None:
-        super().__init__()
-        self.first = first
-        self.second = second
-
-    def __call__(self, aug_input: T.AugInput) -> Any:
-        """Augment in place and return the transform."""
-        return (self.first if np.random.rand() > 0.5 else self.second)(aug_input)
+            self.augmentations = T.AugmentationList([T.RandomEither(self.augmentations, either)])

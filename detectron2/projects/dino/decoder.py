@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detectron2.modeling.transformer import MLP
+from detectron2.modeling.transformer import MLP, refine_boxes
 from detectron2.utils.errors import BadValue
 
 from .blocks import (
@@ -19,25 +19,14 @@ from .blocks import (
     MultiScaleDeformableAttention,
     TransformerLayerSequence,
 )
-from .functions import get_sine_pos_embed, inverse_sigmoid
+from .functions import get_sine_pos_embed
 
 __all__ = ["DINOTransformerDecoder", "DeformableDetrTransformerDecoder", "refined"]
 
 
 def refined(deltas: Tensor, reference: Tensor) -> Tensor:
-    """Move boxes: add offsets to the log-odds of references.
-
-    Args:
-        deltas: [..., 4] offsets.
-        reference: [..., 4] boxes or [..., 2] points in [0, 1]; points have no size, so the offset alone gives it.
-
-    Returns:
-        [..., 4] boxes in [0, 1].
-    """
-    odds = inverse_sigmoid(reference)
-    if odds.shape[-1] == 2:
-        odds = torch.cat([odds, torch.zeros_like(odds)], -1)
-    return (deltas + odds).sigmoid()
+    """Move boxes; :func:`~detectron2.modeling.transformer.refine_boxes` with the ``eps`` of detrex."""
+    return refine_boxes(deltas, reference, eps=1e-3)
 
 
 class DeformableDetrTransformerDecoder(TransformerLayerSequence):

@@ -9,70 +9,18 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from .functions import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, inverse_sigmoid
+from detectron2.modeling.transformer import (
+    apply_box_noise,
+    apply_label_noise,
+    box_cxcywh_to_xyxy,
+    box_xyxy_to_cxcywh,
+    group_mask,
+    places_in_groups,
+)
 
-__all__ = [
-    "ContrastiveGroups",
-    "GenerateDNQueries",
-    "apply_box_noise",
-    "apply_label_noise",
-    "contrastive_queries",
-    "group_mask",
-]
+from .functions import inverse_sigmoid
 
-
-def apply_label_noise(labels: Tensor, label_noise_prob: float = 0.2, num_classes: int = 80) -> Tensor:
-    """Replace some labels by random ones; the argument stays as it is.
-
-    Args:
-        labels: [T].
-        label_noise_prob: share of labels to replace.
-        num_classes: number of classes.
-    """
-    if label_noise_prob <= 0:
-        return labels
-    chosen = (torch.rand_like(labels.float()) < label_noise_prob).nonzero().view(-1)
-    return labels.scatter(0, chosen, torch.randint_like(chosen, 0, num_classes))
-
-
-def apply_box_noise(boxes: Tensor, box_noise_scale: float = 0.4) -> Tensor:
-    """Move the centres and sizes of boxes; the argument stays as it is.
-
-    Args:
-        boxes: [T, 4] centre and size in [0, 1].
-        box_noise_scale: centres move by up to this share of half the size, sizes change by up to this share.
-    """
-    if box_noise_scale <= 0:
-        return boxes
-    size = boxes[:, 2:]
-    reach = torch.cat([size / 2, size], -1)
-    return (boxes + (torch.rand_like(boxes) * 2 - 1) * reach * box_noise_scale).clamp(0, 1)
-
-
-def group_mask(groups: int, size: int, num_queries: int, device: torch.device | str) -> Tensor:
-    """Tell which queries do not see each other.
-
-    Args:
-        groups: groups of denoising queries.
-        size: queries of each group.
-        num_queries: matching queries, which come last.
-        device: of the result.
-
-    Returns:
-        [D + Q, D + Q] with D = groups * size; True where a query (row) does not see another one: one in another group,
-        or, if it is a matching query, any denoising query.
-    """
-    of = torch.arange(groups, device=device).repeat_interleave(size)
-    of = torch.cat([of, of.new_full((num_queries,), -1)])
-    return (of[:, None] != of) & (of != -1)
-
-
-def _places(counts: Sequence[int], copies: int, stride: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Image and place of each object in each copy; copies begin ``stride`` apart."""
-    image = torch.cat([torch.full((n,), i, device=device) for i, n in enumerate(counts)])
-    place = torch.cat([torch.arange(n, device=device) for n in counts])
-    start = torch.arange(copies, device=device)[:, None] * stride
-    return image.repeat(copies), (place + start).flatten()
+__all__ = ["ContrastiveGroups", "GenerateDNQueries", "contrastive_queries"]
 
 
 class GenerateDNQueries(nn.Module):
@@ -137,7 +85,7 @@ class GenerateDNQueries(nn.Module):
         if self.with_indicator:
             queries = torch.cat([queries, queries.new_ones(len(queries), 1)], -1)
         size = max(counts)
-        places = _places(counts, groups, size, labels.device)
+        places = places_in_groups(counts, groups, size, labels.device)
         label_queries = queries.new_zeros(len(counts), groups * size, self.label_embed_dim)
         box_queries = boxes.new_zeros(len(counts), groups * size, 4)
         label_queries = label_queries.index_put(places, queries)
@@ -189,7 +137,7 @@ def contrastive_queries(
         share = (torch.rand_like(boxes) + negative[:, None]) * sign
         half = boxes[:, 2:].repeat(1, 2) / 2
         boxes = box_xyxy_to_cxcywh((box_cxcywh_to_xyxy(boxes) + share * half * box_noise_scale).clamp(0, 1))
-    places = _places(counts, 2 * groups, most, labels.device)
+    places = places_in_groups(counts, 2 * groups, most, labels.device)
     queries = label_enc(labels)
     shape = (len(counts), 2 * groups * most)
     label_queries = queries.new_zeros(*shape, queries.shape[-1]).index_put(places, queries)

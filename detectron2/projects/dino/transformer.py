@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from detectron2.layers.deformable_attention import SpatialShapes
 from detectron2.modeling.transformer import (
+    encoder_proposals,
     flatten_levels,
-    pixel_proposals,
     pixel_reference_points,
     select,
     valid_ratio,
@@ -98,9 +98,8 @@ class _DeformableTransformer(nn.Module):
         Returns:
             [N, S, C] features of the proposals and [N, S, 4] log-odds of their boxes, infinite where there is none.
         """
-        proposals, exist = pixel_proposals(memory_padding_mask, _pairs(spatial_shapes))
-        memory = memory.masked_fill(~exist[..., None], 0.0)
-        return self.enc_output_norm(self.enc_output(memory)), proposals.to(memory)
+        memory, proposals = encoder_proposals(memory, memory_padding_mask, spatial_shapes)
+        return self.enc_output_norm(self.enc_output(memory)), proposals
 
     def _encode(
         self, feats: Sequence[Tensor], masks: Sequence[Tensor], positions: Sequence[Tensor]

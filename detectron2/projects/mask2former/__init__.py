@@ -14,11 +14,15 @@ Reference: Masked-attention Mask Transformer for Universal Image Segmentation, h
 
 from detectron2.layers import MSDeformAttn
 from detectron2.layers import multi_scale_deformable_attention as ms_deform_attn_core_pytorch
+from detectron2.modeling import build_pixel_decoder
 from detectron2.modeling.transformer import (
     MLP,
     MSDeformAttnTransformerEncoder,
     MSDeformAttnTransformerEncoderLayer,
+    MSDeformAttnTransformerEncoderOnly,
     PositionEmbeddingSine,
+    batch_dice_loss,
+    batch_sigmoid_ce_loss,
 )
 
 from .config import add_maskformer2_config
@@ -33,12 +37,8 @@ from .data import (
 from .instance_evaluation import InstanceSegEvaluator
 from .mask_former_head import MaskFormerHead
 from .maskformer_model import MaskFormer
-from .matcher import HungarianMatcher, batch_dice_loss, batch_sigmoid_ce_loss
-from .pixel_decoder import (
-    MSDeformAttnPixelDecoder,
-    MSDeformAttnTransformerEncoderOnly,
-    build_pixel_decoder,
-)
+from .matcher import HungarianMatcher
+from .pixel_decoder import MSDeformAttnPixelDecoder
 from .swin import D2SwinTransformer, SwinTransformer
 from .test_time_augmentation import SemanticSegmentorWithTTA
 from .transformer_decoder import (

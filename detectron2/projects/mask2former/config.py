@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode
 
-__all__ = ["add_maskformer2_config", "add_swin_config"]
+__all__ = ["add_data_config", "add_encoder_config", "add_maskformer2_config", "add_swin_config"]
 
 
 def add_maskformer2_config(cfg: CfgNode) -> None:
@@ -11,20 +11,10 @@ def add_maskformer2_config(cfg: CfgNode) -> None:
     Args:
         cfg: config to extend in place, such as ``get_cfg()``.
     """
+    add_data_config(cfg)
     # Which mapper reads the data: "mask_former_semantic", "mask_former_panoptic", "mask_former_instance",
     # "coco_instance_lsj" or "coco_panoptic_lsj".
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
-    cfg.INPUT.COLOR_AUG_SSD = False
-    cfg.INPUT.SIZE_DIVISIBILITY = -1  # side to which mappers pad a training image, -1: not at all
-    # Large-scale jitter of the "lsj" mappers: scale by MIN_SCALE … MAX_SCALE, then crop or pad to IMAGE_SIZE.
-    cfg.INPUT.IMAGE_SIZE = 1024
-    cfg.INPUT.MIN_SCALE = 0.1
-    cfg.INPUT.MAX_SCALE = 2.0
-
-    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
-    cfg.SOLVER.OPTIMIZER = "ADAMW"
-    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1  # factor on the learning rate of the backbone
-
     node = cfg.MODEL.MASK_FORMER = CfgNode()
     node.DEEP_SUPERVISION = True  # losses also on the predictions before the last
     node.NO_OBJECT_WEIGHT = 0.1
@@ -58,14 +48,35 @@ def add_maskformer2_config(cfg: CfgNode) -> None:
         False  # resize masks to the output before they become classes
     )
 
+    add_encoder_config(cfg)
+    cfg.MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME = (
+        "BasePixelDecoder"  # released configs: "MSDeformAttnPixelDecoder"
+    )
+    add_swin_config(cfg)
+
+
+def add_data_config(cfg: CfgNode) -> None:
+    """Add the keys of mappers and of the optimizer."""
+    cfg.INPUT.COLOR_AUG_SSD = False
+    cfg.INPUT.SIZE_DIVISIBILITY = -1  # side to which mappers pad a training image, -1: not at all
+    # Large-scale jitter of the "lsj" mappers: scale by MIN_SCALE … MAX_SCALE, then crop or pad to IMAGE_SIZE.
+    cfg.INPUT.IMAGE_SIZE = 1024
+    cfg.INPUT.MIN_SCALE = 0.1
+    cfg.INPUT.MAX_SCALE = 2.0
+
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1  # factor on the learning rate of the backbone
+
+
+def add_encoder_config(cfg: CfgNode) -> None:
+    """Add the keys of a pixel decoder with deformable attention."""
     head = cfg.MODEL.SEM_SEG_HEAD
     head.MASK_DIM = 256
     head.TRANSFORMER_ENC_LAYERS = 0
-    head.PIXEL_DECODER_NAME = "BasePixelDecoder"  # released configs: "MSDeformAttnPixelDecoder"
     head.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES = ["res3", "res4", "res5"]
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_POINTS = 4
     head.DEFORMABLE_TRANSFORMER_ENCODER_N_HEADS = 8
-    add_swin_config(cfg)
 
 
 def add_swin_config(cfg: CfgNode) -> None:

@@ -6,9 +6,8 @@ from torch import Tensor, nn
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_pixel_decoder
 
-from .pixel_decoder import build_pixel_decoder
 from .transformer_decoder import build_transformer_decoder
 
 __all__ = ["MaskFormerHead"]

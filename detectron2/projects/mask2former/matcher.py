@@ -11,24 +11,14 @@ from torch import Tensor, nn
 from detectron2.modeling.transformer import (
     Indices,
     assign,
+    batch_dice_loss,
+    batch_sigmoid_ce_loss,
     class_cost,
-    dice_cost,
-    mask_bce_cost,
     masks_at_points,
 )
 from detectron2.utils.errors import BadValue
 
-__all__ = ["HungarianMatcher", "batch_dice_loss", "batch_sigmoid_ce_loss"]
-
-
-def batch_dice_loss(inputs: Tensor, targets: Tensor) -> Tensor:
-    """Dice loss of every pair of mask logits [Q, ...] and masks [T, ...]: [Q, T]."""
-    return dice_cost(inputs.flatten(1), targets.flatten(1))
-
-
-def batch_sigmoid_ce_loss(inputs: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of every pair of mask logits [Q, P] and masks [T, P], mean over points: [Q, T]."""
-    return mask_bce_cost(inputs, targets)
+__all__ = ["HungarianMatcher"]
 
 
 class HungarianMatcher(nn.Module):
@@ -59,9 +49,9 @@ class HungarianMatcher(nn.Module):
         for logits, masks, target in zip(outputs["pred_logits"], outputs["pred_masks"], targets):
             predicted, wanted = masks_at_points(masks, target["masks"], self.num_points)
             costs.append(
-                self.cost_mask * mask_bce_cost(predicted, wanted)
+                self.cost_mask * batch_sigmoid_ce_loss(predicted, wanted)
                 + self.cost_class * class_cost(logits, target["labels"])
-                + self.cost_dice * dice_cost(predicted, wanted)
+                + self.cost_dice * batch_dice_loss(predicted, wanted)
             )
         return assign(costs)
 

@@ -17,6 +17,7 @@ from ..transform import ExtentTransform, HFlipTransform, ResizeTransform, Rotati
 
 __all__ = [
     "RandomApply",
+    "RandomEither",
     "RandomExtent",
     "RandomFlip",
     "RandomResize",
@@ -59,6 +60,28 @@ class RandomApply(Augmentation):
 
     def __call__(self, aug_input: AugInput) -> Transform:
         return self.aug(aug_input) if self._rand_range() < self.prob else NoOpTransform()
+
+
+class RandomEither(Augmentation):
+    """Apply one augmentation or another, each to half of the images.
+
+    Args:
+        first: what to apply where the number drawn from [0, 1) is above 0.5.
+        second: what to apply elsewhere.
+    """
+
+    def __init__(self, first: Augmentation | Transform, second: Augmentation | Transform) -> None:
+        self.first = as_augmentation(first)
+        self.second = as_augmentation(second)
+
+    @property
+    def augs(self) -> list[Augmentation]:
+        """Both."""
+        return [self.first, self.second]
+
+    def __call__(self, aug_input: AugInput) -> Transform:
+        """Augment in place and return the transform."""
+        return (self.first if self._rand_range() > 0.5 else self.second)(aug_input)
 
 
 class RandomFlip(Augmentation):

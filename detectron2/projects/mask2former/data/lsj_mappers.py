@@ -21,6 +21,7 @@ from detectron2.utils.errors import BadValue
 from .targets import instances_of_masks, segment_ids, segment_masks
 
 __all__ = [
+    "AugmentingMapper",
     "COCOInstanceNewBaselineDatasetMapper",
     "COCOPanopticNewBaselineDatasetMapper",
     "build_transform_gen",
@@ -47,8 +48,14 @@ def build_transform_gen(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T
     return augmentations
 
 
-class _JitterMapper:
-    """Reads and augments an image."""
+class AugmentingMapper:
+    """Reads and augments an image; base of mappers.
+
+    Args:
+        is_train: annotations are wanted.
+        tfm_gens: augmentations or transforms, first applied first.
+        image_format: order of the channels.
+    """
 
     def __init__(
         self, is_train: bool, tfm_gens: Sequence[T.Augmentation | T.Transform], image_format: str
@@ -64,7 +71,8 @@ class _JitterMapper:
         gens = build_transform_gen(cfg, is_train)
         return {"is_train": is_train, "tfm_gens": gens, "image_format": cfg.INPUT.FORMAT}
 
-    def _read(self, dataset_dict: dict[str, Any]) -> tuple[dict[str, Any], T.TransformList]:
+    def read(self, dataset_dict: dict[str, Any]) -> tuple[dict[str, Any], T.TransformList]:
+        """Copy a record, with its image as an augmented tensor; also return how it was augmented."""
         record = copy.deepcopy(dataset_dict)
         image = utils.read_image(record["file_name"], format=self.img_format)
         utils.check_image_size(record, image)
@@ -73,9 +81,29 @@ class _JitterMapper:
         record["image"] = torch.as_tensor(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
         return record, transforms  # type: ignore[return-value]
 
+    def add_instances(
+        self, record: dict[str, Any], transforms: T.Transform, boxes_of_masks: bool = True
+    ) -> None:
+        """Replace the ``annotations`` of a record by ``instances``; in testing, drop them.
+
+        Args:
+            record: with its image, already augmented.
+            transforms: how that was done.
+            boxes_of_masks: let boxes be those around the augmented masks, rather than the augmented boxes.
+        """
+        annotations = record.pop("annotations", None)
+        if annotations is None or not self.is_train:
+            return
+        size = (int(record["image"].shape[1]), int(record["image"].shape[2]))
+        single = [a for a in annotations if not a.get("iscrowd", 0)]
+        for annotation in single:
+            annotation.pop("keypoints", None)
+            utils.transform_instance_annotations(annotation, transforms, size)
+        record["instances"] = _instances(single, size, boxes_of_masks)
+
 
 @DATASET_MAPPER_REGISTRY.register(name="coco_instance_lsj")
-class COCOInstanceNewBaselineDatasetMapper(_JitterMapper):
+class COCOInstanceNewBaselineDatasetMapper(AugmentingMapper):
     """Makes inputs for instance segmentation of records in COCO's format.
 
     The result has ``image``, uint8 [C, H, W]; ``padding_mask``, bool [H, W], True where a label map of ones would be 0
@@ -100,28 +128,24 @@ class COCOInstanceNewBaselineDatasetMapper(_JitterMapper):
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map one record, which is not changed."""
-        record, transforms = self._read(dataset_dict)
-        size = record["image"].shape[1:]
+        record, transforms = self.read(dataset_dict)
         labels = transforms.apply_segmentation(np.ones((record["height"], record["width"])))
         record["padding_mask"] = torch.as_tensor(np.ascontiguousarray(labels == 0))
-        if not self.is_train:
-            record.pop("annotations", None)
-        elif "annotations" in record:
-            annotations = [a for a in record.pop("annotations") if not a.get("iscrowd", 0)]
-            for annotation in annotations:
-                annotation.pop("keypoints", None)
-                utils.transform_instance_annotations(annotation, transforms, size)
-            record["instances"] = _instances(annotations, (int(size[0]), int(size[1])))
+        self.add_instances(record, transforms)
         return record
 
 
-def _instances(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Instances:
+def _instances(annotations: list[dict[str, Any]], size: tuple[int, int], boxes_of_masks: bool) -> Instances:
     """Make instances of transformed annotations, polygons or masks, without those that a crop removed."""
     if not annotations:
-        return instances_of_masks([], torch.zeros(0, *size, dtype=torch.uint8), with_boxes=True)
+        none = torch.zeros(0, *size, dtype=torch.uint8)
+        found = instances_of_masks([], none, with_boxes=True)
+        found.gt_masks = none
+        return found
     polygons = all(isinstance(a["segmentation"], list) for a in annotations)
     instances = utils.annotations_to_instances(annotations, size, "polygon" if polygons else "bitmask")
-    instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+    if boxes_of_masks:
+        instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
     kept = utils.filter_empty_instances(instances)
     assert isinstance(kept, Instances)
     masks = kept.gt_masks
@@ -132,7 +156,7 @@ def _instances(annotations: list[dict[str, Any]], size: tuple[int, int]) -> Inst
 
 
 @DATASET_MAPPER_REGISTRY.register(name="coco_panoptic_lsj")
-class COCOPanopticNewBaselineDatasetMapper(_JitterMapper):
+class COCOPanopticNewBaselineDatasetMapper(AugmentingMapper):
     """Makes inputs for panoptic segmentation of records in COCO's panoptic format.
 
     The result has ``image``, uint8 [C, H, W], and in training ``instances``, the segments that are no crowds, with
@@ -156,7 +180,7 @@ class COCOPanopticNewBaselineDatasetMapper(_JitterMapper):
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map one record, which is not changed."""
-        record, transforms = self._read(dataset_dict)
+        record, transforms = self.read(dataset_dict)
         if not self.is_train:
             record.pop("annotations", None)
         elif "pan_seg_file_name" in record:

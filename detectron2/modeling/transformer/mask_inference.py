@@ -1,7 +1,7 @@
 """From classified masks to instances, label maps and panoptic segments.
 
-Q queries with class logits [Q, classes + 1] and mask logits [Q, H, W]. All shapes are fixed, so that these functions
-can be part of a graph.
+Q queries with class probabilities [Q, classes], "no object" left out, and mask logits [Q, H, W]. All shapes are fixed,
+so that these functions can be part of a graph.
 
 Reference: section 3.3 of MaskFormer, https://arxiv.org/abs/2107.06278
 """
@@ -14,48 +14,52 @@ from torch import Tensor
 __all__ = ["TopMasks", "semantic_scores", "top_masks", "winning_segments"]
 
 
-def semantic_scores(mask_cls: Tensor, mask_pred: Tensor) -> Tensor:
+def semantic_scores(probabilities: Tensor, masks: Tensor) -> Tensor:
     """Sum up, for each class and pixel, probability of the class times probability of the mask over all queries.
 
     Args:
-        mask_cls: [Q, classes + 1] logits; the last class is "no object".
-        mask_pred: [Q, H, W] logits.
+        probabilities: [Q, classes].
+        masks: [Q, H, W] logits.
 
     Returns:
         [classes, H, W].
     """
-    classes = mask_cls.softmax(-1)[:, :-1]
-    return (classes.T @ mask_pred.sigmoid().flatten(1)).unflatten(1, mask_pred.shape[1:])
+    return (probabilities.T @ masks.sigmoid().flatten(1)).unflatten(1, masks.shape[1:])
 
 
 class TopMasks(NamedTuple):
     """The best pairs of a query and a class, D of them.
 
     Attributes:
-        scores: [D] probability of the class times mean probability inside the mask.
+        scores: [D] probability of the class.
+        certainty: [D] mean probability inside the mask.
         classes: [D].
+        queries: [D].
         masks: bool [D, H, W].
     """
 
     scores: Tensor
+    certainty: Tensor
     classes: Tensor
+    queries: Tensor
     masks: Tensor
 
 
-def top_masks(mask_cls: Tensor, mask_pred: Tensor, count: int) -> TopMasks:
+def top_masks(probabilities: Tensor, masks: Tensor, count: int) -> TopMasks:
     """Choose the pairs of a query and a class with the highest probability of the class.
 
     Args:
-        mask_cls: [Q, classes + 1] logits.
-        mask_pred: [Q, H, W] logits.
+        probabilities: [Q, classes].
+        masks: [Q, H, W] logits.
         count: pairs wanted; all of them if there are fewer.
     """
-    probabilities = mask_cls.softmax(-1)[:, :-1]
     scores, index = probabilities.flatten().topk(min(count, probabilities.numel()))
-    logits = mask_pred[index // probabilities.shape[1]]
-    masks = logits > 0
-    inside = (logits.sigmoid() * masks).flatten(1).sum(1) / (masks.flatten(1).sum(1) + 1e-6)
-    return TopMasks(scores * inside, index % probabilities.shape[1], masks)
+    queries = index // probabilities.shape[1]
+    logits = masks[queries]
+    inside = logits > 0
+    total = (logits.sigmoid() * inside).flatten(1).sum(1)
+    certainty = total / (inside.flatten(1).sum(1) + 1e-6)
+    return TopMasks(scores, certainty, index % probabilities.shape[1], queries, inside)
 
 
 def winning_segments(
