@@ -14,7 +14,7 @@ API: dict[str, dict[str, Any]] = json.loads((HERE / "parity" / "api.json").read_
 ]
 API.update(json.loads((HERE / "parity" / "api_projects.json").read_text(encoding="utf-8"))["modules"])
 # The projects beyond Detectron2's own that are here already.
-MODERN = ("detectron2.projects.dino", "detectron2.projects.eva02", "detectron2.projects.mask2former")
+MODERN = tuple(f"detectron2.projects.{name}" for name in ("dino", "eva02", "mask2former", "maskdino"))
 _modern = json.loads((HERE / "parity" / "api_modern.json").read_text(encoding="utf-8"))["modules"]
 API.update({module: _modern[module] for module in MODERN})
 USED: list[list[Any]] = json.loads((HERE / "parity" / "used_names.json").read_text(encoding="utf-8"))

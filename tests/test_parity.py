@@ -12,15 +12,13 @@ GOLDENS = {p.stem for p in (PACK / "goldens").glob("*.npz")}
 GROUPS = sorted(
     {"_".join(name.split("_")[: 2 if name.startswith(("proj_", "mod_")) else 1]) for name in GOLDENS}
 )
-# Cases that run two more packages beside Mask2Former's: dino and maskdino.
-WAITING = {"mod_dino_boxes", "mod_msda_core", "mod_msda_modules", "mod_position_encodings"}
 
 
 def test_all_goldens_are_here() -> None:
     listed = subprocess.run(
         [sys.executable, str(PACK / "run.py"), "list"], capture_output=True, text=True, check=True
     )
-    assert set(listed.stdout.split()) - WAITING == GOLDENS - WAITING
+    assert set(listed.stdout.split()) == GOLDENS
     assert len(GOLDENS) >= 184
 
 

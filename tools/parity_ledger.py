@@ -47,6 +47,7 @@ NOT_RUN = "not run here"
 MODERN = {
     "eva02": "EVA-02/configs",
     "mask2former": "Mask2Former/configs",
+    "maskdino": "MaskDINO/configs",
     "dino": "DINO/configs/dino",
     "deformable_detr": "DINO/configs/deformable_detr",
 }

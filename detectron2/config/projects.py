@@ -48,6 +48,12 @@ PROJECTS: dict[str, Project] = {
         "mask2former.add_maskformer2_config",
         key="MODEL.MASK_FORMER",
     ),
+    "MaskDINO": _project(
+        "maskdino",
+        "deeplab.add_deeplab_config",
+        "maskdino.add_maskdino_config",
+        key="MODEL.MaskDINO",
+    ),
     "Panoptic-DeepLab": _project(
         "panoptic_deeplab", "panoptic_deeplab.add_panoptic_deeplab_config", key="MODEL.PANOPTIC_DEEPLAB"
     ),

@@ -5,6 +5,7 @@ from .published import Figures
 __all__ = ["PROJECT_FIGURES", "PROJECT_WEIGHTS"]
 
 _SERVER = "https://dl.fbaipublicfiles.com/"
+_MASKDINO = "https://github.com/IDEA-Research/detrex-storage/releases/download/maskdino-v0.1.0"
 
 PROJECT_WEIGHTS: dict[str, str] = {}
 """Config (``PROJECT/configs/…`` without extension) -> address."""
@@ -226,5 +227,21 @@ _add("Mask2Former", "maskformer/mask2former", "mIoU", [
     ("ade20k/semantic-segmentation/swin/maskformer2_swin_large_IN21k_384_bs16_160k_res640", "/ade20k/semantic/maskformer2_swin_large_IN21k_384_bs16_160k_res640/model_final_6b4a3a.pkl", (None, None, None, None, 56.1)),
     ("mapillary-vistas/semantic-segmentation/maskformer2_R50_bs16_300k", "/mapillary_vistas/semantic/maskformer_R50_bs16_300k/model_final_6c66d0.pkl", (None, None, None, None, 57.4)),
     ("mapillary-vistas/semantic-segmentation/swin/maskformer2_swin_large_IN21k_384_bs16_300k", "/mapillary_vistas/semantic/maskformer2_swin_large_IN21k_384_bs16_300k/model_final_90ee2d.pkl", (None, None, None, None, 63.2)),
+])
+# Licence of MaskDINO's code: Apache-2.0. Its page gives the model without mask enhancement the config of the one with
+# it, and swaps box and mask AP of the panoptic R50 model; the paper's are here.
+_add("MaskDINO", _MASKDINO, "mask", [
+    ("coco/instance-segmentation/maskdino_R50_bs16_50ep_3s", "/maskdino_r50_50ep_300q_hid1024_3sd1_instance_maskenhanced_mask46.1ap_box51.5ap.pth", (None, None, None, 51.5, 46.1)),
+    ("coco/instance-segmentation/maskdino_R50_bs16_50ep_3s_dowsample1_2048", "/maskdino_r50_50ep_300q_hid2048_3sd1_instance_maskenhanced_mask46.3ap_box51.7ap.pth", (None, None, None, 51.7, 46.3)),
+    ("coco/instance-segmentation/swin/maskdino_R50_bs16_50ep_4s_dowsample1_2048_no_maskEnhance", "/maskdino_swinl_50ep_300q_hid2048_3sd1_instance_mask52.1ap_box58.3ap.pth", (None, None, None, 58.3, 52.1)),
+    ("coco/instance-segmentation/swin/maskdino_R50_bs16_50ep_4s_dowsample1_2048", "/maskdino_swinl_50ep_300q_hid2048_3sd1_instance_maskenhanced_mask52.3ap_box59.0ap.pth", (None, None, None, 59.0, 52.3)),
+])
+_add("MaskDINO", _MASKDINO, "PQ", [
+    ("coco/panoptic-segmentation/maskdino_R50_bs16_50ep_3s_dowsample1_2048", "/maskdino_r50_50ep_300q_hid2048_3sd1_panoptic_pq53.0.pth", (None, None, None, 48.8, 53.0)),
+    ("coco/panoptic-segmentation/swin/maskdino_R50_bs16_50ep_4s_dowsample1_2048", "/maskdino_swinl_50ep_300q_hid2048_3sd1_panoptic_58.3pq.pth", (None, None, None, 56.2, 58.3)),
+])
+_add("MaskDINO", _MASKDINO, "mIoU", [
+    ("ade20k/semantic-segmentation/maskdino_R50_bs16_160k_steplr", "/maskdino_r50_50ep_100q_celoss_hid1024_3s_semantic_ade20k_48.7miou.pth", (None, None, None, None, 48.7)),
+    ("cityscapes/semantic-segmentation/maskdino_R50_bs16_90k_steplr", "/maskdino_r50_50ep_100q_celoss_hid1024_3s_semantic_cityscapes_79.8miou.pth", (None, None, None, None, 79.8)),
 ])
 # fmt: on

@@ -18,6 +18,7 @@ LEGACY_NAMES = (
     "deeplab",
     "densepose",
     "mask2former",
+    "maskdino",
     "panoptic_deeplab",
     "point_rend",
     "point_sup",

@@ -118,6 +118,7 @@ def _import_longest(parts: list[str]) -> tuple[ModuleType, int]:
 _MOVED = {
     "detrex": "detectron2.projects.dino",
     "mask2former": "detectron2.projects.mask2former",
+    "maskdino": "detectron2.projects.maskdino",
     "projects.deformable_detr": "detectron2.projects.dino",
     "projects.dino": "detectron2.projects.dino",
 }

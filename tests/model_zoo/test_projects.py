@@ -22,7 +22,7 @@ NAMES = [*RECORDED["yaml"], *RECORDED["python"]]
 
 
 # Projects beyond Detectron2's own; their configs have tests beside their models.
-MODERN = {"DINO", "EVA-02", "Mask2Former"}
+MODERN = {"DINO", "EVA-02", "Mask2Former", "MaskDINO"}
 
 
 def plain(value: Any) -> Any:

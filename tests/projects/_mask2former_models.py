@@ -13,7 +13,6 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.mask2former import MaskFormer, add_maskformer2_config
-from detectron2.structures import BitMasks, Boxes, Instances
 
 CONFIGS = Path(projects.__file__).parent / "mask2former" / "configs"
 PANOPTIC = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
@@ -56,26 +55,3 @@ def model_of(name: str, *options: Any) -> MaskFormer:
         if isinstance(embedding, nn.Embedding):
             nn.init.normal_(embedding.weight, std=2.0)
     return model
-
-
-def ground_truth(height: int, width: int, count: int, classes: int = 80) -> Instances:
-    """Rectangles at random."""
-    masks = torch.zeros(count, height, width, dtype=torch.bool)
-    for mask in masks:
-        y, x = (int(torch.randint(0, side // 2, ())) for side in (height, width))
-        mask[y : y + height // 2, x : x + width // 2] = True
-    return Instances(
-        (height, width),
-        gt_classes=torch.randint(0, classes, (count,)),
-        gt_masks=masks,
-        gt_boxes=BitMasks(masks).get_bounding_boxes() if count else Boxes(torch.zeros(0, 4)),
-    )
-
-
-def image(height: int = 64, width: int = 96, seed: int = 0) -> dict[str, Any]:
-    torch.manual_seed(seed)
-    return {"image": torch.rand(3, height, width) * 255}
-
-
-def labelled(height: int, width: int, count: int, seed: int = 0) -> dict[str, Any]:
-    return {**image(height, width, seed), "instances": ground_truth(height, width, count)}

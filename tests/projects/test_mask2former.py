@@ -28,7 +28,8 @@ from detectron2.structures import BitMasks
 from detectron2.utils.registry import locate
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _mask2former_models import INSTANCE, PANOPTIC, SEMANTIC, config, image, labelled, model_of
+from _mask2former_models import INSTANCE, PANOPTIC, SEMANTIC, config, model_of
+from _mask_scenes import image, labelled
 
 # -------------------------------------------------------------------------------------------------- parts
 

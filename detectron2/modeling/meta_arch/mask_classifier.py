@@ -199,7 +199,10 @@ class MaskClassifier(SemanticSegmentor):
     def _targets(self, batched_inputs: list[Any], images: ImageList) -> list[dict[str, Tensor]]:
         if any("instances" not in item for item in batched_inputs):
             raise BadValue("training needs ground truth under the key 'instances' of every input")
-        return self.prepare_targets([item["instances"].to(self.device) for item in batched_inputs], images)
+        return self._make_targets([item["instances"].to(self.device) for item in batched_inputs], images)
+
+    def _make_targets(self, targets: list[Instances], images: ImageList) -> list[dict[str, Tensor]]:
+        return self.prepare_targets(targets, images)
 
     def prepare_targets(self, targets: list[Instances], images: ImageList) -> list[dict[str, Tensor]]:
         """Make the criterion's targets: ``labels`` [T] and ``masks`` bool [T, H, W], padded like the images."""

@@ -42,10 +42,11 @@ from detectron2.projects.mask2former import (
     SwinTransformer,
 )
 
+from .build import TRANSFORMER_DECODER_REGISTRY, build_transformer_decoder
 from .config import add_maskdino_config
 from .criterion import SetCriterion, calculate_uncertainty, dice_loss, sigmoid_ce_loss, sigmoid_focal_loss
 from .dataset_mapper import DetrDatasetMapper
-from .decoder import TRANSFORMER_DECODER_REGISTRY, MaskDINODecoder, build_transformer_decoder
+from .decoder import MaskDINODecoder
 from .decoder_layers import (
     DeformableTransformerDecoderLayer,
     TransformerDecoder,

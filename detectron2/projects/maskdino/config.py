@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 
 from ..mask2former.config import add_data_config, add_encoder_config, add_swin_config
 
-__all__ = ["add_maskdino_config"]
+__all__ = ["add_maskdino_config", "by_cross_entropy"]
 
 
 def add_maskdino_config(cfg: CfgNode) -> None:
@@ -96,3 +96,9 @@ def _add_test_config(node: CfgNode) -> None:
     # Sharpen class scores of semantic and panoptic segmentation by a softmax at a temperature.
     test.PANO_TRANSFORM_EVAL = True
     test.PANO_TEMPERATURE = 0.06
+
+
+def by_cross_entropy(cfg: CfgNode) -> bool:
+    """Whether classes are learnt by softmax and cross-entropy: for semantic segmentation only, if it is wanted."""
+    node = cfg.MODEL.MaskDINO
+    return bool(node.SEMANTIC_CE_LOSS and node.TEST.SEMANTIC_ON and not node.TEST.PANOPTIC_ON)

@@ -14,43 +14,22 @@ from detectron2.layers import Conv2d
 from detectron2.layers.weight_init import c2_xavier_fill
 from detectron2.modeling.transformer import (
     MLP,
-    apply_box_noise,
-    apply_label_noise,
-    box_xyxy_to_cxcywh,
     encoder_proposals,
     flatten_levels,
-    group_mask,
     inverse_sigmoid,
-    masks_to_boxes,
-    places_in_groups,
     refine_boxes,
     select,
     valid_ratio,
 )
 from detectron2.utils.errors import BadValue
-from detectron2.utils.registry import Registry
 
+from .build import TRANSFORMER_DECODER_REGISTRY
+from .config import by_cross_entropy
 from .decoder_layers import DeformableTransformerDecoderLayer, TransformerDecoder
+from .denoising import denoising_queries
+from .predictions import as_outputs, boxes_of_masks
 
-__all__ = ["TRANSFORMER_DECODER_REGISTRY", "MaskDINODecoder", "build_transformer_decoder"]
-
-TRANSFORMER_DECODER_REGISTRY = Registry("TRANSFORMER_MODULE")
-TRANSFORMER_DECODER_REGISTRY.__doc__ = """
-Modules that turn pixel features into queries with a class, a box and a mask. An entry is called with
-``(cfg, in_channels, mask_classification)``.
-"""
-
-
-def build_transformer_decoder(cfg: CfgNode, in_channels: int, mask_classification: bool = True) -> nn.Module:
-    """Build the decoder that ``MODEL.MaskDINO.TRANSFORMER_DECODER_NAME`` names.
-
-    Args:
-        cfg: config with the keys of :func:`.add_maskdino_config`.
-        in_channels: channels of the levels it sees.
-        mask_classification: predict a class for each mask.
-    """
-    name = cfg.MODEL.MaskDINO.TRANSFORMER_DECODER_NAME
-    return TRANSFORMER_DECODER_REGISTRY.get(name)(cfg, in_channels, mask_classification)
+__all__ = ["MaskDINODecoder"]
 
 
 class _Pixels(NamedTuple):
@@ -228,26 +207,17 @@ class MaskDINODecoder(nn.Module):
 
             The arguments and None twice if there are no objects, or too many for one group.
         """
-        counts = [len(t["labels"]) for t in targets]
-        most = max(counts, default=0)
-        groups = self.dn_num // most if self.training and most else 0
-        if groups == 0:
+        number = self.dn_num if self.training else 0
+        matching = self.num_queries if tgt is None else tgt.shape[1]
+        made = denoising_queries(
+            targets, self.label_enc, number, self.noise_scale, self.num_classes, matching
+        )
+        if made is None:
             return tgt, refpoint_emb, None, None
-        labels = torch.cat([t["labels"] for t in targets]).repeat(groups)
-        boxes = torch.cat([t["boxes"] for t in targets]).repeat(groups, 1)
-        contents = self.label_enc(apply_label_noise(labels, self.noise_scale / 2, self.num_classes))
-        odds = inverse_sigmoid(apply_box_noise(boxes, self.noise_scale))
-        places = places_in_groups(counts, groups, most, labels.device)
-        shape = (batch_size, groups * most)
-        queries = contents.new_zeros(*shape, contents.shape[-1]).index_put(places, contents)
-        places_of_boxes = odds.new_zeros(*shape, 4).index_put(places, odds)
-        matching = self.num_queries
+        queries, boxes, blind, layout = made
         if tgt is not None and refpoint_emb is not None:
-            matching = tgt.shape[1]
-            queries = torch.cat([queries, tgt], 1)
-            places_of_boxes = torch.cat([places_of_boxes, refpoint_emb], 1)
-        mask = group_mask(groups, most, matching, labels.device)
-        return queries, places_of_boxes, mask, {"pad_size": groups * most, "scalar": groups}
+            queries, boxes = torch.cat([queries, tgt], 1), torch.cat([boxes, refpoint_emb], 1)
+        return queries, boxes, blind, layout
 
     def dn_post_process(
         self,
@@ -270,7 +240,7 @@ class MaskDINODecoder(nn.Module):
         count = mask_dict["pad_size"]
         predicted = (outputs_class, outputs_coord, outputs_mask)
         known = [[layer[:, :count] for layer in layers] for layers in predicted]
-        mask_dict["output_known_lbs_bboxes"] = _as_outputs(*known)
+        mask_dict["output_known_lbs_bboxes"] = as_outputs(*known)
         matching = [[layer[:, count:] for layer in layers] for layers in predicted]
         return matching[0], matching[1], matching[2]
 
@@ -349,7 +319,7 @@ class MaskDINODecoder(nn.Module):
         found = {"pred_logits": logits, "pred_boxes": odds.sigmoid(), "pred_masks": masks}
         boxes = odds.detach()
         if self.initialize_box_type != "no":
-            boxes = inverse_sigmoid(_boxes_of_masks(masks.detach(), self.initialize_box_type == "bitmask"))
+            boxes = inverse_sigmoid(boxes_of_masks(masks.detach(), self.initialize_box_type == "bitmask"))
         contents = contents.detach()
         if self.learn_tgt:
             contents = self.query_feat.weight[None, :count].expand(len(contents), -1, -1)
@@ -397,7 +367,7 @@ class MaskDINODecoder(nn.Module):
         elif self.training:
             # Every parameter takes part in every step, which training on several processes relies on.
             logits[-1] = logits[-1] + 0.0 * self.label_enc.weight.sum()
-        outputs = _as_outputs(logits, places, shapes)
+        outputs = as_outputs(logits, places, shapes)
         if proposed is not None:
             outputs["interm_outputs"] = proposed
         return outputs, layout
@@ -426,38 +396,3 @@ class MaskDINODecoder(nn.Module):
         ]
         logits, masks = [h[0] for h in heads], [h[1] for h in heads]
         return logits, list(places), masks  # type: ignore[return-value]
-
-
-def by_cross_entropy(cfg: CfgNode) -> bool:
-    """Whether classes are learnt by softmax and cross-entropy: for semantic segmentation only, if it is wanted."""
-    node = cfg.MODEL.MaskDINO
-    return bool(node.SEMANTIC_CE_LOSS and node.TEST.SEMANTIC_ON and not node.TEST.PANOPTIC_ON)
-
-
-def _as_outputs(logits: Sequence[Any], boxes: Sequence[Any], masks: Sequence[Any]) -> dict[str, Any]:
-    *earlier, last = (
-        {"pred_logits": a, "pred_masks": c, "pred_boxes": b} for a, b, c in zip(logits, boxes, masks)
-    )
-    return {**last, "aux_outputs": earlier}
-
-
-def _boxes_of_masks(masks: Tensor, whole_pixels: bool) -> Tensor:
-    """Boxes [N, Q, 4] (centre, size in [0, 1]) around mask logits [N, Q, h, w].
-
-    Empty masks have boxes without size, in the corner where released weights have learnt to expect them: the near one
-    with ``whole_pixels``, else the far one.
-
-    Args:
-        masks: the logits.
-        whole_pixels: let boxes end behind the last pixel, rather than before it.
-    """
-    inside = masks.flatten(0, 1) > 0
-    exists = inside.flatten(1).any(1)[:, None]
-    near, far = masks_to_boxes(inside).split(2, 1)
-    far = far + exists if whole_pixels else far
-    height, width = masks.shape[-2:]
-    x0, y0, x1, y1 = torch.cat([near, far], 1).unbind(-1)
-    boxes = box_xyxy_to_cxcywh(torch.stack([x0 / width, y0 / height, x1 / width, y1 / height], -1))
-    if not whole_pixels:
-        boxes = torch.where(exists, boxes, boxes.new_tensor([1.0, 1.0, 0.0, 0.0]))
-    return boxes.unflatten(0, masks.shape[:2])

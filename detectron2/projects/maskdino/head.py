@@ -9,7 +9,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, build_pixel_decoder
 
-from .decoder import build_transformer_decoder
+from .build import build_transformer_decoder
 
 __all__ = ["MaskDINOHead"]
 

@@ -16,8 +16,8 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.transformer import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from detectron2.structures import BitMasks, ImageList, Instances
 
+from .config import by_cross_entropy
 from .criterion import SetCriterion
-from .decoder import by_cross_entropy
 from .matcher import HungarianMatcher
 
 __all__ = ["MaskDINO"]
@@ -40,7 +40,7 @@ class MaskDINO(MaskClassifier):
         pixel_mean, pixel_std: statistics of each channel.
         semantic_on, panoptic_on, instance_on: the results wanted.
         test_topk_per_image: instances of an image.
-        data_loader: name of the mapper; unused, targets are made the same way for all.
+        data_loader: name of the mapper; one with "detr" in it makes images of different sizes.
         pano_temp: temperature of ``transform_eval``.
         focus_on_box: score instances by their class only, not by their mask.
         transform_eval: sharpen class scores of semantic and panoptic segmentation by a softmax.
@@ -123,8 +123,12 @@ class MaskDINO(MaskClassifier):
         losses: dict[str, Tensor] = self.criterion(outputs, targets, known)
         return losses
 
+    def _make_targets(self, targets: list[Instances], images: ImageList) -> list[dict[str, Tensor]]:
+        make = self.prepare_targets_detr if "detr" in self.data_loader else self.prepare_targets
+        return make(targets, images)
+
     def prepare_targets(self, targets: list[Instances], images: ImageList) -> list[dict[str, Tensor]]:
-        """Make the criterion's targets.
+        """Make the criterion's targets, of images that all have the same size, such as those of large-scale jitter.
 
         Args:
             targets: with ``gt_classes``, ``gt_masks`` and perhaps ``gt_boxes``, which else are made of the masks.
@@ -132,22 +136,31 @@ class MaskDINO(MaskClassifier):
 
         Returns:
             for each image ``labels`` [T], ``masks`` bool [T, H, W], padded like the images, and ``boxes`` [T, 4], centre
-            and size in [0, 1].
+            and size in [0, 1] of the image.
         """
+        return self._with_boxes(targets, images, [t.image_size for t in targets])
+
+    def prepare_targets_detr(self, targets: list[Instances], images: ImageList) -> list[dict[str, Tensor]]:
+        """Make the criterion's targets, of images of different sizes; boxes are in [0, 1] of the padded images.
+
+        The model sees padded images, and predicts boxes relative to these. For the rest see :meth:`prepare_targets`.
+        """
+        height, width = images.tensor.shape[-2:]
+        return self._with_boxes(targets, images, [(height, width)] * len(targets))
+
+    def _with_boxes(
+        self, targets: list[Instances], images: ImageList, sizes: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Targets with boxes relative to ``sizes``."""
         found = super().prepare_targets(targets, images)
-        for instances, target in zip(targets, found):
+        for instances, target, (height, width) in zip(targets, found, sizes):
             if instances.has("gt_boxes"):
                 boxes = instances.gt_boxes.tensor
             else:
                 boxes = BitMasks(target["masks"]).get_bounding_boxes().tensor
-            height, width = instances.image_size
             scale = boxes.new_tensor([width, height, width, height])
             target["boxes"] = box_xyxy_to_cxcywh(boxes) / scale
         return found
-
-    def prepare_targets_detr(self, targets: list[Instances], images: ImageList) -> list[dict[str, Tensor]]:
-        """Make the criterion's targets; see :meth:`prepare_targets`."""
-        return self.prepare_targets(targets, images)
 
     # --------------------------------------------------------------------------------------------------- inference
 
