@@ -45,7 +45,7 @@ class SetCriterion(MaskCriterion):
         """
         num_masks = mean_count(sum(len(t["labels"]) for t in targets), outputs["pred_logits"].device)
         earlier = outputs.get("aux_outputs", [])
-        found = {}
+        found: dict[str, Tensor] = {}
         for suffix, predicted in zip(["", *(f"_{i}" for i in range(len(earlier)))], [outputs, *earlier]):
             indices = self.matcher(predicted, targets)
             found |= self.pair_losses(self.losses, predicted, targets, indices, num_masks, suffix)

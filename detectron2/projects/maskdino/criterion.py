@@ -105,6 +105,11 @@ class SetCriterion(MaskCriterion):
         self.semantic_ce_loss = semantic_ce_loss
         self.thing_classes: Sequence[int] | None = None
 
+    def set_things(self, classes: Sequence[int]) -> None:
+        """Say which classes are things, also to the matcher."""
+        self.thing_classes = classes
+        self.matcher.thing_classes = classes  # type: ignore[assignment]
+
     def loss_labels(
         self,
         outputs: dict[str, Any],

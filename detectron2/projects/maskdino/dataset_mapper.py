@@ -5,11 +5,15 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DATASET_MAPPER_REGISTRY
 from detectron2.data import transforms as T
+from detectron2.projects.mask2former import MaskFormerSemanticDatasetMapper
 from detectron2.projects.mask2former.data.lsj_mappers import AugmentingMapper
 
 __all__ = ["DetrDatasetMapper"]
 
 _SIDES_BEFORE_CROP = [400, 500, 600]
+
+# The default of ``INPUT.DATASET_MAPPER_NAME``.
+DATASET_MAPPER_REGISTRY.register(MaskFormerSemanticDatasetMapper, name="MaskDINO_semantic")
 
 
 @DATASET_MAPPER_REGISTRY.register(name="coco_instance_detr")

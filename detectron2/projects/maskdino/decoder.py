@@ -300,7 +300,7 @@ class MaskDINODecoder(nn.Module):
 
     def _select_queries(
         self, pixels: _Pixels, mask_features: Tensor
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor | None]]:
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Choose the encoder's best proposals.
 
         Returns:
@@ -342,8 +342,9 @@ class MaskDINODecoder(nn.Module):
 
         Returns:
             * ``pred_logits`` [N, Q, classes], ``pred_boxes`` [N, Q, 4] (centre, size in [0, 1] of the padded images)
-              and ``pred_masks`` [N, Q, H, W] of the last layer; ``aux_outputs``, a list of such dicts of the predictions
-              before it, in evaluation without masks; in two stages ``interm_outputs``, that of the proposals;
+              and ``pred_masks`` [N, Q, H, W] of the last layer; ``aux_outputs``, a list of such dicts of the
+              predictions before it, in evaluation without masks; in two stages ``interm_outputs``, that of the
+              proposals;
             * layout and predictions of the denoising queries; None if there are none.
         """
         if len(x) != self.num_feature_levels:

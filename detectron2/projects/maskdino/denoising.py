@@ -4,7 +4,7 @@ References: MaskDINO, https://arxiv.org/abs/2206.02777; DN-DETR, https://arxiv.o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,7 @@ from detectron2.modeling.transformer import (
     places_in_groups,
 )
 
-__all__ = ["Groups", "denoising_queries"]
-
-
-class Groups(TypedDict, total=False):
-    """How denoising queries are laid out: ``scalar`` groups, ``pad_size`` queries in all; later what they predict."""
-
-    pad_size: int
-    scalar: int
-    output_known_lbs_bboxes: dict[str, object]
+__all__ = ["denoising_queries"]
 
 
 def denoising_queries(
@@ -35,7 +27,7 @@ def denoising_queries(
     noise_scale: float,
     num_classes: int,
     num_queries: int,
-) -> tuple[Tensor, Tensor, Tensor, Groups] | None:
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]] | None:
     """Make groups of copies of the objects.
 
     Args:
@@ -49,7 +41,8 @@ def denoising_queries(
 
     Returns:
         queries [N, D, C], zero where an image has fewer objects than another; log-odds of their boxes [N, D, 4]; bool
-        [D + Q, D + Q] mask of self-attention; and the layout. None if there are no objects, or too many for a group.
+        [D + Q, D + Q] mask of self-attention; and the layout, ``pad_size`` = D and ``scalar``, the number of groups.
+        None if there are no objects, or too many for a group.
     """
     counts = [len(t["labels"]) for t in targets]
     most = max(counts, default=0)
@@ -64,5 +57,5 @@ def denoising_queries(
     shape = (len(counts), groups * most)
     queries = contents.new_zeros(*shape, contents.shape[-1]).index_put(places, contents)
     box_queries = odds.new_zeros(*shape, 4).index_put(places, odds)
-    layout: Groups = {"pad_size": groups * most, "scalar": groups}
+    layout = {"pad_size": groups * most, "scalar": groups}
     return queries, box_queries, group_mask(groups, most, num_queries, labels.device), layout

@@ -103,7 +103,7 @@ class MaskDINO(MaskClassifier):
         criterion = _build_criterion(cfg, arguments["sem_seg_head"].num_classes)
         things = getattr(arguments["metadata"], "thing_dataset_id_to_contiguous_id", None)
         if node.PANO_BOX_LOSS and things is not None:
-            criterion.thing_classes = criterion.matcher.thing_classes = sorted(things.values())  # type: ignore[assignment]
+            criterion.set_things(sorted(things.values()))
         return {
             **arguments,
             "criterion": criterion,
@@ -135,8 +135,8 @@ class MaskDINO(MaskClassifier):
             images: the batch.
 
         Returns:
-            for each image ``labels`` [T], ``masks`` bool [T, H, W], padded like the images, and ``boxes`` [T, 4], centre
-            and size in [0, 1] of the image.
+            for each image ``labels`` [T], ``masks`` bool [T, H, W], padded like the images, and ``boxes`` [T, 4],
+            centre and size in [0, 1] of the image.
         """
         return self._with_boxes(targets, images, [t.image_size for t in targets])
 
@@ -168,7 +168,7 @@ class MaskDINO(MaskClassifier):
         return logits.softmax(-1)[:, :-1] if self._has_no_object(logits) else logits.sigmoid()
 
     def _has_no_object(self, logits: Tensor) -> bool:
-        classes: int = self.sem_seg_head.num_classes  # type: ignore[assignment]
+        classes: int = self.sem_seg_head.num_classes  # type: ignore[attr-defined]
         return self.semantic_ce_loss and logits.shape[1] > classes
 
     def _sharpened(self, probabilities: Tensor) -> Tensor:
