@@ -12,7 +12,8 @@ import torch
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
-from detectron2.visualization import ColorMode, Visualizer
+from detectron2.prediction.drawing import draw_frame, draw_outputs
+from detectron2.visualization import ColorMode
 from detectron2.visualization.video_visualizer import VideoVisualizer
 
 __all__ = ["AsyncPredictor", "VisualizationDemo"]
@@ -54,12 +55,6 @@ class VisualizationDemo:
             self.predictor = DefaultPredictor(cfg)
             self.metadata = self.predictor.metadata
 
-    def _to_cpu(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        moved = select(predictions, self.threshold)
-        if "instances" in moved:
-            moved["instances"] = moved["instances"].to(self.cpu_device)
-        return moved
-
     def run_on_image(self, image: np.ndarray) -> tuple[dict[str, Any], Any]:
         """Predicts for one picture and draws it.
 
@@ -70,23 +65,14 @@ class VisualizationDemo:
             The predictions and a `VisImage` with the drawing.
         """
         predictions = self.predictor(image)
-        drawer = Visualizer(image[:, :, ::-1], self.metadata, instance_mode=self.instance_mode)
-        shown = self._to_cpu(predictions)
-        drawing = drawer.output
-        if "panoptic_seg" in shown:
-            segments, info = shown["panoptic_seg"]
-            return predictions, drawer.draw_panoptic_seg_predictions(segments.to(self.cpu_device), info)
-        if "sem_seg" in shown:
-            drawing = drawer.draw_sem_seg(shown["sem_seg"].argmax(dim=0).to(self.cpu_device))
-        if "instances" in shown:
-            drawing = drawer.draw_instance_predictions(shown["instances"])
-        return predictions, drawing
+        shown = select(predictions, self.threshold)
+        return predictions, draw_outputs(image[:, :, ::-1], shown, self.metadata, mode=self.instance_mode)
 
     def run_on_video(self, video: Any) -> Iterator[np.ndarray]:
         """Predicts and draws frame by frame; memory does not grow with the length.
 
         Args:
-            video: an open `cv2.VideoCapture`.
+            video: an open `cv2.VideoCapture`, or an iterable of frames (H, W, 3), BGR.
 
         Yields:
             Drawn frames, (H, W, 3), BGR.
@@ -98,22 +84,16 @@ class VisualizationDemo:
         else:
             pairs = ((frame, self.predictor(frame)) for frame in frames)
         for frame, predictions in pairs:
-            yield self._draw_frame(drawer, frame, self._to_cpu(predictions))
-
-    def _draw_frame(self, drawer: VideoVisualizer, frame: np.ndarray, shown: dict[str, Any]) -> np.ndarray:
-        rgb = np.ascontiguousarray(frame[:, :, ::-1])
-        if "panoptic_seg" in shown:
-            segments, info = shown["panoptic_seg"]
-            drawn = drawer.draw_panoptic_seg_predictions(rgb, segments.to(self.cpu_device), info)
-        elif "instances" in shown:
-            drawn = drawer.draw_instance_predictions(rgb, shown["instances"])
-        else:
-            drawn = drawer.draw_sem_seg(rgb, shown["sem_seg"].argmax(dim=0).to(self.cpu_device))
-        return np.ascontiguousarray(drawn.get_image()[:, :, ::-1])
+            rgb = np.ascontiguousarray(frame[:, :, ::-1])
+            drawn = draw_frame(drawer, rgb, select(predictions, self.threshold)).get_image()
+            yield np.ascontiguousarray(drawn[:, :, ::-1])
 
 
 def _frames(video: Any) -> Iterator[np.ndarray]:
     """Frames until the video ends."""
+    if not hasattr(video, "isOpened"):
+        yield from video
+        return
     while video.isOpened():
         there, frame = video.read()
         if not there:

@@ -17,6 +17,7 @@ from detectron2.utils.file_io import PathManager
 __all__ = [
     "VIDEO_SUFFIXES",
     "BrokenFrame",
+    "Pictures",
     "RGBImage",
     "can_read_videos",
     "frame_count",
@@ -36,6 +37,7 @@ BrokenFrame = Callable[[int, Exception], None]
 
 RGBImage = npt.NDArray[np.uint8]
 Pictures = Generator[tuple[int, float, RGBImage], None, None]
+"""Number, time in seconds and pixels of one frame after the other."""
 _USUAL_RATE = 25.0
 
 
