@@ -16,6 +16,7 @@ QUICK = {
     "mapper": ("--images", "4", "--rounds", "3"),
     "models": ("--rounds", "1", "--size", "224", "320"),
     "ops": ("--rounds", "2"),
+    "prediction": ("--rounds", "1", "--size", "224", "320", "--images", "8"),
     "training": ("--rounds", "1", "--size", "160", "224"),
 }
 
