@@ -120,6 +120,19 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument("--workers", type=int, help="loader processes (default: from the processor)")
     p.add_argument("--seed", type=int, default=0, help="seed of the run (default: %(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in --output")
+    _tiles(p, "train on tiles of this side, and validate whole images tile by tile")
+    p.add_argument(
+        "--empty-tiles",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="tiles without an object that are trained on, per tile with one (default: %(default)s)",
+    )
+    p.add_argument(
+        "--dense",
+        action="store_true",
+        help="images have very many objects: more proposals, samples and detections, smaller anchors",
+    )
     _overwrite(p)
     _overrides(p)
 
@@ -141,6 +154,7 @@ def _eval(p: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out images that a broken-off evaluation in --output has judged",
     )
+    _tiles(p, "predict tiles of this side and merge them (default: as the run was trained; 0: whole images)")
     _overrides(p)
 
 
@@ -243,6 +257,30 @@ def _labels(p: argparse.ArgumentParser) -> None:
     p.add_argument("--format", help="format of the labels (default: found out)")
     p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format has it")
     p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: found out)")
+
+
+def _tiles(p: argparse.ArgumentParser, what: str) -> None:
+    p.add_argument("--tile", type=int, metavar="PIXELS", help=f"large images: {what}")
+    p.add_argument(
+        "--overlap",
+        type=float,
+        metavar="SHARE",
+        help="with --tile: share of a tile that its neighbour has too (default: 0.2)",
+    )
+    p.add_argument(
+        "--bands",
+        type=int,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        help="with --tile: bands of a raster, counted from 1 (default: as the file names them, else the first three)",
+    )
+    p.add_argument(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="with --tile: values of a raster that become black and white (needed for more than 8 bits)",
+    )
 
 
 def _overwrite(p: argparse.ArgumentParser) -> None:

@@ -49,6 +49,9 @@ class RunCard:
         keypoint_names: names of the keypoints, in the order of the labels.
         keypoint_flips: pairs of keypoints that change places in a mirrored picture.
         rotated: the model predicts rotated boxes.
+        tiles: how images are cut into tiles, of a run that learned from tiles; see ``TileOptions.as_dict``.
+        val_tiles: the tiles of the validation data, which validate while a model is trained on tiles.
+        max_detections: objects of an image that count in an evaluation; None for COCO's 100.
         versions: package versions.
         command: the words of the command line.
     """
@@ -64,6 +67,9 @@ class RunCard:
     keypoint_names: list[str] = field(default_factory=list)
     keypoint_flips: list[list[str]] = field(default_factory=list)
     rotated: bool = False
+    tiles: dict[str, Any] | None = None
+    val_tiles: DataCard | None = None
+    max_detections: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
 
@@ -74,6 +80,8 @@ class RunCard:
             "thing_dataset_id_to_contiguous_id": {c: i for i, c in enumerate(self.category_ids)},
             "evaluator_type": "rotated_coco" if self.rotated else "coco",
         }
+        if self.max_detections is not None:
+            found["max_dets_per_image"] = self.max_detections
         if self.keypoint_names:
             found["keypoint_names"] = self.keypoint_names
             found["keypoint_flip_map"] = [tuple(pair) for pair in self.keypoint_flips]
@@ -81,7 +89,8 @@ class RunCard:
 
     def save(self, folder: Path) -> None:
         """Write ``run.json`` in ``folder``."""
-        card = replace(self, train=self.train.within(folder), val=self.val.within(folder))
+        val_tiles = None if self.val_tiles is None else self.val_tiles.within(folder)
+        card = replace(self, train=self.train.within(folder), val=self.val.within(folder), val_tiles=val_tiles)
         write_json(folder / "run.json", asdict(card))
 
 
@@ -104,7 +113,8 @@ def read_run(folder: str | Path) -> RunCard:
         known = {f.name for f in fields(RunCard)}
         data = {k: v for k, v in data.items() if k in known}
         sizes = {f.name for f in fields(DataCard)}
-        cards = {name: {k: v for k, v in data[name].items() if k in sizes} for name in ("train", "val")}
+        names = [name for name in ("train", "val", "val_tiles") if data.get(name) or name != "val_tiles"]
+        cards = {name: {k: v for k, v in data[name].items() if k in sizes} for name in names}
         parts = {name: DataCard(**card).seen_from(folder) for name, card in cards.items()}
         return RunCard(**{**data, **parts})
     except (ValueError, KeyError, TypeError) as error:

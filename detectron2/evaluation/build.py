@@ -95,7 +95,8 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
     Args:
         dataset_name: its ``evaluator_type`` decides; sets without one, but with ``thing_classes``, count as ``coco``.
         output_dir: folder for result files.
-        **options: ``max_dets_per_image``, ``kpt_oks_sigmas``, ``engine``.
+        **options: ``max_dets_per_image`` (default: that in the metadata of the data set, if there is one),
+            ``kpt_oks_sigmas``, ``engine``.
 
     Returns:
         One evaluator, or several as ``DatasetEvaluators``.
@@ -112,6 +113,9 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
             f"data set {dataset_name!r} has evaluator_type {kind!r}: {hint} Set it with "
             "MetadataCatalog.get(name).set(evaluator_type=...), or override build_evaluator."
         )
+    most = metadata.get("max_dets_per_image")
+    if most is not None:
+        options = {"max_dets_per_image": most, **options}
     evaluators = EVALUATOR_REGISTRY.get(kind)(dataset_name, output_dir, **options)
     return evaluators[0] if len(evaluators) == 1 else DatasetEvaluators(evaluators)
 

@@ -26,6 +26,8 @@ __all__ = ["explain_predictions", "load_predictions"]
 EXAMPLES = 8
 ERRORS = 6
 THRESHOLD = 0.5
+MOST_MASK_PIXELS = 256 << 20
+MOST_PIXELS = 64 << 20  # of an image that is drawn
 
 
 def explain_predictions(
@@ -54,15 +56,19 @@ def explain_predictions(
             *notes,
             "Curves, kinds of errors and worst images are only made of boxes and masks in COCO's sense.",
         ]
+    small = [r for r in records if r["height"] * r["width"] <= MOST_PIXELS]
+    if len(small) < len(records):
+        large = f"{len(records) - len(small)} images of more than {MOST_PIXELS >> 20} megapixels"
+        notes = [*notes, f"{large} are not drawn."]
     content = {"results": results, "notes": notes, **(plain(found) if found else {})}
     with atomic_write(folder / "evaluation.json") as f:
         json.dump(without_nan(content), f, indent=1)
     write_tables(results, found, folder, notes)
     predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
-    index = _draw_examples(records, predictions, metadata, folder / "pictures")
+    index = _draw_examples(small, predictions, metadata, folder / "pictures")
     if found is not None:
         assert isinstance(evaluator, COCOEvaluator)
-        index["errors"] = _draw_worst(evaluator, found, records, folder / "pictures")
+        index["errors"] = _draw_worst(evaluator, found, small, folder / "pictures")
     with atomic_write(folder / "pictures" / "index.json") as f:
         json.dump(index, f, indent=2)
 
@@ -157,8 +163,15 @@ def _instances(
 
 
 def visible(instances: Instances, threshold: float = THRESHOLD) -> Instances:
-    """Return the predictions of at least this score, with masks as pixels so that they can be drawn."""
+    """Return the predictions of at least this score, with masks as pixels so that they can be drawn.
+
+    Of more masks than fit into 256 MiB, those with the highest scores are returned.
+    """
     kept = instances[instances.scores >= threshold]
+    if kept.has("pred_rle"):
+        height, width = kept.image_size
+        most = max(MOST_MASK_PIXELS // max(height * width, 1), 1)
+        kept = kept[kept.scores.argsort(descending=True, stable=True)[:most].sort().values]
     shown = Instances(kept.image_size, **{k: v for k, v in kept.get_fields().items() if k != "pred_rle"})
     if kept.has("pred_rle") and len(kept):
         shown.pred_masks = torch.from_numpy(np.stack([decode(rle) for rle in kept.pred_rle]))
@@ -176,10 +189,11 @@ def _draw_examples(
     index: dict[str, Any] = {"threshold": THRESHOLD, "examples": [], "errors": []}
     for number in range(min(EXAMPLES, len(records))):
         record = records[int(number * step)]
-        shown = visible(predictions[record["image_id"]])
+        found = predictions[record["image_id"]]
+        shown, count = visible(found), int((found.scores >= THRESHOLD).sum())
         name = f"examples_{number:02d}.jpg"
         save_pair(record, shown, metadata, folder / name)
-        caption = f"{Path(record['file_name']).name}: {len(record.get('annotations', ()))} labels, {len(shown)} predictions"
+        caption = f"{Path(record['file_name']).name}: {len(record.get('annotations', ()))} labels, {count} predictions"
         index["examples"].append({"file": name, "caption": caption})
     return index
 
@@ -193,8 +207,8 @@ def _draw_worst(
     thresholds = {row.category_id: row.threshold for row in found.classes}
     wanted = {e.image_id for e in found.worst[:ERRORS]}
     detections = {d.image_id: d for d in evaluator.detections() if d.image_id in wanted}
-    entries = []
-    for number, errors in enumerate(found.worst[:ERRORS]):
+    entries: list[dict[str, str]] = []
+    for number, errors in enumerate([e for e in found.worst[:ERRORS] if e.image_id in files]):
         image = utils.read_image(files[errors.image_id], "RGB")
         objects = [a for a in evaluator._truth.by_image.get(errors.image_id, ()) if not a["iscrowd"]]
         missed = set(errors.missed)

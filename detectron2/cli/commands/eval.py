@@ -1,8 +1,10 @@
 """``detectron2 eval``: the figures of a run on its validation data or on others."""
 
 import argparse
+import shutil
 from pathlib import Path
 
+from detectron2.data import DatasetCatalog
 from detectron2.data.formats import plan_validation
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.run_folder import RunCard, read_run, weights_of
@@ -11,12 +13,13 @@ from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
-from ..run.datasets import register, store
+from ..run.datasets import VAL, register, store
 from ..run.evaluation import evaluate_run, figures
 from ..run.folder import fresh_folder, same_labels
 from ..run.model_fit import fit_labels
 from ..run.plan import say_plan, source_of
 from ..run.recipe import chosen_device
+from ..run.tiles import most_detections, of_any_size, tile_options
 
 __all__ = ["run"]
 
@@ -49,13 +52,21 @@ def _prepare(args: argparse.Namespace, card: RunCard, folder: Path, device: str)
     folder.mkdir(parents=True, exist_ok=True)
     setup_logger(str(folder))
     config = load_run_config(Path(args.model) / "config.yaml", args.opts)
+    tiles = tile_options(args, card.tiles)
+    card.tiles = None if tiles is None else tiles.as_dict()
     if args.data:
-        plan = plan_validation(source_of(args, args.data, args.images), card.classes, card.category_ids)
+        with of_any_size(tiles):
+            plan = plan_validation(source_of(args, args.data, args.images), card.classes, card.category_ids)
         plan.notes += fit_labels(config, plan, card.model)
         say_plan(plan)
         card.health = plan.health()
         card.val = store(plan.parts["val"], "val", folder)
     register(card, train=False)
+    if tiles is not None:
+        card.max_detections = most_detections(config, DatasetCatalog.get(VAL), tiles)
+        register(card, train=False)
+        if not args.resume:
+            shutil.rmtree(folder / "inference" / "tiles", ignore_errors=True)
     config.put(device=device)
     card.save(folder)
     return config

@@ -30,12 +30,14 @@ from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from ..run.datasets import register, store
+from ..run.dense import fit_dense
 from ..run.evaluation import evaluate_run, figures
 from ..run.folder import fresh_folder, has_begun, remove_run
 from ..run.model_card import write_card
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
 from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
 from ..run.recipe import Plan, chosen_device, recipe, starting_weights
+from ..run.tiles import cut_parts, fit_tiles, most_detections, of_any_size, tile_options
 from ..run.trust import trusting
 
 __all__ = ["make_card", "open_run", "run", "save_run", "train"]
@@ -107,7 +109,8 @@ def _find(args: argparse.Namespace) -> tuple[DataPlan, str]:
     if args.model is not None:
         find_model(args.model)  # a wrong name is known before the data are read
     val = source_of(args, args.val, args.val_images) if args.val else None
-    data = plan_training(source_of(args, args.train, args.train_images), val)
+    with of_any_size(tile_options(args)):
+        data = plan_training(source_of(args, args.train, args.train_images), val)
     return data, args.model or default_model(label_facts(data.parts["train"].records))
 
 
@@ -116,6 +119,9 @@ def _prepare(
 ) -> tuple[RunCard, RunConfig]:
     """Fit the config to the data, and write both into the folder of the run."""
     config_file, zoo_name = find_model(model)
+    tiles = tile_options(args)
+    if tiles is not None:
+        data = cut_parts(data, folder, tiles, args.empty_tiles)
     plan = Plan(
         num_classes=len(data.parts["train"].classes),
         num_images=len(data.parts["train"].records),
@@ -127,6 +133,8 @@ def _prepare(
     )
     config = recipe(config_file, plan)
     data.notes += fit_model(config, data, model, chosen=args.model is None)
+    data.notes += fit_tiles(config, tiles, args.empty_tiles) if tiles is not None else []
+    data.notes += fit_dense(config, data.parts["train"].records, model) if args.dense else []
     trial = config.copied()
     trial.override(args.opts)
     data.notes += fit_labels(trial, data, model)
@@ -140,6 +148,9 @@ def _prepare(
     say_plan(data, schedule_text(config, plan.num_images, model, weights))
     card = make_card(folder, model, data, args.seed)
     card.weights, card.rotated = weights, model_kinds(config)["rotated"]
+    card.tiles = None if tiles is None else tiles.as_dict()
+    if tiles is not None or args.dense:
+        card.max_detections = most_detections(config, data.parts["val"].records, tiles)
     save_run(folder, card, config)
     return card, config
 
@@ -156,11 +167,12 @@ def make_card(folder: Path, model: str, plan: DataPlan, seed: int) -> RunCard:
     Args:
         folder: of the run; gets the labels that are not as training takes them.
         model: what the user calls it.
-        plan: parts ``train`` and ``val``.
+        plan: parts ``train`` and ``val``; ``val_tiles`` if the model learns from tiles.
         seed: seed of the run.
     """
     train_data = store(plan.parts["train"], "train", folder)
     val_data = store(plan.parts["val"], "val", folder)
+    tiles = plan.parts.get("val_tiles")
     meta = plan.parts["train"].metadata
     numbers = meta.get("thing_dataset_id_to_contiguous_id") or {
         i + 1: i for i in range(len(meta["thing_classes"]))
@@ -171,6 +183,7 @@ def make_card(folder: Path, model: str, plan: DataPlan, seed: int) -> RunCard:
         category_ids=sorted(numbers, key=lambda c: numbers[c]),
         train=train_data,
         val=val_data,
+        val_tiles=None if tiles is None else store(tiles, "val_tiles", folder),
         seed=seed,
         health=f"{plan.to_text()}\n\n{plan.health()}",
         keypoint_names=list(meta.get("keypoint_names", ())),
@@ -233,7 +246,7 @@ def _worker(
     with trusting(*allowed):
         setup_logger(folder, distributed_rank=comm.get_rank())
         set_backends(config.cfg)
-        register(card)
+        register(card, cut=True)
         trainer = DefaultTrainer(config.cfg)
         trainer.register_hooks([ExpectedTime()] if comm.is_main_process() else [])
         trainer.resume_or_load(resume=resume)

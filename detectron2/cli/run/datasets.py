@@ -32,14 +32,16 @@ def store(dataset: Dataset, role: str, folder: Path) -> DataCard:
     return DataCard(json_file, image_folder(dataset), len(dataset.records), count)
 
 
-def register(card: RunCard, *, train: bool = True) -> None:
+def register(card: RunCard, *, train: bool = True, cut: bool = False) -> None:
     """Register the data sets of a run under the names TRAIN and VAL, with the run's class map.
 
     Args:
         card: of the run.
         train: also the training data; without them there are still its metadata, which the config refers to.
+        cut: of a run that learns from tiles, let the tiles of the validation data stand for its whole images.
     """
-    for name, data in ((TRAIN, card.train), (VAL, card.val)):
+    val = card.val_tiles if cut and card.val_tiles is not None else card.val
+    for name, data in ((TRAIN, card.train), (VAL, val)):
         if name in DatasetCatalog.list():
             DatasetCatalog.remove(name)
         if name in MetadataCatalog.list():

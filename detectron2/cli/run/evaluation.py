@@ -1,17 +1,23 @@
 """Evaluating the weights of a run, and writing down what the report shows."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.load_report import require_weights
+from detectron2.data import DatasetCatalog, build_detection_test_loader
+from detectron2.data.tiles import TileOptions
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.run_config import RunConfig
 from detectron2.engine.run_folder import RunCard
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.build import evaluator_for
+from detectron2.prediction import Predictor
+from detectron2.prediction.tiles import TiledModel, TiledPredictor
 from detectron2.reports import explain_predictions
 from detectron2.utils.file_io.atomic import write_json
 
@@ -38,13 +44,10 @@ def evaluate_run(
         The summary.
     """
     run.put(output_dir=str(folder))
-    model = DefaultTrainer.build_model(run.cfg)
-    saver = DetectionCheckpointer(model)
-    saver.load(weights)
-    require_weights(saver.last_report, card.model)
+    model, loader = _tiled(run, card, folder, weights) if card.tiles else _whole(run, card, weights)
     sigmas = tuple(run.get("TEST.KEYPOINT_OKS_SIGMAS", ()))
     evaluator = evaluator_for(VAL, str(folder / "inference"), kpt_oks_sigmas=sigmas)
-    results = inference_on_dataset(model, DefaultTrainer.build_test_loader(run.cfg, VAL), evaluator)
+    results = inference_on_dataset(model, loader, evaluator)
     explain_predictions(evaluator, VAL, folder, results or {})
     summary = {
         **summarise(results or {}),
@@ -57,6 +60,31 @@ def evaluate_run(
         summary["seconds"] = round(time.perf_counter() - since, 1)
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def _whole(run: RunConfig, card: RunCard, weights: str) -> tuple[nn.Module, Iterable[Any]]:
+    """Return the model, and a loader of whole images."""
+    model = DefaultTrainer.build_model(run.cfg)
+    saver = DetectionCheckpointer(model)
+    saver.load(weights)
+    require_weights(saver.last_report, card.model)
+    return model, DefaultTrainer.build_test_loader(run.cfg, VAL)
+
+
+def _tiled(run: RunConfig, card: RunCard, folder: Path, weights: str) -> tuple[nn.Module, Iterable[Any]]:
+    """Return a model that reads images in tiles, and a loader of records without images."""
+    assert card.tiles is not None
+    trained = run.copied()
+    with trained.thawed():
+        trained.put(weights=weights)
+    predictor = Predictor(trained.cfg, scores=None, batch_size=max(run.batch_size, 1))
+    kept = folder / "inference" / "tiles"
+    model = TiledModel(TiledPredictor(predictor, TileOptions.from_dict(card.tiles), folder=kept))
+    return model, build_detection_test_loader(dataset=DatasetCatalog.get(VAL), mapper=_without_labels)
+
+
+def _without_labels(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "annotations"}
 
 
 def figures(summary: Mapping[str, Any]) -> str:

@@ -42,6 +42,18 @@ class TileOptions:
     overlap: float = 0.2
     read: ReadOptions = field(default_factory=ReadOptions)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as JSON values; see :meth:`from_dict`."""
+        read = {name: None if v is None else list(v) for name, v in asdict(self.read).items()}
+        return {"tile": self.tile, "overlap": self.overlap, **read}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TileOptions:
+        """Return the options that :meth:`as_dict` has described."""
+        read = {name: values.get(name) for name in ("bands", "value_range")}
+        chosen = {name: None if v is None else tuple(v) for name, v in read.items()}
+        return cls(int(values["tile"]), float(values["overlap"]), ReadOptions(**chosen))
+
     def grid(self, height: int, width: int) -> list[Tile]:
         """Return the tiles of an image."""
         return tile_grid(height, width, self.tile, self.overlap)
@@ -125,8 +137,5 @@ def _write(record: Mapping[str, Any], tiles: list[Tile], folder: Path, options: 
 def _stamp(source: str, options: TileOptions) -> dict[str, Any]:
     """Return what the tiles of an image depend on."""
     stat = os.stat(source)
-    read = {name: list(v) if v is not None else None for name, v in asdict(options.read).items()}
-    return {
-        "source": os.path.abspath(source), "bytes": stat.st_size, "modified": stat.st_mtime_ns, "tile": options.tile,
-        "overlap": options.overlap, **read,
-    }  # fmt: skip
+    where = os.path.abspath(source)
+    return {"source": where, "bytes": stat.st_size, "modified": stat.st_mtime_ns, **options.as_dict()}

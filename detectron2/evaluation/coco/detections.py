@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
-from detectron2.structures.rle import encode_masks
+from detectron2.structures.rle import encode_masks, run_lengths, to_rle
 from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io.atomic import atomic_write
 
@@ -119,7 +119,8 @@ def pack_instances(
 
     Args:
         instances: with ``pred_boxes``, ``scores`` and ``pred_classes``; optionally ``pred_masks``
-            (``[N, H, W]``, bool) and ``pred_keypoints`` (``[N, K, 3]``).
+            (``[N, H, W]``, bool) or ``pred_rle`` (N compressed run-length encodings, for images whose bitmaps fit no
+            memory), and ``pred_keypoints`` (``[N, K, 3]``).
         image_id: id of the image.
         category_ids: the data set's id of each class; None leaves classes as they are.
 
@@ -141,6 +142,11 @@ def pack_instances(
         masks = _masks(instances.pred_masks)
         encoded = encode_masks(masks, xyxy)
         packed.rles, packed.areas, packed.size = encoded.counts, encoded.areas, encoded.size
+    elif instances.has("pred_rle"):
+        encodings = [to_rle(rle, *instances.image_size) for rle in instances.pred_rle]
+        packed.rles = [rle["counts"].encode("ascii") for rle in encodings]
+        packed.areas = np.array([run_lengths(rle)[1::2].sum() for rle in encodings], dtype=np.int64)
+        packed.size = instances.image_size
     if instances.has("pred_keypoints"):
         keypoints = _array(instances.pred_keypoints).copy()
         keypoints[:, :, :2] -= _KEYPOINT_SHIFT

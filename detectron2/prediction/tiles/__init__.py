@@ -1,6 +1,6 @@
 """Predictions for large images, tile by tile."""
 
-from .large import LargePrediction, TiledPredictor
+from .large import LargePrediction, TiledModel, TiledPredictor
 from .merge import MergeRule, merge_pieces
 from .output import coco_objects, draw_small, geojson
 from .pieces import Crop, Pieces, pieces_of
@@ -10,6 +10,7 @@ __all__ = [
     "LargePrediction",
     "MergeRule",
     "Pieces",
+    "TiledModel",
     "TiledPredictor",
     "coco_objects",
     "draw_small",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from detectron2.data import Metadata
 from detectron2.data.tiles import GeoReference, Tile, TileOptions, Windows, open_windows
+from detectron2.engine.run_config import run_config
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 from detectron2.structures.rle import encode_placed
 from detectron2.utils.errors import UserError
@@ -27,7 +30,7 @@ from .merge import MergeRule, merge_pieces
 from .pieces import Pieces, pieces_of
 from .store import TileStore
 
-__all__ = ["LargePrediction", "TiledPredictor"]
+__all__ = ["LargePrediction", "TiledModel", "TiledPredictor"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +104,6 @@ class TiledPredictor:
         options: the grid, and how files are read.
         rule: when pieces from several tiles are one object.
         folder: keeps finished tiles, so that a run that was broken off goes on behind them; None keeps none.
-        identity: what else the pieces depend on, as JSON values (model, weights): tiles kept under another are not used.
-
     Example::
 
         large = TiledPredictor(Predictor("mask_rcnn_R_50_FPN_3x", batch_size=4), TileOptions(1024, 0.2))
@@ -117,13 +118,12 @@ class TiledPredictor:
         *,
         rule: MergeRule | None = None,
         folder: str | os.PathLike[str] | None = None,
-        identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.predictor = predictor
         self.options = options or TileOptions()
         self.rule = rule or MergeRule()
         self.folder = None if folder is None else Path(folder)
-        self.identity = {"scores": predictor.scores, "classes": predictor.classes, **(identity or {})}
+        self.identity = _identity(predictor)
         self._told = False
 
     def __call__(self, path: str | os.PathLike[str], name: str | None = None) -> LargePrediction:
@@ -154,17 +154,6 @@ class TiledPredictor:
             return LargePrediction(
                 source, size, merged, image.geo, len(tiles), store.found, self.predictor.metadata
             )
-
-    def evaluate(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Predict for records of a data set, as a model does for loaded images.
-
-        Args:
-            inputs: with ``file_name``.
-
-        Returns:
-            For each ``{"instances": ...}`` with masks as ``pred_rle``.
-        """
-        return [{"instances": self(record["file_name"], _name_of(record)).instances()} for record in inputs]
 
     def _predict(self, image: Windows, tiles: list[Tile], store: TileStore) -> None:
         """Predict for the tiles that are not in the store."""
@@ -200,12 +189,51 @@ class TiledPredictor:
 
     def _stamp(self, source: str, size: tuple[int, int]) -> dict[str, Any]:
         stat = os.stat(source)
-        read = {k: None if v is None else list(v) for k, v in asdict(self.options.read).items()}
         return {
             "source": os.path.abspath(source), "bytes": stat.st_size, "modified": stat.st_mtime_ns, "size": list(size),
-            "tile": self.options.tile, "overlap": self.options.overlap, "read": read, "identity": self.identity,
+            **self.options.as_dict(), "identity": self.identity,
         }  # fmt: skip
+
+
+class TiledModel(nn.Module):
+    """A model that takes records of a data set, whose images it reads in tiles, where others take loaded images.
+
+    Args:
+        large: predicts for the images.
+    """
+
+    def __init__(self, large: TiledPredictor) -> None:
+        super().__init__()
+        self.model = getattr(large.predictor.backend, "model", None)  # so that a module's fingerprint has its weights
+        self.settings = [f"{name}={value}" for name, value in large.options.as_dict().items()]
+        self._large = large
+
+    def forward(self, inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Instances]]:
+        """Predict for images.
+
+        Args:
+            inputs: with ``file_name`` and ``image_id``.
+
+        Returns:
+            For each ``{"instances": ...}`` with masks as ``pred_rle``.
+        """
+        return [{"instances": self._large(r["file_name"], _name_of(r)).instances()} for r in inputs]
 
 
 def _name_of(record: Mapping[str, Any]) -> str:
     return f"{record.get('image_id', 0)} {Path(record['file_name']).name}"
+
+
+def _identity(predictor: Predictor) -> dict[str, Any]:
+    """Return what the pieces of a tile depend on beside the tile: config, weights and selection, as JSON values."""
+    cfg = getattr(predictor.backend, "cfg", None)
+    identity: dict[str, Any] = {"scores": predictor.scores, "classes": predictor.classes}
+    if cfg is None:
+        return identity
+    weights = run_config(cfg).options.weights
+    stat = os.stat(weights) if os.path.isfile(weights) else None
+    return {
+        **identity,
+        "config": hashlib.sha256(str(cfg).encode()).hexdigest()[:16],
+        "weights": [weights] if stat is None else [weights, stat.st_size, stat.st_mtime_ns],
+    }
