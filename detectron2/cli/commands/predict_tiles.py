@@ -1,0 +1,87 @@
+"""``detectron2 predict --tile``: run a model on large images tile by tile."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image
+
+from detectron2.data.tiles import TileOptions, any_size, open_windows
+from detectron2.prediction import Predictor
+from detectron2.prediction.sources import is_video
+from detectron2.prediction.tiles import LargePrediction, TiledPredictor, coco_objects, draw_small, geojson
+from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.names import distinct_names
+from detectron2.utils.image_io import READ_ERRORS
+
+from ..errors import UserError
+
+__all__ = ["predict_tiles"]
+
+_LONG_SIDE = 2000  # pixels of the pictures that are drawn
+
+
+def predict_tiles(
+    predictor: Predictor, paths: list[str], output: Path, tiles: TileOptions, logger: logging.Logger
+) -> int:
+    """Predict, and write ``predictions.json``, and for each image a small picture and, if it has a place, GeoJSON.
+
+    Args:
+        predictor: predicts for the tiles.
+        paths: image files.
+        output: folder to write; finished tiles are kept in its folder ``tiles``.
+        tiles: the grid.
+        logger: is told of images that cannot be read.
+
+    Returns:
+        Exit status.
+    """
+    videos = [path for path in paths if is_video(path) or "://" in path]
+    if videos:
+        raise UserError(f"--tile takes image files, and {videos[0]} is none")
+    output.mkdir(parents=True, exist_ok=True)
+    large = TiledPredictor(predictor, tiles, folder=output / "tiles")
+    total = done = 0
+    with any_size(), atomic_write(output / "predictions.json") as file:
+        file.write("[")
+        for path, name in zip(paths, distinct_names(paths, "")):
+            try:
+                found = large(path, name)
+                picture = _write_picture(found, output / f"{name}.jpg", tiles)
+            except (*READ_ERRORS, ValueError) as error:
+                reason = str(error) if path in str(error) else f"{path} ({error})"
+                logger.warning("Skipped, since it cannot be read: %s", reason)
+                continue
+            if found.geo is not None:
+                with atomic_write(output / f"{name}.geojson") as features:
+                    json.dump(geojson(found, found.geo), features)
+            file.write(",\n" if done else "\n")
+            _write_record(file, found, picture)
+            total, done = total + len(found), done + 1
+        file.write("\n]\n")
+    print(f"{total} objects in {done} images, {len(paths) - done} skipped; see {output}")
+    return int(not done)
+
+
+def _write_picture(found: LargePrediction, path: Path, tiles: TileOptions) -> str:
+    with open_windows(found.source, tiles.read) as image:
+        small = image.small(_LONG_SIDE)
+    drawn = draw_small(found, small, found.metadata)
+    Image.fromarray(drawn.get_image()).save(path, quality=90)
+    return path.name
+
+
+def _write_record(file: IO[str], found: LargePrediction, picture: str) -> None:
+    """Write one entry of ``predictions.json``, object by object, since all of them together may be large."""
+    height, width = found.size
+    head: dict[str, Any] = {"file_name": found.source, "picture": picture, "height": height, "width": width}
+    file.write(json.dumps(head)[:-1] + ', "objects": [')
+    file.writelines(_separated(found))
+    file.write("]}")
+
+
+def _separated(found: LargePrediction) -> Iterator[str]:
+    for number, entry in enumerate(coco_objects(found)):
+        yield (",\n" if number else "\n") + json.dumps(entry)
