@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from detectron2.cli import main
-from detectron2.data.tiles import tile_grid
+from detectron2.cli.commands.predict_tiles import predict_tiles
+from detectron2.data.tiles import TileOptions, tile_grid
+from detectron2.utils.errors import UserError
 
 from .conftest import TINY
 
@@ -91,6 +94,52 @@ def test_eval_takes_the_tiles_of_the_run_and_others(trained: Path, data: Path, t
         == 0
     )
     assert json.loads((tmp_path / "all" / "summary.json").read_text())["images"] == 5
+
+
+def test_predict_takes_the_tiles_of_the_run_and_goes_on_behind_finished_ones(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    rgb = np.asarray(Image.open(trained.parent / "images" / "1.png"))
+    profile = {
+        "driver": "GTiff",
+        "count": 3,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "dtype": "uint8",
+        "crs": "EPSG:32633",
+    }
+    transform = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)
+    with rasterio.open(tmp_path / "scene.tif", "w", transform=transform, **profile) as file:
+        file.write(rgb.transpose(2, 0, 1))
+    (tmp_path / "broken.tif").write_text("no picture")
+    output = tmp_path / "found"
+    words = [
+        "predict",
+        str(trained),
+        str(tmp_path / "scene.tif"),
+        str(tmp_path / "broken.tif"),
+        "--device",
+        "cpu",
+    ]
+    words += ["--threshold", "0.05", "--output", str(output), "--batch-size", "4"]
+    results = []
+    for _ in range(2):
+        assert main(words) == 0
+        assert "in 1 images, 1 skipped" in capsys.readouterr().out
+        results.append((output / "predictions.json").read_text())
+        (record,) = json.loads(results[-1])
+        assert (record["height"], record["width"], record["picture"]) == (HEIGHT, WIDTH, "scene.jpg")
+        assert (output / "scene.jpg").is_file() and (output / "tiles" / "scene.tiles").is_file()
+        content = json.loads((output / "scene.geojson").read_text())
+        assert len(content["features"]) == len(record["objects"]) > 0
+        assert all(o["class"] in ("red", "blue") and "segmentation" in o for o in record["objects"])
+    assert results[0] == results[1]
+    assert main([*words, "--tile", "0"]) == 0
+    with Image.open(output / "scene.jpg") as picture:
+        assert picture.width > WIDTH  # the usual picture, which is enlarged
+    with pytest.raises(UserError, match="image files"):
+        predict_tiles(None, ["a.mp4"], tmp_path, TileOptions(), logging.getLogger())  # type: ignore[arg-type]
 
 
 def test_options_of_tiles_are_checked(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,8 @@ from ..console import console
 from ..errors import UserError
 from ..run.datasets import VAL, register
 from ..run.recipe import chosen_device
+from ..run.tiles import tile_options
+from .predict_tiles import predict_tiles
 
 __all__ = ["run"]
 
@@ -43,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.track and os.path.exists(args.track):  # `--track clip.mp4` names no tracker
         args.inputs, args.track = [*args.inputs, args.track], DEFAULT_TRACKER
     sources = list(dict.fromkeys(_sources(args)))[: args.limit]
-    names = _names(sources)
+    tiles = tile_options(args, _tiles_of_run(args.model, sources))
+    names = _names(sources) if tiles is None else {}
     output = Path(args.output)
     # What would fail at the end is known before anything is computed.
     if args.track is not None:
@@ -55,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         args.model, weights=args.weights, scores=args.threshold, device=device, precision=args.precision,
         classes=args.classes.split(",") if args.classes else None, compile=args.compile, batch_size=args.batch_size,
     )  # fmt: skip
+    if tiles is not None:
+        return predict_tiles(predictor, sources, output, tiles, logger)
     output.mkdir(parents=True, exist_ok=True)
     writer = _Writer(predictor, output, names, args.track, logger)
     stream = predictor.stream(sources, skip=True, max_frames=args.limit)
@@ -66,6 +71,12 @@ def run(args: argparse.Namespace) -> int:
         writer.close(stream)
     print(writer.summary(stream))
     return int(not writer.records)
+
+
+def _tiles_of_run(model: str, sources: Sequence[str]) -> dict[str, Any] | None:
+    """Return how the images of a run were cut; None for whole images, models that are no run, videos and cameras."""
+    moving = any(is_video(s) or "://" in s or camera_number(s) is not None for s in sources)
+    return read_run(model).tiles if (Path(model) / "run.json").is_file() and not moving else None
 
 
 def _sources(args: argparse.Namespace) -> list[str]:

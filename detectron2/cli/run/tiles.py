@@ -72,7 +72,9 @@ def fit_tiles(config: RunConfig, options: TileOptions, empty: float) -> list[str
         config.set(name, max(side, int(config.get(name))))
     if empty:
         config.set("DATALOADER.FILTER_EMPTY_ANNOTATIONS", False)
-    return [f"the model sees tiles of {side} pixels at their own size (INPUT.MIN_SIZE_TRAIN, INPUT.MIN_SIZE_TEST)"]
+    return [
+        f"the model sees tiles of {side} pixels at their own size (INPUT.MIN_SIZE_TRAIN, INPUT.MIN_SIZE_TEST)"
+    ]
 
 
 def cut_parts(plan: DataPlan, folder: Path, options: TileOptions, empty: float) -> DataPlan:

@@ -204,7 +204,9 @@ class TiledModel(nn.Module):
 
     def __init__(self, large: TiledPredictor) -> None:
         super().__init__()
-        self.model = getattr(large.predictor.backend, "model", None)  # so that a module's fingerprint has its weights
+        self.model = getattr(
+            large.predictor.backend, "model", None
+        )  # so that a module's fingerprint has its weights
         self.settings = [f"{name}={value}" for name, value in large.options.as_dict().items()]
         self._large = large
 

@@ -25,7 +25,14 @@ def write_scene(path: Path) -> int:
     """Write a GeoTIFF strip by strip: noise, and coloured discs of up to 700 pixels in each square of 2,500; return their number."""
     rasterio: Any = pytest.importorskip("rasterio")
     transform = rasterio.Affine(0.3, 0, 500_000, 0, -0.3, 5_400_000)
-    profile = {"driver": "GTiff", "count": 3, "height": SIDE, "width": SIDE, "dtype": "uint8", "crs": "EPSG:32633"}
+    profile = {
+        "driver": "GTiff",
+        "count": 3,
+        "height": SIDE,
+        "width": SIDE,
+        "dtype": "uint8",
+        "crs": "EPSG:32633",
+    }
     profile |= {"transform": transform, "tiled": True, "compress": "deflate", "zlevel": 1}
     step, rng = 2500, np.random.default_rng(0)
     pattern = rng.integers(90, 110, (step, step)).astype(np.uint8)
@@ -41,7 +48,9 @@ def write_scene(path: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory where Linux keeps it")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads the peak of memory where Linux keeps it"
+)
 def test_a_large_scene_in_bounded_memory(tiny_file: Path, tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif")
     output = tmp_path / "found"
@@ -54,12 +63,12 @@ def test_a_large_scene_in_bounded_memory(tiny_file: Path, tmp_path: Path) -> Non
     (record,) = json.loads((output / "predictions.json").read_text())
     assert (record["height"], record["width"]) == (SIDE, SIDE) and len(record["objects"]) > 100
     assert all(o["segmentation"]["size"] == [SIDE, SIDE] for o in record["objects"])
-    content = json.loads((output / "scene.tif.geojson").read_text())
+    content = json.loads((output / "scene.geojson").read_text())
     assert content["crs"]["properties"]["name"].endswith("32633")
     assert len(content["features"]) == len(record["objects"])
     east = [p[0] for f in content["features"][:50] for p in _points(f["geometry"])]
     assert min(east) >= 500_000 and max(east) <= 500_000 + 0.3 * SIDE
-    assert (output / "scene.tif.jpg").is_file()
+    assert (output / "scene.jpg").is_file()
 
 
 def _points(geometry: dict[str, Any]) -> list[list[float]]:
