@@ -90,7 +90,9 @@ class RunCard:
     def save(self, folder: Path) -> None:
         """Write ``run.json`` in ``folder``."""
         val_tiles = None if self.val_tiles is None else self.val_tiles.within(folder)
-        card = replace(self, train=self.train.within(folder), val=self.val.within(folder), val_tiles=val_tiles)
+        card = replace(
+            self, train=self.train.within(folder), val=self.val.within(folder), val_tiles=val_tiles
+        )
         write_json(folder / "run.json", asdict(card))
 
 

@@ -122,7 +122,9 @@ def test_more_than_a_hundred_objects_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory where Linux keeps it")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads the peak of memory where Linux keeps it"
+)
 def test_two_thousand_objects_are_trained_found_and_evaluated_in_bounded_memory(tmp_path: Path) -> None:
     steps = [
         "SOLVER.MAX_ITER",
