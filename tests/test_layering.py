@@ -22,6 +22,7 @@ TIERS = [
     {"model_zoo"},
     {"export", "tracking", "projects"},
     {"prediction"},
+    {"serving"},
     {"cli"},
 ]
 LEVEL = {name: i for i, tier in enumerate(TIERS) for name in tier}

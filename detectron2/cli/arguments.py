@@ -191,6 +191,45 @@ def _predict(p: argparse.ArgumentParser) -> None:
     _trust(p)
 
 
+def _serve(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    p.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 for every one (default: %(default)s)",
+    )
+    p.add_argument("--port", type=int, default=8000, help="0 takes any that is free (default: %(default)s)")
+    p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
+    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+    p.add_argument(
+        "--threshold",
+        type=float,
+        default=0.05,
+        help="lowest score a request can ask for (default: %(default)s)",
+    )
+    p.add_argument(
+        "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
+    )
+    p.add_argument("--compile", action="store_true", help="compile the backbone")
+    p.add_argument(
+        "--batch-size", type=int, default=8, help="pictures that run together (default: %(default)s)"
+    )
+    p.add_argument(
+        "--batch-wait",
+        type=float,
+        default=5,
+        metavar="MS",
+        help="time to wait for a batch (default: %(default)s ms)",
+    )
+    p.add_argument(
+        "--queue", type=int, default=256, help="requests at once; more get 429 (default: %(default)s)"
+    )
+    p.add_argument("--timeout", type=float, default=60, help="seconds for a request (default: %(default)s)")
+    p.add_argument("--max-megabytes", type=float, default=20, help="of a request (default: %(default)s)")
+    p.add_argument("--max-megapixels", type=float, default=50, help="of a picture (default: %(default)s)")
+    _trust(p)
+
+
 def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -332,6 +371,11 @@ COMMANDS = {
         "run a model on pictures and videos, and draw what it finds",
         _predict,
         "detectron2.cli.commands.predict:run",
+    ),
+    "serve": Command(
+        "answer HTTP requests with what a model finds in their pictures",
+        _serve,
+        "detectron2.cli.commands.serve:run",
     ),
     "data": Command(
         "import, check, show, convert and split labels of any format",

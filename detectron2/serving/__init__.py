@@ -38,5 +38,7 @@ def create_app(predictor: Predictor, limits: Limits | None = None, name: str = "
 
         from .app import make_app  # here, since FastAPI is optional
     except ImportError as error:
-        raise UserError(f"a service needs more packages: pip install 'detectron2[serve]' ({error})") from error
+        raise UserError(
+            f"a service needs more packages: pip install 'detectron2[serve]' ({error})"
+        ) from error
     return make_app(predictor, limits or Limits(), name)

@@ -13,7 +13,7 @@ from PIL import Image
 from detectron2.data import Metadata
 from detectron2.structures import Instances
 from detectron2.structures.exchange import class_texts
-from detectron2.structures.types import ModelOutput
+from detectron2.structures.types import ModelOutput, SegmentInfo
 
 __all__ = ["MaskForm", "describe"]
 
@@ -65,7 +65,7 @@ def _objects(instances: Instances, metadata: Metadata, masks: MaskForm) -> list[
     return [{name: value for name, value in record.items() if name != "image_id"} for record in records]
 
 
-def _segment(segment: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
+def _segment(segment: SegmentInfo, metadata: Metadata) -> dict[str, Any]:
     thing = bool(segment.get("isthing"))
     names = metadata.get("thing_classes" if thing else "stuff_classes")
     category = int(segment["category_id"])

@@ -5,7 +5,7 @@ import io
 import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,10 @@ _HEADERS = {
 }
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "properties": {"image": _FILE}, "required": ["image"]}
-_BODY = {"content": {"image/*": {"schema": _FILE}, "multipart/form-data": {"schema": _FORM}}, "required": True}
+_BODY = {
+    "content": {"image/*": {"schema": _FILE}, "multipart/form-data": {"schema": _FORM}},
+    "required": True,
+}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"description": "Body or picture too large"},
     415: {"description": "No picture of a known format"},
@@ -68,9 +71,11 @@ def _add_prediction(app: FastAPI, service: Service) -> None:
     @app.post("/predict", openapi_extra={"requestBody": _BODY}, responses=_REFUSALS)
     async def predict(
         request: Request,
-        output: Literal["json", "jpeg", "png"] = Query("json", description="JSON, or the drawn picture"),
-        scores: float | None = Query(None, ge=0, le=1, description="lowest score of an object"),
-        masks: MaskForm = Query("rle", description="form of the masks in the JSON"),
+        output: Annotated[
+            Literal["json", "jpeg", "png"], Query(description="JSON, or the drawn picture")
+        ] = "json",
+        scores: Annotated[float | None, Query(ge=0, le=1, description="lowest score of an object")] = None,
+        masks: Annotated[MaskForm, Query(description="form of the masks in the JSON")] = "rle",
     ) -> Response:
         """Find objects in a picture."""
         start = time.monotonic()
@@ -146,7 +151,9 @@ def _status_of(error: Exception) -> int:
     return next((code for kind, code in known.items() if isinstance(error, kind)), 500)
 
 
-def _drawn(image: npt.NDArray[np.uint8], outputs: ModelOutput, metadata: Metadata, kind: PictureKind) -> bytes:
+def _drawn(
+    image: npt.NDArray[np.uint8], outputs: ModelOutput, metadata: Metadata, kind: PictureKind
+) -> bytes:
     pixels = draw_outputs(image, outputs, metadata).get_image()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)

@@ -24,9 +24,14 @@ class Metrics:
         self.seconds = Histogram(
             "detectron2_request_seconds", "Time from arrival to answer", registry=self._registry
         )
-        self.in_flight = Gauge("detectron2_requests_in_flight", "Requests in the house", registry=self._registry)
+        self.in_flight = Gauge(
+            "detectron2_requests_in_flight", "Requests in the house", registry=self._registry
+        )
         self.batches = Histogram(
-            "detectron2_batch_size", "Pictures of a batch", buckets=(1, 2, 4, 8, 16, 32), registry=self._registry
+            "detectron2_batch_size",
+            "Pictures of a batch",
+            buckets=(1, 2, 4, 8, 16, 32),
+            registry=self._registry,
         )
         self.objects = Counter("detectron2_objects", "Instances found", registry=self._registry)
 

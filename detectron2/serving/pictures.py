@@ -47,7 +47,9 @@ def decode(data: bytes, max_pixels: int) -> npt.NDArray[Any]:
         except Image.DecompressionBombError:
             raise PictureError(413, f"the picture has more than {max_pixels} pixels") from None
         except Exception:  # of decoders, whatever they meet in a file made to break them
-            raise PictureError(415, "the request's body is not a picture in a format that can be read") from None
+            raise PictureError(
+                415, "the request's body is not a picture in a format that can be read"
+            ) from None
         if width * height > max_pixels:
             raise PictureError(
                 413, f"the picture has {width} x {height} pixels; at most {max_pixels} are taken"

@@ -48,9 +48,7 @@ class Service:
         yield
         await asyncio.to_thread(self.batcher.close)
 
-    async def predict(
-        self, request: Request, scores: float | None
-    ) -> tuple[npt.NDArray[Any], ModelOutput]:
+    async def predict(self, request: Request, scores: float | None) -> tuple[npt.NDArray[Any], ModelOutput]:
         """Read the picture of a request and predict for it.
 
         Args:
