@@ -277,6 +277,7 @@ def test_the_command_serves_and_ends_in_order(tiny_file, tmp_path):
         assert process.wait(30) in (0, -signal.SIGTERM)
     finally:
         process.kill()
+        process.wait()
         process.stdout.close()
         process.stderr.close()
 

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         app = create_app(predictor, limits, Path(args.model).name)
         import uvicorn  # create_app has said how to install it
 
+        door.listen(2048)  # from here on clients may connect
         host, port = door.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"Serving {args.model} at http://{shown}:{port}/ (Ctrl-C ends)", flush=True)
