@@ -1,4 +1,4 @@
-"""Checkpoints: saving, resuming, and loading weights of many origins without running code from them."""
+"""Save and resume trainings, and load weights of many origins without running code from them."""
 
 from . import catalog as _catalog  # noqa: F401  (lets PathManager read catalog:// paths)
 from .checkpointer import Checkpointer

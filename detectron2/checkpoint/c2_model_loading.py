@@ -1,4 +1,4 @@
-"""Weights whose names differ from the model's: Caffe2 names, and names that lack a prefix."""
+"""Match weights whose names differ from the model's: Caffe2 names, and names without a prefix."""
 
 import copy
 import logging
@@ -14,7 +14,7 @@ __all__ = ["align_and_update_state_dicts", "convert_basic_c2_names", "convert_c2
 
 logger = logging.getLogger(__name__)
 
-# Endings of Caffe2 blobs, the longest first.
+# Suffixes of Caffe2 blobs, the longest first.
 _ENDINGS = (
     (r"[._](?:bn|gn)_(?:s|gamma)$", ".norm.weight"),
     (r"[._](?:bn|gn)_(?:b|beta|bias)$", ".norm.bias"),
@@ -24,7 +24,7 @@ _ENDINGS = (
     (r"[._]b$", ".bias"),
 )
 
-# What stands before the ending: the trunk, and the branches of DensePose, which have capitals.
+# Names without suffix: the trunk, and the branches of DensePose, which have capitals.
 _TRUNK = (
     (r"^(?:res_)?conv1$", "stem.conv1"),
     (r"^pred$", "linear"),
@@ -66,7 +66,7 @@ def _first_match(rules: Sequence[tuple[str, str]], text: str) -> str:
 
 
 def _split_ending(name: str) -> tuple[str, str]:
-    """``"res2_0_branch1_bn_s"`` to ``("res2_0_branch1", ".norm.weight")``."""
+    """Split ``"res2_0_branch1_bn_s"`` into ``("res2_0_branch1", ".norm.weight")``."""
     for pattern, ending in _ENDINGS:
         found = re.search(pattern, name)
         if found:
@@ -75,20 +75,20 @@ def _split_ending(name: str) -> tuple[str, str]:
 
 
 def convert_basic_c2_names(original_keys: Sequence[str]) -> list[str]:
-    """Rename the blobs of a Caffe2 trunk, and the endings of all others.
+    """Rename the blobs of a Caffe2 trunk, and the suffixes of all others.
 
     Args:
         original_keys: names of blobs, such as ``"res2_0_branch2a_bn_s"``.
 
     Returns:
-        names as our modules have them (``"res2.0.conv1.norm.weight"``), in the same order.
+        names in our modules (``"res2.0.conv1.norm.weight"``), in the same order.
     """
     parts = [_split_ending(key) for key in original_keys]
     return [_first_match(_TRUNK, stem) + ending for stem, ending in parts]
 
 
 def _without_background(name: str, value: torch.Tensor) -> torch.Tensor:
-    """Class 0 is the background in Caffe2; here it comes last, and only the classifier has it."""
+    """Move or drop the background, class 0 in Caffe2, which is last here and only in the classifier."""
     module = name.rsplit(".", 1)[0]
     if module == "bbox_pred":
         return value[4:]
@@ -119,17 +119,17 @@ def convert_c2_detectron_names(
         stem, ending = _split_ending(blob)
         name = _first_match((*_DETECTOR, *_TRUNK), stem) + ending
         if name in original:
-            raise ValueError(f"the blobs {original[name]!r} and {blob!r} both stand for {name!r}")
+            raise ValueError(f"the blobs {original[name]!r} and {blob!r} would both be renamed to {name!r}")
         original[name] = blob
         converted[name] = _without_background(name, weights[blob])
     return converted, original
 
 
 def match_by_suffix(model_keys: Sequence[str], ckpt_keys: Sequence[str]) -> dict[str, str]:
-    """For each key of the model the longest key of the checkpoint that is the whole of it or its tail after a dot.
+    """Match each key of the model to the longest key of the checkpoint that equals it or its end after a dot.
 
     Returns:
-        model key to checkpoint key, for those that have one.
+        model key -> checkpoint key, for the keys with a match.
     """
     known = set(ckpt_keys)
     found = {}
@@ -147,21 +147,21 @@ def align_and_update_state_dicts(
     ckpt_state_dict: Mapping[str, torch.Tensor],
     c2_conversion: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Give the weights of a checkpoint the names of a model, by matching the tails of names.
+    """Rename the weights of a checkpoint to the names of a model that end with the same parts.
 
-    ``res2.conv1.weight`` of the checkpoint goes to ``backbone.bottom_up.res2.conv1.weight`` of the model. The longest
-    tail wins. What has another shape is left aside with a warning.
+    ``res2.conv1.weight`` of the checkpoint becomes ``backbone.bottom_up.res2.conv1.weight`` of the model. The longest
+    match has priority. Weights of another shape are skipped with a warning.
 
     Args:
-        model_state_dict: names and shapes to fill.
-        ckpt_state_dict: names and weights at hand.
-        c2_conversion: the names are Caffe2's; convert them first.
+        model_state_dict: names and shapes of the model.
+        ckpt_state_dict: names and weights of the checkpoint.
+        c2_conversion: first convert the names from Caffe2's.
 
     Returns:
-        the weights under the model's names, and what found no place under its own name.
+        the matched weights under the model's names, and the others under their own names.
 
     Raises:
-        ValueError: if one weight would go to two places.
+        ValueError: if one weight matches two names of the model.
     """
     original: Mapping[str, str]
     if c2_conversion:
@@ -176,30 +176,28 @@ def align_and_update_state_dicts(
         want, have = tuple(model_state_dict[key].shape), tuple(weights[source].shape)
         if want != have:
             logger.warning(
-                f"{original[source]} of the checkpoint has shape {have}, but {key} needs {want}: left aside"
+                f"{original[source]} of the checkpoint has shape {have}, but {key} needs {want}: skipped"
             )
             continue
         if source in taken:
             raise ValueError(
-                f"{original[source]!r} of the checkpoint fits both {taken[source]!r} and {key!r} of the model; "
-                "rename it in the checkpoint so that it names one of them"
+                f"{original[source]!r} of the checkpoint matches both {taken[source]!r} and {key!r} of the model; "
+                "rename it in the checkpoint so that it matches one of them"
             )
         taken[source] = key
         result[key] = weights[source]
     if not taken:
-        logger.warning("no name of the checkpoint fits a name of the model")
+        logger.warning("no name of the checkpoint matches a name of the model")
     else:
         pairs = [f"{key} <- {original[source]}" for source, key in taken.items() if key != original[source]]
         if pairs:
             logger.info("renamed while loading:\n" + "\n".join(sorted(pairs)))
     rest = {original[k]: v for k, v in weights.items() if k not in taken}
     if rest:
-        logger.info("no place in the model for:\n" + format_groups(list(rest)))
-    for name, value in rest.items():
-        result.setdefault(name, value)
-    return result
+        logger.info("not in the model:\n" + format_groups(list(rest)))
+    return result | {k: v for k, v in rest.items() if k not in result}
 
 
 def _longest_common_prefix_str(names: Sequence[str]) -> str:
-    """Find the text with which all names begin."""
-    return os.path.commonprefix(list(names))  # noqa: RUF071 (letters, not paths, are compared)
+    """Return the longest common prefix of all names."""
+    return os.path.commonprefix(list(names))  # noqa: RUF071 (compares letters, not paths)

@@ -1,4 +1,4 @@
-"""Names for the public weights of Detectron (the Caffe2 one) and of ImageNet classifiers: ``catalog://`` paths."""
+"""``catalog://`` paths of the public weights of Detectron (in Caffe2) and of ImageNet classifiers."""
 
 from collections.abc import Mapping
 from typing import IO, Any
@@ -12,10 +12,7 @@ _BASELINES = "12_2017_baselines"
 
 
 class ModelCatalog:
-    """From a name such as ``"ImageNetPretrained/MSRA/R-50"`` to a URL.
-
-    Two families: ``ImageNetPretrained/…`` and ``Caffe2Detectron/COCO/{model id}/{model name}``.
-    """
+    """URLs of models by name: ``ImageNetPretrained/…`` or ``Caffe2Detectron/COCO/{model id}/{model name}``."""
 
     S3_C2_DETECTRON_PREFIX = "https://dl.fbaipublicfiles.com/detectron"
 
@@ -55,13 +52,10 @@ class ModelCatalog:
 
     @staticmethod
     def get(name: str) -> str:
-        """Look a model up.
+        """Return the URL of the weights of a model, a ``.pkl`` file.
 
         Args:
-            name: ``"ImageNetPretrained/…"`` or ``"Caffe2Detectron/COCO/…"``.
-
-        Returns:
-            the URL of its weights, a ``.pkl`` file.
+            name: such as ``"ImageNetPretrained/MSRA/R-50"``.
 
         Raises:
             RuntimeError: if there is no such model.
@@ -89,12 +83,12 @@ def _detectron_url(name: str) -> str:
 
 
 class ModelCatalogHandler(PathHandler):
-    """Lets :data:`PathManager` open ``catalog://NAME``, where NAME is what :meth:`ModelCatalog.get` knows."""
+    """Lets :data:`PathManager` open ``catalog://NAME``, with the names of :meth:`ModelCatalog.get`."""
 
     PREFIX = "catalog://"
 
     def __init__(self, async_executor: object = None) -> None:
-        # The argument is part of the interface of path handlers elsewhere; nothing here runs asynchronously.
+        # The argument is part of iopath's interface; nothing here runs asynchronously.
         super().__init__()
 
     def _get_supported_prefixes(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Saving and loading a model together with its optimizer, schedule and other objects that have a state."""
+"""Save and load a model together with its optimizer, scheduler and other objects with state."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ _LONGEST_TAG = 4096  # bytes
 
 
 class IncompatibleKeys(NamedTuple):
-    """Names without a match; ``incorrect_shapes`` holds name, shape in the file and shape in the model."""
+    """Names without a match; ``incorrect_shapes`` has name, shape in the file and shape in the model."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -45,20 +45,20 @@ class IncompatibleKeys(NamedTuple):
 class Checkpointer:
     """Saves and loads a model and other objects that have ``state_dict`` and ``load_state_dict``.
 
-    A checkpoint is a file ``NAME.pth``: ``{"model": state dict, …}``. It is written under another name and then
-    renamed, so that a crash at any moment leaves the earlier ones whole; the file ``last_checkpoint`` in the same
-    folder names the newest.
+    A checkpoint is a file ``NAME.pth``: ``{"model": state dict, …}``. It is written under a temporary name and then
+    renamed, so that a crash never damages earlier checkpoints; the file ``last_checkpoint`` in the same folder names the
+    newest.
 
     Args:
-        model: the model; wrappers of DDP and ``torch.compile`` are taken off.
+        model: the model; wrappers of DDP and ``torch.compile`` are removed.
         save_dir: folder or URL, for :meth:`save` and for resuming.
         save_to_disk: whether this process writes files.
         checkpointables: other objects, saved under these names.
 
     Attributes:
         model_card: classes and config to store in each checkpoint (see :func:`make_model_card`), or None.
-        adapt_input_channels: fit the first convolution of a checkpoint to a model with other image channels.
-        last_report: which weights the latest :meth:`load` loaded, and which not.
+        adapt_input_channels: adapt the first convolution of a checkpoint to a model with other image channels.
+        last_report: which weights the last :meth:`load` loaded, and which not.
         resumed_from: checkpoint that :meth:`resume_or_load` resumed from, or None.
     """
 
@@ -92,7 +92,7 @@ class Checkpointer:
             TypeError: if the object lacks ``state_dict`` or ``load_state_dict``.
         """
         if key in self.checkpointables or key == "model":
-            raise KeyError(f"something is saved as {key!r} already; choose another name")
+            raise KeyError(f"something is already saved as {key!r}; choose another name")
         for method in ("state_dict", "load_state_dict"):
             if not callable(getattr(checkpointable, method, None)):
                 raise TypeError(
@@ -105,8 +105,8 @@ class Checkpointer:
         """Write ``{save_dir}/{name}.pth`` and make it the last checkpoint.
 
         Args:
-            name: name of the file, without its extension.
-            kwargs: further data to store, such as ``iteration=7``.
+            name: of the file, without extension.
+            kwargs: additional data to store, such as ``iteration=7``.
 
         Raises:
             OSError: if it cannot be written; earlier checkpoints are intact.
@@ -133,9 +133,9 @@ class Checkpointer:
         """Write only the weights to ``{save_dir}/{name}.pth``, for use rather than for resuming.
 
         Args:
-            name: of the file, without its ending.
-            weights: a state dict; the model's own by default.
-            kwargs: further data to store, such as ``iteration=7``.
+            name: of the file, without extension.
+            weights: a state dict; default: the model's own.
+            kwargs: additional data to store, such as ``iteration=7``.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -162,7 +162,7 @@ class Checkpointer:
         return bool(self.save_dir) and self.path_manager.exists(os.path.join(self.save_dir, TAG_FILE))
 
     def get_checkpoint_file(self) -> str:
-        """Path of the last checkpoint; empty if there is none, or if ``last_checkpoint`` holds no file name."""
+        """Return the path of the last checkpoint; empty if there is none, or ``last_checkpoint`` is not a file name."""
         try:
             with self.path_manager.open(os.path.join(self.save_dir, TAG_FILE), "rb") as f:
                 name = f.read(_LONGEST_TAG).decode(errors="replace").strip()
@@ -171,7 +171,7 @@ class Checkpointer:
         if is_plain_name(name):
             return os.path.join(self.save_dir, name)
         if name:
-            self.logger.error(f"{TAG_FILE} in {self.save_dir!r} holds no file name but {name[:60]!r}")
+            self.logger.error(f"{TAG_FILE} in {self.save_dir!r} must be a file name, got {name[:60]!r}")
         return ""
 
     def get_all_checkpoint_files(self) -> list[str]:
@@ -183,7 +183,7 @@ class Checkpointer:
         return [p for p in paths if self.path_manager.isfile(p) or p.endswith(SHARDS)]
 
     def remove_checkpoint(self, path: str) -> None:
-        """Remove a checkpoint of this folder, if this process writes and it is there."""
+        """Remove a checkpoint if it exists and this process writes files."""
         if self.save_to_disk and self.path_manager.exists(path):
             if path.endswith(SHARDS):
                 shutil.rmtree(path)
@@ -191,17 +191,16 @@ class Checkpointer:
                 self.path_manager.rm(path)
 
     def newest_whole_checkpoint(self, without: Collection[str] = ()) -> str:
-        """Path of the last checkpoint if it is whole, else of the newest earlier one that is; empty if none is.
+        """Return the path of the newest complete checkpoint, by iteration; empty if there is none.
 
-        Only files that this training has written count, ordered by iteration. Each file that is passed over is
-        reported with the reason.
+        Only files that this training has written are considered. Each skipped file is logged with the reason.
 
         Args:
-            without: paths to leave out.
+            without: paths to ignore.
         """
         tagged = self.get_checkpoint_file()
         if tagged and not is_local(tagged):
-            return "" if tagged in without else tagged  # remote stores write whole objects
+            return "" if tagged in without else tagged  # remote stores only write complete objects
         for path in self._resume_order(tagged):
             if path in without:
                 continue
@@ -211,15 +210,15 @@ class Checkpointer:
                 if not holds_training(path, needs_iteration=not is_last):
                     continue
             except (OSError, ValueError, ImportError) as e:
-                self.logger.error(f"{path} is missing, truncated or damaged and is passed over: {e}")
+                self.logger.error(f"{path} is missing, truncated or damaged and is skipped: {e}")
                 continue
             if not is_last:
-                self.logger.warning(f"The last checkpoint cannot be resumed from; going on from {path}")
+                self.logger.warning(f"The last checkpoint cannot be resumed from; resuming from {path}")
             return path
         return ""
 
     def _resume_order(self, tagged: str) -> list[str]:
-        """Paths of the checkpoints that this training has written, the last one first."""
+        """Return the paths of the checkpoints that this training has written, the last one first."""
         names = [os.path.basename(p) for p in self.get_all_checkpoint_files() if is_local(p)]
         order = resume_order(
             names, os.path.basename(tagged), lambda name: iteration_of(os.path.join(self.save_dir, name))
@@ -232,7 +231,7 @@ class Checkpointer:
 
         Args:
             path: local path or any URL that ``PathManager`` reads; empty to load nothing.
-            checkpointables: names of the other objects to load; None for all that the file has.
+            checkpointables: names of the other objects to load; None for all in the file.
 
         Returns:
             The rest of the file's content, such as ``{"iteration": 7}``.
@@ -242,7 +241,7 @@ class Checkpointer:
             BrokenCheckpointError, UnsafeCheckpointError: see :func:`read_checkpoint_file`.
         """
         if not path:
-            self.logger.info("no checkpoint was named; the model keeps its initial weights")
+            self.logger.info("no checkpoint given; the model keeps its initial weights")
             return {}
         self.logger.info(f"loading checkpoint {path}")
         return self._apply(self._load_file(self._local(path)), path, checkpointables)
@@ -252,11 +251,7 @@ class Checkpointer:
         if not os.path.isfile(local) and not (local.endswith(SHARDS) and os.path.isdir(local)):
             folder = os.path.dirname(local) or "."
             near = [n for n in os.listdir(folder) if not n.startswith(".")] if os.path.isdir(folder) else []
-            hint = (
-                did_you_mean(os.path.basename(local), near)
-                if near
-                else f"The folder {folder!r} holds nothing."
-            )
+            hint = did_you_mean(os.path.basename(local), near) if near else f"The folder {folder!r} is empty."
             raise NoSuchFile(f"there is no checkpoint {path!r}. {hint}")
         return local
 
@@ -267,7 +262,7 @@ class Checkpointer:
         self.last_report = LoadReport(path=path)
         if "model" not in checkpoint:
             raise BrokenCheckpointError(
-                f"{path!r} holds no weights: it has {', '.join(map(str, checkpoint)) or 'nothing'}"
+                f"{path!r} has no weights: its keys are {', '.join(map(str, checkpoint)) or 'none'}"
             )
         try:
             incompatible = self._load_model(checkpoint)
@@ -284,7 +279,7 @@ class Checkpointer:
         return checkpoint
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        """Read a local file; override to read other kinds. Must return ``{"model": weights, …}``."""
+        """Read a local file to ``{"model": weights, …}``; override to read other formats."""
         return read_checkpoint_file(filename)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys | None:
@@ -313,7 +308,7 @@ class Checkpointer:
         return IncompatibleKeys(report.missing, report.unexpected, wrong)
 
     def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
-        """Log a table of the weights that were loaded and those that were not."""
+        """Log a table of the weights that were and were not loaded."""
         report = self.last_report or LoadReport()
         report.missing = list(incompatible.missing_keys)
         report.unexpected = list(incompatible.unexpected_keys)
@@ -326,8 +321,7 @@ class Checkpointer:
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Resume from the last checkpoint of the folder if there is one, else load only the model from ``path``.
 
-        A last checkpoint that is damaged, or does not fit the model or the other objects, is passed over for the one
-        before it.
+        If the last checkpoint is damaged, or does not fit the model or the other objects, the one before it is used.
 
         Args:
             path: weights to start from when not resuming.
@@ -345,10 +339,10 @@ class Checkpointer:
         return self.load(path, checkpointables=[])
 
     def resume(self, checkpointables: list[str] | None = None) -> dict[str, Any] | None:
-        """Go on from the newest checkpoint of the folder that is whole and fits; return None if there is none.
+        """Resume from the newest usable checkpoint of the folder; return None if the folder has no checkpoint.
 
         Args:
-            checkpointables: as for :meth:`load`.
+            checkpointables: see :meth:`load`.
 
         Raises:
             BrokenCheckpointError: if there are checkpoints but none can be used.
@@ -360,7 +354,7 @@ class Checkpointer:
             try:
                 rest = self.load(found, checkpointables)
                 self._check_fit(found)
-            except Exception as e:  # of any class, since a state may hold anything
+            except Exception as e:  # a state may contain anything and raise any error
                 if is_out_of_memory(e):
                     raise
                 problem = e
@@ -369,21 +363,21 @@ class Checkpointer:
                 self.resumed_from = found
                 return rest
             unfit[found] = problem
-            self.logger.error(f"{found} does not fit this training and is passed over: {brief(problem)}")
+            self.logger.error(f"{found} does not fit this training and is skipped: {brief(problem)}")
         return None
 
     def _agree(self, problem: Exception | None) -> Exception | None:
-        """Return the problem that one of several processes met with a checkpoint; None if all could load it."""
+        """Return the problem that any process had with a checkpoint; None if all could load it."""
         return problem
 
     def _check_fit(self, path: str) -> None:
-        """Raise an error if a checkpoint that was loaded held no weight of the model."""
+        """Raise an error if the loaded checkpoint has no weight of the model."""
         report = self.last_report
         if report is not None and report.useless:
-            raise BrokenCheckpointError(f"{path!r} holds no weight of this model ({report.summary()})")
+            raise BrokenCheckpointError(f"{path!r} has no weight of this model ({report.summary()})")
 
     def _choose_resume(self, unfit: Mapping[str, Exception] = MappingProxyType({})) -> str:
-        """Path to resume from, without those that were tried; empty if the folder has no checkpoints."""
+        """Return the path to resume from, except those already tried; empty if the folder has no checkpoints."""
         started = self.has_checkpoint() or bool(self._resume_order(""))
         if not started:
             return ""
@@ -392,7 +386,7 @@ class Checkpointer:
         found = self.newest_whole_checkpoint(unfit)
         if not found:
             raise BrokenCheckpointError(
-                f"{self.save_dir!r} has checkpoints to resume from, but no checkpoint there is whole and fits"
+                f"{self.save_dir!r} has checkpoints to resume from, but none is complete and fits the model"
                 f"{''.join(f'; {os.path.basename(p)}: {brief(e)}' for p, e in unfit.items())}. Start again without "
                 "resuming, or in another folder."
             ) from next(iter(unfit.values()), None)

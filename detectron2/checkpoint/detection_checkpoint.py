@@ -1,4 +1,4 @@
-"""The checkpointer of detectors: it also reads the files of the model zoo, of Caffe2 and of pycls."""
+"""The checkpointer of detectors, which also reads files of the model zoo, Caffe2 and pycls."""
 
 import os
 from collections.abc import Mapping
@@ -22,25 +22,25 @@ from .weights import as_tensors, named_weights
 
 __all__ = ["DetectionCheckpointer", "align_and_update_state_dicts"]
 
-# Constants that a model computes for itself; a checkpoint may have them or not.
+# Constants that a model computes itself; a checkpoint may have them or not.
 _CONSTANT_BUFFERS = ("pixel_mean", "pixel_std")
 _CONSTANT_ENDINGS = ("anchor_generator.cell_anchors",)
 
 
 class DetectionCheckpointer(Checkpointer):
-    """A :class:`Checkpointer` that also takes:
+    """A :class:`Checkpointer` that also reads:
 
     * ``.pkl`` files of the model zoo (``{"model": arrays, "__author__": …}``) and of Caffe2 / Detectron;
     * ``.pyth`` files of pycls and ``.safetensors`` files;
-    * a bare state dict, also those of torchvision's and MMDetection's detectors (see :func:`convert_torchvision_weights`);
-    * ``PATH?matching_heuristics=True``: names are matched by their tails, see :func:`align_and_update_state_dicts`.
+    * a bare state dict, also of torchvision's and MMDetection's detectors (see :func:`convert_torchvision_weights`);
+    * ``PATH?matching_heuristics=True``: matches names by their ends, see :func:`align_and_update_state_dicts`.
 
     With several processes, the main one sends the content of the file to those that cannot see it.
 
     Args:
         model: the model.
         save_dir: folder for :meth:`save`.
-        save_to_disk: whether this process writes; by default the main process does.
+        save_to_disk: whether this process writes files; default: only the main process.
         checkpointables: other objects to save and load.
     """
 
@@ -59,9 +59,8 @@ class DetectionCheckpointer(Checkpointer):
         """Load a checkpoint, see :meth:`Checkpointer.load`.
 
         Args:
-            path: as there; may end in ``?matching_heuristics=True``.
-            args: further arguments of :meth:`Checkpointer.load`.
-            kwargs: the same.
+            path: a path or URL; may end in ``?matching_heuristics=True``.
+            args, kwargs: other arguments of :meth:`Checkpointer.load`.
 
         Raises:
             ValueError: if the path has another query.
@@ -77,7 +76,7 @@ class DetectionCheckpointer(Checkpointer):
         return self._apply(checkpoint, path, names)
 
     def _read_everywhere(self, path: str) -> dict[str, Any]:
-        """Read the file on every process; hand it over where only the main process sees it."""
+        """Read the file on every process, or send it to all if some cannot see it."""
         if comm.get_world_size() == 1:
             return self._load_file(self._local(path))
         error: Exception | None = None
@@ -94,13 +93,13 @@ class DetectionCheckpointer(Checkpointer):
         if all(seen):
             return self._load_file(local)
         blind = [rank for rank, ok in enumerate(seen) if not ok]
-        self.logger.warning(f"ranks {blind} cannot see {path}; the main process sends them what is in it")
+        self.logger.warning(f"ranks {blind} cannot see {path}; the main process sends them its content")
         box: list[Any] = [self._load_file(local) if comm.get_rank() == 0 else None]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def _choose_resume(self, unfit: Mapping[str, Exception] = MappingProxyType({})) -> str:
-        """Let the main process decide, lest two processes resume from different files."""
+        """Let the main process decide, so that all processes resume from the same file."""
         if comm.get_world_size() == 1:
             return super()._choose_resume(unfit)
         answer: tuple[str, str] = ("", "")
@@ -123,19 +122,19 @@ class DetectionCheckpointer(Checkpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         data = read_checkpoint_file(filename) if filename.endswith(".pkl") else self._torch_load(filename)
         if not isinstance(data, Mapping):
-            raise ValueError(f"{filename!r} holds {type(data).__name__}, not a dict of weights")
+            raise ValueError(f"{filename!r} must be a dict of weights, got {type(data).__name__}")
         if filename.endswith(".pkl"):
             return _from_pickle(data, filename)
         if filename.endswith(".pyth"):
             if "model_state" not in data:
                 raise BadValue(
-                    f"{filename!r} is no pycls checkpoint: it has no 'model_state' among {list(data)[:8]}"
+                    f"{filename!r} is not a pycls checkpoint: it has no 'model_state' among {list(data)[:8]}"
                 )
             state = named_weights(data["model_state"], filename)
             weights = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
             return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
         if "model" not in data:
-            # Other trainers call the weights "state_dict"; without any key the file is the weights.
+            # Other trainers store the weights as "state_dict"; otherwise the file itself is a state dict.
             weights, origin = convert_foreign_weights(named_weights(data.get("state_dict", data), filename))
             if origin:
                 self.logger.info(f"{filename} has the names of {origin}; they were converted")
@@ -143,7 +142,7 @@ class DetectionCheckpointer(Checkpointer):
         return dict(data)
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        """Read a file that is no pickle of arrays; subclasses may read it in another way."""
+        """Read a file that is not a pickle of arrays; subclasses may override this."""
         return super()._load_file(f)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys | None:
@@ -167,7 +166,7 @@ def _is_constant(name: str) -> bool:
 
 
 def _split_query(path: str) -> tuple[str, bool]:
-    """``"x.pth?matching_heuristics=True"`` to ``("x.pth", True)``."""
+    """Split ``"x.pth?matching_heuristics=True"`` into ``("x.pth", True)``."""
     if "?" not in path or os.path.exists(path):
         return path, False
     plain, _, query = path.rpartition("?")
@@ -177,13 +176,13 @@ def _split_query(path: str) -> tuple[str, bool]:
         return path, False  # a query of the server's own
     if pairs or flag not in ("True", "False"):
         raise ValueError(
-            f"the only query that a checkpoint path may have is '?matching_heuristics=True' (or False), not {query!r}"
+            f"the only query allowed in a checkpoint path is '?matching_heuristics=True' (or False), got {query!r}"
         )
     return plain, flag == "True"
 
 
 def _from_pickle(data: Mapping[str, Any], filename: str) -> dict[str, Any]:
-    """Return a file of the zoo as it is, and blobs of Caffe2 marked for conversion."""
+    """Return a file of the zoo unchanged, and mark blobs of Caffe2 for conversion."""
     if "model" in data and "__author__" in data:
         return dict(data)
     blobs = named_weights(data.get("blobs", data), filename)

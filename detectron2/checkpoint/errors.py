@@ -6,10 +6,10 @@ __all__ = ["BrokenCheckpointError", "UnsafeCheckpointError", "brief"]
 
 
 class BrokenCheckpointError(ValueError):
-    """A checkpoint file is truncated, or its content does not fit the checksums in it."""
+    """A checkpoint file is truncated or damaged."""
 
 
 def brief(error: Exception) -> str:
-    """Return an error as one line."""
+    """Format an error as one line."""
     lines = str(error).strip().splitlines() or [""]
     return lines[0][:300] if isinstance(error, ValueError) else f"{type(error).__name__}: {lines[0][:200]}"

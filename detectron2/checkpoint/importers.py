@@ -1,4 +1,4 @@
-"""Weights of detectors from torchvision and MMDetection under the names of our models."""
+"""Convert weights of detectors from torchvision and MMDetection to the names of our models."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ __all__ = [
 
 Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
-# Trunks of torchvision and MMDetection have the names of torchvision's classifiers.
+# The backbones of torchvision and MMDetection have the names of torchvision's classifiers.
 _RESNET: Rules = (
     (r"^conv1\.", "stem.conv1."),
     (r"^bn1\.", "stem.conv1.norm."),
@@ -43,7 +43,7 @@ def _trunk(name: str, prefix: str) -> str | None:
 
 
 def _first_level(names: Mapping[str, Any], pattern: str) -> int:
-    """Level of the finest lateral convolution: the coarsest is always 5."""
+    """Return the level of the finest lateral convolution; the coarsest is always 5."""
     found = {int(m[1]) for m in (re.match(pattern, n) for n in names) if m}
     return 6 - len(found) if found else 2
 
@@ -83,7 +83,7 @@ def _torchvision_rules(level: int) -> Rules:
 
 
 def _by_anchor(value: torch.Tensor, scales: int, anchors: int) -> torch.Tensor:
-    """Reorder the anchors of a cell: torchvision has them by ratio and then by size, this package by size and then by ratio."""
+    """Reorder the anchors of a cell from torchvision's order, ratio before size, to size before ratio."""
     grouped = value.unflatten(0, (anchors // scales, scales, -1))
     return grouped.transpose(0, 1).flatten(0, 2)
 
@@ -110,15 +110,15 @@ def convert_torchvision_weights(
 ) -> dict[str, torch.Tensor]:
     """Rename a state dict of torchvision's Faster, Mask or Keypoint R-CNN or RetinaNet with ResNet and FPN.
 
-    The background, torchvision's class 0, is moved to the end or dropped: a model of 91 classes there has 90 here. For equal
-    detections the config must say what torchvision's models do: ``MODEL.RESNETS.STRIDE_IN_1X1 False``, ``INPUT.FORMAT
-    "RGB"``, ``PIXEL_MEAN [123.675, 116.28, 103.53]``, ``PIXEL_STD [58.395, 57.12, 57.375]``, pooler type ``"ROIAlign"``
-    with sampling ratio 2; and anchors must be rounded, see :func:`match_torchvision_anchors`.
+    The background, torchvision's class 0, is moved to the end or dropped: torchvision's 91 classes are 90 here. For
+    equal detections the config needs ``MODEL.RESNETS.STRIDE_IN_1X1 False``, ``INPUT.FORMAT "RGB"``, ``PIXEL_MEAN
+    [123.675, 116.28, 103.53]``, ``PIXEL_STD [58.395, 57.12, 57.375]``, pooler type ``"ROIAlign"`` with sampling ratio 2;
+    and anchors must be rounded, see :func:`match_torchvision_anchors`.
 
     Args:
         weights: torchvision's names and tensors.
-        norm_eps: what its frozen norms add to the variance: 0.0 for torchvision's own weights trained on COCO, 1e-5
-            otherwise. Ours add 1e-5; the variance makes up for the difference.
+        norm_eps: value that its frozen norms add to the variance: 0.0 for torchvision's own weights trained on COCO,
+            otherwise 1e-5 as in ours. The variance is adjusted by the difference.
 
     Returns:
         our names and tensors.
@@ -137,7 +137,7 @@ def convert_torchvision_weights(
             continue
         new = _trunk(name, "backbone.body.") or _apply(rules, name)
         if new is None:
-            raise ValueError(f"{name!r} is no parameter of torchvision's detectors with ResNet and FPN")
+            raise ValueError(f"{name!r} is not a parameter of torchvision's detectors with ResNet and FPN")
         if new.endswith("running_var"):
             value = value + (norm_eps - 1e-5)
         result[new] = _torchvision_rows(new, value, anchors)
@@ -145,7 +145,7 @@ def convert_torchvision_weights(
 
 
 def match_torchvision_anchors(model: nn.Module) -> nn.Module:
-    """Round the anchors of a model to whole pixels, in place, as torchvision's are; returns the model.
+    """Round the anchors of a model in place to whole pixels, as in torchvision, and return the model.
 
     Raises:
         ValueError: if the model has no anchors.
@@ -197,14 +197,14 @@ def _mmdet_rules(level: int) -> Rules:
 def convert_mmdet_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename a state dict of MMDetection's Faster, Mask or Cascade R-CNN or RetinaNet with ResNet and FPN.
 
-    MMDetection (version 2 and later) counts the background last, as we do, so that no row moves; its RPN and boxes
-    have the same layout.
+    The background is last in MMDetection (version 2 and later), as here, and RPN and boxes have the same layout, so that
+    only names change.
 
     Args:
         weights: MMDetection's names and tensors (the ``"state_dict"`` of its files).
 
     Returns:
-        our names and tensors; names that are not known stay as they are.
+        our names and tensors; unknown names are kept.
     """
     rules = _mmdet_rules(_first_level(weights, r"^neck\.lateral_convs\.(\d)\."))
     result = {}
@@ -218,7 +218,7 @@ def convert_foreign_weights(weights: Mapping[str, Any]) -> tuple[dict[str, Any],
     """Recognise and convert weights of torchvision or MMDetection.
 
     Returns:
-        ``(weights, origin)``; the origin is ``"torchvision"``, ``"MMDetection"`` or empty for weights that stay as they are.
+        ``(weights, origin)``; the origin is ``"torchvision"``, ``"MMDetection"``, or empty for unchanged weights.
     """
     if any(k.startswith(("backbone.body.layer", "backbone.fpn.inner_blocks.")) for k in weights):
         return convert_torchvision_weights(weights), "torchvision"

@@ -1,4 +1,4 @@
-"""Fitting the first convolution of pretrained weights to images with another number of channels."""
+"""Adapt the first convolution of pretrained weights to images with another number of channels."""
 
 import re
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ _INNER = re.compile(r"(^|\.)(res\d|layer\d|s\d|stages?|blocks?)\.")
 
 
 def adapt_weight(weight: torch.Tensor, channels: int) -> torch.Tensor:
-    """Fit a convolution's weight to another number of input channels.
+    """Adapt a convolution's weight to another number of input channels.
 
-    Channels in common keep their filters, new ones start from the mean filter, and all are scaled by old / new, so
-    that a grey image (all channels alike) gives the response that it gave before. For fewer channels every one gets the
-    scaled mean filter; for one channel that is the sum of the filters.
+    Common channels keep their filters, new ones get the mean filter, and all are scaled by old / new, so that the
+    response to a grey image (equal channels) does not change. If there are fewer channels, all get the scaled mean
+    filter; for one channel that is the sum of the filters.
 
     Args:
         weight: (C_out, C_old, KH, KW).
-        channels: c_new.
+        channels: new number of channels, C_new.
 
     Returns:
         (C_out, C_new, KH, KW).
@@ -33,17 +33,17 @@ def adapt_weight(weight: torch.Tensor, channels: int) -> torch.Tensor:
     if channels < old:
         return mean * (old / channels)
     fitted = torch.cat([weight, mean[:, old:]], dim=1)
-    # The mean of the common filters is the mean filter, so the sum over channels grew by new / old.
+    # The mean over channels did not change, so the sum grew by new / old.
     return fitted * (old / channels)
 
 
 def adapt_input_channels(
     weights: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], list[tuple[str, Shape, Shape]]]:
-    """Fit first convolutions whose shapes differ in the input channels alone.
+    """Adapt first convolutions whose shapes differ only in the input channels.
 
-    A first convolution is one with the name of a stem (``stem.conv1``, ``patch_embed.proj``, …) that took images of
-    one or three channels.
+    A first convolution has the name of a stem (``stem.conv1``, ``patch_embed.proj``, …) and one or three input channels
+    in the checkpoint.
 
     Args:
         weights: of the checkpoint.

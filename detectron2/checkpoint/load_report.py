@@ -1,4 +1,4 @@
-"""One table that says what became of each weight when a checkpoint was loaded."""
+"""A table of the weights that were and were not loaded from a checkpoint."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ _HINTS = 60
 
 
 def _group(names: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Module to the names of its own parameters, in order of appearance."""
+    """Group parameter names by module, in order of appearance."""
     groups: dict[str, list[str]] = {}
     for name in names:
         module, _, leaf = name.rpartition(".")
@@ -23,7 +23,7 @@ def _group(names: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 
 def _part(name: str) -> str:
-    """``"roi_heads.box_head.fc1.weight"`` to ``"roi_heads.box_head"``."""
+    """Shorten ``"roi_heads.box_head.fc1.weight"`` to ``"roi_heads.box_head"``."""
     return ".".join(name.split(".")[:-1][:2]) or name
 
 
@@ -33,21 +33,21 @@ def _label(module: str, leaves: Sequence[str]) -> str:
 
 
 def format_groups(names: Iterable[str]) -> str:
-    """List parameters, one module a line: ``roi_heads.box_head.fc1.{bias, weight}``."""
+    """List parameters, one module per line: ``roi_heads.box_head.fc1.{bias, weight}``."""
     return "\n".join(f"  {_label(module, leaves)}" for module, leaves in _group(names))
 
 
 @dataclass
 class LoadReport:
-    """What became of each weight.
+    """The weights that were and were not loaded.
 
     Attributes:
         path: the file.
-        loaded: names in the model that were filled.
-        adapted: first convolutions that were fitted to another number of channels: name, shape there, shape here.
-        mismatched: name, shape in the checkpoint, shape in the model; these keep their values in the model.
-        missing: names of the model that the checkpoint lacks.
-        unexpected: names of the checkpoint that the model lacks.
+        loaded: names of weights of the model that were loaded.
+        adapted: convolutions adapted to another number of channels: name, shape in the checkpoint, shape in the model.
+        mismatched: weights that were not loaded: name, shape in the checkpoint, shape in the model.
+        missing: names in the model but not in the checkpoint.
+        unexpected: names in the checkpoint but not in the model.
     """
 
     path: str = ""
@@ -59,22 +59,22 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every name of both sides found its partner."""
+        """Whether all names match."""
         return not (self.mismatched or self.missing or self.unexpected)
 
     @property
     def useless(self) -> bool:
-        """Whether the model has weights, and the file none of them."""
+        """Whether the model has weights, but none was loaded."""
         return bool(self.missing or self.mismatched) and not self.loaded
 
     def untouched(self) -> list[str]:
-        """Name the parts of the model, such as ``roi_heads.mask_head``, of which no weight was loaded."""
+        """Return the parts of the model, such as ``roi_heads.mask_head``, of which no weight was loaded."""
         lacking = [*self.missing, *(name for name, _, _ in self.mismatched)]
         found = {_part(name) for name in self.loaded}
         return [p for p in dict.fromkeys(_part(name) for name in lacking) if p not in found]
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """(fate, parameters of one module, why), worst first."""
+        """Return rows (result, parameters of one module, reason), worst first."""
         rows = []
         for name, there, here in self.mismatched:
             rows.append(("shape differs", name, f"{there} in the file, {here} in the model: not loaded"))
@@ -85,7 +85,7 @@ class LoadReport:
             for module, leaves in _group(names):
                 label = _label(module, leaves)
                 full = f"{module}.{leaves[0]}" if module else leaves[0]
-                # Comparing spellings is slow: hints for as many rows as anybody reads.
+                # Comparing spellings is slow, so only the first rows get hints.
                 near = closest(full, others, limit=1) if len(rows) < _HINTS else []
                 kept = (
                     "not in the file: keeps its value" if fate == "missing" else "not in the model: ignored"
@@ -96,7 +96,7 @@ class LoadReport:
         return rows
 
     def summary(self) -> str:
-        """One sentence with counts."""
+        """Return one sentence with counts."""
         text = f"{len(self.loaded)} weights loaded"
         for names, what in (
             (self.adapted, "adapted to the input channels"),
@@ -112,7 +112,7 @@ class LoadReport:
         """Return the summary and one row per module.
 
         Args:
-            limit: at most so many rows; the rest is counted.
+            limit: maximum number of rows; the rest is counted.
         """
         rows = self.rows()
         if not rows:

@@ -1,4 +1,4 @@
-"""What a model knows about itself: its classes and its config, kept inside the checkpoint."""
+"""Model cards: classes and config of a model, stored in its checkpoint."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from .files.read import read_checkpoint_file
 __all__ = ["MODEL_CARD_KEY", "make_model_card", "read_model_card"]
 
 MODEL_CARD_KEY = "model_card"
-"""Key in the checkpoint. Readers that do not know it pass it on among the rest, as they do with any key."""
+"""Key in the checkpoint, which other programs ignore."""
 
 
 def make_model_card(
@@ -21,16 +21,16 @@ def make_model_card(
     config_kind: str | None = None,
     **more: object,
 ) -> dict[str, Any]:
-    """Put together what :attr:`Checkpointer.model_card` holds.
+    """Create a card for :attr:`Checkpointer.model_card`.
 
     Args:
-        classes: names of the classes, in the order of the model's outputs.
+        classes: class names, in the order of the model's outputs.
         config: the whole config as YAML text.
-        config_kind: ``"yacs"`` or ``"lazy"``.
-        more: further entries of text, numbers, lists and dicts (``stuff_classes``, ``keypoint_names``, …).
+        config_kind: ``"yacs"`` or ``"lazy"``; required with ``config``.
+        more: additional entries of text, numbers, lists and dicts (``stuff_classes``, ``keypoint_names``, …).
 
     Raises:
-        ValueError: if ``config_kind`` is another, or missing although there is a config.
+        ValueError: if ``config_kind`` is neither, or missing.
     """
     if config is not None and config_kind not in ("yacs", "lazy"):
         raise ValueError(f"make_model_card: config_kind must be 'yacs' or 'lazy', not {config_kind!r}")
@@ -50,7 +50,7 @@ def read_model_card(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         path: ``.pth`` or ``.safetensors`` file.
 
     Returns:
-        what :func:`make_model_card` made; None if the file holds none (checkpoints of Detectron2 do not).
+        the card; None if the file has none, such as checkpoints of Detectron2.
 
     Raises:
         FileNotFoundError, BrokenCheckpointError, UnsafeCheckpointError: as when reading the checkpoint.

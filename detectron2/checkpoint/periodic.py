@@ -1,4 +1,4 @@
-"""Saving at regular intervals, and keeping only the newest checkpoints."""
+"""Save checkpoints at regular intervals, and keep only the newest."""
 
 import os
 import re
@@ -14,12 +14,12 @@ class PeriodicCheckpointer:
     """Saves ``{file_prefix}_{iteration:07d}`` every ``period`` iterations and ``{file_prefix}_final`` at the end.
 
     Args:
-        checkpointer: a :class:`Checkpointer`, usually.
+        checkpointer: usually a :class:`Checkpointer`.
         period: iterations between two checkpoints.
-        max_iter: number of iterations in all; None to write no final checkpoint.
-        max_to_keep: number of periodic checkpoints to keep on disk, not counting the final one; None keeps all. After
-            resuming, earlier checkpoints of the same training count as well.
-        file_prefix: beginning of the names.
+        max_iter: total number of iterations; None to write no final checkpoint.
+        max_to_keep: number of periodic checkpoints to keep, not counting the final one; None keeps all. After resuming,
+            earlier checkpoints of the same training count as well.
+        file_prefix: prefix of the names.
 
     Raises:
         ValueError: if ``max_to_keep`` is not positive.
@@ -49,7 +49,7 @@ class PeriodicCheckpointer:
 
         Args:
             iteration: iteration that just ended, counted from 0; stored as ``"iteration"``.
-            kwargs: further data to store.
+            kwargs: additional data to store.
         """
         iteration = int(iteration)
         data = {"iteration": iteration, **kwargs}
@@ -61,7 +61,7 @@ class PeriodicCheckpointer:
             self.checkpointer.save(f"{self.file_prefix}_final", **data)
 
     def save(self, name: str, **kwargs: object) -> None:
-        """Save now, under a given name; such checkpoints are never removed."""
+        """Save a checkpoint now under a given name; it is never removed."""
         self.checkpointer.save(name, **kwargs)
 
     def _keep_newest(self, count: int) -> None:
@@ -76,7 +76,7 @@ class PeriodicCheckpointer:
             self.checkpointer.remove_checkpoint(self.recent_checkpoints.pop(0))
 
     def _earlier(self) -> list[str]:
-        """Periodic checkpoints up to the one that this run resumed from, oldest first."""
+        """Return the periodic checkpoints up to the one that this run resumed from, oldest first."""
         resumed = getattr(self.checkpointer, "resumed_from", None)
         if not resumed:
             return []

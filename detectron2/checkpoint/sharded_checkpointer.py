@@ -1,4 +1,4 @@
-"""Checkpointer for models that are sharded over processes."""
+"""Checkpointer of models that are sharded over processes."""
 
 import os
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ __all__ = ["ShardedCheckpointer"]
 class ShardedCheckpointer(DetectionCheckpointer):
     """A :class:`DetectionCheckpointer` that writes folders, to which each process adds its own part.
 
-    Every process must call :meth:`save`, :meth:`export` and :meth:`load`, and all must see the folder. Any number of
-    processes can read the result, and so can an ordinary checkpointer in a single process. A final checkpoint
-    (``NAME_final``) is followed by the whole weights as an ordinary ``NAME_final.pth``.
+    Every process must call :meth:`save`, :meth:`export` and :meth:`load`, and must see the folder. Any number of
+    processes can read the result, as can an ordinary checkpointer in a single process. With the final checkpoint
+    (``NAME_final``), the whole weights are also written as an ordinary ``NAME_final.pth``.
 
     Args:
-        model: after sharding.
-        save_dir: folder on a file system of all processes.
+        model: the sharded model.
+        save_dir: folder on a file system that all processes share.
         checkpointables: other objects to save and load.
     """
 
@@ -50,7 +50,7 @@ class ShardedCheckpointer(DetectionCheckpointer):
         weights = self.model.state_dict() if weights is None else weights
         gathered = {}
         for key, value in weights.items():
-            one = whole(value)  # one after the other: only the main process keeps them
+            one = whole(value)  # one at a time, since only the main process keeps them
             if comm.is_main_process():
                 gathered[key] = one
         if comm.is_main_process():
@@ -66,8 +66,7 @@ class ShardedCheckpointer(DetectionCheckpointer):
         found = super()._choose_resume(unfit)
         if found and not found.endswith(SHARDS):
             raise ValueError(
-                f"{found!r} was written by a training whose model was not sharded, so its optimizer cannot be resumed "
-                "here. Resume with SOLVER.FSDP.ENABLED False, or start from its weights: MODEL.WEIGHTS in another "
-                "OUTPUT_DIR."
+                f"{found!r} was written by a training without sharding, so its optimizer cannot be resumed here. Resume "
+                "with SOLVER.FSDP.ENABLED False, or start from its weights with MODEL.WEIGHTS and another OUTPUT_DIR."
             )
         return found

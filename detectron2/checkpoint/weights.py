@@ -1,4 +1,4 @@
-"""Dicts of weights as files hold them, and as models take them."""
+"""Check and convert state dicts from files for models."""
 
 import re
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ __all__ = ["as_tensors", "drop_aliases", "named_weights", "strip_prefix"]
 
 
 def named_weights(weights: object, source: str = "the checkpoint") -> Mapping[str, Any]:
-    """Return weights as they are.
+    """Check that weights are a dict with text keys, and return them.
 
     Raises:
-        BrokenCheckpointError: if they are no dict, or a name is no text.
+        BrokenCheckpointError: if they are not.
     """
     if not isinstance(weights, Mapping):
         raise BrokenCheckpointError(
-            f"the weights of {source} are no dict of names and tensors but {type(weights).__name__}"
+            f"the weights of {source} must be a dict of names and tensors, got {type(weights).__name__}"
         )
     odd = [name for name in weights if not isinstance(name, str)]
     if odd:
@@ -30,10 +30,11 @@ def named_weights(weights: object, source: str = "the checkpoint") -> Mapping[st
 
 
 def as_tensors(weights: object) -> dict[str, torch.Tensor]:
-    """Arrays to tensors.
+    """Convert arrays to tensors.
 
     Raises:
-        BrokenCheckpointError: if ``weights`` is no dict, a name no text, or a value neither a tensor nor an array.
+        BrokenCheckpointError: if ``weights`` is not a dict, or has a key that is not text or a value that is neither a
+            tensor nor an array.
     """
     result = {}
     for name, value in named_weights(weights).items():
@@ -41,14 +42,14 @@ def as_tensors(weights: object) -> dict[str, torch.Tensor]:
             value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
         if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):
             raise BrokenCheckpointError(
-                f"the checkpoint holds {name!r} as {type(value).__name__}; expected a tensor or an array"
+                f"{name!r} in the checkpoint is a {type(value).__name__}; expected a tensor or an array"
             )
         result[name] = value
     return result
 
 
 def strip_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take off ``module.`` (DDP) and ``_orig_mod.`` (``torch.compile``) where every name begins with it."""
+    """Remove ``module.`` (DDP) and ``_orig_mod.`` (``torch.compile``) if every name begins with it."""
     pattern = re.compile(r"^(?:module|_orig_mod)\.")
     while weights and all(pattern.match(k) for k in weights):
         weights = {pattern.sub("", k): v for k, v in weights.items()}
@@ -56,7 +57,7 @@ def strip_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def drop_aliases(missing: list[str], state: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
-    """Leave out missing names that are other names of loaded tensors, as of shared heads."""
+    """Drop missing names that are aliases of loaded tensors, as in shared heads."""
     filled = {
         (v.data_ptr(), v.shape)
         for k, v in state.items()

@@ -1,6 +1,7 @@
-"""Config files of older versions: renaming their keys to those of today, and back."""
+"""Convert configs between the key names of different versions."""
 
 import copy
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ _Tree = TypeVar("_Tree", bound=dict[str, Any])
 __all__ = ["downgrade_config", "upgrade_config"]
 
 __getattr__ = passed_on(__name__)
+
+logger = logging.getLogger(__name__)
 
 # (older name, newer name) of each step between two versions; index 0 is from version 0 to 1.
 _RENAMED: tuple[tuple[tuple[str, str], ...], ...] = (
@@ -47,29 +50,28 @@ _ANCHORS = "MODEL.ANCHOR_GENERATOR"
 
 
 def upgrade_config(cfg: _Tree, to_version: int | None = None) -> _Tree:
-    """Bring a config to the key names of a newer version.
+    """Convert a config to the key names of a newer version.
 
     Args:
-        cfg: any config with ``VERSION``; it is not changed.
+        cfg: any config with ``VERSION``; not changed.
         to_version: default: the latest.
 
     Returns:
-        A new config. If it is at that version already, a copy.
+        A new config, also if it already has that version.
 
     Raises:
         ValueError: if it is newer than ``to_version``.
     """
-    target = _C_version() if to_version is None else to_version
-    return _walk(cfg, target, up=True)
+    return _walk(cfg, LATEST if to_version is None else to_version, up=True)
 
 
 def downgrade_config(cfg: _Tree, to_version: int) -> _Tree:
-    """Bring a complete config to the key names of an older version; the inverse of :func:`upgrade_config`.
+    """Convert a complete config to the key names of an older version; the inverse of :func:`upgrade_config`.
 
-    It only serves to merge old files, so a key that the old version did not have is kept under its name of today.
+    Keys that the old version did not have keep their current names, since this only serves to merge old files.
 
     Args:
-        cfg: config with ``VERSION``; it is not changed.
+        cfg: config with ``VERSION``; not changed.
         to_version: 0 or 1.
 
     Returns:
@@ -82,18 +84,15 @@ def downgrade_config(cfg: _Tree, to_version: int) -> _Tree:
 
 
 def guess_version(cfg: dict[str, Any], filename: str) -> int:
-    """Tell the version of a (partial) config that does not name it, by the keys that it uses.
+    """Guess the version of a (partial) config without ``VERSION`` from its keys.
 
     Args:
         cfg: content of a file.
         filename: for the log.
 
     Returns:
-        The oldest version of which it uses a key; the latest if it uses no old one.
+        The oldest version that has one of its keys; the latest if it uses no old key.
     """
-    import logging
-
-    logger = logging.getLogger(__name__)
     for version in reversed(range(LATEST)):
         old = [name for name, _ in _RENAMED[version] if _get(cfg, name) is not _NOTHING]
         if version == 1:
@@ -103,16 +102,12 @@ def guess_version(cfg: dict[str, Any], filename: str) -> int:
                 if _get(cfg, k) is not _NOTHING
             ]
         if old:
-            # A file may mix keys of versions 0 and 1; reading it as 0 would then miss nothing, as steps add up.
+            # A file may mix keys of versions 0 and 1; upgrading from 0 converts both.
             oldest = 0 if any(_get(cfg, name) is not _NOTHING for name, _ in _RENAMED[0]) else version
             logger.warning(
                 "%s has no VERSION; read as version %d because it uses %s", filename, oldest, old[0]
             )
             return oldest
-    return LATEST
-
-
-def _C_version() -> int:
     return LATEST
 
 
@@ -148,7 +143,7 @@ def _walk(cfg: _Tree, target: int, up: bool) -> _Tree:
 
 
 def _split_anchors(cfg: dict[str, Any]) -> None:
-    """Version 1 kept anchors twice: for the RPN and for RetinaNet."""
+    """Copy the anchors to the keys of RPN and RetinaNet, which were separate in version 1."""
     for key in ("SIZES", "ASPECT_RATIOS"):
         value = _get(cfg, f"{_ANCHORS}.{key}")
         if value is not _NOTHING:
@@ -160,7 +155,7 @@ def _split_anchors(cfg: dict[str, Any]) -> None:
 
 
 def _join_anchors(cfg: dict[str, Any]) -> None:
-    """Since version 2 the anchors of the architecture in use are the only ones."""
+    """Keep only the anchors of the architecture in use, as since version 2."""
     retina = _get(cfg, "MODEL.META_ARCHITECTURE") == "RetinaNet"
     used, other = ("RETINANET", "RPN") if retina else ("RPN", "RETINANET")
     for key in ("SIZES", "ASPECT_RATIOS"):
@@ -203,7 +198,7 @@ def _set(cfg: dict[str, Any], key: str, value: object) -> None:
 
 
 def _drop(cfg: dict[str, Any], key: str) -> None:
-    """Remove a key, and the groups that it leaves empty."""
+    """Remove a key, and groups that become empty."""
     parts = key.split(".")
     node, last = _parent(cfg, key)
     if node is None or last not in node:

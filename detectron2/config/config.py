@@ -1,4 +1,4 @@
-"""The yacs-style config: :class:`CfgNode`, its defaults, and classes that can be built from it."""
+"""The yacs-style config: :class:`CfgNode`, its defaults, and the decorator for classes built from it."""
 
 from detectron2.utils.reexports import publish
 
@@ -14,14 +14,14 @@ global_cfg = CfgNode()
 
 
 def get_cfg() -> CfgNode:
-    """Return a fresh copy of all settings with their defaults."""
+    """Return a new copy of the default config."""
     return _C.clone()
 
 
 def set_global_cfg(cfg: CfgNode) -> None:
     """Make ``detectron2.config.global_cfg`` equal to ``cfg``.
 
-    It serves code that cannot be handed a config. Other code takes its settings as arguments.
+    For code that cannot receive a config; other code should take its settings as arguments.
     """
     global_cfg.clear()
     global_cfg.update(dict.items(cfg))

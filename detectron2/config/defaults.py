@@ -1,7 +1,7 @@
-"""Every key of the yacs-style config with its default.
+"""The keys of the yacs-style config with their defaults.
 
-Keys of this package beyond those of Detectron2 are in ``yacs/new_keys.py``. Names that end in ``_TRAIN`` or ``_TEST``
-apply to one mode only. Sizes are in pixels, intervals in iterations, unless a line says otherwise.
+Keys that Detectron2 does not have are in ``yacs/new_keys.py``. Names that end in ``_TRAIN`` or ``_TEST`` apply to one
+mode only. Sizes are in pixels, intervals in iterations, unless a comment says otherwise.
 """
 
 from .yacs.config_node import CfgNode as CN
@@ -15,14 +15,12 @@ _C.VERSION = 2  # of the key names; files of version 1 are still read
 _C.MODEL = CN()
 _C.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"  # name in META_ARCH_REGISTRY
 _C.MODEL.DEVICE = "cuda"  # "cpu", "cuda", "cuda:1", "mps", …
-_C.MODEL.WEIGHTS = (
-    ""  # path or URL (https://, detectron2://, catalog://) of the initial weights; empty: random
-)
+_C.MODEL.WEIGHTS = ""  # path or URL (https://, detectron2://, catalog://) of initial weights; empty: random
 _C.MODEL.LOAD_PROPOSALS = False  # proposals come from files (DATASETS.PROPOSAL_FILES_*) instead of an RPN
 _C.MODEL.MASK_ON = False
 _C.MODEL.KEYPOINT_ON = False
-# Subtracted from and divided out of each channel, in the order of INPUT.FORMAT, for values in [0, 255].
-# The default std of 1 goes with weights from Caffe2; torchvision's weights want [57.375, 57.120, 58.395].
+# Subtracted from and dividing each channel, in the order of INPUT.FORMAT, for values in [0, 255].
+# The default std of 1 suits weights from Caffe2; torchvision's weights need [57.375, 57.120, 58.395].
 _C.MODEL.PIXEL_MEAN = [103.530, 116.280, 123.675]
 _C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
 
@@ -32,17 +30,15 @@ _C.INPUT.FORMAT = "BGR"  # channel order of the model's input: "BGR", "RGB", "L"
 # Shorter edge in training: one of the list ("choice"), or any size between its two entries ("range").
 _C.INPUT.MIN_SIZE_TRAIN = (800,)
 _C.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"
-_C.INPUT.MAX_SIZE_TRAIN = 1333  # longer edge at most
+_C.INPUT.MAX_SIZE_TRAIN = 1333  # maximum of the longer edge
 _C.INPUT.MIN_SIZE_TEST = 800  # 0: do not resize
 _C.INPUT.MAX_SIZE_TEST = 1333
 _C.INPUT.RANDOM_FLIP = "horizontal"  # "horizontal", "vertical" or "none"; in training, with probability 1/2
-_C.INPUT.MASK_FORMAT = (
-    "polygon"  # ground-truth masks: "polygon" (cheap) or "bitmask" (exact for crowds and holes)
-)
+_C.INPUT.MASK_FORMAT = "polygon"  # or "bitmask", which is exact for crowds and holes but slower
 _C.INPUT.CROP = CN()
 _C.INPUT.CROP.ENABLED = False  # random crop before resizing, in training
-# "relative": this share of both edges; "relative_range": a share between it and 1; "absolute": pixels;
-# "absolute_range": pixels between the two entries. SIZE is (height, width), or (smallest, largest).
+# "relative": SIZE is a fraction of both edges; "relative_range": a fraction between SIZE and 1; "absolute": pixels;
+# "absolute_range": pixels between the two entries. SIZE is (height, width), or (min, max).
 _C.INPUT.CROP.TYPE = "relative_range"
 _C.INPUT.CROP.SIZE = [0.9, 0.9]
 
@@ -56,20 +52,18 @@ _C.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN = 2000  # best proposals kept per im
 _C.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST = 1000
 
 _C.DATALOADER = CN()
-_C.DATALOADER.NUM_WORKERS = 4  # processes that load data
-_C.DATALOADER.ASPECT_RATIO_GROUPING = True  # portraits and landscapes in batches of their own: less padding
-_C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # leave images without annotations out of training
+_C.DATALOADER.NUM_WORKERS = 4  # worker processes per rank
+_C.DATALOADER.ASPECT_RATIO_GROUPING = True  # batch portrait and landscape images separately: less padding
+_C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True  # exclude images without annotations from training
 # "TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler" or "WeightedTrainingSampler"
 _C.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
 _C.DATALOADER.REPEAT_THRESHOLD = 0.0  # repeat images of categories rarer than this share of images
-_C.DATALOADER.REPEAT_SQRT = True  # repeat by the square root of the ratio (LVIS), else by the ratio
+_C.DATALOADER.REPEAT_SQRT = True  # repeat by the square root of the ratio (LVIS), otherwise by the ratio
 
 # ---------------------------------------------------------------- backbone
 _C.MODEL.BACKBONE = CN()
 _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"  # name in BACKBONE_REGISTRY
-_C.MODEL.BACKBONE.FREEZE_AT = (
-    2  # freeze the stem and stages up to this; 1 is the stem, 2 the stem and res2, 0 nothing
-)
+_C.MODEL.BACKBONE.FREEZE_AT = 2  # freeze the first stages: 0 nothing, 1 the stem, 2 the stem and res2, …
 
 _C.MODEL.FPN = CN()
 _C.MODEL.FPN.IN_FEATURES = []
@@ -84,7 +78,7 @@ _C.MODEL.RESNETS.NUM_GROUPS = 1  # groups of the 3x3 convolution: 1 for ResNet, 
 _C.MODEL.RESNETS.NORM = "FrozenBN"  # "FrozenBN", "GN", "SyncBN", "BN"
 _C.MODEL.RESNETS.WIDTH_PER_GROUP = 64
 _C.MODEL.RESNETS.STRIDE_IN_1X1 = (
-    True  # stride in the 1x1 convolution (MSRA weights) or in the 3x3 (torchvision, C2)
+    True  # stride in the 1x1 convolution (MSRA weights) or the 3x3 (torchvision, C2)
 )
 _C.MODEL.RESNETS.RES5_DILATION = 1
 _C.MODEL.RESNETS.RES2_OUT_CHANNELS = 256
@@ -96,7 +90,7 @@ _C.MODEL.RESNETS.DEFORM_NUM_GROUPS = 1
 # ---------------------------------------------------------------- anchors and proposals
 _C.MODEL.ANCHOR_GENERATOR = CN()
 _C.MODEL.ANCHOR_GENERATOR.NAME = "DefaultAnchorGenerator"  # name in ANCHOR_GENERATOR_REGISTRY
-# One list per feature map, or a single list for all: root of the anchor's area, and height / width.
+# One list per feature map, or a single list for all: square root of the anchor's area, and height / width.
 _C.MODEL.ANCHOR_GENERATOR.SIZES = [[32, 64, 128, 256, 512]]
 _C.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
 _C.MODEL.ANCHOR_GENERATOR.ANGLES = [[-90, 0, 90]]  # degrees counter-clockwise; rotated anchors only
@@ -106,17 +100,19 @@ _C.MODEL.PROPOSAL_GENERATOR = CN()
 _C.MODEL.PROPOSAL_GENERATOR.NAME = (
     "RPN"  # name in PROPOSAL_GENERATOR_REGISTRY; "PrecomputedProposals" for none
 )
-_C.MODEL.PROPOSAL_GENERATOR.MIN_SIZE = 0  # drop proposals whose edge is not longer than this
+_C.MODEL.PROPOSAL_GENERATOR.MIN_SIZE = 0  # drop proposals with an edge of at most this
 
 _C.MODEL.RPN = CN()
 _C.MODEL.RPN.HEAD_NAME = "StandardRPNHead"  # name in RPN_HEAD_REGISTRY
 _C.MODEL.RPN.IN_FEATURES = ["res4"]
-_C.MODEL.RPN.BOUNDARY_THRESH = -1  # ignore anchors that stick out by more than this; negative: keep all
+_C.MODEL.RPN.BOUNDARY_THRESH = (
+    -1
+)  # ignore anchors that exceed the image by more than this; negative: keep all
 # Anchors with IoU below the first threshold are background (0), above the second an object (1), else ignored (-1).
 _C.MODEL.RPN.IOU_THRESHOLDS = [0.3, 0.7]
 _C.MODEL.RPN.IOU_LABELS = [0, -1, 1]
 _C.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 256  # anchors in the loss
-_C.MODEL.RPN.POSITIVE_FRACTION = 0.5  # of them at most this share objects
+_C.MODEL.RPN.POSITIVE_FRACTION = 0.5  # maximum share of objects among them
 _C.MODEL.RPN.BBOX_REG_LOSS_TYPE = "smooth_l1"  # "smooth_l1", "giou", "diou" or "ciou"
 _C.MODEL.RPN.BBOX_REG_LOSS_WEIGHT = 1.0
 _C.MODEL.RPN.BBOX_REG_WEIGHTS = (
@@ -124,7 +120,7 @@ _C.MODEL.RPN.BBOX_REG_WEIGHTS = (
     1.0,
     1.0,
     1.0,
-)  # of dx, dy, dw, dh; a fifth for the angle of rotated boxes
+)  # of dx, dy, dw, dh; rotated boxes have a fifth, the angle's
 _C.MODEL.RPN.SMOOTH_L1_BETA = 0.0  # 0 is plain L1
 _C.MODEL.RPN.LOSS_WEIGHT = 1.0
 # Proposals per feature map before NMS, and per image after it.
@@ -133,7 +129,7 @@ _C.MODEL.RPN.PRE_NMS_TOPK_TEST = 6000
 _C.MODEL.RPN.POST_NMS_TOPK_TRAIN = 2000
 _C.MODEL.RPN.POST_NMS_TOPK_TEST = 1000
 _C.MODEL.RPN.NMS_THRESH = 0.7
-_C.MODEL.RPN.CONV_DIMS = [-1]  # channels of the head's convolutions; -1: as many as come in
+_C.MODEL.RPN.CONV_DIMS = [-1]  # channels of the head's convolutions; -1: as many as its input
 
 # ---------------------------------------------------------------- region heads
 _C.MODEL.ROI_HEADS = CN()
@@ -143,8 +139,8 @@ _C.MODEL.ROI_HEADS.IN_FEATURES = ["res4"]
 _C.MODEL.ROI_HEADS.IOU_THRESHOLDS = [0.5]
 _C.MODEL.ROI_HEADS.IOU_LABELS = [0, 1]
 _C.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 512  # regions in the loss
-_C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25  # of them at most this share objects
-_C.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.05  # leave out detections below it
+_C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25  # maximum share of objects among them
+_C.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.05  # drop detections with lower scores
 _C.MODEL.ROI_HEADS.NMS_THRESH_TEST = 0.5
 _C.MODEL.ROI_HEADS.PROPOSAL_APPEND_GT = True  # add the ground-truth boxes to the proposals in training
 
@@ -156,20 +152,18 @@ _C.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 _C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 0.0
 _C.MODEL.ROI_BOX_HEAD.POOLER_TYPE = "ROIAlignV2"  # "ROIAlign" is without the half-pixel correction
 _C.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 14
-_C.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO = 0  # samples per bin and axis; 0: as many as the bin needs
+_C.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO = 0  # samples per bin and axis; 0: as many as the bin has pixels
 _C.MODEL.ROI_BOX_HEAD.NUM_CONV = 0
 _C.MODEL.ROI_BOX_HEAD.CONV_DIM = 256
 _C.MODEL.ROI_BOX_HEAD.NUM_FC = 0
 _C.MODEL.ROI_BOX_HEAD.FC_DIM = 1024
 _C.MODEL.ROI_BOX_HEAD.NORM = ""
 _C.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = False  # one box regression for all classes
-_C.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES = (
-    False  # feed the mask and keypoint heads with refined boxes in training
-)
+_C.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES = False  # train the mask and keypoint heads on refined boxes
 _C.MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE = False  # a sigmoid per class instead of one softmax
 _C.MODEL.ROI_BOX_HEAD.USE_FED_LOSS = False  # federated loss (LVIS); needs USE_SIGMOID_CE
-_C.MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES = 50  # classes drawn per batch
-_C.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER = 0.5  # they are drawn by image count to this power
+_C.MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES = 50  # classes sampled per batch
+_C.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER = 0.5  # sampled in proportion to image counts to this power
 
 _C.MODEL.ROI_BOX_CASCADE_HEAD = CN()
 _C.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = (  # per stage
@@ -196,20 +190,20 @@ _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 14
 _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO = 0
 _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE = "ROIAlignV2"
 _C.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = (512,) * 8
-_C.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1  # leave images with fewer visible ones out of training
+_C.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1  # exclude images with fewer visible ones from training
 _C.MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT = 1.0
-# True: mean over the visible keypoints of the batch. False: sum over what a full batch could hold, so that a batch
-# with few keypoints weighs little.
+# True: mean over the visible keypoints of the batch. False: divide by the number of keypoints of a full batch, so that
+# batches with few keypoints have a small loss.
 _C.MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS = True
 
 # ---------------------------------------------------------------- semantic and panoptic segmentation
 _C.MODEL.SEM_SEG_HEAD = CN()
 _C.MODEL.SEM_SEG_HEAD.NAME = "SemSegFPNHead"  # name in SEM_SEG_HEADS_REGISTRY
 _C.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-_C.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label without loss
+_C.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255  # label to ignore
 _C.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 54
 _C.MODEL.SEM_SEG_HEAD.CONVS_DIM = 128
-_C.MODEL.SEM_SEG_HEAD.COMMON_STRIDE = 4  # all features are brought to it
+_C.MODEL.SEM_SEG_HEAD.COMMON_STRIDE = 4  # all features are resized to it
 _C.MODEL.SEM_SEG_HEAD.NORM = "GN"
 _C.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = 1.0
 
@@ -217,9 +211,7 @@ _C.MODEL.PANOPTIC_FPN = CN()
 _C.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT = 1.0  # of all losses of the region heads
 _C.MODEL.PANOPTIC_FPN.COMBINE = CN()
 _C.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = True
-_C.MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH = (
-    0.5  # drop an instance if more of it than this share is covered
-)
+_C.MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH = 0.5  # drop an instance if more than this share is covered
 _C.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT = 4096  # drop stuff regions with fewer pixels
 _C.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = 0.5
 
@@ -230,7 +222,7 @@ _C.MODEL.RETINANET.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
 _C.MODEL.RETINANET.NUM_CONVS = 4  # in each of the two towers
 _C.MODEL.RETINANET.IOU_THRESHOLDS = [0.4, 0.5]
 _C.MODEL.RETINANET.IOU_LABELS = [0, -1, 1]
-_C.MODEL.RETINANET.PRIOR_PROB = 0.01  # score that a fresh model gives to everything
+_C.MODEL.RETINANET.PRIOR_PROB = 0.01  # initial score of all classes
 _C.MODEL.RETINANET.SCORE_THRESH_TEST = 0.05
 _C.MODEL.RETINANET.TOPK_CANDIDATES_TEST = 1000  # per feature map, before NMS
 _C.MODEL.RETINANET.NMS_THRESH_TEST = 0.5
@@ -254,16 +246,18 @@ _C.SOLVER.WEIGHT_DECAY_NORM = 0.0  # of normalisation layers
 _C.SOLVER.WEIGHT_DECAY_BIAS = None  # of biases; None: WEIGHT_DECAY
 _C.SOLVER.BIAS_LR_FACTOR = 1.0
 _C.SOLVER.GAMMA = 0.1  # factor on the learning rate at each of STEPS
-_C.SOLVER.STEPS = (30000,)  # those at or beyond MAX_ITER are left out
+_C.SOLVER.STEPS = (30000,)  # those at or beyond MAX_ITER are ignored
 _C.SOLVER.NUM_DECAYS = 3  # of WarmupStepWithFixedGammaLR
 _C.SOLVER.WARMUP_FACTOR = 1.0 / 1000
 _C.SOLVER.WARMUP_ITERS = 1000
 _C.SOLVER.WARMUP_METHOD = "linear"  # or "constant"
-_C.SOLVER.RESCALE_INTERVAL = False  # run the whole curve after the warm-up, instead of hiding its beginning
+_C.SOLVER.RESCALE_INTERVAL = (
+    False  # run the whole curve after the warm-up, instead of replacing its beginning
+)
 _C.SOLVER.CHECKPOINT_PERIOD = 5000
 _C.SOLVER.IMS_PER_BATCH = 16  # over all processes
-# Number of processes that the schedule is meant for; with another number batch size, learning rate and lengths are
-# scaled in proportion. 0: leave everything as it is.
+# Number of processes that the schedule is designed for; for another number, batch size, learning rate and lengths are
+# scaled in proportion. 0: no scaling.
 _C.SOLVER.REFERENCE_WORLD_SIZE = 0
 _C.SOLVER.CLIP_GRADIENTS = CN()
 _C.SOLVER.CLIP_GRADIENTS.ENABLED = False
@@ -276,7 +270,7 @@ _C.SOLVER.AMP.ENABLED = False  # mixed precision
 # ---------------------------------------------------------------- evaluation
 _C.TEST = CN()
 _C.TEST.EXPECTED_RESULTS = []  # [task, metric, value, tolerance] entries, asserted after evaluation
-_C.TEST.EVAL_PERIOD = 0  # evaluate each so many iterations in training; 0: at the end only
+_C.TEST.EVAL_PERIOD = 0  # iterations between evaluations in training; 0: at the end only
 _C.TEST.KEYPOINT_OKS_SIGMAS = []  # one per keypoint; empty: those of COCO's persons
 _C.TEST.DETECTIONS_PER_IMAGE = 100
 _C.TEST.AUG = CN()  # test-time augmentation
@@ -288,13 +282,13 @@ _C.TEST.PRECISE_BN = CN()  # exact batch statistics before evaluation
 _C.TEST.PRECISE_BN.ENABLED = False
 _C.TEST.PRECISE_BN.NUM_ITER = 200
 
-# ---------------------------------------------------------------- the rest
+# ---------------------------------------------------------------- other
 _C.OUTPUT_DIR = "./output"
 _C.SEED = -1  # negative: a new one for each run
 _C.CUDNN_BENCHMARK = False  # let cuDNN time its algorithms; helps if image sizes repeat
 _C.FLOAT32_PRECISION = ""  # of matrix products: "highest", "high" or "medium"; empty: PyTorch's default
-_C.VIS_PERIOD = 0  # draw training inputs and predictions each so many iterations; 0: never
-_C.GLOBAL = CN()  # short-lived settings of experiments
+_C.VIS_PERIOD = 0  # iterations between visualizations of training inputs and predictions; 0: never
+_C.GLOBAL = CN()  # temporary settings of experiments
 _C.GLOBAL.HACK = 1.0
 
 add_new_keys(_C)

@@ -15,9 +15,9 @@ __all__ = ["configurable"]
 def configurable(
     init_func: Callable[..., None] | None = None, *, from_config: Callable[..., Any] | None = None
 ) -> Any:
-    """Let a class or function with explicit arguments be called with a config too.
+    """Let a class or function with explicit arguments also be called with a config.
 
-    On ``__init__``, the class method ``from_config(cls, cfg, …)`` turns a config into arguments::
+    For ``__init__``, the class method ``from_config(cls, cfg, …)`` converts a config to arguments::
 
         class A:
             @configurable
@@ -27,24 +27,24 @@ def configurable(
             def from_config(cls, cfg):
                 return {"a": cfg.A}
 
-        A(a=1)            # as written
+        A(a=1)            # explicit arguments
         A(cfg)            # a = cfg.A
-        A(cfg, b=3)       # explicit arguments win
+        A(cfg, b=3)       # explicit arguments have priority
 
-    On a function, the translation is given to the decorator: ``@configurable(from_config=lambda cfg: {…})``.
+    For a function, pass the conversion to the decorator: ``@configurable(from_config=lambda cfg: {…})``.
 
-    A call counts as one with a config if its first positional argument, or its argument ``cfg``, is a ``CfgNode``
-    or an omegaconf dictionary. Further arguments go to ``from_config`` where it has parameters of these names (or
-    takes any), and otherwise straight to the function.
+    The config must be the first positional argument, or the argument ``cfg``, and a ``CfgNode`` or an omegaconf
+    dictionary. Other arguments are passed to ``from_config`` if it has parameters with these names (or variable
+    arguments), otherwise directly to the function.
 
     Args:
         init_func: the ``__init__`` to wrap; its class must have ``from_config``.
-        from_config: translation for a function; its first parameter is called ``cfg``.
+        from_config: conversion for a function; its first parameter must be called ``cfg``.
 
     Raises:
-        AttributeError: if the class that is called with a config has no ``from_config``.
-        TypeError: if ``from_config`` is no class method or its first parameter is not ``cfg``, or if ``init_func`` is no
-            ``__init__``.
+        AttributeError: if a class is called with a config but has no ``from_config``.
+        TypeError: if ``from_config`` is not a class method or its first parameter is not ``cfg``, or if ``init_func`` is
+            not an ``__init__``.
     """
     if init_func is not None:
         if from_config is not None or not inspect.isfunction(init_func) or init_func.__name__ != "__init__":
@@ -104,7 +104,7 @@ def _given_config(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 def _is_config(value: object) -> bool:
     if isinstance(value, BaseNode):
         return True
-    # Only look at omegaconf's class if the value can be of it, so that plain calls never import omegaconf.
+    # Check the module name first, so that plain calls never import omegaconf.
     if not type(value).__module__.startswith("omegaconf"):
         return False
     from omegaconf import DictConfig
@@ -115,7 +115,7 @@ def _is_config(value: object) -> bool:
 def _arguments(
     translate: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """Split the arguments of a call between the translation and the function that it serves."""
+    """Convert the config, and merge the arguments that belong to the function itself."""
     parameters = inspect.signature(translate).parameters.values()
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)

@@ -1,4 +1,4 @@
-"""Turning dictionaries that describe calls into the objects that the calls return."""
+"""Instantiate objects from dictionaries that describe calls."""
 
 import dataclasses
 import inspect
@@ -28,28 +28,28 @@ RECURSIVE = "_recursive_"
 
 
 def instantiate(cfg: object, *, trust: bool = False) -> Any:
-    """Carry out the calls that a config describes.
+    """Execute the calls that a config describes.
 
-    A mapping with the key ``_target_`` stands for a call: the value is a callable or its dotted path, the other keys
-    are its arguments, and they are instantiated first. Lists and mappings around such calls are kept, with the
-    results in them. ``_recursive_: False`` beside ``_target_`` hands the arguments over as they are.
+    A mapping with the key ``_target_`` describes a call: the value is a callable or its dotted path, the other keys
+    are its arguments, which are instantiated first unless ``_recursive_`` is False. Lists and mappings that contain
+    calls are returned with the results in their places.
 
     Args:
         cfg: an omegaconf config, or plain dictionaries and lists. Interpolations are resolved.
         trust: let the config name any callable. By default a dotted path must name a part of a model, of its data or
-            of its training, or something of your own program (docs/security.md), since a config file may come from
-            somebody else. A callable, as Python configs have it, needs no trust.
+            of its training, or something of your own program (docs/security.md), since config files may come from
+            others. Callables in Python configs need no trust.
 
     Returns:
-        The result of the call; anything that describes no call comes back as it is. omegaconf lists come back as
-        omegaconf lists, tuples as tuples, dataclass nodes as dataclass objects.
+        The result of the call, or ``cfg`` if it describes no call. omegaconf lists remain omegaconf lists, tuples remain
+        tuples, dataclass nodes become dataclass objects.
 
     Raises:
         ImportError: if a target cannot be found.
         UntrustedTargetError: if a dotted path names something that config files may not call.
-        TypeError: if a target is not callable, or an argument is missing or not known; the message has the place in
+        TypeError: if a target is not callable, or an argument is missing or unknown; the message states the place in
             the config, the target and the argument.
-        Exception: whatever a target raises, with a note on its place in the config.
+        Exception: any error of a target, with a note that states its place in the config.
 
     Example::
 
@@ -60,13 +60,13 @@ def instantiate(cfg: object, *, trust: bool = False) -> Any:
 
 
 def dump_dataclass(obj: object) -> dict[str, Any]:
-    """Describe a dataclass object as a call, so that :func:`instantiate` makes an equal one.
+    """Describe a dataclass object as a call from which :func:`instantiate` creates an equal one.
 
     Args:
-        obj: an instance, also with dataclasses or lists of them in its fields.
+        obj: an instance; its fields may be dataclass objects or lists of them.
 
     Raises:
-        TypeError: if it is no instance of a dataclass.
+        TypeError: if it is not an instance of a dataclass.
     """
     if not dataclasses.is_dataclass(obj) or isinstance(obj, type):
         raise BadType(f"expected an instance of a dataclass, got {obj!r}")
@@ -89,7 +89,7 @@ _SEQUENCES = ("ListConfig", "TupleConfig")
 
 
 def is_tuple_config(value: object) -> bool:
-    """Return whether this is the immutable sequence that omegaconf keeps a tuple as since its version 2.4."""
+    """Return whether this is the immutable node in which omegaconf stores tuples since version 2.4."""
     return type(value).__name__ == "TupleConfig" and _is_omega(value)
 
 
@@ -98,7 +98,7 @@ def _is_omega(value: object) -> bool:
 
 
 def _place_of(cfg: Any) -> str:
-    """Dotted place of an omegaconf node in its tree, "" for the root."""
+    """Return the dotted path of an omegaconf node in its tree, "" for the root."""
     keys: list[str] = []
     node = cfg if _is_omega(cfg) else None
     while node is not None and node._get_parent() is not None:
@@ -132,14 +132,14 @@ def _build(cfg: Any, place: str) -> Any:
 
 
 def _has_calls(cfg: object) -> bool:
-    """Return whether a plain mapping describes a call somewhere below."""
+    """Return whether a plain mapping contains a description of a call."""
     if type(cfg) is not dict and not _is_omega(cfg):
         return False
     if not isinstance(cfg, Mapping):
         return False
     for key in cfg:
         if _is_omega(cfg) and _is_interpolation(cfg, key):
-            continue  # what it points to is built where it stands
+            continue  # its target is built at its own place
         value = cfg[key]
         items = value if type(value) in (list, tuple) or type(value).__name__ in _SEQUENCES else [value]
         if any(isinstance(v, Mapping) and (TARGET in v or _has_calls(v)) for v in items):
@@ -163,7 +163,7 @@ def _build_mapping(cfg: Mapping[Any, Any], place: str) -> object:
 
 
 def _detached(value: object) -> object:
-    """Return a config node with its interpolations resolved, so that it means the same outside its tree."""
+    """Return a config node with its interpolations resolved, so that it does not depend on its tree."""
     if not _is_omega(value):
         return value
     from omegaconf import OmegaConf
@@ -212,7 +212,7 @@ def _find_target(target: object, place: str) -> Callable[..., Any]:
 
 
 def _mismatch(target: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
-    """Describe which argument is missing or unknown; empty if none is, or if the signature is not known."""
+    """Describe missing and unknown arguments; empty if there are none, or if the signature is unknown."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):

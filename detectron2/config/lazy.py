@@ -1,4 +1,4 @@
-"""Python configs: dictionaries written in Python that describe calls, loaded, overridden, saved and printed."""
+"""Python configs: load, override, save and print dictionaries that describe calls."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -7,43 +7,44 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 from .python.call import LazyCall
-from .python.load import load, path_beside
+from .python.load import load
 from .python.overrides import apply_overrides
 from .python.save import save
 from .python.to_py import to_py
+from .yacs.yaml_files import path_beside
 
 __all__ = ["LazyCall", "LazyConfig"]
 
 
 class LazyConfig:
-    """Load, save, override and print configs that are made of dictionaries."""
+    """Load, save, override and print configs that consist of dictionaries."""
 
     @staticmethod
     def load(filename: str, keys: str | tuple[str, ...] | None = None) -> Any:
         """Load a config file.
 
-        A ``.py`` file is run. Its relative imports may name other config files anywhere below or above it, without
-        ``__init__.py``; dictionaries come through them as configs. Each load runs all files afresh, so that changing
-        what one load returned does not show in another.
+        A ``.py`` file is executed. Its relative imports may refer to config files in any other folder, without
+        ``__init__.py``; imported dictionaries are configs. Each load executes all files again, so that its result can
+        be changed without affecting other loads.
 
         Args:
             filename: path or URL of a ``.py`` or ``.yaml`` file. YAML is read as data: no code is run from it.
-            keys: one name or several that the file defines; default: everything.
+            keys: one or several names that the file defines; default: everything.
 
         Returns:
             An omegaconf dictionary of all dictionaries and omegaconf lists that the file defines at its top level,
-            but for names that start with ``_``. With ``keys``: the value, or a tuple of values.
+            except names that start with ``_``. With ``keys``: the value, or a tuple of values.
 
         Raises:
-            ValueError: for other file names, and bad YAML.
-            ImportError: for a relative import of something that is not there.
+            ValueError: if the file has another extension, or is not valid YAML.
+            ImportError: if the file of a relative import does not exist.
             KeyError: if the file does not define a key.
         """
         return load(filename, keys)
 
     @staticmethod
     def load_rel(filename: str, keys: str | tuple[str, ...] | None = None) -> Any:
-        """Load a config file whose path is relative to the file that this call is written in.
+        """Load a config file whose path is relative to the calling file.
 
         Args:
             filename: relative path.
@@ -52,7 +53,7 @@ class LazyConfig:
         caller = sys._getframe(1).f_globals.get("__file__")
         if not caller:
             raise ValueError(
-                "load_rel is relative to the file that calls it; here is none, use LazyConfig.load"
+                "load_rel is relative to the calling file, but the caller is not in a file; use LazyConfig.load"
             )
         return load(path_beside(caller, filename), keys)
 
@@ -60,29 +61,29 @@ class LazyConfig:
     def save(cfg: object, filename: str) -> None:
         """Write a config to YAML.
 
-        Callables, dataclass objects, ``functools.partial`` objects and torch data types are written as calls that
-        ``instantiate`` turns into the same objects. Anything else that YAML cannot hold (a lambda, say) makes the
-        file incomplete: it has a note in each such place, a warning is logged, and the whole config is pickled to
+        Callables, dataclass objects, ``functools.partial`` objects and torch data types are written as calls from which
+        ``instantiate`` recreates them. Anything else that YAML cannot represent (such as a lambda) makes the file
+        incomplete: each such place has a note, a warning is logged, and the whole config is pickled to
         ``filename + ".pkl"``. Unpickling runs code, so nothing in this package reads that file.
 
         Args:
-            cfg: an omegaconf config; it is not changed, interpolations are kept.
+            cfg: an omegaconf config; not changed, interpolations are kept.
             filename: path of the YAML file.
         """
         save(cfg, filename)
 
     @staticmethod
     def apply_overrides(cfg: "DictConfig", overrides: list[str]) -> "DictConfig":
-        """Change a config in place by texts from a command line.
+        """Apply command-line overrides to a config in place.
 
-        ========================  =================================================================
-        ``a.b=3``, ``a.list.0=3``  set a value; missing groups are made
-        ``+a.b=3``                 set it, and mean it: no error if the name looks like a misspelling
+        =========================  =================================================================
+        ``a.b=3``, ``a.list.0=3``  set a value; missing groups are created
+        ``+a.b=3``                 add a key even if its name looks like a misspelling
         ``~a.b``                   delete a key that nothing refers to
-        ========================  =================================================================
+        =========================  =================================================================
 
         Values are numbers, ``true``/``false``, ``null``, text with or without quotes, ``[lists]``, ``{k: v}`` and
-        ``${interpolations}``, nested at will.
+        ``${interpolations}``, arbitrarily nested.
 
         Args:
             cfg: an omegaconf config.
@@ -92,22 +93,22 @@ class LazyConfig:
             ``cfg``.
 
         Raises:
-            ValueError: for a text that cannot be understood; points at the place.
-            KeyError: for a new key that looks like a misspelled one, or a deleted one that is not there or is
-                referred to; lists the nearest keys.
+            ValueError: if an override cannot be parsed; the message marks the position.
+            KeyError: if a new key looks like a misspelling, or a key to delete does not exist or is referred to; the
+                message lists similar keys.
         """
         return apply_overrides(cfg, overrides)
 
     @staticmethod
     def to_py(cfg: object, prefix: str = "cfg.") -> str:
-        """Print a config as Python-like text, easier to read than YAML: calls look like calls.
+        """Format a config as Python-like text, in which calls look like calls.
 
         Args:
-            cfg: an omegaconf config; interpolations are shown resolved.
-            prefix: put before each key.
+            cfg: an omegaconf config; interpolations are resolved.
+            prefix: prefix of each key.
 
         Returns:
-            One assignment per line (or group of lines), sorted by key. It is valid Python syntax for reading; to
-            load a config again, use the file that it came from or :meth:`save`.
+            One assignment per line (or group of lines), sorted by key, in Python syntax. It is for reading only; to load
+            a config again, use its original file or :meth:`save`.
         """
         return to_py(cfg, prefix)

@@ -1,8 +1,8 @@
-"""The projects whose configs belong to the zoo: where these lie, and which keys they need.
+"""The projects whose configs belong to the zoo, with the locations and keys of their configs.
 
-Names of configs start with the folder that a project has in Detectron2: ``PointRend/configs/…``. The projects stand
-far above this package, and most programs need none of them. So the table holds their dotted names, and a project is
-imported when a config of it is loaded, which also registers its models.
+Names of configs start with the folder of the project in Detectron2: ``PointRend/configs/…``. Projects belong to a
+higher layer, and most programs need none of them. The table therefore has their dotted names, and a project is
+imported when one of its configs is loaded, which also registers its models.
 """
 
 import importlib
@@ -22,8 +22,8 @@ class Project(NamedTuple):
 
     Attributes:
         package: its dotted name; its configs are in the folder ``configs``.
-        add_config: functions that add keys to a config, called in turn: dotted names of a module and a name in it.
-        key: a key that no other project adds and every resolved config of this one has; "" if it adds none.
+        add_config: dotted names of functions that add keys to a config, called in this order.
+        key: a key that every resolved config of this project has and no other project adds; "" if it adds no key.
     """
 
     package: str
@@ -73,14 +73,14 @@ PROJECTS: dict[str, Project] = {
 
 @cache
 def _folder(project: Project) -> str:
-    """Return the folder of a project's configs; finding it does not run the project."""
+    """Return the folder of a project's configs, without importing the project."""
     spec = importlib.util.find_spec(project.package)
     places = spec.submodule_search_locations if spec is not None else None
     return os.path.join(next(iter(places)), "configs") if places else ""
 
 
 def project_config_file(config_path: str) -> str | None:
-    """Return the path of the file of a config ``PROJECT/configs/…``; None if there is no such project or file."""
+    """Return the path of a config ``PROJECT/configs/…``; None if there is no such project or file."""
     name, _, rest = config_path.replace(os.sep, "/").partition("/configs/")
     if name not in PROJECTS or not rest:
         return None
@@ -103,9 +103,9 @@ def defaults_for(path: str, content: Mapping[str, Any] | None = None) -> CfgNode
     """Return the default config with the keys that a YAML file may set.
 
     Args:
-        path: of the file; one in the folder of a project may set the keys of this project.
-        content: of the file; where it has the key of a project, as a config that a run has saved does, it may set
-            all keys of this project.
+        path: of the file; a file in the folder of a project may set the keys of this project.
+        content: of the file; if it has the ``key`` of a project, as configs saved by runs do, it may set all keys of this
+            project.
     """
     cfg = get_cfg()
     functions: dict[str, None] = {}

@@ -1,8 +1,8 @@
-"""The one table of training options: name in either kind of config, default, and meaning.
+"""The table of training options: name in either kind of config, default, and meaning.
 
-The yacs defaults, the names in a Python config, the keys that take epochs, and the table in ``docs/training.md`` all
-come from :class:`TrainingOptions`. To add an option, add a line there; ``tests/engine/test_settings.py`` prints the
-new row of the documented table.
+The yacs defaults, the names in Python configs, the keys that accept epochs, and the table in ``docs/training.md`` are
+all derived from :class:`TrainingOptions`. To add an option, add a line there; ``tests/engine/test_settings.py`` prints
+the new row of the documented table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Length = int | str
 """A number of iterations, or of epochs as text: ``"12ep"``."""
 
 YACS_LENGTHS = ("SOLVER.WARMUP_ITERS", "SOLVER.STEPS")
-"""Lengths that only a yacs-style config has: the curves of a Python config count in shares of the training."""
+"""Lengths that only yacs-style configs have: schedules of Python configs are relative to the training length."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Option:
     Attributes:
         key: dotted key in a yacs-style config.
         lazy: dotted path in a Python config.
-        default: value where a config has none.
+        default: value if a config has none.
         meaning: one line of Markdown.
-        is_length: whether it may be given in epochs, and follows the length of the training.
+        is_length: whether it may be given in epochs, and scales with the length of the training.
     """
 
     key: str
@@ -54,38 +54,38 @@ def length(key: str, lazy: str, default: Length, meaning: str) -> Length:
 
 @dataclass
 class TrainingOptions:
-    """Options of a training, whichever kind of config they come from."""
+    """Options of a training from either kind of config."""
 
-    # One row a line. Each is a field of the dataclass, which ruff cannot know.
+    # One option per line; each is a dataclass field, which ruff cannot know.
     # fmt: off
     # ruff: noqa: RUF009
     output_dir: str = option("OUTPUT_DIR", "train.output_dir", "./output", "folder of the training")
     weights: str = option("MODEL.WEIGHTS", "train.init_checkpoint", "", "weights to start from: a file, a URL or a name of the model zoo")
     device: str = option("MODEL.DEVICE", "train.device", "cuda", "device of the model")
-    seed: int = option("SEED", "train.seed", -1, "seed of all random generators; -1: another each time")
-    deterministic: bool = option("DETERMINISTIC", "train.deterministic", False, "bit-equal runs: seeded, with deterministic operators only")
-    cudnn_benchmark: bool = option("CUDNN_BENCHMARK", "train.cudnn_benchmark", False, "let cuDNN search for the fastest kernels; pays if images have few sizes")
-    float32_precision: str = option("FLOAT32_PRECISION", "train.float32_precision", "", "float32 matrix products: highest, high or medium; none: as torch is set")
+    seed: int = option("SEED", "train.seed", -1, "seed of all random generators; -1: a new one for each run")
+    deterministic: bool = option("DETERMINISTIC", "train.deterministic", False, "bit-identical runs: seeded, with deterministic operators only")
+    cudnn_benchmark: bool = option("CUDNN_BENCHMARK", "train.cudnn_benchmark", False, "let cuDNN search for the fastest kernels; helps if images have few sizes")
+    float32_precision: str = option("FLOAT32_PRECISION", "train.float32_precision", "", "precision of float32 matrix products: highest, high or medium; empty: torch's setting")
     max_iter: Length = length("SOLVER.MAX_ITER", "train.max_iter", 40000, "iterations, or epochs (`\"12ep\"`)")
-    reference_world_size: int = option("SOLVER.REFERENCE_WORLD_SIZE", "train.reference_world_size", 0, "scale batch, rate and lengths from this number of processes to the actual one; 0: do not")
+    reference_world_size: int = option("SOLVER.REFERENCE_WORLD_SIZE", "train.reference_world_size", 0, "scale batch size, learning rate and lengths from this number of processes to the actual one; 0: do not")
     eval_period: Length = length("TEST.EVAL_PERIOD", "train.eval_period", 0, "iterations (or epochs) between evaluations; 0: at the end only")
-    log_period: int = option("SOLVER.LOG_PERIOD", "train.log_period", 20, "iterations between two lines of figures")
+    log_period: int = option("SOLVER.LOG_PERIOD", "train.log_period", 20, "iterations between log lines")
     checkpoint_period: Length = length("SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period", 5000, "iterations (or epochs) between checkpoints")
-    checkpoint_keep: int = option("SOLVER.CHECKPOINT_KEEP", "train.checkpointer.max_to_keep", 0, "keep only the last k checkpoints; 0: all")
+    checkpoint_keep: int = option("SOLVER.CHECKPOINT_KEEP", "train.checkpointer.max_to_keep", 0, "number of checkpoints to keep; 0: all")
     amp: bool = option("SOLVER.AMP.ENABLED", "train.amp.enabled", False, "mixed precision")
     amp_dtype: str = option("SOLVER.AMP.DTYPE", "train.amp.dtype", "float16", "its dtype: float16 (with loss scaling) or bfloat16")
     accumulate_steps: int = option("SOLVER.ACCUMULATE_STEPS", "train.accumulate_steps", 1, "batches per optimizer step")
-    auto_batch: bool = option("SOLVER.AUTO_BATCH.ENABLED", "train.auto_batch.enabled", False, "as many images a batch as fit, see below")
+    auto_batch: bool = option("SOLVER.AUTO_BATCH.ENABLED", "train.auto_batch.enabled", False, "use the largest batch that fits, see below")
     auto_batch_share: float = option("SOLVER.AUTO_BATCH.SHARE", "train.auto_batch.share", 0.8, "share of the free memory to fill")
-    auto_batch_max: int = option("SOLVER.AUTO_BATCH.MAX", "train.auto_batch.max", 64, "most images on each process")
+    auto_batch_max: int = option("SOLVER.AUTO_BATCH.MAX", "train.auto_batch.max", 64, "maximum images per process")
     ema: bool = option("SOLVER.EMA.ENABLED", "train.ema.enabled", False, "moving average of the weights")
-    ema_decay: float = option("SOLVER.EMA.DECAY", "train.ema.decay", 0.999, "share of the old average kept at each step")
-    ema_evaluate: bool = option("SOLVER.EMA.EVALUATE", "train.ema.evaluate", True, "evaluate the average, not the weights")
+    ema_decay: float = option("SOLVER.EMA.DECAY", "train.ema.decay", 0.999, "share of the old average to keep at each step")
+    ema_evaluate: bool = option("SOLVER.EMA.EVALUATE", "train.ema.evaluate", True, "evaluate the average instead of the weights")
     compile: bool = option("SOLVER.COMPILE.ENABLED", "train.compile.enabled", False, "`torch.compile`")
     compile_parts: list[str] = option("SOLVER.COMPILE.PARTS", "train.compile.parts", ["backbone"], "modules to compile; `\"\"` is the whole model")
     compile_mode: str = option("SOLVER.COMPILE.MODE", "train.compile.mode", "default", "mode of `torch.compile`")
     channels_last: bool = option("SOLVER.CHANNELS_LAST", "train.channels_last", False, "channels-last memory order")
-    freeze: list[str] = option("SOLVER.FREEZE", "train.freeze", [], "parameters that do not learn: regular expressions")
+    freeze: list[str] = option("SOLVER.FREEZE", "train.freeze", [], "parameters to freeze: regular expressions")
     activation_checkpoint: list[str] = option("SOLVER.ACTIVATION_CHECKPOINT", "train.activation_checkpoint", [], "modules that recompute their activations: regular expressions")
     best_metric: str = option("SOLVER.BEST_CHECKPOINT.METRIC", "train.best_checkpoint.metric", "", "keep `model_best.pth` by this metric, such as `bbox/AP`")
     best_mode: str = option("SOLVER.BEST_CHECKPOINT.MODE", "train.best_checkpoint.mode", "max", "`max` or `min`: which is better")
@@ -93,24 +93,24 @@ class TrainingOptions:
     stop_mode: str = option("SOLVER.EARLY_STOPPING.MODE", "train.early_stopping.mode", "max", "`max` or `min`: which is better")
     stop_patience: int = option("SOLVER.EARLY_STOPPING.PATIENCE", "train.early_stopping.patience", 5, "evaluations without improvement before the end")
     stop_min_delta: float = option("SOLVER.EARLY_STOPPING.MIN_DELTA", "train.early_stopping.min_delta", 0.0, "smallest change that counts as improvement")
-    skip_bad_steps: int = option("SOLVER.NONFINITE.SKIP", "train.nonfinite.skip", 0, "how many steps with a loss that is not finite may be skipped")
+    skip_bad_steps: int = option("SOLVER.NONFINITE.SKIP", "train.nonfinite.skip", 0, "number of steps with a non-finite loss that may be skipped")
     keep_bad_batch: bool = option("SOLVER.NONFINITE.KEEP_BATCH", "train.nonfinite.keep_batch", True, "keep their batch for `detectron2 replay`")
-    oom_retry: bool = option("SOLVER.OOM_RETRY", "train.oom_retry", False, "out of memory: once more image by image")
+    oom_retry: bool = option("SOLVER.OOM_RETRY", "train.oom_retry", False, "when out of memory, retry image by image")
     resume_mode: str = option("SOLVER.RESUME_MODE", "train.resume_mode", "resume", "what `--resume` restores, see below")
-    val_loss_period: Length = length("TEST.VAL_LOSS.PERIOD", "train.val_loss.period", 0, "iterations (or epochs) between losses on the test data; 0: never")
+    val_loss_period: Length = length("TEST.VAL_LOSS.PERIOD", "train.val_loss.period", 0, "iterations (or epochs) between loss computations on the test data; 0: never")
     val_loss_batches: int = option("TEST.VAL_LOSS.MAX_BATCHES", "train.val_loss.max_batches", 0, "batches for them; 0: all")
-    report_period: Length = length("SOLVER.REPORT_PERIOD", "train.report_period", -1, "iterations (or epochs) between two `report.html`; -1: with evaluations; 0: never")
+    report_period: Length = length("SOLVER.REPORT_PERIOD", "train.report_period", -1, "iterations (or epochs) between updates of `report.html`; -1: with evaluations; 0: never")
     progress_bar: str = option("WRITERS.PROGRESS_BAR", "train.writers.progress_bar", "auto", "progress bar: on, off, auto (on a terminal)")
     tensorboard: bool = option("WRITERS.TENSORBOARD", "train.writers.tensorboard", True, "TensorBoard files")
     wandb: bool = option("WRITERS.WANDB.ENABLED", "train.writers.wandb.enabled", False, "Weights & Biases (`WANDB_MODE=offline` keeps it on this machine)")
     wandb_project: str = option("WRITERS.WANDB.PROJECT", "train.writers.wandb.project", "detectron2", "its project")
     mlflow: bool = option("WRITERS.MLFLOW.ENABLED", "train.writers.mlflow.enabled", False, "MLflow")
     mlflow_experiment: str = option("WRITERS.MLFLOW.EXPERIMENT", "train.writers.mlflow.experiment", "detectron2", "its experiment")
-    mlflow_uri: str = option("WRITERS.MLFLOW.URI", "train.writers.mlflow.uri", "", "its store: an address or `file:` folder")
+    mlflow_uri: str = option("WRITERS.MLFLOW.URI", "train.writers.mlflow.uri", "", "its tracking store: a URL or `file:` folder")
     find_unused_parameters: bool = option("SOLVER.DDP.FIND_UNUSED_PARAMETERS", "train.ddp.find_unused_parameters", False, "DDP: some batches do not use all parameters")
     broadcast_buffers: bool = option("SOLVER.DDP.BROADCAST_BUFFERS", "train.ddp.broadcast_buffers", False, "DDP: send buffers from the main process before each step")
     fp16_compression: bool = option("SOLVER.DDP.FP16_COMPRESSION", "train.ddp.fp16_compression", False, "DDP: send gradients as float16")
-    fsdp: bool = option("SOLVER.FSDP.ENABLED", "train.fsdp.enabled", False, "spread the model over the processes (FSDP2), see below")
+    fsdp: bool = option("SOLVER.FSDP.ENABLED", "train.fsdp.enabled", False, "shard the model over the processes (FSDP2), see below")
     fsdp_parts: list[str] = option("SOLVER.FSDP.PARTS", "train.fsdp.parts", ["backbone"], "modules whose blocks are gathered one at a time")
     precise_bn: bool = option("TEST.PRECISE_BN.ENABLED", "train.precise_bn.enabled", False, "recompute batch norm statistics before each evaluation")
     precise_bn_iters: int = option("TEST.PRECISE_BN.NUM_ITER", "train.precise_bn.num_iter", 200, "batches for them")
@@ -118,9 +118,9 @@ class TrainingOptions:
 
 
 OPTIONS: dict[str, Option] = {f.name: f.metadata["option"] for f in fields(TrainingOptions)}
-"""Rows of the table by the name of their field."""
+"""Options by the names of their fields."""
 
 LENGTH_KEYS = {key for row in OPTIONS.values() if row.is_length for key in (row.key, row.lazy)} | set(
     YACS_LENGTHS
 )
-"""Keys, of either kind of config, that take epochs."""
+"""Keys of either kind of config that accept epochs."""

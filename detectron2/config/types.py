@@ -11,4 +11,4 @@ from .config import CfgNode
 __all__ = ["Config"]
 
 Config: TypeAlias = CfgNode | DictConfig
-"""A yacs config, or a LazyConfig as omegaconf holds it."""
+"""A yacs config, or a Python config as an omegaconf dictionary."""

@@ -44,12 +44,12 @@ def transform_instance_annotations(
     """Apply transforms to the box, mask and keypoints of one annotation.
 
     Args:
-        annotation: in Detectron2's format; changed in place. ``bbox`` becomes absolute XYXY and is cut to the image;
-            rotated boxes (XYWHA_ABS) stay rotated and uncut. Polygons stay polygons; run-length encoded masks
+        annotation: in Detectron2's format; changed in place. ``bbox`` becomes absolute XYXY, clipped to the image;
+            rotated boxes (XYWHA_ABS) stay rotated and unclipped. Polygons stay polygons; run-length encoded masks
             and arrays become uint8 arrays (H, W).
         transforms: one transform or a sequence of them.
         image_size: (height, width) of the image after the transforms.
-        keypoint_hflip_indices: see :func:`create_keypoint_hflip_indices`; needed where keypoints are mirrored.
+        keypoint_hflip_indices: see :func:`create_keypoint_hflip_indices`; required if a transform mirrors keypoints.
 
     Returns:
         The same dict.
@@ -117,7 +117,7 @@ def _steps(transforms: T.Transform) -> list[T.Transform]:
 def _transform_masks(
     annos: list[dict[str, Any]], transforms: T.Transform, image_size: tuple[int, int]
 ) -> None:
-    """Transform ``segmentation`` of annotations that all have it."""
+    """Transform the ``segmentation`` of each annotation."""
     polygons: list[np.ndarray] = []
     spans: list[tuple[dict[str, Any], int, int]] = []
     for annotation in annos:
@@ -130,7 +130,7 @@ def _transform_masks(
             annotation["segmentation"] = _transform_mask(segmentation, transforms, image_size)
     if not spans:
         return
-    # Where polygons move corner by corner, all corners of the image move in one call.
+    # If every step moves polygons corner by corner, transform all corners of the image in one call.
     if polygons and all(
         type(step).apply_polygons is T.Transform.apply_polygons for step in _steps(transforms)
     ):
@@ -160,12 +160,12 @@ def _transform_mask(segmentation: object, transforms: T.Transform, image_size: t
             f"the transformed mask has the shape {mask.shape}, but the transformed image has the size "
             f"{tuple(image_size)}; was the mask made for another image size?"
         )
-    # Borders of label maps are filled with the label "ignored" (255), which is no part of any object.
+    # Transforms pad label maps with the ignore label 255, which belongs to no object.
     return (mask == 1).astype(np.uint8)
 
 
 def _mirrors(step: T.Transform) -> bool:
-    """Return whether a transform swaps left and right; adapters of other libraries answer by an attribute."""
+    """Return whether a transform swaps left and right; adapters of other libraries have an attribute for it."""
     return isinstance(step, T.HFlipTransform) or bool(getattr(step, "mirrors", False))
 
 
@@ -180,8 +180,8 @@ def transform_keypoint_annotations(
     Args:
         keypoints: N times (x, y, visibility), flat or (N, 3).
         transforms: a transform or list of transforms.
-        image_size: (height, width) after the transforms; keypoints that end outside are no longer labelled.
-        keypoint_hflip_indices: for each keypoint of a mirrored image, the index of the one that it was before.
+        image_size: (height, width) after the transforms; keypoints outside the image become unlabelled.
+        keypoint_hflip_indices: for each keypoint after mirroring, its index before mirroring.
 
     Returns:
         float64 array (N, 3); unlabelled keypoints are (0, 0, 0).
@@ -205,7 +205,7 @@ def transform_keypoint_annotations(
                 f"{len(points)}"
             )
         points = points[np.asarray(keypoint_hflip_indices, dtype=np.int64)]
-    points[points[:, 2] == 0] = 0  # COCO: what is not labelled lies at the origin
+    points[points[:, 2] == 0] = 0  # COCO puts unlabelled keypoints at the origin
     return points
 
 
@@ -217,14 +217,14 @@ def transform_proposals(
     proposal_topk: int,
     min_box_size: float = 0,
 ) -> None:
-    """Apply transforms to precomputed proposals, and keep the best that remain.
+    """Apply transforms to precomputed proposals, and keep the best of those left.
 
     Args:
-        dataset_dict: ``proposal_boxes``, ``proposal_bbox_mode`` and ``proposal_objectness_logits`` (best first)
-            are taken out of it, and ``proposals`` (an Instances) is put in; without proposals nothing happens.
+        dataset_dict: record whose ``proposal_boxes``, ``proposal_bbox_mode`` and ``proposal_objectness_logits``
+            (best first) are replaced by ``proposals`` (an Instances); unchanged if it has no proposals.
         image_shape: (height, width) after the transforms.
         transforms: a transform or list of transforms.
-        proposal_topk: how many proposals to keep at most.
+        proposal_topk: maximum number of proposals to keep.
         min_box_size: proposals with a side of at most this many pixels are dropped.
     """
     if "proposal_boxes" not in dataset_dict:
@@ -243,7 +243,7 @@ def transform_proposals(
 
 
 def _collect(annos: list[dict[str, Any]], key: str) -> list[Any] | None:
-    """Return the entries of all annotations under a key; None when no annotation has it."""
+    """Return the values of a key in all annotations; None if no annotation has it."""
     missing = [i for i, anno in enumerate(annos) if key not in anno]
     if len(missing) == len(annos):
         return None
@@ -258,16 +258,16 @@ def _collect(annos: list[dict[str, Any]], key: str) -> list[Any] | None:
 def annotations_to_instances(
     annos: list[dict[str, Any]], image_size: tuple[int, int], mask_format: str = "polygon"
 ) -> Instances:
-    """Turn the annotations of one image into the Instances that models train on.
+    """Convert the annotations of one image to Instances for training.
 
     Args:
         annos: annotations in Detectron2's format, already transformed.
         image_size: (height, width) of the image.
-        mask_format: "polygon" for PolygonMasks, "bitmask" for BitMasks, "auto" for polygons where every instance
-            of the image has them and bitmasks otherwise.
+        mask_format: "polygon" for PolygonMasks, "bitmask" for BitMasks, "auto" for polygons if every instance of
+            the image has them and bitmasks otherwise.
 
     Returns:
-        Instances with ``gt_boxes`` and ``gt_classes``, and with ``gt_masks`` and ``gt_keypoints`` where the
+        Instances with ``gt_boxes`` and ``gt_classes``, and with ``gt_masks`` and ``gt_keypoints`` if the
         annotations have ``segmentation`` and ``keypoints``.
     """
     target = Instances(image_size)
@@ -302,14 +302,14 @@ def _make_masks(masks: list[Any], image_size: tuple[int, int], mask_format: str)
 
 
 def annotations_to_instances_rotated(annos: list[dict[str, Any]], image_size: tuple[int, int]) -> Instances:
-    """Turn annotations with rotated boxes into Instances.
+    """Convert annotations with rotated boxes to Instances.
 
     Args:
         annos: annotations whose ``bbox`` is (cx, cy, w, h, angle in degrees).
         image_size: (height, width) of the image.
 
     Returns:
-        Instances with ``gt_boxes`` (RotatedBoxes; the nearly upright ones are cut to the image) and ``gt_classes``.
+        Instances with ``gt_boxes`` (RotatedBoxes; nearly axis-aligned ones are clipped to the image) and ``gt_classes``.
     """
     rows = np.asarray([anno["bbox"] for anno in annos], dtype=np.float32).reshape(-1, 5)
     boxes = RotatedBoxes(torch.from_numpy(rows))
@@ -330,11 +330,11 @@ def filter_empty_instances(
     """Drop instances without a box or without a mask.
 
     Args:
-        instances: with ``gt_boxes``, perhaps with ``gt_masks``.
+        instances: with ``gt_boxes`` and optionally ``gt_masks``.
         by_box: drop those with a side of at most ``box_threshold`` pixels.
         by_mask: drop those whose mask has no pixel or no polygon.
         box_threshold: in pixels.
-        return_mask: also return which were kept.
+        return_mask: also return which instances were kept.
 
     Returns:
         The instances that remain, and with ``return_mask`` a bool tensor (N,) as well.

@@ -1,4 +1,4 @@
-"""Benchmark of data loading: reading, mapping, workers, and sending between processes."""
+"""Benchmark data loading: reading, mapping, workers, and transfer between processes."""
 
 import itertools
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Again(torch.utils.data.Dataset):
-    """A few elements for any index, to measure only the cost of sending them."""
+    """Repeat a few elements endlessly, to measure only the cost of their transfer."""
 
     def __init__(self, elements: Sequence[Any]) -> None:
         self.elements = elements
@@ -43,7 +43,7 @@ def iter_benchmark(
         iterator: endless, or long enough.
         num_iter: elements to time.
         warmup: elements to take before that.
-        max_time_seconds: stop earlier when so much time has passed.
+        max_time_seconds: stop early after this time.
 
     Returns:
         Mean seconds per element, and the quantiles 0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95,
@@ -64,12 +64,12 @@ class DataLoaderBenchmark:
     """Times the parts of a training loader one after the other, to find the slow one.
 
     Args:
-        dataset: list of records, or a data set with an index.
-        mapper: of the records.
+        dataset: list of records, or a map-style data set.
+        mapper: maps a record to a model input.
         sampler: default: a shuffled :class:`TrainingSampler`.
-        total_batch_size: images of a batch over all ranks.
-        num_workers: reading processes per rank.
-        max_time_seconds: most time for one measurement.
+        total_batch_size: images per batch, over all ranks.
+        num_workers: worker processes per rank.
+        max_time_seconds: time limit of one measurement.
     """
 
     def __init__(
@@ -101,29 +101,25 @@ class DataLoaderBenchmark:
         )  # fmt: skip
 
     def benchmark_dataset(self, num_iter: int, warmup: int = 5) -> None:
-        """Time the unpacking of records, without mapper or workers."""
+        """Time access to the records, without mapper or workers."""
         self._measure("records", (self.dataset[i] for i in self.sampler), num_iter, warmup)
 
     def benchmark_mapper(self, num_iter: int, warmup: int = 5) -> None:
-        """Time records and mapper in this process: the speed of one worker at best."""
+        """Time records and mapper in this process: an upper bound on the speed of one worker."""
         self._measure("mapper", (self.mapper(self.dataset[i]) for i in self.sampler), num_iter, warmup)
 
-    def _workers(self, num_workers: int, num_iter: int, warmup: int) -> None:
-        loader = build_batch_data_loader(
-            MapDataset(self.dataset, self.mapper),
-            self.sampler,
-            self.total_batch_size,
-            num_workers=num_workers,
-        )
-        self._measure(f"loader with {num_workers} workers", loader, num_iter, warmup, self.per_gpu_batch_size)
+    def _loader(self, num_workers: int) -> Iterable[Any]:
+        dataset = MapDataset(self.dataset, self.mapper)
+        return build_batch_data_loader(dataset, self.sampler, self.total_batch_size, num_workers=num_workers)
 
     def benchmark_workers(self, num_iter: int, warmup: int = 10) -> None:
         """Time the loader without workers, with one, and with all."""
         for count in sorted({0, 1, self.num_workers}):
-            self._workers(count, num_iter, warmup)
+            what = f"loader with {count} workers"
+            self._measure(what, self._loader(count), num_iter, warmup, self.per_gpu_batch_size)
 
     def benchmark_IPC(self, num_iter: int, warmup: int = 10) -> None:
-        """Time the sending of batches between processes alone, with elements that are ready."""
+        """Time only the transfer of batches between processes, with elements mapped in advance."""
         ready = [self.mapper(self.dataset[i]) for i in itertools.islice(iter(self.sampler), 10)]
         stream = ToIterableDataset(_Again(ready), TrainingSampler(1 << 16, shuffle=False))
         loader = DataLoader(
@@ -137,16 +133,10 @@ class DataLoaderBenchmark:
         )
 
     def benchmark_distributed(self, num_iter: int, warmup: int = 10) -> None:
-        """Time the loader on all ranks together, in step with the slowest; a barrier stands for the training step."""
-        loader = build_batch_data_loader(
-            MapDataset(self.dataset, self.mapper),
-            self.sampler,
-            self.total_batch_size,
-            num_workers=self.num_workers,
-        )
+        """Time the loader on all ranks in step with the slowest; a barrier takes the place of the training step."""
 
         def in_step() -> Iterator[Any]:
-            for batch in loader:
+            for batch in self._loader(self.num_workers):
                 comm.synchronize()
                 yield batch
 

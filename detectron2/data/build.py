@@ -85,10 +85,10 @@ def _train_loader_from_config(
     if multi_sample_augmentations(cfg):
         if isinstance(dataset, torchdata.IterableDataset):
             raise BadValue(
-                "mosaic, mixup and copy-paste draw further images by number, which an iterable data set cannot give: "
+                "mosaic, mixup and copy-paste draw further images by index, which an iterable data set does not have: "
                 "set INPUT.MOSAIC.PROB, INPUT.MIXUP.PROB and INPUT.COPY_PASTE.PROB to 0"
             )
-        # Packed here already, so that the mapper draws from the one copy that all workers share.
+        # Pack the list here, so that the mapper draws from the one copy that all workers share.
         dataset = DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
         mapper = with_multi_sample(cfg, mapper, dataset)  # type: ignore[arg-type]
     by_position = cfg.DATALOADER.AUGMENTATION_SEED == "position"
@@ -117,22 +117,21 @@ def build_detection_train_loader(
     collate_fn: Callable[[list[Any]], Any] | None = None,
     **kwargs: Any,
 ) -> TrainLoader:
-    """Make an endless loader of training batches; can also be called with a config.
+    """Build an endless loader of training batches, from its parts or from a config.
 
     Args:
-        dataset: a list of records, or a torch data set with an index or iterable. From a config: the data sets in
+        dataset: a list of records, or a map-style or iterable torch data set. From a config: the data sets in
             ``DATASETS.TRAIN``.
-        mapper: turns a record into what the model takes, or None for records that cannot be used; None: no change.
-            From a config: ``DatasetMapper(cfg, True)``,
-            or what ``INPUT.DATASET_MAPPER_NAME`` names.
-        sampler: order of the records; default: a shuffled :class:`TrainingSampler`. From a config: the one that
-            ``DATALOADER.SAMPLER_TRAIN`` names.
-        total_batch_size: images of a batch over all ranks.
-        aspect_ratio_grouping: keep upright images and others in separate batches, which pads less.
-        num_workers: reading processes per rank.
-        collate_fn: makes a batch of a list of elements; default: the list itself.
-        **kwargs: ``max_broken_share``, the share of images that a process may fail to read before it stops
-            (default 0: none; from a config ``DATALOADER.MAX_BROKEN_SHARE``); the rest goes to
+        mapper: maps a record to a model input, or to None if the record cannot be used; None leaves records as they
+            are. From a config: ``DatasetMapper(cfg, True)``, or the mapper named by ``INPUT.DATASET_MAPPER_NAME``.
+        sampler: order of the records; default: a shuffled :class:`TrainingSampler`. From a config: the one named by
+            ``DATALOADER.SAMPLER_TRAIN``.
+        total_batch_size: images per batch, over all ranks.
+        aspect_ratio_grouping: batch portrait and landscape images separately, which needs less padding.
+        num_workers: worker processes per rank.
+        collate_fn: turns a list of elements into a batch; default: the list itself.
+        **kwargs: ``max_broken_share``, the largest share of unreadable images that a process tolerates before it
+            stops (default 0: none; from a config ``DATALOADER.MAX_BROKEN_SHARE``); the rest goes to
             :func:`build_batch_data_loader`.
 
     Returns:
@@ -189,17 +188,17 @@ def build_detection_test_loader(
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
 ) -> torchdata.DataLoader:
-    """Make a loader that gives each record once; can also be called with a config and a data set name.
+    """Build a loader that yields each record once, from its parts or from a config and a data set name.
 
-    An image that cannot be read raises: a silent gap would falsify the evaluation.
+    An unreadable image raises an error: skipping it silently would falsify the evaluation.
 
     Args:
         dataset: a list of records, or a torch data set.
-        mapper: turns a record into what the model takes. From a config: ``DatasetMapper(cfg, False)``.
+        mapper: maps a record to a model input. From a config: ``DatasetMapper(cfg, False)``.
         sampler: order of the records; default: :class:`InferenceSampler`, which splits them over the ranks.
-        batch_size: images of a batch on this rank; the last batch may be smaller.
-        num_workers: reading processes per rank.
-        collate_fn: makes a batch of a list of elements; default: the list itself.
+        batch_size: images per batch on this rank; the last batch may be smaller.
+        num_workers: worker processes per rank.
+        collate_fn: turns a list of elements into a batch; default: the list itself.
 
     Returns:
         A ``torch.utils.data.DataLoader``.

@@ -1,4 +1,4 @@
-"""Catalogs: the function that loads a data set, and its metadata, by name."""
+"""Catalogs that map data set names to loading functions and metadata."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _OVERWRITE: ContextVar[bool] = ContextVar("detectron2_overwrite_datasets", default=False)
 
-# Attributes that had other names in the first releases of the API; old code still reads them.
+# Attribute names from the first releases of the API, which old code still reads.
 _RENAMED = {
     "class_names": "thing_classes",
     "dataset_id_to_contiguous_id": "thing_dataset_id_to_contiguous_id",
@@ -32,9 +32,9 @@ _RENAMED = {
 
 @contextlib.contextmanager
 def overwriting() -> Iterator[None]:
-    """Let every registration inside the block replace what had the same name.
+    """Let registrations inside the block replace earlier ones of the same name.
 
-    For notebooks, where a cell runs again and again::
+    For notebooks, whose cells run repeatedly::
 
         with overwriting():
             register_coco_instances("parts", {}, "parts.json", "images")
@@ -47,7 +47,7 @@ def overwriting() -> Iterator[None]:
 
 
 def forget(*names: str) -> None:
-    """Remove data sets and their metadata from both catalogs; names that are not there are passed over."""
+    """Remove data sets and their metadata from both catalogs; unknown names are ignored."""
     for name in names:
         DatasetCatalog.pop(name, None)
         MetadataCatalog.pop(name, None)
@@ -56,33 +56,32 @@ def forget(*names: str) -> None:
 class _DatasetCatalog(UserDict):
     """Data set name -> function that returns its records (``list[dict]``).
 
-    Registering calls nothing: the function runs at each :meth:`get`. It must give the same records in the same
+    Registering does not call the function; each :meth:`get` does. It must return the same records in the same
     order each time, since ranks and evaluators call it independently of each other.
     """
 
     def register(self, name: str, func: Callable[[], Any], overwrite: bool = False) -> None:
-        """Give a name to a data set.
+        """Register the function that loads a data set.
 
         Args:
-            name: for instance ``"parts_train"``.
-            func: takes nothing and returns a list of records in the format of
-                ``docs/data.md``.
-            overwrite: replace an older registration of this name, and drop the metadata that belong to it.
+            name: for example ``"parts_train"``.
+            func: takes no arguments and returns a list of records in the format of ``docs/data.md``.
+            overwrite: replace an earlier registration of this name, and drop its metadata.
 
         Raises:
-            TypeError: ``func`` cannot be called.
+            TypeError: ``func`` is not callable.
             ValueError: the name is taken and ``overwrite`` is false.
         """
         if not callable(func):
             raise BadType(
                 f"data set {name!r}: expected a function that returns the records, got {type(func).__name__}. "
-                "Wrap what is already loaded: DatasetCatalog.register(name, lambda: records)"
+                "Wrap records that are already loaded: DatasetCatalog.register(name, lambda: records)"
             )
         if name in self.data:
             if not (overwrite or _OVERWRITE.get()):
                 raise BadValue(
                     f"data set {name!r} is registered already. Choose another name, or replace it with "
-                    f"DatasetCatalog.register({name!r}, func, overwrite=True); around other register_* functions "
+                    f"DatasetCatalog.register({name!r}, func, overwrite=True). Around other register_* functions, "
                     "use `with detectron2.data.catalog.overwriting():`"
                 )
             MetadataCatalog.pop(name, None)
@@ -103,8 +102,8 @@ class _DatasetCatalog(UserDict):
             if not str(error.filename or error).startswith(root):
                 raise
             raise FileNotFoundError(
-                f"data set {name!r}: there is no file {error.filename or error}. Built-in data sets are looked for "
-                f"below the folder that the environment variable DETECTRON2_DATASETS names, now {root!r}; see "
+                f"data set {name!r}: there is no file {error.filename or error}. Built-in data sets are expected in "
+                f"the folder that the environment variable DETECTRON2_DATASETS names (now {root!r}); see "
                 "datasets/README.md"
             ) from error
 
@@ -131,7 +130,7 @@ class _DatasetCatalog(UserDict):
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Compare two values for equality, also arrays and tensors, whose ``==`` is element by element."""
+    """Return whether two values are equal; arrays and tensors are equal if all their elements are."""
     try:
         return bool(a == b)
     except (ValueError, RuntimeError):
@@ -141,9 +140,9 @@ def _same(a: Any, b: Any) -> bool:
 class Metadata(SimpleNamespace):
     """Metadata of one data set: class names, colours, paths, the type of evaluator.
 
-    Values are read and written as attributes. A value may be set again only to something equal, because code
-    that ran before may have used the first one; delete the attribute, or use
-    ``DatasetCatalog.register(..., overwrite=True)``, to change it deliberately.
+    Values are read and written as attributes. An attribute can only be set again to an equal value, because earlier
+    code may have used the first one. To change it deliberately, delete the attribute or use
+    ``DatasetCatalog.register(..., overwrite=True)``.
 
     Attributes that the package reads: ``thing_classes``, ``thing_colors``, ``stuff_classes``, ``stuff_colors``,
     ``keypoint_names``, ``keypoint_flip_map``, ``keypoint_connection_rules``, ``ignore_label``,
@@ -170,8 +169,8 @@ class Metadata(SimpleNamespace):
         if key in self.__dict__ and not _OVERWRITE.get() and not _same(self.__dict__[key], val):
             raise BadAttribute(
                 f"metadata of {self.name!r}: {key!r} is {_shorten(self.__dict__[key])} and cannot become "
-                f"{_shorten(val)}, since code that ran before may have used the first value. If the change is "
-                f"meant, `del MetadataCatalog.get({self.name!r}).{key}` first, or register under another name."
+                f"{_shorten(val)}, since earlier code may have used the first value. To change it deliberately, "
+                f"`del MetadataCatalog.get({self.name!r}).{key}` first, or register under another name."
             )
         super().__setattr__(key, val)
 
@@ -186,7 +185,7 @@ class Metadata(SimpleNamespace):
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the value of ``key``, or ``default`` where it is not set."""
+        """Return the value of ``key``, or ``default`` if it is not set."""
         return self.__dict__.get(_RENAMED.get(key, key), default)
 
 
@@ -196,18 +195,14 @@ def _shorten(value: object, limit: int = 120) -> str:
 
 
 class _MetadataCatalog(UserDict):
-    """Data set name -> :class:`Metadata`; asking for an unknown name makes an empty one."""
+    """Data set name -> :class:`Metadata`, which is created empty for a new name."""
 
     def __init__(self) -> None:
         super().__init__()
         self._deferred: dict[str, list[Callable[[], Mapping[str, Any]]]] = {}
 
     def get(self, name: str) -> Metadata:  # type: ignore[override]
-        """Return the metadata of a data set, the same object at each call.
-
-        Args:
-            name: name of a data set; need not be registered yet.
-        """
+        """Return the metadata of a data set, which need not be registered yet; the same object at each call."""
         if not name:
             raise BadValue("a data set needs a name that is not empty")
         if name not in self.data:
@@ -218,11 +213,11 @@ class _MetadataCatalog(UserDict):
         return meta
 
     def defer(self, name: str, values: Callable[[], Mapping[str, Any]]) -> None:
-        """Give values that are worked out at the first :meth:`get`, so that registering reads no file.
+        """Set attributes at the first :meth:`get`, so that registering reads no file.
 
         Args:
             name: name of a data set.
-            values: takes nothing, returns the attributes to set.
+            values: takes no arguments, returns the attributes to set.
         """
         self._deferred.setdefault(name, []).append(values)
 

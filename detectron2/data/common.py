@@ -1,4 +1,4 @@
-"""Data sets for torch's loader: a list, a mapped one, a sampled stream, batches of one orientation."""
+"""Data sets for torch's ``DataLoader``: from lists, mapped, sampled, and grouped by aspect ratio."""
 
 import contextlib
 import copy
@@ -43,7 +43,7 @@ def set_default_dataset_from_list_serialize_method(new: Serialize) -> Iterator[N
     """Let ``DatasetFromList(..., serialize=True)`` store its list with ``new`` within the block.
 
     Args:
-        new: takes the list, returns a sequence that gives the elements again.
+        new: converts a list to a sequence of the same elements.
     """
     global _serialize_method
     old, _serialize_method = _serialize_method, new
@@ -58,9 +58,9 @@ class DatasetFromList(data.Dataset):
 
     Args:
         lst: the elements, usually records.
-        copy: give a deep copy of an element each time; only matters without ``serialize``.
-        serialize: pack the elements into one buffer, of which a machine holds one copy for all ranks and workers
-            (each access then makes a new object). A callable packs them in its own way.
+        copy: return a deep copy at each access; only matters without ``serialize``.
+        serialize: pack the elements into one buffer that all ranks and workers of a machine share (each access then
+            creates a new object), or a function that packs the list.
     """
 
     def __init__(self, lst: list[Any], copy: bool = True, serialize: bool | Serialize = True) -> None:
@@ -92,13 +92,13 @@ class Indexed(Protocol):
 class MapDataset(data.Dataset):
     """Apply a function to each element of a data set.
 
-    The function may return None for an element that cannot be used. From a data set with an index, another element
-    is then taken at random, chosen by the index alone so that a rerun takes the same; from an iterable one, the
-    element is left out. ``num_skipped`` counts them.
+    The function may return None for an element that cannot be used. A map-style data set then takes another element
+    at random, chosen by the index alone so that reruns agree; an iterable one skips the element. ``num_skipped``
+    counts such elements.
 
     Args:
         dataset: with ``__getitem__`` and ``__len__``, or iterable (then the result is iterable too).
-        map_func: takes an element.
+        map_func: maps an element.
     """
 
     max_attempts = 1000
@@ -113,7 +113,7 @@ class MapDataset(data.Dataset):
 
     def __init__(self, dataset: Indexed | data.IterableDataset, map_func: Callable[[Any], Any]) -> None:
         self._dataset: Any = dataset
-        self._map_func = PicklableWrapper(map_func)  # lambdas too reach workers that are spawned
+        self._map_func = PicklableWrapper(map_func)  # so that lambdas reach spawned workers
         self.num_skipped = 0
 
     def __len__(self) -> int:
@@ -132,7 +132,7 @@ class MapDataset(data.Dataset):
                 )
             index = random.Random(f"{int(idx)}/{attempt}").randrange(len(self))
         raise RuntimeError(
-            f"the mapper returned None for {self.max_attempts} elements in a row (from index {int(idx)} on): "
+            f"the mapper returned None for {self.max_attempts} elements in a row, starting at index {int(idx)}: "
             "it rejects the whole data set. Call it on one record by hand to see why."
         )
 
@@ -142,7 +142,7 @@ class _MapIterableDataset(data.IterableDataset):
 
     def __init__(self, dataset: data.IterableDataset, map_func: Callable[[Any], Any]) -> None:
         self._dataset = dataset
-        self._map_func = PicklableWrapper(map_func)  # lambdas too reach workers that are spawned
+        self._map_func = PicklableWrapper(map_func)  # so that lambdas reach spawned workers
         self.num_skipped = 0
 
     def __len__(self) -> int:
@@ -168,7 +168,7 @@ class _MapIterableDataset(data.IterableDataset):
 
 # ------------------------------------------------------------------ sampled stream
 def _worker_share(stream: Iterable[T], chunk: int) -> Iterator[T]:
-    """Yield the chunks of a stream that this worker reads, or the whole stream outside of workers."""
+    """Yield this worker's chunks of a stream, or the whole stream outside a worker."""
     info = data.get_worker_info()
     if info is None or info.num_workers == 1:
         yield from stream
@@ -183,14 +183,14 @@ def _worker_share(stream: Iterable[T], chunk: int) -> Iterator[T]:
 
 
 class ToIterableDataset(data.IterableDataset):
-    """Turn a data set with an index, and a sampler over it, into a stream.
+    """Iterate over a map-style data set in the order of a sampler.
 
     Args:
         dataset: with ``__getitem__``.
-        sampler: gives the indices, in each worker the same.
-        shard_sampler: give each worker of the loader its part; false if the sampler itself does so.
-        shard_chunk_size: consecutive indices that a worker takes at a time. With the batch size here, batches have
-            the same members for any number of workers.
+        sampler: yields the indices, the same in each worker.
+        shard_sampler: split the indices over the workers of the loader; false if the sampler does so itself.
+        shard_chunk_size: consecutive indices that a worker takes at a time. If this is the batch size, batches do not
+            depend on the number of workers.
     """
 
     def __init__(
@@ -234,13 +234,13 @@ class ToIterableDataset(data.IterableDataset):
 
 
 class AspectRatioGroupedDataset(data.IterableDataset):
-    """Batches in which all images are upright, or none is, so that little is lost to padding.
+    """Group images into batches of either portrait or landscape images, which need little padding.
 
-    Order is kept within a group; a batch comes as soon as its group is full.
+    Each group keeps its order and yields a batch as soon as it is full.
 
     Args:
         dataset: iterable of dicts with ``width`` and ``height``.
-        batch_size: images of a batch.
+        batch_size: images per batch.
     """
 
     def __init__(self, dataset: Iterable[Any], batch_size: int) -> None:
@@ -251,7 +251,7 @@ class AspectRatioGroupedDataset(data.IterableDataset):
         self._buckets: tuple[list[Any], list[Any]] = ([], [])
 
     def waiting(self) -> list[Any]:
-        """Return the elements that wait for their batch."""
+        """Return the elements that are not in a batch yet."""
         return [element for bucket in self._buckets for element in bucket]
 
     def _is_upright(self, element: Any) -> bool:

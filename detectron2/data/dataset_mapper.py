@@ -1,4 +1,4 @@
-"""The default mapper from a record of a data set to the input of a model."""
+"""The default mapper from a record of a data set to a model input."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ __all__ = ["DATASET_MAPPER_REGISTRY", "DatasetMapper", "build_train_mapper"]
 
 DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER")
 DATASET_MAPPER_REGISTRY.__doc__ = """
-Mappers that ``INPUT.DATASET_MAPPER_NAME`` can name, a key of some projects. An entry is called with
-``(cfg, is_train)``.
+Mappers for ``INPUT.DATASET_MAPPER_NAME``, a config key of some projects; called with ``(cfg, is_train)``.
 """
 
 
@@ -37,7 +36,7 @@ def build_train_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:
         return DatasetMapper(cfg, True)
     if name not in DATASET_MAPPER_REGISTRY:
         logging.getLogger(__name__).warning(
-            "No data set mapper is registered as INPUT.DATASET_MAPPER_NAME = %r; DatasetMapper reads the data.",
+            "No data set mapper is registered as INPUT.DATASET_MAPPER_NAME = %r; using DatasetMapper.",
             name,
         )
         return DatasetMapper(cfg, True)
@@ -47,8 +46,7 @@ def build_train_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:
 def _copy_record(value: Any) -> Any:
     """Copy the dicts, lists and arrays of a record; numbers and text are shared.
 
-    As safe as ``copy.deepcopy`` for what records are made of, at a fraction of its time: a list of numbers is
-    copied whole.
+    For records this is as safe as ``copy.deepcopy`` and much faster: a list of numbers is copied at once.
     """
     if isinstance(value, dict):
         return {key: _copy_record(item) for key, item in value.items()}
@@ -59,7 +57,7 @@ def _copy_record(value: Any) -> Any:
 
 
 def _asks_for_boxes(augmentation: object) -> bool:
-    """Return whether an augmentation, or one inside it, looks at the boxes."""
+    """Return whether an augmentation, or one inside it, uses the boxes."""
     inner = [
         *getattr(augmentation, "augs", []),
         *([augmentation.aug] if hasattr(augmentation, "aug") else []),
@@ -71,26 +69,25 @@ def _asks_for_boxes(augmentation: object) -> bool:
 
 
 class DatasetMapper:
-    """Read an image, augment it with its annotations, and make tensors of them.
+    """Read an image, augment it together with its annotations, and convert both to tensors.
 
     Takes a record in Detectron2's format and returns one with ``image`` (uint8 tensor (C, H, W) in the order of
-    ``image_format``) and, in training, ``instances``; ``sem_seg`` (int64 tensor (H, W)) where the record has
-    ``sem_seg_file_name``, and ``proposals`` where it has precomputed ones. The record itself is not changed.
+    ``image_format``) and, in training, ``instances``; also ``sem_seg`` (int64 tensor (H, W)) if the record has
+    ``sem_seg_file_name``, and ``proposals`` if it has precomputed ones. The record itself is not changed.
 
-    Subclass it, or write any function that does the same, for other needs; ``_transform_annotations`` is meant
-    to be overridden.
+    For other needs, subclass it (``_transform_annotations`` is meant to be overridden) or write a function.
 
     Args:
-        is_train: in testing, annotations are dropped.
-        augmentations: augmentations or transforms, first applied first.
+        is_train: keep annotations; without it they are dropped.
+        augmentations: augmentations or transforms, in the order of their application.
         image_format: see :func:`detection_utils.read_image`.
         use_instance_mask: keep ``segmentation``.
         use_keypoint: keep ``keypoints``.
         instance_mask_format: "polygon", "bitmask" or "auto", see :func:`detection_utils.annotations_to_instances`.
         keypoint_hflip_indices: see :func:`detection_utils.create_keypoint_hflip_indices`.
-        precomputed_proposal_topk: largest number of precomputed proposals to keep; None to load none.
-        recompute_boxes: take boxes from the masks after augmentation (tighter than moved boxes after a crop or
-            a rotation); needs ``use_instance_mask``.
+        precomputed_proposal_topk: maximum number of precomputed proposals to keep; None to load none.
+        recompute_boxes: compute boxes from the masks after augmentation, which are tighter than transformed boxes
+            after a crop or a rotation; requires ``use_instance_mask``.
     """
 
     @configurable
@@ -108,7 +105,7 @@ class DatasetMapper:
         recompute_boxes: bool = False,
     ) -> None:
         if recompute_boxes and not use_instance_mask:
-            raise BadValue("recompute_boxes takes boxes from masks: it needs use_instance_mask=True")
+            raise BadValue("recompute_boxes computes boxes from masks: it needs use_instance_mask=True")
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
@@ -173,7 +170,7 @@ class DatasetMapper:
         dataset_dict["instances"] = utils.filter_empty_instances(instances)
 
     def _boxes_to_see(self, dataset_dict: dict[str, Any]) -> np.ndarray | None:
-        """Return the boxes of the objects for augmentations that look at them, such as MinIoURandomCrop."""
+        """Return the boxes of the objects for augmentations that use them, such as MinIoURandomCrop."""
         annotations = dataset_dict.get("annotations")
         if not (self._show_boxes and self.is_train and annotations):
             return None
@@ -183,11 +180,11 @@ class DatasetMapper:
         """Map one record.
 
         Args:
-            dataset_dict: record of one image, in Detectron2's format; ``image_bytes``, if it has them, are read instead
-                of the file.
+            dataset_dict: record of one image, in Detectron2's format; its ``image_bytes``, if present, are decoded
+                instead of the file.
 
         Returns:
-            The input of a model.
+            The model input.
         """
         record: dict[str, Any] = _copy_record(dataset_dict)
         streamed = record.pop("image_bytes", None)
@@ -202,15 +199,15 @@ class DatasetMapper:
     def map_loaded(
         self, record: dict[str, Any], image: np.ndarray, sem_seg: np.ndarray | None = None
     ) -> dict[str, Any]:
-        """Map a record whose image is in memory already.
+        """Map a record whose image is already in memory.
 
         Args:
-            record: its own copy of the record; changed in place.
+            record: changed in place.
             image: array (H, W, C) in the order of ``image_format``.
             sem_seg: integer label map (H, W), or None.
 
         Returns:
-            The same dict, as the input of a model.
+            The same dict, as the model input.
         """
         inputs = T.AugInput(image, boxes=self._boxes_to_see(record), sem_seg=sem_seg)
         transforms = self.augmentations(inputs)

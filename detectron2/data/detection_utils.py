@@ -1,4 +1,4 @@
-"""The parts that data set mappers are made of: read an image, transform its annotations, build augmentations."""
+"""Building blocks of data set mappers: read an image, transform its annotations, build augmentations."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ __getattr__ = passed_on(__name__)
 
 
 class SizeMismatchError(ValueError):
-    """The image file has another size than its data set says."""
+    """The image file does not have the size that its record states."""
 
 
 def check_image_size(dataset_dict: dict[str, Any], image: np.ndarray) -> None:
-    """Check an image against ``width`` and ``height`` of its record, or fill these in where they are missing.
+    """Check an image against ``width`` and ``height`` of its record, or add these if they are missing.
 
     Args:
-        dataset_dict: record of the image; changed in place where it has no size.
+        dataset_dict: record of the image; changed in place if it has no size.
         image: array (H, W) or (H, W, C), as read from the file.
 
     Raises:
@@ -89,8 +89,8 @@ def check_image_size(dataset_dict: dict[str, Any], image: np.ndarray) -> None:
             f"the image{name} is {width} wide and {height} high, but its record says {expected[0]} wide and "
             f"{expected[1]} high. "
             + (
-                "Width and height are swapped: most likely the labels were made on the picture as stored, while "
-                "its EXIF tag turns it. Rewrite the file upright without the tag, or give the turned size and labels."
+                "Width and height are swapped: most likely the labels refer to the image as stored, while its EXIF "
+                "tag rotates it. Save the file upright without the tag, or rotate the recorded size and the labels."
                 if turned
                 else "Correct width and height in the data set, or replace the file."
             )
@@ -107,10 +107,10 @@ def get_bbox(annotation: dict[str, Any]) -> np.ndarray:
 def gen_crop_transform_with_instance(
     crop_size: tuple[int, int], image_size: tuple[int, int], instance: dict[str, Any]
 ) -> T.CropTransform:
-    """Draw a crop at the centre of one instance: the centre lies inside, or within a pixel of its border.
+    """Draw a random crop that contains the centre of an instance, to within a pixel.
 
     Args:
-        crop_size: (height, width) in pixels; cut to the image.
+        crop_size: (height, width) in pixels; clipped to the image.
         image_size: (height, width).
         instance: an annotation with ``bbox`` and ``bbox_mode``.
 
@@ -132,13 +132,13 @@ def gen_crop_transform_with_instance(
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """Make the default augmentations of a config: resize, and in training a random flip.
+    """Build the default augmentations of a config: resize, and in training a random flip.
 
-    ``INPUT.CROP`` is not among them; :class:`DatasetMapper` puts it in front.
+    ``INPUT.CROP`` is not included; :class:`DatasetMapper` adds it in front.
 
     Args:
         cfg: a config with the keys of ``INPUT``.
-        is_train: for training or for testing.
+        is_train: whether the augmentations are for training.
     """
     backend = cfg.INPUT.get("RESIZE_BACKEND", "pillow")
     if backend not in _RESIZE_BACKENDS:
@@ -161,6 +161,6 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     return augmentations
 
 
-_RESIZE_BACKENDS: dict[str, int | str] = {"pillow": 2, "torch": "fast"}  # Pillow's number of bilinear
+_RESIZE_BACKENDS: dict[str, int | str] = {"pillow": 2, "torch": "fast"}  # 2 is Pillow's bilinear
 
 build_transform_gen = build_augmentation

@@ -1,4 +1,4 @@
-"""Loading records by data set name: merging, filtering, class counts, proposals computed before."""
+"""Load the records of data sets by name: join, filter, count classes, add precomputed proposals."""
 
 import itertools
 import logging
@@ -47,7 +47,7 @@ class RecordList(list):
 
 
 def summary_of(record: Record) -> AnnotationSummary:
-    """Return category ids, crowd flags and visible keypoints of a record, if possible without unpacking it."""
+    """Return category ids, crowd flags and visible keypoints of a record, without parsing it if possible."""
     packed = getattr(record, "annotation_summary", None)
     found = packed() if packed is not None else None
     if found is not None:
@@ -71,7 +71,7 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[Record]) -> li
         dataset_dicts: records with ``annotations``.
 
     Returns:
-        The records kept, in their order; how many went is logged.
+        The records kept, in their order; the number removed is logged.
     """
     together = same_source(dataset_dicts)
     if together is not None and hasattr(together[0], "usable_table"):
@@ -93,11 +93,11 @@ def filter_images_with_few_keypoints(
 
     Args:
         dataset_dicts: records with ``annotations``.
-        min_keypoints_per_image: least number of keypoints with a visibility above 0, over all annotations of an
+        min_keypoints_per_image: minimum number of keypoints with a visibility above 0, over all annotations of an
             image.
 
     Returns:
-        The records kept, in their order; how many went is logged.
+        The records kept, in their order; the number removed is logged.
     """
     kept = [r for r in dataset_dicts if sum(summary_of(r).visible_keypoints) >= min_keypoints_per_image]
     _log_removed(dataset_dicts, kept, f"with fewer than {min_keypoints_per_image} visible keypoints")
@@ -131,15 +131,15 @@ def _proposals_by_image(proposal_file: str, wanted: set[str]) -> tuple[dict[str,
 
 
 def load_proposals_into_dataset(dataset_dicts: list[Record], proposal_file: str) -> list[Record]:
-    """Add proposals that another model computed to the records.
+    """Add precomputed proposals to the records.
 
     The file is a pickled dict with the parallel lists ``ids`` (image ids), ``boxes`` ([N, 4] arrays),
     ``objectness_logits`` ([N] arrays), and optionally ``bbox_mode``; the older keys ``indexes`` and ``scores`` are
-    understood. Only arrays and plain values are unpickled.
+    accepted. Only arrays and plain values are unpickled.
 
     Args:
         dataset_dicts: records with ``image_id``; changed in place.
-        proposal_file: path or address.
+        proposal_file: path or URL.
 
     Returns:
         ``dataset_dicts``, each with ``proposal_boxes``, ``proposal_objectness_logits`` (best first) and
@@ -147,7 +147,7 @@ def load_proposals_into_dataset(dataset_dicts: list[Record], proposal_file: str)
 
     Raises:
         KeyError: an image has no proposals in the file.
-        ValueError: the file is damaged, lacks a list, or asks for more than arrays and plain values.
+        ValueError: the file is damaged, lacks a list, or contains more than arrays and plain values.
     """
     logger.info("Loading proposals from %s", proposal_file)
     wanted = {str(record["image_id"]) for record in dataset_dicts}
@@ -157,7 +157,7 @@ def load_proposals_into_dataset(dataset_dicts: list[Record], proposal_file: str)
         few = ", ".join(sorted(absent)[:5])
         raise UnknownNameError(
             f"{proposal_file} has no proposals for {len(absent)} of {len(wanted)} images (image_id {few}…): "
-            "it was made for another data set, or for a part of this one"
+            "it was computed for another data set, or for a part of this one"
         )
     for record in dataset_dicts:
         boxes, logits = found[str(record["image_id"])]
@@ -193,7 +193,7 @@ def count_classes(dataset_dicts: Iterable[Record], num_classes: int) -> npt.NDAr
             if not is_whole(category):
                 raise WrongRecordError(
                     f"{record.get('file_name', record.get('image_id', '?'))}: category_id {category!r} of an annotation "
-                    "is no whole number"
+                    "is not an integer"
                 )
             if not 0 <= category < num_classes:
                 raise BadValue(
@@ -213,7 +213,7 @@ def print_instances_class_histogram(dataset_dicts: list[Record], class_names: Se
         class_names: one per class.
 
     Raises:
-        ValueError: a category id has no class.
+        ValueError: a category id is outside ``0 .. len(class_names) - 1``.
     """
     counts = count_classes(dataset_dicts, len(class_names))
     table = create_grid_table(zip(class_names, counts.tolist()), headers=("class", "instances"))
@@ -232,27 +232,27 @@ def get_detection_dataset_dicts(
     proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
 ) -> Indexed | torchdata.IterableDataset:
-    """Load registered data sets and join them to one list of records.
+    """Load registered data sets and join them into one list of records.
 
     Args:
         names: one name or several.
-        filter_empty: leave out images without an annotation that could be learnt from.
+        filter_empty: leave out images whose annotations, if any, are all crowd regions.
         min_keypoints: leave out images with fewer visible keypoints; 0 keeps all.
         proposal_files: one file of precomputed proposals per data set.
-        check_consistency: require the same ``thing_classes`` of all data sets, and log their instances.
+        check_consistency: require the same ``thing_classes`` in all data sets, and log their class counts.
 
     Returns:
-        The records; ``torch.utils.data.Dataset`` objects instead of lists are joined and not filtered.
+        The records; ``torch.utils.data.Dataset`` objects instead of lists are joined without filtering.
 
     Raises:
         KeyError: a name is not registered.
-        ValueError: no name, no records (left), or classes that differ.
+        ValueError: there is no name, no record is left, or the classes differ.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise BadValue("no data set named: DATASETS.TRAIN (or TEST) is empty")
     if len(set(names)) < len(names):
-        logger.info("A data set is named more than once and is used as many times: %s", ", ".join(names))
+        logger.info("Data sets named more than once are used more than once: %s", ", ".join(names))
     loaded = [DatasetCatalog.get(name) for name in names]
     if isinstance(loaded[0], torchdata.Dataset):
         return _join_datasets(names, loaded)

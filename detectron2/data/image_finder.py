@@ -1,4 +1,4 @@
-"""Finding the pictures that label files name, also where the names come from another machine."""
+"""Find the images that label files name, even if their paths come from another machine."""
 
 import os
 import re
@@ -11,7 +11,7 @@ __all__ = ["ImageFinder", "files_below"]
 
 
 def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield the files below a folder in a fixed order, links to folders followed once, hidden folders left out."""
+    """Yield the files below a folder in a fixed order; links are followed once, hidden folders left out."""
     seen: set[str] = set()
     for here, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -24,27 +24,26 @@ def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def name_parts(name: str) -> list[str]:
-    """Return the parts of a path of any system, without drive, root and dots."""
+    """Return the parts of a path of any operating system, without drive, root and dots."""
     parts = re.split(r"[\\/]+", re.sub(r"^[A-Za-z]:", "", name.strip()))
     return [p for p in parts if p not in ("", ".", "..")]
 
 
 class ImageFinder:
-    """Finds pictures by the names in label files.
+    """Finds images by the names in label files.
 
-    A name is first taken as it is. If nothing is there, the picture below the folders that shares the most last parts
-    with it is taken, without regard to case, and then to the ending; only if exactly one fits.
+    A name is first used as it is. Otherwise the image below the folders is found that shares the most trailing path
+    parts with it, ignoring case, and if need be the extension; only if exactly one matches.
 
     Attributes:
-        moved: name -> picture, of those found elsewhere than named.
-        doubtful: name -> pictures that fit equally well, or the one picture that another name got; None of them is
-            taken.
+        moved: name -> image, of those found elsewhere than named.
+        doubtful: name -> images that match equally well, or the one image that another name has; none of them is used.
     """
 
     def __init__(self, *folders: str | os.PathLike[str]) -> None:
         """
         Args:
-            *folders: the pictures lie in or below them, in the order in which they are tried.
+            *folders: searched in this order, with their sub-folders.
         """
         self.folders = [Path(f) for f in folders]
         self.moved: dict[str, Path] = {}
@@ -54,14 +53,14 @@ class ImageFinder:
         self._by_stem: dict[str, list[Path]] = {}
 
     def find(self, name: str, *more: str) -> Path | None:
-        """Find a picture.
+        """Find an image.
 
         Args:
-            name: as the label file has it.
-            *more: further names to try when there is nothing by the first, such as that of the label file itself.
+            name: as in the label file.
+            *more: names to try if the first is not found, such as that of the label file itself.
 
         Returns:
-            The picture; None if there is none, or several fit.
+            The image; None if there is none, or several match.
         """
         for each in (name, *more):
             exact = self._exact(each)
@@ -88,7 +87,7 @@ class ImageFinder:
         return None
 
     def _alike(self, name: str) -> list[Path]:
-        """Return the pictures that share the most last parts with a name."""
+        """Return the images that share the most trailing path parts with a name."""
         if self._by_name is None:
             self._index()
         assert self._by_name is not None

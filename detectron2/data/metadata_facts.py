@@ -1,4 +1,4 @@
-"""Facts that several data sets must agree on."""
+"""Metadata that data sets used together must agree on."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
 
 
 def create_keypoint_hflip_indices(dataset_names: str | list[str]) -> list[int]:
-    """Find which keypoints change places when the image is mirrored.
+    """Return which keypoints are swapped when the image is mirrored.
 
     Args:
-        dataset_names: one name or several, whose metadata hold ``keypoint_names`` and ``keypoint_flip_map`` (pairs
-            of names that change places).
+        dataset_names: one name or several, whose metadata have ``keypoint_names`` and ``keypoint_flip_map`` (pairs
+            of names to swap).
 
     Returns:
-        For each keypoint the index of the one whose position it gets.
+        For each keypoint, the index of the one whose position it gets.
     """
     names = [dataset_names] if isinstance(dataset_names, str) else list(dataset_names)
     for key in ("keypoint_names", "keypoint_flip_map"):
@@ -59,7 +59,7 @@ def get_fed_loss_cls_weights(dataset_names: str | list[str], freq_weight_power: 
     """Compute how often the federated loss samples each class as a negative.
 
     Args:
-        dataset_names: one name or several, whose metadata hold ``class_image_count`` (LVIS does): a list of
+        dataset_names: one name or several, whose metadata have ``class_image_count`` (as LVIS has): a list of
             ``{"id": category id, "image_count": number of images}``.
         freq_weight_power: exponent of the number of images.
 

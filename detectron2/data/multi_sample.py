@@ -1,4 +1,4 @@
-"""Mosaic, mixup and copy-paste from a config."""
+"""Build mosaic, mixup and copy-paste from a config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ClosingMapper", "multi_sample_augmentations", "with_multi_sample"]
 
 
 def multi_sample_augmentations(cfg: CfgNode) -> list[MultiSampleAugmentation]:
-    """Make the augmentations that ``INPUT.{MOSAIC,COPY_PASTE,MIXUP}.PROB`` ask for, in this order."""
+    """Build the augmentations that ``INPUT.{MOSAIC,COPY_PASTE,MIXUP}.PROB`` enable, in this order."""
     found: list[MultiSampleAugmentation] = []
     mosaic, paste, mixup = (cfg.INPUT.get(name) for name in ("MOSAIC", "COPY_PASTE", "MIXUP"))
     if mosaic and mosaic.PROB > 0:
@@ -35,7 +35,7 @@ def multi_sample_augmentations(cfg: CfgNode) -> list[MultiSampleAugmentation]:
 
 
 def _closing_position(cfg: CfgNode, num_images: int) -> float:
-    """Return the position in this process's stream from which nothing is mixed any more; infinite for never."""
+    """Return the position in this process's stream from which on images are not mixed; infinite for never."""
     share = cfg.INPUT.get("MULTI_SAMPLE_CLOSE", 0.0)
     if not 0 <= share <= 1:
         raise ValueError(f"INPUT.MULTI_SAMPLE_CLOSE must be a share of the training, 0 to 1, got {share}")
@@ -51,7 +51,7 @@ def _closing_position(cfg: CfgNode, num_images: int) -> float:
 
 
 class ClosingMapper:
-    """Uses one mapper up to a position in the stream of images, and another from there on.
+    """Uses one mapper up to a position in the stream of images, and another after it.
 
     Args:
         mapper: for the first part of the training.
@@ -63,18 +63,18 @@ class ClosingMapper:
         self.mapper, self.closing, self.position = mapper, closing, position
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """Map one record; outside of a training stream, with the first mapper."""
+        """Map one record; outside a training stream, with the first mapper."""
         here = stream_position()
         return (self.closing if here is not None and here >= self.position else self.mapper)(dataset_dict)
 
 
 def with_multi_sample(cfg: CfgNode, mapper: Mapper, records: Sequence[dict[str, Any]]) -> Mapper:
-    """Return a mapper that mixes images first, if the config asks for it; else the same mapper.
+    """Return a mapper that first mixes images if the config enables it; otherwise the same mapper.
 
     Args:
         cfg: with ``INPUT.MOSAIC``, ``INPUT.COPY_PASTE``, ``INPUT.MIXUP`` and ``INPUT.MULTI_SAMPLE_CLOSE``.
         mapper: a :class:`DatasetMapper` for training, or another one with ``map_loaded``.
-        records: where further images are drawn from.
+        records: records that further images are drawn from.
 
     Raises:
         ValueError: the mapper cannot map images in memory, or a value is out of range.

@@ -1,4 +1,4 @@
-"""Records of a data set, as programs register them: what training needs of each annotation."""
+"""Check that registered records have what training needs."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _BOX_MODES = frozenset(BoxMode)
 
 
 def is_whole(value: object) -> bool:
-    """Return whether a value is a whole number, of any numeric type."""
+    """Return whether a value is an integer, of any numeric type."""
     return isinstance(value, Real) and math.isfinite(value) and float(value).is_integer()
 
 
 class WrongRecordError(InputError, ValueError, KeyError):
-    """A record of a data set lacks a key, or has a value of another type, than training needs."""
+    """A record lacks a key that training needs, or has a value of the wrong type."""
 
 
 def check_annotations(annos: Sequence[dict[str, Any]], source: object) -> None:
-    """Raise an error that names the picture if an annotation lacks what training needs.
+    """Check that annotations have what training needs.
 
-    A box with values that are not finite is only warned about: no model learns from it.
+    A box with non-finite values only causes a warning: it is left out of training.
 
     Args:
         annos: in Detectron2's format.
-        source: name of the picture.
+        source: name of the image, for errors.
 
     Raises:
-        WrongRecordError: if ``bbox``, ``bbox_mode`` or ``category_id`` is missing or of another type, or
+        WrongRecordError: if ``bbox``, ``bbox_mode`` or ``category_id`` is missing or of the wrong type, or
             ``segmentation`` is a flat list.
     """
     for number, anno in enumerate(annos):
@@ -50,14 +50,14 @@ def check_annotations(annos: Sequence[dict[str, Any]], source: object) -> None:
             raise WrongRecordError(f"{place} has bbox_mode {anno['bbox_mode']!r}; expected a BoxMode")
         if not is_whole(anno["category_id"]):
             raise WrongRecordError(
-                f"{place} has category_id {anno['category_id']!r}; expected a whole number from 0 on"
+                f"{place} has category_id {anno['category_id']!r}; expected an integer of at least 0"
             )
         try:
             finite = all(map(math.isfinite, anno["bbox"]))
         except TypeError:
             raise WrongRecordError(f"{place} has bbox {anno['bbox']!r}; expected numbers") from None
         if not finite:
-            text = f"{place} has a bbox with values that are not finite and is left out: {list(anno['bbox'])}"
+            text = f"{place} has a bbox with non-finite values and is left out: {list(anno['bbox'])}"
             log_first_n(logging.WARNING, text, name=__name__, key="message")
         outline = anno.get("segmentation")
         if isinstance(outline, (list, tuple)) and outline and isinstance(outline[0], Real):

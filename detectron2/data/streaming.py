@@ -1,8 +1,8 @@
-"""Data from tar files: an endless or single pass over shards, on disk or in any store that ``PathManager`` opens.
+"""Stream data from tar files, on disk or in any store that ``PathManager`` opens.
 
-The layout is that of WebDataset: the files of one sample stand one after the other and share the name up to the
-first dot (``0001.jpg``, ``0001.json``). The JSON part holds a record of this package without ``file_name``, the
-image part its picture. :func:`write_shards` makes such files from any records.
+The layout is that of WebDataset: the files of one sample are adjacent and share their name up to the first dot
+(``0001.jpg``, ``0001.json``). The JSON file contains a record without ``file_name``, the image file its image.
+:func:`write_shards` writes such tar files from any records.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What a damaged or cut-off shard raises, also from within its compression, and what a store raises that fails.
+# Errors of damaged or truncated shards, of their compression, and of failing stores.
 _TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
-# Of tarfile's errors these alone tell a broken shard from a whole one; their names are not in its documentation.
+# Only these undocumented errors of tarfile distinguish a broken shard from a complete one.
 _NO_HEADER = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
 _BAD_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
 
 
 def expand_shards(pattern: str | Sequence[str]) -> list[str]:
-    """List the names of shards from a pattern such as ``data/train-{000..063}.tar``, or from a list of patterns.
+    """List the shards of a pattern such as ``data/train-{000..063}.tar``, or of a list of patterns.
 
     Raises:
-        ValueError: nothing is named.
+        ValueError: a pattern names no shard.
     """
     if not isinstance(pattern, str):
         return [name for p in pattern for name in expand_shards(p)]
@@ -73,9 +73,9 @@ def write_shards(
 
     Args:
         records: with ``file_name``.
-        folder: where to.
+        folder: target folder.
         prefix: of the file names.
-        per_shard: samples in a file.
+        per_shard: samples per file.
 
     Returns:
         The files written.
@@ -85,13 +85,13 @@ def write_shards(
     for shard in itertools.count():
         part = list(itertools.islice(it, per_shard))
         if not part:
-            return paths
+            break
         path = Path(folder) / f"{prefix}-{shard:06d}.tar"
         with atomic_write(path, "wb") as f, tarfile.open(fileobj=f, mode="w") as tar:
             for number, record in enumerate(part):
                 _add_sample(tar, f"{shard * per_shard + number:09d}", record)
         paths.append(str(path))
-    raise AssertionError("count() does not end")
+    return paths
 
 
 def _add_sample(tar: tarfile.TarFile, key: str, record: dict[str, Any]) -> None:
@@ -106,9 +106,9 @@ def _add_sample(tar: tarfile.TarFile, key: str, record: dict[str, Any]) -> None:
 
 
 class _StrictInfo(tarfile.TarInfo):
-    """Python takes a broken header, and the bare end of a file, for the end of the tar, and drops what should follow.
+    """Raises an error for a broken header or a missing end mark, which Python silently takes as the end of the tar.
 
-    A whole tar ends with two blocks of zeros; one that was cut off between two members lacks them.
+    A complete tar ends with two blocks of zeros; one that was truncated between two members lacks them.
     """
 
     @classmethod
@@ -124,7 +124,7 @@ class _StrictInfo(tarfile.TarInfo):
 
 
 def _members(shard: str) -> Iterator[tuple[str, str, bytes]]:
-    """Yield the key, ending and content of each file of a shard, read in one pass."""
+    """Yield the key, extension and content of each file of a shard, in one pass."""
     with PathManager.open(shard, "rb") as f, tarfile.open(fileobj=f, mode="r|*", tarinfo=_StrictInfo) as tar:
         for member in tar:
             content = tar.extractfile(member) if member.isfile() else None
@@ -136,7 +136,7 @@ def _members(shard: str) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield the key and parts of each sample of a shard; before an error, those that were whole."""
+    """Yield the key and files of each sample of a shard; after an error, first the last sample if it is complete."""
     key = ""
     parts: dict[str, bytes] = {}
     try:
@@ -157,24 +157,24 @@ def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
 class TarDataset(torchdata.IterableDataset):
     """Records from tar shards, split over ranks and workers by shard, with the image as bytes.
 
-    Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) beside the keys of its JSON part.
-    ``DatasetMapper`` reads them; wrap a mapper that opens files in :class:`StreamedMapper`. Samples without an image or with broken JSON, and the
-    rest of a shard after a place that cannot be read, are left out, reported, and counted in ``num_skipped``; how
-    many samples the rest of a shard had is estimated by the largest shard read so far.
+    Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) besides the keys of its JSON file.
+    ``DatasetMapper`` reads them; wrap a mapper that opens files in :class:`StreamedMapper`. Samples without an image or
+    with broken JSON, and the rest of a shard after an unreadable position, are left out, logged, and counted in
+    ``num_skipped``; the number of samples in the rest of a shard is estimated by the largest shard read so far.
 
-    The training loader saves how many samples each worker took; :meth:`load_state_dict` continues after them, passing
-    over samples without decoding them. With as many workers and ranks as before, the stream continues exactly where it
-    stopped (on ranks other than the one that saved, if no image was left out).
+    The training loader saves the number of samples that each worker yielded; :meth:`load_state_dict` skips these
+    without decoding them. With the same numbers of workers and ranks, the stream continues exactly where it stopped (on
+    ranks other than the one that saved, only if no image was left out).
 
     Args:
         shards: names, or a pattern such as ``s3://bucket/train-{000..063}.tar``.
-        shuffle: take the shards in a new order in each pass, and mix samples in a buffer.
-        buffer_size: samples that are mixed; 1 keeps the order within a shard.
+        shuffle: shuffle the shards in each pass, and samples within a buffer.
+        buffer_size: samples in the buffer; 1 keeps the order within a shard.
         seed: of both orders.
-        repeat: begin anew after the last shard, as training needs it.
-        max_broken_share: share of the samples, 0 to 1, that each reader may lose before it stops; 0 lets the first
-            loss stop it. None takes the value of :func:`build_detection_train_loader`
-            (``DATALOADER.MAX_BROKEN_SHARE``), and 1 without it.
+        repeat: start again after the last shard, as training requires.
+        max_broken_share: share of the samples, 0 to 1, that each reader may lose before it stops; 0 stops it at the
+            first loss. None uses the value of :func:`build_detection_train_loader`
+            (``DATALOADER.MAX_BROKEN_SHARE``), or 1 without that function.
     """
 
     def __init__(
@@ -199,11 +199,11 @@ class TarDataset(torchdata.IterableDataset):
 
     @property
     def num_skipped(self) -> int:
-        """Samples that were left out in this process."""
+        """Number of samples left out in this process."""
         return self._count.broken
 
     def _share(self) -> tuple[int, int]:
-        """Return the number of this reader and number of readers, over ranks and workers."""
+        """Return the index of this reader and the number of readers, over ranks and workers."""
         info = torchdata.get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         return comm.get_rank() * workers + (worker + self._turn) % workers, comm.get_world_size() * workers
@@ -225,12 +225,12 @@ class TarDataset(torchdata.IterableDataset):
                 yield from self._read_shard(shard)
             if order and self._largest == 0 and self._count.causes:
                 causes = "\n".join(f"  {name}: {why}" for name, why in self._count.causes.items())
-                raise RuntimeError(f"none of {len(order)} shards has a sample that can be read:\n{causes}")
+                raise RuntimeError(f"none of {len(order)} shards has a readable sample:\n{causes}")
             if not self.repeat or not order:
                 return
 
     def _read_shard(self, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-        """Yield the samples of a shard up to the first place that cannot be read."""
+        """Yield the samples of a shard up to the first unreadable position."""
         number = 0
         try:
             for key, parts in _samples(shard):
@@ -241,7 +241,7 @@ class TarDataset(torchdata.IterableDataset):
         except _TAR_ERRORS as error:
             lost = max(1, self._largest - number)
             self._count.read += lost
-            cause = f"unreadable behind {number} samples, {lost} lost: {type(error).__name__}: {error}"
+            cause = f"unreadable after {number} samples, {lost} lost: {type(error).__name__}: {error}"
             self._count.add(shard, cause, lost, error)
         self._largest = max(self._largest, number)
 
@@ -272,7 +272,7 @@ class TarDataset(torchdata.IterableDataset):
         image = next((parts[e[1:]] for e in IMAGE_SUFFIXES if e[1:] in parts), None)
         try:
             record = json.loads(parts.get("json", b"{}"))
-        except ValueError:  # no JSON, or no UTF-8
+        except ValueError:  # not JSON, or not UTF-8
             record = None
         if image is None or not isinstance(record, dict):
             self._count.add(name, "no image" if image is None else "broken JSON")
@@ -282,20 +282,20 @@ class TarDataset(torchdata.IterableDataset):
                 if "bbox_mode" in anno:
                     anno["bbox_mode"] = BoxMode(anno["bbox_mode"])
         except (ValueError, TypeError) as error:
-            self._count.add(name, f"annotations that cannot be read ({error})")
+            self._count.add(name, f"unreadable annotations ({error})")
             return None
         return {**record, "file_name": name, "image_bytes": image}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration continue after samples that were taken.
+        """Let the next iteration continue after the samples already used.
 
         Args:
-            state: ``read``, the samples that each worker of this rank took; and ``turn``, the worker that was next.
+            state: ``read``, the number of samples that each worker of this rank yielded, and ``turn``, the next worker.
         """
         self._skip, self._turn = tuple(state["read"]), int(state["turn"])
 
     def with_max_broken_share(self, share: float) -> TarDataset:
-        """Return the same stream with another share of samples that may be lost."""
+        """Return the same stream with another ``max_broken_share``."""
         return TarDataset(
             self.shards,
             shuffle=self.shuffle,
@@ -307,19 +307,19 @@ class TarDataset(torchdata.IterableDataset):
 
 
 class StreamedMapper:
-    """Lets a mapper that opens ``file_name`` itself work on records that carry ``image_bytes``.
+    """Lets a mapper that opens ``file_name`` work on records with ``image_bytes``, through a temporary file.
 
     ``DatasetMapper`` does not need it: it reads the bytes.
 
     Args:
-        mapper: takes a record.
+        mapper: maps a record.
     """
 
     def __init__(self, mapper: Callable[[dict[str, Any]], Any]) -> None:
         self.mapper = mapper
 
     def __call__(self, record: dict[str, Any]) -> Any:
-        """Map one record; others than streamed ones go to the mapper as they are."""
+        """Map one record; records without ``image_bytes`` are passed on unchanged."""
         if "image_bytes" not in record:
             return self.mapper(record)
         rest = {k: v for k, v in record.items() if k != "image_bytes"}

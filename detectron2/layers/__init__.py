@@ -1,4 +1,4 @@
-"""Layers and operators that models are made of; pure PyTorch, on any device."""
+"""Layers and operators of models, in pure PyTorch for any device."""
 
 from .aspp import ASPP
 from .batch_norm import CycleBatchNormList, FrozenBatchNorm2d, LayerNorm, NaiveSyncBatchNorm, get_norm

@@ -1,4 +1,4 @@
-"""Pasting as two small matrix products per mask.
+"""Paste masks by two small matrix products per mask.
 
 A bilinear sample on an axis-aligned grid separates into rows and columns: ``image = Y @ mask @ X^T``. Row i of Y
 holds the weights ``max(0, 1 - |s_i - k|)`` of mask row k, where s_i is pixel centre i in mask rows.
@@ -18,10 +18,10 @@ _CELLS_AT_ONCE = 1 << 26  # 256 MiB of float32
 
 
 def _within(pixels: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
-    """[N, L] bool: the pixel lies in the box rounded outwards, or next to it."""
+    """Return [N, L] bool: whether the pixel is in the box rounded outwards, or next to it."""
     low, high = low[:, None], high[:, None]
     first, last = (low.floor() - 1).clamp(min=0), (high.ceil() + 1).clamp(max=size)
-    # A box without extent, inside out or without an end samples nothing.
+    # Empty, inverted and infinite boxes sample nothing.
     return (pixels >= first) & (pixels < last) & (high > low) & (high - low).isfinite()
 
 
@@ -52,7 +52,7 @@ def _finish(soft: Tensor, threshold: float) -> Tensor:
 
 def _paste_whole(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
     """Paste all masks over the whole image."""
-    if threshold == 0:  # every pixel reaches it, but what is far from the box was not looked at
+    if threshold == 0:  # every pixel reaches it, except those far from the box, which are not sampled
         x0, y0, x1, y1 = boxes.unbind(1)
         ys, xs = (torch.arange(side, dtype=boxes.dtype, device=boxes.device) for side in (height, width))
         return _within(ys, y0, y1, height)[:, :, None] & _within(xs, x0, x1, width)[:, None]
@@ -70,9 +70,9 @@ def paste_soft(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def _blank(shape: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
-    """Allocate zeros of one byte each on the CPU; pages that are never written to are never touched.
+    """Allocate one-byte zeros on the CPU without touching pages that are never written.
 
-    For a hundred masks of a large image, clearing memory takes longer than all the rest.
+    For a hundred masks of a large image, clearing memory would take longer than everything else.
     """
     size = prod(shape)
     if size < 1 << 20 or not hasattr(mmap, "MAP_ANONYMOUS"):
@@ -89,7 +89,7 @@ def _side_weights(low: float, high: float, first: int, last: int, bins: int, tap
 
 
 def _paste_regions(masks: Tensor, boxes: Tensor, out: Tensor, threshold: float) -> None:
-    """Paste mask by mask, only where its box is."""
+    """Paste mask by mask, only within their boxes."""
     height, width = out.shape[1:]
     taps = torch.arange(max(masks.shape[1:]), dtype=masks.dtype)
     usable = (boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)).tolist()

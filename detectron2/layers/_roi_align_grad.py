@@ -1,8 +1,8 @@
 """Gradient of ROIAlign on the CPU as one sparse product.
 
-Each pooled value is a weighted sum of feature-map pixels, and the weights are products of one factor for its row and
-one for its column. torchvision's own gradient walks sample by sample and channel by channel; a sparse matrix that
-spreads whole rows of channels is several times as fast (``benchmarks/ops.py``).
+Each pooled value is a weighted sum of feature-map pixels, whose weights are products of a row factor and a column
+factor. torchvision's own gradient iterates over samples and channels; a sparse matrix that spreads whole rows of
+channels is several times as fast (``benchmarks/ops.py``).
 """
 
 # Legend: R regions, P bins and S samples per bin along an axis, K pixels that a bin touches along an axis.
@@ -21,12 +21,12 @@ _MAX_WEIGHTS = 4_000_000  # of one sparse matrix; bounds memory to about 100 MB
 def _bin_weights(
     start: Tensor, extent: Tensor, bins: int, sampling_ratio: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Compute, along one axis, the first pixel [R, P] that each bin touches and the weights [R, P, K] from there on.
+    """Compute, along one axis, the first pixel [R, P] that each bin touches and the weights [R, P, K] of K pixels.
 
     Args:
-        start, extent: [R] beginning and size of each region, in pixels of the feature map.
+        start, extent: [R] start and size of each region, in pixels of the feature map.
         bins: P.
-        sampling_ratio: samples per bin; 0 or less = as many as it has pixels, rounded up.
+        sampling_ratio: samples per bin; 0 or less: as many as it has pixels, rounded up.
         length: pixels of the feature map along this axis.
     """
     size = extent / bins
@@ -54,7 +54,7 @@ def _bin_weights(
 def _spread(
     grad: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    """Sum the gradients that the pooled values of ``grad`` [R, C, P, P'] send back to the pixels, [N * H * W, C]."""
+    """Compute the gradient of the pixels [N * H * W, C] from that of the pooled values, ``grad`` [R, C, P, P']."""
     images, channels, height, width = shape
     shift = 0.5 if aligned else 0.0
     low, high = rois[:, 1:3] * scale - shift, rois[:, 3:5] * scale - shift
@@ -97,11 +97,11 @@ class _SparseGradient(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         (rois,) = ctx.saved_tensors
         images, channels, height, width = ctx.shape
-        rois = rois.where(rois.isfinite().all(1, keepdim=True), 0)  # a diverged model: regions of no size
+        rois = rois.where(rois.isfinite().all(1, keepdim=True), 0)  # a diverged model gets empty regions
         length = _block_length(rois, grad.shape[2:], ctx.settings[0])
         if 0 < len(rois) <= length:
             total = _spread(grad, rois, ctx.shape, *ctx.settings)
-        else:  # regions of like size share a block, which pads their bins to the same number of pixels
+        else:  # regions of similar size share a block, which pads their bins to the same number of pixels
             total = grad.new_zeros(images * height * width, channels)
             order = (rois[:, 3:5] - rois[:, 1:3]).amax(1).argsort()
             for block in order.split(length) if len(rois) else ():
@@ -111,7 +111,7 @@ class _SparseGradient(torch.autograd.Function):
 
 
 def _block_length(rois: Tensor, bins: torch.Size, scale: float) -> int:
-    """Return how many regions to spread at once: the largest decides how many pixels a bin touches."""
+    """Return the number of regions to process at once, given the pixels per bin of the largest."""
     side = (rois[:, 3:5] - rois[:, 1:3]).abs().amax(0) * scale if len(rois) else rois.new_zeros(2)
     weights = float((side[1] + 3 * bins[0]) * (side[0] + 3 * bins[1]))
     return max(int(_MAX_WEIGHTS / weights), 1)
@@ -130,7 +130,7 @@ def roi_align_with_sparse_gradient(
     Args:
         input: [N, C, H, W], float32 or float64.
         rois: [R, 5] of (image index, x0, y0, x1, y1).
-        output_size, scale, sampling_ratio, aligned: as of :func:`detectron2.layers.roi_align`.
+        output_size, scale, sampling_ratio, aligned: see :func:`detectron2.layers.roi_align`.
 
     Returns:
         [R, C, height, width].

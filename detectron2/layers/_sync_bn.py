@@ -1,4 +1,4 @@
-"""Moments of a batch that is spread over workers, with gradients through the exchange."""
+"""Moments of a batch that is distributed over workers, with gradients through the communication."""
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ class _AllReduceSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, *grads: Tensor) -> Tensor:
-        # Every worker's result depends on this worker's input, so the gradients add up too.
+        # Every worker's result depends on this worker's input, so the gradients are summed as well.
         total = grads[0].contiguous().clone()
         dist.all_reduce(total)
         return total
@@ -39,7 +39,7 @@ def sync_moments(x: Tensor, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         x: [N, C, H, W], this worker's batch.
-        weighted: weigh workers by N; else all the same, and N = 0 is an error.
+        weighted: weight workers by N; otherwise equally, and N = 0 is an error.
 
     Returns:
         ``(mean [C], var [C], seen)``; ``seen`` is a 0-d tensor, 1, or 0 if no worker has a sample.
@@ -48,7 +48,7 @@ def sync_moments(x: Tensor, weighted: bool) -> tuple[Tensor, Tensor, Tensor]:
     if n == 0 and not weighted:
         raise BadValue(
             'NaiveSyncBatchNorm(stats_mode="") got an empty batch, whose mean is undefined; '
-            'use stats_mode="N" (norm "naiveSyncBN_N") where batches may be empty'
+            'use stats_mode="N" (norm "naiveSyncBN_N") if batches may be empty'
         )
     pixels = max(x.shape[2] * x.shape[3], 1)
     weight = float(n) if weighted else 1.0

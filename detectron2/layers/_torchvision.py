@@ -1,4 +1,4 @@
-"""torchvision's operators, imported when one is called first: that takes as long as importing torch itself."""
+"""torchvision's operators, imported on first use, since the import takes as long as that of torch itself."""
 
 from typing import Any
 
@@ -8,13 +8,15 @@ __all__ = ["deform_conv2d", "nms", "roi_align"]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Call ``torchvision.ops.nms``: indices of the boxes [N, 4] that no kept box of a higher score overlaps, best
-    first.
+    """Call ``torchvision.ops.nms``.
 
     Args:
         boxes: [N, 4] XYXY.
         scores: [N].
-        iou_threshold: A box goes when its IoU with a kept one is greater than this.
+        iou_threshold: boxes whose IoU with a kept one exceeds this are dropped.
+
+    Returns:
+        int64 indices of the boxes kept, highest score first.
     """
     from torchvision import ops
 

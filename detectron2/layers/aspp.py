@@ -22,21 +22,21 @@ _Act = Callable[[Tensor], Tensor]
 
 
 def _own(activation: _Act | None) -> _Act | None:
-    """Copy the activation for each user if it is a module, which may have a state."""
+    """Copy the activation if it is a module, which may have state."""
     return deepcopy(activation) if isinstance(activation, nn.Module) else activation
 
 
 class ASPP(nn.Module):
-    """One map seen at several dilations and as a whole, side by side, then mixed.
+    """Atrous spatial pyramid pooling: parallel branches with different receptive fields, combined by a convolution.
 
-    Five branches with three dilations: a 1x1 convolution, a dilated 3x3 convolution for each, and an average
-    over the image (or windows of it).
+    The five branches are a 1x1 convolution, three dilated 3x3 convolutions, and an average over the image (or windows
+    of it).
 
     Args:
         in_channels: input channels.
         out_channels: channels of each branch and of the output.
         dilations: exactly three dilations.
-        norm: norm of every convolution, as in ``get_norm``; "" for none (they then have a bias).
+        norm: norm of every convolution, as in ``get_norm``; "" for none (convolutions then have a bias).
         activation: activation after every convolution.
         pool_kernel_size: (height, width) of the averaging windows, which must divide the input; None: whole input.
         dropout: probability of dropping output values in training.
@@ -95,7 +95,7 @@ class ASPP(nn.Module):
             nn.AdaptiveAvgPool2d(1) if pool_kernel_size is None else nn.AvgPool2d(pool_kernel_size, stride=1)
         )
         branches = [conv(in_channels, 1), *(dilated(d) for d in dilations)]
-        # No norm after pooling: over one pixel per image a batch norm has no variance to divide by.
+        # No norm after pooling: with one pixel per image, a batch norm has no variance to divide by.
         branches.append(nn.Sequential(pool, conv(in_channels, 1, normed=False)))
         self.convs = nn.ModuleList(branches)
         self.project = conv(len(branches) * out_channels, 1)

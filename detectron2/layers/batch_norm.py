@@ -21,8 +21,8 @@ __getattr__ = passed_on(__name__)
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation whose statistics and affine terms never change: ``x * scale + shift`` per channel.
 
-    All four vectors are buffers, under the names of ``BatchNorm2d``, so its checkpoints load. It does the same in
-    training and evaluation mode, and gradients pass through to ``x`` only.
+    All four vectors are buffers with the names of ``BatchNorm2d``, so that its checkpoints load. Training and evaluation
+    mode are the same, and only ``x`` gets gradients.
 
     Args:
         num_features: number of channels.
@@ -42,9 +42,9 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("weight", torch.ones(num_features))
         self.register_buffer("bias", torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
-        # A fresh layer is the identity: the root is taken of exactly 1.
+        # A new layer is the identity: running_var + eps is exactly 1.
         self.register_buffer("running_var", torch.ones(num_features) - eps)
-        self.register_buffer("num_batches_tracked", None)  # only present when a trained norm was converted
+        self.register_buffer("num_batches_tracked", None)  # only present if a trained norm was converted
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Return ``(scale, shift)``, each [C], so that the layer is ``x * scale + shift``."""
@@ -54,7 +54,7 @@ class FrozenBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to the same shape and dtype."""
         if not x.requires_grad:
-            # One fused kernel; it needs no copy of x for the backward pass.
+            # One fused kernel.
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )
@@ -65,7 +65,7 @@ class FrozenBatchNorm2d(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
     ) -> None:
         if (local_metadata.get("version") or 0) < 2:
-            # Caffe2 folded the statistics into weight and bias, so its files carry none.
+            # Caffe2 folded the statistics into weight and bias, so its files have none.
             state_dict.setdefault(prefix + "running_mean", torch.zeros_like(self.running_mean))
             state_dict.setdefault(prefix + "running_var", torch.ones_like(self.running_var))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
@@ -75,7 +75,7 @@ class FrozenBatchNorm2d(nn.Module):
 
     @classmethod
     def convert_frozen_batchnorm(cls, module: nn.Module) -> nn.Module:
-        """Replace every ``BatchNorm2d`` and ``SyncBatchNorm`` below ``module`` by its frozen twin.
+        """Replace every ``BatchNorm2d`` and ``SyncBatchNorm`` in ``module`` by an equal ``FrozenBatchNorm2d``.
 
         Args:
             module: changed in place, unless it is itself such a norm.
@@ -92,7 +92,7 @@ class FrozenBatchNorm2d(nn.Module):
 
     @classmethod
     def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
-        """Replace every ``FrozenBatchNorm2d`` below ``module`` by a trainable ``BatchNorm2d`` of equal values.
+        """Replace every ``FrozenBatchNorm2d`` in ``module`` by an equal, trainable ``BatchNorm2d``.
 
         Args:
             module: changed in place, unless it is itself a frozen norm.
@@ -108,7 +108,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def _copy_norm(src: nn.Module, dst: nn.Module) -> nn.Module:
-    """Copy values, mode and device of one norm to another; an absent value leaves the default of ``dst``."""
+    """Copy values, mode and device of one norm to another; ``dst`` keeps its default for missing values."""
     with torch.no_grad():
         for name in ("weight", "bias", "running_mean", "running_var"):
             value = getattr(src, name, None)
@@ -136,13 +136,13 @@ def _replace_modules(
 class NaiveSyncBatchNorm(BatchNorm2d):
     """Batch normalisation over the batches of all workers, by two plain all-reduces.
 
-    Works on every device and backend, and, unlike ``torch.nn.SyncBatchNorm``, with batches of different
-    sizes on the workers. The running variance is the biased one.
+    It works on every device and backend, and, unlike ``torch.nn.SyncBatchNorm``, with different batch sizes on the
+    workers. The running variance is the biased one.
 
     Args:
         *args: as in ``torch.nn.BatchNorm2d``.
-        stats_mode: how the workers' statistics are averaged. "": each worker counts the same, with any batch size
-            (an empty batch is an error); "N": in proportion to the batch sizes (empty batches are fine).
+        stats_mode: how the workers' statistics are averaged. "": equally, regardless of batch sizes (an empty batch is
+            an error); "N": in proportion to the batch sizes, which may be 0.
         **kwargs: as in ``torch.nn.BatchNorm2d``.
 
     Reference: Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576
@@ -171,7 +171,7 @@ class NaiveSyncBatchNorm(BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, seen: Tensor) -> None:
-        """Move the running statistics; by nothing when no worker saw a sample (``seen`` is 0, else 1)."""
+        """Update the running statistics; ``seen`` is 1, or 0 if no worker has a sample and nothing changes."""
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         if self.num_batches_tracked is not None:
@@ -185,16 +185,15 @@ class NaiveSyncBatchNorm(BatchNorm2d):
 
 
 class CycleBatchNormList(nn.ModuleList):
-    """Batch norms that take turns: call k uses statistics ``k % length``; the affine terms are shared.
+    """Batch norms used in turn: call k uses statistics ``k % length``; the affine terms are shared.
 
-    Made for heads that see the levels of a feature pyramid in a fixed order, where each level has statistics of its
-    own.
+    For heads that process the levels of a feature pyramid in a fixed order, with separate statistics for each level.
 
     Args:
         length: number of norms.
         bn_class: class of the norms, called as ``bn_class(affine=False, **kwargs)``.
-        **kwargs: for ``bn_class``; ``num_features`` must be among them. ``affine`` (default True) says
-            whether shared ``weight`` and ``bias`` exist.
+        **kwargs: for ``bn_class``, including ``num_features``. ``affine`` (default True): whether to have shared
+            ``weight`` and ``bias``.
 
     Reference: Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576
     """
@@ -211,7 +210,7 @@ class CycleBatchNormList(nn.ModuleList):
         self._pos = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, H, W] to the same shape; moves on to the next norm."""
+        """Map [N, C, H, W] to the same shape, and advance to the next norm."""
         norm = self[self._pos]
         self._pos = (self._pos + 1) % len(self)
         x = norm(x)
@@ -279,7 +278,7 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
         The module, or None for no norm.
 
     Raises:
-        KeyError: if the name is not known.
+        KeyError: if the name is unknown.
     """
     if norm is None or norm == "":
         return None

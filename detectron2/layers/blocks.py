@@ -12,7 +12,7 @@ __all__ = ["CNNBlockBase", "DepthwiseSeparableConv2d"]
 
 
 class CNNBlockBase(nn.Module):
-    """Base of blocks that take one [N, C_in, H, W] map and give one [N, C_out, H / stride, W / stride] map.
+    """Base of blocks that map [N, C_in, H, W] to [N, C_out, H / stride, W / stride].
 
     Args:
         in_channels: C_in.
@@ -27,7 +27,7 @@ class CNNBlockBase(nn.Module):
         self.stride = stride
 
     def freeze(self) -> "CNNBlockBase":
-        """Take this block out of training: parameters need no gradient, batch norms become frozen ones.
+        """Exclude this block from training: parameters get no gradient, batch norms become frozen ones.
 
         Returns:
             The block itself.
@@ -38,7 +38,7 @@ class CNNBlockBase(nn.Module):
 
 
 class DepthwiseSeparableConv2d(nn.Module):
-    """A convolution per channel, then a 1x1 convolution across channels.
+    """A depthwise convolution followed by a 1x1 convolution.
 
     Args:
         in_channels: input channels.
@@ -51,7 +51,7 @@ class DepthwiseSeparableConv2d(nn.Module):
         norm2: norm after the pointwise convolution.
         activation2: activation after ``norm2``.
 
-    A convolution has a bias where no norm follows it.
+    A convolution has a bias if no norm follows it.
 
     Reference: Xception, https://arxiv.org/abs/1610.02357
     """

@@ -59,7 +59,7 @@ class _DeformableConv(nn.Module):
         dtype = x.dtype
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
-        # Sampling positions in half precision would be whole pixels on large maps.
+        # On large maps, half precision would round sampling positions to whole pixels.
         wide = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             y = deform_conv2d(
@@ -95,17 +95,13 @@ class _DeformableConv(nn.Module):
 
 
 class DeformConv(_DeformableConv):
-    """Convolution whose taps are moved by given offsets.
+    """Convolution with sampling offsets.
 
     Args:
         in_channels: input channels.
         out_channels: output channels.
-        kernel_size: as in ``torch.nn.Conv2d``; so are ``stride``, ``padding``, ``dilation`` and ``groups``.
-        stride: see above.
-        padding: see above.
-        dilation: see above.
-        groups: see above.
-        deformable_groups: groups of input channels with offsets of their own.
+        kernel_size, stride, padding, dilation, groups: as in ``torch.nn.Conv2d``.
+        deformable_groups: groups of input channels with separate offsets.
         bias: must be False: this layer has none.
         norm: applied to the convolution's output.
         activation: applied last.
@@ -129,17 +125,8 @@ class DeformConv(_DeformableConv):
     ) -> None:
         if bias:
             raise BadValue("DeformConv has no bias; pass bias=False, or use ModulatedDeformConv")
-        geometry = (
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            deformable_groups,
-        )
-        super().__init__(*geometry, norm, activation)
+        sizes = in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deformable_groups
+        super().__init__(*sizes, norm, activation)
         self.stride, self.padding, self.dilation = _pair(stride), _pair(padding), _pair(dilation)
         self.bias = None
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
@@ -149,7 +136,7 @@ class DeformConv(_DeformableConv):
 
         Args:
             x: [N, C, H, W].
-            offset: [N, 2 * deformable_groups * kh * kw, H', W']; (dy, dx) in pixels for each tap, row by row.
+            offset: [N, 2 * deformable_groups * kh * kw, H', W']; (dy, dx) in pixels for each kernel tap, row by row.
 
         Returns:
             [N, C', H', W'].
@@ -162,17 +149,13 @@ class DeformConv(_DeformableConv):
 
 
 class ModulatedDeformConv(_DeformableConv):
-    """Deformable convolution whose taps are also weighted by a given mask ("v2").
+    """Deformable convolution with a weight for each sample ("v2").
 
     Args:
         in_channels: input channels.
         out_channels: output channels.
-        kernel_size: as in ``torch.nn.Conv2d``; so are ``stride``, ``padding``, ``dilation`` and ``groups``.
-        stride: see above.
-        padding: see above.
-        dilation: see above.
-        groups: see above.
-        deformable_groups: groups of input channels with offsets and masks of their own.
+        kernel_size, stride, padding, dilation, groups: as in ``torch.nn.Conv2d``.
+        deformable_groups: groups of input channels with separate offsets and masks.
         bias: whether the convolution has a bias.
         norm: applied to the convolution's output.
         activation: applied last.
@@ -194,17 +177,8 @@ class ModulatedDeformConv(_DeformableConv):
         norm: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        geometry = (
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            deformable_groups,
-        )
-        super().__init__(*geometry, norm, activation)
+        sizes = in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deformable_groups
+        super().__init__(*sizes, norm, activation)
         self.with_bias = bias
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
@@ -214,8 +188,8 @@ class ModulatedDeformConv(_DeformableConv):
 
         Args:
             x: [N, C, H, W].
-            offset: [N, 2 * deformable_groups * kh * kw, H', W']; (dy, dx) in pixels for each tap, row by row.
-            mask: [N, deformable_groups * kh * kw, H', W'] weight of each tap, usually in [0, 1].
+            offset: [N, 2 * deformable_groups * kh * kw, H', W']; (dy, dx) in pixels for each kernel tap, row by row.
+            mask: [N, deformable_groups * kh * kw, H', W'] weight of each kernel tap, usually in [0, 1].
 
         Returns:
             [N, C', H', W'].

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention: each query looks at a few points of every level of a feature pyramid.
+"""Multi-scale deformable attention: each query attends to a few points on every level of a feature pyramid.
 
 Reference: Deformable DETR, https://arxiv.org/abs/2010.04159
 """
@@ -19,9 +19,9 @@ from .wrappers import shapes_to_tensor
 __all__ = ["MSDeformAttn", "SpatialShapes", "multi_scale_deformable_attention"]
 
 SpatialShapes: TypeAlias = Tensor | Sequence[tuple[int, int]]
-"""Height and width of every level; a list where a graph with dynamic sizes is made."""
+"""Height and width of every level; must be a list to export a graph with dynamic sizes."""
 
-# Corners of samples that are gathered at once: 2 ** 22 of them take about 100 MiB.
+# Pixels gathered at once: 2 ** 22 of them take about 100 MiB.
 _CORNERS_AT_ONCE = 2**22
 
 
@@ -31,13 +31,13 @@ def multi_scale_deformable_attention(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
-    """Interpolate values at points and sum them up by weight, for each query and head.
+    """Compute the weighted sum of values at sampling points, for each query and head.
 
-    Values are interpolated bilinearly; outside of a map they are zero. All is computed in float32 at least, since
+    Values are interpolated bilinearly; outside a map they are zero. The computation uses at least float32, since
     positions in half precision would be too coarse.
 
     Args:
-        value: [N, S, heads, D] features, where S counts the pixels of all levels, row by row, level after level.
+        value: [N, S, heads, D] features of the S pixels of all levels, row by row, level after level.
         value_spatial_shapes: (height, width) of each of L levels, an [L, 2] tensor or a list; S is the sum of their areas.
         sampling_locations: [N, Q, heads, L, P, 2] points (x, y) in [0, 1] of each map: (0, 0) is the top left corner
             of its top left pixel, (1, 1) the bottom right corner of its bottom right one.
@@ -50,7 +50,7 @@ def multi_scale_deformable_attention(
     _check(value, shapes, sampling_locations)
     dtype = torch.promote_types(value.dtype, torch.float32)
     given = value.to(dtype), sampling_locations.to(dtype), attention_weights.to(dtype)
-    # Graphs and other devices may lack the sum over gathered rows; every one has grid_sample, also ONNX.
+    # Exported graphs and other devices may not support embedding_bag, but all support grid_sample.
     graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
     sums = _by_grids if graph or value.device.type not in ("cpu", "cuda") else _by_rows
     return sums(shapes, *given).to(value.dtype)
@@ -63,7 +63,7 @@ def _pairs(spatial_shapes: SpatialShapes) -> list[tuple[int, int]]:
 
 def _check(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor) -> None:
     if locations.shape[3] != len(shapes):
-        raise BadValue(f"there are {len(shapes)} levels, but points on {locations.shape[3]}")
+        raise BadValue(f"there are {len(shapes)} levels, but sampling locations on {locations.shape[3]}")
     pixels = sum(h * w for h, w in shapes)
     if not torch.compiler.is_compiling() and value.shape[1] != pixels:
         raise BadValue(
@@ -72,7 +72,7 @@ def _check(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor) -> N
 
 
 def _by_grids(shapes: list[tuple[int, int]], value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """Sample level by level with ``grid_sample``; only samples of one level are in memory at once."""
+    """Sample level by level with ``grid_sample``, so that only the samples of one level are in memory."""
     n, _, heads, dim = value.shape
     q = locations.shape[1]
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # [N * heads, Q, L, P, 2]
@@ -86,11 +86,11 @@ def _by_grids(shapes: list[tuple[int, int]], value: Tensor, locations: Tensor, w
 
 
 def _by_rows(shapes: list[tuple[int, int]], value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """Gather rows of the value table at the corners of all points, and sum them up by weight in one go.
+    """Compute the weighted sum of the value rows at the four pixels around each point with ``embedding_bag``.
 
-    The samples themselves are never in memory, and a row is contiguous: this is several times as fast as sampling
-    maps. Many queries go block by block, and where gradients are wanted a block is computed again in the backward
-    pass; so the memory kept for each query does not depend on the number of points.
+    The samples are never materialised and rows are contiguous: this is several times as fast as sampling maps. Many
+    queries are processed in blocks, which are recomputed in the backward pass, so that the memory per query does not
+    depend on the number of points.
     """
     corners = 4 * weights[:, :1].numel()
     block = max(1, _CORNERS_AT_ONCE // max(corners, 1))
@@ -113,7 +113,7 @@ def _gather(shapes: list[tuple[int, int]], value: Tensor, locations: Tensor, wei
     n, pixels, heads, dim = value.shape
     q = locations.shape[1]
     height, width, start = _level_table(shapes, value.device)  # each [L, 1]
-    # Pixel centres are at whole numbers. Far outside, where nothing is found anyway, numbers stay small.
+    # Pixel centres are at integers. The clamp keeps numbers small far outside, where values are zero anyway.
     x = (locations[..., 0] * width - 0.5).clamp(-2, 2**24)  # [N, Q, heads, L, P]
     y = (locations[..., 1] * height - 0.5).clamp(-2, 2**24)
     left, top = x.detach().floor(), y.detach().floor()
@@ -139,7 +139,7 @@ def _gather(shapes: list[tuple[int, int]], value: Tensor, locations: Tensor, wei
 
 
 def _level_table(shapes: list[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Heights, widths and first pixels of the levels, each [L, 1]."""
+    """Return heights, widths and first pixels of the levels, each [L, 1]."""
     first, table = 0, []
     for h, w in shapes:
         table.append((h, w, first))
@@ -152,10 +152,10 @@ class MSDeformAttn(nn.Module):
     """Attention to a few learned points around a reference on every level.
 
     Args:
-        d_model: channels of queries, values and results; a multiple of ``n_heads``.
+        d_model: channels of queries, values and outputs; a multiple of ``n_heads``.
         n_levels: levels of the pyramid.
-        n_heads: heads.
-        n_points: points of each head on each level.
+        n_heads: number of heads.
+        n_points: points per head and level.
 
     Reference: section 4.1 of Deformable DETR.
     """
@@ -177,7 +177,7 @@ class MSDeformAttn(nn.Module):
 
     @torch.no_grad()
     def _reset_parameters(self) -> None:
-        """Let each head begin with equal weights in a direction of its own, point p at p + 1 pixels' distance."""
+        """Initialise each head with equal weights and its own direction, with point p at a distance of p + 1 pixels."""
         for layer in (self.sampling_offsets, self.attention_weights):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -205,11 +205,11 @@ class MSDeformAttn(nn.Module):
         Args:
             query: [N, Q, C].
             reference_points: [N, Q, L, 2] points (x, y) or [N, Q, L, 4] boxes (centre x, y, width, height), in [0, 1]
-                of each level. Offsets are in pixels around points, in half sides around boxes (times 1 / P).
+                of each level. Offsets are in pixels for points, and in half sides times 1 / P for boxes.
             input_flatten: [N, S, C] values, the pixels of all levels, row by row.
             input_spatial_shapes: (height, width) of the L levels, an [L, 2] tensor or a list.
-            input_level_start_index: unused, since the shapes tell it.
-            input_padding_mask: [N, S]; True marks pixels whose values count as zero.
+            input_level_start_index: unused, since the shapes determine it.
+            input_padding_mask: [N, S]; True marks pixels whose values are set to zero.
 
         Returns:
             [N, Q, C].
@@ -227,7 +227,7 @@ class MSDeformAttn(nn.Module):
         return self.output_proj(multi_scale_deformable_attention(value, shapes, points, weights))
 
     def _locations(self, reference: Tensor, offsets: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """Points [N, Q, heads, L, P, 2] in [0, 1] of each level."""
+        """Return sampling points [N, Q, heads, L, P, 2] in [0, 1] of each level."""
         reference = reference[:, :, None, :, None]  # [N, Q, 1, L, 1, 2 or 4]
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
         if reference.shape[-1] == 2:

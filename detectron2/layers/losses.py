@@ -17,31 +17,31 @@ def _reduce(loss: Tensor, reduction: str) -> Tensor:
     if reduction == "sum":
         return loss.sum()
     if reduction == "mean":
-        # The mean over nothing is 0, with a graph, so that every parameter still gets a gradient.
+        # The mean of an empty loss is 0, with a graph, so that every parameter still gets a gradient.
         return loss.mean() if loss.numel() > 0 else 0.0 * loss.sum()
     raise BadValue(f'reduction must be "none", "mean" or "sum", got {reduction!r}')
 
 
 def _upcast(x: Tensor) -> Tensor:
-    """Convert to float32, since areas of boxes overflow float16 from 256 x 256 pixels on."""
+    """Convert half precision to float32, since areas of boxes overflow float16 at 256 x 256 pixels."""
     return x.float() if x.is_floating_point() and x.element_size() < 4 else x
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = "none") -> Tensor:
     """Compute a loss that is quadratic within ``beta`` of the target, linear beyond.
 
-    ``d² / (2 beta)`` for ``d = |input - target| < beta``, else ``d - beta / 2``. In contrast to ``torch`` the mean
-    over nothing is 0.
+    ``d² / (2 beta)`` for ``d = |input - target| < beta``, else ``d - beta / 2``. Unlike in ``torch``, the mean of an
+    empty loss is 0.
 
     Args:
         input: any shape.
         target: the same shape.
-        beta: where the two parts meet, 0 or more; 0 gives the plain L1 loss.
+        beta: boundary between the two parts, 0 or more; 0 gives the plain L1 loss.
         reduction: "none", "mean" or "sum".
 
     Reference: Fast R-CNN, https://arxiv.org/abs/1504.08083
     """
-    # Below 1e-5 the quadratic part is invisible, and its division has unbounded gradients.
+    # Below 1e-5 the quadratic part is negligible, and its division has unbounded gradients.
     if beta < 1e-5:
         return _reduce((input - target).abs(), reduction)
     return _reduce(F.smooth_l1_loss(input, target, reduction="none", beta=beta), reduction)
@@ -50,15 +50,15 @@ def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = 
 def sigmoid_focal_loss(
     inputs: Tensor, targets: Tensor, alpha: float = -1, gamma: float = 2, reduction: str = "none"
 ) -> Tensor:
-    """Compute binary cross-entropy, weighted down for samples that are already right.
+    """Compute binary cross-entropy with lower weights for well-classified samples.
 
-    ``-alpha_t (1 - p_t)^gamma log p_t``, where ``p_t`` is the probability of the true side.
+    ``-alpha_t (1 - p_t)^gamma log p_t``, where ``p_t`` is the probability of the true class.
 
     Args:
         inputs: logits, any shape.
         targets: 0 or 1 (or between), the same shape.
         alpha: weight of positives in [0, 1]; negatives get ``1 - alpha``. Negative: no weighting.
-        gamma: strength of the fading, 0 or more; 0 is plain cross-entropy.
+        gamma: strength of the down-weighting, 0 or more; 0 is plain cross-entropy.
         reduction: "none", "mean" or "sum".
 
     Reference: Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
@@ -74,7 +74,7 @@ def sigmoid_focal_loss(
 
 
 def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return width and height, [..., ] each."""
+    """Return widths and heights, each [...]."""
     size = boxes[..., 2:] - boxes[..., :2]
     return size[..., 0], size[..., 1]
 
@@ -86,9 +86,7 @@ def _overlap(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
         if not torch.compiler.is_compiling() and boxes.device.type == "cpu":
             if bool((boxes[..., 2:] < boxes[..., :2]).any()):
-                raise BadValue(
-                    f"{name} has boxes whose far corner (x1, y1) lies before the near one (x0, y0)"
-                )
+                raise BadValue(f"{name} has boxes with x1 < x0 or y1 < y0; boxes must be (x0, y0, x1, y1)")
     near = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     far = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
     overlaps = (far > near).all(-1)
@@ -109,7 +107,7 @@ def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
         eps: added to denominators.
 
     Raises:
-        ValueError: if the far corner of a box lies before the near one (checked on the CPU only).
+        ValueError: if a box has x1 < x0 or y1 < y0 (checked on the CPU only).
 
     Reference: Generalized Intersection over Union, https://arxiv.org/abs/1902.09630
     """
@@ -123,7 +121,7 @@ def _diou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Compute ``(iou, iou - squared centre distance / squared diagonal of the enclosing box)``."""
     inter, union, hull = _overlap(boxes1, boxes2)
     iou = inter / (union + eps)
-    # twice the vector between centres
+    # twice the vector between the centres
     apart = (boxes1[..., :2] + boxes1[..., 2:]) - (boxes2[..., :2] + boxes2[..., 2:])
     return iou, iou - 0.25 * apart.square().sum(-1) / (hull.square().sum(-1) + eps)
 
@@ -138,7 +136,7 @@ def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
         eps: added to denominators.
 
     Raises:
-        ValueError: if the far corner of a box lies before the near one (checked on the CPU only).
+        ValueError: if a box has x1 < x0 or y1 < y0 (checked on the CPU only).
 
     Reference: Distance-IoU Loss, https://arxiv.org/abs/1911.08287
     """
@@ -155,7 +153,7 @@ def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
         eps: added to denominators.
 
     Raises:
-        ValueError: if the far corner of a box lies before the near one (checked on the CPU only).
+        ValueError: if a box has x1 < x0 or y1 < y0 (checked on the CPU only).
 
     Reference: Distance-IoU Loss, https://arxiv.org/abs/1911.08287
     """

@@ -1,4 +1,4 @@
-"""Placing small mask predictions in their image."""
+"""Paste small mask predictions into their image."""
 
 from typing import Protocol
 
@@ -15,7 +15,7 @@ __all__ = ["pad_masks", "paste_mask_in_image_old", "paste_masks_in_image", "scal
 
 
 class _Boxes(Protocol):
-    """``Boxes``, which stand above this package."""
+    """``Boxes``, which belong to a higher layer."""
 
     tensor: Tensor
 
@@ -23,27 +23,27 @@ class _Boxes(Protocol):
 def paste_masks_in_image(
     masks: Tensor, boxes: "Tensor | _Boxes", image_shape: tuple[int, int], threshold: float = 0.5
 ) -> Tensor:
-    """Resize each mask to its box and put it into an otherwise empty image.
+    """Resize each mask to its box and paste it into an otherwise empty image.
 
-    Masks are sampled bilinearly at pixel centres, with zero beyond their border, and cut off one pixel outside of the
-    box rounded outwards. Memory beyond the result does not depend on the number of masks.
+    Masks are sampled bilinearly at pixel centres, with zeros around them, up to one pixel outside the box rounded
+    outwards. Apart from the result, memory does not depend on the number of masks.
 
     Args:
         masks: [N, M, M'] or [N, 1, M, M'], usually probabilities.
-        boxes: ``Boxes`` or an [N, 4] XYXY tensor, in pixels of the image; may reach beyond it.
+        boxes: ``Boxes`` or an [N, 4] XYXY tensor, in pixels of the image; may extend beyond it.
         image_shape: (height, width).
         threshold: pixels of this value or more belong to the mask. Negative: return soft masks.
 
     Returns:
-        [N, height, width]; bool, or, for a negative threshold, uint8 of 255 times the value, rounded down. No masks
-        give uint8, as in Detectron2.
+        [N, height, width] bool; for a negative threshold, uint8 of 255 times the value, rounded down. Without masks
+        uint8, as in Detectron2.
     """
     corners = boxes if isinstance(boxes, Tensor) else boxes.tensor
     if masks.dim() == 4 and masks.shape[1] == 1:
         masks = masks[:, 0]
     if masks.dim() != 3:
         raise BadValue(f"masks must be [N, M, M] or [N, 1, M, M], got {tuple(masks.shape)}")
-    # Sizes are compared as shapes: len() would fix the count of masks in an exported graph.
+    # len() would fix the number of masks in an exported graph.
     if corners.dim() != 2 or corners.shape[1] != 4 or corners.shape[0] != masks.shape[0]:
         raise BadValue(
             f"boxes must be [N, 4], one for each mask; got {len(masks)} masks and {tuple(corners.shape)}"
@@ -65,7 +65,7 @@ def _do_paste_mask(
         skip_empty: return only the window that holds all boxes.
 
     Returns:
-        [N, h, w] values and where they lie in the image: two slices, or nothing for the whole image.
+        [N, h, w] values, and their window in the image as two slices; an empty tuple for the whole image.
     """
     soft = paste_soft(masks[:, 0], boxes, img_h, img_w)
     if not skip_empty or len(boxes) == 0:
@@ -77,11 +77,11 @@ def _do_paste_mask(
 
 
 def paste_mask_in_image_old(mask: Tensor, box: Tensor, img_h: int, img_w: int, threshold: float) -> Tensor:
-    """Place one mask as the first detectors did: on whole pixels, the far ones included, resized by Pillow.
+    """Paste one mask as the first implementations did: to integer coordinates, inclusive, resized by Pillow.
 
     Args:
         mask: [M, M'], in [0, 1].
-        box: [4] XYXY; cut to whole numbers.
+        box: [4] XYXY; truncated to integers.
         img_h: height of the image.
         img_w: width of the image.
         threshold: pixels above it belong to the mask; negative: return soft masks.
@@ -102,7 +102,7 @@ def paste_mask_in_image_old(mask: Tensor, box: Tensor, img_h: int, img_w: int, t
 
 
 def pad_masks(masks: Tensor, padding: int) -> tuple[Tensor, float]:
-    """Put a border of zeros around masks [N, M, M]; also return by how much a side grew."""
+    """Pad masks [N, M, M] with zeros; also return the factor by which the side grew."""
     padded = torch.nn.functional.pad(masks, (padding,) * 4)
     return padded, padded.shape[-1] / masks.shape[-1]
 

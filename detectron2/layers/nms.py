@@ -12,22 +12,22 @@ from .wrappers import disable_torch_compiler
 
 __all__ = ["batched_nms", "batched_nms_rotated", "disable_torch_compiler", "nms", "nms_rotated"]
 
-# From here on the N²/2 comparisons across classes cost more than one call per class.
+# Above this number of boxes, the N²/2 comparisons across classes cost more than one call per class.
 _PER_CLASS_FROM = {"cpu": 1_000, "": 40_000}
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress, within each class, boxes that overlap one of higher score.
+    """Suppress boxes that overlap one of the same class with a higher score.
 
-    There is no branch on values, so that whole models export: classes are told apart by moving each to a place of
-    its own, in double precision, where that changes no IoU by more than 1e-9. Outside of compiled graphs, many
-    boxes are taken class by class, which gives the same.
+    There is no data-dependent branch, so that whole models can be exported: the boxes of each class are shifted to a
+    separate region, in double precision, which changes no IoU by more than 1e-9. Outside compiled graphs, many boxes
+    are processed class by class, with the same result.
 
     Args:
         boxes: [N, 4] XYXY.
         scores: [N].
-        idxs: [N] class (or level, or image) of each box; any integers of 0 or more.
-        iou_threshold: A box goes when its IoU with a kept one is greater than this.
+        idxs: [N] class (or level, or image) of each box; non-negative integers.
+        iou_threshold: boxes whose IoU with a kept one of their class exceeds this are dropped.
 
     Returns:
         int64 indices of the boxes kept, highest score first.
@@ -37,14 +37,14 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     if not is_recording():
         if boxes.shape[0] > _PER_CLASS_FROM.get(boxes.device.type, _PER_CLASS_FROM[""]):
             return _nms_class_by_class(boxes, scores, idxs, iou_threshold)
-    # MPS has no float64. There the square grid below keeps coordinates small enough for float32.
+    # MPS has no float64; the square grid below keeps coordinates small enough for float32.
     dtype = torch.float32 if boxes.device.type == "mps" else torch.float64
     boxes = boxes.to(dtype)
-    # The zero makes the extremes of no boxes defined.
+    # The zero defines the extremes if there are no boxes.
     coordinates = torch.cat([boxes.flatten(), boxes.new_zeros(1)])
     extent = coordinates.max() - coordinates.min() + 1
     classes = torch.cat([idxs, idxs.new_zeros(1)]).max() + 1
-    side = classes.to(dtype).sqrt().ceil()  # classes sit on a side x side grid of cells
+    side = classes.to(dtype).sqrt().ceil()  # classes are arranged on a side x side grid
     cls = idxs.to(dtype)
     row = torch.div(cls, side, rounding_mode="floor")
     cell = torch.stack([cls - row * side, row], 1) * extent  # [N, 2]
@@ -57,21 +57,21 @@ def _nms_class_by_class(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_thresho
     counts = idxs.unique(return_counts=True)[1].tolist()
     kept = [part[nms(boxes[part], scores[part], iou_threshold)] for part in by_class.split(counts)]
     keep = torch.cat(kept)
-    keep = keep.sort().values  # equal scores: by position, as in one call
+    keep = keep.sort().values  # order equal scores by position, as one call does
     return keep[scores[keep].argsort(descending=True, stable=True)]
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress rotated boxes that overlap one of higher score.
+    """Suppress rotated boxes that overlap one with a higher score.
 
-    Boxes are compared as they lie in the plane: (xc, yc, w, h, 0) and (xc, yc, h, w, 90) are one box,
-    and so are angles that differ by 180 degrees. Models that must tell the front of an object
-    from its back should pass the direction as part of the class to :func:`batched_nms_rotated`.
+    Boxes are compared as regions: (xc, yc, w, h, 0) and (xc, yc, h, w, 90) are equal, as are angles that differ by 180
+    degrees. Models that distinguish the front of an object from its back should encode the direction in the class, and
+    call :func:`batched_nms_rotated`.
 
     Args:
         boxes: [N, 5] of (x centre, y centre, width, height, angle in degrees counter-clockwise).
         scores: [N].
-        iou_threshold: A box goes when its IoU with a kept one is greater than this.
+        iou_threshold: boxes whose IoU with a kept one exceeds this are dropped.
 
     Returns:
         int64 indices of the boxes kept, highest score first.
@@ -86,7 +86,7 @@ def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_thresho
         boxes: [N, 5] of (x centre, y centre, width, height, angle in degrees counter-clockwise).
         scores: [N].
         idxs: [N] class of each box.
-        iou_threshold: A box goes when its IoU with a kept one of its class is greater than this.
+        iou_threshold: boxes whose IoU with a kept one of their class exceeds this are dropped.
 
     Returns:
         int64 indices of the boxes kept, highest score first.

@@ -1,7 +1,7 @@
-"""Points with real-valued positions on maps: where to put them, and what the maps hold there.
+"""Choose points on maps, and interpolate maps at points.
 
 Coordinates are (x, y) in [0, 1] x [0, 1] of a map or box: (0, 0) is the top left corner of the top left pixel, (1, 1)
-the bottom right corner of the bottom right one, at every resolution. Coordinates made here carry no gradients.
+the bottom right corner of the bottom right one, at every resolution. The chosen coordinates have no gradients.
 
 Reference: PointRend: Image Segmentation as Rendering, https://arxiv.org/abs/1912.08193
 """
@@ -30,13 +30,13 @@ __all__ = [
 def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
     """Interpolate maps at points.
 
-    Half-precision maps are interpolated in float32, since their positions would be too coarse otherwise; integer and
-    boolean maps give float32.
+    Half-precision maps are interpolated in float32, since positions would otherwise be too coarse; integer and boolean
+    maps give float32.
 
     Args:
         input: [N, C, H, W] maps.
         point_coords: [N, P, 2] or [N, H', W', 2] coordinates in [0, 1] of the maps.
-        **kwargs: passed on to ``torch.nn.functional.grid_sample`` (``mode``, ``padding_mode``, ``align_corners``).
+        **kwargs: passed to ``torch.nn.functional.grid_sample`` (``mode``, ``padding_mode``, ``align_corners``).
 
     Returns:
         [N, C, P] or [N, C, H', W'] values.
@@ -52,7 +52,7 @@ def point_sample(input: Tensor, point_coords: Tensor, **kwargs: Any) -> Tensor:
 
 @torch.no_grad()
 def generate_regular_grid_point_coords(R: int, side_size: int, device: torch.device | str | None) -> Tensor:
-    """Return centres of the cells of a square grid, row by row, once for each of ``R`` boxes.
+    """Return the centres of the cells of a square grid, row by row, for each of ``R`` boxes.
 
     Args:
         R: number of boxes.
@@ -75,14 +75,14 @@ def get_uncertain_point_coords_with_randomness(
     oversample_ratio: float,
     importance_sample_ratio: float,
 ) -> Tensor:
-    """Draw points for training: the most uncertain of many random ones, and some that are random alone.
+    """Draw points for training: the most uncertain of many random candidates, and further random points.
 
     Args:
-        coarse_logits: [N, C, H, W] predictions that tell how uncertain a point is.
+        coarse_logits: [N, C, H, W] predictions whose uncertainty is measured.
         uncertainty_func: maps [N, C, P] logits to [N, 1, P] uncertainties; the higher, the less certain.
-        num_points: points wanted, P.
-        oversample_ratio: at least 1; ``num_points`` times as many candidates are drawn.
-        importance_sample_ratio: share of the points, in [0, 1], that are picked for their uncertainty.
+        num_points: number of points P.
+        oversample_ratio: number of candidates divided by ``num_points``, at least 1.
+        importance_sample_ratio: share of the points, in [0, 1], that are chosen for their uncertainty.
 
     Returns:
         [N, P, 2] coordinates in [0, 1].
@@ -109,7 +109,7 @@ def get_uncertain_point_coords_on_grid(uncertainty_map: Tensor, num_points: int)
 
     Args:
         uncertainty_map: [N, 1, H, W]; the higher, the less certain.
-        num_points: pixels wanted; all of them if the map has fewer.
+        num_points: number of pixels to select; all if the map has fewer.
 
     Returns:
         [N, P] indices ``y * W + x``, most uncertain first, and [N, P, 2] coordinates in [0, 1] of their centres.
@@ -123,7 +123,7 @@ def get_uncertain_point_coords_on_grid(uncertainty_map: Tensor, num_points: int)
 
 @torch.no_grad()
 def get_point_coords_wrt_image(boxes_coords: Tensor, point_coords: Tensor) -> Tensor:
-    """Place points of boxes in the image.
+    """Convert points relative to boxes to image coordinates.
 
     Args:
         boxes_coords: [R, 4] boxes (x0, y0, x1, y1) in pixels.
@@ -138,7 +138,7 @@ def get_point_coords_wrt_image(boxes_coords: Tensor, point_coords: Tensor) -> Te
 
 @torch.no_grad()
 def get_point_coords_wrt_box(boxes_coords: Tensor, point_coords: Tensor) -> Tensor:
-    """Express points of the image relative to boxes; the inverse of ``get_point_coords_wrt_image``.
+    """Convert image coordinates to points relative to boxes; the inverse of ``get_point_coords_wrt_image``.
 
     Args:
         boxes_coords: [R, 4] boxes (x0, y0, x1, y1) in pixels, of positive width and height.
@@ -162,11 +162,11 @@ def point_sample_pyramid(
     Args:
         features: L maps [N, C_l, H_l, W_l].
         scales: L sizes of the maps relative to the image, such as 1 / stride.
-        boxes: N tensors [R_i, 4], the boxes of each image, in pixels; they sum up to R boxes.
+        boxes: N tensors [R_i, 4], the boxes of each image in pixels; R boxes in total.
         point_coords: [R, P, 2] coordinates in [0, 1] of each box.
 
     Returns:
-        [R, sum of C_l, P] features, levels one after the other, and [R, P, 2] coordinates in pixels of the images.
+        [R, sum of C_l, P] features, concatenated over levels, and [R, P, 2] coordinates in pixels of the images.
     """
     coords = get_point_coords_wrt_image(torch.cat(list(boxes)), point_coords)
     per_image = coords.split([len(b) for b in boxes])

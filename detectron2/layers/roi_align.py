@@ -1,4 +1,4 @@
-"""Pooling of axis-aligned regions."""
+"""Pool features of axis-aligned regions."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,15 +26,15 @@ def roi_align(
     Args:
         input: [N, C, H, W].
         boxes: [R, 5] of (image index, x0, y0, x1, y1), or one [R_i, 4] tensor per image.
-        output_size: bins, (height, width) or one number for both.
+        output_size: number of bins, (height, width) or one number for both.
         spatial_scale: feature-map pixels per unit of ``boxes``.
-        sampling_ratio: samples per bin and side; 0 or less = as many as the bin has pixels, rounded up.
+        sampling_ratio: samples per bin and axis; 0 or less: as many as the bin has pixels, rounded up.
         aligned: subtract the half pixel between pixel centres and pixel corners.
 
     Returns:
         [R, C, height, width] in the dtype of ``input``.
     """
-    # Half-precision coordinates above 1024 are whole pixels, in bfloat16 even eight of them.
+    # Above 1024, float16 rounds coordinates to whole pixels, bfloat16 to multiples of eight.
     precise = torch.promote_types(input.dtype, torch.float32)
     rois = (_with_image_index(boxes) if isinstance(boxes, (list, tuple)) else boxes).to(precise)
     pool: Callable[..., Tensor] = _tv_roi_align
@@ -52,14 +52,14 @@ def _with_image_index(boxes: Sequence[Tensor]) -> Tensor:
 
 
 class ROIAlign(nn.Module):
-    """Average of bilinear samples in each bin of a region.
+    """Average bilinear samples in each bin of a region.
 
     Args:
-        output_size: bins, (height, width).
+        output_size: number of bins, (height, width) or one number for both.
         spatial_scale: feature-map pixels per image pixel, such as 1/16.
-        sampling_ratio: samples per bin and side; 0 = as many as the bin has pixels, rounded up.
-        aligned: True puts pixel centres at .5, as everything else here does ("ROIAlign v2"); False is the first
-            version, half a pixel off, kept for models trained with it.
+        sampling_ratio: samples per bin and axis; 0: as many as the bin has pixels, rounded up.
+        aligned: True places pixel centres at .5, as everywhere in this package ("ROIAlign v2"); False is the first
+            version, half a pixel off, for models trained with it.
 
     Reference: Mask R-CNN, https://arxiv.org/abs/1703.06870
     """

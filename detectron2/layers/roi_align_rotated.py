@@ -1,4 +1,4 @@
-"""Pooling of rotated regions."""
+"""Pool features of rotated regions."""
 
 from torch import Tensor, nn
 
@@ -9,12 +9,12 @@ __all__ = ["ROIAlignRotated", "disable_torch_compiler", "roi_align_rotated"]
 
 
 class ROIAlignRotated(nn.Module):
-    """Average of bilinear samples in each bin of a rotated region, pixel centres at .5.
+    """Average bilinear samples in each bin of a rotated region; pixel centres are at .5.
 
     Args:
-        output_size: bins, (height, width).
+        output_size: number of bins, (height, width) or one number for both.
         spatial_scale: feature-map pixels per image pixel, such as 1/16.
-        sampling_ratio: samples per bin and side; 0 = as many as the bin has pixels, rounded up.
+        sampling_ratio: samples per bin and axis; 0: as many as the bin has pixels, rounded up.
 
     Reference: Arbitrary-Oriented Scene Text Detection via Rotation Proposals, https://arxiv.org/abs/1703.01086
     """

@@ -7,9 +7,7 @@ __all__ = ["ShapeSpec"]
 
 @dataclass
 class ShapeSpec:
-    """Static shape of a feature map, as far as it is known.
-
-    Every field may be left out (None = unknown or of no interest).
+    """Static shape of a feature map; None for what is unknown or irrelevant.
 
     Attributes:
         channels: number of channels.

@@ -1,4 +1,4 @@
-"""Soft-NMS: overlapping boxes lose score instead of being dropped.
+"""Soft-NMS: lower the scores of overlapping boxes instead of dropping them.
 
 Reference: Bodla et al., Soft-NMS, https://arxiv.org/abs/1704.04503
 """
@@ -24,17 +24,17 @@ def soft_nms(
     method: str = "linear",
     offset: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Take boxes in the order of their scores; each lowers the scores of those that it overlaps.
+    """Select boxes in the order of their scores; each lowers the scores of those that it overlaps.
 
-    The score of a box whose IoU with a taken one is o is multiplied by ``1 - o`` ("linear") or 0 ("naive") where o
-    reaches ``iou_threshold``, and by ``exp(-o² / sigma)`` everywhere ("gaussian"; equations 2 and 3 of the paper).
+    The score of a box whose IoU with a selected one is o is multiplied by ``1 - o`` ("linear") or 0 ("naive") if o
+    is at least ``iou_threshold``, or always by ``exp(-o² / sigma)`` ("gaussian"; equations 2 and 3 of the paper).
 
     Args:
         boxes: [N, 4] XYXY.
         scores: [N].
-        iou_threshold: IoU from which "linear" and "naive" act.
+        iou_threshold: minimum IoU at which "linear" and "naive" act.
         sigma: width of the Gaussian.
-        min_score: boxes whose score falls below are dropped.
+        min_score: boxes whose score falls below this are dropped.
         method: "linear", "gaussian" or "naive", which is ordinary NMS.
         offset: 1 if a box from x = 3 to x = 3 is one pixel wide, else 0.
 
@@ -50,7 +50,7 @@ def soft_nms(
         )
     low, high = boxes[:, :2], boxes[:, 2:]
     areas = (high - low + offset).prod(dim=1)
-    left = scores.clone()  # scores of the boxes that wait; -1 once a box is taken or dropped
+    left = scores.clone()  # scores of the remaining boxes; -1 once a box is selected or dropped
     kept: list[Tensor] = []
     new_scores: list[Tensor] = []
     for _ in range(len(boxes)):
@@ -82,10 +82,10 @@ class SoftNMS:
 
     Attributes:
         method: "linear", "gaussian" or "naive".
-        iou_threshold: IoU from which "linear" and "naive" act.
+        iou_threshold: minimum IoU at which "linear" and "naive" act.
         sigma: width of the Gaussian.
-        min_score: boxes whose score falls below are dropped.
-        class_wise: whether boxes of different classes leave each other alone.
+        min_score: boxes whose score falls below this are dropped.
+        class_wise: whether boxes only affect others of the same class.
     """
 
     method: str = "linear"
@@ -100,7 +100,7 @@ class SoftNMS:
         Returns:
             New scores [K], highest first, and indices of the boxes, int64 [K].
         """
-        if self.class_wise and len(boxes):  # each class gets a place of its own in the plane
+        if self.class_wise and len(boxes):  # shift each class to a separate region
             boxes = boxes + (classes.to(boxes) * (boxes.max() - boxes.min() + 1))[:, None]
         found, keep = soft_nms(boxes, scores, self.iou_threshold, self.sigma, self.min_score, self.method)
         return found[:, 4], keep

@@ -1,4 +1,4 @@
-"""Initial values of convolution and linear weights, by the conventions of Caffe2."""
+"""Initialise convolution and linear weights by the conventions of Caffe2."""
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ def c2_msra_fill(module: nn.Module) -> None:
     """Fill ``module.weight`` with He-normal values (fan out, ReLU gain) and zero its bias, if it has one.
 
     Args:
-        module: A convolution or linear layer, changed in place.
+        module: a convolution or linear layer, changed in place.
 
     Reference: Delving Deep into Rectifiers, https://arxiv.org/abs/1502.01852
     """
@@ -30,7 +30,7 @@ def c2_xavier_fill(module: nn.Module) -> None:
     Caffe2 divides by the fan in alone, unlike the mean of both fans in ``nn.init.xavier_uniform_``.
 
     Args:
-        module: A convolution or linear layer, changed in place.
+        module: a convolution or linear layer, changed in place.
 
     Reference: Understanding the difficulty of training deep feedforward neural networks,
     https://proceedings.mlr.press/v9/glorot10a.html

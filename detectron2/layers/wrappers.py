@@ -1,7 +1,4 @@
-"""Thin layers over PyTorch: convolution with norm and activation attached, and small helpers.
-
-Empty batches need no special treatment here: today's PyTorch runs convolutions on them.
-"""
+"""Thin layers over PyTorch: convolution with norm and activation, and small helpers."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -43,7 +40,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
     Args:
         tensors: list or tuple of tensors.
-        dim: dimension along which they are joined.
+        dim: dimension to concatenate along.
     """
     if not isinstance(tensors, (list, tuple)):
         raise BadType(f"cat expects a list or tuple of tensors, got {type(tensors).__name__}")
@@ -51,7 +48,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 class _NewEmptyTensorOp(torch.autograd.Function):
-    """An empty result of a given shape that still belongs to the graph; old code made it where layers took no empty input."""
+    """Returns an empty tensor of a given shape with gradients, for old code that worked around empty inputs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, new_shape: Sequence[int]) -> Tensor:
@@ -73,7 +70,7 @@ def shapes_to_tensor(x: Sequence[int], device: torch.device | str | None = None)
 
     Args:
         x: the sizes.
-        device: device of the result; default: with the first tensor among ``x``, else the CPU.
+        device: device of the result; default: that of the first tensor in ``x``, else the CPU.
     """
     sizes: list[Any] = list(x)
     traced = [s for s in sizes if isinstance(s, Tensor)]
@@ -89,10 +86,10 @@ def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
 
 
 def inference_layout(x: Tensor) -> Tensor:
-    """Lay features [N, C, H, W] out in the memory order in which convolutions over many small maps are fastest.
+    """Convert features [N, C, H, W] to the memory format in which convolutions over many small maps are fastest.
 
-    On the CPU that is channels-last, as long as no gradient is wanted: backward passes are slower with it, and a
-    compiler chooses layouts itself. Values stay as they are; see ``benchmarks/models.py``.
+    On the CPU that is channels-last, but not with gradients (backward passes are slower) or in compiled graphs (the
+    compiler chooses layouts itself). See ``benchmarks/models.py``.
     """
     if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return x
@@ -100,17 +97,17 @@ def inference_layout(x: Tensor) -> Tensor:
 
 
 def check_if_dynamo_compiling() -> bool:
-    """Return whether this line is being traced by ``torch.compile`` or ``torch.export``."""
+    """Return whether ``torch.compile`` or ``torch.export`` is tracing."""
     return torch.compiler.is_compiling()
 
 
 def disable_torch_compiler(func: _Fn) -> _Fn:
-    """Exclude ``func`` from compiled graphs (it then splits them); a decorator."""
+    """Exclude ``func`` from compiled graphs, which it splits; a decorator."""
     return torch.compiler.disable(func)  # type: ignore[no-any-return]
 
 
 def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Make a loss with mean reduction zero, with zero gradients, for no samples at all (PyTorch gives NaN).
+    """Wrap a loss so that its mean over no samples is 0, with zero gradients, instead of NaN.
 
     Args:
         loss_func: called as ``loss_func(input, target, reduction=..., **kwargs)``.
@@ -132,7 +129,7 @@ def cross_entropy(input: Tensor, target: Tensor, *, reduction: str = "mean", **k
         input: [N, K] logits.
         target: [N] class indices.
         reduction: "mean", "sum" or "none".
-        **kwargs: passed on (``weight``, ``ignore_index``, ``label_smoothing``).
+        **kwargs: passed to ``torch`` (``weight``, ``ignore_index``, ``label_smoothing``).
     """
     return _cross_entropy_or_zero(input, target, reduction=reduction, **kwargs)
 
@@ -141,11 +138,11 @@ _cross_entropy_or_zero = empty_input_loss_func_wrapper(F.cross_entropy)
 
 
 class Conv2d(nn.Conv2d):
-    """``torch.nn.Conv2d`` that owns the norm and the activation that follow it.
+    """``torch.nn.Conv2d`` with an optional norm and activation.
 
     Args:
         *args: as in ``torch.nn.Conv2d``.
-        **kwargs: as in ``torch.nn.Conv2d``, and also
+        **kwargs: as in ``torch.nn.Conv2d``, and additionally
 
             * ``norm`` (``nn.Module`` or None): applied to the convolution's output;
             * ``activation`` (callable or None): applied last.

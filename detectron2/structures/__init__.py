@@ -1,4 +1,4 @@
-"""Containers of what is in an image: boxes, masks, keypoints, and instances that hold them."""
+"""Containers for the contents of an image: boxes, masks, keypoints, and instances."""
 
 from .boxes import Boxes, BoxMode, pairwise_ioa, pairwise_iou, pairwise_point_box_distance
 from .image_list import ImageList

@@ -1,4 +1,4 @@
-"""Operations on stacks of bitmaps that never turn a whole stack into floats."""
+"""Operations on stacks of bitmaps that never convert a whole stack to floats."""
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def _crop_one(mask: Tensor, box: Tensor, mask_size: int) -> Tensor:
     if left >= right or top >= bottom:
         return mask.new_zeros(mask_size, mask_size)
     window = mask[None, None, top:bottom, left:right].float()
-    # Whole numbers are subtracted: no coordinate loses precision.
+    # Integers are subtracted, so that no coordinate loses precision.
     moved = box - box.new_tensor([left, top, left, top])
     roi = torch.cat([moved.new_zeros(1), moved])[None]
     return roi_align(window, roi, (mask_size, mask_size), 1.0, 0, True)[0, 0] >= 0.5

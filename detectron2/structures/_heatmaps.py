@@ -24,8 +24,8 @@ def _resize_weights(sizes: Tensor, longest: int, bins: int) -> Tensor:
     """Compute bicubic weights from ``bins`` samples to ``sizes[r]`` samples.
 
     Args:
-        sizes: [R] whole numbers, in floating point.
-        longest: rows to make, at least the largest size; those beyond a size are of no use.
+        sizes: [R] integers, in floating point.
+        longest: number of rows to compute, at least the largest size; rows beyond a size are unused.
         bins: samples on the heatmap side.
 
     Returns:
@@ -48,14 +48,14 @@ def _decode_some(maps: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, T
     full = rows @ maps @ columns.transpose(-1, -2)  # [R, K, h, w]
     valid = torch.arange(h, device=maps.device)[:, None] < height[:, None, None]  # [R, h, 1]
     valid = valid & (torch.arange(w, device=maps.device) < width[:, None, None])
-    if len(height) > 1:  # alone, a region is as large as the largest
+    if len(height) > 1:  # a single region has no padding
         full = full.masked_fill(~valid[:, None], -torch.inf)
     best, at = full.flatten(2).max(-1)
     return at % w, at // w, best
 
 
 def _groups(height: Tensor, width: Tensor, keypoints: int) -> list[Tensor]:
-    """Group regions of similar size, so that padding them to one size wastes little and memory is bounded."""
+    """Group regions of similar size, to limit padding and memory."""
     sides = torch.stack([height, width], 1).cpu().long()
     order = (sides[:, 0] * sides[:, 1]).argsort(descending=True).tolist()
     groups, group = [], [order[0]]
@@ -103,7 +103,7 @@ def _(maps: Tensor, rois: Tensor) -> Tensor:
 
 @torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def _decode_one_by_one(maps: Tensor, rois: Tensor) -> Tensor:
-    """Decode region by region: in a trace only scripted code has loops, and sizes that depend on values."""
+    """Decode region by region; scripted, since a trace has neither loops nor sizes that depend on values."""
     maps = maps.float()
     out = maps.new_zeros((maps.shape[0], maps.shape[1], 4))
     for i in range(maps.shape[0]):

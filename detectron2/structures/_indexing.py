@@ -1,4 +1,4 @@
-"""Helpers of the containers: reading rows, and index objects of any kind."""
+"""Helpers of the containers: convert rows, and handle indices of any kind."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -25,7 +25,7 @@ def as_rows(data: Tensor | npt.ArrayLike, columns: int, owner: str) -> Tensor:
         rows = data.to(torch.float32)
     else:
         rows = torch.as_tensor(data, dtype=torch.float32, device="cpu")
-    # The shape is asked before the count of elements: that one is not known while a graph is traced.
+    # Check the shape first: the number of elements is unknown while a graph is traced.
     if rows.dim() == 2 and rows.shape[1] == columns:
         return rows
     if rows.numel() == 0:
@@ -34,7 +34,7 @@ def as_rows(data: Tensor | npt.ArrayLike, columns: int, owner: str) -> Tensor:
 
 
 def is_single(item: object) -> bool:
-    """Return whether an index means one element: any integer, or a 0-d integer array or tensor."""
+    """Return whether an index selects one element: any integer, or a 0-d integer array or tensor."""
     if isinstance(item, (bool, np.bool_)):
         return False
     if isinstance(item, (int, np.integer, torch.SymInt)):
@@ -45,7 +45,7 @@ def is_single(item: object) -> bool:
 
 
 def row_slice(item: Index, length: int) -> Any:
-    """Turn a single index into a slice of one element, so that the leading dimension stays; leave others unchanged.
+    """Convert a single index to a slice of one element, which keeps the leading dimension; return others unchanged.
 
     Raises:
         IndexError: if the index is out of range.
@@ -60,7 +60,7 @@ def row_slice(item: Index, length: int) -> Any:
 
 
 def as_index(item: Index, length: int) -> range | list[int]:
-    """Return the positions that an index of any kind picks from a list."""
+    """Return the positions that an index of any kind selects from a list."""
     item = row_slice(item, length)
     if isinstance(item, slice):
         return range(length)[item]

@@ -1,4 +1,4 @@
-"""Polygons as arrays: area, extent, pixels. Pixels are those of the COCO API."""
+"""Polygons as arrays: area, extent, and rasterization identical to that of the COCO API."""
 
 from collections.abc import Sequence
 
@@ -23,11 +23,11 @@ __all__ = [
 _LONG_OUTLINE = 1 << 20
 _LONGEST_OUTLINE = 1 << 24
 _FARTHEST = 1e150  # coordinate whose square is still a number
-_MARGIN = 64.0  # pixels around the image where the sides of a clipped polygon run
+_MARGIN = 64.0  # pixels around the image to which polygons are clipped
 
 
 def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
-    """Compute the area of one polygon that does not cross itself.
+    """Compute the area of one polygon without self-intersections.
 
     Args:
         x: [K] x coordinates of the corners.
@@ -37,11 +37,11 @@ def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def to_polygons(instance: Sequence[object]) -> list[np.ndarray]:
-    """Check the polygons of one instance and make them flat float64 arrays.
+    """Check the polygons of one instance and convert them to flat float64 arrays.
 
     Raises:
-        TypeError: ``instance`` is not a list.
-        ValueError: if a polygon has an odd count of numbers, or fewer than six.
+        TypeError: if ``instance`` is not a list.
+        ValueError: if a polygon has an odd number of values, or fewer than six.
     """
     if not isinstance(instance, (list, tuple)):
         raise BadType(
@@ -61,7 +61,7 @@ def to_polygons(instance: Sequence[object]) -> list[np.ndarray]:
 
 
 def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Rasterise the union of some polygons.
+    """Rasterise the union of polygons.
 
     Args:
         polygons: flat arrays [x0, y0, x1, y1, ...] in pixels.
@@ -72,21 +72,21 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
         [height, width] bool.
 
     Raises:
-        ValueError: if a coordinate is not finite, or an outline crosses the image many thousand times.
+        ValueError: if a coordinate is not finite, or an outline crosses the image many thousands of times.
     """
     outlines = [_bounded(np.asarray(p, dtype=np.float64), height, width) for p in polygons]
     outlines = [p for p in outlines if len(p) >= 6]
     if not outlines:
         return np.zeros((height, width), dtype=bool)
     runs = coco_mask.frPyObjects(outlines, height, width)
-    # The decoder writes column by column: transposing its buffer once is the only copy.
+    # The decoder writes column by column; transposing its buffer is the only copy.
     return np.ascontiguousarray(coco_mask.decode(coco_mask.merge(runs)), dtype=bool)
 
 
 def bounded_polygons(polygons: Sequence[npt.ArrayLike], height: int, width: int) -> list[np.ndarray]:
-    """Clip polygons that reach so far outside of an image that their outlines would fill the memory.
+    """Clip polygons that extend so far outside an image that rasterizing them would exhaust memory.
 
-    Others, and so practically all, are returned as they are.
+    Others (practically all) are returned unchanged.
 
     Raises:
         ValueError: see :func:`polygons_to_bitmask`.
@@ -138,7 +138,7 @@ def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, m
 
     Args:
         polygons: flat arrays [x0, y0, x1, y1, ...] in pixels.
-        box: [4] XYXY; sides count as 0.1 pixel at least.
+        box: [4] XYXY; sides are at least 0.1 pixels.
         mask_size: side of the grid.
 
     Returns:
@@ -151,7 +151,7 @@ def rasterize_polygons_within_box(polygons: list[np.ndarray], box: np.ndarray, m
 
 
 def extent(polygons: list[np.ndarray]) -> tuple[float, float, float, float]:
-    """Return the XYXY box around all points; without points (inf, inf, 0, 0), which is empty."""
+    """Return the XYXY box around all points; without points the empty box (inf, inf, 0, 0)."""
     if not polygons:
         return (np.inf, np.inf, 0.0, 0.0)
     points = np.concatenate(polygons).reshape(-1, 2)

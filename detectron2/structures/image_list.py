@@ -17,15 +17,11 @@ __all__ = ["ImageList", "min_torch_version", "move_device_like", "shapes_to_tens
 
 
 class ImageList:
-    """A batch of images, padded at the right and bottom to a common size, and what their sizes were.
+    """A batch of images, padded at the right and bottom to a common size, with their original sizes.
 
     Args:
-        tensor: [N, H, W] or [N, C, ..., H, W].
+        tensor: the padded batch, [N, H, W] or [N, C, ..., H, W].
         image_sizes: N pairs (height, width) without padding.
-
-    Attributes:
-        tensor: the padded batch.
-        image_sizes: see above.
     """
 
     def __init__(self, tensor: Tensor, image_sizes: list[tuple[int, int]]) -> None:
@@ -59,18 +55,15 @@ class ImageList:
         """Pad images to one size and stack them.
 
         Args:
-            tensors: images [C, H_i, W_i] (or [H_i, W_i], ...), alike in all but the last two sizes.
+            tensors: images [C, H_i, W_i] (or [H_i, W_i], ...), equal in all but the last two dimensions.
             size_divisibility: the padded height and width are multiples of this; 0 or 1: no constraint.
-            pad_value: fills the padding.
-            padding_constraints: may hold "size_divisibility", which then replaces the argument, and "square_size":
-                if positive, pad to a square of this side instead of the largest height and width.
-
-        Returns:
-            The batch.
+            pad_value: value of the padding.
+            padding_constraints: optionally "size_divisibility", which replaces the argument, and "square_size": if
+                positive, pad to a square of this side instead of the largest height and width.
 
         Raises:
-            TypeError: Not a list or tuple of tensors.
-            ValueError: None given, the other sizes differ, or an image exceeds "square_size".
+            TypeError: if ``tensors`` is not a list or tuple of tensors.
+            ValueError: if it is empty, the other dimensions differ, or an image exceeds "square_size".
         """
         if not isinstance(tensors, (list, tuple)) or not all(isinstance(t, Tensor) for t in tensors):
             raise BadType("ImageList.from_tensors expects a list or tuple of tensors")
@@ -83,7 +76,7 @@ class ImageList:
             )
         sizes = [(t.shape[-2], t.shape[-1]) for t in tensors]
         height, width = ImageList.padded_size(sizes, size_divisibility, padding_constraints)
-        # Plain padding and stacking, so that sizes may be symbols while a graph is traced.
+        # Pad and stack without copying into slices: sizes may be symbolic while a graph is traced.
         padded = [
             F.pad(t, (0, width - w, 0, height - h), value=pad_value) for t, (h, w) in zip(tensors, sizes)
         ]
@@ -95,15 +88,12 @@ class ImageList:
         size_divisibility: int = 0,
         padding_constraints: Mapping[str, int] | None = None,
     ) -> tuple[int, int]:
-        """Compute the common size that images are padded to.
+        """Compute the common (height, width) that images are padded to.
 
         Args:
-            sizes: height and width of each image, at least one.
+            sizes: (height, width) of each image, at least one.
             size_divisibility: see :meth:`from_tensors`.
             padding_constraints: see :meth:`from_tensors`.
-
-        Returns:
-            Height and width, at least those of each image.
 
         Raises:
             ValueError: if an image exceeds "square_size", rounded up to the divisibility.
@@ -111,7 +101,7 @@ class ImageList:
         constraints = padding_constraints or {}
         step = max(constraints.get("size_divisibility", size_divisibility), 1)
         square = constraints.get("square_size", 0)
-        # Sizes may be symbols while a graph is traced; max() would ask for their values.
+        # Sizes may be symbolic while a graph is traced; max() would need their values.
         largest: list[int] = [reduce(larger, side) for side in zip(*sizes)]
         target = [square, square] if square > 0 else largest
         if step > 1:

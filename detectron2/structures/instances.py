@@ -18,8 +18,8 @@ __all__ = ["Instances"]
 class Instances:
     """Fields with one entry per instance of an image: boxes, scores, masks, or anything that has a length.
 
-    Fields are set and read as attributes. All have the same length; indexing, moving and concatenating the object does
-    so with every field::
+    Fields are set and read as attributes. All have the same length; indexing, moving and concatenating apply to every
+    field::
 
         >>> found = Instances((480, 640), scores=torch.tensor([0.9, 0.2]))
         >>> found.pred_classes = torch.tensor([3, 7])
@@ -28,7 +28,7 @@ class Instances:
 
     Args:
         image_size: (height, width) of the image.
-        **kwargs: first fields.
+        **kwargs: initial fields.
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Sized) -> None:
@@ -49,7 +49,7 @@ class Instances:
             self.set(name, val)
 
     def __getattr__(self, name: str) -> Any:
-        # Only asked when there is no such attribute. While unpickling there are no fields yet either.
+        # Called only if there is no such attribute; while unpickling there are no fields yet.
         fields = self.__dict__.get("_fields")
         if fields is None or name not in fields:
             known = ", ".join(fields) if fields else "none"
@@ -64,9 +64,9 @@ class Instances:
             value: anything with a length: tensor, list, ``Boxes``, ``BitMasks``, ...
 
         Raises:
-            ValueError: if the length is not that of the fields already there.
+            ValueError: if the length differs from that of the existing fields.
         """
-        # Lengths of traced tensors are symbols which need not be known to be equal.
+        # Lengths of traced tensors are symbols, whose equality may be unknown.
         if self._fields and not is_recording():
             length = len(self)
             if len(value) != length:
@@ -86,7 +86,7 @@ class Instances:
         return self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
-        """Return all fields by name: the dict itself, whose changes bypass the check of lengths."""
+        """Return the dict of all fields itself; changing it bypasses the check of lengths."""
         return self._fields
 
     def _like(self, fields: dict[str, Any]) -> "Instances":
@@ -95,15 +95,15 @@ class Instances:
         return new
 
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
-        """Return a copy in which every field that has a method ``to`` is moved or cast by it."""
+        """Return a copy with ``to`` called on every field that has this method."""
         moved = {k: v.to(*args, **kwargs) if hasattr(v, "to") else v for k, v in self._fields.items()}
         return self._like(moved)
 
     def __getitem__(self, item: Index) -> "Instances":
-        """Pick some of the instances.
+        """Select instances.
 
         Args:
-            item: an integer of any kind (gives one instance), a slice, or an index or mask tensor.
+            item: an integer of any kind (selects one instance), a slice, or an index or mask tensor.
         """
         if is_single(item):
             item = row_slice(item, len(self))
@@ -125,10 +125,10 @@ class Instances:
             instance_lists: at least one, all with the same fields and image size.
 
         Returns:
-            A new object, or the only one given itself.
+            A new object, or the only element of the list itself.
 
         Raises:
-            ValueError: None given, or sizes or fields differ.
+            ValueError: if the list is empty, or sizes or fields differ.
         """
         if len(instance_lists) == 0 or not all(isinstance(i, Instances) for i in instance_lists):
             raise BadValue("Instances.cat expects one or more Instances")
@@ -211,14 +211,14 @@ def _same_size(a: Sequence[int] | Tensor, b: Sequence[int] | Tensor) -> bool:
 
 
 def _pick(value: Any, item: Index) -> Any:
-    """Pick entries of one field; lists and tuples take index and mask tensors too."""
+    """Select entries of one field; lists and tuples also accept index and mask tensors."""
     if isinstance(value, (list, tuple)) and not isinstance(item, slice):
         return type(value)(value[i] for i in as_index(item, len(value)))
     return value[item]
 
 
 def _join(values: list[Any]) -> Any:
-    """Join one field of several objects."""
+    """Concatenate one field of several objects."""
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(values)

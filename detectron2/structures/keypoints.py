@@ -1,4 +1,4 @@
-"""Keypoints, and their heatmaps in both directions."""
+"""Keypoints, and conversion to and from heatmaps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["Keypoints", "heatmaps_to_keypoints"]
 class Keypoints:
     """N instances with K keypoints (x, y, visibility) each.
 
-    Visibility is that of COCO: 0 = not labelled, 1 = labelled but hidden, 2 = labelled and visible.
+    Visibility as in COCO: 0 = not labelled, 1 = labelled but hidden, 2 = labelled and visible.
 
     Args:
         keypoints: [N, K, 3] tensor, array or nested list.
@@ -49,20 +49,20 @@ class Keypoints:
         return self.tensor.device
 
     def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
-        """Find where each keypoint falls on the heatmap that covers its box.
+        """Compute the position of each keypoint on the heatmap of its box.
 
         Args:
             boxes: [N, 4] XYXY, one per instance.
             heatmap_size: side of the square heatmap.
 
         Returns:
-            ``(positions, valid)``: [N, K] int64 flat positions ``y * heatmap_size + x``, and [N, K] int64,
-            1 for labelled keypoints that lie in their box, else 0; then the position is 0 as well.
+            ``(positions, valid)``: [N, K] int64 flat positions ``y * heatmap_size + x``, and [N, K] int64, 1 for
+            labelled keypoints inside their box; otherwise both are 0.
         """
         corners: Tensor = getattr(boxes, "tensor", boxes)
         near, far = corners[:, None, :2], corners[:, None, 2:]  # [N, 1, 2]
         points = self.tensor[..., :2]
-        # Division comes first: it decides into which pixel a keypoint on a border falls.
+        # The order of operations decides to which pixel a keypoint on a border belongs.
         cell = ((points - near) * (heatmap_size / (far - near))).floor().long()
         cell = torch.where(points == far, heatmap_size - 1, cell)  # the far sides belong to the box
         valid = ((cell >= 0) & (cell < heatmap_size)).all(-1) & (self.tensor[..., 2] > 0)
@@ -70,7 +70,7 @@ class Keypoints:
         return torch.where(valid, positions, 0), valid.long()
 
     def __getitem__(self, item: Index) -> "Keypoints":
-        """Pick some of the instances; an integer gives one."""
+        """Select instances; an integer selects one."""
         return type(self)(self.tensor[row_slice(item, self.tensor.shape[0])])
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class Keypoints:
 
     @staticmethod
     def cat(keypoints_list: Sequence["Keypoints"]) -> "Keypoints":
-        """Concatenate the instances of a list."""
+        """Concatenate keypoints of several objects."""
         if len(keypoints_list) == 0 or not all(isinstance(k, Keypoints) for k in keypoints_list):
             raise BadValue("Keypoints.cat expects one or more Keypoints")
         first = keypoints_list[0]
@@ -86,14 +86,14 @@ class Keypoints:
 
 
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
-    """Find the best position of each keypoint, from heatmaps over regions.
+    """Find the best position of each keypoint from heatmaps over regions.
 
-    Every heatmap is enlarged (bicubic) to the pixels of its region; the keypoint is at the centre of the
-    pixel with the largest logit. The score is the softmax over the original heatmap, taken at that logit.
+    Every heatmap is enlarged (bicubic) to the pixels of its region; the keypoint is at the centre of the pixel with
+    the largest logit. The score is the softmax over the original heatmap, evaluated at that logit.
 
     Args:
         maps: [R, K, S, S] logits.
-        rois: [R, 4] XYXY, the region that each heatmap covers. Sides count as one pixel at least.
+        rois: [R, 4] XYXY, the region that each heatmap covers; sides are at least one pixel.
 
     Returns:
         [R, K, 4] of (x, y, logit, score).

@@ -1,4 +1,4 @@
-"""Instance masks: as bitmaps, as polygons, and as small maps over boxes."""
+"""Instance masks: bitmaps, polygons, and small maps over boxes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ class BitMasks:
     """N masks of one image as bitmaps.
 
     Args:
-        tensor: [N, H, W] tensor or array; what is not zero belongs to the mask.
+        tensor: [N, H, W] tensor or array; nonzero pixels belong to the mask.
 
     Attributes:
         tensor: [N, H, W] bool.
@@ -64,18 +64,14 @@ class BitMasks:
         return self.tensor.device
 
     def __getitem__(self, item: Index) -> "BitMasks":
-        """Pick some of the masks; an integer of any kind gives one.
-
-        Args:
-            item: integer, slice, or index or mask tensor.
-        """
+        """Select masks; ``item`` is an integer of any kind (selects one), a slice, or an index or mask tensor."""
         picked = self.tensor[row_slice(item, self.tensor.shape[0])]
         if picked.dim() != 3:
             raise BadIndex(f"indexing BitMasks with {item!r} does not give a list of masks")
         return BitMasks(picked)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Iterate over the masks, a tensor [H, W] each."""
+        """Iterate over the masks as tensors [H, W]."""
         yield from self.tensor
 
     def __repr__(self) -> str:
@@ -85,7 +81,7 @@ class BitMasks:
         return self.tensor.shape[0]
 
     def nonempty(self) -> Tensor:
-        """Return [N] bool: the mask has a pixel."""
+        """Return [N] bool: whether the mask has a pixel."""
         return self.tensor.flatten(1).any(1)
 
     @staticmethod
@@ -109,8 +105,7 @@ class BitMasks:
     def from_roi_masks(roi_masks: "ROIMasks", height: int, width: int) -> "BitMasks":
         """Resize masks that cover the whole image to its size.
 
-        ``ROIMasks`` know no boxes, so each is taken to lie on the full image; for masks that belong to boxes
-        use :meth:`ROIMasks.to_bitmasks`.
+        ``ROIMasks`` have no boxes, so each is assumed to cover the image; otherwise use :meth:`ROIMasks.to_bitmasks`.
 
         Args:
             roi_masks: N masks.
@@ -128,7 +123,7 @@ class BitMasks:
             mask_size: side of the grid.
 
         Returns:
-            [N, mask_size, mask_size] bool: at least half of the cell is covered.
+            [N, mask_size, mask_size] bool: whether at least half of the cell is covered.
         """
         corners = _corners(boxes)
         if corners.shape[0] != self.tensor.shape[0]:
@@ -143,21 +138,21 @@ class BitMasks:
 
     @staticmethod
     def cat(bitmasks_list: Sequence["BitMasks"]) -> "BitMasks":
-        """Concatenate the masks of a list."""
+        """Concatenate masks."""
         if len(bitmasks_list) == 0 or not all(isinstance(m, BitMasks) for m in bitmasks_list):
             raise BadValue("BitMasks.cat expects one or more BitMasks")
         return type(bitmasks_list[0])(torch.cat([m.tensor for m in bitmasks_list]))
 
 
 class PolygonMasks:
-    """N masks, each the union of some polygons. They stay on the CPU, on any device of other fields.
+    """N masks, each the union of polygons. They always stay on the CPU.
 
     Args:
         polygons: for each instance a list of polygons, each flat: [x0, y0, x1, y1, ...], 3 points or more,
             in pixels.
 
     Attributes:
-        polygons: the same, as float64 arrays.
+        polygons: the polygons as float64 arrays.
     """
 
     def __init__(self, polygons: list[list[Tensor | np.ndarray]]) -> None:
@@ -166,7 +161,7 @@ class PolygonMasks:
         self.polygons: list[list[np.ndarray]] = [to_polygons(instance) for instance in polygons]
 
     def to(self, *args: object, **kwargs: object) -> "PolygonMasks":
-        """Return this object: polygons stay on the CPU."""
+        """Return this object."""
         return self
 
     @property
@@ -179,21 +174,21 @@ class PolygonMasks:
         return Boxes(torch.tensor([extent(p) for p in self.polygons], dtype=torch.float32).reshape(-1, 4))
 
     def nonempty(self) -> Tensor:
-        """Return [N] bool: the instance has a polygon."""
+        """Return [N] bool: whether the instance has a polygon."""
         return torch.tensor([len(p) > 0 for p in self.polygons], dtype=torch.bool)
 
     def __getitem__(self, item: Index) -> "PolygonMasks":
-        """Pick some of the instances; an integer of any kind gives one.
+        """Select instances.
 
         Args:
-            item: integer, slice, list of integers, or index or mask tensor.
+            item: integer of any kind (selects one), slice, list of integers, or index or mask tensor.
         """
         picked = PolygonMasks([])
         picked.polygons = [self.polygons[i] for i in as_index(item, len(self))]
         return picked
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        """Iterate over the instances, a list of polygons each."""
+        """Iterate over the instances as lists of polygons."""
         yield from self.polygons
 
     def __repr__(self) -> str:
@@ -221,13 +216,13 @@ class PolygonMasks:
         return out.to(corners.device)
 
     def area(self) -> Tensor:
-        """Return [N] float64: the summed areas of each instance's polygons; overlaps count twice."""
+        """Compute the total area of the polygons of each instance, [N] float64; overlaps count twice."""
         areas = [sum(polygon_area(p[0::2], p[1::2]) for p in polygons) for polygons in self.polygons]
         return torch.tensor(areas, dtype=torch.float64)
 
     @staticmethod
     def cat(polymasks_list: Sequence["PolygonMasks"]) -> "PolygonMasks":
-        """Concatenate the instances of a list."""
+        """Concatenate masks."""
         if len(polymasks_list) == 0 or not all(isinstance(m, PolygonMasks) for m in polymasks_list):
             raise BadValue("PolygonMasks.cat expects one or more PolygonMasks")
         joined = type(polymasks_list[0])([])
@@ -236,13 +231,10 @@ class PolygonMasks:
 
 
 class ROIMasks:
-    """N small square masks, each meant to cover a box that is kept elsewhere.
+    """N small square masks, each covering a box that is stored elsewhere.
 
     Args:
         tensor: [N, M, M], usually probabilities.
-
-    Attributes:
-        tensor: see above.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -263,11 +255,7 @@ class ROIMasks:
         return self.tensor.shape[0]
 
     def __getitem__(self, item: Index) -> "ROIMasks":
-        """Pick some of the masks; an integer of any kind gives one.
-
-        Args:
-            item: integer, slice, or index or mask tensor.
-        """
+        """Select masks; ``item`` is an integer of any kind (selects one), a slice, or an index or mask tensor."""
         return ROIMasks(self.tensor[row_slice(item, self.tensor.shape[0])])
 
     def __repr__(self) -> str:
@@ -275,13 +263,13 @@ class ROIMasks:
 
     @staticmethod
     def cat(roi_masks_list: Sequence["ROIMasks"]) -> "ROIMasks":
-        """Concatenate the masks of a list; they must have the same size."""
+        """Concatenate masks of the same size."""
         if len(roi_masks_list) == 0 or not all(isinstance(m, ROIMasks) for m in roi_masks_list):
             raise BadValue("ROIMasks.cat expects one or more ROIMasks")
         return type(roi_masks_list[0])(torch.cat([m.tensor for m in roi_masks_list]))
 
     def to_bitmasks(self, boxes: Tensor, height: int, width: int, threshold: float = 0.5) -> BitMasks:
-        """Place each mask in its box on the image.
+        """Paste each mask into its box on the image.
 
         Args:
             boxes: ``Boxes`` or [N, 4] XYXY, one per mask.

@@ -1,8 +1,7 @@
 """Masks as run-length encoding (RLE) in COCO's form: decode, encode, and convert any segmentation to pixels.
 
-:func:`encode_masks` encodes a stack of masks at once. The bytes equal those of ``pycocotools.mask.encode``; only the
-pixels inside each mask's window are transposed and scanned, where ``encode`` reads every pixel of every mask in
-column order.
+:func:`encode_masks` encodes a stack of masks at once. The bytes equal those of ``pycocotools.mask.encode``, but only the
+pixels inside each mask's window are transposed and scanned.
 """
 
 # Legend: N masks of H x W pixels, C rows of gaps and runs of all masks together.
@@ -40,10 +39,10 @@ Segmentation: TypeAlias = Sequence[Sequence[float]] | Mapping[str, Any] | npt.ND
 """Polygons ``[[x0, y0, x1, y1, ...], ...]``, a run-length encoding, or an array ``[H, W]``."""
 
 IntArray = npt.NDArray[Any]
-_GROUP = 240  # words whose bytes are added up without overflow
+_GROUP = 240  # words whose bytes can be summed without overflow
 _MAX_PIXELS = (
     1 << 29
-)  # of one mask; far above any picture that can be read, and one byte a pixel still fits memory
+)  # of one mask; larger than any readable image, and one byte per pixel still fits in memory
 _MOST_ENCODED = (1 << 31) - 1  # pixels that runs of 32 bits can count
 
 
@@ -52,7 +51,7 @@ def to_mask(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[
 
     Args:
         segmentation: polygons ``[[x0, y0, x1, y1, ...], ...]`` (those with fewer than three points cover nothing), an
-            RLE dict with compressed or plain ``counts``, or an array ``[height, width]`` in which nonzero is inside.
+            RLE dict with compressed or plain ``counts``, or an array ``[height, width]``, nonzero inside.
         height: of the image in pixels.
         width: of the image in pixels.
 
@@ -61,7 +60,7 @@ def to_mask(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[
 
     Raises:
         TypeError: if the segmentation is of none of these kinds.
-        ValueError: if the segmentation is of another size than the image, or damaged.
+        ValueError: if the segmentation does not have the size of the image, or is damaged.
     """
     if isinstance(segmentation, Mapping):
         return decode(segmentation, (height, width))
@@ -88,11 +87,11 @@ def _flat(polygon: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def decode(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:
-    """Decode an RLE; pixels behind its last run are background.
+    """Decode an RLE; pixels after its last run are background.
 
     Args:
         rle: ``size`` (height, width), and ``counts``: compressed text or a list of numbers.
-        size: the size that it must have.
+        size: required size; None: not checked.
 
     Returns:
         bool ``[height, width]``, in column order as the runs are.
@@ -137,17 +136,17 @@ def _size_of(rle: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def run_lengths(rle: Mapping[str, Any]) -> npt.NDArray[np.int64]:
-    """Read the lengths of the runs of an RLE, background and object by turns, beginning with background.
+    """Read the run lengths of an RLE, alternately of background and object, starting with background.
 
     Raises:
-        ValueError: if the counts are damaged, or longer than the picture.
+        ValueError: if the counts are damaged, or longer than the image.
     """
     height, width = _size_of(rle)
     counts = rle["counts"]
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
     runs = _expand(counts) if isinstance(counts, bytes) else _as_runs(counts)
-    # Each alone is checked first, so that their sum cannot overflow.
+    # Check each run first, so that their sum cannot overflow.
     if runs.size and (runs.min() < 0 or runs.max() > height * width or runs.sum() > height * width):
         raise BadValue(
             f"the runs of a run-length encoding do not fit its size {(height, width)}: {runs.tolist()[:8]}"
@@ -159,7 +158,7 @@ def _as_runs(counts: npt.ArrayLike) -> npt.NDArray[np.int64]:
     runs = np.asarray(counts)
     if runs.ndim != 1 or runs.dtype.kind not in "iuf" or (runs % 1).any():
         raise BadValue(
-            f"'counts' of a run-length encoding must be text or a list of whole numbers, got {str(counts)[:80]}"
+            f"'counts' of a run-length encoding must be text or a list of integers, got {str(counts)[:80]}"
         )
     return runs.astype(np.int64)
 
@@ -177,7 +176,7 @@ def _expand(text: bytes) -> npt.NDArray[np.int64]:
     place = np.arange(len(digits)) - np.repeat(starts, sizes)
     runs = np.add.reduceat((digits & 0x1F) << 5 * place, starts)
     runs -= np.where(digits[ends - 1] & 0x10, 1 << 5 * sizes, 0)
-    # From the fourth number on, differences to the run two before.
+    # From the fourth number on, values are differences to the run two before.
     runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
     return runs
 
@@ -189,7 +188,7 @@ def encode(mask: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def to_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:
-    """Convert any segmentation to a compressed RLE with ``counts`` as text; an RLE that is one already is only checked."""
+    """Convert any segmentation to a compressed RLE with ``counts`` as text; a compressed RLE is only checked."""
     if isinstance(segmentation, Mapping) and isinstance(segmentation["counts"], (str, bytes)):
         run_lengths(segmentation)
         counts = segmentation["counts"]
@@ -223,8 +222,8 @@ def encode_masks(masks: npt.NDArray[np.bool_], boxes: npt.NDArray | None = None)
 
     Args:
         masks: bool ``[N, H, W]``.
-        boxes: ``[N, 4]`` XYXY, where the masks are expected to lie. Only a hint that saves time: a mask
-            that reaches outside its box is encoded whole.
+        boxes: ``[N, 4]`` XYXY, expected to contain the masks. Only a hint that saves time: a mask that extends
+            outside its box is still encoded completely.
 
     Returns:
         The masks as COCO RLE.
@@ -275,7 +274,7 @@ def _cut(masks: npt.NDArray[np.bool_], windows: IntArray) -> list[npt.NDArray[np
 
 
 def _pixels(masks: npt.NDArray[np.bool_]) -> int:
-    """Return the number of set pixels, read eight at a time: this pass over all memory is the longest part of encoding."""
+    """Count set pixels, eight at a time, since this pass over all memory takes most of the time of encoding."""
     if not masks.flags.c_contiguous:
         return int(np.count_nonzero(masks))
     flat = masks.reshape(-1)
@@ -286,7 +285,7 @@ def _pixels(masks: npt.NDArray[np.bool_]) -> int:
 
 
 def _windows_of_boxes(boxes: npt.NDArray, h: int, w: int) -> IntArray | None:
-    """[N, 4] whole-pixel windows, one pixel wider than the boxes; None when a box is not finite."""
+    """Return [N, 4] integer windows, one pixel wider than the boxes; None if a box is not finite."""
     boxes = np.asarray(boxes, dtype=np.float64)
     if boxes.shape[-1] != 4 or not np.isfinite(boxes).all():
         return None
@@ -298,7 +297,7 @@ def _windows_of_boxes(boxes: npt.NDArray, h: int, w: int) -> IntArray | None:
 
 
 def _windows_of_masks(masks: npt.NDArray[np.bool_]) -> IntArray:
-    """[N, 4] tight windows XYXY of the masks' pixels; empty for an empty mask."""
+    """Return [N, 4] tight XYXY windows of the masks' pixels; empty for an empty mask."""
     windows = np.zeros((len(masks), 4), dtype=np.int64)
     for axis, column in ((1, 0), (2, 1)):
         used = np.logical_or.reduce(masks, axis=axis)  # [N, W] or [N, H]
@@ -337,19 +336,21 @@ def _runs(
     crops: Sequence[npt.NDArray[np.bool_]], windows: IntArray, h: int
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Find runs of set pixels within columns, mask by mask: first position ``x * H + y``, length, and mask."""
-    strides = windows[:, 3] - windows[:, 1] + 1  # one 0 stands before each column
+    strides = windows[:, 3] - windows[:, 1] + 1  # each column is preceded by one 0
     widths = windows[:, 2] - windows[:, 0]
     offsets = np.concatenate([[0], np.cumsum(widths * strides)])
     flat = np.zeros(int(offsets[-1]) + 1, dtype=np.bool_)
     for i, (x0, y0, x1, y1) in enumerate(windows.tolist()):
         columns = flat[offsets[i] : offsets[i + 1]].reshape(x1 - x0, y1 - y0 + 1)
         columns[:, 1:] = crops[i].T
-    changes = np.flatnonzero(flat[1:] != flat[:-1])  # by turns the slot before a run and the run's last slot
+    changes = np.flatnonzero(
+        flat[1:] != flat[:-1]
+    )  # alternately the slot before a run and the run's last slot
     before = changes[::2]
     length = (changes[1::2] - before).astype(np.int32)
     counts = np.diff(np.searchsorted(before, offsets))
     owner = np.repeat(np.arange(len(crops)), counts)
-    # 32 bits halve the time of the division; a window is far smaller than 2^31
+    # 32 bits halve the time of the division
     inside = (before - offsets[owner]).astype(np.int32)
     column, row = np.divmod(inside, strides.astype(np.int32)[owner])
     # `before` is the slot above the run's first pixel: pixel row - 1 of its column, so that the run begins at `row`
@@ -358,21 +359,21 @@ def _runs(
 
 
 def _compress(table: npt.NDArray[np.int32], closing: IntArray) -> list[bytes]:
-    """COCO's text form of run lengths: differences to the run two before, 5 bits a character.
+    """Write run lengths in COCO's text form: differences to the run two before, 5 bits per character.
 
     Args:
-        table: ``[C, 2]`` gap and run by turns, mask after mask; each mask ends with a row of what is left behind
-            its last run (nothing is written if that is 0) and a number without meaning.
-        closing: ``[N]`` that last row of each mask.
+        table: ``[C, 2]`` rows (gap, run), mask after mask; the last row of each mask is the gap after its last run
+            (not written if 0) and an unused number.
+        closing: ``[N]`` index of the last row of each mask.
     """
     rest = table.copy()
     first = np.concatenate([[0], closing[:-1] + 1])
-    rest[1:] -= table[:-1]  # in column order, the run two before stands one row up
-    # not in a mask's first row, and (a quirk of the format) not for its third run
+    rest[1:] -= table[:-1]  # the run two before is one row above
+    # no difference in a mask's first row, nor (a quirk of the format) for its third run
     rest[first] = table[first]
     second = (first + 1)[first < closing]
     rest[second, 0] = table[second, 0]
-    spread = (rest ^ (rest >> 31)).reshape(-1)  # a number of 5 k - 1 bits beside its sign takes k characters
+    spread = (rest ^ (rest >> 31)).reshape(-1)  # a number of 5 k - 1 bits and a sign takes k characters
     sizes = np.ones(len(spread), dtype=np.int64)
     for bits in range(4, int(spread.max(initial=0)).bit_length(), 5):
         sizes += spread >= 1 << bits

@@ -1,6 +1,6 @@
-"""Types of the dictionaries that travel between data sets, models and evaluators.
+"""Types of the dictionaries passed between data sets, models and evaluators.
 
-All keys are optional for type checkers, since each task uses some of them, and programs may add keys of their own.
+All keys are optional for type checkers, since each task uses only some of them. Programs may add keys.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SegmentInfo(TypedDict, total=False):
 
 
 class DatasetRecord(TypedDict, total=False):
-    """One image of a data set, as loaders of data sets return it.
+    """One image of a data set, as returned by its loading function.
 
     Attributes:
         file_name: path of the image.
@@ -91,7 +91,7 @@ class DatasetRecord(TypedDict, total=False):
 
 
 class ModelInput(TypedDict, total=False):
-    """One image of a batch, as a mapper returns it and a model takes it.
+    """One image of a batch, returned by a mapper and passed to a model.
 
     Attributes:
         image: ``[C, H, W]`` in the model's channel order, values in [0, 255].

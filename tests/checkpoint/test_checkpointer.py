@@ -71,7 +71,7 @@ def test_resume_passes_over_a_truncated_checkpoint(tmp_path, caplog):
     assert Checkpointer(Net(), str(tmp_path)).resume_or_load("")["iteration"] == 1
     for i in range(2):
         (tmp_path / f"model_{i:07d}.pth").write_bytes(b"PK\x03\x04")
-    with pytest.raises(BrokenCheckpointError, match="no checkpoint there is whole"):
+    with pytest.raises(BrokenCheckpointError, match="none is complete"):
         Checkpointer(Net(), str(tmp_path)).resume_or_load("")
 
 
@@ -224,7 +224,7 @@ def test_suffix_matching_equals_the_obvious_loop():
 
 
 def test_two_places_for_one_weight_is_an_error():
-    with pytest.raises(ValueError, match="fits both"):
+    with pytest.raises(ValueError, match="matches both"):
         align_and_update_state_dicts(
             {"a.w": torch.zeros(1), "b.w": torch.zeros(1)}, {"w": torch.ones(1)}, False
         )

@@ -131,7 +131,7 @@ def test_what_cannot_be_resumed_from_is_passed_over_aloud(folder: Path, damage, 
     assert not Path("marker").exists()
     for i in (1, 2):
         (folder / f"model_{i:07d}.pth").write_bytes(b"PK\x03\x04")
-    with pytest.raises(BrokenCheckpointError, match="no checkpoint there is whole"):
+    with pytest.raises(BrokenCheckpointError, match="none is complete"):
         resumed(folder)
 
 

@@ -58,7 +58,7 @@ def test_values_from_text(key: str, text: str, value: object) -> None:
         (["SOLVER.MAX_ITER", "1.5"], ValueError, "SOLVER.MAX_ITER is a int"),
         (["MODEL.MASK_ON", 1], ValueError, "True or False"),
         (["DATASETS.TRAIN", "mine"], ValueError, "['mine']"),
-        (["MODEL.MASK_ON"], ValueError, "no partner"),
+        (["MODEL.MASK_ON"], ValueError, "is alone"),
     ],
 )
 def test_mistakes_are_explained(pairs: list[object], error: type[Exception], words: str) -> None:

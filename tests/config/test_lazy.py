@@ -120,7 +120,7 @@ def test_files_and_keys_that_are_not_there(tmp_path: Path) -> None:
     write(tmp_path, main="first = {}\n")
     with pytest.raises(KeyError, match="'first'"):
         LazyConfig.load(str(tmp_path / "main.py"), "frist")
-    with pytest.raises(ValueError, match="ends in"):
+    with pytest.raises(ValueError, match="must end in"):
         LazyConfig.load("x.json")
     (tmp_path / "evil.yaml").write_text("a: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(ValueError, match="no code is run"):

@@ -165,9 +165,9 @@ def test_deletion() -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("train.max_iter.x=3", "nothing below"),
+        ("train.max_iter.x=3", "has no keys"),
         ("sizes.7=3", "has 3 entries"),
-        ("sizes.x=3", "no index"),
+        ("sizes.x=3", "not an index"),
     ],
 )
 def test_impossible_places(text: str, words: str) -> None:

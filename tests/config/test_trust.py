@@ -127,7 +127,7 @@ def test_timm_reads_no_files() -> None:
     for arguments in ({"checkpoint_path": "evil.pth"}, {"pretrained_cfg": {"file": "evil.pth"}}):
         for target in ("timm.create_model", "detectron2.modeling.backbone.timm.TimmBackbone"):
             key = "model_name" if target == "timm.create_model" else "name"
-            with pytest.raises(UntrustedTargetError, match="may hold code"):
+            with pytest.raises(UntrustedTargetError, match="may contain code"):
                 instantiate({"_target_": target, key: "resnet18", **arguments})
     with pytest.raises(UntrustedTargetError, match="hf-hub"):
         instantiate({"_target_": "timm.create_model", "model_name": "hf-hub:some/model"})
@@ -237,7 +237,7 @@ def many_aliases() -> str:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param(many_aliases(), "aliases multiply", id="aliases"),
+        pytest.param(many_aliases(), "through its aliases", id="aliases"),
         pytest.param("a: &x [*x]", "inside", id="circle"),
         pytest.param("a: " + "[" * 20000 + "]" * 20000, "deep", id="deep list"),
         pytest.param("{a: " * (MAX_DEPTH + 1) + "1" + "}" * (MAX_DEPTH + 1), "deep", id="deep mapping"),

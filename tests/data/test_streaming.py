@@ -192,7 +192,7 @@ def test_a_corrupt_shard_costs_its_rest(shards, caplog, how) -> None:
     data = TarDataset(shards)
     assert ids(data) == [*range(5), *left, *range(10, 23)]
     assert data.num_skipped == 5 - len(left)
-    assert f"{shards[1]}: unreadable behind {len(left)} samples" in caplog.text
+    assert f"{shards[1]}: unreadable after {len(left)} samples" in caplog.text
 
 
 def test_too_many_corrupt_shards_stop_the_stream(shards) -> None:

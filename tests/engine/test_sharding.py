@@ -137,7 +137,7 @@ def test_round_trip_in_one_process_and_a_broken_folder(tmp_path):
     with pytest.raises(BrokenCheckpointError, match=r"checksum of rest\.pth"):
         load_sharded(folder, other, moments)
     (tmp_path / "step.shards/shards.json").unlink()
-    with pytest.raises(BrokenCheckpointError, match="no whole sharded checkpoint"):
+    with pytest.raises(BrokenCheckpointError, match="not a complete sharded checkpoint"):
         load_sharded(folder, other, moments)
 
 

@@ -123,7 +123,7 @@ def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
 
 def test_wrong_shapes_are_named() -> None:
     value, locations, weights = inputs(SHAPES)
-    with pytest.raises(ValueError, match="2 levels, but points on 3"):
+    with pytest.raises(ValueError, match="2 levels, but sampling locations on 3"):
         multi_scale_deformable_attention(value, SHAPES[:2], locations, weights)
     with pytest.raises(ValueError, match="71 pixels"):
         multi_scale_deformable_attention(value[:, 1:], SHAPES, locations, weights)

@@ -81,7 +81,7 @@ def test_box_losses_in_half_precision(loss) -> None:
 
 @pytest.mark.parametrize("loss", BOX_LOSSES)
 def test_box_losses_refuse_bad_boxes(loss) -> None:
-    with pytest.raises(ValueError, match="boxes1 has boxes whose far corner"):
+    with pytest.raises(ValueError, match="boxes1 has boxes with x1 < x0"):
         loss(torch.tensor([[5, 0, 1, 3.0]]), torch.tensor([[0, 0, 1, 1.0]]))
     with pytest.raises(ValueError, match="reduction"):
         loss(torch.zeros(1, 4), torch.zeros(1, 4), reduction="max")

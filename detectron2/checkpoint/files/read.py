@@ -1,4 +1,4 @@
-"""Checkpoint files of any format: read them, and find out whether they are whole."""
+"""Read checkpoint files of any format, and check that they are complete."""
 
 import numbers
 import os
@@ -18,15 +18,15 @@ def read_checkpoint_file(path: str | os.PathLike[str], *, mmap: bool = False) ->
 
     Args:
         path: a ``.shards`` folder (gives whole tensors), a ``.safetensors`` file (gives ``{"model": tensors}``, and
-            ``"model_card"`` if there is one), a ``.pkl`` file (a pickle of arrays); anything else is read as what
-            ``torch.save`` wrote. Tensors are on the CPU.
+            ``"model_card"`` if it has one), a ``.pkl`` file (a pickle of arrays), or a file of ``torch.save``. Tensors
+            are on the CPU.
         mmap: leave tensors on disk until they are used; only for PyTorch's zip files.
 
     Raises:
         FileNotFoundError: if there is no such file.
         BrokenCheckpointError: if the file is truncated or damaged.
-        UnsafeCheckpointError: if it asks for code to be run.
-        ImportError: for ``.safetensors`` without that package.
+        UnsafeCheckpointError: if reading it would run code.
+        ImportError: if a ``.safetensors`` file needs that package.
     """
     name = os.fspath(path)
     if os.path.isdir(name):
@@ -39,10 +39,10 @@ def read_checkpoint_file(path: str | os.PathLike[str], *, mmap: bool = False) ->
 
 
 def verify_checkpoint_file(path: str | os.PathLike[str]) -> None:
-    """Check that a local checkpoint is whole, without building its tensors where the format allows.
+    """Check that a local checkpoint is complete, without creating its tensors if the format allows it.
 
-    Files of ``torch.save`` are checked record by record against their CRC-32, ``.safetensors`` by the length that the
-    header promises, others by reading them.
+    Files of ``torch.save`` are checked by the CRC-32 of their records, ``.safetensors`` by the length in the header,
+    others by reading them.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -62,23 +62,23 @@ def verify_checkpoint_file(path: str | os.PathLike[str]) -> None:
 
 
 def holds_training(path: str, needs_iteration: bool = True) -> bool:
-    """Return whether a whole file is a checkpoint of a training, and no export of weights.
+    """Return whether a complete file is a checkpoint of a training rather than an export of weights.
 
     Args:
         path: local file or folder.
-        needs_iteration: whether it must say at which iteration it was written.
+        needs_iteration: whether it must state its iteration.
 
     Raises:
-        BrokenCheckpointError: if the file holds no weights, or cannot be read.
-        UnsafeCheckpointError: if it asks for code to be run.
+        BrokenCheckpointError: if the file has no weights, or cannot be read.
+        UnsafeCheckpointError: if reading it would run code.
     """
     content = _contents(path)
     if not isinstance(content, Mapping):
-        raise BrokenCheckpointError(f"{path!r} holds no dict but {type(content).__name__}")
+        raise BrokenCheckpointError(f"{path!r} must be a dict, got {type(content).__name__}")
     if content.get("weights_only"):
         return False
     if not isinstance(content.get("model"), Mapping):
-        raise BrokenCheckpointError(f"{path!r} holds no weights: it has no dict 'model'")
+        raise BrokenCheckpointError(f"{path!r} has no weights: it has no dict 'model'")
     iteration = content.get("iteration")
     if not isinstance(iteration, numbers.Integral | None):
         raise BrokenCheckpointError(f"{path!r} has a {type(iteration).__name__} as its iteration")
@@ -86,7 +86,7 @@ def holds_training(path: str, needs_iteration: bool = True) -> bool:
 
 
 def iteration_of(path: str) -> int | None:
-    """Return the iteration that a checkpoint was written at; None if it cannot be read or does not say."""
+    """Return the iteration of a checkpoint; None if it cannot be read or has none."""
     try:
         content = _contents(path)
     except (OSError, ValueError):
@@ -96,5 +96,5 @@ def iteration_of(path: str) -> int | None:
 
 
 def _contents(path: str) -> Any:
-    """Read a checkpoint, its tensors left on disk where that is possible."""
+    """Read a checkpoint, leaving its tensors on disk if possible."""
     return read_rest(path) if os.path.isdir(path) else read_checkpoint_file(path, mmap=True)

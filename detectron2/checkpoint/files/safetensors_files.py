@@ -1,4 +1,4 @@
-"""Files of the ``safetensors`` format: weights, and nothing that could be code."""
+"""Files in the ``safetensors`` format: weights, and nothing that could be code."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def _need_safetensors() -> ModuleType:
         import safetensors.torch
     except ImportError as e:
         raise ImportError(
-            "a .safetensors file needs one more package: pip install 'detectron2[safetensors]'"
+            ".safetensors files need an additional package: pip install 'detectron2[safetensors]'"
         ) from e
     return safetensors.torch
 
@@ -41,17 +41,17 @@ def read_safetensors(path: str) -> dict[str, Any]:
 
 
 def verify_safetensors(path: str) -> None:
-    """Compare the length of a file with the length that its header promises."""
+    """Compare the length of a file with the length in its header."""
     size = os.path.getsize(path)
     try:
         with open(path, "rb") as f:
             length = int.from_bytes(f.read(8), "little")
             if length + 8 > size:
-                raise ValueError("its header is cut off")
+                raise ValueError("its header is truncated")
             header = json.loads(f.read(length))
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
         if 8 + length + max(ends, default=0) != size:
-            raise ValueError(f"{8 + length + max(ends, default=0):,} bytes were promised, there are {size:,}")
+            raise ValueError(f"it must have {8 + length + max(ends, default=0):,} bytes, but has {size:,}")
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise BrokenCheckpointError(f"{path!r} is truncated or damaged: {e}") from e
 
@@ -64,7 +64,7 @@ def save_safetensors(
     """Write weights, and nothing that could be code, as ``.safetensors``; atomically.
 
     Args:
-        state_dict: names and tensors; tensors that share memory are written apart.
+        state_dict: names and tensors; tensors that share memory are written separately.
         path: file to write.
         model_card: classes and config, see :func:`detectron2.checkpoint.make_model_card`.
 

@@ -1,8 +1,8 @@
-"""Checkpoints in shards: a folder to which each process writes its own part, for any number of processes to read.
+"""Sharded checkpoints: a folder to which each process writes its own part, readable by any number of processes.
 
-Of a nested state, the tensors that are spread over processes (``DTensor``) go through ``torch.distributed.checkpoint``;
-all else, with marks where those tensors belong, lies in ``rest.pth``. ``shards.json`` is written last and has the size
-and the CRC-32 of every file.
+The sharded tensors (``DTensor``) of a nested state are written by ``torch.distributed.checkpoint``; everything else,
+with placeholders for these tensors, is in ``rest.pth``. ``shards.json`` is written last and has the size and the CRC-32
+of every file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 SHARDS = ".shards"
-"""Ending of the name of such a folder."""
+"""Suffix of such a folder."""
 
 _LIST, _REST, _MARK = "shards.json", "rest.pth", "__shard__"
 
@@ -57,12 +57,12 @@ def is_sharded(value: object) -> TypeGuard[DTensor]:
 
 
 def whole(value: object) -> object:
-    """Gather a sharded tensor on the CPU, in a call of every process; return other values unchanged."""
+    """Gather a sharded tensor on the CPU; every process must call this. Return other values unchanged."""
     return value.full_tensor().cpu() if is_sharded(value) else value
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the part of a sharded tensor that this process holds, without communication; other tensors unchanged."""
+    """Return this process's part of a sharded tensor, without communication; return other tensors unchanged."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
@@ -73,12 +73,12 @@ def spread_like(value: torch.Tensor, model: object) -> torch.Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     value = value.to(device=model.device, dtype=model.dtype)
-    # Every process has read the whole: nothing needs to be sent.
+    # Every process has the whole tensor, so that nothing needs to be sent.
     return distribute_tensor(value, model.device_mesh, model.placements, src_data_rank=None)
 
 
 def _take_out(tree: object, path: str, found: dict[str, torch.Tensor]) -> object:
-    """Copy nested containers with marks in place of sharded tensors, which go to ``found``."""
+    """Copy nested containers with placeholders for sharded tensors, which are added to ``found``."""
     if is_sharded(tree):
         found[path] = tree
         return {_MARK: path}
@@ -101,13 +101,13 @@ def _put_back(tree: object, found: Mapping[str, torch.Tensor]) -> Any:
 
 # --------------------------------------------------------------------------------------------------- writing
 def write_shards(data: Mapping[str, Any], folder: str) -> None:
-    """Write a nested state; every process must call it, and all must see the folder.
+    """Write a nested state; every process must call this and see the folder.
 
-    The folder appears under its name when it is whole; one that exists is replaced then. What is not spread comes
-    from the main process.
+    The folder gets its name once it is complete, and then replaces an existing one. The main process writes everything
+    that is not sharded.
 
     Raises:
-        OSError: on every process, if one could not write; what was there before is intact.
+        OSError: on every process if one could not write; an existing folder is intact.
     """
     folder = folder.rstrip("/")
     parent, name = os.path.split(os.path.abspath(folder))
@@ -124,11 +124,11 @@ def write_shards(data: Mapping[str, Any], folder: str) -> None:
 
 
 def _all_or_none(work: Callable[[], object], folder: str, unfinished: str) -> None:
-    """Do something on every process, and fail on all if it fails on one."""
+    """Call ``work`` on every process, and raise an error on all if it fails on one."""
     problem = ""
     try:
         work()
-    except Exception as e:  # torch.distributed.checkpoint wraps what the others met in an error of its own
+    except Exception as e:  # torch.distributed.checkpoint wraps the errors of other processes
         problem = f"rank {comm.get_rank()}: {str(e).strip().splitlines()[-1] if str(e).strip() else type(e).__name__}"
     problems = [p for p in comm.all_gather(problem) if p]
     if not problems:
@@ -151,7 +151,7 @@ def _write_parts(rest: object, spread: dict[str, torch.Tensor], folder: str) -> 
 
 
 def _own_files(folder: str) -> list[str]:
-    """Files that this process has written; the main one writes what belongs to all."""
+    """Return the files that this process has written; the main one also writes the shared files."""
     mark = f"__{comm.get_rank()}_"
     shared = comm.is_main_process()
     return [
@@ -162,7 +162,7 @@ def _own_files(folder: str) -> list[str]:
 
 
 def _sums(folder: str, names: list[str]) -> dict[str, list[int]]:
-    """Return the size and the CRC-32 of each file by its name."""
+    """Return the size and the CRC-32 of each file by name."""
     return {name: list(_size_and_sum(os.path.join(folder, name))) for name in names}
 
 
@@ -187,37 +187,37 @@ def _finish(unfinished: str, folder: str, sums: list[dict[str, list[int]]]) -> N
 
 # --------------------------------------------------------------------------------------------------- reading
 def verify_shards(folder: str) -> None:
-    """Check that a folder of shards is whole.
+    """Check that a sharded checkpoint is complete.
 
     Raises:
-        BrokenCheckpointError: with what is wrong.
+        BrokenCheckpointError: if it is not; the message says what is wrong.
     """
     path = os.path.join(folder, _LIST)
     try:
         with open(path) as f:
             listed: dict[str, list[int]] = json.load(f)["files"]
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise BrokenCheckpointError(f"{folder!r} is no whole sharded checkpoint: {_LIST}: {e}") from e
+        raise BrokenCheckpointError(f"{folder!r} is not a complete sharded checkpoint: {_LIST}: {e}") from e
     for name, expected in listed.items():
         try:
             found = list(_size_and_sum(os.path.join(folder, os.path.basename(name))))
         except OSError as e:
             raise BrokenCheckpointError(f"{folder!r} is damaged: {e}") from e
         if found != expected:
-            raise BrokenCheckpointError(f"{folder!r} is damaged: size or checksum of {name} does not fit")
+            raise BrokenCheckpointError(f"{folder!r} is damaged: size or checksum of {name} does not match")
 
 
 def read_shards(folder: str, mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """Read what :func:`write_shards` wrote, with any number of processes.
+    """Read a checkpoint of :func:`write_shards` with any number of processes.
 
     Args:
-        folder: to read.
-        mesh: processes to spread the tensors over by their first dimension, each of which reads its own part; every
-            process must call it then. None gives whole tensors on the CPU.
+        folder: folder to read.
+        mesh: processes over which to shard the tensors by their first dimension; each must call this and reads its own
+            part. None gives whole tensors on the CPU.
 
     Raises:
-        BrokenCheckpointError: if it is no whole checkpoint.
-        UnsafeCheckpointError: if it asks for code to be run.
+        BrokenCheckpointError: if it is not a complete checkpoint.
+        UnsafeCheckpointError: if reading it would run code.
     """
     rest = read_rest(folder)
     if not os.path.isfile(os.path.join(folder, ".metadata")):
@@ -235,18 +235,18 @@ def read_shards(folder: str, mesh: DeviceMesh | None = None) -> dict[str, Any]:
 
 
 def read_rest(folder: str) -> dict[str, Any]:
-    """Read all but the tensors that were spread over processes.
+    """Read everything except the sharded tensors.
 
     Raises:
-        BrokenCheckpointError, UnsafeCheckpointError: as for :func:`read_shards`.
+        BrokenCheckpointError, UnsafeCheckpointError: see :func:`read_shards`.
     """
     if not os.path.isfile(os.path.join(folder, _LIST)):
-        raise BrokenCheckpointError(f"{folder!r} is no whole sharded checkpoint: it has no {_LIST}")
+        raise BrokenCheckpointError(f"{folder!r} is not a complete sharded checkpoint: it has no {_LIST}")
     return read_torch(os.path.join(folder, _REST))
 
 
 def _empty(entry: Any, mesh: DeviceMesh | None) -> torch.Tensor:
-    """Make a tensor to read into."""
+    """Create a tensor to read into."""
     if mesh is None:
         return torch.empty(entry.size, dtype=entry.properties.dtype)
     from torch.distributed.tensor import Shard, empty
@@ -255,7 +255,7 @@ def _empty(entry: Any, mesh: DeviceMesh | None) -> torch.Tensor:
 
 
 def _reader(folder: str) -> FileSystemReader:
-    """Make a reader of the folder that reads its table of contents safely."""
+    """Create a reader of the folder that reads its table of contents safely."""
     from torch.distributed.checkpoint import FileSystemReader
 
     class Reader(FileSystemReader):
@@ -267,7 +267,7 @@ def _reader(folder: str) -> FileSystemReader:
     return Reader(folder)
 
 
-# What the table of contents may name: records of names, sizes and offsets.
+# Classes allowed in the table of contents: records of names, sizes and offsets.
 _CONTENTS = {
     "torch.distributed.checkpoint.metadata": (
         "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties",

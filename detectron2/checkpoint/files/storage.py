@@ -18,7 +18,7 @@ def is_local(path: str) -> bool:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a small text file; atomically where that is possible."""
+    """Write a small text file, atomically if it is local."""
     if is_local(path):
         with atomic_write(path) as f:
             f.write(text)
@@ -28,7 +28,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Remove half-written checkpoints of a process that was killed while it saved."""
+    """Remove partial checkpoints of a process that was killed while saving."""
     for name in os.listdir(folder):
         if _LEFTOVER.match(name):
             path = os.path.join(folder, name)

@@ -1,7 +1,7 @@
 """Files of ``torch.save`` and pickles of arrays, read without running code and written atomically.
 
-PyTorch writes a zip archive with a CRC-32 of each record and its table of contents at the end. A truncated file lacks
-the table; a damaged one has a record that does not fit its checksum.
+PyTorch writes a zip archive with a CRC-32 of each record and a table of contents at the end. A truncated file lacks the
+table; a damaged one has a record that does not match its checksum.
 """
 
 import os
@@ -27,7 +27,7 @@ def read_pickle(path: str) -> Any:
 
 
 def read_torch(path: str, mmap: bool = False) -> Any:
-    """Read what ``torch.save`` wrote; ``mmap`` leaves tensors on disk until they are used."""
+    """Read a file of ``torch.save``; ``mmap`` leaves tensors on disk until they are used."""
     zipped = _is_zip(path)
     if not zipped and _starts_like_zip(path):
         raise BrokenCheckpointError(_truncated(path))
@@ -37,10 +37,10 @@ def read_torch(path: str, mmap: bool = False) -> Any:
 
 @contextmanager
 def naming_damage(path: str) -> Iterator[None]:
-    """Turn what reading a damaged or hostile file may raise, which is anything, into errors that name the file.
+    """Convert any error of reading a damaged or malicious file to one that names the file.
 
     Raises:
-        UnsafeCheckpointError: if the file asks for code to be run.
+        UnsafeCheckpointError: if reading the file would run code.
         BrokenCheckpointError: for everything else.
     """
     try:
@@ -53,9 +53,9 @@ def naming_damage(path: str) -> Iterator[None]:
             raise UnsafeCheckpointError(f"{path!r}: {text}") from e
         if "Unsupported global" in text or "Unsupported class" in text or "GLOBAL" in text:
             raise UnsafeCheckpointError(
-                f"{path!r} holds more than tensors, arrays and plain containers, and reading it could run code; it "
+                f"{path!r} contains more than tensors, arrays and plain containers, and reading it could run code; it "
                 f"was not read. PyTorch says: {_first_line(text)} If you trust the file, read it once with "
-                "torch.load(weights_only=False) and save {'model': state_dict} anew."
+                "torch.load(weights_only=False) and save {'model': state_dict} again."
             ) from e
         reason = _first_line(text) or type(e).__name__
         raise BrokenCheckpointError(f"{path!r} cannot be read ({file_size(path)}): {reason}") from e
@@ -68,12 +68,12 @@ def _first_line(text: str) -> str:
 
 
 def file_size(path: str) -> str:
-    """Return the size of a file as text."""
+    """Format the size of a file."""
     return f"{os.path.getsize(path):,} bytes"
 
 
 def _truncated(path: str) -> str:
-    return f"{path!r} is truncated: it begins as a PyTorch file but its table of contents is missing ({file_size(path)})"
+    return f"{path!r} is truncated: it begins like a PyTorch file, but its table of contents is missing ({file_size(path)})"
 
 
 def _is_zip(path: str) -> bool:
@@ -92,11 +92,11 @@ def verify_torch(path: str) -> None:
         try:
             with zipfile.ZipFile(path) as archive:
                 bad = archive.testzip()
-        except Exception as e:  # of any class, such as that of an unknown compression or a password
+        except Exception as e:  # any class, such as for an unknown compression or a password
             raise BrokenCheckpointError(f"{path!r} is damaged: {str(e) or type(e).__name__}") from e
         if bad is not None:
             raise BrokenCheckpointError(
-                f"{path!r} is damaged: the checksum of its record {bad!r} does not fit"
+                f"{path!r} is damaged: the checksum of its record {bad!r} does not match"
             )
     elif _starts_like_zip(path):
         raise BrokenCheckpointError(_truncated(path))
@@ -105,10 +105,10 @@ def verify_torch(path: str) -> None:
 
 
 def write_checkpoint_file(data: object, path: str | os.PathLike[str]) -> None:
-    """Write ``data`` with ``torch.save`` so that a crash leaves the old file or the new one, never a part.
+    """Write ``data`` with ``torch.save`` so that a crash leaves either the old file or the new one.
 
     Raises:
-        OSError: if it cannot be written, for example because the disk is full; what was there before is intact.
+        OSError: if it cannot be written, for example because the disk is full; an existing file is intact.
     """
     try:
         with atomic_write(path, "wb") as f:

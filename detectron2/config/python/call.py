@@ -1,4 +1,4 @@
-"""Describing a call in a config instead of making it."""
+"""Describe a call in a config instead of executing it."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ __all__ = ["LazyCall", "lists_for_tuples"]
 
 
 class LazyCall:
-    """Write a call now, have it made later by ``instantiate``.
+    """Describes a call that ``instantiate`` executes later.
 
     ``LazyCall(f)(a=1)`` is the config ``{"_target_": f, "a": 1}``; see :func:`detectron2.config.instantiate`.
 
@@ -46,19 +46,19 @@ class LazyCall:
 
 
 def _storable(target: object) -> object:
-    """Wrap targets that omegaconf would take for the schema of a node; return others unchanged."""
+    """Wrap targets that omegaconf would interpret as the schema of a node; return others unchanged."""
     is_schema = dataclasses.is_dataclass(target) or hasattr(target, "__attrs_attrs__")
     if not isinstance(target, type) or not (is_schema or target in (dict, OrderedDict)):
         return target
-    local = "<locals>" in target.__qualname__  # has no path that could be looked up
+    local = "<locals>" in target.__qualname__  # cannot be found by a dotted path
     return functools.partial(target) if local else remember_name(target_name(target))
 
 
 def lists_for_tuples(value: Any) -> Any:
-    """Plain containers with lists in place of tuples.
+    """Replace the tuples in plain containers by lists.
 
-    omegaconf keeps tuples as immutable nodes since its version 2.4, whose entries no override could set and which
-    turn a list that is assigned to them into a tuple again. Lists behave alike in all versions.
+    Since version 2.4, omegaconf stores tuples as immutable nodes, whose entries cannot be overridden and which convert
+    assigned lists to tuples. Lists behave the same in all versions.
     """
     if type(value) in (list, tuple):
         return [lists_for_tuples(v) for v in value]

@@ -1,7 +1,7 @@
-"""Running Python config files, which may import each other by relative paths without being a package.
+"""Execute Python config files, which may import each other by relative paths without being a package.
 
-The import statements of a config file go through a function of its own: it is put into the ``__builtins__`` of that
-one file's globals, so that the interpreter, other modules and other threads are not affected.
+Each config file gets its own import function, in the ``__builtins__`` of its globals, so that the interpreter, other
+modules and other threads are not affected.
 """
 
 import builtins
@@ -15,19 +15,19 @@ from detectron2.utils.errors import UnknownNameError
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.suggest import did_you_mean
 
-from ..yacs.yaml_files import parse
+from ..yacs.yaml_files import parse, path_beside
 from .call import lists_for_tuples
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig, ListConfig
 
-__all__ = ["as_config", "load", "path_beside"]
+__all__ = ["as_config", "load"]
 
 MODULE_PREFIX = "detectron2._cfg_loader"
 
 
 def as_config(value: object) -> Any:
-    """Dictionaries become omegaconf configs that may hold any object; other values stay."""
+    """Convert a dictionary to an omegaconf config that may hold any object; return other values unchanged."""
     if not isinstance(value, dict):
         return value
     from omegaconf import DictConfig
@@ -44,23 +44,12 @@ def load(filename: str, keys: str | tuple[str, ...] | None) -> Any:
     elif extension in (".yaml", ".yml"):
         content = _read_yaml(filename)
     else:
-        raise ValueError(f"a config file ends in .py, .yaml or .yml; this one does not: {filename}")
+        raise ValueError(f"a config file must end in .py, .yaml or .yml, got {filename}")
     if keys is None:
         return _all_configs(content)
     if isinstance(keys, str):
         return as_config(_pick(content, keys, filename))
     return tuple(as_config(_pick(content, k, filename)) for k in keys)
-
-
-def path_beside(filename: str, other: str) -> str:
-    """Return the path of ``other``, seen from the file ``filename``."""
-    folder, separator, _ = (
-        filename.rpartition("/") if "://" in filename else (os.path.dirname(filename), "/", "")
-    )
-    if "://" not in filename:
-        return os.path.normpath(os.path.join(folder, other))
-    scheme, _, rest = folder.partition("://")
-    return f"{scheme}://{os.path.normpath(f'{rest}{separator}{other}')}"
 
 
 def _all_configs(content: Any) -> "DictConfig | ListConfig":
@@ -97,11 +86,11 @@ def _read_yaml(filename: str) -> Any:
 
 # ------------------------------------------------------------ Python files
 def _run(filename: str, chain: tuple[str, ...]) -> dict[str, Any]:
-    """Run a config file and return its globals.
+    """Execute a config file and return its globals.
 
     Args:
         filename: path or URL.
-        chain: config files whose imports led here.
+        chain: config files that import this one, directly or indirectly.
     """
     if filename in chain:
         raise ImportError(f"config files import each other in a circle: {' -> '.join([*chain, filename])}")
@@ -131,14 +120,14 @@ def _compile_local(filename: str, modified: int, size: int) -> CodeType:
 
 
 class _Names:
-    """Stands for an imported module: its attributes are what ``from … import`` asks for."""
+    """The result of an import, whose attributes are the names in ``from … import``."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
 
 
 def _importer(filename: str, chain: tuple[str, ...]) -> Callable[..., Any]:
-    """Return the ``__import__`` of one config file: relative imports run config files, all others are Python's own."""
+    """Return the ``__import__`` of one config file, whose relative imports execute config files."""
 
     def import_(
         name: str,
@@ -164,10 +153,10 @@ def _importer(filename: str, chain: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _find(filename: str, name: str, level: int, statement: str) -> str:
-    """Return the file that a relative import means.
+    """Return the file that a relative import refers to.
 
     Raises:
-        ImportError: if there is none; says what was looked for.
+        ImportError: if there is none; the message says what was searched for.
     """
     if not name:
         raise ImportError(

@@ -1,11 +1,11 @@
-"""Values of overrides: a recursive-descent reader of the small grammar in ``_overrides.py``."""
+"""Recursive-descent parser of values of overrides; see the grammar in ``overrides.py``."""
 
 import re
 from typing import Any
 
 __all__ = ["parse_value"]
 
-# Numbers and words of Hydra's grammar: "007" and "None" are texts.
+# Numbers and words of Hydra's grammar: "007" and "None" are strings.
 _WHOLE = r"(?:0|[1-9](?:_?\d)*)"
 _POWER = r"[eE][+-]?\d(?:_?\d)*"
 _INT = re.compile(rf"[+-]?{_WHOLE}\Z")
@@ -20,10 +20,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def parse_value(text: str) -> object:
-    """Read the text right of ``=``.
+    """Parse the text after ``=``.
 
     Raises:
-        ValueError: if brackets or quotes do not match, or a list is written without brackets.
+        ValueError: if brackets or quotes do not match, or a list has no brackets.
     """
     reader = _Reader(text)
     value = reader.value(stops="")
@@ -34,7 +34,7 @@ def parse_value(text: str) -> object:
 
 
 def _scalar(text: str) -> object:
-    """Read a bare word: number, truth value, null, or text."""
+    """Convert a bare word to a number, bool, None or string."""
     low = text.lower()
     if low in _WORDS:
         return _WORDS[low]
@@ -75,7 +75,7 @@ class _Reader:
             self.at += 1
 
     def value(self, stops: str) -> object:
-        """One value; a bare word inside brackets ends at one of ``stops``."""
+        """Parse one value; a bare word inside brackets ends at one of ``stops``."""
         self.skip_space()
         c = self.peek()
         if c and c in "[(":
@@ -90,7 +90,7 @@ class _Reader:
         return self.bare(stops)
 
     def cast(self, found: re.Match[str]) -> Any:
-        """``int(…)``, ``float(…)``, ``str(…)`` or ``bool(…)`` of a value, entry by entry for lists and dictionaries."""
+        """Parse ``int(…)``, ``float(…)``, ``str(…)`` or ``bool(…)``, applied to each entry of lists and dictionaries."""
         start = self.at
         self.at = found.end()
         value = self.value(stops=")")
@@ -124,9 +124,7 @@ class _Reader:
             if isinstance(key, (float, type(None))) or key in items:
                 self.at = start
                 raise self.error(
-                    "this cannot be a key of the dictionary"
-                    if key not in items
-                    else "this key is there twice"
+                    "this cannot be a key of the dictionary" if key not in items else "this key occurs twice"
                 )
             self.at += 1
             items[key] = self.value(stops=",}")
@@ -134,7 +132,7 @@ class _Reader:
         return items
 
     def closed(self, close: str) -> bool:
-        """Step over ``close`` if it is next."""
+        """Consume ``close`` if it is next, and return whether it was."""
         self.skip_space()
         if not self.peek():
             raise self.error(f"expected {close!r}")
@@ -144,7 +142,7 @@ class _Reader:
         return True
 
     def separator(self, close: str) -> None:
-        """Step over a comma; leave the closing bracket for :meth:`closed`."""
+        """Consume a comma, or leave the closing bracket to :meth:`closed`."""
         self.skip_space()
         if self.peek() == ",":
             self.at += 1
@@ -170,7 +168,7 @@ class _Reader:
             out.append(c)
 
     def bare(self, stops: str) -> object:
-        """Read a word without quotes, interpolations in it kept whole; outside of brackets it goes to the end."""
+        """Parse a word without quotes, including interpolations; outside brackets it extends to the end."""
         start = self.at
         while self.at < len(self.text):
             c = self.peek()
@@ -180,7 +178,7 @@ class _Reader:
             if c in stops:
                 break
             if not stops and c == ",":
-                raise self.error("a list is written in brackets, [a, b]; text with a comma in quotes")
+                raise self.error("write a list in brackets, [a, b], and text with a comma in quotes")
             self.at += 1
         word = self.text[start : self.at].strip()
         if not word and stops:
@@ -188,7 +186,7 @@ class _Reader:
         return _scalar(word)
 
     def interpolation(self) -> None:
-        """Step over ``${…}``, which may hold others."""
+        """Consume ``${…}``, which may contain others."""
         start, depth = self.at, 0
         while self.at < len(self.text):
             if self.text.startswith("${", self.at):

@@ -1,4 +1,4 @@
-"""Changing a config by texts from a command line: a small grammar and what each form does.
+"""Parse command-line overrides and apply them to a config.
 
 override  = ["+" | "++"] key "=" value  |  "~" key
 key       = name ("." name | "[" index "]")*
@@ -31,7 +31,7 @@ _KEY = re.compile(
 
 
 class Override(NamedTuple):
-    """One change: what is done ("set", "add" or "delete"), to which key (its parts), with which value."""
+    """One change: the action ("set", "add" or "delete"), the parts of the key, and the value."""
 
     action: str
     key: list[str]
@@ -43,10 +43,10 @@ class Override(NamedTuple):
 
 
 def parse_override(text: str) -> Override:
-    """Read one override.
+    """Parse one override.
 
     Raises:
-        ValueError: if it does not follow the grammar; says what was expected.
+        ValueError: if it does not follow the grammar; the message says what was expected.
     """
     match = _KEY.match(text.strip())
     if not match:
@@ -76,7 +76,7 @@ def apply_overrides(cfg: "DictConfig", overrides: list[str]) -> "DictConfig":
 
     if not OmegaConf.is_config(cfg):
         raise TypeError(f"overrides apply to an omegaconf config, not to a {type(cfg).__name__}")
-    # All are read before the first is applied, so that a mistake leaves the config as it was.
+    # Parse all before applying the first, so that a mistake leaves the config unchanged.
     parsed = [parse_override(text) for text in overrides]
     for change in parsed:
         with open_dict(cfg):
@@ -101,9 +101,7 @@ def _set(cfg: "DictConfig", change: Override) -> None:
             _replace(node, index, list(node[index]))
         node = node[index]
         if not OmegaConf.is_config(node):
-            raise UnknownNameError(
-                f"cannot set {change.name}: {here} is {node!r}, which has nothing below it"
-            )
+            raise UnknownNameError(f"cannot set {change.name}: {here} is {node!r}, which has no keys")
     last = change.key[-1]
     if not _has(node, last):
         _check_spelling(node, last, change)
@@ -120,7 +118,7 @@ def _set(cfg: "DictConfig", change: Override) -> None:
 
 
 def _replace(node: Any, index: int | str, value: object) -> None:
-    """Set an entry, also one that is a tuple, which would turn a list that is assigned to it into a tuple."""
+    """Set an entry; remove a tuple first, since it would convert an assigned list to a tuple."""
     from omegaconf import OmegaConf
 
     if isinstance(value, list) and _has(node, str(index)) and is_tuple_config(node._get_node(index)):
@@ -175,7 +173,7 @@ def _index(node: "_Node", part: str, place: str) -> int | str:
     if OmegaConf.is_dict(node):
         return _typed(node, part)
     if not part.lstrip("-").isdigit():
-        raise UnknownNameError(f"cannot set {place}: it is in a list, where {part!r} is no index")
+        raise UnknownNameError(f"cannot set {place}: it is in a list, and {part!r} is not an index")
     if not -len(node) <= int(part) < len(node):
         raise UnknownNameError(
             f"cannot set {place}: the list has {len(node)} entries; give the whole list to make it longer"
@@ -184,7 +182,7 @@ def _index(node: "_Node", part: str, place: str) -> int | str:
 
 
 def _check_spelling(node: "_Node", part: str, change: Override) -> None:
-    """Refuse a new key that is almost one that exists, unless it was asked for with "+"."""
+    """Refuse a new key that resembles an existing one, unless it is marked with "+"."""
     from omegaconf import OmegaConf
 
     if change.action == "add" or not OmegaConf.is_dict(node):
@@ -193,13 +191,15 @@ def _check_spelling(node: "_Node", part: str, change: Override) -> None:
     if misspelt(part, known):
         raise UnknownNameError(
             f"the config has no {change.name}. {did_you_mean(part, known)} "
-            f"If a new key is meant, write +{change.name}=…"
+            f"To add a new key, write +{change.name}=…"
         )
-    logger.warning("the config has no %s: added (+%s=… says that it is meant)", change.name, change.name)
+    logger.warning(
+        "the config had no %s: added (write +%s=… to avoid this warning)", change.name, change.name
+    )
 
 
 def _referring(cfg: "DictConfig", key: list[str]) -> list[str]:
-    """Places whose interpolations lead to ``key`` or below it, themselves not below it."""
+    """Return the places outside ``key`` whose interpolations refer to ``key`` or something below it."""
     from omegaconf import OmegaConf
 
     found: list[str] = []
@@ -223,7 +223,7 @@ def _referring(cfg: "DictConfig", key: list[str]) -> list[str]:
 
 
 def _leads_to(reference: str, place: list[str], key: list[str]) -> bool:
-    """Return whether an interpolation at ``place`` names ``key`` or something below it."""
+    """Return whether an interpolation at ``place`` refers to ``key`` or something below it."""
     if ":" in reference:  # a resolver such as ${oc.env:HOME}
         return False
     dots = len(reference) - len(reference.lstrip("."))

@@ -1,9 +1,10 @@
-"""Saving a config to YAML, with as much as possible written so that it can be instantiated again."""
+"""Save a config to YAML from which it can be instantiated again, as far as possible."""
 
 import dataclasses
 import functools
 import logging
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
-        return True  # repeated lists are written out: &id001 is hard to read and edit
+        return True  # write repeated lists out: &id001 is hard to read and edit
 
 
 def save(cfg: object, filename: str) -> None:
@@ -34,7 +35,7 @@ def save(cfg: object, filename: str) -> None:
         places, side = ", ".join(lost), f"{filename}.pkl"
         text = f"# Not complete: YAML cannot hold {places}. The whole config is in {os.path.basename(side)}\n{text}"
         logger.warning(
-            "%s is not complete: YAML cannot hold %s; the whole config is in %s", filename, places, side
+            "%s is incomplete: YAML cannot hold %s; the whole config is in %s", filename, places, side
         )
         with atomic_write(side, "wb") as f:
             cloudpickle.dump(cfg, f)
@@ -43,7 +44,7 @@ def save(cfg: object, filename: str) -> None:
 
 
 def to_text(cfg: object, lost: list[str]) -> str:
-    """YAML text of a config; ``lost`` gets the places that YAML cannot hold."""
+    """Convert a config to YAML text, and add the places that YAML cannot hold to ``lost``."""
     from omegaconf import OmegaConf, SCMode
 
     tree = cfg
@@ -54,12 +55,12 @@ def to_text(cfg: object, lost: list[str]) -> str:
 
 
 def to_plain(value: object, lost: list[str], place: str = "") -> Any:
-    """Convert ``value`` to what YAML can hold; other objects become calls that rebuild them.
+    """Convert ``value`` to what YAML can hold; other objects become calls that recreate them.
 
     Args:
         value: a container without omegaconf nodes.
-        lost: gets the places of objects that cannot be written; a call of ``not_saved`` stands there.
-        place: dotted place of ``value``.
+        lost: the places of objects that cannot be written are added; they are replaced by a call of ``not_saved``.
+        place: dotted path of ``value``.
     """
     if isinstance(value, Mapping):
         content = {}
@@ -81,7 +82,7 @@ def _join(place: str, key: object) -> str:
 
 
 def _findable(value: object) -> str | None:
-    """Dotted path under which ``locate`` finds this very object; None if there is none."""
+    """Return the dotted path by which ``locate`` finds this object; None if there is none."""
     if not hasattr(value, "__qualname__") or not hasattr(value, "__module__"):
         return None
     name = target_name(value)
@@ -111,7 +112,7 @@ def _plain_object(value: object, lost: list[str], place: str) -> object:
         }
     name = _findable(value)
     if name is None and type(value).__module__ == "torch":
-        name = str(value)  # torch.float32, torch.channels_last: printed as their own path
+        name = str(value)  # torch.float32 and torch.channels_last are printed as their dotted path
     if name is not None:
         return {TARGET: "detectron2.utils.registry.locate", "name": name}
     builder = _plain_builtin(value)
@@ -124,8 +125,6 @@ def _plain_object(value: object, lost: list[str], place: str) -> object:
 
 def _plain_builtin(value: object) -> object:
     """Convert paths and NumPy scalars to plain values; return None for other objects."""
-    import pathlib
-
     if isinstance(value, pathlib.PurePath):
         return str(value)
     if hasattr(value, "item") and type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:

@@ -1,16 +1,16 @@
-"""From the text of a ``_target_`` to the callable, for names that may come from somebody else's file.
+"""Resolve the name in a ``_target_``, which may come from an untrusted file, to a callable.
 
-A config file is data, so a name in it must not run code that its reader did not choose. :func:`resolve` finds
+A config file is data, so that a name in it must not run arbitrary code. :func:`resolve` finds
 
-* the parts that models, data and evaluations of this package are made of, layers and optimizers of torch, models
-  and operators of torchvision and timm (:data:`PARTS`);
-* callables of the program itself: defined in a module that it has imported and that is not installed software;
-* classes of installed software that are models, data sets, optimizers or parts of this package by inheritance, once
-  the program has imported their module;
-* names that a Python program has written itself as the target of a ``LazyCall``.
+* components of models, data and evaluations of this package, layers and optimizers of torch, models and operators of
+  torchvision and timm (:data:`PARTS`);
+* callables of the program itself, defined in an imported module that is not installed software;
+* classes of installed software that inherit from models, data sets, optimizers or classes of this package, if the
+  program has imported their module;
+* names that a Python program itself has given to a ``LazyCall``.
 
-It imports nothing else, and never finds the standard library (plain containers excepted), loaders of code, or attributes of attributes. Everything
-else needs :func:`trusted`.
+It imports nothing else, and never finds the standard library (except plain containers), loaders of code, or attributes
+of objects. Everything else needs :func:`trusted`.
 """
 
 import dataclasses
@@ -41,8 +41,8 @@ __all__ = [
     "trusted",
 ]
 
-# Where the things live that Detectron2 took from fvcore and iopath, and those of detrex: (old prefix, new module). First
-# match wins; what comes after the prefix is looked up in the new module under its last name.
+# Locations of names that Detectron2 took from fvcore and iopath, and of those of detrex: (old prefix, new module). The
+# first match is used; the last part of the name is looked up in the new module.
 ALIASES: tuple[tuple[str, str], ...] = (
     ("fvcore.common.param_scheduler.", "detectron2.solver.param_scheduler"),
     ("fvcore.common.checkpoint.", "detectron2.checkpoint"),
@@ -58,11 +58,11 @@ ALIASES: tuple[tuple[str, str], ...] = (
     ("detrex.", "detectron2.projects.dino"),
     ("projects.dino.", "detectron2.projects.dino"),
     ("projects.deformable_detr.", "detectron2.projects.dino"),
-    # Saved configs refer to functions and types by a call of `locate`, which finds anything; this one asks first.
+    # Saved configs refer to functions and types by a call of `locate`, which finds anything; `reference` checks first.
     ("detectron2.utils.registry.locate", "detectron2.config.python.targets.reference"),
 )
 
-# Packages whose classes and functions may be named, and those of which only the classes may.
+# Packages that config files may name: all classes and functions, only classes, or only torch modules.
 PARTS = {
     "detectron2.layers": "all",
     "detectron2.structures": "all",
@@ -80,7 +80,7 @@ PARTS = {
     "timm.layers": "modules",
     "timm.models": "modules",
 }
-# Callables outside of those packages that configs name: plain containers, and functions that read or build data.
+# Callables outside those packages that configs may name: plain containers, and functions that read or build data.
 FUNCTIONS = {
     "builtins.dict",
     "builtins.list",
@@ -100,22 +100,22 @@ FUNCTIONS = {
     "detectron2.data.samplers.distributed_sampler.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency",
     "timm.models._factory.create_model",
 }
-# Arguments by which a harmless callable would read a file that may hold code.
+# Arguments with which a harmless callable would read a file that may contain code.
 LOADING_ARGUMENTS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "custom_load"}
 _TRUST: ContextVar[bool] = ContextVar("trust", default=False)
 _WRITTEN_BY_CODE: set[str] = set()
 
 
 class UntrustedTargetError(ValueError, ImportError):
-    """A config names a callable that a file of somebody else could misuse; nothing was called."""
+    """A config names a callable that an untrusted file could misuse; nothing was called."""
 
 
 @contextmanager
 def trusted(trust: bool = True) -> Iterator[None]:
-    """Let configs name any callable inside the ``with`` block. Use it for files that you would run as programs.
+    """Let configs name any callable inside the ``with`` block, for files that you would also run as programs.
 
     Args:
-        trust: False leaves the rules as they are.
+        trust: False changes nothing.
     """
     token = _TRUST.set(trust or _TRUST.get())
     try:
@@ -125,13 +125,13 @@ def trusted(trust: bool = True) -> Iterator[None]:
 
 
 def remember_name(name: str) -> str:
-    """Note that Python code, not a file, has written ``name`` as a target; return it."""
+    """Record that Python code, not a file, uses ``name`` as a target; return it."""
     _WRITTEN_BY_CODE.add(name)
     return name
 
 
 def current_name(name: str) -> str:
-    """Return the dotted path of today for one that names fvcore, iopath or detrex; any other path comes back as it is."""
+    """Return the current path of a name in fvcore, iopath or detrex; return any other path unchanged."""
     for prefix, module in ALIASES:
         if name == prefix:
             return module
@@ -144,7 +144,7 @@ def resolve(name: str) -> Any:
     """Find the callable that a ``_target_`` names.
 
     Raises:
-        ImportError: if there is none; the message says what is near.
+        ImportError: if there is none; the message lists similar names.
         UntrustedTargetError: if the rules of this module do not allow it.
     """
     today = current_name(name)
@@ -159,7 +159,7 @@ def resolve(name: str) -> Any:
 
 
 def reference(name: str) -> Any:
-    """Return the object that ``name`` stands for, under the rules of :func:`resolve`; saved configs call it."""
+    """Return the object called ``name``, by the rules of :func:`resolve`; saved configs call this."""
     torch = sys.modules.get("torch")
     if torch is not None and name.startswith("torch.") and name.count(".") == 1:
         value = getattr(torch, name[len("torch.") :], None)
@@ -173,21 +173,21 @@ def partial_of(
     args: Sequence[Any] = (),
     keywords: Mapping[str, Any] | None = None,
 ) -> functools.partial[Any]:
-    """Make a ``functools.partial`` whose positional arguments are given by name; saved configs call it."""
+    """Create a ``functools.partial`` from keyword arguments only; saved configs call this."""
     found = resolve(function) if isinstance(function, str) else function
     check_arguments(found, keywords or {})
     return functools.partial(found, *args, **(keywords or {}))
 
 
 def not_saved(what: str) -> None:
-    """Stand in saved configs for an object that YAML cannot hold."""
+    """Raise an error; saved configs call this in place of an object that YAML cannot hold."""
     raise ValueError(
-        f"this config was saved without {what}; load the file that it came from, or the .pkl file beside it if you trust it"
+        f"this config was saved without {what}; load its original file, or the .pkl file beside it if you trust it"
     )
 
 
 def check_arguments(target: object, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that make a model library load a file that may hold code.
+    """Refuse arguments that make a model library load a file that may contain code.
 
     Raises:
         UntrustedTargetError: if there is one and the config is not trusted.
@@ -201,12 +201,12 @@ def check_arguments(target: object, arguments: Mapping[str, Any]) -> None:
     if found or ":" in name or "/" in name:
         what = f"the argument {found[0]}" if found else f"the model {name!r}"
         raise UntrustedTargetError(
-            f"{target_name(target)}: {what} would read a file that may hold code. {_mend()}"
+            f"{target_name(target)}: {what} would read a file that may contain code. {_mend()}"
         )
 
 
 def target_name(target: object) -> str:
-    """Return the dotted path of a target, which may be text already."""
+    """Return the dotted path of a target, which may already be text."""
     if isinstance(target, str):
         return target
     if hasattr(target, "__module__") and hasattr(target, "__qualname__"):
@@ -250,7 +250,7 @@ def _find_part(name: str) -> Any:
 
 
 def _split(parts: list[str]) -> tuple[str, list[str]]:
-    """Split a path into the module that it begins with and the rest; import modules of :data:`PARTS` only.
+    """Split a path into its module and the rest; import only modules of :data:`PARTS`.
 
     Raises:
         ImportError: if a part of this package does not exist.
@@ -281,14 +281,14 @@ def _split(parts: list[str]) -> tuple[str, list[str]]:
 
 
 def _home(found: object) -> str:
-    """Dotted path of a class, function or method where it is defined, "" if it has none."""
+    """Return the dotted path of the definition of a class, function or method; "" if it has none."""
     inner = getattr(found, "__func__", found)
     module, qualname = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
     return f"{module}.{qualname}" if isinstance(module, str) and isinstance(qualname, str) else ""
 
 
 def _is_part(found: object) -> bool:
-    """Return whether a callable is one of the parts that any config may name."""
+    """Return whether any config may name a callable."""
     home = _home(found)
     if home in FUNCTIONS:
         return True
@@ -305,7 +305,7 @@ def _is_part(found: object) -> bool:
 
 
 def _is_torch_function(found: object) -> bool:
-    """Return whether this is one of the functions of ``torch.nn.functional`` that are written in C."""
+    """Return whether this is a function of ``torch.nn.functional`` that is written in C."""
     functional = sys.modules.get("torch.nn.functional")
     name = getattr(found, "__name__", "")
     return inspect.isbuiltin(found) and getattr(functional, name, None) is found

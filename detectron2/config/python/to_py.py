@@ -1,15 +1,12 @@
-"""Printing a config as Python-like text, laid out as the common formatters for Python do."""
+"""Format a config as Python-like text, in the layout of common Python formatters."""
 
 import dataclasses
 import functools
 import keyword
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .targets import target_name
-
-if TYPE_CHECKING:
-    from omegaconf import SCMode
 
 __all__ = ["to_py"]
 
@@ -19,22 +16,22 @@ TARGET = "_target_"
 
 @dataclasses.dataclass
 class _Group:
-    """Text in brackets that may be spread over lines: ``open`` + items + ``close``."""
+    """Text in brackets that may be split over lines: ``open`` + items + ``close``."""
 
     open: str
     items: list["_Item"]
     close: str
 
 
-_Item = tuple[str, "str | _Group"]  # what stands before the value ("name=", '"key": '), and the value
+_Item = tuple[str, "str | _Group"]  # prefix of the value ("name=", '"key": '), and the value
 
 
 def to_py(cfg: object, prefix: str) -> str:
     """See :meth:`detectron2.config.LazyConfig.to_py`."""
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, SCMode
 
     if OmegaConf.is_config(cfg):
-        cfg = OmegaConf.to_container(cfg, resolve=True, structured_config_mode=_instance_mode())
+        cfg = OmegaConf.to_container(cfg, resolve=True, structured_config_mode=SCMode.INSTANTIATE)
     if not isinstance(cfg, Mapping):
         raise TypeError(f"to_py prints dictionaries, not a {type(cfg).__name__}")
     if TARGET in cfg:
@@ -43,13 +40,6 @@ def to_py(cfg: object, prefix: str) -> str:
     for name, value in _assignments(cfg, prefix):
         lines += _lay_out(name, " = ", _describe(value))
     return "\n".join(lines) + "\n"
-
-
-def _instance_mode() -> "SCMode":
-    """Dataclass nodes come out as objects, to be printed as calls of their class."""
-    from omegaconf import SCMode
-
-    return SCMode.INSTANTIATE
 
 
 def _is_name(key: object) -> bool:
@@ -61,7 +51,7 @@ def _sorted(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
 
 
 def _assignments(cfg: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Left and right sides: dictionaries are spread over lines of their own, calls and empty ones are values."""
+    """Yield left and right sides; dictionaries become several assignments, except calls and empty ones."""
     for key, value in _sorted(cfg):
         name = f"{prefix}{key}" if _is_name(key) else f"{prefix.removesuffix('.') or 'cfg'}[{_quote(key)}]"
         if isinstance(value, Mapping) and value and TARGET not in value:
@@ -71,7 +61,7 @@ def _assignments(cfg: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any
 
 
 def _quote(value: object) -> str:
-    """Literal of a scalar, text in double quotes."""
+    """Format a scalar as a literal, text in double quotes."""
     if not isinstance(value, str):
         return f'float("{value}")' if isinstance(value, float) and value - value != 0 else repr(value)
     text = repr(value)
@@ -81,7 +71,7 @@ def _quote(value: object) -> str:
 
 
 def _describe(value: object) -> "str | _Group":
-    """Return the printed form of a value, not yet broken into lines."""
+    """Return the text of a value, not yet split into lines."""
     if isinstance(value, Mapping):
         if TARGET in value:
             return _call(value)
@@ -113,14 +103,12 @@ def _call(cfg: Mapping[Any, Any]) -> _Group:
         name = described if isinstance(described, str) else _one_line(described)
     arguments = [(k, v) for k, v in _sorted(cfg) if k != TARGET]
     plain = [(f"{k}=", _describe(v)) for k, v in arguments if _is_name(k)]
-    odd = {
-        k: v for k, v in arguments if not _is_name(k)
-    }  # no argument can be called so; still, nothing is lost
+    odd = {k: v for k, v in arguments if not _is_name(k)}  # invalid as argument names
     return _Group(f"{name}(", plain + ([("**", _describe(odd))] if odd else []), ")")
 
 
 def _function(value: Callable[..., object]) -> str:
-    """Dotted name of a function or class. Those without a name that could be looked up are shown as a call."""
+    """Return the dotted name of a function or class, or a description if it cannot be found by a name."""
     name = target_name(value)
     if all(part.isidentifier() for part in name.split(".")):
         return name
@@ -133,11 +121,11 @@ def _function(value: Callable[..., object]) -> str:
 
 
 def _object(value: object) -> str:
-    """Print an object that the config holds as such by the name of its class; never by an address."""
+    """Describe an object in a config by the name of its class, never by an address."""
     text = repr(value)
     kind = target_name(type(value))
     if text.startswith(("torch.", "numpy.")) and all(p.isidentifier() for p in text.split(".")):
-        return text  # data types and the like print as their own path
+        return text  # data types are printed as their dotted path
     short = text if len(text) <= 60 and " at 0x" not in text and "\n" not in text else ""
     return f"an_object({_quote(kind)}{', ' + _quote(short) if short else ''})"
 
@@ -152,7 +140,7 @@ def _one_line(value: "str | _Group") -> str:
 def _lay_out(name: str, between: str, value: "str | _Group", indent: int = 0, after: str = "") -> list[str]:
     """Return the lines of ``name`` + ``between`` + value + ``after``.
 
-    All in one line if that fits; else the items between the brackets in one line if that fits; else an item a line.
+    Everything is on one line if it fits, else the items between the brackets if they fit, else each item has a line.
     """
     margin = " " * indent
     line = f"{margin}{name}{between}{_one_line(value)}{after}"

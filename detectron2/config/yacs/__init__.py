@@ -1,1 +1,1 @@
-"""YAML configs (``CfgNode``): the node class, its value types, its files, the keys of this package."""
+"""YAML configs (``CfgNode``): node class, value types, files, and additional keys."""

@@ -19,11 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class BaseNode(dict[str, Any]):
-    """A dictionary with attribute access whose keys and types are fixed when others are merged in.
+    """A dictionary with attribute access, into which only known keys with values of the same types can be merged.
 
-    Keys declared with :meth:`add_optional` are known, typed and readable, but appear in iteration and ``dump`` only
-    when they differ from their default. A config that uses none of them is thus saved exactly as by a program that
-    does not know them.
+    Keys declared with :meth:`add_optional` are known, typed and readable, but appear in iteration and ``dump`` only if
+    they differ from their defaults. Configs that do not use them are thus saved as if they did not exist.
     """
 
     IMMUTABLE = "__immutable__"
@@ -53,7 +52,7 @@ class BaseNode(dict[str, Any]):
         self._set_state(self.NEW_ALLOWED, new_allowed)
         self._set_state(self.OPTIONAL, {})
 
-    # ------------------------------------------------------------ state kept beside the keys
+    # ------------------------------------------------------------ state
     def _set_state(self, name: str, value: object) -> None:
         self.__dict__[name] = value
 
@@ -94,11 +93,11 @@ class BaseNode(dict[str, Any]):
 
     # ------------------------------------------------------------ optional keys
     def add_optional(self, name: str, default: object) -> None:
-        """Declare a key that stays hidden while it has its default.
+        """Declare a key that is hidden while it has its default.
 
         Args:
             name: key in this node.
-            default: a plain value, or a node with optional keys of its own.
+            default: a plain value, or a node with optional keys.
         """
         self._optional()[name] = copy.deepcopy(default)
         self[name] = default
@@ -134,11 +133,11 @@ class BaseNode(dict[str, Any]):
 
     # ------------------------------------------------------------ freezing and copying
     def freeze(self) -> None:
-        """Forbid changes, here and below."""
+        """Forbid changes in this node and all nodes below."""
         self._freeze(True)
 
     def defrost(self) -> None:
-        """Allow changes again, here and below."""
+        """Allow changes in this node and all nodes below."""
         self._freeze(False)
 
     def _freeze(self, frozen: bool) -> None:
@@ -147,7 +146,7 @@ class BaseNode(dict[str, Any]):
             child._freeze(frozen)
 
     def _freeze_added(self) -> None:
-        """Freeze what was merged into a frozen config, which merging may change and attributes may not."""
+        """Freeze nodes that were merged into a frozen config, which only merging may change."""
         if self.is_frozen():
             self._freeze(True)
 
@@ -172,8 +171,8 @@ class BaseNode(dict[str, Any]):
         twin.__dict__.update({k: copy.copy(v) for k, v in self.__dict__.items()})
         return twin
 
-    def copy(self) -> Self:  # a plain dict.copy() would lose the node
-        """Return a shallow copy that is a node as well."""
+    def copy(self) -> Self:  # dict.copy() would return a dict
+        """Return a shallow copy of the same class."""
         return copy.copy(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -190,13 +189,12 @@ class BaseNode(dict[str, Any]):
 
     # ------------------------------------------------------------ printing
     def as_dict(self) -> dict[str, Any]:
-        """Plain dictionaries all the way down; tuples and lists are kept."""
+        """Convert to nested plain dictionaries; tuples and lists are kept."""
         return {k: v.as_dict() if isinstance(v, BaseNode) else v for k, v in self.items()}
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
-        """YAML text of the visible keys, sorted; arguments go to ``yaml.safe_dump``."""
-        text = yaml.safe_dump(self.as_dict(), *args, **kwargs)
-        return str(text)
+        """Convert the visible keys to YAML text, sorted; arguments are passed to ``yaml.safe_dump``."""
+        return str(yaml.safe_dump(self.as_dict(), *args, **kwargs))
 
     def __str__(self) -> str:
         lines = []
@@ -212,40 +210,40 @@ class BaseNode(dict[str, Any]):
 
     # ------------------------------------------------------------ old names
     def register_deprecated_key(self, key: str) -> None:
-        """Accept a key (dotted path from here) that no longer has a meaning; it is dropped with a warning."""
+        """Accept a key (dotted path) without a meaning; merging drops it with a warning."""
         if key in self.__dict__[self.DEPRECATED_KEYS]:
             raise BadValue(f"{key} is registered as deprecated already")
         self.__dict__[self.DEPRECATED_KEYS].add(key)
 
     def register_renamed_key(self, old_name: str, new_name: str, message: str | None = None) -> None:
-        """Register the new name of a key, for the error of those who use the old one; both are dotted paths from here."""
+        """Register the new name of a key for the error about the old one; both are dotted paths."""
         if old_name in self.__dict__[self.RENAMED_KEYS]:
             raise BadValue(f"{old_name} is registered as renamed already")
         self.__dict__[self.RENAMED_KEYS][old_name] = (new_name, message) if message else new_name
 
     def key_is_deprecated(self, full_key: str) -> bool:
-        """Return whether a key was registered as deprecated; logs a warning if so."""
+        """Return whether a key is registered as deprecated, with a warning if so."""
         if full_key not in self.__dict__[self.DEPRECATED_KEYS]:
             return False
         logger.warning("config key %s no longer has a meaning and is ignored", full_key)
         return True
 
     def key_is_renamed(self, full_key: str) -> bool:
-        """Return whether a key was registered as renamed."""
+        """Return whether a key is registered as renamed."""
         return full_key in self.__dict__[self.RENAMED_KEYS]
 
     def raise_key_rename_error(self, full_key: str) -> None:
-        """Raise the error that says what a renamed key is called now."""
+        """Raise an error that states the new name of a renamed key."""
         new = self.__dict__[self.RENAMED_KEYS][full_key]
         new, note = new if isinstance(new, tuple) else (new, "")
         raise UnknownNameError(f"config key {full_key} is called {new} now. {note}".strip())
 
     def is_new_allowed(self) -> bool:
-        """Return whether merging may add keys here."""
+        """Return whether merging may add keys to this node."""
         return bool(self.__dict__.get(self.NEW_ALLOWED, False))
 
     def set_new_allowed(self, is_new_allowed: bool) -> None:
-        """Allow or forbid that merging adds keys, here and below."""
+        """Allow or forbid merging new keys into this node and all nodes below."""
         self._set_state(self.NEW_ALLOWED, is_new_allowed)
         for child in self._children():
             child.set_new_allowed(is_new_allowed)
@@ -255,26 +253,26 @@ class BaseNode(dict[str, Any]):
         """Merge the values of another tree into this one.
 
         Args:
-            cfg_other: its keys must exist here (unless new keys are allowed), with values of the same types.
+            cfg_other: its keys must exist in this tree (unless new keys are allowed), with values of the same types.
 
         Raises:
-            KeyError: unknown or renamed key; the message lists the nearest known ones.
-            ValueError: a value of the wrong type.
+            KeyError: a key is unknown or renamed; the message lists similar keys.
+            ValueError: a value has the wrong type.
         """
         _merge(cfg_other, self, self, [])
         self._freeze_added()
 
     def merge_from_list(self, cfg_list: Iterable[Any]) -> None:
-        """Set values from ``[key, value, key, value, …]``, where keys are dotted paths and text is decoded.
+        """Set values from ``[key, value, key, value, …]``; keys are dotted paths, and text values are decoded.
 
         Raises:
-            ValueError: for an odd number of entries, or a value of the wrong type.
-            KeyError: for an unknown or renamed key.
+            ValueError: the number of entries is odd, or a value has the wrong type.
+            KeyError: a key is unknown or renamed.
         """
         flat = list(cfg_list)
         if len(flat) % 2:
             raise BadValue(
-                f"expected KEY VALUE pairs, got {len(flat)} entries; {flat[-1]!r} has no partner: {flat}"
+                f"expected KEY VALUE pairs, got {len(flat)} entries; {flat[-1]!r} is alone: {flat}"
             )
         for full_key, value in zip(flat[::2], flat[1::2]):
             if self.key_is_deprecated(full_key):
@@ -294,7 +292,7 @@ class BaseNode(dict[str, Any]):
             self._freeze_added()
 
     def _assign(self, name: str, value: object, full_key: str, root: "BaseNode") -> None:
-        """Set one checked value; a dictionary is merged into the node that is there."""
+        """Check and set one value; a dictionary is merged into an existing node."""
         if name not in self:
             self[name] = value
             return
@@ -306,7 +304,7 @@ class BaseNode(dict[str, Any]):
             self[name] = value
 
     def leaf_keys(self) -> list[str]:
-        """Dotted paths of all values, optional ones included."""
+        """Return the dotted paths of all values, including optional ones."""
         found = []
         for key, value in dict.items(self):
             found += [f"{key}.{k}" for k in value.leaf_keys()] if isinstance(value, BaseNode) else [key]
@@ -314,7 +312,7 @@ class BaseNode(dict[str, Any]):
 
 
 def _empty(cls: type[BaseNode]) -> BaseNode:
-    """Make a bare node; pickle fills it."""
+    """Create an uninitialised node, which pickle fills."""
     return cls.__new__(cls)
 
 
@@ -337,7 +335,7 @@ def _to_node(value: object, cls: type[BaseNode], like: BaseNode) -> object:
 
 
 def _merge(new: dict[str, Any], into: BaseNode, root: BaseNode, path: list[str]) -> None:
-    """Lay ``new`` over ``into``, which sits at ``path`` below ``root``."""
+    """Merge ``new`` into ``into``, which is at ``path`` below ``root``."""
     if not isinstance(new, dict):
         raise BadType(f"expected a config or a dictionary, got {type(new).__name__}")
     for key, value in dict.items(new):

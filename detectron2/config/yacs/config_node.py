@@ -1,4 +1,4 @@
-"""The node class of yacs-style configs: a checked tree of settings with files, versions and computed values."""
+"""The node class of yacs-style configs, with files, versions and computed values."""
 
 from collections.abc import Iterable
 from typing import IO, Any
@@ -16,7 +16,7 @@ COMPUTED_PREFIX = "COMPUTED_"
 
 
 class CfgNode(BaseNode):
-    """A tree of settings: a dictionary with attribute access, whose known keys and their types are checked.
+    """A tree of settings: a dictionary with attribute access that checks keys and types when merging.
 
     Example::
 
@@ -25,13 +25,13 @@ class CfgNode(BaseNode):
         cfg.merge_from_list(["SOLVER.BASE_LR", "0.01"])
         cfg.freeze()
 
-    Values are numbers, text, ``None``, lists, tuples and further nodes. Text values are read as Python literals
-    where they are some, so that ``(1, 2)`` in YAML is a tuple. Keys that start with ``COMPUTED_`` are results, not
-    settings: they may be written once, also into a frozen config, and no file may set them.
+    Values are numbers, text, ``None``, lists, tuples and nodes. Text that is a Python literal is converted, so that
+    ``(1, 2)`` in YAML is a tuple. Keys that start with ``COMPUTED_`` are results, not settings: they may be set once,
+    also in a frozen config, and no file may set them.
 
     Args:
-        init_dict: first content; nested dictionaries become nodes.
-        key_list: names that lead to this node, for errors.
+        init_dict: initial content; nested dictionaries become nodes.
+        key_list: path of this node, for errors.
         new_allowed: whether merging may add keys.
     """
 
@@ -45,13 +45,13 @@ class CfgNode(BaseNode):
 
         Raises:
             FileNotFoundError: if it or a base is missing.
-            ValueError: if it is not valid YAML, or asks for a Python object.
+            ValueError: if it is not valid YAML, or contains a Python object.
         """
         return load_with_base(str(filename))
 
     @classmethod
     def load_cfg(cls, cfg_file_obj_or_str: str | IO[str]) -> "CfgNode":
-        """Make a node from YAML text or an open YAML file."""
+        """Create a node from YAML text or an open YAML file."""
         content = parse(cfg_file_obj_or_str)
         return cls(content if content is not None else {})
 
@@ -63,17 +63,17 @@ class CfgNode(BaseNode):
         if name.startswith(COMPUTED_PREFIX):
             if name in self and self[name] != value:
                 raise UnknownNameError(
-                    f"{name} is computed and has the value {self[name]!r} already, cannot set {value!r}"
+                    f"{name} is computed and already has the value {self[name]!r}, cannot set {value!r}"
                 )
             self[name] = value
         else:
             super().__setattr__(name, value)
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
-        """Take over the values of a YAML file (and of its ``_BASE_`` files).
+        """Merge the values of a YAML file (and of its ``_BASE_`` files).
 
-        A file of an older ``VERSION`` is understood: its keys are brought to the names of today. A file without
-        ``VERSION`` is taken for the version whose keys it uses.
+        The keys of an older ``VERSION`` are converted to the current names. The version of a file without ``VERSION`` is
+        guessed from its keys.
 
         Args:
             cfg_filename: path or URL.
@@ -81,8 +81,8 @@ class CfgNode(BaseNode):
 
         Raises:
             FileNotFoundError: if it or a base is missing.
-            KeyError: unknown key; the message lists the nearest known ones.
-            ValueError: wrong type of a value, bad YAML, or a newer version than this package knows.
+            KeyError: if a key is unknown; the message lists similar keys.
+            ValueError: if a value has the wrong type, the YAML is invalid, or the version is too new.
         """
         content = self.load_yaml_with_base(str(cfg_filename), allow_unsafe=allow_unsafe)
         try:

@@ -1,10 +1,10 @@
-"""Keys of this package beyond those of Detectron2.
+"""Keys that Detectron2 does not have.
 
-Each is declared with ``add_optional``: it can be read and set like any other, but is listed and dumped only when it
+Each is declared with ``add_optional``: it can be read and set like any other, but is listed and dumped only if it
 differs from its default. Configs that use none of them stay readable by Detectron2 itself.
 
-To add an option of training, add a line to the table in ``training_options.py``. To add another key, add an
-``add_optional`` line here with a comment that says meaning, unit and default; ``_group`` makes a node of several keys.
+To add a training option, add a line to the table in ``training_options.py``. To add another key, add an
+``add_optional`` line here with a comment that states meaning, unit and default; ``_group`` adds a node of several keys.
 """
 
 import copy
@@ -16,7 +16,7 @@ __all__ = ["add_new_keys"]
 
 
 def _group(parent: BaseNode, name: str, **keys: object) -> None:
-    """Declare the node ``name`` below ``parent`` with these keys and defaults, unless it is there."""
+    """Declare keys with defaults in the node ``name`` of ``parent``, which is created if needed."""
     if name not in parent:
         parent.add_optional(name, type(parent)())
     node = parent[name]
@@ -25,7 +25,7 @@ def _group(parent: BaseNode, name: str, **keys: object) -> None:
 
 
 def _add_training_option(cfg: BaseNode, option: Option) -> None:
-    """Declare an option of the table, unless Detectron2's own keys have it."""
+    """Declare an option of the table, unless it is a key of Detectron2."""
     *groups, name = option.key.split(".")
     node = cfg
     for group in groups:
@@ -37,34 +37,34 @@ def _add_training_option(cfg: BaseNode, option: Option) -> None:
 
 
 def add_new_keys(cfg: BaseNode) -> None:
-    """Declare all of them in ``cfg``."""
+    """Declare all additional keys in ``cfg``."""
     # Share of the images that RandomSubsetTrainingSampler draws from, in (0, 1]; default 1: all of them.
     cfg.DATALOADER.add_optional("RANDOM_SUBSET_RATIO", 1.0)
     # One repeat factor per data set in DATASETS.TRAIN for WeightedTrainingSampler; default: 1 for each.
     cfg.DATASETS.add_optional("TRAIN_REPEAT_FACTOR", [])
-    # Share of the images, 0 to 1, that a process may fail to read in training before the run stops; 0: the first.
+    # Share of unreadable images, 0 to 1, that a process tolerates in training before the run stops; 0: none.
     cfg.DATALOADER.add_optional("MAX_BROKEN_SHARE", 0.01)
-    # "position": by the place of the picture in the stream; "worker": once a worker, as Detectron2 does.
+    # "position": seed by the position of each image in the stream; "worker": once per worker, as in Detectron2.
     cfg.DATALOADER.add_optional("AUGMENTATION_SEED", "position")
     # How strongly ClassBalancedTrainingSampler balances: 1 fully, 0 not at all.
     cfg.DATALOADER.add_optional("CLASS_BALANCE_POWER", 1.0)
     # Share of the images drawn from each data set in DATASETS.TRAIN by MultiDatasetTrainingSampler, in proportion.
     cfg.DATASETS.add_optional("TRAIN_WEIGHTS", [])
-    # What resizes images: "pillow" (the bytes that all published weights were trained on) or "torch", several times as
-    # fast, antialiased alike, and one level off in 0.03 to 0.14 % of the values, as measured; default "pillow".
+    # Library that resizes images: "pillow" (gives the values that all published weights were trained on) or "torch",
+    # which is several times as fast; 0.03 to 0.14 % of the values were measured to differ by one level.
     cfg.INPUT.add_optional("RESIZE_BACKEND", "pillow")
-    # Images made of several, before all other augmentations (docs/data.md). PROB: probability per image; 0: never.
+    # Combinations of several images, before all other augmentations (docs/data.md). PROB: probability per image; 0: never.
     # Mosaic: (height, width) of the canvas, empty: the largest of MIN_SIZE_TRAIN; factors of the four images.
     _group(cfg.INPUT, "MOSAIC", PROB=0.0, SIZE=[], SCALE=(0.5, 1.5))
     # Mixup: parameter of the Beta distribution of the two weights.
     _group(cfg.INPUT, "MIXUP", PROB=0.0, ALPHA=8.0)
-    # Copy-paste (MASK_FORMAT "bitmask" or "auto"): objects pasted at most (0: all), factors of the other image.
+    # Copy-paste (MASK_FORMAT "bitmask" or "auto"): maximum number of objects (0: all), factors of the other image.
     _group(cfg.INPUT, "COPY_PASTE", PROB=0.0, MAX_OBJECTS=0, SCALE=(0.5, 1.0))
-    # Last share of the training, 0 to 1, without these three; default 0: they are used to the end.
+    # Share of the training, 0 to 1, at its end without these three; default 0: they are used to the end.
     cfg.INPUT.add_optional("MULTI_SAMPLE_CLOSE", 0.0)
 
-    # Soft-NMS for the detections of R-CNN models: METHOD linear, gaussian or naive (equal to NMS); IoU from which linear
-    # acts, width of the Gaussian, scores below MIN_SCORE are dropped; CLASS_WISE: classes leave each other alone.
+    # Soft-NMS for the detections of R-CNN models: METHOD linear, gaussian or naive (equal to NMS); minimum IoU at which
+    # linear acts; width of the Gaussian; scores below MIN_SCORE are dropped; CLASS_WISE: each class separately.
     _group(
         cfg.TEST,
         "SOFT_NMS",
@@ -87,7 +87,7 @@ def add_new_keys(cfg: BaseNode) -> None:
     solver.add_optional("LAYER_DECAY", 1.0)
     # Exponent of LR_SCHEDULER_NAME WarmupPolynomialLR.
     solver.add_optional("POLY_POWER", 0.9)
-    # LR_SCHEDULER_NAME OneCycleLR: share of the training that climbs, how far below BASE_LR it starts and ends.
+    # LR_SCHEDULER_NAME OneCycleLR: rising share of the training, factors by which it starts and ends below BASE_LR.
     _group(solver, "ONE_CYCLE", UP_SHARE=0.3, START_DIVISOR=25.0, END_DIVISOR=1e4)
 
     for option in OPTIONS.values():

@@ -1,4 +1,4 @@
-"""Values of a config: which types they have, how text becomes one, what may replace what."""
+"""Values of a config: their types, decoding from text, and type checks."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ def _is_length(value: object) -> bool:
 
 
 def decode(value: object) -> object:
-    """Turn text into the value of the Python literal that it spells; other text and other values stay as they are."""
+    """Convert text that is a Python literal to its value; return other text and other values unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -38,8 +38,9 @@ def decode(value: object) -> object:
 def check_type(old: object, new: object, key: str) -> object:
     """Convert ``new`` to the type of ``old``, or refuse.
 
-    Lists and tuples convert into each other, integers into floats. ``None`` may replace any value and be replaced by
-    any, but not a section: ``INPUT:`` without a body is a mistake. Lengths (``LENGTH_KEYS``) may change between iterations and epochs.
+    Lists and tuples are converted to each other, integers to floats. ``None`` may replace any value and be replaced by
+    any, except a section: ``INPUT:`` without a body is a mistake. Lengths (``LENGTH_KEYS``) may change between
+    iterations and epochs.
 
     Raises:
         ValueError: for any other change of type.

@@ -1,4 +1,4 @@
-"""Reading YAML config files as data: safe loading, and ``_BASE_`` files that others build on."""
+"""Read YAML config files safely, as data, with the ``_BASE_`` files that they extend."""
 
 import os
 from typing import IO, Any
@@ -8,7 +8,7 @@ import yaml
 from detectron2.utils.errors import NoSuchFile
 from detectron2.utils.file_io import PathManager
 
-__all__ = ["BASE_KEY", "load_with_base", "merge_into", "parse"]
+__all__ = ["BASE_KEY", "load_with_base", "merge_into", "parse", "path_beside"]
 
 BASE_KEY = "_BASE_"
 MAX_DEPTH = 100
@@ -16,7 +16,7 @@ MAX_NODES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML plus one harmless extension: the tag that Python's own dumper writes for tuples."""
+    """Plain YAML, plus the harmless tag that Python's own dumper writes for tuples."""
 
 
 def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
@@ -28,15 +28,15 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 
 def parse(stream: str | bytes | IO[str] | IO[bytes], source: str = "text") -> Any:
-    """Read YAML as dictionaries, lists and scalars, never as anything that runs.
+    """Read YAML as dictionaries, lists and scalars, without running code.
 
     Args:
         stream: text, bytes (UTF-8 or UTF-16, with or without a byte order mark), or an open file.
         source: name for errors.
 
     Raises:
-        ValueError: if it is not valid YAML, asks for a Python object, is nested more than :data:`MAX_DEPTH` deep, or
-            its aliases stand for more than :data:`MAX_NODES` values.
+        ValueError: if it is not valid YAML, contains a Python object, is nested more than :data:`MAX_DEPTH` deep, or
+            its aliases expand to more than :data:`MAX_NODES` values.
     """
     loader: _Loader | None = None
     try:
@@ -55,7 +55,7 @@ def parse(stream: str | bytes | IO[str] | IO[bytes], source: str = "text") -> An
     except RecursionError:
         raise ValueError(f"{source} is nested more than {MAX_DEPTH} deep") from None
     except UnicodeError as e:
-        raise ValueError(f"{source} is no text in UTF-8 or UTF-16: {e}") from e
+        raise ValueError(f"{source} is not UTF-8 or UTF-16 text: {e}") from e
     except (ValueError, OverflowError) as e:  # a number or a date that Python cannot hold
         text = str(e)
         raise ValueError(text if text.startswith(source) else f"{source}: {text}") from e
@@ -65,7 +65,7 @@ def parse(stream: str | bytes | IO[str] | IO[bytes], source: str = "text") -> An
 
 
 def _measure(root: yaml.Node, source: str) -> None:
-    """Refuse documents whose depth, or whose size with all aliases written out, would stall a program."""
+    """Refuse documents whose depth, or size after expanding aliases, would stall a program."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -73,7 +73,7 @@ def _measure(root: yaml.Node, source: str) -> None:
         if depth > MAX_DEPTH:
             raise ValueError(f"{source} is nested more than {MAX_DEPTH} deep")
         if id(node) in open_nodes:
-            raise ValueError(f"{source} has an alias inside of what it stands for")
+            raise ValueError(f"{source} has an alias that contains itself")
         if id(node) not in sizes:
             open_nodes.add(id(node))
             children: list[yaml.Node] = []
@@ -84,14 +84,14 @@ def _measure(root: yaml.Node, source: str) -> None:
             sizes[id(node)] = 1 + sum(visit(child, depth + 1) for child in children)
             open_nodes.discard(id(node))
         if sizes[id(node)] > MAX_NODES:
-            raise ValueError(f"{source} stands for more than {MAX_NODES:,} values; its aliases multiply")
+            raise ValueError(f"{source} expands to more than {MAX_NODES:,} values through its aliases")
         return sizes[id(node)]
 
     visit(root, 0)
 
 
 def merge_into(new: dict[str, Any], into: dict[str, Any]) -> None:
-    """Lay ``new`` over ``into``, key by key where both sides are dictionaries."""
+    """Merge ``new`` into ``into``, recursively where both values are dictionaries."""
     for key, value in new.items():
         old = into.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
@@ -101,25 +101,25 @@ def merge_into(new: dict[str, Any], into: dict[str, Any]) -> None:
 
 
 def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a YAML file and the files that its ``_BASE_`` names, nearest last.
+    """Read a YAML file, and merge it over the files in its ``_BASE_``.
 
-    ``_BASE_`` is a path or a list of paths (later ones win), relative to the file that names it; ``~`` and URLs
-    work too.
+    ``_BASE_`` is a path or a list of paths (later ones have priority), relative to the file itself; ``~`` and URLs are
+    accepted.
 
     Args:
         path: a file, or any URL that ``PathManager`` opens.
-        chain: files that led here, to find circles.
+        chain: files that have this one as a base, to detect circles.
 
     Returns:
         The merged dictionary, without the key ``_BASE_``.
 
     Raises:
-        FileNotFoundError: if a file is missing; says which file asked for it.
-        ValueError: for bad YAML, a file that is no mapping, or a circle of bases.
+        FileNotFoundError: if a file is missing; the message names the file that needs it.
+        ValueError: if the YAML is invalid, a file is not a mapping, or the bases form a circle.
     """
     asked = f", the {BASE_KEY} of {chain[-1]}" if chain else ""
     if path in chain:
-        raise ValueError(f"{BASE_KEY} goes in a circle: {' -> '.join([*chain, path])}")
+        raise ValueError(f"the {BASE_KEY} files form a circle: {' -> '.join([*chain, path])}")
     try:
         with PathManager.open(path, "rb") as f:
             content = parse(f, path)
@@ -128,7 +128,7 @@ def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path}: a config file is a mapping of keys to values, this one is a {type(content).__name__}"
+            f"{path}: a config file must be a mapping of keys to values, this one is a {type(content).__name__}"
         )
     bases = content.pop(BASE_KEY, [])
     merged: dict[str, Any] = {}
@@ -142,9 +142,11 @@ def load_with_base(path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _beside(path: str, base: str) -> str:
-    """Where ``base`` is, seen from the file ``path`` that names it."""
     base = os.path.expanduser(base)
-    if "://" in base or os.path.isabs(base):
-        return base
-    folder = path.rsplit("/", 1)[0] if "://" in path else os.path.dirname(path)
-    return f"{folder}/{base}" if "://" in path else os.path.normpath(os.path.join(folder, base))
+    return base if "://" in base or os.path.isabs(base) else path_beside(path, base)
+
+
+def path_beside(filename: str, other: str) -> str:
+    """Resolve the path ``other`` relative to the folder of a file, which may be a URL."""
+    scheme, separator, path = filename.rpartition("://")
+    return f"{scheme}{separator}{os.path.normpath(os.path.join(os.path.dirname(path), other))}"

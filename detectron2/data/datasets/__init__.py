@@ -1,4 +1,4 @@
-"""Built-in data sets, and loaders for the formats that they come in."""
+"""Built-in data sets, and loaders for their formats."""
 
 from .builtin import register_all_builtin
 from .coco import convert_to_coco_json, load_coco_json, load_sem_seg, register_coco_instances

@@ -1,6 +1,6 @@
-"""The built-in data sets by name. Registering them reads no file, neither theirs nor the package's tables.
+"""Register the built-in data sets, without reading any file.
 
-Files are expected below one folder, ``datasets`` or what the environment variable ``DETECTRON2_DATASETS`` says;
+Their files are expected in ``datasets``, or in the folder that the environment variable ``DETECTRON2_DATASETS`` names;
 ``datasets/README.md`` shows the layout.
 """
 
@@ -166,8 +166,8 @@ def register_all_ade20k(root: str) -> None:
     """Register the 150 semantic classes of ADE20K's scene parsing benchmark.
 
     Args:
-        root: folder that contains ``ADEChallengeData2016/``, with masks as ``prepare_ade20k_sem_seg.py`` makes
-            them.
+        root: folder that contains ``ADEChallengeData2016/``, with the masks that ``prepare_ade20k_sem_seg.py``
+            writes.
     """
     base = os.path.join(root, "ADEChallengeData2016")
     for name, folder in (("train", "training"), ("val", "validation")):
@@ -186,10 +186,10 @@ def register_all_ade20k(root: str) -> None:
 
 
 def register_all_builtin(root: str | None = None) -> None:
-    """Register all built-in data sets. ``import detectron2.data`` calls this once.
+    """Register all built-in data sets; ``import detectron2.data`` does this once.
 
     Args:
-        root: folder below which the data lie; default: ``$DETECTRON2_DATASETS``, else ``datasets``.
+        root: folder of the data sets; default: ``$DETECTRON2_DATASETS``, else ``datasets``.
     """
     if root is None:
         root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))

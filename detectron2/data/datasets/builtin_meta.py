@@ -1,4 +1,4 @@
-"""Classes, colours and keypoints of the built-in data sets; the tables are read when first asked for.
+"""Classes, colours and keypoints of the built-in data sets; the tables are read on first use.
 
 Facts of COCO (https://cocodataset.org), LVIS (https://www.lvisdataset.org), Cityscapes
 (https://www.cityscapes-dataset.com) and ADE20K's scene parsing benchmark (http://sceneparsing.csail.mit.edu).
@@ -29,13 +29,13 @@ COCO_PERSON_KEYPOINT_NAMES: tuple[str, ...]
 COCO_PERSON_KEYPOINT_OKS_SIGMAS: list[float]
 KEYPOINT_CONNECTION_RULES: list[tuple[str, str, tuple[int, int, int]]]
 
-# The part of a panoptic data set's semantic labels that stands for every countable object.
+# Colour of the one semantic class that covers all things in separated panoptic data.
 _THINGS_COLOR = [82, 18, 128]
 
 
 @functools.cache
 def read_table(name: str) -> dict[str, Any]:
-    """Return a table of the package by name; do not change what comes back."""
+    """Return a table of the package by name; callers must not modify it."""
     text = resources.files(__package__).joinpath("_tables", f"{name}.json").read_text(encoding="utf-8")
     return json.loads(text)
 
@@ -91,7 +91,7 @@ def _get_coco_instances_meta() -> dict[str, Any]:
 
 
 def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
-    """Return 80 things with numbers of their own, and 53 stuff classes beside one class for all things."""
+    """Return 80 thing classes and, numbered separately, one class for all things followed by 53 stuff classes."""
     stuff = _coco_stuff()
     return {
         "stuff_dataset_id_to_contiguous_id": {**_numbered(stuff, start=1), 0: 0},
@@ -102,7 +102,7 @@ def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
 
 
 def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
-    """Return 133 classes in one numbering, named alike for both kinds, so that maps can be drawn with either."""
+    """Return 133 classes in one numbering; things and stuff share one list, so that either can draw a map."""
     things, stuff = _coco_things(), _coco_stuff()
     both = category_rows("coco")
     names, colors = [c["name"] for c in both], [c["color"] for c in both]
@@ -162,11 +162,11 @@ _BUILTIN = {
 
 
 def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
-    """Metadata by the name of a family: ``coco``, ``coco_panoptic_separated``, ``coco_panoptic_standard``,
-    ``coco_person`` or ``cityscapes``.
+    """Return the metadata of ``coco``, ``coco_panoptic_separated``, ``coco_panoptic_standard``, ``coco_person`` or
+    ``cityscapes``.
 
     Raises:
-        KeyError: no such family.
+        KeyError: the name is none of these.
     """
     if dataset_name not in _BUILTIN:
         raise UnknownNameError(f"no built-in metadata for {dataset_name!r}; there are: {', '.join(_BUILTIN)}")

@@ -76,19 +76,19 @@ def load_cityscapes_instances(
     Args:
         image_dir: for instance ``cityscapes/leftImg8bit/train``.
         gt_dir: for instance ``cityscapes/gtFine/train``.
-        from_json: take the polygons of the annotators; else the instance id maps, which contain what is visible.
-        to_polygons: give segmentations as polygons, else as RLE.
+        from_json: read the annotators' polygons; otherwise the instance id maps, which contain visible pixels only.
+        to_polygons: return segmentations as polygons, otherwise as RLE.
 
     Returns:
         Records; ``category_id`` counts the 8 classes with instances from 0, groups have ``iscrowd`` 1.
     """
     if from_json and not to_polygons:
         logger.info(
-            "Polygons from JSON files are drawn to make RLE; from_json=False reads the masks directly"
+            "Polygons from JSON files are rasterized to RLE; from_json=False reads the masks directly"
         )
     files = _get_cityscapes_files(image_dir, gt_dir)
     read = partial(_read_instances, from_json=from_json, to_polygons=to_polygons)
-    # Decoding PNG and XML-sized JSON releases the lock of Python often enough for threads to pay off.
+    # Reading files and decoding PNGs release the GIL, so that threads pay off.
     with ThreadPoolExecutor(max_workers=max(1, min(8, (os.cpu_count() or 2) // get_world_size()))) as pool:
         records = list(pool.map(read, files))
     logger.info("Loaded %d images from %s", len(records), image_dir)
@@ -98,7 +98,7 @@ def load_cityscapes_instances(
 def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict[str, Any]]:
     """Load the semantic labels of a split.
 
-    The masks ``*_labelTrainIds.png`` must exist; ``datasets/prepare_cityscapes.py`` makes them.
+    The masks ``*_labelTrainIds.png`` must exist; ``datasets/prepare_cityscapes.py`` creates them.
 
     Args:
         image_dir: for instance ``cityscapes/leftImg8bit/train``.
@@ -121,12 +121,14 @@ def load_cityscapes_semantic(image_dir: str, gt_dir: str) -> list[dict[str, Any]
         )
     first = records[0]["sem_seg_file_name"]
     if not PathManager.isfile(first):
-        raise FileNotFoundError(f"{first} is missing. Make these masks with datasets/prepare_cityscapes.py.")
+        raise FileNotFoundError(
+            f"{first} is missing. Create these masks with datasets/prepare_cityscapes.py."
+        )
     return records
 
 
 def _classes(key: str) -> dict[Any, int]:
-    """Name or id of each class with instances -> class number."""
+    """Return name or id -> class number of the classes with instances."""
     things = [c for c in category_rows("cityscapes") if c["isthing"]]
     return {c[key]: number for number, c in enumerate(things)}
 
@@ -147,17 +149,14 @@ def _read_instances(files: CityscapesFiles, from_json: bool, to_polygons: bool) 
 
 
 def _from_polygons(content: Mapping[str, Any], to_polygons: bool) -> Iterator[dict[str, Any]]:
-    """Yield the visible parts of the annotated objects, the front ones first.
-
-    Objects are listed from back to front; what lies in front covers what lies behind.
-    """
+    """Yield the visible parts of the annotated objects, from front to back; the file lists them from back to front."""
     try:
         from shapely.geometry import Polygon
         from shapely.ops import unary_union
     except ImportError as error:
         raise ImportError(
             "Cityscapes' polygons overlap and are cut with shapely: pip install shapely. "
-            "load_cityscapes_instances(..., from_json=False) reads the id maps and needs it not."
+            "load_cityscapes_instances(..., from_json=False) reads the id maps and does not need it."
         ) from error
     numbers = _classes("name")
     in_front: list[Any] = []
@@ -165,7 +164,7 @@ def _from_polygons(content: Mapping[str, Any], to_polygons: bool) -> Iterator[di
     for obj in reversed(content["objects"]):
         if obj.get("deleted") or len(obj["polygon"]) < 3:
             continue
-        # A buffer of zero mends polygons that cross themselves.
+        # A buffer of zero repairs self-intersecting polygons.
         shape = Polygon(obj["polygon"]).buffer(0.0)
         label = obj["label"]
         crowd = label not in numbers and label.endswith("group")
@@ -211,8 +210,7 @@ def _from_id_map(ids: npt.NDArray[Any], to_polygons: bool) -> Iterator[dict[str,
         ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = [float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)]
         if box[2] - box[0] <= 1 or box[3] - box[1] <= 1:
-            # A line of pixels is no object to learn from.
-            continue
+            continue  # one pixel wide or high
         if to_polygons:
             segmentation: object = _outlines(mask)
             if not segmentation:

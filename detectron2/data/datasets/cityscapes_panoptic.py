@@ -1,4 +1,4 @@
-"""Cityscapes in panoptic form, as ``cityscapesscripts`` writes it."""
+"""Cityscapes panoptic annotations, as ``cityscapesscripts`` writes them."""
 
 import json
 import logging
@@ -57,7 +57,9 @@ def get_cityscapes_panoptic_files(image_dir: str, gt_dir: str, json_info: dict[s
         files.append((image, os.path.join(gt_dir, anno["file_name"]), anno["segments_info"]))
     for path in [image_dir, gt_dir, *(f[1] for f in files[:1])]:
         if not PathManager.exists(path):
-            raise FileNotFoundError(f"{path} is missing; cityscapesscripts makes it (createPanopticImgs.py)")
+            raise FileNotFoundError(
+                f"{path} is missing; cityscapesscripts creates it (createPanopticImgs.py)"
+            )
     return files
 
 
@@ -70,14 +72,14 @@ def load_cityscapes_panoptic(
         image_dir: for instance ``cityscapes/leftImg8bit/train``.
         gt_dir: for instance ``cityscapes/gtFine/cityscapes_panoptic_train``.
         gt_json: for instance ``cityscapes/gtFine/cityscapes_panoptic_train.json``.
-        meta: has ``thing_dataset_id_to_contiguous_id`` and ``stuff_dataset_id_to_contiguous_id``.
+        meta: with ``thing_dataset_id_to_contiguous_id`` and ``stuff_dataset_id_to_contiguous_id``.
 
     Returns:
         Records with ``file_name``, ``image_id``, ``sem_seg_file_name``, ``pan_seg_file_name`` and
         ``segments_info``.
     """
     if not PathManager.exists(gt_json):
-        raise FileNotFoundError(f"{gt_json} is missing; cityscapesscripts makes it (createPanopticImgs.py)")
+        raise FileNotFoundError(f"{gt_json} is missing; cityscapesscripts creates it (createPanopticImgs.py)")
     with PathManager.open(gt_json, "r") as f:
         content = json.load(f)
     records = []

@@ -1,4 +1,4 @@
-"""COCO JSON in and out, and folders of semantic masks."""
+"""Load and register data sets in COCO's instance format."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ __getattr__ = passed_on(__name__)
 logger = logging.getLogger(__name__)
 
 LAZY_FROM_BYTES = 32 << 20
-"""Files from this size on are indexed instead of parsed as a whole."""
+"""Files of at least this size are indexed instead of parsed as a whole."""
 
 
 publish(__name__, convert_to_coco_dict, convert_to_coco_json, load_sem_seg)
@@ -47,20 +47,19 @@ def load_coco_json(
     """Load a file in COCO's instance format (boxes, polygons or RLE, keypoints).
 
     Args:
-        json_file: path or address of the JSON file.
-        image_root: folder against which ``file_name`` of the images is meant.
+        json_file: path or URL of the JSON file.
+        image_root: folder that ``file_name`` of the images is relative to.
         dataset_name: if given, ``thing_classes`` and ``thing_dataset_id_to_contiguous_id`` are written to its
-            metadata, and ``category_id`` becomes the class number 0..K-1; else it stays as in the file.
-        extra_annotation_keys: further keys of the annotations to keep.
+            metadata, and ``category_id`` becomes the class number 0..K-1; otherwise it stays as in the file.
+        extra_annotation_keys: additional keys of the annotations to keep.
 
     Returns:
-        One record per image, in the order of the image ids; those of a large file parse their annotations when
-        these are first used. Keypoints are moved by half a pixel to continuous
-        coordinates; polygons with fewer than 3 points are dropped, and annotations that have only such polygons
-        are left out, with a count in the log.
+        One record per image, in the order of the image ids; records of a large file parse their annotations on first
+        use. Keypoints are shifted by half a pixel to continuous coordinates; polygons with fewer than 3 points are
+        dropped, and annotations that have only such polygons are left out, with a count in the log.
 
     Raises:
-        ValueError: an annotation has an empty ``bbox``, or ids are used twice.
+        ValueError: an annotation has an empty ``bbox``, or an id is used twice.
         KeyError: an annotation has a category that the file does not define.
     """
     started = time.perf_counter()
@@ -75,7 +74,7 @@ def load_coco_json(
 def _load_lazily(
     json_file: str, image_root: str, dataset_name: str | None, extra: tuple[str, ...]
 ) -> list[dict[str, Any]] | None:
-    """Return records of a large file that leave their annotations in it; None if it must be read as a whole."""
+    """Return records of a large file that parse annotations on first use; None if it must be read as a whole."""
     path = PathManager.get_local_path(json_file)
     if not hasattr(os, "pread") or os.path.getsize(path) < LAZY_FROM_BYTES:
         return None
@@ -116,7 +115,7 @@ def _load_whole(
 def _note_classes(
     categories: Sequence[Mapping[str, Any]], source: str, dataset_name: str | None
 ) -> dict[int, int] | None:
-    """Write the classes to the metadata; returns the map from category ids to class numbers, if one is wanted."""
+    """Write the classes to the metadata, and return category id -> class number; None without a data set name."""
     if dataset_name is None:
         return None
     ids, names = class_table(categories, source)
@@ -132,7 +131,11 @@ def _note_classes(
 def _group(
     annotations: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]], source: str
 ) -> dict[Any, list[Mapping[str, Any]]]:
-    """Return the annotations by image id, after a check that no annotation id is used twice."""
+    """Return the annotations by image id.
+
+    Raises:
+        ValueError: an annotation id is used twice.
+    """
     image_ids = {image["id"] for image in images}
     if len(image_ids) < len(images):
         logger.warning(
@@ -140,14 +143,14 @@ def _group(
             source, len(images) - len(image_ids),
         )  # fmt: skip
     ids = [a["id"] for a in annotations if "id" in a]
-    # The old COCO file "minival" is known to repeat ids, and harmless, since its annotations are whole.
+    # COCO's old "minival" file repeats ids, which is harmless: its annotations are complete.
     if len(set(ids)) < len(ids) and "minival" not in os.path.basename(source):
         seen: set[Any] = set()
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
         raise ValueError(
             f"{source}: {len(ids) - len(set(ids))} annotation ids are used more than once, {twice} is the first. "
-            "Number the annotations anew (`detectron2 data import` writes such a copy); `detectron2 data check` lists those "
-            "that share an id."
+            "Renumber the annotations (`detectron2 data import` writes such a copy); `detectron2 data check` lists "
+            "those that share an id."
         )
     grouped: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     strays = 0
@@ -164,13 +167,13 @@ def _group(
 def register_coco_instances(
     name: str, metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]], json_file: str, image_root: str
 ) -> None:
-    """Give a name to a data set in COCO's instance format; the file is read when the data set is first used.
+    """Register a data set in COCO's instance format; its file is read on first use.
 
     Args:
-        name: for instance ``"parts_train"``.
-        metadata: further metadata, for instance ``{"thing_colors": […]}`` or ``{}``; or a function that returns
-            them, called when they are first asked for.
-        json_file: path or address of the JSON file.
+        name: for example ``"parts_train"``.
+        metadata: additional metadata, for example ``{"thing_colors": […]}`` or ``{}``; or a function that returns
+            them, called on first use.
+        json_file: path or URL of the JSON file.
         image_root: folder of the images.
     """
     if not isinstance(name, str):
@@ -183,13 +186,13 @@ def register_coco_instances(
 
 
 def classes_before_loading(name: str, categories: Sequence[Mapping[str, Any]]) -> None:
-    """Note the classes of a data set of :func:`register_coco_instances` that was never loaded, as loading it does.
+    """Set the class metadata of a data set that is registered but not loaded yet, as loading it would.
 
-    Ids that run from 1 to their number are left alone: predictions may be such ids already, and Detectron2 takes them so.
+    Ids 1..K are left alone: predictions may use them already, as in Detectron2.
 
     Args:
-        name: of any data set; others are left alone.
-        categories: those of its file.
+        name: a data set; ignored unless :func:`register_coco_instances` registered it.
+        categories: ``categories`` of its file.
     """
     loader, meta = DatasetCatalog.data.get(name), MetadataCatalog.get(name)
     if (
@@ -208,7 +211,7 @@ def classes_before_loading(name: str, categories: Sequence[Mapping[str, Any]]) -
 def set_metadata(
     name: str, metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]], **more: object
 ) -> None:
-    """Set metadata at once, or, where they come from a function, when they are first asked for."""
+    """Set metadata now, or on first use if they come from a function."""
     if callable(metadata):
         MetadataCatalog.defer(name, lambda: {**metadata(), **more})
     else:

@@ -1,4 +1,4 @@
-"""Panoptic data in COCO's format: a PNG of segment ids per image and a JSON that describes the segments."""
+"""Panoptic data in COCO's format: a PNG of segment ids per image, and a JSON file that describes the segments."""
 
 import logging
 import os
@@ -25,13 +25,13 @@ _Meta = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 
 def convert_segment(segment: Mapping[str, Any], meta: object, source: str) -> dict[str, Any]:
-    """Copy a segment with its class number, and ``isthing`` set.
+    """Return a copy of a segment with its class number and ``isthing``.
 
     Args:
         segment: with ``category_id`` as in the file.
-        meta: has ``thing_dataset_id_to_contiguous_id`` and ``stuff_dataset_id_to_contiguous_id``; an attribute or
-            a key.
-        source: for errors.
+        meta: has ``thing_dataset_id_to_contiguous_id`` and ``stuff_dataset_id_to_contiguous_id``, as attributes or
+            keys.
+        source: name of the file, for errors.
     """
     get = meta.get if hasattr(meta, "get") else lambda k: getattr(meta, k)
     category = segment["category_id"]
@@ -50,7 +50,7 @@ def load_coco_panoptic_json(
     """Load a file in COCO's panoptic format.
 
     Args:
-        json_file: path or address of the JSON file.
+        json_file: path or URL of the JSON file.
         image_dir: folder of the images, which are JPEG files named like their PNG unless ``images`` in the file
             says otherwise.
         gt_dir: folder of the PNG files.
@@ -62,7 +62,7 @@ def load_coco_panoptic_json(
 
     Raises:
         ValueError: there are no annotations.
-        KeyError: a category is not known.
+        KeyError: a category is unknown.
     """
     content = read_json(json_file)
     names = {image["id"]: image.get("file_name") for image in content.get("images", [])}
@@ -96,16 +96,16 @@ def register_coco_panoptic(
     panoptic_json: str,
     instances_json: str | None = None,
 ) -> None:
-    """Give a name to a panoptic data set in COCO's format, in which things and stuff share one numbering.
+    """Register a panoptic data set in COCO's format, in which things and stuff share one numbering.
 
     Args:
-        name: for instance ``"coco_2017_train_panoptic"``.
+        name: for example ``"coco_2017_train_panoptic"``.
         metadata: with classes and ``*_dataset_id_to_contiguous_id`` of things and stuff, or a function that
             returns them.
         image_root: folder of the images.
         panoptic_root: folder of the PNG files with segment ids.
-        panoptic_json: path or address of the JSON file.
-        instances_json: file with the instances, for their own evaluation.
+        panoptic_json: path or URL of the JSON file.
+        instances_json: file with the instances, for instance evaluation.
     """
     DatasetCatalog.register(
         name,
@@ -133,13 +133,13 @@ def register_coco_panoptic_separated(
     sem_seg_root: str,
     instances_json: str,
 ) -> None:
-    """Give names to a panoptic data set whose instances and semantic labels come from separate files.
+    """Register a panoptic data set whose instances and semantic labels come from separate files.
 
-    ``NAME_separated`` has both, as Panoptic FPN takes them (its ``stuff_classes`` start with one class for all
+    ``NAME_separated`` has both, as Panoptic FPN expects them (its ``stuff_classes`` start with one class for all
     things); ``NAME_stuffonly`` has the semantic labels alone.
 
     Args:
-        name: what the two names begin with.
+        name: prefix of both names.
         metadata: with classes of both kinds, or a function that returns them.
         image_root: folder of the images.
         panoptic_root: folder of the PNG files with segment ids, for the evaluation.
@@ -179,7 +179,7 @@ def register_coco_panoptic_separated(
 def merge_to_panoptic(
     detection_dicts: list[dict[str, Any]], sem_seg_dicts: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Add semantic labels to the records of instances, by file name.
+    """Add semantic labels to records with instances, matched by file name.
 
     Args:
         detection_dicts: records with ``annotations``; changed in place.

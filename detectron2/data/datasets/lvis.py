@@ -1,4 +1,4 @@
-"""LVIS: instances of more than a thousand categories, with lists of what was checked on each image.
+"""LVIS: instances of more than a thousand categories, with the categories that were verified on each image.
 
 Reference: LVIS: A Dataset for Large Vocabulary Instance Segmentation, https://arxiv.org/abs/1908.03195
 """
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 def register_lvis_instances(
     name: str, metadata: Mapping[str, Any] | Callable[[], Mapping[str, Any]], json_file: str, image_root: str
 ) -> None:
-    """Give a name to a data set in LVIS's format; the file is read when the data set is first used.
+    """Register a data set in LVIS's format; its file is read on first use.
 
     Args:
-        name: for instance ``"lvis_v1_train"``.
-        metadata: further metadata, or a function that returns them.
-        json_file: path or address of the JSON file.
+        name: for example ``"lvis_v1_train"``.
+        metadata: additional metadata, or a function that returns them.
+        json_file: path or URL of the JSON file.
         image_root: folder of the images.
     """
     DatasetCatalog.register(name, lambda: load_lvis_json(json_file, image_root, name))
@@ -38,7 +38,7 @@ def register_lvis_instances(
 
 
 def _image_path(image: Mapping[str, Any], image_root: str) -> str:
-    """Return the path of an image: LVIS v1 only gives COCO's address, v0.5 the file name of COCO 2014."""
+    """Return the path of an image: LVIS v1 only has COCO's URL, v0.5 the file name of COCO 2014."""
     if "coco_url" in image:
         return os.path.join(image_root, *image["coco_url"].split("/")[-2:])
     name = image["file_name"]
@@ -84,17 +84,17 @@ def load_lvis_json(
     """Load a file in LVIS's format.
 
     Args:
-        json_file: path or address of the JSON file.
-        image_root: folder against which the images are meant.
-        dataset_name: registered name; its classes are set, if it is one of LVIS's own.
-        extra_annotation_keys: further keys of the annotations to keep.
+        json_file: path or URL of the JSON file.
+        image_root: folder that image paths are relative to.
+        dataset_name: name whose metadata get LVIS's classes, if they have no classes yet.
+        extra_annotation_keys: additional keys of the annotations to keep.
 
     Returns:
         One record per image in the order of the image ids, with ``neg_category_ids`` and
         ``not_exhaustive_category_ids`` as in the file.
 
     Raises:
-        ValueError: annotation ids are used twice, or polygons are damaged.
+        ValueError: an annotation id is used twice, or a polygon has fewer than 3 points.
     """
     with PathManager.open(json_file, "r") as f:
         content = json.load(f)
@@ -131,7 +131,7 @@ def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:
         dataset_name: contains ``v1`` or ``v0.5``; with ``cocofied``, the classes are COCO's.
 
     Raises:
-        ValueError: the name says no known version.
+        ValueError: the name contains no known version.
     """
     if "cocofied" in dataset_name:
         return _get_coco_instances_meta()
@@ -142,4 +142,4 @@ def get_lvis_instances_meta(dataset_name: str) -> dict[str, Any]:
             if "image_count" in rows[0]:
                 meta["class_image_count"] = [{"id": r["id"], "image_count": r["image_count"]} for r in rows]
             return meta
-    raise ValueError(f"{dataset_name!r} names no known version of LVIS: expected 'v0.5' or 'v1' in it")
+    raise ValueError(f"{dataset_name!r} names no known version of LVIS: it must contain 'v0.5' or 'v1'")

@@ -22,16 +22,16 @@ CLASS_NAMES = (
 def read_voc_xml(path: str, class_names: Sequence[str]) -> tuple[int, int, list[dict[str, Any]]]:
     """Read height, width and annotations of one VOC file.
 
-    VOC counts pixels from 1 and means the whole pixel: the box (1, 1, w, h) covers the image, here (0, 0, w, h).
+    VOC counts pixels from 1 and includes the last one: (1, 1, w, h) covers the image and becomes (0, 0, w, h).
 
     Raises:
-        ValueError: a class is not in ``class_names``, or the file is not VOC's.
+        ValueError: a class is not in ``class_names``, or the file is not in VOC's format.
     """
     with PathManager.open(path, "r") as f:
         try:
             root = ElementTree.parse(f).getroot()
         except ElementTree.ParseError as error:
-            raise ValueError(f"{path} is no whole XML file: {error}") from error
+            raise ValueError(f"{path} is not a complete XML file: {error}") from error
     number = {name: i for i, name in enumerate(class_names)}
     size = {tag: int(root.findtext(f"size/{tag}", "-1")) for tag in ("height", "width")}
     if min(size.values()) < 0:
@@ -59,15 +59,15 @@ def load_voc_instances(dirname: str, split: str, class_names: Sequence[str]) -> 
 
     Args:
         dirname: folder with ``Annotations``, ``ImageSets`` and ``JPEGImages``.
-        split: name of a file in ``ImageSets/Main``, without its ending.
+        split: name of a file in ``ImageSets/Main``, without its extension.
         class_names: names of the classes, in the order of their numbers.
 
     Returns:
-        Records; the ``image_id`` is the name of the file without its ending.
+        Records; the ``image_id`` is the file name without its extension.
     """
     with PathManager.open(os.path.join(dirname, "ImageSets", "Main", f"{split}.txt"), "r") as f:
         ids = [line.split()[0] for line in f if line.strip()]
-    # A remote folder is fetched once instead of file by file.
+    # Download a remote folder once instead of file by file.
     annotation_dir = PathManager.get_local_path(os.path.join(dirname, "Annotations"))
     records = []
     for image_id in ids:
@@ -93,13 +93,13 @@ def register_pascal_voc(
     year: int | str,
     class_names: Sequence[str] = CLASS_NAMES,
 ) -> None:
-    """Give a name to a data set laid out like Pascal VOC; its files are read when it is first used.
+    """Register a data set laid out like Pascal VOC; its files are read on first use.
 
     Args:
-        name: for instance ``"voc_2007_train"``.
+        name: for example ``"voc_2007_train"``.
         dirname: folder with ``Annotations``, ``ImageSets`` and ``JPEGImages``.
-        split: name of a file in ``ImageSets/Main``, without its ending.
-        year: 2007 decides for the 11-point average precision in the evaluation.
+        split: name of a file in ``ImageSets/Main``, without its extension.
+        year: 2007 selects the 11-point average precision in the evaluation.
         class_names: names of the classes, in the order of their numbers.
     """
     DatasetCatalog.register(name, lambda: load_voc_instances(dirname, split, class_names))

@@ -1,4 +1,4 @@
-"""The two functions that register COCO-like data, under the path where older code looks for them."""
+"""Two functions that register COCO-like data, under their old import path."""
 
 from .coco import register_coco_instances
 from .coco_panoptic import register_coco_panoptic_separated

@@ -1,4 +1,4 @@
-"""Folders of images with folders of semantic masks beside them."""
+"""Load images and semantic masks from two folders."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def _files(folder: str, ending: str) -> dict[str, str]:
-    """Return the relative path without the ending -> path, of the files below a folder that end so, sorted."""
+    """Find the files below a folder with an extension: relative path without extension -> path, sorted."""
     found = {}
     stack = [""]
     while stack:
@@ -31,14 +31,14 @@ def load_sem_seg(
 ) -> list[dict[str, Any]]:
     """Pair images with their semantic masks.
 
-    If there are as many masks as images, they are paired in the order of their names; else those with equal names
-    are paired and the rest is left out, which is logged.
+    If there are as many masks as images, they are paired in the order of their names; otherwise those with equal
+    names are paired and the rest is left out with a warning.
 
     Args:
-        gt_root: folder with masks, images of one channel whose values are class numbers; folders below it count.
-        image_root: folder with images.
-        gt_ext: ending of mask files.
-        image_ext: ending of image files.
+        gt_root: folder of single-channel masks whose values are class numbers; searched recursively.
+        image_root: folder of images; searched recursively.
+        gt_ext: extension of mask files.
+        image_ext: extension of image files.
 
     Returns:
         Records with ``file_name`` and ``sem_seg_file_name``.
@@ -65,7 +65,7 @@ def load_sem_seg(
         if len(common) < len(images):
             logger.warning(
                 "%d of %d images in %s have no mask of the same name in %s; they are paired in the order of the names: "
-                "%s with %s. Check that this is meant.",
+                "%s with %s. Check that this is intended.",
                 len(images) - len(common), len(images), image_root, gt_root,
                 *next((i, m) for (n, i), m in zip(images.items(), masks.values()) if masks.get(n) != m),
             )  # fmt: skip

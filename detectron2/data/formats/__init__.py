@@ -1,7 +1,7 @@
-"""Label formats in and out: what ``detectron2 data import|check|show|stats|convert|split`` is made of.
+"""Read and write label formats, as ``detectron2 data import|check|show|stats|convert|split`` does.
 
-``read_dataset`` finds out which format a path has and gives records; ``write_dataset`` writes them in another;
-``register_dataset`` makes them a registered data set; ``split_dataset`` deals them out to train, val and test.
+``read_dataset`` detects the format of a path and returns records; ``write_dataset`` writes them in another;
+``register_dataset`` registers them as a data set; ``split_dataset`` divides them into train, val and test.
 """
 
 from . import coco, cvat, dota, huggingface, labelme, semantic, voc, yolo

@@ -1,4 +1,4 @@
-"""The door to all formats: find out, read, check, convert, split, register."""
+"""Detect, read, check, convert, split and register labels of any format."""
 
 import contextlib
 import os
@@ -32,25 +32,25 @@ __all__ = [
 
 _WITH_KEYPOINTS = ("coco", "yolo")
 
-# What readers stumble over when a file is of the right kind but has something else where they look.
+# What readers raise for a file of the right kind with unexpected content.
 _ODD = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 def read_parts(
     path: str | os.PathLike[str], format: str | None = None, images: str | None = None, **options: object
 ) -> tuple[dict[str, Dataset], str]:
-    """Read labels of any known format, in the parts that their makers gave them.
+    """Read labels of any known format, keeping their division into parts.
 
     Args:
         path: file or folder.
-        format: name of the format; default: found out.
-        images: folder of the images, if it is not where the format has it.
+        format: name of the format; default: detected.
+        images: folder of the images, if it is not where the format expects it.
         **options: of the format, such as ``task`` of ``yolo``.
 
     Returns:
-        The parts by their names (``train``, ``val``, ``test``; ``all`` where there are none), all with the same
-        classes; and where the parts come from, in words. What training could not use is left out of the records, and
-        named in ``findings``.
+        The parts by name (``train``, ``val``, ``test``; ``all`` if there are none), all with the same classes; and a
+        text that says where the parts come from. Labels that training cannot use are left out of the records and
+        listed in ``findings``.
 
     Raises:
         FormatError: the labels do not follow the format.
@@ -75,7 +75,7 @@ def _read(fmt: Format, where: Path, **options: object) -> Dataset:
 
 @contextlib.contextmanager
 def _named(where: Path) -> Iterator[None]:
-    """Turn whatever odd label files raise into a FormatError that names them."""
+    """Convert errors of readers to a FormatError that names the file."""
     try:
         yield
     except ValueError as error:
@@ -86,13 +86,13 @@ def _named(where: Path) -> Iterator[None]:
 
 
 def _sound(dataset: Dataset, source: str) -> Dataset:
-    """Leave out the labels that nothing could be done with, and keep what is said of them."""
+    """Leave out the labels that cannot be used, and keep their findings."""
     classes = len(dataset.classes) if "thing_classes" in dataset.metadata else None
     names = dataset.metadata.get("keypoint_names")
     report = check_dataset_dicts(
         dataset.records, classes, images="none", num_keypoints=len(names) if names else None, source=source
     )
-    # What concerns the whole set is said by the check.
+    # Of the findings about the whole set, only boxes of another kind are kept; the check repeats the others.
     bad = [f for f in report.findings if f.severity in ("error", "skip") and f.position >= 0]
     bad += [f for f in report.findings if f.kind == "boxes-kind"]
     dataset.findings += [f for f in bad if f not in dataset.findings]
@@ -114,7 +114,7 @@ def _sound(dataset: Dataset, source: str) -> Dataset:
 
 
 def _share_classes(parts: Mapping[str, Dataset]) -> None:
-    """Give all parts the same classes: those of the longest list, and what others have beside it."""
+    """Give all parts the same classes: those of the longest list, then those that only others have."""
     lists = [d.classes for d in parts.values()]
     if all(names == lists[0] for names in lists):
         return
@@ -127,7 +127,7 @@ def _share_classes(parts: Mapping[str, Dataset]) -> None:
 
 
 def renumber_classes(dataset: Dataset, names: Sequence[str], ids: Sequence[int] | None = None) -> None:
-    """Give a data set the classes of another, by their names.
+    """Give a data set the classes of another, matched by name.
 
     Args:
         dataset: changed in place.
@@ -171,9 +171,9 @@ def read_dataset(
 
     Args:
         path: file or folder.
-        format: name of the format; default: found out.
-        images: folder of the images, if it is not where the format has it.
-        part: ``train``, ``val`` or ``test`` of labels that come in parts; default: all together.
+        format: name of the format; default: detected.
+        images: folder of the images, if it is not where the format expects it.
+        part: ``train``, ``val`` or ``test`` of labels that come in parts; default: all parts, merged.
         **options: of the format, such as ``task`` of ``yolo``.
 
     Raises:
@@ -188,7 +188,7 @@ def read_dataset(
 
 
 def merged(parts: Sequence[Dataset]) -> Dataset:
-    """Return parts with the same classes as one data set."""
+    """Merge parts with the same classes into one data set."""
     if len(parts) == 1:
         return parts[0]
     whole = Dataset(metadata=dict(parts[0].metadata))
@@ -207,8 +207,8 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], format: str,
     """Write labels, and copies of the images, in a format.
 
     Args:
-        dataset: what to write; what the format cannot hold is added to its ``skipped``.
-        folder: where to; must be empty or absent.
+        dataset: data to write; what the format cannot represent is added to its ``skipped``.
+        folder: target folder; must be empty or absent.
         format: name of the format.
         **options: of the format.
 
@@ -220,7 +220,7 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], format: str,
         raise FormatError(f"format {format!r} can only be read")
     target = Path(folder)
     if target.exists() and any(target.iterdir()):
-        raise FileExistsError(f"{target} is not empty: nothing is overwritten, name another folder")
+        raise FileExistsError(f"{target} is not empty and is not overwritten: name another folder")
     target.mkdir(parents=True, exist_ok=True)
     with_keypoints = sum("keypoints" in a for r in dataset.records for a in r.get("annotations", ()))
     if with_keypoints and format not in _WITH_KEYPOINTS:
@@ -240,7 +240,7 @@ def convert_dataset(
     """Read labels in one format and write them in another.
 
     Returns:
-        The data set, whose ``skipped`` names what was lost on the way.
+        The data set, whose ``skipped`` lists what was lost.
     """
     dataset = read_dataset(source, format, **read_options)
     write_dataset(dataset, target, to)
@@ -248,10 +248,10 @@ def convert_dataset(
 
 
 def check_dataset(dataset: Dataset, source: str = "data set", **kwargs: Any) -> HealthReport:
-    """Return the health report of a data set: what its reader left out, and what the records have.
+    """Return the health report of a data set: what its reader left out, and the defects of its records.
 
     Args:
-        dataset: to check.
+        dataset: data to check.
         source: name of the data in the report.
         **kwargs: of :func:`~detectron2.data.health.check_dataset_dicts`.
     """
@@ -260,23 +260,20 @@ def check_dataset(dataset: Dataset, source: str = "data set", **kwargs: Any) -> 
     classes = len(dataset.classes) if "thing_classes" in dataset.metadata else None
     report = check_dataset_dicts(dataset.records, classes, source=source, **kwargs)
     before = [*dataset.findings, *(Finding("label-left-out", line) for line in dataset.skipped)]
-    kinds = {f.kind for f in before if f.index < 0 or f.kind == "boxes-kind"}
-    report.findings = [
-        *before,
-        *(f for f in report.findings if f.kind not in kinds or f.kind not in ("boxes-kind",)),
-    ]
+    known = any(f.kind == "boxes-kind" for f in before)
+    report.findings = [*before, *(f for f in report.findings if not (known and f.kind == "boxes-kind"))]
     return report
 
 
 def register_dataset(
     name: str, path: str | os.PathLike[str], format: str | None = None, **options: Any
 ) -> None:
-    """Give a name to labels of any known format; they are read when the data set is first used.
+    """Register labels of any known format as a data set; they are read on first use.
 
     Args:
-        name: for instance ``"parts_train"``.
+        name: for example ``"parts_train"``.
         path: file or folder.
-        format: name of the format; default: found out when the data are read.
+        format: name of the format; default: detected when the data are read.
         **options: of :func:`read_dataset`.
     """
 
@@ -292,19 +289,19 @@ def register_dataset(
 def split_dataset(
     dataset: Dataset, shares: Mapping[str, float], seed: int = 0, groups: Sequence[Any] | None = None
 ) -> dict[str, Dataset]:
-    """Distribute the images over splits so that each class is divided as asked.
+    """Split the images so that each class is divided in the same proportions.
 
-    Images with the rarest classes are dealt first, each to the split that lacks most of its class (iterative
+    Images with the rarest classes are assigned first, each to the split that lacks most of its class (iterative
     stratification). The same seed gives the same split.
 
     Args:
-        dataset: what to split.
-        shares: name -> share, for instance ``{"train": 0.8, "val": 0.2}``; only proportions matter.
-        seed: of the order among equals.
-        groups: one value per record; records of one group stay together (frames of one video, tiles of one picture).
+        dataset: data to split.
+        shares: name -> share, for example ``{"train": 0.8, "val": 0.2}``; only proportions matter.
+        seed: decides the order among images of equal rarity.
+        groups: one value per record; records of one group stay together (frames of one video, tiles of one image).
 
     Returns:
-        One data set per share, records in their old order.
+        One data set per share, records in their original order.
 
     Reference: On the Stratification of Multi-label Data, https://doi.org/10.1007/978-3-642-23808-6_10
     """
@@ -321,7 +318,7 @@ def split_dataset(
     order.sort(key=lambda u: min((size[c] for c in classes[u]), default=len(dataset.records) * 1000))
     target: dict[int, str] = {}
     for u in order:
-        # -1 is no class: images without annotations go where there is most room.
+        # Images without annotations (-1) go where there is most room.
         rarest = min(classes[u], key=lambda c: size[c], default=-1)
         need = {s: (wanted[s].get(rarest, 0.0), room[s]) for s in shares}
         best = max(shares, key=lambda s: need[s])

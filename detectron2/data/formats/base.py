@@ -1,7 +1,8 @@
-"""What all formats have in common: a table of readers and writers."""
+"""The registry of label formats, and helpers of their readers and writers."""
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,16 +39,16 @@ class FormatError(ValueError):
 
 @dataclass
 class Dataset:
-    """Records with what belongs to all of them.
+    """Records and their metadata.
 
     Attributes:
-        records: in the package's format, with absolute or caller-relative file names.
-        metadata: ``thing_classes``, ``stuff_classes``, ``keypoint_names``, ``keypoint_flip_map`` … as far as the
-            format says them.
-        skipped: what could not be taken over, as texts that name file and reason.
-        findings: defects that the check reports beside those that it finds in the records.
-        notes: what is worth knowing about how the data were found.
-        file: a COCO file that says the same as the records, so that none needs to be written.
+        records: in the package's format; file names are absolute or relative to the working directory.
+        metadata: ``thing_classes``, ``stuff_classes``, ``keypoint_names``, ``keypoint_flip_map`` … if the format
+            has them.
+        skipped: what could not be read or written, as texts that name file and reason.
+        findings: defects that the reader found, reported together with those that the check finds in the records.
+        notes: remarks for the user on how the data were found.
+        file: a COCO file with the same content as the records, so that none needs to be written.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +60,7 @@ class Dataset:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the things."""
+        """Names of the thing classes."""
         return list(self.metadata.get("thing_classes", []))
 
 
@@ -68,13 +69,13 @@ class Format:
     """A label format.
 
     Attributes:
-        name: what the user calls it.
-        title: what it is, in a few words.
+        name: of the format, as users write it.
+        title: a short description.
         read: ``(path, images=None, **options) -> Dataset``.
         write: ``(dataset, folder, **options) -> None``, or None for formats that are only read.
         detect: whether a path looks like this format.
-        parts: the parts that a path has by its own account: name (``train``, ``val``, ``test``) -> options of
-            ``read``; empty if it has none.
+        parts: parts that the labels at a path declare: name (``train``, ``val``, ``test``) -> options of ``read``;
+            empty if there are none.
     """
 
     name: str
@@ -90,7 +91,7 @@ FORMATS = Registry("label format")
 
 
 def register_format(fmt: Format) -> Format:
-    """Add a format to the table.
+    """Add a format to :data:`FORMATS`.
 
     Raises:
         ValueError: the name is taken.
@@ -107,9 +108,9 @@ _ROLES = {
 
 
 def role_of(name: str) -> str | None:
-    """Return the part that a file or folder name speaks of: ``train``, ``val``, ``test``, or nothing.
+    """Return the part that a file or folder name contains: ``train``, ``val`` or ``test``; None for none or several.
 
-    ``instances_train2017``, ``valid``, ``_annotations_test`` and ``Train`` speak of one, ``training_notes_test`` of two.
+    ``instances_train2017``, ``valid``, ``_annotations_test`` and ``Train`` contain one, ``training_notes_test`` two.
     """
     words = set(re.findall("[a-z]+", name.lower()))
     found = [role for role, names in _ROLES.items() if words & set(names)]
@@ -117,7 +118,7 @@ def role_of(name: str) -> str | None:
 
 
 def keypoint_metadata(names: Sequence[str]) -> dict[str, Any]:
-    """Return the metadata of keypoints; which change places in a mirrored picture is told by left and right in names."""
+    """Return the metadata of keypoints; those whose names differ in left and right are swapped by mirroring."""
     pairs = [
         (n, o)
         for n in names
@@ -134,7 +135,7 @@ def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Find the images below a folder: relative path without suffix -> path, sorted.
 
     Raises:
-        FormatError: two images differ only in their ending, so that a label could belong to either.
+        FormatError: two images differ only in their extension, so that a label could belong to either.
     """
     found: dict[str, Path] = {}
     for path in files_below(folder):
@@ -142,7 +143,7 @@ def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
             key = path.relative_to(folder).with_suffix("").as_posix()
             if key in found:
                 raise FormatError(
-                    f"{found[key]} and {path} differ only in their ending: labels cannot tell them apart"
+                    f"{found[key]} and {path} differ only in their extension: labels cannot tell them apart"
                 )
             found[key] = path
     return dict(sorted(found.items()))
@@ -155,7 +156,7 @@ def new_record(path: str | os.PathLike[str], image_id: int | str) -> dict[str, A
 
 
 def open_record(dataset: Dataset, path: str | os.PathLike[str], image_id: int | str) -> dict[str, Any] | None:
-    """Return a record without annotations, its size read from the image; a broken image is named in ``findings``."""
+    """Return :func:`new_record`; None for a broken image, which is listed in ``findings``."""
     try:
         return new_record(path, image_id)
     except (*READ_ERRORS, ValueError) as error:
@@ -163,8 +164,14 @@ def open_record(dataset: Dataset, path: str | os.PathLike[str], image_id: int | 
         return None
 
 
+def copy_image(record: Mapping[str, Any], folder: Path, name: str) -> None:
+    """Copy the image of a record to a folder, which is created if needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(record["file_name"], folder / name)
+
+
 def sub_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """Return the first folder below a root that has one of the names, in any case."""
+    """Return the sub-folder that has the first of the names possible, ignoring case."""
     try:
         found = {d.name.lower(): d for d in sorted(root.iterdir(), reverse=True) if d.is_dir()}
     except OSError:
@@ -173,7 +180,7 @@ def sub_folder(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def note_images(dataset: Dataset, finder: ImageFinder, source: str | os.PathLike[str]) -> None:
-    """Tell of images that were found elsewhere than named, and of names that several images fit."""
+    """Add findings for images found elsewhere than named, and for names that several images match."""
     for name, path in finder.moved.items():
         dataset.findings.append(Finding("image-moved", str(source), f"{name} is {path}"))
     for name, paths in finder.doubtful.items():
@@ -193,19 +200,19 @@ def bbox_xyxy(anno: Mapping[str, Any]) -> list[float]:
 
 
 def rotated_corners(box: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Compute the corners of a rotated box (centre x, centre y, width, height, degrees counter-clockwise), [4, 2].
+    """Compute the corners [4, 2] of a rotated box (centre x, centre y, width, height, degrees counter-clockwise).
 
-    In clockwise order on the screen, from the corner that is top left at an angle of 0.
+    They are in clockwise order on the screen, starting from the corner that is top left at an angle of 0.
     """
     x, y, w, h, angle = (float(v) for v in box)
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     unit = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * [w, h]
-    # y points down, so that a turn counter-clockwise on the screen has the sines swapped.
+    # y points down, so that a counter-clockwise rotation on the screen has its sines swapped.
     return unit @ np.array([[c, -s], [s, c]]) + [x, y]
 
 
 def rotated_box_of(corners: npt.NDArray[np.float64]) -> list[float]:
-    """Invert :func:`rotated_corners`; a general quadrangle becomes the box with its mean sides."""
+    """Invert :func:`rotated_corners`; a general quadrilateral becomes the box with its mean side lengths."""
     p = np.asarray(corners, dtype=np.float64).reshape(4, 2)
     top, bottom, left, right = p[1] - p[0], p[2] - p[3], p[3] - p[0], p[2] - p[1]
     width = (np.hypot(*top) + np.hypot(*bottom)) / 2
@@ -234,7 +241,7 @@ def box_of_segmentation(anno: Mapping[str, Any], record: Mapping[str, Any]) -> l
 
 
 def polygons_of(segmentation: Segmentation, height: int, width: int) -> list[list[float]]:
-    """Convert any segmentation to polygons; outlining masks needs OpenCV and fills their holes."""
+    """Convert any segmentation to polygons; masks need OpenCV and lose their holes."""
     if isinstance(segmentation, list):
         return [[float(v) for v in p] for p in segmentation]
     try:
@@ -242,8 +249,8 @@ def polygons_of(segmentation: Segmentation, height: int, width: int) -> list[lis
     except ImportError as error:
         raise ImportError("polygons from masks need OpenCV: pip install 'detectron2[viz]'") from error
     mask = to_mask(segmentation, height, width).astype(np.uint8)
-    # OpenCV's outlines run through the pixels of the border. At twice the size, even numbers are the left and upper
-    # halves of pixels and odd ones the right and lower halves: rounded outwards, they give the edges of the pixels.
+    # OpenCV's outlines run through the centres of border pixels. At twice the size, even coordinates are the left and
+    # upper halves of pixels and odd ones the right and lower halves: rounded outwards, they are the pixels' edges.
     big = np.kron(mask, np.ones((2, 2), np.uint8))
     outlines = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[-2]
     edges = [((o.reshape(-1, 2) + 1) // 2).astype(float) for o in outlines]
@@ -251,21 +258,21 @@ def polygons_of(segmentation: Segmentation, height: int, width: int) -> list[lis
 
 
 def _without_straight(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return a closed outline without repeated points and points on a straight line between their neighbours."""
+    """Return a closed outline without repeated points or points on a straight line between their neighbours."""
     points = points[(points != np.roll(points, 1, axis=0)).any(1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     return points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file with their numbers, without empty ones."""
+    """Yield the numbered lines of a text file, without empty ones."""
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip():
             yield number, line.strip()
 
 
 def target_names(dataset: Dataset) -> list[str]:
-    """Choose a file name without suffix for each record that no other record has, not even in another case."""
+    """Choose a file name without suffix for each record, all different even if case is ignored."""
     stems = [Path(str(record["file_name"])).stem for record in dataset.records]
     taken = {stem.lower() for stem in stems}
     used: set[str] = set()

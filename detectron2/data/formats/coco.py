@@ -1,4 +1,4 @@
-"""COCO instances and COCO panoptic as formats to convert from and to."""
+"""Read and write COCO instances and COCO panoptic."""
 
 import contextlib
 import functools
@@ -7,7 +7,6 @@ import math
 import mmap
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from .base import (
     Dataset,
     Format,
     FormatError,
+    copy_image,
     keypoint_metadata,
     register_format,
     role_of,
@@ -39,7 +39,7 @@ from .base import (
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 
 
-_LARGE = 32 << 20  # bytes; parsing takes seconds from here on
+_LARGE = 32 << 20  # bytes; parsing larger files takes seconds
 
 
 @functools.lru_cache(maxsize=64)
@@ -47,7 +47,7 @@ def _kind_of(path: Path, stamp: tuple[int, int]) -> str:
     try:
         if stamp[1] >= _LARGE:
             with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                if data[:1] == b"{":  # neither an odd encoding nor a list of results
+                if data[:1] == b"{":  # neither another encoding nor a list of results
                     return _kind_of_large(data)
         content = read_json(path)
     except (ValueError, OSError):
@@ -60,20 +60,20 @@ def _kind_of(path: Path, stamp: tuple[int, int]) -> str:
 
 
 def _kind_of_large(data: mmap.mmap) -> str:
-    """Tell the kind by words alone, since the file will be parsed once more to be read."""
+    """Search for the keys without parsing, since the reader will parse the file anyway."""
     if any(data.find(key) < 0 for key in (b'"images"', b'"categories"')):
         return ""
     return "instances" if data.find(b'"segments_info"') < 0 else "panoptic"
 
 
 def _kind(path: Path) -> str:
-    """Return ``instances``, ``panoptic`` or nothing, by the beginning of the annotations."""
+    """Return ``instances``, ``panoptic`` or an empty text, judged by the first annotations."""
     stat = path.stat()
     return _kind_of(path, (stat.st_mtime_ns, stat.st_size))
 
 
 def _jsons(path: Path, kind: str) -> list[Path]:
-    """Return the files of a kind: the path itself, or those in a folder or its ``annotations``."""
+    """Return the path itself if it is a file, else the files of a kind in the folder and its ``annotations``."""
     if path.is_file():
         return [path]
     folders = (path, *(d for d in (sub_folder(path, ("annotations",)),) if d))
@@ -81,7 +81,7 @@ def _jsons(path: Path, kind: str) -> list[Path]:
 
 
 def find_json(path: Path, kind: str, part: str | None = None) -> Path:
-    """Find the only file of a kind, or the one of a part by its name."""
+    """Find the only file of a kind, or the one whose name contains a part."""
     found = _jsons(path, kind)
     if part is not None:
         found = [f for f in found if role_of(f.stem) == part]
@@ -96,12 +96,14 @@ def find_json(path: Path, kind: str, part: str | None = None) -> Path:
 def find_images(file: Path, names: Sequence[str], images: str | None, top: Path | None = None) -> ImageFinder:
     """Find the folder of a JSON file's images.
 
+    Without ``images``, take the usual place that has most of the first images, else search ``top`` or the folder of
+    the file.
+
     Args:
         file: the JSON file.
         names: of the images, in the file.
-        images: folder given by the user, else the usual place that has most of the first images is taken, else the
-            folder of the file, or that above ``annotations``, is searched.
-        top: folder that the user gave.
+        images: folder of the images given by the user.
+        top: folder of the data set given by the user.
     """
     if images:
         return ImageFinder(images)
@@ -124,7 +126,7 @@ def find_images(file: Path, names: Sequence[str], images: str | None, top: Path 
         looked = ", ".join(str(p) for p in list(hits)[:4])
         raise FormatError(
             f"the images of {file}, such as {first[0]!r}, are in none of {looked}, nor below {top or home}: name their "
-            "folder with --images (of training: --train-images, --val-images)"
+            "folder with --images (in training: --train-images, --val-images)"
         )
     return finder
 
@@ -132,13 +134,13 @@ def find_images(file: Path, names: Sequence[str], images: str | None, top: Path 
 def read_coco(path: str, images: str | None = None, part: str | None = None) -> Dataset:
     """Read a COCO file of instances (polygons, RLE, keypoints).
 
-    Values of another type, such as ids that are text, are read as they were meant, and labels that cannot be read are
-    left out; both are named in ``findings``.
+    Values of the wrong type, such as ids that are text, are converted, and labels that cannot be read are left out;
+    both are listed in ``findings``.
 
     Args:
         path: the JSON file, or a folder with one.
-        images: folder of the images; default: ``images`` beside the file, or where else they usually are.
-        part: of several files in the folder, the one whose name says ``train``, ``val`` or ``test``.
+        images: folder of the images; default: ``images`` beside the file, or another usual place.
+        part: ``train``, ``val`` or ``test``, to choose among several files in the folder by their names.
     """
     where = Path(path)
     file = find_json(where, "instances", part)
@@ -167,7 +169,7 @@ def read_coco(path: str, images: str | None = None, part: str | None = None) -> 
 
 
 def _keypoint_metadata(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return names, mirrored pairs (left and right in the names) and lines of the keypoints of the first class."""
+    """Return the keypoint metadata of the first category that has keypoints."""
     named = [c for c in categories if isinstance(c.get("keypoints"), list) and c["keypoints"]]
     if not named:
         return {}
@@ -180,10 +182,10 @@ def write_coco(
     """Write ``annotations.json`` and copies of the images in ``images``.
 
     Args:
-        dataset: what to write; ids of images, labels and categories stay if they are whole numbers, and are counted
+        dataset: data to write; ids of images, labels and categories are kept if they are integers, and are counted
             from 1 otherwise.
-        folder: where to.
-        copy_images: false leaves the images where they are, and names them by their full path.
+        folder: target folder.
+        copy_images: false leaves the images where they are, and writes their absolute paths.
         file_name: of the labels.
     """
     root = Path(folder)
@@ -195,8 +197,7 @@ def write_coco(
         source = Path(record["file_name"])
         record["file_name"] = name + source.suffix if copy_images else str(source.absolute())
         if copy_images:
-            (root / "images").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, root / "images" / record["file_name"])
+            copy_image({"file_name": source}, root / "images", record["file_name"])
     numbers = dataset.metadata.get("thing_dataset_id_to_contiguous_id") or {
         i + 1: i for i in range(len(dataset.classes))
     }
@@ -207,7 +208,7 @@ def write_coco(
 
 
 def _keep_entries(dataset: Dataset, content: dict[str, Any]) -> None:
-    """Put what a COCO file had before: ids and areas of labels, further keys of categories."""
+    """Restore what the source file had: ids and areas of labels, additional keys of categories."""
     before = [a for r in dataset.records for a in r.get("annotations", ())]
     ids = [a.get("id") for a in before]
     keep_ids = all(type(i) is int for i in ids) and len(set(ids)) == len(ids)
@@ -227,11 +228,7 @@ def _keep_entries(dataset: Dataset, content: dict[str, Any]) -> None:
             category |= extra
 
 
-def _detect(path: Path) -> bool:
-    return _has(path, "instances")
-
-
-def _has(path: Path, kind: str) -> bool:
+def _detect(path: Path, kind: str = "instances") -> bool:
     if path.is_file():
         return path.suffix == ".json" and _kind(path) == kind
     return bool(_jsons(path, kind))
@@ -254,7 +251,7 @@ def read_coco_panoptic(
         path: the JSON file, or a folder with one.
         images: folder of the images.
         pngs: folder of the PNG files; default: a folder named like the JSON file, beside it.
-        part: of several files in the folder, the one whose name says ``train``, ``val`` or ``test``.
+        part: ``train``, ``val`` or ``test``, to choose among several files in the folder by their names.
 
     Raises:
         FormatError: an entry lacks a key.
@@ -301,12 +298,12 @@ def _read_panoptic(file: Path, images: str | None, pngs: str | None, where: Path
 def write_coco_panoptic(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
     """Write ``panoptic.json``, the PNG files in ``panoptic`` and copies of the images in ``images``.
 
-    Records without panoptic labels get them from their instances: where masks overlap, the first one stays in
-    front; what no mask covers is unlabelled.
+    Records without panoptic labels get them from their instances: of overlapping masks, the first is in front; pixels
+    outside all masks are unlabelled.
 
     Args:
-        dataset: what to write.
-        folder: where to.
+        dataset: data to write.
+        folder: target folder.
         copy_images: false writes the labels only.
     """
     root = Path(folder)
@@ -328,8 +325,7 @@ def write_coco_panoptic(dataset: Dataset, folder: str, copy_images: bool = True)
         )
         annotations.append({"image_id": number, "file_name": f"{name}.png", "segments_info": segments})
         if copy_images:
-            (root / "images").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(record["file_name"], root / "images" / image_name)
+            copy_image(record, root / "images", image_name)
     categories = [{"id": i + 1, "name": n, "isthing": int(isthing[i])} for i, n in enumerate(names)]
     with atomic_write(root / "panoptic.json") as f:
         json.dump({"images": images, "annotations": annotations, "categories": categories}, f)
@@ -348,7 +344,7 @@ def _segments(record: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
     for number, anno in enumerate(record.get("annotations", ()), 1):
         if anno.get("segmentation") is None:
             raise FormatError(
-                f"{record['file_name']}: annotation {number - 1} has no mask to make a panoptic label from"
+                f"{record['file_name']}: annotation {number - 1} has no mask, which panoptic labels need"
             )
         free = to_mask(anno["segmentation"], height, width) & (ids == 0)
         if not free.any():
@@ -368,10 +364,6 @@ def _segments(record: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
     return ids, segments
 
 
-def _detect_panoptic(path: Path) -> bool:
-    return _has(path, "panoptic")
-
-
 register_format(Format("coco", "COCO instances (JSON)", read_coco, write_coco, _detect, _parts))
 register_format(
     Format(
@@ -379,7 +371,7 @@ register_format(
         "COCO panoptic (JSON and PNG)",
         read_coco_panoptic,
         write_coco_panoptic,
-        _detect_panoptic,
+        functools.partial(_detect, kind="panoptic"),
         functools.partial(_parts, kind="panoptic"),
     )
 )

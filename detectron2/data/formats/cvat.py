@@ -1,6 +1,5 @@
 """CVAT for images 1.1: one XML file with boxes, polygons, masks and points of many images."""
 
-import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from .base import (
     FormatError,
     bbox_xyxy,
     box_of_points,
+    copy_image,
     keypoint_metadata,
     note_images,
     open_record,
@@ -33,7 +33,7 @@ __all__ = ["read_cvat", "write_cvat"]
 def _points(text: str) -> list[float]:
     points = [[float(v) for v in pair.split(",")] for pair in text.split(";") if pair.strip()]
     if any(len(p) != 2 for p in points):
-        raise ValueError("a point is no pair of numbers")
+        raise ValueError("a point is not a pair of numbers")
     return [v for p in points for v in p]
 
 
@@ -41,7 +41,7 @@ def _box(node: ElementTree.Element) -> dict[str, Any]:
     x0, y0, x1, y1 = (float(node.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
     turn = float(node.attrib.get("rotation", 0))
     if turn:
-        # CVAT turns clockwise about the centre.
+        # CVAT rotates clockwise about the centre.
         box = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, -turn]
         return {"bbox": box, "bbox_mode": BoxMode.XYWHA_ABS}
     return {"bbox": [x0, y0, x1, y1], "bbox_mode": BoxMode.XYXY_ABS}
@@ -57,7 +57,7 @@ def _polygon(node: ElementTree.Element) -> dict[str, Any]:
 def _mask(node: ElementTree.Element, height: int, width: int) -> dict[str, Any]:
     left, top, w, h = (int(node.attrib[k]) for k in ("left", "top", "width", "height"))
     runs = [int(v) for v in node.attrib["rle"].split(",")]
-    # Runs of 0 and 1 in turn, along the rows of the box.
+    # The runs alternate between 0 and 1, along the rows of the box.
     if min(runs) < 0 or sum(runs) != w * h or min(left, top) < 0 or left + w > width or top + h > height:
         raise ValueError(
             f"a mask of {sum(runs)} pixels in a box of {w}x{h} at ({left}, {top}) of {width}x{height}"
@@ -70,7 +70,7 @@ def _mask(node: ElementTree.Element, height: int, width: int) -> dict[str, Any]:
 
 
 def _skeleton(node: ElementTree.Element, names: Sequence[str]) -> dict[str, Any]:
-    """Return the keypoints of a skeleton in the order of their names, those outside the image as absent, and the box around."""
+    """Return keypoints in the order of ``names``, zeros for those outside the image, and the box around them."""
     places = {n.attrib.get("label", ""): n for n in node.iter("points")}
     keypoints: list[float] = []
     for name in names:
@@ -114,24 +114,24 @@ def _xml_file(path: Path) -> Path:
 def read_cvat(path: str, images: str | None = None, names: Sequence[str] | None = None) -> Dataset:
     """Read a file of CVAT for images.
 
-    Boxes (also turned ones), polygons, masks and skeletons become objects; other shapes, and those that are not understood, are
-    named in ``skipped``. Polygons of one label and group are one object.
+    Boxes (also rotated ones), polygons, masks and skeletons become objects; other and unreadable shapes are listed in
+    ``skipped``. Polygons of one label and group are one object.
 
     Args:
         path: the XML file, or a folder with it.
         images: folder of the images; default: ``images`` beside the file, else its folder.
-        names: names of the classes in the order of their numbers; default: in the order of the file.
+        names: class names in the order of their numbers; default: in the order of the file.
 
     Raises:
-        FormatError: the file holds the tracks of a video.
+        FormatError: the file contains tracks of a video.
     """
     file = _xml_file(Path(path))
     root = read_xml(file)
     nodes = list(root.iter("image"))
     if not nodes and root.find("track") is not None:
         raise FormatError(
-            f"{file} holds tracks of a video, which have no image files: export it from CVAT as 'CVAT for images 1.1' or "
-            "as 'COCO 1.0', with images"
+            f"{file} contains tracks of a video, which have no image files: export it from CVAT as 'CVAT for images 1.1' "
+            "or as 'COCO 1.0', with images"
         )
     parts = [(n.findtext("name") or "").strip() for n in root.iterfind(".//labels/label[parent]")]
     parts += [n.attrib.get("label", "") for image in nodes for n in image.iterfind("skeleton/points")]
@@ -238,8 +238,8 @@ def write_cvat(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
     """Write ``annotations.xml`` and copies of the images in ``images``.
 
     Args:
-        dataset: what to write.
-        folder: where to.
+        dataset: data to write.
+        folder: target folder.
         copy_images: false writes the labels only.
     """
     root = Path(folder)
@@ -262,8 +262,7 @@ def write_cvat(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
         for group, anno in enumerate(record.get("annotations", ()), 1):
             _write_shape(node, anno, dataset.classes[anno["category_id"]], record, group)
         if copy_images:
-            (root / "images").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(record["file_name"], root / "images" / image_name)
+            copy_image(record, root / "images", image_name)
     ElementTree.indent(tree)
     with atomic_write(root / "annotations.xml") as f:
         f.write(ElementTree.tostring(tree, encoding="unicode"))

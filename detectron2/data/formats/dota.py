@@ -1,6 +1,5 @@
 """DOTA: text files of rotated boxes, ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``, in pixels."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from .base import (
     Format,
     FormatError,
     bbox_xyxy,
+    copy_image,
     images_below,
     open_record,
     read_lines,
@@ -31,8 +31,8 @@ _HEADERS = ("imagesource", "gsd", "acquisition")
 
 def _folders(root: Path, images: str | None) -> tuple[Path, Path]:
     label_dir = next((root / n for n in ("labelTxt", "labels", "annfiles") if (root / n).is_dir()), root)
-    image_dir = Path(images) if images else next((root / n for n in ("images",) if (root / n).is_dir()), root)
-    return image_dir, label_dir
+    image_dir = root / "images" if (root / "images").is_dir() else root
+    return Path(images) if images else image_dir, label_dir
 
 
 def _row(line: str) -> tuple[np.ndarray, str, int]:
@@ -56,12 +56,12 @@ def _rows(file: Path, skipped: list[str]) -> list[tuple[np.ndarray, str, int]]:
 
 
 def read_dota(path: str, images: str | None = None, names: Sequence[str] | None = None) -> Dataset:
-    """Read DOTA labels as rotated boxes; lines that do not fit are named in ``skipped``.
+    """Read DOTA labels as rotated boxes; malformed lines are listed in ``skipped``.
 
     Args:
         path: folder with ``images`` and ``labelTxt``.
-        images: folder of the images, if it lies elsewhere.
-        names: names of the classes in the order of their numbers; default: those found, sorted.
+        images: folder of the images, if it is elsewhere.
+        names: class names in the order of their numbers; default: those found, sorted.
     """
     image_dir, label_dir = _folders(Path(path), images)
     dataset = Dataset()
@@ -113,8 +113,8 @@ def write_dota(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
     """Write ``labelTxt`` and copies of the images in ``images``.
 
     Args:
-        dataset: what to write; upright boxes become rotated ones of angle 0. Spaces in class names become ``-``.
-        folder: where to.
+        dataset: data to write; upright boxes become rotated ones of angle 0. Spaces in class names become ``-``.
+        folder: target folder.
         copy_images: false writes the labels only.
     """
     root = Path(folder)
@@ -125,8 +125,7 @@ def write_dota(dataset: Dataset, folder: str, copy_images: bool = True) -> None:
                 numbers = " ".join(f"{v:.8g}" for v in _corners(anno).reshape(-1))
                 f.write(f"{numbers} {classes[anno['category_id']]} {int(anno.get('difficult', 0))}\n")
         if copy_images:
-            (root / "images").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(record["file_name"], root / "images" / (name + Path(record["file_name"]).suffix))
+            copy_image(record, root / "images", name + Path(record["file_name"]).suffix)
 
 
 def _detect(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""Detection sets of Hugging Face ``datasets``: a folder of ``save_to_disk``, or a name on the hub.
+"""Detection data of Hugging Face ``datasets``: a folder of ``save_to_disk``, or a name on the hub.
 
-The usual columns are understood: ``image``, optionally ``image_id``, and ``objects`` with lists of boxes and of
-classes (a dict of lists, or a list of dicts). Needs ``pip install 'detectron2[datasets]'``.
+Expects the usual columns: ``image``, optionally ``image_id``, and ``objects`` with boxes and classes (a dict of lists,
+or a list of dicts). Needs ``pip install 'detectron2[datasets]'``.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def _library() -> Any:
 
 
 def _open(path: str, split: str | None) -> Any:
-    """Open the table of a split: of a saved folder if there is one at the path, else from the hub."""
+    """Open the table of a split, from the folder at the path if there is one, else from the hub."""
     datasets = _library()
     if not Path(path).is_dir():
         return datasets.load_dataset(path, split=split or "train")
@@ -65,7 +65,7 @@ def _column(known: Sequence[str], wanted: Sequence[str], what: str) -> str:
 
 
 def _fields(feature: object) -> dict[str, Any]:
-    """Return the features of one object, whether they stand as a list of dicts or as a dict of lists."""
+    """Return the features of one object, from a list of dicts or a dict of lists."""
     inner = getattr(feature, "feature", feature)
     if isinstance(inner, (list, tuple)):
         inner = inner[0]
@@ -75,7 +75,7 @@ def _fields(feature: object) -> dict[str, Any]:
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    """Return the names of a ClassLabel, also within a list; None for plain numbers or texts."""
+    """Return the names of a ClassLabel, also inside a list; None for plain numbers or texts."""
     while not hasattr(feature, "names") and getattr(feature, "feature", None) is not None:
         feature = feature.feature
     names = getattr(feature, "names", None)
@@ -91,7 +91,7 @@ def _objects(value: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> I
 
 
 def _image_file(value: Mapping[str, Any], folder: Path, number: int) -> str:
-    """Return the path of a row's picture; one stored in the table is written to a file, its bytes unchanged."""
+    """Return the path of a row's image; an image stored in the table is first written to a file, byte for byte."""
     path, content = value.get("path"), value.get("bytes")
     if content is None:
         if not path or not os.path.isfile(path):
@@ -125,7 +125,7 @@ def _annotation(item: Mapping[str, Any], category: int, box: list[float]) -> dic
 def _rows(
     path: str, table: Any, picture: str, objects: str, folder: Path, skipped: list[str]
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Yield the record and the objects of each row; rows without their image are added to ``skipped``."""
+    """Yield the record and the objects of each row; rows without an image are added to ``skipped``."""
     for number, row in enumerate(table):
         try:
             file = _image_file(row[picture], folder, number)
@@ -143,14 +143,14 @@ def read_huggingface(
     names: Sequence[str] | None = None,
     bbox_format: str = "xywh",
 ) -> Dataset:
-    """Read a detection set of Hugging Face ``datasets``.
+    """Read a detection data set of Hugging Face ``datasets``.
 
     Args:
         path: folder of ``save_to_disk``, or the name of a data set on the hub.
         images: folder that images stored in the table are written to; default: one in the cache.
-        split: of a set with several; default: ``train``, or the only one.
-        names: names of the classes; default: those of the ClassLabel, else the texts or numbers found, sorted.
-        bbox_format: ``"xywh"`` as COCO and most sets on the hub have it, or ``"xyxy"``; in pixels.
+        split: name of a split; default: ``train``, or the only one.
+        names: class names; default: those of the ClassLabel, else the texts or numbers found, sorted.
+        bbox_format: ``"xywh"``, as in COCO and most data sets on the hub, or ``"xyxy"``; in pixels.
 
     Raises:
         FormatError: a column is missing, or a class has no name.
@@ -191,8 +191,8 @@ def write_huggingface(dataset: Dataset, folder: str) -> None:
     """Write boxes and classes as ``save_to_disk`` does, with the images inside.
 
     Args:
-        dataset: what to write; masks and keypoints are not part of the layout, and named in its ``skipped``.
-        folder: where to.
+        dataset: data to write; masks and keypoints are not part of the layout, and are listed in its ``skipped``.
+        folder: target folder.
     """
     datasets = _library()
     rows: list[dict[str, Any]] = []

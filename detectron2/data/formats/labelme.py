@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from .base import (
     FormatError,
     bbox_xyxy,
     box_of_points,
+    copy_image,
     note_images,
     open_record,
     polygons_of,
@@ -42,7 +42,7 @@ _NO_REGIONS = ("point", "line", "linestrip", "points")
 
 
 def _content(file: Path) -> dict[str, Any] | None:
-    """Return what a LabelMe file says; None for JSON of another kind.
+    """Return the content of a LabelMe file; None for JSON of another kind.
 
     Raises:
         FormatError: it cannot be read.
@@ -51,14 +51,14 @@ def _content(file: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict) or "shapes" not in content:
         return None
     if not isinstance(content["shapes"], list):
-        raise FormatError(f"{file}: 'shapes' is no list")
+        raise FormatError(f"{file}: 'shapes' is not a list")
     return content
 
 
 def _mask_segmentation(
     shape: Mapping[str, Any], points: npt.NDArray[np.float64], size: tuple[int, int]
 ) -> npt.NDArray[np.bool_]:
-    """Return the mask of a shape of two corners and a PNG, in the whole image."""
+    """Return the image-sized mask of a shape that consists of two corners and a PNG."""
     with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
         part = np.asarray(image.convert("L")) > 0
     left, top = np.round(points.min(0)).astype(int)
@@ -72,15 +72,15 @@ def _mask_segmentation(
 
 
 def _region(shape: Mapping[str, Any], size: tuple[int, int]) -> tuple[list[float], Any, bool]:
-    """Return box, outline or mask of a shape, and whether it is more than a box.
+    """Return the box of a shape, its outline or mask, and whether it is more than a box.
 
     Raises:
-        ValueError: it is not understood.
+        ValueError: the shape cannot be read.
     """
     points = np.asarray(shape["points"], dtype=float).reshape(-1, 2)
     kind = shape.get("shape_type") or "polygon"
     if not np.isfinite(points).all():
-        raise ValueError("a point is no number")
+        raise ValueError("a coordinate is not a number")
     if kind == "mask" and len(points) == 2:
         mask = _mask_segmentation(shape, points, size)
         x, y, w, h = mask_box(mask)
@@ -104,7 +104,7 @@ def _annotations(
     numbers: Mapping[str, int],
     skipped: list[str],
 ) -> list[dict[str, Any]]:
-    """Turn shapes into annotations; polygons of one label and group are parts of one object."""
+    """Convert shapes to annotations; polygons of one label and group are parts of one object."""
     objects: dict[Any, dict[str, Any]] = {}
     for position, shape in enumerate(content["shapes"]):
         where = f"{file}, shape {position}"
@@ -156,13 +156,12 @@ def read_labelme(path: str, images: str | None = None, names: Sequence[str] | No
     """Read LabelMe files, also in sub-folders.
 
     Polygons, rectangles, circles and masks become objects; rectangles have no segmentation. Shapes that share a label
-    and a ``group_id`` are one object. Files and shapes that are not understood are named in ``skipped``, as are points
-    and lines.
+    and a ``group_id`` are one object. Unreadable files and shapes are listed in ``skipped``, as are points and lines.
 
     Args:
         path: folder with JSON files.
-        images: folder of the images, if it lies elsewhere.
-        names: names of the classes in the order of their numbers; default: those found, sorted.
+        images: folder of the images, if it is elsewhere.
+        names: class names in the order of their numbers; default: those found, sorted.
     """
     root = Path(path)
     dataset = Dataset()
@@ -182,7 +181,7 @@ def read_labelme(path: str, images: str | None = None, names: Sequence[str] | No
     dataset.metadata["thing_classes"] = list(names)
     numbers = {n: i for i, n in enumerate(names)}
     top = root.parent if root.is_file() else root
-    # Two files of one name in two folders each mean the picture beside them.
+    # The image beside a label file comes first: files in different folders may have the same name.
     finder = ImageFinder(images or top)
     for file, content in contents.items():
         key = file.relative_to(top).with_suffix("").as_posix()
@@ -227,8 +226,8 @@ def write_labelme(dataset: Dataset, folder: str, copy_images: bool = True) -> No
     """Write a LabelMe file per image, with copies of the images beside them.
 
     Args:
-        dataset: what to write.
-        folder: where to.
+        dataset: data to write.
+        folder: target folder.
         copy_images: false writes the labels only.
     """
     root = Path(folder)
@@ -241,7 +240,7 @@ def write_labelme(dataset: Dataset, folder: str, copy_images: bool = True) -> No
         with atomic_write(root / f"{name}.json") as f:
             json.dump(content, f)
         if copy_images:
-            shutil.copyfile(record["file_name"], root / image_name)
+            copy_image(record, root, image_name)
 
 
 def _detect(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Where the labels below a path are, in which format, and which parts their makers gave them."""
+"""Find the labels below a path, their format and their parts."""
 
 import itertools
 import os
@@ -16,9 +16,9 @@ from .base import FORMATS, Format, FormatError, role_of
 
 __all__ = ["Layout", "detect_format", "find_layout"]
 
-# Formats that are recognised by a content come before those that are recognised by a folder alone.
+# Formats recognised by file contents come before those recognised by folder names alone.
 _ORDER = ("huggingface", "coco_panoptic", "coco", "cvat", "voc", "labelme", "dota", "yolo", "semantic")
-_MOST_FOLDERS = 200  # looked into when the labels are not at the top
+_MOST_FOLDERS = 200  # searched if the labels are not at the top
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z")
 
 
@@ -28,9 +28,9 @@ class Layout:
 
     Attributes:
         format: their format.
-        parts: name (``train``, ``val``, ``test``; ``all`` where there are none) -> path and options of ``read``.
-        origin: where the parts come from, in words; empty without parts.
-        notes: what the user should know about how the labels were found.
+        parts: name (``train``, ``val``, ``test``; ``all`` if there are none) -> path and options of ``read``.
+        origin: text that says where the parts come from; empty without parts.
+        notes: remarks for the user on how the labels were found.
     """
 
     format: Format
@@ -49,25 +49,25 @@ def _detected(where: Path, formats: Sequence[Format]) -> Format | None:
 
 
 def detect_format(path: str | os.PathLike[str]) -> str:
-    """Find out which format the labels at a path have.
+    """Detect the format of the labels at a path.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        FormatError: no format fits; says what was found.
+        FileNotFoundError: the path does not exist.
+        FormatError: no format fits; the message says what was found.
     """
     return find_layout(path).format.name
 
 
 def find_layout(path: str | os.PathLike[str], format: str | None = None) -> Layout:
-    """Find labels and their parts at a path, or in the only folder below it that has some.
+    """Find labels and their parts at a path, or in the only folder below it that has labels.
 
     Args:
         path: file or folder.
-        format: name of the format; default: found out.
+        format: name of the format; default: detected.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        FormatError: no format fits, or several folders do; says what was found.
+        FileNotFoundError: the path does not exist.
+        FormatError: no format fits, or several folders have labels; the message says what was found.
     """
     where = Path(path)
     if format is not None and format not in FORMATS:
@@ -97,7 +97,7 @@ def find_layout(path: str | os.PathLike[str], format: str | None = None) -> Layo
 
 
 def _at(where: Path, formats: Sequence[Format]) -> Layout | None:
-    """Return the layout of labels at a path itself; None if there are none."""
+    """Return the layout of the labels directly at a path; None if there are none."""
     fmt = _detected(where, formats)
     parts = fmt.parts(where) if fmt is not None else {}
     if fmt is not None and parts:
@@ -132,7 +132,7 @@ def _folders(where: Path) -> list[Path]:
 
 
 def _below(where: Path, formats: Sequence[Format]) -> list[Path]:
-    """Return the nearest folders below that have labels."""
+    """Return the sub-folders with labels at the highest level that has any."""
     level, seen = _folders(where), 0
     while level and seen < _MOST_FOLDERS:
         level = level[: _MOST_FOLDERS - seen]
@@ -146,13 +146,13 @@ def _below(where: Path, formats: Sequence[Format]) -> list[Path]:
 
 # ------------------------------------------------------------------ what was found instead
 def _explain(where: Path) -> str:
-    """Say what a path holds, and why that is no label format."""
+    """Describe what a path contains, and why that is no label format."""
     files = [where] if where.is_file() else list(itertools.islice(files_below(where), 5000))
-    counts = Counter(f.suffix.lower() or "(no ending)" for f in files)
-    held = ", ".join(f"{n} {ending}" for ending, n in counts.most_common(6)) or "nothing"
-    lines = [f"{where} fits no known label format; it holds {held}."]
+    counts = Counter(f.suffix.lower() or "(no extension)" for f in files)
+    held = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(6)) or "nothing"
+    lines = [f"{where} fits no known label format; it contains {held}."]
     lines += [f"  {reason}" for reason in itertools.islice(_reasons(files), 5)]
-    lines.append("Name the labels' file or folder itself, or the format with --format (in Python: format=…):")
+    lines.append("Give the label file or folder itself, or the format with --format (in Python: format=…):")
     lines += [f"  {fmt.name}: {fmt.title}" for fmt in _formats()]
     return "\n".join(lines)
 
@@ -176,8 +176,8 @@ def _reasons(files: Sequence[Path]) -> Iterator[str]:
 
 def _json_kind(content: object) -> str:
     if isinstance(content, list):
-        return "a list, as results of a model are; labels need 'images', 'annotations' and 'categories'"
+        return "a list, like results of a model; labels need 'images', 'annotations' and 'categories'"
     if not isinstance(content, dict):
-        return f"a {type(content).__name__}, no labels"
+        return f"a {type(content).__name__}, not labels"
     keys = ", ".join(str(k)[:30] for k in list(content)[:8])
     return f"its keys are {keys or 'none'}; COCO needs 'images', 'annotations' and 'categories', LabelMe 'shapes'"

@@ -1,4 +1,4 @@
-"""What will be trained and validated on: read, checked, split and told. ``data check`` and ``train`` both start here."""
+"""Plan the training and validation data: read, check and split them, for ``data check`` and ``train``."""
 
 import os
 import random
@@ -27,12 +27,12 @@ __all__ = [
     "plan_validation",
 ]
 
-HELD_OUT = 0.2  # share of the images that validate when the data have no such part
+HELD_OUT = 0.2  # share of the images used for validation if the data have no validation part
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where labels are, as a user says it: path, format, folder of the images, and options of the format."""
+    """Where labels are, as given by a user: path, format, folder of the images, and options of the format."""
 
     path: str
     format: str | None = None
@@ -42,14 +42,14 @@ class Source:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Kinds of labels: how many there are (crowd regions apart), and how many of them have what.
+    """Number of labels of each kind, without crowd regions.
 
     Attributes:
-        labels: all of them.
-        masks: those with an outline or mask.
-        keypoints: those with keypoints.
-        num_keypoints: keypoints of a label.
-        rotated: those with a rotated box.
+        labels: all labels.
+        masks: labels with an outline or mask.
+        keypoints: labels with keypoints.
+        num_keypoints: keypoints per label.
+        rotated: labels with a rotated box.
         panoptic: images with panoptic label maps.
         semantic: images with semantic label maps.
     """
@@ -92,13 +92,13 @@ def label_facts(records: Sequence[Mapping[str, Any]]) -> LabelFacts:
 
 @dataclass
 class DataPlan:
-    """The parts of a data set, checked, and what is said about them.
+    """The parts of a data set with the results of their checks.
 
     Attributes:
-        parts: name (``train``, ``val``, ``test``; ``all``) -> data set. For a training without what must be left out.
+        parts: name (``train``, ``val``, ``test``; ``all``) -> data set; in plans for training, only what can be used.
         reports: name -> what the check found.
-        origin: where the parts come from, in words.
-        notes: further lines for the user.
+        origin: text that says where the parts come from.
+        notes: additional lines for the user.
     """
 
     parts: dict[str, Dataset]
@@ -139,11 +139,11 @@ def image_folder(dataset: Dataset) -> str:
 
 
 def plan_data(source: Source, images: ImageCheck = "header") -> DataPlan:
-    """Read and check labels with all their parts; nothing is left out that can be read.
+    """Read and check labels with all their parts; everything readable is kept.
 
     Args:
-        source: where they are.
-        images: how far image files are looked at.
+        source: where the labels are.
+        images: how thoroughly image files are checked.
     """
     parts, origin = read_parts(source.path, source.format, source.images, **source.options)
     reports = {}
@@ -154,22 +154,22 @@ def plan_data(source: Source, images: ImageCheck = "header") -> DataPlan:
 
 
 def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> DataPlan:
-    """Read, check and split what is trained and validated on.
+    """Read, check and split training and validation data.
 
-    The parts that the data have are kept: ``train`` is trained on, ``val`` validates, and ``test`` is never used.
-    Only where there is no validation part a fifth of the images is held out.
+    Existing parts are kept: ``train`` is for training, ``val`` for validation, and ``test`` is never used. A fifth of
+    the images is held out only if there is no validation part.
 
     Args:
         train: training data.
-        val: validation data; default: of the training data.
-        seed: of the order in which images are held out.
+        val: validation data; default: taken from the training data.
+        seed: decides which images are held out.
 
     Returns:
         A plan with the parts ``train`` and ``val``, without the labels and images that cannot be used.
 
     Raises:
-        DataError: data that cannot be trained on; names file, label and value.
-        FormatError: labels cannot be read, or the two do not agree in their classes.
+        DataError: the data cannot be trained on; the message names file, label and value.
+        FormatError: labels cannot be read, or training and validation data have different classes.
     """
     found = plan_data(train)
     name = _role(found, ("train", "all"), train.path)
@@ -200,7 +200,7 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
 
 
 def plan_validation(source: Source, classes: Sequence[str], ids: Sequence[int]) -> DataPlan:
-    """Read and check data to evaluate a model of given classes on: its validation part, else its test part, else all."""
+    """Read and check data to evaluate a model with given classes: the validation part, else the test part, else all."""
     found = plan_data(source)
     name = _judging_part(found)
     dataset, report = found.parts[name], found.reports[name].raise_for_errors()
@@ -221,7 +221,7 @@ def _role(plan: DataPlan, names: Sequence[str], path: str) -> str:
 
 
 def _judging_part(plan: DataPlan) -> str:
-    """Return the part that validates, of data that a user names for this."""
+    """Return the part to use of data that a user gives for validation."""
     return next((n for n in ("val", "test", "all") if n in plan.parts), next(iter(plan.parts)))
 
 
@@ -234,7 +234,7 @@ def _same_kind(parts: Mapping[str, Dataset], train: str, val: str) -> None:
         )
     if kinds[0] != kinds[1]:
         raise FormatError(
-            f"{val} has {kinds[1]}, where {train} has {kinds[0]}: give validation data of the same kind"
+            f"{val} has {kinds[1]}, but {train} has {kinds[0]}: give validation data of the same kind"
         )
 
 
@@ -242,7 +242,9 @@ def _in_both(parts: Mapping[str, Dataset]) -> list[str]:
     files = [{os.path.realpath(str(r["file_name"])) for r in d.records} for d in parts.values()]
     both = set.intersection(*files) if len(files) > 1 else set()
     return (
-        [f"{len(both)} of the validation images are trained on too: the figures will flatter"] if both else []
+        [f"{len(both)} of the validation images are also used in training: the results will look too good"]
+        if both
+        else []
     )
 
 
@@ -277,13 +279,13 @@ _CAMERA = re.compile(r"^(?:img|image|dsc[nf]?|pic|picture|photo|p|pxl|frame|scan
 
 
 def image_groups(names: Sequence[str]) -> list[list[str]]:
-    """Return ways to group images by their names, the surest first: copies, frames of a video, tiles of an image.
+    """Group images by their names (copies, frames of a video, tiles of an image) in several ways, the surest first.
 
     Args:
         names: file names of the images.
 
     Returns:
-        For each way that finds at least two groups, of which one has several images, the group of each image.
+        For each way that finds at least two groups, one of them with several images: the group of each image.
     """
 
     def by(rule: Callable[[Path], str]) -> list[str]:
@@ -304,15 +306,15 @@ def image_groups(names: Sequence[str]) -> list[list[str]]:
 
 
 def hold_out(dataset: Dataset, source: str, seed: int = 0) -> tuple[Dataset, Dataset, str]:
-    """Hold out a fifth of the images, those that belong together by their names staying together.
+    """Hold out a fifth of the images, keeping images together whose names belong together.
 
     Args:
-        dataset: what to divide.
+        dataset: data to divide.
         source: its name, for errors.
-        seed: of the order among equals.
+        seed: decides which images are held out.
 
     Returns:
-        What is trained on, what validates, and how it was divided, in words.
+        Training data, validation data, and a text that says how they were divided.
     """
     if len(dataset.records) < 2:
         raise FormatError(
@@ -338,7 +340,7 @@ def hold_out(dataset: Dataset, source: str, seed: int = 0) -> tuple[Dataset, Dat
 
 
 def _by_groups(dataset: Dataset, groups: Sequence[str], seed: int) -> tuple[Dataset, Dataset]:
-    """Hold out whole groups in a random order, while they fit into the share; at least one."""
+    """Hold out whole groups in random order, as long as they fit into the share; at least one."""
     sizes = Counter(groups)
     order = sorted(sizes)
     random.Random(seed).shuffle(order)
@@ -352,7 +354,7 @@ def _by_groups(dataset: Dataset, groups: Sequence[str], seed: int) -> tuple[Data
 
 
 def _sensible(train: Dataset, val: Dataset, whole: Dataset) -> bool:
-    """Say whether all classes are still trained, and the held-out share is of use."""
+    """Return whether training keeps all classes, and the held-out share is neither too small nor too large."""
 
     def classes(dataset: Dataset) -> set[int]:
         return {a["category_id"] for r in dataset.records for a in r.get("annotations", ())}

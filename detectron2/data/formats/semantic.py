@@ -1,6 +1,5 @@
-"""Semantic masks: an image of class numbers, or of colours, beside each picture."""
+"""Semantic masks: one mask of class numbers per image."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from .base import (
     Dataset,
     Format,
     FormatError,
+    copy_image,
     images_below,
     open_record,
     read_lines,
@@ -44,13 +44,13 @@ def read_semantic(
 
     Args:
         path: folder with ``images`` and ``masks`` (or ``semantic``, ``labels``, ``annotations``), or the masks.
-        images: folder of the images, if it lies elsewhere.
-        names: names of the classes; default: ``classes.txt``, else the numbers found.
+        images: folder of the images, if it is elsewhere.
+        names: class names; default: ``classes.txt``, else the numbers found.
         ignore_label: value of pixels that belong to no class.
 
     Raises:
-        FormatError: no mask fits. Single masks of another size than their image, with more than one channel or with a
-            number without a name, are named in ``skipped``.
+        FormatError: no image has a mask. Masks that do not have the size of their image, have more than one channel,
+            or contain a number without a name are listed in ``skipped``.
     """
     root = Path(path)
     image_dir, mask_dir = _folders(root, images)
@@ -90,7 +90,9 @@ def _check_mask(file: Path, record: dict[str, Any]) -> set[int]:
     """Return the values of a mask; raise FormatError if it does not fit its image."""
     with Image.open(file) as image:
         if image.mode not in ("L", "P", "I", "I;16", "1"):
-            raise FormatError(f"{file}: a mask has one channel of class numbers, this one is {image.mode}")
+            raise FormatError(
+                f"{file}: a mask must have one channel of class numbers, this one is {image.mode}"
+            )
         if image.size != (record["width"], record["height"]):
             raise FormatError(
                 f"{file}: mask {image.size}, image {(record['width'], record['height'])} (width, height)"
@@ -99,11 +101,11 @@ def _check_mask(file: Path, record: dict[str, Any]) -> set[int]:
 
 
 def instances_of_mask(mask: npt.NDArray[Any], ignore: Sequence[int] = (0, 255)) -> list[dict[str, Any]]:
-    """Turn connected regions of a mask into annotations, for training instances on semantic labels.
+    """Convert connected regions of a mask to annotations, to train instances on semantic labels.
 
     Args:
         mask: [H, W] class numbers.
-        ignore: values that are no objects.
+        ignore: values that are not objects.
 
     Returns:
         Annotations with ``category_id`` = value, box and RLE.
@@ -136,20 +138,17 @@ def write_semantic(dataset: Dataset, folder: str, copy_images: bool = True) -> N
 
     Args:
         dataset: records with ``sem_seg_file_name``.
-        folder: where to.
+        folder: target folder.
         copy_images: false writes the labels only.
     """
     root = Path(folder)
-    (root / "masks").mkdir(parents=True, exist_ok=True)
     for record, name in zip(dataset.records, target_names(dataset)):
         if "sem_seg_file_name" not in record:
             raise FormatError(f"{record['file_name']} has no semantic mask")
-        shutil.copyfile(
-            record["sem_seg_file_name"], root / "masks" / f"{name}{Path(record['sem_seg_file_name']).suffix}"
-        )
+        mask = record["sem_seg_file_name"]
+        copy_image({"file_name": mask}, root / "masks", name + Path(mask).suffix)
         if copy_images:
-            (root / "images").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(record["file_name"], root / "images" / (name + Path(record["file_name"]).suffix))
+            copy_image(record, root / "images", name + Path(record["file_name"]).suffix)
     with atomic_write(root / "classes.txt") as f:
         f.writelines(f"{n}\n" for n in dataset.metadata.get("stuff_classes", ()))
 
@@ -159,5 +158,5 @@ def _detect(path: Path) -> bool:
 
 
 register_format(
-    Format("semantic", "images of class numbers beside the pictures", read_semantic, write_semantic, _detect)
+    Format("semantic", "masks of class numbers beside the images", read_semantic, write_semantic, _detect)
 )

@@ -1,8 +1,7 @@
-"""Folders of Pascal VOC XML files, of any classes."""
+"""Folders of Pascal VOC XML files, with any classes."""
 
 import itertools
 import math
-import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from .base import (
     Format,
     FormatError,
     bbox_xyxy,
+    copy_image,
     note_images,
     open_record,
     read_lines,
@@ -36,7 +36,7 @@ _IMAGES = ("jpegimages", "images", "image", "imgs", "img")
 def _box(node: ElementTree.Element) -> list[float]:
     corners = [float(node.findtext(f"bndbox/{s}") or "nan") for s in ("xmin", "ymin", "xmax", "ymax")]
     if not all(map(math.isfinite, corners)):
-        raise ValueError("no whole <bndbox>")
+        raise ValueError("incomplete <bndbox>")
     x0, y0, x1, y1 = corners
     # VOC counts pixels from 1 and includes the last one.
     return [x0 - 1, y0 - 1, x1, y1]
@@ -83,11 +83,8 @@ def _files(root: Path, split: str | None, skipped: list[str]) -> list[Path]:
     of_name = {f.stem: f for f in files}
     chosen = []
     for _, line in read_lines(root / "ImageSets" / "Main" / f"{split}.txt"):
-        name = (
-            Path(line.split()[0]).stem
-            if line.split()[0].endswith((".jpg", ".png", ".xml"))
-            else line.split()[0]
-        )
+        word = line.split()[0]
+        name = Path(word).stem if word.endswith((".jpg", ".png", ".xml")) else word
         if name in of_name:
             chosen.append(of_name[name])
         else:
@@ -98,16 +95,14 @@ def _files(root: Path, split: str | None, skipped: list[str]) -> list[Path]:
 def read_voc(
     path: str, images: str | None = None, split: str | None = None, names: Sequence[str] | None = None
 ) -> Dataset:
-    """Read VOC XML files.
-
-    A file or object that cannot be read is named in ``skipped``, the others are read.
+    """Read VOC XML files; files and objects that cannot be read are listed in ``skipped``.
 
     Args:
-        path: the folder with ``Annotations`` (or ``annots``, ``labels`` …) and ``JPEGImages`` (or ``images`` …) and
-            perhaps ``ImageSets``, or a folder of XML files with the images beside them.
-        images: folder of the images, if it lies elsewhere.
+        path: the folder with ``Annotations`` (or ``annots``, ``labels`` …), ``JPEGImages`` (or ``images`` …) and
+            optionally ``ImageSets``, or a folder of XML files with the images beside them.
+        images: folder of the images, if it is elsewhere.
         split: name of a file in ``ImageSets/Main``; default: all XML files.
-        names: names of the classes in the order of their numbers; default: those found, sorted.
+        names: class names in the order of their numbers; default: those found, sorted.
     """
     root = Path(path)
     image_dir = sub_folder(root, _IMAGES)
@@ -120,7 +115,7 @@ def read_voc(
         except ValueError as error:
             dataset.skipped.append(str(error))
     if not parsed:
-        raise FormatError("\n".join([f"{root} has no XML file that can be read", *dataset.skipped[:5]]))
+        raise FormatError("\n".join([f"{root} has no readable XML file", *dataset.skipped[:5]]))
     if names is None:
         found = {(n.findtext("name") or "").strip() for _, r in parsed for n in r.iter("object")}
         names = sorted(found - {""})
@@ -171,8 +166,8 @@ def write_voc(dataset: Dataset, folder: str, split: str = "train", copy_images: 
     """Write ``Annotations``, ``ImageSets/Main/SPLIT.txt`` and copies of the images in ``JPEGImages``.
 
     Args:
-        dataset: what to write; crowd regions and masks are not part of VOC, and named in its ``skipped``.
-        folder: where to.
+        dataset: data to write; crowd regions and masks are not part of VOC, and are listed in its ``skipped``.
+        folder: target folder.
         split: name of the list of images.
         copy_images: false writes the labels only.
     """
@@ -191,8 +186,7 @@ def write_voc(dataset: Dataset, folder: str, split: str = "train", copy_images: 
         with atomic_write(root / "Annotations" / f"{name}.xml") as f:
             f.write(ElementTree.tostring(tree, encoding="unicode"))
         if copy_images:
-            (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(record["file_name"], root / "JPEGImages" / image_name)
+            copy_image(record, root / "JPEGImages", image_name)
     with atomic_write(root / "ImageSets" / "Main" / f"{split}.txt") as f:
         f.writelines(n + "\n" for n in names)
 

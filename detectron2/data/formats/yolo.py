@@ -1,10 +1,10 @@
-"""YOLO text files: one line per object, coordinates as shares of width and height.
+"""YOLO text files: one line per object, coordinates as fractions of width and height.
 
 =============  ==========================================================
 task           numbers of a line
 =============  ==========================================================
 ``detect``     class, centre x, centre y, width, height
-``segment``    class, then x and y of each point of the outline; parts of an object are joined by bridges there and back
+``segment``    class, then x and y of each point of the outline; parts of an object are joined by zero-width bridges
 ``pose``       box as above, then x, y (and visibility 0..2) of each keypoint
 ``obb``        class, then x and y of 4 corners
 =============  ==========================================================
@@ -14,7 +14,6 @@ The folder holds ``images`` and ``labels`` side by side (with splits below them)
 """
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from .base import (
     FormatError,
     bbox_xyxy,
     box_of_points,
+    copy_image,
     open_record,
     polygons_of,
     read_lines,
@@ -49,7 +49,7 @@ TASKS = ("detect", "segment", "pose", "obb")
 
 
 def guess_task(rows: Sequence[Sequence[float]], settings: Mapping[str, Any]) -> str:
-    """Guess the task that fits most lines of numbers."""
+    """Guess the task from the number of values per line."""
     if "kpt_shape" in settings:
         return "pose"
     lengths = Counter(len(r) for r in rows)
@@ -58,7 +58,7 @@ def guess_task(rows: Sequence[Sequence[float]], settings: Mapping[str, Any]) -> 
         return "detect"
     if outlines and set(lengths) == {9}:
         raise FormatError(
-            "lines of 9 numbers are corners of rotated boxes or outlines of 4 points: say task='obb' or task='segment' "
+            "lines of 9 numbers are corners of rotated boxes or outlines of 4 points: set task='obb' or task='segment' "
             "(--task on the command line)"
         )
     if outlines:
@@ -87,7 +87,7 @@ def _numbers(file: Path, skipped: list[str]) -> list[tuple[int, list[float]]]:
 def _rows(
     pairs: Mapping[str, tuple[Path, Path]], skipped: list[str]
 ) -> dict[str, list[tuple[int, list[float]]]]:
-    """Read the label files; images whose file cannot be read are left out."""
+    """Read the label files; images with an unreadable label file are left out."""
     rows = {}
     for key, (_, file) in pairs.items():
         try:
@@ -109,13 +109,13 @@ def read_yolo(
     Args:
         path: ``data.yaml`` or ``obj.data``, the folder with it, one with ``images`` and ``labels``, or a split below
             ``images``.
-        images: folder of the images, if it lies elsewhere.
-        task: one of ``detect``, ``segment``, ``pose``, ``obb``; default: found from the lines.
-        names: names of the classes; default: from ``data.yaml`` or ``classes.txt``, else numbers.
+        images: folder of the images, if it is elsewhere.
+        task: one of ``detect``, ``segment``, ``pose``, ``obb``; default: guessed from the lines.
+        names: class names; default: from ``data.yaml`` or ``classes.txt``, else numbers.
         split: ``train``, ``val`` or ``test`` of the settings, or of the folders below ``images``; default: all images.
 
     Raises:
-        FormatError: nothing fits. Single lines that do not fit are named in ``skipped``.
+        FormatError: no line can be read. Single malformed lines are listed in ``skipped``.
     """
     setup = read_setup(Path(path))
     dataset = Dataset()
@@ -123,7 +123,7 @@ def read_yolo(
     rows = _rows(pairs, dataset.skipped)
     every = [values for lines in rows.values() for _, values in lines]
     if dataset.skipped and not every:
-        raise FormatError("\n".join([f"{setup.root} has no line that can be read", *dataset.skipped[:5]]))
+        raise FormatError("\n".join([f"{setup.root} has no readable line", *dataset.skipped[:5]]))
     task = task or guess_task(every, setup.values)
     if task not in TASKS:
         raise FormatError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
@@ -176,7 +176,7 @@ def _keypoint_metadata(settings: Mapping[str, Any], count: int) -> dict[str, Any
 def _annotation(
     values: list[float], record: Mapping[str, Any], task: str, shape: tuple[int, int]
 ) -> dict[str, Any]:
-    """Turn the numbers of a line into an annotation; raise ValueError if they do not fit the task."""
+    """Convert the numbers of a line to an annotation; raise ValueError if they do not fit the task."""
     width, height = record["width"], record["height"]
     anno: dict[str, Any] = {"category_id": int(values[0]), "iscrowd": 0, "bbox_mode": BoxMode.XYXY_ABS}
     rest = np.array(values[1:])
@@ -217,9 +217,10 @@ def _task_of(dataset: Dataset) -> str:
 
 
 def one_outline(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Join several polygons into one line, as YOLO needs it: it visits each part and returns the same way.
+    """Join several polygons into one outline, as YOLO requires.
 
-    Such a bridge has no area, so that the outline covers what the parts cover. It leads between the nearest points.
+    Bridges between the nearest points are traversed in both directions and have no area, so that the outline covers
+    the same pixels as the parts.
 
     Args:
         parts: each [N, 2].
@@ -269,9 +270,9 @@ def write_yolo(dataset: Dataset, folder: str, task: str | None = None, copy_imag
     """Write YOLO labels, ``data.yaml`` and copies of the images.
 
     Args:
-        dataset: what to write; what YOLO cannot hold is added to its ``skipped``.
-        folder: gets ``images``, ``labels`` and ``data.yaml``.
-        task: default: by what the records have.
+        dataset: data to write; what YOLO cannot represent is added to its ``skipped``.
+        folder: target folder.
+        task: one of ``detect``, ``segment``, ``pose``, ``obb``; default: chosen by the annotations.
         copy_images: false writes the labels only.
     """
     task = task or _task_of(dataset)
@@ -280,8 +281,7 @@ def write_yolo(dataset: Dataset, folder: str, task: str | None = None, copy_imag
         with atomic_write(root / "labels" / f"{name}.txt") as f:
             f.writelines(line + "\n" for line in _lines(record, task, dataset.skipped))
         if copy_images:
-            (root / "images").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(record["file_name"], root / "images" / (name + Path(record["file_name"]).suffix))
+            copy_image(record, root / "images", name + Path(record["file_name"]).suffix)
     settings: dict[str, Any] = {
         "path": ".",
         "train": "images",

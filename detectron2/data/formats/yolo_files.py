@@ -1,4 +1,4 @@
-"""The files of YOLO labels: settings, images of each part, and the label file of an image."""
+"""Find the files of YOLO labels: settings, images of each part, and the label file of each image."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ _PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("
 
 @dataclass(frozen=True)
 class Setup:
-    """What the settings beside YOLO labels say: where they stand, their values, and the names of the classes."""
+    """Settings beside YOLO labels: root folder, settings file, its values, and class names."""
 
     root: Path
     file: Path | None
@@ -81,10 +81,10 @@ def _listed(setup: Setup, split: str) -> Any:
 
 
 def _place(setup: Setup, entry: str) -> Path:
-    """Return the folder or list that an entry of the settings means.
+    """Return the folder or list file that an entry of the settings refers to.
 
-    Tools write paths from where the training program was meant to start, so that ``../train/images`` often lies
-    beside the file.
+    Tools write paths relative to the folder of the training program, so that ``../train/images`` is often beside the
+    file.
     """
     base = setup.root / str(setup.values.get("path") or ".")
     parts = name_parts(entry)
@@ -108,13 +108,13 @@ def _images_of(setup: Setup, split: str) -> dict[str, Path]:
         for _, line in read_lines(place):
             image = finder.find(line)
             if image is None:
-                raise FormatError(f"{place}: {line!r} is no image below {place.parent}, or several fit")
+                raise FormatError(f"{place}: no image, or several, below {place.parent} match {line!r}")
             found[str(image.with_suffix(""))] = image
     return found
 
 
 def _folders(root: Path, images: Path | None) -> tuple[Path, Path]:
-    """Return the folders of images and labels, for a root with both or for one of the two."""
+    """Return the folders of images and labels; the root may contain both or be one of the two."""
     labels = root / "labels" if (root / "labels").is_dir() else root
     if images is not None:
         return Path(images), labels
@@ -126,7 +126,7 @@ def _folders(root: Path, images: Path | None) -> tuple[Path, Path]:
 
 
 def _label_file(image: Path) -> Path:
-    """Return the label file of an image: beside it, or in ``labels`` where the image is in ``images``."""
+    """Return the label file of an image: beside it, or in ``labels`` if the image is in ``images``."""
     parts = list(image.parts)
     if "images" in parts:
         at = len(parts) - 1 - parts[::-1].index("images")
@@ -168,7 +168,7 @@ def is_yolo(path: Path) -> bool:
 
 
 def _has_yolo_line(file: Path) -> bool:
-    """Say whether the first line is a class number and at least four numbers; an empty file may be one."""
+    """Return whether the first line has at least five numbers; an empty file counts as well."""
     try:
         line = next((line for _, line in read_lines(file)), "")
         return all(map(math.isfinite, map(float, line.split()))) and len(line.split()) not in (1, 2, 3, 4)
@@ -183,7 +183,7 @@ def parts_of(path: Path) -> dict[str, dict[str, Any]]:
         named = [part for part in _PARTS if _exists(setup, part)]
         if {"train", "val"} <= set(named):
             train, val = (set(_images_of(setup, part).values()) for part in ("train", "val"))
-            if val <= train:  # nothing is held out: that is no split
+            if val <= train:  # nothing is held out
                 named = [] if named == ["train", "val"] and val == train else [p for p in named if p != "val"]
         return {part: {"split": part} for part in named}
     found = {part: any((images / name).is_dir() for name in names) for part, names in _PARTS.items()}
@@ -191,7 +191,7 @@ def parts_of(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _exists(setup: Setup, part: str) -> bool:
-    """Say whether the settings name a part; a test part that was not shipped is passed over."""
+    """Return whether the settings name a part; a test part without files is ignored."""
     if not _listed(setup, part):
         return False
     try:

@@ -1,7 +1,7 @@
-"""Checking data before the first step: what is wrong, where, and how to mend it.
+"""Check data before training: what is wrong, where, and how to fix it.
 
-``check_coco_json`` checks an annotation file as it is, ``check_dataset_dicts`` records from anywhere. Both give a
-:class:`HealthReport`. Errors forbid training; the rest may be left out by :func:`repair`.
+``check_coco_json`` checks an annotation file, ``check_dataset_dicts`` records of any origin. Both return a
+:class:`HealthReport`. Errors prevent training; :func:`repair` leaves out what is marked as skip.
 """
 
 from .check import check_dataset_dicts, find_duplicates, find_leakage, repair

@@ -15,23 +15,29 @@ from .report import KINDS, Finding
 
 __all__ = ["Expected", "check_annotations", "without_defects"]
 
-# COCO's own boxes overlap the border by rounding; that much is not worth a note.
+# Ignored overlap with the image border: COCO's own boxes exceed it by rounding.
 _BORDER = 1.0
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What annotations must fit.
+    """Requirements on annotations.
 
     Attributes:
-        num_classes: category ids must lie in 0 .. num_classes - 1; None: not checked.
-        num_keypoints: keypoints of an annotation; None: as many as the first annotation has.
-        masks: a note for annotations without a segmentation.
+        num_classes: category ids must be in 0 .. num_classes - 1; None: not checked.
+        num_keypoints: keypoints per annotation; None: any number.
+        masks: report annotations without a segmentation.
     """
 
     num_classes: int | None = None
     num_keypoints: int | None = None
     masks: bool = False
+
+
+def annotations_of(record: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the annotations of a record, without unpacking a lazy one."""
+    peek = getattr(record, "peek", None)
+    return (peek() if peek is not None else record.get("annotations")) or ()
 
 
 def check_annotations(
@@ -40,10 +46,10 @@ def check_annotations(
     """Check the annotations of a record.
 
     Args:
-        record: with ``file_name``, and ``height`` and ``width`` where they are known.
+        record: with ``file_name``, and ``height`` and ``width`` if they are known.
         annotations: those of the record.
         index: position of the record, for the findings.
-        expected: what they must fit.
+        expected: requirements on the annotations.
     """
     file = str(record.get("file_name", "?"))
     size = record.get("height"), record.get("width")
@@ -147,7 +153,7 @@ def _keypoint_defects(keypoints: Any, expected: Expected) -> Iterator[tuple[str,
 
 
 def without_defects(annotations: Sequence[Any], found: Sequence[Finding]) -> list[Any]:
-    """Leave out the annotations, or those polygons, that findings name."""
+    """Return the annotations without the ones, or the polygons, that findings name."""
     drop = {f.position for f in found if KINDS[f.kind].action == "drop-annotation"}
     polygons: dict[int, set[int]] = defaultdict(set)
     for f in found:

@@ -1,11 +1,11 @@
-"""Checks of records and registered data sets, and duplicates between splits."""
+"""Check records, leave out their defects, and find duplicate images."""
 
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .annotations import Expected, check_annotations, without_defects
+from .annotations import Expected, annotations_of, check_annotations, without_defects
 from .images import ImageCheck, add_image_findings, content_groups, near_duplicate_pairs
 from .panoptic import segment_defects
 from .report import KINDS, Finding, HealthReport
@@ -26,16 +26,16 @@ def check_dataset_dicts(
     threads: int | None = None,
     source: str = "data set",
 ) -> HealthReport:
-    """Check records before they are trained on.
+    """Check records before training.
 
     Args:
         dataset_dicts: records; they are not changed.
         num_classes: category ids must be below this; None: not checked.
-        images: how far files are looked at: ``none``, ``exists``, ``header`` (size, whether it is whole) or
-            ``decode`` (every pixel).
-        masks: note annotations without a segmentation.
+        images: how thoroughly image files are checked: ``none``, ``exists``, ``header`` (size, truncation) or
+            ``decode`` (all pixels).
+        masks: report annotations without a segmentation.
         num_keypoints: keypoints that each annotation with keypoints must have.
-        threads: files read at a time; default by the number of cores.
+        threads: number of files read in parallel; default: by the number of cores.
         source: name of the data in the report.
     """
     report = HealthReport(source=source, num_images=len(dataset_dicts))
@@ -43,10 +43,8 @@ def check_dataset_dicts(
         report.add([Finding("no-images", source)])
         return report
     expected = Expected(num_classes, num_keypoints, masks)
-    every = [_annotations_of(record) for record in dataset_dicts]
-    labelled = any(
-        "annotations" in r or "sem_seg_file_name" in r or "pan_seg_file_name" in r for r in dataset_dicts
-    )
+    every = [annotations_of(record) for record in dataset_dicts]
+    labelled = any("annotations" in r for r in dataset_dicts)
     other_labels = any("sem_seg_file_name" in r or "pan_seg_file_name" in r for r in dataset_dicts)
     for index, record in enumerate(dataset_dicts):
         if "file_name" not in record and "image" not in record:
@@ -66,11 +64,6 @@ def check_dataset_dicts(
     return report
 
 
-def _annotations_of(record: Mapping[str, Any]) -> Sequence[Any]:
-    peek = getattr(record, "peek", None)
-    return (peek() if peek is not None else record.get("annotations")) or ()
-
-
 def _duplicate_images(records: Sequence[Mapping[str, Any]]) -> list[Finding]:
     found = []
     for key, kind in (("image_id", "image-id-duplicate"), ("file_name", "image-duplicate")):
@@ -88,7 +81,7 @@ def _duplicate_images(records: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def repair(dataset_dicts: Sequence[Mapping[str, Any]], report: HealthReport) -> list[dict[str, Any]]:
-    """Leave out what a report calls a skip.
+    """Leave out the images, annotations and polygons that a report marks as skip, and log their number.
 
     Args:
         dataset_dicts: the records that were checked, in the same order; they are not changed.
@@ -96,7 +89,7 @@ def repair(dataset_dicts: Sequence[Mapping[str, Any]], report: HealthReport) -> 
 
     Returns:
         A new list. Records without a defect are the same objects, others are shallow copies without the bad
-        annotations or polygons; an annotation that loses its last polygon goes too. What went is logged.
+        annotations or polygons; an annotation that loses its last polygon is removed as well.
     """
     by_record: dict[int, list[Finding]] = defaultdict(list)
     for finding in report.skips:
@@ -111,7 +104,7 @@ def repair(dataset_dicts: Sequence[Mapping[str, Any]], report: HealthReport) -> 
             if "annotations" not in record and "segments_info" in record:
                 mended["segments_info"] = without_defects(record["segments_info"], found)
             else:
-                mended["annotations"] = without_defects(_annotations_of(record), found)
+                mended["annotations"] = without_defects(annotations_of(record), found)
             kept.append(mended)
     if report.skips:
         logger.warning(
@@ -129,12 +122,12 @@ def _skipped(report: HealthReport) -> dict[str, int]:
 def find_duplicates(
     dataset_dicts: Sequence[Mapping[str, Any]], *, near: bool = False, threads: int | None = None
 ) -> list[list[str]]:
-    """Group image files that hold the same picture.
+    """Group image files that contain the same image.
 
     Args:
         dataset_dicts: records.
-        near: also find pictures that were resized or compressed anew (by a 64-bit fingerprint).
-        threads: files read at a time.
+        near: also find resized or recompressed images (by a 64-bit fingerprint).
+        threads: number of files read in parallel.
     """
     files = [str(r["file_name"]) for r in dataset_dicts]
     groups = content_groups(files, threads)
@@ -148,12 +141,12 @@ def find_duplicates(
 def find_leakage(
     splits: Mapping[str, Sequence[Mapping[str, Any]]], *, near: bool = True, threads: int | None = None
 ) -> list[dict[str, str]]:
-    """Find pictures that are in more than one split, which makes results look better than they are.
+    """Find images that are in more than one split, which makes results look better than they are.
 
     Args:
         splits: name -> records.
-        near: also find pictures that were resized or compressed anew.
-        threads: files read at a time.
+        near: also find resized or recompressed images.
+        threads: number of files read in parallel.
 
     Returns:
         One dict per pair: ``split_a``, ``file_a``, ``split_b``, ``file_b`` and ``how`` (``file``, ``bytes`` or

@@ -1,4 +1,4 @@
-"""Checking a COCO file as it is."""
+"""Check a COCO file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,13 +27,13 @@ def check_coco_json(
     """Check a COCO file and the images that it names.
 
     Args:
-        json_file: path or address.
-        image_root: folder against which ``file_name`` is meant.
-        images: how far files are looked at; see :func:`~detectron2.data.health.check_dataset_dicts`.
-        masks: note annotations without a segmentation.
-        num_keypoints: keypoints per annotation; default: as many as the categories in the file name.
-        threads: files read at a time.
-        content: the parsed file, if it is at hand.
+        json_file: path or URL.
+        image_root: folder that ``file_name`` of the images is relative to.
+        images: how thoroughly image files are checked; see :func:`~detectron2.data.health.check_dataset_dicts`.
+        masks: report annotations without a segmentation.
+        num_keypoints: keypoints per annotation; default: as defined by the categories of the file.
+        threads: number of files read in parallel.
+        content: the parsed file, if available.
 
     Raises:
         ValueError: the file is not JSON.

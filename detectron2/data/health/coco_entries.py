@@ -1,4 +1,4 @@
-"""Reading the entries of a COCO file as they were meant, and naming those that cannot be read."""
+"""Read the entries of a COCO file, converting values of the wrong type and reporting what cannot be read."""
 
 import math
 import os
@@ -22,10 +22,10 @@ class CocoEntries:
     """The content of a COCO file as records.
 
     Attributes:
-        records: an image each; class numbers in place of category ids, file names that can be opened.
-        categories: entries of the file, in the order of the class numbers, with whole ids.
-        findings: what could not be read, or was read in another way than it stands there.
-        mended: whether the file says anything in another way than the records.
+        records: one per image, with class numbers instead of category ids, and file names that can be opened.
+        categories: entries of the file, in the order of the class numbers, with integer ids.
+        findings: what could not be read, or was converted.
+        mended: whether the records differ from the file.
         class_of: category id -> class number.
     """
 
@@ -41,14 +41,14 @@ class CocoEntries:
         self.findings.append(Finding(kind, file or self.source, value, annotation))
 
     def mend(self, value: str) -> None:
-        """Note once that values were read as they were meant."""
+        """Add a finding about converted values, once for each text."""
         self.mended = True
         if not any(f.kind == "value-mended" and f.value == value for f in self.findings):
             self.add("value-mended", value)
 
 
 def structure(content: object, source: str) -> list[Finding]:
-    """Find what makes all the rest pointless."""
+    """Find defects of the structure, which prevent all further checks."""
     if not isinstance(content, Mapping):
         hint = " (results of a model?)" if isinstance(content, list) else ""
         kind = type(content).__name__
@@ -66,14 +66,14 @@ def structure(content: object, source: str) -> list[Finding]:
             ):
                 bad.append(Finding("malformed", source, f"{key}[{n}] needs {' and '.join(wanted)}"))
     if not isinstance(content.get("annotations", []), list):
-        bad.append(Finding("malformed", source, "'annotations' is no list"))
+        bad.append(Finding("malformed", source, "'annotations' is not a list"))
     elif any(isinstance(a, Mapping) and "segments_info" in a for a in content.get("annotations", [])[:5]):
-        bad.append(Finding("malformed", source, "panoptic labels (segments_info), where boxes are expected"))
+        bad.append(Finding("malformed", source, "panoptic labels (segments_info) instead of boxes"))
     return bad
 
 
 def _whole(value: object) -> int | None:
-    """Return a whole number that may stand as text or as 3.0."""
+    """Return an integer that may be given as text or as 3.0; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -85,7 +85,7 @@ def _whole(value: object) -> int | None:
 
 
 class _Ids:
-    """Ids of images or categories: whole numbers, to be found by what other entries call them."""
+    """Integer ids of images or categories, which labels may refer to by number or text."""
 
     def __init__(self, raw: Sequence[Any], what: str, out: CocoEntries) -> None:
         whole = [_whole(v) for v in raw]
@@ -105,7 +105,7 @@ class _Ids:
             self.texts.setdefault(_text(value), number)
 
     def find(self, value: object) -> int | None:
-        """Return the number of an entry; None if there is none of that id."""
+        """Return the integer id that a value refers to; None if there is none."""
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             return None
         if type(value) is int and value in self.known:
@@ -124,7 +124,7 @@ def _text(value: object) -> str:
 
 
 def read_entries(content: Mapping[str, Any], source: str, finder: ImageFinder) -> CocoEntries:
-    """Read the entries of a COCO file whose :func:`structure` is right.
+    """Read the entries of a COCO file without defects of :func:`structure`.
 
     Args:
         content: of the file.
@@ -157,7 +157,7 @@ def read_entries(content: Mapping[str, Any], source: str, finder: ImageFinder) -
 
 
 def _categories(entries: Sequence[Mapping[str, Any]], out: CocoEntries) -> "_Ids":
-    """Put the categories in the order of their ids; the numbers of the result are category ids."""
+    """Store the categories in the order of their ids, and return the ids."""
     ids = _Ids([c["id"] for c in entries], "category", out)
     seen: dict[int, Any] = {}
     names: set[str] = set()
@@ -190,7 +190,7 @@ def _record(entry: Mapping[str, Any], number: int, finder: ImageFinder, out: Coc
             try:
                 height, width = image_size(path)
             except (*READ_ERRORS, ValueError):
-                pass  # the check of the images says what is wrong with it
+                pass  # the check of the images reports it
     return {"file_name": file, "height": height, "width": width, "image_id": number, "annotations": []}
 
 
@@ -242,7 +242,7 @@ def _label(raw: Mapping[str, Any], category: int, name: Any, out: CocoEntries) -
     if isinstance(points, list) and points:
         made["keypoints"] = _numbers(points, "keypoints", out)
     elif points:
-        made["keypoints"] = [math.nan]  # of no kind: the check tells
+        made["keypoints"] = [math.nan]  # not a list: the check reports it
     return made
 
 
@@ -254,7 +254,7 @@ def _crowd(value: object, out: CocoEntries) -> int:
 
 
 def _numbers(values: Any, what: str, out: CocoEntries) -> Any:
-    """Return numbers that may stand as text; whatever else stands there is returned as it is, for the check."""
+    """Convert numbers given as text; other values are returned unchanged, for the check."""
     if isinstance(values, (list, tuple)) and any(isinstance(v, str) for v in values):
         try:
             numbers = [float(v) for v in values]
@@ -274,7 +274,7 @@ def _is_pair(value: object) -> bool:
 
 
 def _segmentation(value: Any, out: CocoEntries) -> Any:
-    """Return polygons or RLE; None for nothing. Outlines as pairs or as one flat list become polygons."""
+    """Return polygons or RLE, or None if empty; outlines as pairs or as one flat list become polygons."""
     if value is None or (isinstance(value, (list, Mapping, str)) and not len(value)):
         return None
     if not isinstance(value, list):

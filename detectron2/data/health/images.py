@@ -1,6 +1,7 @@
-"""Checks of image files, many at a time."""
+"""Check image files in parallel."""
 
 import hashlib
+import itertools
 import os
 import warnings
 from collections import defaultdict
@@ -33,23 +34,20 @@ def check_images(
     """Check the image files of records.
 
     Args:
-        records: with ``file_name``, and ``height`` and ``width`` where they are known.
-        how: ``none``; ``exists``; ``header`` reads the size and whether the file ends as its format demands;
-            ``decode`` reads all pixels.
-        threads: files read at a time.
+        records: with ``file_name``, and ``height`` and ``width`` if they are known.
+        how: ``none``; ``exists``; ``header`` checks the size and that the file is not truncated; ``decode`` reads all
+            pixels.
+        threads: number of files read in parallel.
     """
     if how == "none" or not records:
         return
-    jobs = [(i, str(r.get("file_name", "")), r.get("height"), r.get("width")) for i, r in enumerate(records)]
-    with ThreadPoolExecutor(threads_for(len(jobs), threads)) as pool:
-        for found in pool.map(
-            lambda job: _check_file(job[0], job[1], job[2], job[3], how), jobs, chunksize=16
-        ):
-            if found is not None:
-                yield found
+    with ThreadPoolExecutor(threads_for(len(records), threads)) as pool:
+        found = pool.map(_check_file, range(len(records)), records, itertools.repeat(how))
+        yield from (f for f in found if f is not None)
 
 
-def _check_file(index: int, file: str, height: object, width: object, how: ImageCheck) -> Finding | None:
+def _check_file(index: int, record: Mapping[str, Any], how: ImageCheck) -> Finding | None:
+    file, height, width = str(record.get("file_name", "")), record.get("height"), record.get("width")
     try:
         path = PathManager.get_local_path(file)
     except Exception as error:
@@ -75,7 +73,7 @@ def _check_file(index: int, file: str, height: object, width: object, how: Image
 
 
 def _open(path: str, decode: bool) -> tuple[tuple[int, int], bool]:
-    """Return the size as stored, and whether EXIF turns the picture by a quarter; raise if the file is broken."""
+    """Return the size as stored, and whether EXIF rotates the image by 90 degrees; raise if the file is broken."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
@@ -89,7 +87,7 @@ def _open(path: str, decode: bool) -> tuple[tuple[int, int], bool]:
 
 
 def _check_end(path: str, format: str | None) -> None:
-    """Raise if a JPEG or PNG lacks its end mark: what an interrupted copy or download looks like."""
+    """Raise if a JPEG or PNG lacks its end mark, as after an interrupted copy or download."""
     if format not in ("JPEG", "PNG"):
         return
     mark = b"\xff\xd9" if format == "JPEG" else b"IEND"
@@ -97,7 +95,7 @@ def _check_end(path: str, format: str | None) -> None:
         f.seek(max(0, os.path.getsize(path) - 4096))
         tail = f.read()
     if mark not in tail:
-        # Some writers append much after the end; only the pixels decide then.
+        # Some writers append data after the end mark; decoding decides then.
         with Image.open(path) as image:
             image.load()
 
@@ -105,7 +103,7 @@ def _check_end(path: str, format: str | None) -> None:
 def add_image_findings(
     report: HealthReport, records: Sequence[Mapping[str, Any]], images: ImageCheck, threads: int | None
 ) -> None:
-    """Check the image files of records; if none exists, that is one error instead of many skips."""
+    """Check the image files of records; if none exists, report one error instead of many skips."""
     with_file = [r for r in records if "file_name" in r]
     found = list(check_images(records, images, threads)) if with_file else []
     if found and all(f.kind == "image-missing" for f in found) and len(found) == len(records):
@@ -120,7 +118,7 @@ def add_image_findings(
         report.add(found)
 
 
-# ------------------------------------------------------------------ copies of one picture
+# ------------------------------------------------------------------ copies of one image
 def _digest(file: str) -> str | None:
     try:
         with PathManager.open(file, "rb") as f:
@@ -133,8 +131,8 @@ def content_groups(files: Iterable[str], threads: int | None = None) -> list[lis
     """Group files with the same bytes, each group with at least two files.
 
     Args:
-        files: paths; those that cannot be read are passed over.
-        threads: files read at a time.
+        files: paths; unreadable ones are ignored.
+        threads: number of files read in parallel.
     """
     files = list(dict.fromkeys(files))
     by_digest: dict[str, list[str]] = defaultdict(list)
@@ -146,9 +144,9 @@ def content_groups(files: Iterable[str], threads: int | None = None) -> list[lis
 
 
 def _fingerprint(file: str) -> int | None:
-    """Return 64 bits that change little when a picture is resized or compressed anew.
+    """Return 64 bits that change little when an image is resized or recompressed.
 
-    The sign of the horizontal gradient of the picture at 9 x 8 pixels ("difference hash").
+    They are the signs of the horizontal gradient of the image at 9 x 8 pixels ("difference hash").
     """
     try:
         with PathManager.open(file, "rb") as f, Image.open(f) as image:
@@ -163,19 +161,18 @@ def _fingerprint(file: str) -> int | None:
 def near_duplicate_pairs(
     left: Sequence[str], right: Sequence[str], max_bits: int = 3, threads: int | None = None
 ) -> list[tuple[str, str, int]]:
-    """Find pairs of pictures that look alike, one of each list.
+    """Find pairs of images that look alike, one from each list.
 
     Args:
         left: paths.
-        right: paths; may be the same list, then each pair comes once.
-        max_bits: how many of 64 bits of their fingerprints may differ.
-        threads: files read at a time.
+        right: paths; if it is the same list, each pair is returned once.
+        max_bits: how many of the 64 bits of their fingerprints may differ.
+        threads: number of files read in parallel.
 
     Returns:
         ``(left file, right file, differing bits)``.
     """
     same = left is right
-    marks = {}
     files = list(dict.fromkeys([*left, *right]))
     with ThreadPoolExecutor(threads_for(len(files), threads)) as pool:
         marks = {f: m for f, m in zip(files, pool.map(_fingerprint, files)) if m is not None}

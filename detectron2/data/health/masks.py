@@ -1,4 +1,4 @@
-"""Checks of outlines and masks; nothing is drawn, so that no number can take much memory or time."""
+"""Check outlines and masks without rasterizing them, so that no value can cost much memory or time."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from detectron2.structures.rle import run_lengths
 
 __all__ = ["Size", "mask_defects"]
 
-Size: TypeAlias = tuple[Any, Any]  # (height, width) as the record says, None where it does not
+Size: TypeAlias = tuple[Any, Any]  # (height, width) of the record, None if unknown
 
 
 def mask_defects(masks: Any, size: Size) -> Iterator[tuple[str, str, int]]:

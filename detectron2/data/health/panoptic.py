@@ -1,4 +1,4 @@
-"""Checks of panoptic labels: each segment against the pixels of its label map."""
+"""Check the segments of panoptic labels against the pixels of their label map."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def segment_defects(record: Mapping[str, Any], index: int) -> Iterator[Finding]:
 
     Args:
         record: with ``pan_seg_file_name`` and ``segments_info``.
-        index: its position, for the findings.
+        index: position of the record, for the findings.
     """
     file = str(record["pan_seg_file_name"])
     try:

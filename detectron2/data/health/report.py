@@ -1,4 +1,4 @@
-"""What a check of data found: single findings, and their report."""
+"""Findings of data checks, and reports of them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -20,8 +20,8 @@ class Kind:
     Attributes:
         severity: ``error``: training must not start; ``skip``: :func:`~detectron2.data.health.repair` leaves it
             out; ``note``: harmless, but worth knowing.
-        title: what it is, in a few words.
-        mend: what to do about it.
+        title: a short description.
+        mend: how to fix it.
         action: what is left out for a ``skip``.
     """
 
@@ -36,10 +36,10 @@ KINDS: dict[str, Kind] = {
     "no-annotations": Kind(
         "error",
         "no annotations at all",
-        "Nothing can be learnt. Check that the annotations were exported; to train on background only makes no sense.",
+        "Nothing can be learnt from background alone. Check that the annotations were exported.",
     ),
     "all-images-missing": Kind(
-        "error", "none of the image files exists", "Check the image folder: file names are meant relative to it."
+        "error", "none of the image files exists", "Check the image folder: file names are relative to it."
     ),
     "malformed": Kind("error", "not in the expected format", "Compare with the format in docs/data.md."),
     "category-unknown": Kind(
@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     ),
     "image-id-duplicate": Kind("error", "image id used twice", "Give each image an id of its own."),
     "annotation-id-duplicate": Kind(
-        "skip", "annotation id used twice", "Number the annotations anew (a mended copy is numbered).", ""
+        "skip", "annotation id used twice", "Renumber the annotations, as a corrected copy does.", ""
     ),
     "annotation-stray": Kind(
         "skip", "annotation of an image that is not listed", "List the image, or remove the annotation.",
@@ -58,51 +58,51 @@ KINDS: dict[str, Kind] = {
         "skip", "image file cannot be read, or is cut off", "Copy or download the file again.", "drop-image"
     ),
     "image-size": Kind(
-        "skip", "size in the annotations unlike the file", "Correct width and height, or find the image that was annotated.",
-        "drop-image",
+        "skip", "size in the annotations differs from the file",
+        "Correct width and height, or find the image that was annotated.", "drop-image",
     ),
     "image-exif": Kind(
-        "skip", "size is that of the picture before its EXIF rotation",
-        "The picture is turned when read, the annotations are not. Rotate the file itself (and remove the EXIF tag), "
-        "or annotate the turned picture.",
+        "skip", "size is that of the image before its EXIF rotation",
+        "The image is rotated when read, the annotations are not. Rotate the file itself (and remove the EXIF tag), "
+        "or annotate the rotated image.",
         "drop-image",
     ),
     "category-id-duplicate": Kind("error", "category id used twice", "Give each category an id of its own."),
     "category-name-duplicate": Kind(
-        "note", "categories of one name", "They are trained as different classes; join them if they are one."
+        "note", "several categories with the same name", "They are trained as different classes; merge them if they are one."
     ),
-    "label-left-out": Kind("skip", "left out when the labels were read", "Correct it, or leave it so."),
+    "label-left-out": Kind("skip", "left out when the labels were read", "Correct it, or accept that it is left out."),
     "label-malformed": Kind(
         "skip", "label that is not in the expected format", "Compare with the format in docs/data.md.",
         "drop-annotation",
     ),
     "label-duplicate": Kind("note", "the same label twice on an image", "Remove one of the two."),
-    "value-mended": Kind("note", "value of another type, read as it was meant", "Nothing has to be done."),
+    "value-mended": Kind("note", "value of another type, converted when read", "Nothing has to be done."),
     "image-moved": Kind("note", "image found elsewhere than named", "Check that it is the right one."),
     "image-doubtful": Kind(
-        "error", "several images fit a name, or several names an image", "Name the folder of the images (--images)."
+        "error", "several images match a name, or several names an image", "Give the folder of the images (--images)."
     ),
-    "boxes-kind": Kind("error", "boxes of another kind than the format has", "Convert them, and check again."),
+    "boxes-kind": Kind("error", "boxes of another kind than the format defines", "Convert them, and check again."),
     "masks-partly": Kind(
-        "note", "labels without an outline among others with one", "A mask model is trained without them."
+        "note", "some labels have an outline, others do not", "A mask model is trained without the latter."
     ),
     "boxes-rotated": Kind(
-        "note", "rotated boxes among upright ones", "A model of upright boxes gets the upright boxes around them."
+        "note", "rotated boxes among upright ones", "A model for upright boxes is trained on the boxes around them."
     ),
     "only-crowds": Kind("error", "every label is a crowd region", "Crowd regions are not learnt: set iscrowd to 0."),
     "segment-odd": Kind(
-        "skip", "segment that does not fit its label map", "Correct the segment, or make the map anew.", "drop-annotation"
+        "skip", "segment that does not fit its label map", "Correct the segment, or recreate the map.", "drop-annotation"
     ),
-    "image-size-absent": Kind("note", "no width or height given", "They are read from the file."),
+    "image-size-absent": Kind("note", "width or height missing", "They are read from the file."),
     "image-duplicate": Kind("note", "same file listed twice", "Remove one of the two."),
     "image-unlabelled": Kind(
         "note", "image without annotations", "Left out of training unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False."
     ),
-    "box-missing": Kind("skip", "no box and nothing to take it from", "Add bbox.", "drop-annotation"),
+    "box-missing": Kind("skip", "no box, and no mask to compute it from", "Add bbox.", "drop-annotation"),
     "box-not-finite": Kind("skip", "box with a coordinate that is not a number", "Correct it.", "drop-annotation"),
     "box-empty": Kind("skip", "box without width or height", "Draw it again, or remove it.", "drop-annotation"),
     "box-outside": Kind("skip", "box wholly outside the image", "Correct or remove it.", "drop-annotation"),
-    "box-beyond": Kind("note", "box that reaches beyond the image", "It is cut to the image when read."),
+    "box-beyond": Kind("note", "box that extends beyond the image", "It is clipped to the image when read."),
     "polygon-short": Kind(
         "skip", "polygon with fewer than 3 points", "Draw it again, or remove it.", "drop-polygons"
     ),
@@ -113,8 +113,8 @@ KINDS: dict[str, Kind] = {
     "polygon-far": Kind(
         "skip", "polygon with a point far outside the image", "Correct it.", "drop-polygons"
     ),
-    "mask-broken": Kind("skip", "mask that cannot be read", "Make the mask anew.", "drop-annotation"),
-    "mask-size": Kind("skip", "mask of another size than the image", "Make the mask anew.", "drop-annotation"),
+    "mask-broken": Kind("skip", "mask that cannot be read", "Recreate the mask.", "drop-annotation"),
+    "mask-size": Kind("skip", "mask of another size than the image", "Recreate the mask.", "drop-annotation"),
     "mask-missing": Kind("note", "annotation without a mask", "It is left out when masks are trained."),
     "keypoints-count": Kind(
         "skip", "wrong number of keypoint values", "Give x, y and visibility of each keypoint.", "drop-annotation"
@@ -128,9 +128,9 @@ class Finding:
 
     Attributes:
         kind: key of :data:`KINDS`.
-        file: the image, or the annotation file where no image is concerned.
+        file: the image, or the annotation file if no image is concerned.
         value: what was found, as text.
-        annotation: id of the annotation, or its position in the record where it has none.
+        annotation: id of the annotation, or its position in the record if it has none.
         index: position of the record in the list checked; -1 for the whole file.
         position: position of the annotation in its record; -1 for the image.
         part: position of the polygon in the annotation; -1 for all of it.
@@ -154,7 +154,7 @@ class Finding:
 
 
 class DataError(ValueError):
-    """The data cannot be trained on; the message lists what is wrong and how to mend it."""
+    """The data cannot be trained on; the message lists what is wrong and how to fix it."""
 
 
 @dataclass
@@ -163,8 +163,8 @@ class HealthReport:
 
     Attributes:
         source: what was checked.
-        num_images: images looked at.
-        num_annotations: annotations looked at.
+        num_images: number of images checked.
+        num_annotations: number of annotations checked.
         findings: in the order of the data.
     """
 
@@ -178,22 +178,22 @@ class HealthReport:
         self.findings.extend(findings)
 
     def of(self, *severities: Severity) -> list[Finding]:
-        """Return the findings of some severities."""
+        """Return the findings of the given severities."""
         return [f for f in self.findings if f.severity in severities]
 
     @property
     def errors(self) -> list[Finding]:
-        """Findings that forbid training."""
+        """Findings that prevent training."""
         return self.of("error")
 
     @property
     def skips(self) -> list[Finding]:
-        """Findings that are left out by :func:`~detectron2.data.health.repair`."""
+        """Findings whose data :func:`~detectron2.data.health.repair` leaves out."""
         return self.of("skip")
 
     @property
     def ok(self) -> bool:
-        """No errors; there may be skips and notes."""
+        """Whether there are no errors; there may be skips and notes."""
         return not self.errors
 
     def counts(self) -> dict[str, int]:
@@ -202,7 +202,7 @@ class HealthReport:
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
     def to_text(self, examples: int = 3) -> str:
-        """Write the report for people: a table of kinds, then examples of each with how to mend it."""
+        """Format the report for people: a table of kinds, then examples of each and how to fix it."""
         head = f"{self.source}: {self.num_images} images, {self.num_annotations} annotations"
         if not self.findings:
             return f"{head}, no defects found"
@@ -222,7 +222,7 @@ class HealthReport:
     __str__ = to_text
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the report for programs: plain values only, everything listed."""
+        """Convert the report to plain values, with all findings."""
         return {
             "source": self.source,
             "num_images": self.num_images,
@@ -239,7 +239,7 @@ class HealthReport:
         if not self.ok:
             shown = self.errors
             if any(f.kind == "no-annotations" for f in shown):
-                shown = [*shown, *self.skips]  # which may be why
+                shown = [*shown, *self.skips]  # these may be the cause
             kinds = list(dict.fromkeys(f.kind for f in shown))
             parts = []
             for kind in kinds:

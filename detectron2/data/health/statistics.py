@@ -1,4 +1,4 @@
-"""Numbers that describe a data set."""
+"""Statistics of a data set."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,11 @@ import numpy as np
 
 from detectron2.structures import BoxMode
 
+from .annotations import annotations_of
+
 __all__ = ["dataset_statistics"]
 
-# COCO's limits between small, medium and large objects, in pixels of area.
+# COCO's area limits between small, medium and large objects, in pixels.
 _SMALL, _LARGE = 32**2, 96**2
 
 
@@ -38,7 +40,7 @@ def _label_kind(anno: Mapping[str, Any]) -> str:
 
 @dataclass
 class _Counts:
-    """What one pass over the records finds."""
+    """Counts of one pass over the records."""
 
     instances: Counter[int] = field(default_factory=Counter)
     images_with: Counter[int] = field(default_factory=Counter)
@@ -69,15 +71,14 @@ def dataset_statistics(
 
     Args:
         dataset_dicts: records.
-        class_names: names of the classes; default: their numbers.
+        class_names: default: the class numbers.
 
     Returns:
-        Plain values; ``imbalance`` is the ratio of the most frequent class to the least frequent that occurs.
+        Plain values; ``imbalance`` is the ratio of the most to the least frequent class that occurs.
     """
     c = _Counts()
     for record in dataset_dicts:
-        peek = getattr(record, "peek", None)
-        c.add((peek() if peek is not None else record.get("annotations")) or ())
+        c.add(annotations_of(record))
     instances, areas, total = c.instances, c.areas, sum(c.instances.values())
     every = [v for values in areas.values() for v in values]
     count = len(class_names) if class_names is not None else max(instances, default=-1) + 1

@@ -1,4 +1,4 @@
-"""Checks of all labels of a data set together: boxes of another kind, mixed kinds, labels twice."""
+"""Check all labels of a data set together: boxes of another kind, mixed kinds, duplicate labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,18 +11,18 @@ from .report import Finding
 
 __all__ = ["whole_defects"]
 
-_SHARE = 0.8  # of the boxes must look like another kind
-_PIXELS = 2.0  # by which a box may differ from its outline
+_SHARE = 0.8  # share of the boxes that must look like another kind
+_PIXELS = 2.0  # allowed difference between a box and its outline
 
 
 def whole_defects(
     annotations: Sequence[Sequence[Any]], records: Sequence[Mapping[str, Any]], source: str
 ) -> Iterator[Finding]:
-    """Find what only shows when all labels are looked at.
+    """Find defects that only show in all labels together.
 
     Args:
         annotations: of each record.
-        records: with ``height`` and ``width`` where they are known.
+        records: with ``height`` and ``width`` if they are known.
         source: name of the data in the findings.
     """
     labels = [(a, r) for annos, r in zip(annotations, records) for a in annos if isinstance(a, Mapping)]
@@ -60,7 +60,7 @@ def _twice(annos: Sequence[Any], file: str, index: int) -> Iterator[Finding]:
 
 
 def _numbers(labels: Sequence[tuple[Any, Mapping[str, Any]]]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return the upright boxes of numbers as they are given, their image sizes, and the boxes around their outlines."""
+    """Return the upright boxes that consist of numbers, their image sizes, and the boxes around their outlines."""
     boxes, sizes, around = [], [], []
     for a, r in labels:
         box = a.get("bbox")
@@ -86,7 +86,7 @@ def _around(anno: Mapping[str, Any]) -> list[float]:
 
 
 def _box_kind(labels: Sequence[tuple[Any, Mapping[str, Any]]]) -> str:
-    """Say what the boxes are if they are not what the format says; empty if they may be."""
+    """Describe what the boxes are if they are not in the format's form; empty if they may be."""
     found, image_sizes, outlines = _numbers(labels)
     if not found:
         return ""

@@ -1,1 +1,1 @@
-"""Loading records and batches: shared memory, broken images, exact resuming."""
+"""Load records and batches: shared memory, broken images, exact resuming."""

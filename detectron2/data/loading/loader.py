@@ -1,4 +1,4 @@
-"""Loaders: batches from a data set and a sampler, and a training stream that can be resumed exactly."""
+"""Training loader that can be resumed exactly."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -25,12 +25,12 @@ Collate = Callable[[list[Any]], Any]
 
 
 def trivial_batch_collator(batch: list[T]) -> list[T]:
-    """Return the batch as the list that it is; images differ in size and are padded by the model."""
+    """Return the list unchanged: images differ in size and are padded by the model."""
     return batch
 
 
 def _untouched(element: T) -> T:
-    # torch's default for single elements would turn numbers and arrays into tensors.
+    # torch's default would convert numbers and arrays to tensors.
     return element
 
 
@@ -52,20 +52,20 @@ class TrainLoader(torchdata.IterableDataset):
     """An endless loader of training batches whose position can be saved and restored.
 
     Every element is read with random generators seeded by its position in the sampler's stream. A resumed run thus
-    sees the same images with the same augmentation as an unbroken one, for any number of workers. This needs a
-    sampler with a ``state_dict`` (all of this package have one); with another, ``state_dict`` still restores the
-    position but not the augmentation. An iterable data set is resumed by its own ``load_state_dict``, see
+    sees the same images with the same augmentation as an uninterrupted one, for any number of workers. This needs a
+    sampler with a ``state_dict``, as all samplers of this package have; with another sampler, only the position is
+    restored, not the augmentation. An iterable data set is resumed by its own ``load_state_dict``, see
     ``TarDataset``.
 
-    Attributes of the torch loader beneath (``num_workers``, ``sampler``, …) can be read from this one.
+    Attributes of the underlying torch loader (``num_workers``, ``sampler``, …) can be read from this one.
 
     Args:
         loader: yields placed elements (``grouped``) or batches of ``batch_size`` elements.
         source: the sampled or iterable data set that ``loader`` reads.
-        batch_size: images of a batch on this rank.
-        grouped: put upright and other images into separate batches.
-        collate_fn: makes a batch of a list of elements, if ``grouped``.
-        seed_by_position: seed the generators for every element; else readers draw from the generators that they have,
+        batch_size: images per batch on this rank.
+        grouped: batch portrait and landscape images separately.
+        collate_fn: turns a list of elements into a batch, if ``grouped``.
+        seed_by_position: seed the generators for every element; otherwise the state of the generators is left alone,
             and ``state_dict`` does not restore the augmentation.
     """
 
@@ -86,11 +86,11 @@ class TrainLoader(torchdata.IterableDataset):
         self._groups = _PlacedGroups((), batch_size) if grouped else None
         self._collate = collate_fn or trivial_batch_collator
         self._started = False
-        self._batches = 0  # taken in all, also in the runs before
-        # Where the stream stands. Of a sampled one: the first position not read yet, and those whose images wait for
-        # their batch. Of an iterable one: the elements read by each worker, and the worker whose turn it is.
+        self._batches = 0  # yielded in total, including earlier runs
+        # Position in a sampled stream: the first position not read yet, and those whose images wait for their batch.
         self._next = 0
         self._waiting: list[int] = []
+        # Position in an iterable stream: the elements read by each worker, and the worker whose turn it is.
         self._read = [0] * max(1, loader.num_workers)
         self._turn = 0
 
@@ -118,7 +118,7 @@ class TrainLoader(torchdata.IterableDataset):
 
     # -------------------------------------------------------------- exact resume
     def _received(self) -> Iterator[Placed]:
-        """Yield what the loader gives, from the saved position on, and note the position."""
+        """Yield the elements of the loader from the saved position, and keep track of the position."""
         workers, turn, before = len(self._read), self._turn, list(self._read)
         if self._stream is not None:
             self._stream.start_at(self._next, self._waiting, self._element_seed())
@@ -141,7 +141,7 @@ class TrainLoader(torchdata.IterableDataset):
         return None if self._stream is None else self._stream.sampler
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the stream stands after the batches taken so far: small and picklable."""
+        """Return the position in the stream after the batches yielded so far."""
         state: dict[str, Any] = {
             "batches": self._batches, "batch_size": self.batch_size,
             "rank": comm.get_rank(), "world_size": comm.get_world_size(),
@@ -160,9 +160,8 @@ class TrainLoader(torchdata.IterableDataset):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next iteration continue where :meth:`state_dict` was taken.
 
-        The same numbers of ranks and images per batch (and of workers, for an iterable data set) give exactly the
-        batches that an unbroken run would have had; after a change, the stream continues after as many images as
-        were used.
+        With the same numbers of ranks and images per batch (and of workers, for an iterable data set), the batches
+        are exactly those of an uninterrupted run; otherwise the stream continues after the number of images used.
         """
         if "sampler" in state and hasattr(self.sampled_by, "load_state_dict"):
             self.sampled_by.load_state_dict(state["sampler"])
@@ -187,7 +186,7 @@ class TrainLoader(torchdata.IterableDataset):
             self._next, self._waiting = int(state["next"]), list(state["waiting"])
 
     def _regroup(self, batches: int) -> tuple[int, list[int]]:
-        """Work out from the records alone where this rank stands, given a state that another rank saved."""
+        """Compute the position of this rank from the records alone, given a state that another rank saved."""
         assert self._stream is not None
         records: Any = self._stream.dataset
         records = records._dataset if isinstance(records, MapDataset) else records
@@ -211,13 +210,13 @@ def _images_per_rank(total_batch_size: int | None, single_gpu_batch_size: int | 
 def _as_stream(
     dataset: Indexed | torchdata.IterableDataset, sampler: Sampler | None, chunk: int
 ) -> torchdata.IterableDataset:
-    """Return a stream of a data set of either kind; raise if it does not fit the sampler."""
+    """Return a stream of a map-style or iterable data set; raise if it does not fit the sampler."""
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
             raise ValueError("an iterable data set has its own order: sampler must be None")
         return dataset
     if sampler is None:
-        raise ValueError("a data set with an index needs a sampler")
+        raise ValueError("a map-style data set needs a sampler")
     return ToIterableDataset(dataset, sampler, shard_chunk_size=chunk)
 
 
@@ -238,23 +237,23 @@ def build_batch_data_loader(
     augmentation_seed: str = "position",
     **kwargs: Any,
 ) -> TrainLoader:
-    """Make a loader of training batches.
+    """Build a loader of training batches.
 
     Args:
-        dataset: with an index, or iterable.
+        dataset: map-style or iterable.
         sampler: a ``torch.utils.data.Sampler``; None for an iterable data set.
-        total_batch_size: images of a batch over all ranks, which must divide it.
-        aspect_ratio_grouping: keep upright images and others in separate batches, by ``width`` and ``height``.
-        num_workers: processes that read, per rank.
-        collate_fn: makes a batch of a list of elements; default: the list itself.
-        drop_last: leave out a last batch that is not full, for streams that end.
-        single_gpu_batch_size: images of a batch on this rank, instead of ``total_batch_size``.
+        total_batch_size: images per batch over all ranks; must be a multiple of the number of ranks.
+        aspect_ratio_grouping: batch portrait and landscape images separately, by ``width`` and ``height``.
+        num_workers: worker processes per rank.
+        collate_fn: turns a list of elements into a batch; default: the list itself.
+        drop_last: drop an incomplete last batch, for streams that end.
+        single_gpu_batch_size: images per batch on this rank, instead of ``total_batch_size``.
         prefetch_factor, persistent_workers, pin_memory: see ``torch.utils.data.DataLoader``.
         seed: seeds the workers' own random generators.
-        augmentation_seed: "position": the generators are seeded for each element by its position in the stream, which
-            makes a resume exact; "worker": each worker draws from its own generators, and without workers the
-            process from the global ones, which gives the numbers that Detectron2 draws.
-        **kwargs: go to ``DataLoader`` as well.
+        augmentation_seed: "position" seeds the generators for each element by its position in the stream, which
+            makes resuming exact; "worker" draws from the generators of each worker, or the global ones without
+            workers, which gives the same random numbers as Detectron2.
+        **kwargs: passed to ``DataLoader``.
 
     Returns:
         An iterable of batches with ``state_dict`` and ``load_state_dict``.
@@ -270,7 +269,7 @@ def build_batch_data_loader(
         kwargs |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
     if seed is not None:
         kwargs["generator"] = torch.Generator().manual_seed(seed)
-    if aspect_ratio_grouping:  # elements pass singly and are put into batches after the workers
+    if aspect_ratio_grouping:  # workers return single elements, which TrainLoader puts into batches
         kwargs |= {"batch_size": None, "collate_fn": _untouched}
     else:
         collate = PlacedCollate(collate_fn or trivial_batch_collator)

@@ -1,7 +1,7 @@
-"""A list packed into one buffer that all processes of a machine can map instead of copying.
+"""A list packed into one buffer that all processes of a machine share.
 
-Python objects cannot be shared between processes: forked workers write to their reference counts and so copy page
-after page, ranks parse the same files again. Here each element is pickled once into one buffer.
+Processes cannot share Python objects: forked workers write to their reference counts and thereby copy page after page,
+and ranks parse the same files again. Here each element is pickled once into one buffer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["PackedList", "SharedPackedList", "pack", "unpack"]
 
 
 class _Pickler(pickle.Pickler):
-    """Stores a record whose annotations are still in their file as a reference to that file."""
+    """Pickles a record whose annotations are unparsed as a reference to its file."""
 
     def reducer_override(self, obj: object) -> Any:
         if type(obj) is LazyRecord and obj.is_packed:
@@ -37,15 +37,15 @@ def pack(obj: object) -> bytes:
 
 
 def unpack(data: bytes | memoryview) -> Any:
-    """Invert :func:`pack`; only for buffers that this process or its siblings made."""
+    """Invert :func:`pack`; only for buffers written by this process or its siblings."""
     return pickle.loads(data)
 
 
 def _pack_all(items: Iterable[Any]) -> tuple[npt.NDArray[np.int64], bytearray, list[Any]]:
     """Return the end of each element, all elements, and the sources that elements refer to by number.
 
-    The first byte of an element says which kind it is. A record that is still packed keeps its own fields only:
-    pickled on its own, each would name its source again, which is most of its size and of the time.
+    The first byte of an element states its kind. A record that is still packed stores its own fields only: repeating
+    its source would take most of the space and time.
     """
     data = bytearray()
     ends = [0]
@@ -66,11 +66,11 @@ def _pack_all(items: Iterable[Any]) -> tuple[npt.NDArray[np.int64], bytearray, l
 class PackedList(Sequence):
     """A read-only list whose elements are pickled into one array of bytes.
 
-    Each access makes a new object. Forked workers share the array, since it has one reference count for all
+    Each access creates a new object. Forked workers share the array, since it has one reference count for all
     elements.
 
     Args:
-        items: what to store.
+        items: elements to store.
     """
 
     def __init__(self, items: Iterable[Any]) -> None:
@@ -101,11 +101,7 @@ class PackedList(Sequence):
 
 
 class SharedPackedList(PackedList):
-    """A :class:`PackedList` of which each machine has one copy, for any number of ranks and workers.
-
-    Small lists (below 4 MiB) and systems without file locks keep a private buffer. Pickling (to a worker started
-    with ``spawn``) hands over the name of the file, not its content.
-    """
+    """A :class:`PackedList` that all ranks and workers of a machine share; see :class:`SharedBytes`."""
 
     def __init__(self, items: Iterable[Any]) -> None:
         ends, data, self._tokens = _pack_all(items)

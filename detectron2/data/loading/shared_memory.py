@@ -1,8 +1,8 @@
-"""Bytes of which a machine holds one copy, for any number of ranks and workers.
+"""Bytes that all ranks and workers of a machine share.
 
-The bytes live in a file in shared memory (``/dev/shm``, else the temporary folder) that is named after its content,
-so that ranks that make the same bytes at the same time find one file without talking to each other. Users hold a
-shared lock; the last one removes the file, and files that a killed run left behind are removed by the next one.
+The bytes are in a file in shared memory (``/dev/shm``, else the temporary folder) whose name is a hash of its content,
+so that ranks that create the same bytes at the same time find the same file without communication. Users hold a shared
+lock; the last one removes the file, and the next run removes files that a killed run left behind.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["SharedBytes", "share_arrays"]
 
 SHARE_FROM_BYTES = 4 << 20
 _PREFIX = "detectron2-data-"
-_ATTEMPTS = 5  # against others that remove their file in the moment in which it is found
+_ATTEMPTS = 5  # another process may remove its file just after it was found
 
 
 class SharedBytes:
-    """Read-only bytes, in shared memory where they are large.
+    """Read-only bytes, in shared memory if they are large.
 
-    Small ones (below 4 MiB), and all on systems without file locks, stay in a private buffer. Pickling (to a worker
-    started with ``spawn``) hands over the name of the file, not its content.
+    Less than 4 MiB, and any size on systems without file locks, stay in a private buffer. Pickling (to a worker
+    started with ``spawn``) passes the name of the file, not its content.
 
     Args:
-        parts: buffers, which are put together in this order.
+        parts: buffers to concatenate.
 
     Attributes:
-        data: all bytes, uint8 [N]. Valid as long as someone refers to them; the file goes with this object.
+        data: all bytes, uint8 [N]; valid as long as it is referenced. The file is removed with this object.
         path: of the file; None for a private buffer.
     """
 
@@ -51,7 +51,7 @@ class SharedBytes:
     def _attach(self, handle: IO[bytes], path: str) -> None:
         self.path, self._handle = path, handle
         self.data = np.memmap(handle, dtype=np.uint8, mode="r")
-        # Of multiprocessing, since it also runs when a forked rank ends, and not in workers that inherit the handle.
+        # multiprocessing's Finalize also runs when a forked rank exits, and not in workers that inherit the handle.
         self._finalizer = Finalize(self, _release, (handle, path), exitpriority=0)
 
     def __reduce__(self) -> tuple[Callable[..., SharedBytes], tuple[object]]:
@@ -73,18 +73,15 @@ def _attached(path: str) -> SharedBytes:
 
 
 def share_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[str, npt.NDArray[Any]], SharedBytes]:
-    """Put arrays into one shared buffer.
-
-    Args:
-        arrays: of numbers.
+    """Copy numeric arrays to one shared buffer.
 
     Returns:
-        The same arrays, read-only, as views of the buffer; and the buffer, to be kept as long as they are used.
+        The same arrays as read-only views of the buffer; and the buffer, to be kept as long as they are used.
     """
     parts: list[Any] = []
     for array in arrays.values():
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        parts += [content, bytes(-len(content) % 8)]  # numbers of 8 bytes begin at multiples of 8
+        parts += [content, bytes(-len(content) % 8)]  # align to 8 bytes
     shared = SharedBytes(parts)
     views, start = {}, 0
     for (name, array), content in zip(arrays.items(), parts[::2]):
@@ -107,7 +104,7 @@ def _can_lock() -> bool:
 
 
 def _lock(handle: IO[bytes], *, shared: bool) -> bool:
-    """Take a lock; an exclusive one only when nobody else has any. Returns whether it was got."""
+    """Lock a file, and return whether that succeeded; an exclusive lock does not wait for others."""
     import fcntl
 
     try:
@@ -118,7 +115,7 @@ def _lock(handle: IO[bytes], *, shared: bool) -> bool:
 
 
 def _folders(nbytes: int) -> Iterator[Path]:
-    """Yield the folders that can hold the buffer, memory first (containers often have only 64 MiB of it)."""
+    """Yield the folders with enough room, shared memory first (containers often have only 64 MiB of it)."""
     for folder in (Path("/dev/shm"), Path(tempfile.gettempdir())):
         if folder.is_dir() and os.access(folder, os.W_OK):
             room = os.statvfs(folder)
@@ -127,7 +124,7 @@ def _folders(nbytes: int) -> Iterator[Path]:
 
 
 def _publish(parts: Sequence[Any]) -> tuple[IO[bytes], str]:
-    """Write the bytes to a file named after them, or find the one that a sibling wrote: locked handle and path."""
+    """Write the bytes to a file named by their hash, or find a sibling's file; return locked handle and path."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(part)
@@ -144,7 +141,7 @@ def _publish(parts: Sequence[Any]) -> tuple[IO[bytes], str]:
 
 
 def _found(path: Path) -> IO[bytes] | None:
-    """Return a handle on the file of a sibling, locked; None if there is no such file (any more)."""
+    """Return a locked handle on the file of a sibling; None if there is no such file (any more)."""
     try:
         handle = open(path, "rb")
     except OSError:
@@ -156,7 +153,7 @@ def _found(path: Path) -> IO[bytes] | None:
 
 
 def _same_file(handle: IO[bytes], path: Path) -> bool:
-    """Return whether the name still means the open file: its last user may have removed it before it was locked."""
+    """Return whether the path is still the open file: its last user may have removed it before it was locked."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
     except OSError:
@@ -164,17 +161,17 @@ def _same_file(handle: IO[bytes], path: Path) -> bool:
 
 
 def _written(path: Path, parts: Sequence[Any]) -> IO[bytes] | None:
-    """Return a handle on the file just written, locked; None if it could not be, or a sibling was quicker."""
+    """Write a file and return a locked handle; None if writing failed or a sibling was faster."""
     try:
         descriptor, part = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
     except OSError:
         return None
     handle = os.fdopen(descriptor, "w+b")
     try:
-        _lock(handle, shared=True)  # or else others sweep it away
+        _lock(handle, shared=True)  # keeps _sweep of other processes from removing it
         handle.writelines(parts)
         handle.flush()
-        os.link(part, path)  # and not a renaming, which would replace the file that siblings hold
+        os.link(part, path)  # a rename would replace the file that siblings hold
     except OSError:
         handle.close()
         return None
@@ -197,7 +194,7 @@ def _release(handle: IO[bytes], path: str) -> None:
     import fcntl
 
     with contextlib.suppress(OSError):
-        # Closing alone would leave the lock with the mapping, which holds a copy of the descriptor.
+        # Closing alone would keep the lock, since the mapping has a copy of the descriptor.
         fcntl.flock(handle, fcntl.LOCK_UN)
         handle.close()
         with open(path, "rb") as again:

@@ -1,4 +1,4 @@
-"""Elements of a training stream with their places, from which a resumed run finds where it stopped."""
+"""Elements of a training stream with their positions, which allow a run to be resumed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Placed(NamedTuple):
 
     Attributes:
         content: the element.
-        worker: number of the worker that read it.
-        position: of a sampled data set, the place in the sampler's stream; of an iterable one, how many elements the
-            worker has read in this iteration, those that the mapper left out among them. Of a batch, that of its last
-            element.
+        worker: id of the worker that read it.
+        position: for a sampled data set, the position in the sampler's stream; for an iterable one, the number of
+            elements that the worker has read in this iteration, including those that the mapper left out; for a batch,
+            the position of its last element.
     """
 
     content: Any
@@ -34,7 +34,7 @@ class PlacedStream(data.IterableDataset):
     """Yield the elements of an iterable data set as :class:`Placed`.
 
     Args:
-        dataset: iterable; its method ``numbered``, if it has one, yields pairs (position, element).
+        dataset: iterable; its method ``numbered``, if any, yields pairs (position, element).
     """
 
     def __init__(self, dataset: data.IterableDataset) -> None:
@@ -52,10 +52,10 @@ class PlacedStream(data.IterableDataset):
 
 
 class PlacedCollate:
-    """Make a batch of the contents of placed elements.
+    """Collate the contents of placed elements.
 
     Args:
-        collate_fn: makes a batch of a list of elements.
+        collate_fn: turns a list of elements into a batch.
     """
 
     def __init__(self, collate_fn: Callable[[list[Any]], object]) -> None:
@@ -65,25 +65,25 @@ class PlacedCollate:
         return batch[-1]._replace(content=self.collate_fn([p.content for p in batch]))
 
 
-# ------------------------------------------------------------------ the element that is being read
-_position: ContextVar[int | None] = ContextVar("position of the element that is being read", default=None)
+# ------------------------------------------------------------------ the element being read
+_position: ContextVar[int | None] = ContextVar("position of the element being read", default=None)
 
 
 def stream_position() -> int | None:
-    """Return the number of the image that is being read in the training stream of this rank; None outside of one.
+    """Return the position of the image being read in the training stream of this rank; None outside a stream.
 
-    It is the same in resumed runs and with any number of workers, so that a mapper may depend on it.
+    It does not depend on resuming or the number of workers, so that mappers can rely on it.
     """
     return _position.get()
 
 
 @contextlib.contextmanager
 def reading(position: int, seed: tuple[int, ...] | None) -> Iterator[None]:
-    """Tell mappers the position of the element that is read within the block.
+    """Set :func:`stream_position` within the block.
 
     Args:
         position: in the sampler's stream.
-        seed: seeds the global CPU random generators within the block, together with the position; None leaves them.
+        seed: seeds the global CPU random generators within the block, together with the position; None does not.
     """
     token = _position.set(position)
     try:

@@ -1,4 +1,4 @@
-"""Broken images: each costs its place in a batch, too many of them stop the run."""
+"""Skip unreadable images, and stop the run if there are too many."""
 
 import logging
 from collections.abc import Callable
@@ -12,21 +12,21 @@ __all__ = ["BrokenCount", "TolerantMapper"]
 
 logger = logging.getLogger(__name__)
 
-GRACE = 5  # failures that are let pass before their share means anything
+GRACE = 5  # failures tolerated before their share is checked
 
 
 class BrokenCount:
-    """Counts and reports what one process could not read, and stops the run when it is too much.
+    """Counts and logs what one process could not read, and stops the run if it is too much.
 
-    The first failures, and then each time their number has doubled, are logged with the file and the cause.
+    A failure is logged with file and cause whenever the number of failures has doubled.
 
     Args:
-        max_share: share of the elements, 0 to 1, that may fail; 0 lets the first failure stop the run.
+        max_share: share of the elements, 0 to 1, that may fail; 0 stops the run at the first failure.
 
     Attributes:
-        read: elements tried, the broken ones among them.
+        read: elements tried, including the broken ones.
         broken: elements that failed.
-        causes: name of each broken element -> what went wrong.
+        causes: name of each broken element -> cause.
     """
 
     def __init__(self, max_share: float) -> None:
@@ -41,12 +41,12 @@ class BrokenCount:
 
         Args:
             name: file that could not be read.
-            cause: what went wrong.
-            number: elements that were lost, if the file had several.
-            error: its exception.
+            cause: of the failure.
+            number: elements lost, if the file had several.
+            error: exception to chain.
 
         Raises:
-            RuntimeError: more than the share was lost.
+            RuntimeError: more than ``max_share`` was lost.
         """
         before, self.broken = self.broken, self.broken + number
         self.causes.setdefault(name, cause)
@@ -69,11 +69,11 @@ class TolerantMapper:
     """Returns None for a record whose file cannot be read, and counts it.
 
     ``MapDataset`` then takes another element, or leaves this one out if the data set is iterable. Each process (rank
-    and worker) counts for itself.
+    and worker) counts separately.
 
     Args:
         mapper: reads the files of a record; may return None for records that cannot be used.
-        max_share: share of the elements, 0 to 1, that may fail; 0 lets the first failure stop the run.
+        max_share: share of the elements, 0 to 1, that may fail; 0 stops the run at the first failure.
 
     Attributes:
         count: what failed in this process.
@@ -87,8 +87,8 @@ class TolerantMapper:
         """Map one record.
 
         Raises:
-            Exception: of the mapper, if it does not say that a file is broken.
             RuntimeError: too many files are broken.
+            Exception: any other error of the mapper.
         """
         self.count.read += 1
         try:

@@ -1,4 +1,4 @@
-"""Samplers: which record comes when, in training and in inference."""
+"""Samplers: the order of records in training and inference."""
 
 from .build import TRAIN_SAMPLER_REGISTRY, build_train_sampler
 from .distributed_sampler import (

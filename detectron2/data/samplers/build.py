@@ -1,4 +1,4 @@
-"""Which sampler ``DATALOADER.SAMPLER_TRAIN`` names."""
+"""Build the sampler that ``DATALOADER.SAMPLER_TRAIN`` names."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ __all__ = ["TRAIN_SAMPLER_REGISTRY", "build_train_sampler"]
 logger = logging.getLogger(__name__)
 
 TRAIN_SAMPLER_REGISTRY = Registry("TRAIN_SAMPLER")
-"""Functions ``(cfg, dataset, seed) -> Sampler``, by the name that ``DATALOADER.SAMPLER_TRAIN`` gives.
+"""Functions ``(cfg, dataset, seed) -> Sampler`` for ``DATALOADER.SAMPLER_TRAIN``, by name.
 
-``dataset`` is what :func:`~detectron2.data.get_detection_dataset_dicts` returned; ``seed`` is None for an unseeded
+``dataset`` is the result of :func:`~detectron2.data.get_detection_dataset_dicts`; ``seed`` is None for an unseeded
 run.
 """
 
@@ -29,15 +29,15 @@ Builder = Callable[[CfgNode, Sequence[dict[str, Any]], int | None], Sampler]
 
 
 def build_train_sampler(cfg: CfgNode, dataset: Sequence[dict[str, Any]]) -> Sampler:
-    """Make the sampler that a config names.
+    """Build the sampler that a config names.
 
     Args:
-        cfg: reads ``DATALOADER.SAMPLER_TRAIN``, ``SEED`` and the keys of the sampler.
+        cfg: with ``DATALOADER.SAMPLER_TRAIN``, ``SEED`` and the keys of the sampler.
         dataset: records, or a data set with a length.
     """
     name = cfg.DATALOADER.SAMPLER_TRAIN
     logger.info("Sampling with %s", name)
-    # A negative SEED means another order in each run; None lets the ranks agree on one.
+    # A negative SEED means a different order in each run; None lets the ranks agree on one.
     return TRAIN_SAMPLER_REGISTRY.get(name)(cfg, dataset, cfg.SEED if cfg.SEED >= 0 else None)
 
 
@@ -46,7 +46,7 @@ def _lengths(cfg: CfgNode, dataset: Sequence[dict[str, Any]]) -> dict[str, int]:
     if lengths is None:
         if len(cfg.DATASETS.TRAIN) > 1:
             raise BadType(
-                "weights per data set need the records as get_detection_dataset_dicts() returns them"
+                "weights per data set need the list of records that get_detection_dataset_dicts() returned"
             )
         lengths = {cfg.DATASETS.TRAIN[0]: len(dataset)}
     return lengths

@@ -1,15 +1,15 @@
 """Index streams for training and inference, split over the processes of a run.
 
-Every training sampler is an endless stream that all ranks compute alike from one seed; a rank keeps each
-``world_size``-th index. The stream is a function of the seed alone, which is what makes an exact resume possible:
-the loader saves the seed and how many indices it used (``state_dict``), and starts there again.
+Every training sampler is an endless stream that all ranks compute identically from one seed; a rank keeps every
+``world_size``-th index. The stream depends on the seed alone, which makes exact resuming possible: the loader saves the
+seed and the number of indices used (``state_dict``), and continues there.
 """
 
 import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def _agreed_seed(seed: int | None) -> int:
-    """Return the seed given, or a random one that all ranks share."""
+    """Return the given seed, or a random one that all ranks share."""
     return int(comm.shared_random_seed() if seed is None else seed)
 
 
@@ -47,34 +47,37 @@ def _check_size(size: object, least: int = 1) -> int:
 
 
 def as_ints(indices: Tensor) -> Iterator[int]:
-    """Yield the elements of a tensor; a list of all would take four times its memory, in each worker anew."""
+    """Yield the elements of a tensor; one list of all would take four times its memory in each worker."""
     for piece in indices.split(4096):
         yield from piece.tolist()
 
 
 class _SeededStream:
-    """State that the samplers for training have in common: the seed, which they save and restore."""
+    """An endless stream of indices, split over the ranks, whose seed can be saved and restored."""
 
     _seed: int
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what an exact resume needs: the seed of the stream."""
+        """Return the seed of the stream."""
         return {"seed": self._seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the seed of a saved stream; iterators made before are not affected."""
+        """Restore the seed of a saved stream; existing iterators are not affected."""
         self._seed = int(state["seed"])
 
-    def _of_this_rank(self, stream: Iterable[int]) -> Iterator[int]:
-        return itertools.islice(stream, comm.get_rank(), None, comm.get_world_size())
+    def _infinite_indices(self) -> Iterator[int]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(self._infinite_indices(), comm.get_rank(), None, comm.get_world_size())
 
 
 class TrainingSampler(_SeededStream, Sampler):
-    """Endless stream of shuffled epochs, dealt out to the ranks one index at a time.
+    """Endless stream of shuffled epochs, distributed to the ranks one index at a time.
 
     Args:
         size: number of records.
-        shuffle: permute each epoch anew; else the records come in order.
+        shuffle: shuffle each epoch; otherwise the records come in order.
         seed: the same on all ranks; None: drawn once and shared.
 
     Raises:
@@ -87,9 +90,6 @@ class TrainingSampler(_SeededStream, Sampler):
         self._shuffle = shuffle
         self._seed = _agreed_seed(seed)
 
-    def __iter__(self) -> Iterator[int]:
-        return self._of_this_rank(self._infinite_indices())
-
     def _infinite_indices(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
         while True:
@@ -100,14 +100,14 @@ class TrainingSampler(_SeededStream, Sampler):
 
 
 class RandomSubsetTrainingSampler(TrainingSampler):
-    """Like :class:`TrainingSampler` on a random part of the data that is drawn once.
+    """Like :class:`TrainingSampler`, on a random subset of the data that is drawn once.
 
     Args:
         size: number of records of the whole data set.
-        subset_ratio: share of them that is used, in (0, 1].
-        shuffle: permute each epoch; else the part comes again and again in the order drawn.
+        subset_ratio: share of the records to use, in (0, 1].
+        shuffle: shuffle each epoch; otherwise the subset is repeated in the order drawn.
         seed_shuffle: seed of the order.
-        seed_subset: seed of the choice; ranks must agree, so None draws and shares one.
+        seed_subset: seed of the subset, the same on all ranks; None: drawn once and shared.
     """
 
     def __init__(
@@ -149,13 +149,13 @@ class RandomSubsetTrainingSampler(TrainingSampler):
 
 
 class RepeatFactorTrainingSampler(_SeededStream, Sampler):
-    """Endless stream in which record ``i`` comes ``repeat_factors[i]`` times an epoch on average.
+    """Endless stream in which record ``i`` occurs ``repeat_factors[i]`` times per epoch on average.
 
-    The whole part of a factor is kept; the fraction is rounded up or down at random, anew in each epoch.
+    Each epoch rounds the factors up or down at random, with the fraction as the probability of rounding up.
 
     Args:
-        repeat_factors: [N] float, one factor a record, not negative.
-        shuffle: permute each epoch after the repetition.
+        repeat_factors: [N] float, one factor per record, not negative.
+        shuffle: shuffle each epoch.
         seed: the same on all ranks; None: drawn once and shared.
 
     Reference: LVIS: A Dataset for Large Vocabulary Instance Segmentation, appendix B,
@@ -166,7 +166,7 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
         factors = torch.as_tensor(repeat_factors, dtype=torch.float32)
         if factors.ndim != 1 or len(factors) == 0:
             raise BadValue(
-                f"repeat_factors must be a vector with one factor a record, got shape {tuple(factors.shape)}"
+                f"repeat_factors must be a vector with one factor per record, got shape {tuple(factors.shape)}"
             )
         if not bool(torch.isfinite(factors).all()) or bool((factors < 0).any()) or float(factors.sum()) == 0:
             raise BadValue("repeat_factors must be finite, not negative, and not all zero")
@@ -181,13 +181,13 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
     ) -> Tensor:
         """Compute factors that show images with rare categories more often.
 
-        A category that is on the share f of all images gets max(1, sqrt(t / f)); an image gets the largest
-        factor of the categories on it, and 1 when it has none.
+        A category on a share f of all images gets max(1, sqrt(t / f)); an image gets the largest factor of its
+        categories, or 1 if it has none.
 
         Args:
             dataset_dicts: records with ``annotations``, each with a ``category_id``.
             repeat_thresh: the share t below which a category is repeated, 0 to 1.
-            sqrt: false takes t / f itself, which repeats more strongly.
+            sqrt: false uses t / f without the square root, which repeats more often.
 
         Returns:
             [N] float tensor, all at least 1.
@@ -205,9 +205,6 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
         times = (self._int_part + extra).to(torch.int64)
         return torch.arange(len(times)).repeat_interleave(times)
 
-    def __iter__(self) -> Iterator[int]:
-        return self._of_this_rank(self._infinite_indices())
-
     def _infinite_indices(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
         while True:
@@ -218,7 +215,7 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
 
 
 def categories_of(record: dict[str, Any]) -> set[int]:
-    """Return the category ids on one image, without unpacking annotations that are stored packed."""
+    """Return the category ids on one image, without parsing lazy annotations."""
     summary = getattr(record, "annotation_summary", None)
     found = summary() if summary is not None else None
     if found is not None:
@@ -227,7 +224,7 @@ def categories_of(record: dict[str, Any]) -> set[int]:
 
 
 class InferenceSampler(Sampler):
-    """Every index once, in consecutive blocks, one block a rank; block sizes differ by at most one.
+    """Yields every index once, in consecutive blocks, one block per rank; block sizes differ by at most one.
 
     Args:
         size: number of records.

@@ -1,4 +1,4 @@
-"""Batches whose members belong to one group."""
+"""Batches whose elements belong to one group."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,15 +13,14 @@ __all__ = ["GroupedBatchSampler"]
 
 
 class GroupedBatchSampler(BatchSampler):
-    """Collect the indices of another sampler by group, and give a batch whenever a group is full.
+    """Collect the indices of another sampler by group, and yield a batch whenever a group is full.
 
-    The order within a group is the order of the sampler; batches come in the order in which they fill up.
-    Groups that are not full at the end of the sampler give no batch.
+    Groups keep the order of the sampler; those that are not full at its end are dropped.
 
     Args:
-        sampler: gives indices.
+        sampler: yields indices.
         group_ids: group of each index.
-        batch_size: members of a batch, at least 1.
+        batch_size: indices per batch, at least 1.
 
     Raises:
         TypeError: ``sampler`` is not a Sampler.
@@ -32,7 +31,7 @@ class GroupedBatchSampler(BatchSampler):
             raise BadType(f"sampler must be a torch.utils.data.Sampler, got {type(sampler).__name__}")
         ids = np.asarray(group_ids)
         if ids.ndim != 1:
-            raise BadValue(f"group_ids must be flat, one group an index, got shape {ids.shape}")
+            raise BadValue(f"group_ids must be flat, one group per index, got shape {ids.shape}")
         if batch_size < 1:
             raise BadValue(f"batch_size must be at least 1, got {batch_size}")
         self.sampler = sampler
@@ -51,5 +50,5 @@ class GroupedBatchSampler(BatchSampler):
                 members.clear()
 
     def __len__(self) -> int:
-        # A TypeError is what list() takes as "length unknown".
-        raise BadType("how many batches there are depends on the order in which the groups fill up")
+        # list() reads a TypeError as "length unknown".
+        raise BadType("the number of batches depends on the order in which the groups fill up")

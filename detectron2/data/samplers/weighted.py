@@ -1,4 +1,4 @@
-"""Training streams that draw with weights: several data sets in set shares, classes balanced."""
+"""Training streams that draw with weights, to mix data sets in given shares or to balance classes."""
 
 import math
 from collections import Counter
@@ -17,12 +17,12 @@ __all__ = ["WeightedIndexSampler", "class_balanced_weights", "dataset_weights", 
 
 
 class WeightedIndexSampler(_SeededStream, Sampler):
-    """Endless stream of indices drawn with replacement, each with a probability in proportion to its weight.
+    """Endless stream of indices drawn with replacement, with probabilities proportional to their weights.
 
     Args:
         weights: [N] float, not negative, not all zero.
         seed: the same on all ranks; None: drawn once and shared.
-        block: indices drawn at a time; part of the stream's definition (another value gives another stream).
+        block: indices drawn at a time; another value gives another stream.
     """
 
     def __init__(self, weights: Tensor, *, seed: int | None = None, block: int = 4096) -> None:
@@ -36,9 +36,6 @@ class WeightedIndexSampler(_SeededStream, Sampler):
         self._last = int(weights.nonzero()[-1])
         self._seed = _agreed_seed(seed)
         self._block = block
-
-    def __iter__(self) -> Iterator[int]:
-        return self._of_this_rank(self._infinite_indices())
 
     def _infinite_indices(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
@@ -54,9 +51,9 @@ def spread_over_datasets(
     """Return one number per data set, from a config list of numbers or of ``(name, number)`` pairs.
 
     Args:
-        values: numbers in the order of ``names``, or pairs; data sets that no pair names get 1. Empty: all 1.
+        values: numbers in the order of ``names``, or pairs; data sets without a pair get 1. Empty: all 1.
         names: data sets.
-        lengths: data set -> number of records; its keys are the data sets that exist.
+        lengths: data set -> number of records; the result is in its order.
         key: config key, for errors.
     """
     if not values:
@@ -76,7 +73,7 @@ def spread_over_datasets(
 
 
 def dataset_weights(lengths: dict[str, int], shares: Sequence[float]) -> Tensor:
-    """Compute weights that give each data set its share of the images drawn, whatever its number of records.
+    """Compute weights that give each data set its share of the images drawn, regardless of its size.
 
     Args:
         lengths: data set -> number of records, in the order of the records.
@@ -94,12 +91,12 @@ def dataset_weights(lengths: dict[str, int], shares: Sequence[float]) -> Tensor:
 def class_balanced_weights(records: Sequence[dict[str, Any]], power: float = 1.0) -> Tensor:
     """Compute weights that show classes about equally often.
 
-    An image weighs as much as its rarest class: the share of images with that class, to the power of ``-power``.
-    Images without annotations weigh like the most frequent class.
+    The weight of an image is that of its rarest class: the share of images with that class, to the power of
+    ``-power``. Images without annotations have the weight of the most frequent class.
 
     Args:
         records: with ``annotations``.
-        power: 1 balances fully, 0.5 half way, 0 not at all.
+        power: 1 balances fully, 0.5 partly, 0 not at all.
 
     Returns:
         [N] float.

@@ -1,4 +1,4 @@
-"""Transforms (what is done to an image and its labels) and augmentations (how that is chosen)."""
+"""Transforms (deterministic changes of an image and its labels) and augmentations (policies that choose them)."""
 
 from .augmentation import (
     AugInput,

@@ -1,13 +1,14 @@
-"""Transforms of other libraries as augmentations: albumentations and anything of its style, torchvision v2.
+"""Transforms of albumentations (or anything in its style) and torchvision v2 as augmentations.
 
-Those libraries transform an image and its labels in one call. Here a transform must do the same thing again to each
-kind of data, whenever it comes. So the random choices of the call on the image are kept, and repeated::
+Those libraries transform an image and its labels in one call. Here a transform is applied to each kind of data
+separately, so that the adapters record the random choices of the call on the image, and repeat them::
 
     from torchvision.transforms import v2
     T.AugmentationList([TorchvisionAugmentation(v2.RandomAffine(10)), T.RandomFlip()])
 
-Both libraries put a pixel's centre at whole coordinates; here it lies at a half. The adapters convert, so that a point
-stays on its pixel (under a change of scale by s within ``(s - 1) / 2`` pixels, which the libraries ignore).
+Both libraries place the centre of a pixel at integer coordinates, this package half a pixel further. The adapters
+convert, so that a point stays on its pixel (when scaling by s, to within ``(s - 1) / 2`` pixels, which the libraries
+ignore).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _HALF = 0.5
 
 
 class _Foreign(Transform):
-    """A transform of another library with its random choices made."""
+    """A transform of another library with fixed random choices."""
 
     def __init__(self, image: np.ndarray) -> None:
         self._source = image
@@ -45,11 +46,11 @@ class _Foreign(Transform):
         raise NotImplementedError
 
     def _run_points(self, points: np.ndarray) -> np.ndarray:
-        """Take and give (N, 2) coordinates with pixel centres at whole numbers."""
+        """Transform (N, 2) coordinates with pixel centres at integers."""
         raise NotImplementedError
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        if img is self._source:  # computed when the choices were made
+        if img is self._source:  # computed by the constructor
             return self._result
         self._check_size(img)
         return self._run_image(img)
@@ -72,7 +73,7 @@ class _Foreign(Transform):
 
     @property
     def mirrors(self) -> bool:
-        """Whether left and right change places, so that keypoints such as "left eye" must too."""
+        """Whether left and right are swapped, so that keypoints such as "left eye" must be swapped as well."""
         if self._mirrors is None:
             height, width = self._source.shape[:2]
             corner = np.asarray([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75]]) * [width, height]
@@ -88,12 +89,12 @@ class AlbumentationsAugmentation(Augmentation):
         transform: one of
 
             * a ``ReplayCompose``: any object that is called with ``image=`` (and ``mask=``, ``keypoints=``), whose
-              result has the entry ``"replay"``, and that has a function ``replay(saved, **data)``. It must be made
+              result has the entry ``"replay"``, and that has a method ``replay(saved, **data)``. It must be created
               with ``keypoint_params=KeypointParams(format="xy", remove_invisible=False)``;
-            * an albumentations transform or a list of them, of which such a ReplayCompose is made here. That needs
-              albumentations installed.
+            * an albumentations transform or a list of them, from which such a ReplayCompose is built. This needs
+              albumentations.
 
-    Boxes and polygons follow from their corners, so that all labels move alike.
+    Boxes and polygons are transformed by their corners.
     """
 
     def __init__(self, transform: object) -> None:
@@ -108,8 +109,8 @@ def _replay_compose(transforms: object) -> Any:
         import albumentations  # type: ignore[import-not-found,unused-ignore]
     except ImportError as error:
         raise ImportError(
-            "making a pipeline of albumentations transforms needs albumentations: pip install albumentations; or "
-            "give an object with a function replay(saved, **data)"
+            "building a pipeline of albumentations transforms needs albumentations: pip install albumentations; or "
+            "give an object with a method replay(saved, **data)"
         ) from error
     steps = list(transforms) if isinstance(transforms, Sequence) else [transforms]
     keypoints = albumentations.KeypointParams(format="xy", remove_invisible=False)
@@ -120,7 +121,6 @@ class _AlbumentationsTransform(_Foreign):
     def __init__(self, pipeline: Any, image: np.ndarray) -> None:
         self._pipeline = pipeline
         self._saved: Any = None
-        # A view with negative strides, such as a flipped picture, is not for OpenCV.
         super().__init__(image)
 
     def _call(self, **data: Any) -> dict[str, Any]:
@@ -131,6 +131,7 @@ class _AlbumentationsTransform(_Foreign):
         return self._pipeline.replay(self._saved, **data)
 
     def _run_image(self, img: np.ndarray) -> np.ndarray:
+        # OpenCV rejects views with negative strides, such as flipped images.
         return self._call(image=np.ascontiguousarray(img), keypoints=[])["image"]
 
     def _run_labels(self, labels: np.ndarray) -> np.ndarray:
@@ -142,7 +143,7 @@ class _AlbumentationsTransform(_Foreign):
         moved = self._call(image=dummy, keypoints=points.tolist())["keypoints"]
         if len(moved) != len(points):
             raise BadValue(
-                f"the pipeline returned {len(moved)} of {len(points)} keypoints: make it with "
+                f"the pipeline returned {len(moved)} of {len(points)} keypoints: create it with "
                 "KeypointParams(format='xy', remove_invisible=False), and without transforms that drop points (elastic)"
             )
         return np.asarray([row[:2] for row in moved], dtype=np.float64)
@@ -152,18 +153,16 @@ class TorchvisionAugmentation(Augmentation):
     """A torchvision v2 transform, or several, as an augmentation.
 
     The transform is called on the image, on label maps and on points separately, each time from the same random
-    state. So its choices may depend on the size of the image and on chance, and not on pixels or on other labels
-    (as those of ``RandomIoUCrop`` and ``SanitizeBoundingBoxes`` do).
+    state. Its choices may therefore depend on the image size and on chance, but not on pixels or other labels (as in
+    ``RandomIoUCrop`` and ``SanitizeBoundingBoxes``).
 
     Args:
-        transform: a v2 transform, or any function of ``tv_tensors``; a sequence of them is applied in order. Pixels
-            that come in from outside are what the transform fills with; give it
-            ``fill={tv_tensors.Mask: 255, tv_tensors.Image: 0}`` to mark them as ignored in label maps.
+        transform: a v2 transform, or any function of ``tv_tensors``; a sequence of them is applied in order. Give it
+            ``fill={tv_tensors.Mask: 255, tv_tensors.Image: 0}`` to mark new border pixels as ignored in label maps.
     """
 
     def __init__(self, transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]]) -> None:
-        steps = list(transform) if isinstance(transform, Sequence) else [transform]
-        self.transform = steps
+        self.transform = list(transform) if isinstance(transform, Sequence) else [transform]
 
     def get_transform(self, image: np.ndarray) -> Transform:
         return _TorchvisionTransform(self.transform, image, int(np.random.randint(2**31)))
@@ -197,7 +196,6 @@ class _TorchvisionTransform(_Foreign):
     def _run_points(self, points: np.ndarray) -> np.ndarray:
         from torchvision import tv_tensors
 
-        size = self._source.shape[:2]
-        exact = torch.from_numpy(points)
-        out = self._call(tv_tensors.KeyPoints(exact, canvas_size=size))
+        keypoints = tv_tensors.KeyPoints(torch.from_numpy(points), canvas_size=self._source.shape[:2])
+        out = self._call(keypoints)
         return out.as_subclass(torch.Tensor).numpy().astype(np.float64)

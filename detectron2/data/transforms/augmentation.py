@@ -24,17 +24,16 @@ __all__ = [
 
 
 def _argument_names(augmentation: Augmentation) -> tuple[str, ...]:
-    """Return the attributes of the input that ``get_transform`` asks for, by the names of its parameters."""
+    """Return the attributes of the input that the parameters of ``get_transform`` name."""
     if type(augmentation).get_transform is Augmentation.get_transform:
         raise NotImplementedError(f"{type(augmentation).__name__} does not define get_transform")
     parameters = list(inspect.signature(augmentation.get_transform).parameters.values())
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         raise BadType(
-            f"{type(augmentation).__name__}.get_transform takes *args or **kwargs, so that its inputs are not "
-            "known by name: give it plain parameters named like attributes of the AugInput, set input_args, or "
-            "override __call__"
+            f"{type(augmentation).__name__}.get_transform takes *args or **kwargs, but its inputs must be known by "
+            "name: give it plain parameters named like attributes of the AugInput, set input_args, or override __call__"
         )
-    if len(parameters) == 1:  # a single argument is the image, whatever its name
+    if len(parameters) == 1:  # a single argument is the image, regardless of its name
         return ("image",)
     for parameter in parameters:
         if parameter.default is not parameter.empty:
@@ -48,8 +47,8 @@ def _argument_names(augmentation: Augmentation) -> tuple[str, ...]:
 class Augmentation:
     """A policy, usually random, that chooses a :class:`Transform` for each input.
 
-    A subclass gives ``get_transform``. Its parameters are named after the attributes of :class:`AugInput` that
-    it reads (``image``, ``boxes``, ``sem_seg``, or any attribute that you add there)::
+    A subclass defines ``get_transform``, with parameters named after the attributes of :class:`AugInput` that it
+    needs (``image``, ``boxes``, ``sem_seg``, or any attribute that you add there)::
 
         class CropTopLeft(Augmentation):
             def get_transform(self, image, boxes):
@@ -57,23 +56,23 @@ class Augmentation:
     """
 
     input_args: tuple[str, ...] | None = None
-    """Attributes of the input passed to ``get_transform``; read from its signature when None."""
+    """Attributes of the input to pass to ``get_transform``; None: read from its signature."""
 
     def _init(self, params: dict[str, Any] | None = None) -> None:
-        """Keep constructor arguments as attributes: ``self._init(locals())``."""
+        """Store constructor arguments as attributes: ``self._init(locals())``."""
         for name, value in (params or {}).items():
             if name != "self" and not name.startswith("_"):
                 setattr(self, name, value)
 
     def get_transform(self, *args: Any) -> Transform:
-        """Look at the input (without changing it) and return what to do with it."""
+        """Choose the transform for an input, which must not be changed."""
         raise NotImplementedError(f"{type(self).__name__} does not define get_transform")
 
     def __call__(self, aug_input: AugInput) -> Transform:
-        """Make a transform for ``aug_input``, apply it in place, and return it.
+        """Choose a transform for ``aug_input``, apply it in place, and return it.
 
         Args:
-            aug_input: has the attributes that ``get_transform`` asks for and a method ``transform``.
+            aug_input: has the attributes that ``get_transform`` needs and a method ``transform``.
         """
         if self.input_args is None:
             self.input_args = _argument_names(self)
@@ -108,7 +107,7 @@ class Augmentation:
 
 
 class _Fixed(Augmentation):
-    """A transform in the role of an augmentation."""
+    """An augmentation that always chooses the same transform."""
 
     def __init__(self, tfm: Transform) -> None:
         self.tfm = tfm
@@ -125,7 +124,7 @@ class _Fixed(Augmentation):
 
 
 def as_augmentation(item: Augmentation | Transform) -> Augmentation:
-    """Accept transforms where augmentations are expected.
+    """Wrap a transform as an augmentation; return an augmentation unchanged.
 
     Raises:
         TypeError: if ``item`` is neither.
@@ -138,7 +137,7 @@ def as_augmentation(item: Augmentation | Transform) -> Augmentation:
 
 
 class AugmentationList(Augmentation):
-    """Several augmentations, one after the other; each sees the result of those before it.
+    """Several augmentations in sequence; each is applied to the result of the previous ones.
 
     Args:
         augs: augmentations, transforms, or objects that are called with the input and return a transform.
@@ -161,12 +160,12 @@ class AugmentationList(Augmentation):
 
 
 class AugInput:
-    """The things that augmentations may look at, and that all transforms are applied to.
+    """The inputs of augmentations, to which the transforms are also applied.
 
-    Subclass it for further inputs: add attributes, and transform them in :meth:`transform`.
+    To add inputs, subclass it: add attributes, and transform them in :meth:`transform`.
 
     Args:
-        image: array (H, W) or (H, W, C), uint8 in [0, 255] or floating point; other integers are taken as they are.
+        image: array (H, W) or (H, W, C), uint8 in [0, 255], another integer type or floating point.
         boxes: array (N, 4) of absolute (x0, y0, x1, y1), or None.
         sem_seg: integer label map (H, W), or None.
     """
@@ -185,7 +184,7 @@ class AugInput:
         self.sem_seg = sem_seg
 
     def transform(self, tfm: Transform) -> None:
-        """Apply a transform to everything inside, in place."""
+        """Apply a transform to all inputs in place."""
         self.image = tfm.apply_image(self.image)
         if self.boxes is not None:
             self.boxes = tfm.apply_box(self.boxes)
@@ -203,11 +202,11 @@ def apply_augmentations(
     """Apply augmentations to an image or to an :class:`AugInput`.
 
     Args:
-        augmentations: augmentations or transforms, first applied first.
+        augmentations: augmentations or transforms, in the order of their application.
         inputs: an image array, or an AugInput, which is changed in place.
 
     Returns:
-        The new image array or the same AugInput, and the transforms that were chosen.
+        The new image array or the same AugInput, and the chosen transforms.
     """
     if isinstance(inputs, np.ndarray):
         holder = AugInput(inputs)
@@ -216,11 +215,10 @@ def apply_augmentations(
     return inputs, inputs.apply_augmentations(augmentations)
 
 
-# Names from before augmentations saw more than the image.
+# Older names of Detectron2.
 TransformGen = Augmentation
 StandardAugInput = AugInput
 apply_transform_gens = apply_augmentations
 augment_image = apply_augmentations
 
-# Some programs spell these as Detectron2 did.
 _transform_to_aug = as_augmentation

@@ -1,4 +1,4 @@
-"""Augmentations that make one image of several: mosaic, mixup, copy-paste; and the mapper that runs them.
+"""Augmentations that combine several images (mosaic, mixup, copy-paste), and the mapper that runs them.
 
 They work on :class:`Sample` objects, images with their labels in memory, before the augmentations of the mapper::
 
@@ -8,8 +8,8 @@ They work on :class:`Sample` objects, images with their labels in memory, before
     )
     loader = build_detection_train_loader(dataset=dataset, mapper=mapper, ...)
 
-Boxes, polygons, bitmasks, keypoints and semantic maps stay right: what is cut is cut, what is covered is no longer
-part of the mask and no longer visible.
+Boxes, polygons, bitmasks, keypoints and semantic maps are cropped with their images; covered parts are removed from
+masks, and covered keypoints become invisible.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ Draw = Callable[[], Sample]
 
 
 def load_sample(record: dict[str, Any], image_format: str | None = "BGR") -> Sample:
-    """Read the image and the semantic map of a record and bring its annotations to one form.
+    """Read the image and the semantic map of a record, and convert its annotations to the form of a Sample.
 
     Args:
-        record: of one image, in Detectron2's format; it is not changed.
+        record: of one image, in Detectron2's format; not changed.
         image_format: see :func:`detection_utils.read_image`.
     """
     rest = {k: v for k, v in record.items() if k not in ("annotations", "sem_seg_file_name")}
@@ -56,7 +56,7 @@ def load_sample(record: dict[str, Any], image_format: str | None = "BGR") -> Sam
     check_image_size(rest, image)
     annotations = [dict(a) for a in record.get("annotations", [])]
     if any(a["bbox_mode"] == BoxMode.XYWHA_ABS for a in annotations):
-        raise BadType(f"{record['file_name']}: mosaic, mixup and copy-paste do not take rotated boxes")
+        raise BadType(f"{record['file_name']}: mosaic, mixup and copy-paste do not support rotated boxes")
     for annotation, box in zip(annotations, boxes_as_xyxy(annotations)):
         annotation["bbox"], annotation["bbox_mode"] = box, BoxMode.XYXY_ABS
         if isinstance(annotation.get("segmentation"), Mapping):
@@ -68,12 +68,12 @@ def load_sample(record: dict[str, Any], image_format: str | None = "BGR") -> Sam
 
 
 class MultiSampleAugmentation:
-    """Makes one sample of several.
+    """Combines several samples into one.
 
-    A subclass gives ``combine``. Random choices come from ``numpy.random``, as in all augmentations.
+    A subclass defines ``combine``. Random choices come from ``numpy.random``, as in all augmentations.
 
     Args:
-        prob: probability in [0, 1] of doing anything.
+        prob: probability in [0, 1] of combining.
     """
 
     def __init__(self, prob: float = 1.0) -> None:
@@ -82,7 +82,7 @@ class MultiSampleAugmentation:
         self.prob = prob
 
     def combine(self, sample: Sample, draw: Draw) -> Sample:
-        """Return a new sample made of ``sample`` and of others, each got by calling ``draw()``."""
+        """Return a new sample that combines ``sample`` with others, which ``draw()`` returns one by one."""
         raise NotImplementedError(f"{type(self).__name__} does not define combine")
 
     def __call__(self, sample: Sample, draw: Draw) -> Sample:
@@ -92,23 +92,22 @@ class MultiSampleAugmentation:
 def _same_kind(first: Sample, second: Sample) -> None:
     if first.image.ndim != second.image.ndim or first.image.shape[2:] != second.image.shape[2:]:
         raise BadValue(
-            f"images of one mix must have the same channels, got shapes {first.image.shape} and {second.image.shape}"
+            f"images to mix must have the same channels, got shapes {first.image.shape} and {second.image.shape}"
         )
 
 
 class Mosaic(MultiSampleAugmentation):
-    """Four images around a random point of one canvas.
+    """Arrange four images around a random point of one canvas.
 
-    Each is scaled to fit a quarter of twice the canvas, as in YOLO, and cut where it meets its neighbours and the
-    canvas.
+    Each image is scaled to fit into the canvas, times a random factor, and cropped to its part of the canvas.
 
     Args:
         size: (height, width) of the canvas.
-        scale: (least, largest) factor of each image, relative to fitting into the canvas.
-        center: (least, largest) place of the common point, relative to the canvas in both directions.
+        scale: (min, max) factor of each image, relative to fitting into the canvas.
+        center: (min, max) position of the common point, relative to the canvas in both directions.
         min_visible: annotations with less than this share of their box left are dropped.
-        fill: value of the canvas where no image is.
-        prob: probability of doing it.
+        fill: value of the canvas outside the images.
+        prob: probability of combining.
 
     Reference: Bochkovskiy et al., YOLOv4: Optimal Speed and Accuracy of Object Detection,
     https://arxiv.org/abs/2004.10934
@@ -125,7 +124,7 @@ class Mosaic(MultiSampleAugmentation):
     ) -> None:
         super().__init__(prob)
         if not 0 < center[0] <= center[1] < 1:
-            raise BadValue(f"center must be two numbers between 0 and 1, the lesser first, got {center}")
+            raise BadValue(f"center must be (min, max) between 0 and 1, got {center}")
         self.size, self.scale, self.center = tuple(size), scale, center
         self.min_visible, self.fill = min_visible, fill
 
@@ -148,7 +147,7 @@ class Mosaic(MultiSampleAugmentation):
     def _tile(
         self, part: Sample, room: tuple[int, int], right: bool, bottom: bool
     ) -> tuple[Sample, int, int]:
-        """Scale an image and cut it to its room, leaning against the common point; with its place in the room."""
+        """Scale an image and crop it to ``room`` at the common point; return it with its position (left, top) there."""
         height, width = part.size
         scale = min(self.size[0] / height, self.size[1] / width) * np.random.uniform(*self.scale)
         new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
@@ -170,15 +169,15 @@ class Mosaic(MultiSampleAugmentation):
 
 
 class MixUp(MultiSampleAugmentation):
-    """Two images on top of each other, each half transparent; the objects of both count.
+    """Blend two images, and keep the objects of both.
 
     The second image is scaled to fit into the first. The semantic map is that of the image with the larger weight,
-    and "ignored" where the other shows something else.
+    or that of the first outside the second; if only one image has a semantic map, all labels are ignored.
 
     Args:
-        alpha: parameter of the Beta(alpha, alpha) distribution of the weights; large for about one half each.
-        fill: value around the second image where it does not reach.
-        prob: probability of doing it.
+        alpha: parameter of the Beta(alpha, alpha) distribution of the weights; large values give about 0.5.
+        fill: value around the second image.
+        prob: probability of combining.
 
     Reference: Zhang et al., mixup: Beyond Empirical Risk Minimization, https://arxiv.org/abs/1710.09412; for
     detection: Zhang et al., Bag of Freebies for Training Object Detection Neural Networks,
@@ -213,23 +212,20 @@ def _mix_labels(first: np.ndarray | None, second: np.ndarray | None, weight: flo
         known = first if first is not None else second
         return None if known is None else np.full_like(known, IGNORED_LABEL)
     stronger = first if weight >= 0.5 else second
-    # Outside of the second image nothing contradicts the first one.
-    alone = second == IGNORED_LABEL
-    labels = np.where(first == second, first, stronger)
-    return np.where(alone, first, labels).astype(first.dtype)
+    return np.where(second == IGNORED_LABEL, first, stronger).astype(first.dtype)
 
 
 class CopyPaste(MultiSampleAugmentation):
-    """Objects of another image, cut out along their masks and pasted.
+    """Cut objects out of another image along their masks, and paste them.
 
-    What they cover is taken from the masks below; objects that disappear are dropped, covered keypoints become
+    Covered pixels are removed from the masks below; objects that disappear are dropped, covered keypoints become
     "labelled, not visible". Covered masks become bitmaps, so the mapper's mask format must be "bitmask" or "auto".
 
     Args:
-        max_objects: largest number of objects to paste; None for no limit. The number is drawn uniformly from 1 up.
-        scale: (least, largest) factor of the other image, relative to fitting into this one.
+        max_objects: maximum number of objects to paste; None for no limit. The number is drawn uniformly from 1 up.
+        scale: (min, max) factor of the other image, relative to fitting into this one.
         min_visible: covered objects with less than this share of their mask left are dropped.
-        prob: probability of doing it.
+        prob: probability of combining.
 
     Reference: Ghiasi et al., Simple Copy-Paste Is a Strong Data Augmentation Method for Instance Segmentation,
     https://arxiv.org/abs/2012.07177
@@ -259,7 +255,7 @@ class CopyPaste(MultiSampleAugmentation):
         return paste_objects(sample, placed, [options[i] for i in sorted(chosen)], self.min_visible)
 
     def _place(self, source: Sample, size: tuple[int, int]) -> Sample:
-        """Return the other image at a random place of a canvas of the size of this one."""
+        """Return the other image at a random position of a canvas of the given size."""
         scale = min(size[0] / source.size[0], size[1] / source.size[1]) * np.random.uniform(*self.scale)
         new_h, new_w = (max(1, round(side * scale)) for side in source.size)
         crop_h, crop_w = min(new_h, size[0]), min(new_w, size[1])
@@ -275,29 +271,26 @@ def paste_objects(
     """Paste objects of a source of the same size onto a sample.
 
     Args:
-        sample: what is pasted on; it is not changed.
+        sample: sample to paste onto; not changed.
         source: the image that the objects are cut from.
-        objects: annotations of ``source``; later ones lie above earlier ones as they do in their own image.
+        objects: annotations of ``source``.
         min_visible: see :class:`CopyPaste`.
     """
     masks = [mask_of(a, source.size) for a in objects]
     pasted = np.logical_or.reduce(masks)
     image = np.where(pasted[(..., *[None] * (sample.image.ndim - 2))], source.image, sample.image)
-    kept = []
-    for annotation in sample.annotations:
-        left = _cover(annotation, pasted, min_visible)
-        if left is not None:
-            kept.append(left)
+    covered = (_cover(a, pasted, min_visible) for a in sample.annotations)
+    kept = [a for a in covered if a is not None]
     labels = None
     if sample.sem_seg is not None:
         above = np.full_like(sample.sem_seg, IGNORED_LABEL) if source.sem_seg is None else source.sem_seg
         labels = np.where(pasted, above, sample.sem_seg)
-    new = [dict(a, segmentation=m.astype(np.uint8)) if m.any() else None for a, m in zip(objects, masks)]
-    return Sample(image, kept + [a for a in new if a is not None], labels, sample.record)
+    new = [dict(a, segmentation=m.astype(np.uint8)) for a, m in zip(objects, masks) if m.any()]
+    return Sample(image, kept + new, labels, sample.record)
 
 
 def _cover(annotation: dict[str, Any], covered: np.ndarray, min_visible: float) -> dict[str, Any] | None:
-    """Return what remains of an annotation below covered pixels; None if that is too little."""
+    """Return the visible rest of an annotation; None if that is too little."""
     mask = mask_of(annotation, covered.shape[:2])  # type: ignore[arg-type]
     hidden = int((mask & covered).sum())
     result = dict(annotation)
@@ -314,7 +307,7 @@ def _cover(annotation: dict[str, Any], covered: np.ndarray, min_visible: float) 
         rows, cols = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
         seen = np.asarray([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1], dtype=np.float64)
         box = np.asarray(annotation["bbox"], dtype=np.float64)
-        # A box never grows by being covered, and keeps its sub-pixel edges where they are still seen.
+        # The box never grows, and keeps its sub-pixel edges where they are still visible.
         result["bbox"] = np.concatenate([np.maximum(box[:2], seen[:2]), np.minimum(box[2:], seen[2:])])
     return result
 
@@ -327,7 +320,7 @@ def _hide_keypoints(keypoints: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 
 class LoadedMapper(Protocol):
-    """A mapper that can be given an image in memory, such as ``DatasetMapper``."""
+    """A mapper that accepts an image in memory, such as ``DatasetMapper``."""
 
     image_format: str
     use_instance_mask: bool
@@ -339,14 +332,14 @@ class LoadedMapper(Protocol):
 
 
 class MultiSampleMapper:
-    """A mapper for training that runs multi-sample augmentations in front of another mapper.
+    """A mapper for training that runs multi-sample augmentations before another mapper.
 
     Args:
-        mapper: a :class:`DatasetMapper` for training; its augmentations come after those given here.
-        others: where further images come from: a sequence of records, from which one is drawn at random, or a function
-            without arguments that returns a record.
-        augmentations: first applied first.
-        tries: how many records to try when one cannot be read, before the error is raised.
+        mapper: a :class:`DatasetMapper` for training; its own augmentations are applied afterwards.
+        others: source of further images: a sequence of records to draw from at random, or a function without arguments
+            that returns a record.
+        augmentations: in the order of their application.
+        tries: number of records to try if some cannot be read, before the error is raised.
     """
 
     def __init__(
@@ -359,11 +352,11 @@ class MultiSampleMapper:
         needs = [type(a).__name__ for a in augmentations if getattr(a, "needs_bitmasks", False)]
         if needs and mapper.use_instance_mask and mapper.instance_mask_format == "polygon":
             raise BadValue(
-                f"{needs[0]} turns covered masks into bitmaps: set the mapper's instance_mask_format (INPUT.MASK_FORMAT) "
+                f"{needs[0]} converts covered masks to bitmaps: set the mapper's instance_mask_format (INPUT.MASK_FORMAT) "
                 "to 'auto' or 'bitmask'"
             )
         if not callable(others) and len(others) == 0:
-            raise BadValue("others must hold at least one record")
+            raise BadValue("others must have at least one record")
         self.mapper, self.others, self.augmentations, self.tries = mapper, others, list(augmentations), tries
 
     def _draw(self) -> Sample:
@@ -383,10 +376,10 @@ class MultiSampleMapper:
         """Load a record, mix it with others, and map the result.
 
         Args:
-            dataset_dict: record of one image, in Detectron2's format; it is not changed.
+            dataset_dict: record of one image, in Detectron2's format; not changed.
 
         Returns:
-            What the inner mapper returns.
+            The result of the inner mapper.
         """
         sample = load_sample(dataset_dict, self.mapper.image_format)
         for augmentation in self.augmentations:

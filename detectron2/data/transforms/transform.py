@@ -1,7 +1,6 @@
-"""Deterministic transforms of images and of everything drawn on them.
+"""Deterministic transforms of images, points, boxes, polygons and label maps.
 
-Each knows how to change images, points, boxes, polygons and label maps alike, and most know their inverse.
-Random choices are made elsewhere: an :class:`~detectron2.data.transforms.Augmentation` makes a transform.
+An :class:`~detectron2.data.transforms.Augmentation` makes the random choices and returns a transform.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def _rows(rotated_boxes: np.ndarray) -> np.ndarray:
 @HFlipTransform.register_type("rotated_box")
 @VFlipTransform.register_type("rotated_box")
 def _mirror_rotated_boxes(transform: Transform, rotated_boxes: np.ndarray) -> np.ndarray:
-    """Mirror boxes (N, 5): centres move like points, the sense of rotation turns round."""
+    """Mirror boxes (N, 5): centres are mirrored like points, angles change sign."""
     boxes = _rows(rotated_boxes)
     boxes[:, :2] = transform.apply_coords(boxes[:, :2])
     boxes[:, 4] *= -1
@@ -84,8 +83,8 @@ def _turn_rotated_boxes(transform: RotationTransform, rotated_boxes: np.ndarray)
 def _scale_rotated_boxes(transform: Transform, rotated_boxes: np.ndarray) -> np.ndarray:
     """Scale boxes (N, 5) by two factors.
 
-    Unequal factors make a rectangle a parallelogram. Kept are the lengths of the two stretched side vectors, and
-    the direction in which the stretched height points.
+    Unequal factors turn a rectangle into a parallelogram. The result keeps the lengths of its sides and the direction
+    of its height.
     """
     boxes = _rows(rotated_boxes)
     boxes[:, :2] = transform.apply_coords(boxes[:, :2])

@@ -1,1 +1,1 @@
-"""Kernels of rotated boxes: overlaps, suppression, pooling."""
+"""Kernels for rotated boxes: IoU, NMS, pooling."""

@@ -1,7 +1,7 @@
-"""Rotated region pooling as one weighted sum of feature rows per bin.
+"""Rotated region pooling as one weighted sum of pixels per bin.
 
-A bin is the mean of bilinear samples, a sample is a weighted sum of four pixels. So a bin is one "bag" of
-(pixel, weight) pairs over the table of all pixels, and ``embedding_bag`` sums bags without materialising them.
+A bin is the mean of bilinear samples, and a sample is a weighted sum of four pixels. A bin is therefore a "bag" of
+(pixel, weight) pairs over the table of all pixels, which ``embedding_bag`` sums without materialising it.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _SAMPLES_AT_ONCE = 1 << 21  # four 8-byte indices and weights each
 
 
 def _corners(at: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower and upper pixel of a position along one side, and the weight of the upper one."""
+    """Return the lower and upper pixel of a position along one axis, and the weight of the upper one."""
     at = at.clamp(0, size - 1)
     low = at.floor().clamp(max=max(size - 2, 0))
     return low.long(), (low + 1).clamp(max=size - 1).long(), at - low
@@ -34,7 +34,7 @@ def _bags(
     Args:
         rois: [R, 6] in feature-map pixels, centre of pixel (0, 0) at the origin.
         owner: [S] roi of each sample.
-        local: [S] number of each sample within its roi, bin after bin.
+        local: [S] index of each sample within its roi, bin after bin.
         grid: [R, 2] samples per bin, (down, across).
         shape: height and width of the feature map.
         bins: bins (down, across).
@@ -53,7 +53,7 @@ def _bags(
     cos, sin = turn.cos(), turn.sin()
     y, x = cy + v * cos - u * sin, cx + v * sin + u * cos
     height, width = shape
-    # Up to one pixel outside the border counts, all else is zero.
+    # Samples more than one pixel outside the map are zero.
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y0, y1, fy = _corners(y, height)
     x0, x1, fx = _corners(x, width)
@@ -70,13 +70,13 @@ def _fixed(rois: Tensor, ratio: int, shape: tuple[int, int], bins: tuple[int, in
     index = torch.arange(rois.shape[0] * per_roi, device=rois.device)
     grid = torch.full_like(rois[:, :2], ratio, dtype=torch.int64)
     rows, weights = _bags(rois, index // per_roi, index % per_roi, grid, shape, bins)
-    # The count of bags is spelled out: -1 is ambiguous for no rois.
+    # -1 would be ambiguous without rois.
     size = (rois.shape[0] * bins[0] * bins[1], 4 * ratio * ratio)
     return rows.reshape(size), weights.reshape(size)
 
 
 def _adaptive_grid(rois: Tensor, bins: tuple[int, int]) -> Tensor:
-    """Return [R, 2] samples per bin so that they are at most a pixel apart."""
+    """Return [R, 2] samples per bin for a spacing of at most one pixel."""
     return torch.stack([rois[:, 4] / bins[0], rois[:, 3] / bins[1]], 1).ceil().clamp(min=0).long()
 
 
@@ -95,7 +95,7 @@ def _ragged(
 
 
 def _chunks(grid: Tensor, bins: tuple[int, int]) -> list[slice]:
-    """Split rois into runs with a bounded total of samples."""
+    """Split rois into runs with a bounded number of samples."""
     counts = (grid.prod(1) * (bins[0] * bins[1])).tolist()
     cuts, total = [0], 0
     for i, count in enumerate(counts):
@@ -182,14 +182,14 @@ def roi_align_rotated(
     spatial_scale: float = 1.0,
     sampling_ratio: int = -1,
 ) -> Tensor:
-    """Average of bilinear samples in each bin of rotated regions.
+    """Average bilinear samples in each bin of rotated regions.
 
     Args:
         input: [N, C, H, W].
         rois: [R, 6] of (image index, x centre, y centre, width, height, angle in degrees counter-clockwise).
-        output_size: bins, (height, width) or one number for both.
+        output_size: number of bins, (height, width) or one number for both.
         spatial_scale: feature-map pixels per unit of ``rois``.
-        sampling_ratio: samples per bin and side; 0 or less = as many as the bin has pixels, rounded up.
+        sampling_ratio: samples per bin and axis; 0 or less: as many as the bin has pixels, rounded up.
 
     Returns:
         [R, C, height, width] in the dtype of ``input``; differentiable in ``input``.
@@ -208,7 +208,7 @@ def roi_align_rotated(
         if sampling_ratio > 0:
             rows, weights = _fixed(boxes, sampling_ratio, (height, width), bins)
             pooled = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
-        elif torch.compiler.is_compiling():  # how many samples there are depends on the values
+        elif torch.compiler.is_compiling():  # the number of samples depends on the values
             pooled = _adaptive_op(table, boxes, height, width, *bins)
         else:
             refuse_trace("pooling of rotated boxes")

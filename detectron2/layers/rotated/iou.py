@@ -1,13 +1,13 @@
 """Intersection of rotated rectangles by Green's theorem, without sorting or padding.
 
 The area of the intersection of two rectangles A and B is the line integral of x dy along its boundary. The boundary
-consists of the edges of A inside B and of the edges of B inside A; an edge inside a rectangle is one
-interval, found by clipping it at two slabs in the frame of that rectangle. Edge ``p + t d`` with ``t`` in
-[t0, t1] adds ``(t1 - t0) cross(p, d) / 2``.
+consists of the edges of A inside B and of the edges of B inside A; the part of an edge inside a rectangle is one
+interval, found by clipping it to two slabs in the frame of that rectangle. Edge ``p + t d`` with ``t`` in
+[t0, t1] contributes ``(t1 - t0) cross(p, d) / 2``.
 
-Edges that lie on each other (equal boxes, boxes that share a side) would be counted twice or never. So A is blown up by
-one part in 1e9, which puts every such edge of B strictly inside of it; that changes areas as little.
-For the difference to be visible next to the rounding, all is done in double precision.
+Coincident edges (equal boxes, boxes that share a side) would be counted twice or never. A is therefore enlarged by one
+part in 1e9, which places every such edge of B strictly inside A and changes areas by as little. This difference exceeds
+rounding errors only in double precision, which is used throughout.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from detectron2.utils.errors import BadValue
 
 __all__ = ["candidate_pairs", "pair_iou", "prepare", "rotated_iou", "split_pairs"]
 
-# Signs of the corners in the order in which the boundary passes them, and of the edges from each to the next.
+# Signs of the corners in the order of the boundary, and of the edges from each to the next.
 _CORNER = ((1.0, -1.0, -1.0, 1.0), (1.0, 1.0, -1.0, -1.0))
 _EDGE = ((-2.0, 0.0, 2.0, 0.0), (0.0, -2.0, 0.0, 2.0))
-# Sizes at which the temporary arrays stay in the cache of a core; on GPUs launches cost more than memory.
+# Sizes at which temporary arrays fit into the cache of a core; on GPUs, launches cost more than memory.
 _PAIRS_AT_ONCE = {"cpu": 1 << 13, "": 1 << 18}
 _CELLS_AT_ONCE = {"cpu": 1 << 17, "": 1 << 24}
 
@@ -30,9 +30,9 @@ _CELLS_AT_ONCE = {"cpu": 1 << 17, "": 1 << 24}
 def prepare(boxes: Tensor) -> Tensor:
     """Map [N, 5] boxes to [N, 6] of (x centre, y centre, half width, half height, cos, sin), in working precision.
 
-    A box with one negative side holds nothing; with two it is turned by 180 degrees.
+    A box with one negative side is empty; one with two is rotated by 180 degrees.
     """
-    # MPS has no float64. There, overlaps of nearly parallel boxes are good to three digits.
+    # MPS has no float64; there, overlaps of nearly parallel boxes are accurate to three digits.
     boxes = boxes.to(torch.float32 if boxes.device.type == "mps" else torch.float64)
     turn = torch.deg2rad(boxes[:, 4:])
     half = boxes[:, 2:4].abs() / 2 * (boxes[:, 2:3] * boxes[:, 3:4] > 0)
@@ -40,17 +40,15 @@ def prepare(boxes: Tensor) -> Tensor:
 
 
 def _within(p: Tensor, d: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the interval of t in which ``-half <= p + t d <= half``; an empty one ends before its start."""
-    # An edge along the slab gets a slope so small that its interval is all or nothing, and no inf - inf.
+    """Compute the interval of t with ``-half <= p + t d <= half``; an empty interval ends before its start."""
+    # An edge parallel to the slab gets a tiny slope, so that its interval is all or nothing, without inf - inf.
     inverse = 1 / torch.where(d.abs() < 1e-30, 1e-30, d)
     limit, middle = half * inverse.abs(), p * inverse
     return -middle - limit, limit - middle
 
 
 def _visible(p: tuple[Tensor, Tensor], d: tuple[Tensor, Tensor], half: tuple[Tensor, Tensor]) -> Tensor:
-    """Compute the share, 0 to 1, of each edge ``p + t d`` that lies in the upright rectangle of given half sides; [4,
-    P].
-    """
+    """Compute the share, 0 to 1, of each edge ``p + t d`` inside the upright rectangle with given half sides, [4, P]."""
     x0, x1 = _within(p[0], d[0], half[0])
     y0, y1 = _within(p[1], d[1], half[1])
     return (torch.minimum(x1, y1).clamp(max=1) - torch.maximum(x0, y0).clamp(min=0)).clamp(min=0)
@@ -71,17 +69,17 @@ def pair_iou(a: Tensor, b: Tensor) -> Tensor:
     area_a, area_b = 4 * aw * ah, 4 * bw * bh
     grow = 1 + (1e-9 if a.dtype == torch.float64 else 2e-6)
     aw, ah = aw * grow, ah * grow
-    # Frame of B: angle and centre of A. Angles turn counter-clockwise with y pointing down.
+    # Angle and centre of A in the frame of B. Angles are counter-clockwise with y pointing down.
     cos, sin = cos_a * cos_b + sin_a * sin_b, sin_a * cos_b - cos_a * sin_b
     gx, gy = ax - bx, ay - by
     cx, cy = gx * cos_b - gy * sin_b, gx * sin_b + gy * cos_b
     corner, edge = (a.new_tensor(signs)[..., None] for signs in (_CORNER, _EDGE))  # [2, 4, 1]
-    # edges of A as B sees them, [4, P]
+    # edges of A in the frame of B, [4, P]
     w_cos, w_sin, h_cos, h_sin = aw * cos, aw * sin, ah * cos, ah * sin
     p = (cx + corner[0] * w_cos + corner[1] * h_sin, cy + corner[1] * h_cos - corner[0] * w_sin)
     d = (edge[0] * w_cos + edge[1] * h_sin, edge[1] * h_cos - edge[0] * w_sin)
     twice = (_visible(p, d, (bw, bh)) * (p[0] * d[1] - p[1] * d[0])).sum(0)
-    # edges of B as A sees them; each spans a triangle of area bw * bh with the centre of B
+    # edges of B in the frame of A; each spans a triangle of area bw * bh with the centre of B
     u, v = corner[0] * bw - cx, corner[1] * bh - cy
     p = (u * cos - v * sin, u * sin + v * cos)
     w_cos, w_sin, h_cos, h_sin = bw * cos, bw * sin, bh * cos, bh * sin
@@ -93,10 +91,10 @@ def pair_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _hull(boxes: Tensor) -> list[Tensor]:
-    """Compute left, top, right and bottom, [N] each, of the upright boxes around prepared ones; a little too large."""
+    """Compute left, top, right and bottom, [N] each, of slightly enlarged upright boxes around prepared ones."""
     x, y, w, h, cos, sin = boxes.detach().unbind(1)
     cos, sin = cos.abs(), sin.abs()
-    # Tests on hulls are in float32, so they are grown by more than its rounding.
+    # Hulls are compared in float32, so they are enlarged by more than its rounding error.
     dx, dy = 1.00001 * (cos * w + sin * h), 1.00001 * (sin * w + cos * h)
     slack = 1e-6
     sides = (x - dx, y - dy, x + dx, y + dy)
@@ -114,7 +112,7 @@ def _meet(a: list[Tensor], b: list[Tensor]) -> Tensor:
 
 
 def _overlap_enough(a: list[Tensor], b: list[Tensor], iou_threshold: float) -> Tensor:
-    """Return whether the IoU can exceed a threshold, given hulls and (fifth) areas; [N, M].
+    """Return [N, M] whether the IoU can exceed a threshold, given hulls and, as fifth element, areas.
 
     ``I / (A + B - I) > t`` is ``I > t / (1 + t) (A + B)``, and the overlap of the hulls is at least I.
     """
@@ -137,16 +135,15 @@ def _candidates(boxes1: Tensor, boxes2: Tensor, iou_threshold: float) -> Iterato
 
 
 def candidate_pairs(boxes1: Tensor, boxes2: Tensor, iou_threshold: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Find pairs, by enclosing upright boxes, that include all pairs with an IoU above a threshold; return their
-    indices.
+    """Find, by their enclosing upright boxes, pairs that include all with an IoU above a threshold.
 
     Args:
         boxes1: [N, 6], prepared.
         boxes2: [M, 6].
-        iou_threshold: pairs of no more than this need not come.
+        iou_threshold: pairs up to this IoU may be missing.
 
     Returns:
-        Two int64 tensors [P], sorted by the first.
+        Two int64 tensors of indices [P], sorted by the first.
     """
     none = torch.zeros(0, dtype=torch.int64, device=boxes1.device)
     first, second = zip((none, none), *_candidates(boxes1, boxes2, iou_threshold))
@@ -154,7 +151,7 @@ def candidate_pairs(boxes1: Tensor, boxes2: Tensor, iou_threshold: float = 0.0) 
 
 
 def split_pairs(i: Tensor, j: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split pairs into runs whose size suits the device."""
+    """Split pairs into runs of a size that suits the device."""
     at_once = _PAIRS_AT_ONCE.get(i.device.type, _PAIRS_AT_ONCE[""])
     return zip(i.split(at_once), j.split(at_once))
 
@@ -189,6 +186,6 @@ def rotated_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """Map [N, 5] and [M, 5] rotated boxes to [N, M] IoU, float32 or wider; differentiable outside compiled graphs."""
     _check(boxes1, "boxes1")
     _check(boxes2, "boxes2")
-    if torch.compiler.is_compiling():  # how many pairs are near each other depends on the values
+    if torch.compiler.is_compiling():  # the number of candidate pairs depends on the values
         return _pairwise_op(boxes1, boxes2)
     return _pairwise(boxes1, boxes2)

@@ -1,4 +1,4 @@
-"""Greedy suppression over the pairs of rotated boxes that overlap too much."""
+"""Greedy suppression of rotated boxes, from the pairs that overlap too much."""
 
 from collections.abc import Iterator
 
@@ -18,19 +18,19 @@ _PAIRS_AT_ONCE = {"cpu": 1 << 13, "": 1 << 20}
 
 
 def _candidates(boxes: Tensor, last: Tensor, iou_threshold: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return pairs i < j of one class that may overlap by more than the threshold, in batches of some size.
+    """Yield batches of pairs i < j of one class that may overlap by more than the threshold.
 
     Args:
-        boxes: [N, 6], prepared and sorted by class, then by falling score.
+        boxes: [N, 6], prepared and sorted by class, then by descending score.
         last: [N] end of the class of each box.
-        iou_threshold: see above.
+        iou_threshold: the threshold.
     """
     kind = "cpu" if boxes.device.type == "cpu" else ""
     rows = _ROWS_AT_ONCE[kind]
     waiting: list[tuple[Tensor, Tensor]] = []
     ends = [*last[rows - 1 :: rows].tolist(), len(boxes)]
     for start, end in zip(range(0, len(boxes), rows), ends):
-        # What a block can suppress begins in the block and ends with the class of its last box.
+        # A block can suppress boxes from its own start to the end of the class of its last box.
         i, j = candidate_pairs(boxes[start : start + rows], boxes[start:end], iou_threshold)
         i, j = i + start, j + start
         wanted = (i < j) & (j < last[i])
@@ -42,7 +42,7 @@ def _candidates(boxes: Tensor, last: Tensor, iou_threshold: float) -> Iterator[t
 
 
 def _overlapping(boxes: Tensor, last: Tensor, iou_threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs i < j of one class with IoU above the threshold, sorted by i; arguments as above."""
+    """Return pairs i < j of one class with IoU above the threshold, sorted by i."""
     first, second = [last[:0]], [last[:0]]
     for i, j in _candidates(boxes, last, iou_threshold):
         over = pair_iou(boxes[i], boxes[j]) > iou_threshold
@@ -52,7 +52,7 @@ def _overlapping(boxes: Tensor, last: Tensor, iou_threshold: float) -> tuple[np.
 
 
 def _greedy(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Walk down the ranks; a box still standing removes all that it conflicts with."""
+    """Go through the boxes by rank; each box that is not suppressed suppresses all that it overlaps."""
     standing = np.ones(count, dtype=bool)
     owners, starts = np.unique(first, return_index=True)
     ends = np.append(starts[1:], len(first))

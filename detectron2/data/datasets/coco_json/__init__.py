@@ -1,1 +1,1 @@
-"""Reading and writing COCO json files without holding them in memory."""
+"""Read and write COCO JSON files without holding them in memory."""

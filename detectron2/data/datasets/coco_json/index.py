@@ -1,9 +1,9 @@
-"""Where in a COCO file the annotations of each image are.
+"""Index the annotations of a COCO file by their byte positions.
 
-A file of hundreds of megabytes is walked through once, and only positions and a few numbers of each annotation are
-kept; records parse their annotations from the file when they are first used. The index is cached on disk, so that
-the next start reads no annotation at all. Ranks and workers read the same file through the page cache of the
-system, and map the same index in shared memory: a machine holds one copy for all of them.
+A large file is scanned once; the index keeps only the position and a few numbers of each annotation, and records
+parse their annotations from the file on first use. The index is cached on disk, so that the next start reads no
+annotation at all. Ranks and workers share the file through the system's page cache and the index through shared
+memory: one copy per machine.
 """
 
 import functools
@@ -37,27 +37,27 @@ _COLUMNS = ("ids", "image_ids", "categories", "starts", "ends", "crowd", "visibl
 
 
 class NotIndexable(Exception):
-    """The file has something that the index does not hold (ids that are not whole numbers, unusual layout)."""
+    """The file has something that the index cannot hold, such as ids that are not integers."""
 
 
 @dataclass(frozen=True)
 class CocoIndex:
-    """Positions and key figures of the annotations of one file, grouped by image.
+    """Positions and a few numbers of the annotations of one file, grouped by image.
 
     Attributes:
         image_ids: [N] in the order of the records (ascending).
         sizes: [N, 2] height and width.
-        names: the N file names as in the file, in UTF-8, with a zero byte between each two.
+        names: the N file names in UTF-8, separated by zero bytes.
         first: [N + 1] annotations of image i are ``first[i] .. first[i + 1]``.
         starts: [M] first byte of each annotation.
         ends: [M] byte after each annotation.
         categories: [M] category ids of the file.
         crowd: [M] ``iscrowd``.
-        visible: [M] keypoints with a visibility above 0.
-        usable: [M] false for annotations whose polygons are all too short.
+        visible: [M] number of keypoints with a visibility above 0.
+        usable: [M] false for annotations whose polygons all have fewer than 3 points.
         category_table: id and name of each category.
-        strays: annotations of images that the file does not list.
-        shared: keeps the memory of the arrays.
+        strays: number of annotations of images that the file does not list.
+        shared: owner of the arrays' memory.
     """
 
     image_ids: npt.NDArray[np.int64]
@@ -76,7 +76,7 @@ class CocoIndex:
 
     @property
     def file_names(self) -> list[str]:
-        """N names as in the file."""
+        """The N file names."""
         return self.names.tobytes().decode().split("\0") if len(self.image_ids) else []
 
 
@@ -99,8 +99,7 @@ def _read_annotations(stream: JsonStream, source: str) -> dict[str, npt.NDArray[
     try:
         for anno, start, end in stream.elements():
             if "bbox" in anno and not anno["bbox"]:
-                # The reader has the words for it.
-                AnnotationReader(source, None)(anno)
+                AnnotationReader(source, None)(anno)  # raises
             add_id(anno["id"])
             add_image(anno["image_id"])
             add_category(anno["category_id"])
@@ -136,7 +135,7 @@ def _read_images(stream: JsonStream) -> list[tuple[int, int, int, str]]:
 
 
 def build_index(path: str, source: str | None = None) -> CocoIndex:
-    """Walk through a COCO file.
+    """Index a COCO file.
 
     Args:
         path: local file.
@@ -144,7 +143,7 @@ def build_index(path: str, source: str | None = None) -> CocoIndex:
 
     Raises:
         NotIndexable: the file must be read as a whole.
-        ValueError: it is not JSON, or an annotation has an empty box, or ids are used twice.
+        ValueError: it is not JSON, an annotation has an empty box, or an id is used twice.
     """
     source = source or path
     images: list[tuple[int, int, int, str]] | None = None
@@ -178,8 +177,8 @@ def _assemble(
     image_ids = np.ascontiguousarray(numbers[:, 0])
     if len(np.unique(image_ids)) < len(image_ids):
         raise NotIndexable("images that are listed twice")
-    check_unique(table["ids"], "annotation", source)
-    # Each annotation's image by position; stable, so that annotations keep the order of the file.
+    _check_unique(table["ids"], source)
+    # Sort annotations by image; stable, so that those of an image keep the order of the file.
     where = np.searchsorted(image_ids, table["image_ids"])
     known = (
         image_ids[np.minimum(where, len(image_ids) - 1)] == table["image_ids"]
@@ -205,22 +204,20 @@ def _assemble(
     )
 
 
-def check_unique(ids: npt.NDArray[np.int64], what: str, source: str) -> None:
-    """Raise ValueError if an id is used twice.
-
-    The old COCO file "minival" is known to repeat annotation ids, and harmless, since its annotations are whole.
-    """
+def _check_unique(ids: npt.NDArray[np.int64], source: str) -> None:
+    """Raise ValueError if an annotation id is used twice, which is harmless in COCO's old "minival" file."""
     ordered = np.sort(ids)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice) and not (what == "annotation" and "minival" in os.path.basename(source)):
+    if len(twice) and "minival" not in os.path.basename(source):
         raise ValueError(
-            f"{source}: {len(twice)} {what} ids are used more than once, {twice[0]} is the first. "
-            "`detectron2 data check` lists them and can write a mended copy."
+            f"{source}: {len(twice)} annotation ids are used more than once, {twice[0]} is the first. "
+            "`detectron2 data check` lists them and can write a corrected copy."
         )
 
 
 # ------------------------------------------------------------------ cache
 def file_stamp(path: str) -> tuple[int, int]:
+    """Return size and modification time of a file."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
 
@@ -268,7 +265,7 @@ def _load(file: Path) -> CocoIndex | None:
     except FileNotFoundError:
         return None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        logger.warning("The cached index %s is damaged and is made anew: %s", file, error)
+        logger.warning("The cached index %s is damaged and will be rebuilt: %s", file, error)
         return None
     return CocoIndex(**arrays, category_table=texts["categories"], strays=texts["strays"])
 
@@ -285,7 +282,7 @@ def load_index(path: str, source: str | None = None) -> CocoIndex:
 
 @functools.lru_cache(maxsize=4)
 def _load_index(path: str, source: str | None, file: Path) -> CocoIndex:
-    """Load the index; the name of the cache file changes with the file that it is about."""
+    """Load the index; the name of the cache file changes with the indexed file."""
     index = _load(file)
     if index is None:
         index = build_index(path, source)

@@ -1,4 +1,4 @@
-"""Reading a large JSON file one array element at a time, with the place of each in the file."""
+"""Read a large JSON file one array element at a time, with the byte position of each."""
 
 import json
 import re
@@ -15,15 +15,14 @@ _BETWEEN = re.compile(r"[ \t\r\n]*([,\]}:])[ \t\r\n]*")
 
 
 class JsonStream:
-    """Walks through the keys of a JSON object that is too large to parse at once.
+    """Iterates over the keys of a JSON object that is too large to parse at once.
 
-    The file is decoded as Latin-1, in which positions of characters are positions of bytes; JSON's own signs are
-    the same in UTF-8. Texts with other than ASCII characters come out wrong and must be parsed again from their
-    bytes, which :meth:`exact` does.
+    The file is decoded as Latin-1, so that character positions are byte positions; JSON's syntax is the same in
+    UTF-8. Strings with non-ASCII characters come out wrong: parse them again with :meth:`exact`.
 
     Args:
         file: open for reading bytes.
-        name: for errors.
+        name: of the file, for errors.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -39,7 +38,7 @@ class JsonStream:
             self._at = 3
 
     def _refill(self) -> None:
-        """Drop what was read, and read on: at least a window, twice the rest when an element is larger."""
+        """Drop what was parsed and read more: at least a window, or as much as is left if an element is larger."""
         rest = self._buffer[self._at :]
         more = self._file.read(max(_WINDOW, len(rest)))
         self._base += self._at
@@ -47,14 +46,14 @@ class JsonStream:
         self._end = not more
 
     def error(self, what: str) -> ValueError:
-        """Make an error that says where in the file."""
+        """Return an error that states the position in the file."""
         near = self._buffer[self._at : self._at + 40]
         return ValueError(
-            f"{self._name} is no whole JSON file: {what} at byte {self._base + self._at}: {near!r}"
+            f"{self._name} is not a complete JSON file: {what} at byte {self._base + self._at}: {near!r}"
         )
 
     def _skip_space(self) -> str:
-        """Return the next character that is not a space, without taking it; empty at the end of the file."""
+        """Skip whitespace and return the next character without consuming it; empty at the end of the file."""
         while True:
             self._at = _SPACE.match(self._buffer, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._buffer) or self._end:
@@ -62,7 +61,7 @@ class JsonStream:
             self._refill()
 
     def _take(self, signs: str) -> str:
-        """Take the next sign, which must be one of these, and the spaces around it."""
+        """Consume whitespace and the next character, which must be one of ``signs``."""
         sign = self._skip_space()
         if not sign or sign not in signs:
             raise self.error(f"expected one of {signs!r}")
@@ -70,7 +69,7 @@ class JsonStream:
         return sign
 
     def value(self) -> tuple[Any, int, int]:
-        """Parse one value; returns it with its first and last position in the file."""
+        """Parse one value, and return it with its start and end in the file."""
         self._skip_space()
         while True:
             try:
@@ -80,7 +79,7 @@ class JsonStream:
                     raise self.error(str(error) or "expected a value") from None
                 self._refill()
                 continue
-            # A number at the border of the buffer may continue after it ("-1" of "-1.5").
+            # A number at the end of the buffer may be incomplete ("-1" of "-1.5").
             last = _NUMBER.match(self._buffer, self._at).end()  # type: ignore[union-attr]
             if max(last, end) < len(self._buffer) or self._end:
                 start, self._at = self._at, end
@@ -88,7 +87,7 @@ class JsonStream:
             self._refill()
 
     def keys(self) -> Iterator[str]:
-        """Yield the keys of the object; before the next, read the value with :meth:`value` or :meth:`elements`."""
+        """Yield the keys of the object; the caller reads each value with :meth:`value` or :meth:`elements`."""
         self._take("{")
         if self._skip_space() == "}":
             return
@@ -100,7 +99,7 @@ class JsonStream:
                 return
 
     def elements(self) -> Iterator[tuple[Any, int, int]]:
-        """Yield the elements of an array, each with its first and last position in the file."""
+        """Yield the elements of an array, each with its start and end in the file."""
         self._take("[")
         if self._skip_space() == "]":
             self._at += 1
@@ -114,7 +113,7 @@ class JsonStream:
             except (StopIteration, json.JSONDecodeError):
                 sign = None
             if sign is None or sign.end() == len(self._buffer):
-                # At the border of the buffer: the careful way.
+                # At the end of the buffer: parse with refills.
                 value, first, last = self.value()
                 yield value, first, last
                 if self._take(",]") == "]":
@@ -129,7 +128,7 @@ class JsonStream:
                 raise self.error("expected ',' or ']'")
 
     def exact(self, first: int, last: int) -> Any:
-        """Parse a part of the file again, with its texts as UTF-8."""
+        """Parse a part of the file again, as UTF-8."""
         here = self._file.tell()
         self._file.seek(first)
         try:

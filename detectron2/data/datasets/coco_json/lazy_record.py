@@ -1,8 +1,8 @@
-"""A record whose annotations stay in their file until somebody reads them.
+"""A record whose annotations stay in their file until they are used.
 
-Parsed annotations of 118,000 images are some gigabytes of small Python objects. A :class:`LazyRecord` is the dict
-that every user of a data set expects, and as mutable, but its ``"annotations"`` are parsed at the first access,
-from a source that all records share and that each process opens once.
+Parsed annotations of 118,000 images are some gigabytes of small Python objects. A :class:`LazyRecord` is a dict like
+any other record, and as mutable, but parses its ``"annotations"`` on first access, from a source that all records
+share and that each process opens once.
 """
 
 import copy
@@ -18,7 +18,7 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class AnnotationSummary:
-    """What filters and samplers ask of the annotations of one image.
+    """What filters and samplers need from the annotations of one image.
 
     Attributes:
         category_ids: one per annotation, as in the record.
@@ -32,7 +32,7 @@ class AnnotationSummary:
 
 
 class AnnotationSource(Protocol):
-    """Where records get their annotations from."""
+    """Supplies the annotations of records."""
 
     def annotations(self, index: int) -> list[dict[str, Any]]:
         """Parse the annotations of image ``index``."""
@@ -41,19 +41,19 @@ class AnnotationSource(Protocol):
         """Return the summary of image ``index``, without parsing."""
 
     def token(self) -> object:
-        """Return a small picklable value, with a hash, from which another process can open the same source."""
+        """Return a small, hashable, picklable value that lets another process open the same source."""
 
 
 class LazyRecord(dict):
-    """A dict with all keys of a record; ``"annotations"`` is filled at the first use.
+    """A dict with all keys of a record; ``"annotations"`` is parsed on first use.
 
-    Whatever reads or changes the whole dict (iteration over values, comparison, copies, pickling) parses first, so
-    that code which takes a plain dict sees no difference.
+    Operations on the whole dict (iteration over values, comparison, copying, pickling) parse first, so that code for
+    plain dicts works unchanged.
 
     Args:
         fields: the other keys of the record.
-        source: gives the annotations.
-        index: number of the image in the source.
+        source: supplies the annotations.
+        index: of the image in the source.
     """
 
     __slots__ = ("_index", "_source")
@@ -65,7 +65,7 @@ class LazyRecord(dict):
 
     @property
     def is_packed(self) -> bool:
-        """Whether the annotations were not parsed yet."""
+        """Whether the annotations are still unparsed."""
         return self._source is not None
 
     def annotation_summary(self) -> AnnotationSummary | None:
@@ -118,7 +118,7 @@ class LazyRecord(dict):
 
     # -------------------------------------------------------------- the whole dict
     def __iter__(self) -> Iterator[Any]:
-        # Overridden so that C code (dict(record), {**record}) goes through __getitem__ and not around it.
+        # Overridden so that C code (dict(record), {**record}) calls __getitem__ instead of bypassing it.
         return super().__iter__()
 
     def items(self) -> ItemsView[Any, Any]:  # type: ignore[override]
@@ -175,7 +175,7 @@ class LazyRecord(dict):
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
         rest = {copy.deepcopy(k, memo): copy.deepcopy(v, memo) for k, v in dict.items(self) if k != _KEY}
         if _KEY in self:
-            # Parsed anew these belong to nobody else, so that they need no second copy.
+            # Freshly parsed annotations are not shared, so that they need no copy.
             rest[_KEY] = self.peek() if self.is_packed else copy.deepcopy(self[_KEY], memo)
         return rest
 
@@ -184,7 +184,7 @@ class LazyRecord(dict):
 
 
 def same_source(records: list[Any]) -> tuple[Any, list[int]] | None:
-    """Return the source that all records share, and their numbers in it; None if they do not."""
+    """Return the source that all records share, and their indices in it; None if they share none."""
     source = getattr(records[0], "_source", None) if records else None
     if source is None or not all(type(r) is LazyRecord and r._source is source for r in records):
         return None
@@ -192,11 +192,11 @@ def same_source(records: list[Any]) -> tuple[Any, list[int]] | None:
 
 
 def revive(token: Any, index: int, fields: dict[str, Any]) -> LazyRecord:
-    """Make a record again in another process; see :meth:`LazyRecord.reference`.
+    """Recreate a record in another process; see :meth:`LazyRecord.reference`.
 
     Args:
-        token: from :meth:`AnnotationSource.token`; calling ``token.open()`` gives the source.
-        index: number of the image in the source.
+        token: from :meth:`AnnotationSource.token`; ``token.open()`` returns the source.
+        index: of the image in the source.
         fields: the other keys of the record.
     """
     return LazyRecord(fields, token.open(), index)

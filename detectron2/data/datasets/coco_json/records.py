@@ -1,4 +1,4 @@
-"""Turning one COCO annotation into an annotation of a record."""
+"""Convert COCO annotations to annotations of records."""
 
 import itertools
 import logging
@@ -40,7 +40,7 @@ def class_table(categories: Sequence[Mapping[str, Any]], source: str) -> tuple[l
 
 
 def contiguous_ids(ids: Sequence[int]) -> dict[int, int]:
-    """Return the category id of the file -> class number, from 0 on in the order of the ids."""
+    """Return category id -> class number, counted from 0 in the order of the ids."""
     return {category: number for number, category in enumerate(ids)}
 
 
@@ -51,9 +51,9 @@ class AnnotationReader:
     Attributes:
         source: the file, for errors.
         id_map: category id -> class number; None keeps the ids.
-        extra_keys: further keys to carry over.
-        dropped_polygons: annotations without a valid polygon, left out.
-        dropped_ids: ids of the first of these.
+        extra_keys: additional keys to keep.
+        dropped_polygons: number of annotations left out because they have no valid polygon.
+        dropped_ids: ids of the first five of these.
     """
 
     source: str

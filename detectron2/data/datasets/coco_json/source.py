@@ -1,12 +1,11 @@
-"""Records of a COCO file that parse their annotations from their places in it."""
+"""Records of a COCO file that parse their annotations from its byte positions on first use."""
 
 import functools
 import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,8 @@ __all__ = ["CocoSource", "lazy_records"]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Token:
-    """From which another process makes the same source."""
+class _Token(NamedTuple):
+    """Identifies a source, so that another process can open the same one."""
 
     path: str
     name: str
@@ -35,9 +33,6 @@ class _Token:
     def open(self) -> "CocoSource":
         return _open_source(self)
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return _Token, (self.path, self.name, self.mapped, self.extra_keys, self.stamp)
-
 
 @functools.lru_cache(maxsize=64)
 def _open_source(token: _Token) -> "CocoSource":
@@ -45,11 +40,11 @@ def _open_source(token: _Token) -> "CocoSource":
 
 
 class CocoSource:
-    """Parses annotations from their places in the file.
+    """Parses annotations from their byte positions in the file.
 
     Args:
-        token: which file, and how to convert.
-        index: of that file.
+        token: states the file and how to convert it.
+        index: of the file.
     """
 
     def __init__(self, token: _Token, index: CocoIndex) -> None:
@@ -59,15 +54,15 @@ class CocoSource:
         self._reader = AnnotationReader(
             token.name, contiguous_ids(ids) if token.mapped else None, token.extra_keys
         )
-        # Forked workers may share the descriptor, since reads name their position.
+        # Forked workers can share the descriptor: each ``pread`` states its position.
         self._fd = os.open(token.path, os.O_RDONLY)
         status = os.fstat(self._fd)
         if (status.st_size, status.st_mtime_ns) != token.stamp:
-            raise RuntimeError(f"{token.name} was changed while it is in use. Load the data set again.")
+            raise RuntimeError(f"{token.name} was changed while it was in use. Load the data set again.")
         self._classes = self._class_numbers(ids)
 
     def __del__(self) -> None:
-        # At the end of Python, modules are taken apart before objects; the system then closes the file.
+        # At interpreter exit ``os`` may be gone already; the system then closes the file.
         if hasattr(self, "_fd") and os is not None:
             os.close(self._fd)
 
@@ -98,14 +93,14 @@ class CocoSource:
 
     @property
     def usable_table(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.integer], npt.NDArray[np.uint8]]:
-        """Usable annotations of all images at once: number of the image, class and crowd flag of each."""
+        """Image index, class and crowd flag of each usable annotation of all images."""
         usable = self.index.usable
         images = np.repeat(np.arange(len(self.index.image_ids)), np.diff(self.index.first))
         return images[usable], self._classes[usable], self.index.crowd[usable]
 
     @functools.cached_property
     def _usable_rows(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """Return the first row of each image and the key figures of usable annotations, as lists."""
+        """Return the first row of each image, and classes, crowd flags and visible keypoints of usable annotations."""
         usable = self.index.usable
         before = np.concatenate([[0], np.cumsum(usable)])
         rows = (self._classes[usable], self.index.crowd[usable], self.index.visible[usable])
@@ -118,14 +113,14 @@ class CocoSource:
 def lazy_records(
     path: str, name: str, image_root: str, mapped: bool, extra_keys: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Return records of a file whose annotations are parsed when they are first used.
+    """Return records of a file whose annotations are parsed on first use.
 
     Args:
         path: local file.
         name: the file as the user named it.
         image_root: folder of the images.
-        mapped: turn category ids into class numbers.
-        extra_keys: further keys of annotations to keep.
+        mapped: convert category ids to class numbers.
+        extra_keys: additional keys of annotations to keep.
     """
     source = _open_source(_Token(os.path.abspath(path), name, mapped, extra_keys, file_stamp(path)))
     index = source.index

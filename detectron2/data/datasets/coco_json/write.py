@@ -1,4 +1,4 @@
-"""Records to COCO JSON."""
+"""Write records as COCO JSON."""
 
 import datetime
 import json
@@ -68,7 +68,7 @@ def _annotation(
     if obj.get("keypoints") is not None:
         keypoints = np.asarray(obj["keypoints"], dtype=np.float64).reshape(-1).tolist()
         made["num_keypoints"] = sum(v > 0 for v in keypoints[2::3])
-        # Back from continuous coordinates to whole pixels; a copy, so that a second call gives the same.
+        # Back from continuous coordinates to whole pixels.
         made["keypoints"] = shift_keypoints(keypoints, -0.5)
     return made
 
@@ -85,7 +85,7 @@ def records_to_coco(
         records: with ``height`` and ``width``; ``image_id`` falls back to the position in the list.
         class_names: names of the classes.
         contiguous_to_id: class number -> category id to write; None writes the class numbers.
-        image_root: make file names relative to this folder; None leaves them as they are.
+        image_root: folder that file names become relative to; None leaves them as they are.
     """
     ids = contiguous_to_id
     categories = [{"id": i if ids is None else ids[i], "name": name} for i, name in enumerate(class_names)]
@@ -120,12 +120,11 @@ def records_to_coco(
 def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
     """Convert a registered data set to the content of a COCO JSON file.
 
-    Category ids are those of the data set's own file where the metadata know them, else the class numbers. Rotated
-    boxes are written with five numbers; areas are those of the mask, or of the box where there is none. The records
-    are not changed.
+    Category ids are the original ones if the metadata have them, otherwise the class numbers. Rotated boxes are
+    written with five numbers; ``area`` is that of the mask, or of the box if there is no mask.
 
     Args:
-        dataset_name: registered name whose metadata have ``thing_classes``.
+        dataset_name: registered data set whose metadata have ``thing_classes``.
     """
     records = DatasetCatalog.get(dataset_name)
     meta = MetadataCatalog.get(dataset_name)
@@ -139,9 +138,9 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
     """Write a registered data set as a COCO JSON file.
 
     Args:
-        dataset_name: registered name.
-        output_file: where to write; folders are made.
-        allow_cached: keep a file that exists already. It may be older than the data; then pass False.
+        dataset_name: registered data set.
+        output_file: path to write; missing folders are created.
+        allow_cached: keep an existing file; pass False if it may be out of date.
     """
     folder = os.path.dirname(output_file)
     if folder:

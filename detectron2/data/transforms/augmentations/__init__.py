@@ -1,1 +1,1 @@
-"""Random augmentations: each draws its values and returns a transform."""
+"""Random augmentations of the package."""

@@ -16,11 +16,11 @@ _LUMA = np.asarray([0.299, 0.587, 0.114])  # weights of R, G, B in ITU-R BT.601 
 
 
 class RandomContrast(Augmentation):
-    """Change contrast: blend with the picture's mean value.
+    """Change contrast: blend with the mean value of the image.
 
     Args:
-        intensity_min: least intensity; below 1 reduces contrast.
-        intensity_max: largest intensity; above 1 increases it.
+        intensity_min: minimum intensity; below 1 reduces contrast.
+        intensity_max: maximum intensity; above 1 increases it.
     """
 
     def __init__(self, intensity_min: float, intensity_max: float) -> None:
@@ -37,8 +37,8 @@ class RandomBrightness(Augmentation):
     """Change brightness: blend with black.
 
     Args:
-        intensity_min: least intensity; below 1 darkens.
-        intensity_max: largest intensity; above 1 brightens.
+        intensity_min: minimum intensity; below 1 darkens.
+        intensity_max: maximum intensity; above 1 brightens.
     """
 
     def __init__(self, intensity_min: float, intensity_max: float) -> None:
@@ -52,11 +52,11 @@ class RandomBrightness(Augmentation):
 
 
 class RandomSaturation(Augmentation):
-    """Change saturation: blend with the grey picture. Channels must be in the order RGB.
+    """Change saturation: blend with the greyscale image. Channels must be in the order RGB.
 
     Args:
-        intensity_min: least intensity; 0 is grey.
-        intensity_max: largest intensity; above 1 saturates.
+        intensity_min: minimum intensity; 0 is greyscale.
+        intensity_max: maximum intensity; above 1 saturates.
     """
 
     def __init__(self, intensity_min: float, intensity_max: float) -> None:
@@ -72,13 +72,13 @@ class RandomSaturation(Augmentation):
 
 
 def _blend(dull: np.ndarray | float, low: float, high: float) -> Transform:
-    """Blend the dull picture (intensity 0) with the picture itself (intensity 1)."""
+    """Blend the image with ``dull``, the image at intensity 0."""
     weight = np.random.uniform(low, high)
     return BlendTransform(src_image=dull, src_weight=1 - weight, dst_weight=weight)
 
 
 class RandomLighting(Augmentation):
-    """Shift all pixels along the principal components of ImageNet's colours. Channels in the order RGB.
+    """Shift all pixels along the principal components of ImageNet's colours. Channels must be in the order RGB.
 
     Args:
         scale: standard deviation of the shift along each component, in units of its standard deviation.

@@ -18,13 +18,13 @@ _CROP_TYPES = ("relative_range", "relative", "absolute", "absolute_range")
 
 
 class FixedSizeCrop(Augmentation):
-    """Crop to a fixed size at a random place, and pad what is smaller: the second half of large-scale jittering.
+    """Crop to a fixed size at a random position, and pad smaller images: the second step of large-scale jittering.
 
     Args:
         crop_size: (height, width).
-        pad: pad images smaller than that at the right and at the bottom.
-        pad_value: value of the border in images.
-        seg_pad_value: value of the border in label maps.
+        pad: pad smaller images at the right and at the bottom.
+        pad_value: padding of images.
+        seg_pad_value: padding of label maps.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class FixedSizeCrop(Augmentation):
 
 
 class RandomCrop(Augmentation):
-    """Crop a rectangle of random place, and perhaps of random size.
+    """Crop a rectangle at a random position, optionally of random size.
 
     Args:
-        crop_type: how ``crop_size`` is read:
+        crop_type: meaning of ``crop_size``:
 
             * ``"relative"``: (height, width) in (0, 1], fractions of the image;
             * ``"relative_range"``: the fractions are drawn from [height, 1] and [width, 1];
-            * ``"absolute"``: (height, width) in pixels, cut to the image;
-            * ``"absolute_range"``: (min, max) in pixels, for height and width each.
+            * ``"absolute"``: (height, width) in pixels, clipped to the image;
+            * ``"absolute_range"``: (min, max) in pixels, for height and width separately.
         crop_size: two numbers.
     """
 
@@ -72,9 +72,9 @@ class RandomCrop(Augmentation):
         if crop_type not in _CROP_TYPES:
             raise BadValue(f"crop_type must be one of {_CROP_TYPES}, got {crop_type!r}")
         if len(crop_size) != 2:
-            raise BadValue(f"crop_size must hold two numbers, got {crop_size}")
+            raise BadValue(f"crop_size must have two numbers, got {crop_size}")
         if crop_type.startswith("relative") and not all(0 < s <= 1 for s in crop_size):
-            raise BadValue(f"a relative crop_size must lie in (0, 1], got {crop_size}")
+            raise BadValue(f"a relative crop_size must be in (0, 1], got {crop_size}")
         if crop_type == "absolute_range" and crop_size[0] > crop_size[1]:
             raise BadValue(f"crop_size must be (min, max) for 'absolute_range', got {crop_size}")
         self._init(locals())
@@ -97,7 +97,7 @@ class RandomCrop(Augmentation):
             crop_w = np.random.randint(int(min(width, first)), int(min(width, second)) + 1)
             return int(crop_h), int(crop_w)
         if self.crop_type == "relative_range":
-            # float32, as the fractions always were: with a seed, the same crops come out
+            # float32 as in Detectron2, so that a seed gives the same crops
             least = np.asarray(self.crop_size, dtype=np.float32)
             first, second = least + np.random.rand(2) * (1 - least)
         return int(height * first + 0.5), int(width * second + 0.5)
@@ -107,12 +107,12 @@ class RandomCrop(Augmentation):
 
 
 class RandomCrop_CategoryAreaConstraint(Augmentation):
-    """Like :class:`RandomCrop`, and try up to ten times to find a crop that no single category fills.
+    """Like :class:`RandomCrop`, but tries up to ten times to find a crop that no single category dominates.
 
     Args:
         crop_type: as in :class:`RandomCrop`.
         crop_size: as in :class:`RandomCrop`.
-        single_category_max_area: largest share of the labelled area for one category; 1 for no limit.
+        single_category_max_area: maximum share of one category in the labelled area; 1 for no limit.
         ignored_category: label that counts neither as a category nor as area.
     """
 
@@ -148,14 +148,13 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
 
 
 class MinIoURandomCrop(Augmentation):
-    """Crop a random rectangle that overlaps every box by at least a random amount (the sampling of SSD).
+    """Crop a random rectangle whose IoU with every box is at least a random threshold (the sampling of SSD).
 
     Args:
-        min_ious: overlaps (IoU of the crop with each box) to draw from; "the whole image" and "any crop" are
-            drawn as often as each of them.
-        min_crop_size: least side of the crop relative to the image.
-        mode_trials: how many overlaps to draw before giving up.
-        crop_trials: how many crops to draw for each.
+        min_ious: thresholds to draw from; "the whole image" and "any crop" are drawn as often as each of them.
+        min_crop_size: minimum side of the crop relative to the image.
+        mode_trials: number of thresholds to draw before giving up.
+        crop_trials: number of crops to draw for each threshold.
 
     Reference: Liu et al., SSD: Single Shot MultiBox Detector, section 2.2, https://arxiv.org/abs/1512.02325
     """
@@ -171,7 +170,6 @@ class MinIoURandomCrop(Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray | None) -> Transform:
-        """Return the crop; boxes whose centre it misses count neither for nor against it."""
         if boxes is None:
             return NoOpTransform()
         boxes = np.asarray(boxes).reshape(-1, 4)
@@ -187,9 +185,9 @@ class MinIoURandomCrop(Augmentation):
         return NoOpTransform()
 
     def _draw_crop(self, height: int, width: int) -> tuple[tuple[int, int, int, int], tuple[int, int]] | None:
-        """Draw (x0, y0, x1, y1) and (width, height); None when the sides differ too much.
+        """Draw (x0, y0, x1, y1) and (width, height); None if the sides differ too much.
 
-        The drawn numbers are cut to whole pixels one by one, so that x1 - x0 may exceed the width by one.
+        All numbers are truncated to whole pixels separately, so that x1 - x0 may exceed the width by one.
         """
         new_w = np.random.uniform(self.min_crop_size * width, width)
         new_h = np.random.uniform(self.min_crop_size * height, height)
@@ -206,7 +204,7 @@ class MinIoURandomCrop(Augmentation):
 
 
 def _crop_is_good(crop: tuple[int, int, int, int], boxes: np.ndarray, overlap: float) -> bool:
-    """Return whether a crop overlaps every box enough and holds the centre of one, if there are any."""
+    """Return whether a crop overlaps every box enough and contains the centre of at least one; true without boxes."""
     if len(boxes) == 0:
         return True
     low, high = np.asarray(crop[:2]), np.asarray(crop[2:])

@@ -1,4 +1,4 @@
-"""Augmentations that resize, flip and turn."""
+"""Augmentations that resize, flip and rotate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RandomApply(Augmentation):
     """Apply an augmentation or transform with a given probability.
 
     Args:
-        tfm_or_aug: what to apply.
+        tfm_or_aug: augmentation or transform.
         prob: probability in [0, 1].
     """
 
@@ -52,7 +52,7 @@ class RandomApply(Augmentation):
 
     @property
     def tfm_or_aug(self) -> Augmentation:
-        """What is applied."""
+        """The augmentation that is applied."""
         return self.aug
 
     def get_transform(self, *args: Any) -> Transform:
@@ -90,7 +90,7 @@ class RandomFlip(Augmentation):
     Args:
         prob: probability in [0, 1].
         horizontal: swap left and right.
-        vertical: swap top and bottom; exactly one of the two must be true. For both, use two of these.
+        vertical: swap top and bottom; exactly one of the two must be true. For both, use two RandomFlip.
     """
 
     def __init__(self, prob: float = 0.5, *, horizontal: bool = True, vertical: bool = False) -> None:
@@ -144,7 +144,7 @@ class RandomResize(Augmentation):
         self, shape_list: Sequence[tuple[int, int]], interp: int | str = Image.Resampling.BILINEAR
     ) -> None:
         if not len(shape_list):
-            raise BadValue("shape_list must hold at least one (height, width)")
+            raise BadValue("shape_list must have at least one (height, width)")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -157,13 +157,13 @@ class RandomResize(Augmentation):
 
 
 class ResizeShortestEdge(Augmentation):
-    """Resize so that the shorter edge gets a given length, unless the longer one would become too long.
+    """Resize the shorter edge to a given length, or less if the longer edge would become too long.
 
     Args:
-        short_edge_length: lengths in pixels: (min, max) for ``"range"``, any number of them for ``"choice"``;
-            one number stands for itself. 0 leaves the image alone.
-        max_size: most pixels of the longer edge; the scale is reduced to meet it.
-        sample_style: ``"range"`` draws a whole number from [min, max], ``"choice"`` one of the given.
+        short_edge_length: length in pixels, or (min, max) for ``"range"``, or a list of lengths for ``"choice"``. 0
+            does not resize.
+        max_size: maximum length of the longer edge.
+        sample_style: ``"range"`` draws an integer from [min, max], ``"choice"`` one of the list.
         interp: as in :class:`Resize`.
     """
 
@@ -183,7 +183,7 @@ class ResizeShortestEdge(Augmentation):
                 f"with sample_style 'range', short_edge_length must be (min, max), got {short_edge_length}"
             )
         if not len(short_edge_length):
-            raise BadValue("short_edge_length must hold at least one length")
+            raise BadValue("short_edge_length must have at least one length")
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -195,14 +195,14 @@ class ResizeShortestEdge(Augmentation):
         if size == 0:
             return NoOpTransform()
         new_h, new_w = self.get_output_shape(height, width, int(size), self.max_size)
-        # A picture of 3000 x 1 pixels keeps its one row.
+        # An image of 3000 x 1 pixels keeps its one row.
         return ResizeTransform(height, width, max(new_h, 1), max(new_w, 1), self.interp)
 
     @staticmethod
     def get_output_shape(oldh: int, oldw: int, short_edge_length: int, max_size: int) -> tuple[int, int]:
-        """Return (height, width) after resizing an ``oldh`` x ``oldw`` image, halves rounded up; 0 for a thin one's side."""
+        """Return (height, width) of a resized ``oldh`` x ``oldw`` image; a side of a thin image may be 0."""
         scale = short_edge_length * 1.0 / min(oldh, oldw)
-        # The short edge is exact by definition; only the other one is computed.
+        # Only the longer edge is computed, so that the shorter one is exact.
         sides = [short_edge_length, scale * oldw] if oldh < oldw else [scale * oldh, short_edge_length]
         if max(sides) > max_size:
             shrink = max_size * 1.0 / max(sides)
@@ -216,11 +216,11 @@ class ResizeShortestEdge(Augmentation):
 
 
 class ResizeScale(Augmentation):
-    """Fit the image into a target size times a random factor: the first half of large-scale jittering.
+    """Fit the image into a target size times a random factor: the first step of large-scale jittering.
 
     Args:
-        min_scale: least factor.
-        max_scale: largest factor.
+        min_scale: minimum factor.
+        max_scale: maximum factor.
         target_height: height to fit into at factor 1.
         target_width: width to fit into at factor 1.
         interp: as in :class:`Resize`.
@@ -257,17 +257,16 @@ class ResizeScale(Augmentation):
 
 
 class RandomRotation(Augmentation):
-    """Turn the image counter-clockwise by a random angle.
+    """Rotate the image counter-clockwise by a random angle.
 
     Args:
-        angle: degrees: (min, max) for ``"range"``, any number of them for ``"choice"``; one number stands for
-            itself.
+        angle: in degrees: one number, or (min, max) for ``"range"``, or a list for ``"choice"``.
         expand: enlarge the canvas so that the whole image fits.
-        center: points to turn around, relative to the size (0 to 1): ((x_min, y_min), (x_max, y_max)) for
-            ``"range"``, any number of (x, y) for ``"choice"``; the middle by default. Without effect with
-            ``expand``.
-        sample_style: ``"range"`` or ``"choice"``, for angle and center alike.
-        interp: OpenCV's number of the interpolation; bilinear by default.
+        center: point to rotate around, relative to the size (0 to 1): one (x, y), or ((x_min, y_min),
+            (x_max, y_max)) for ``"range"``, or a list of (x, y) for ``"choice"``; default: the centre of the image.
+            Ignored with ``expand``.
+        sample_style: ``"range"`` or ``"choice"``, for both angle and center.
+        interp: OpenCV's interpolation flag; bilinear by default.
     """
 
     def __init__(
@@ -314,11 +313,11 @@ class RandomRotation(Augmentation):
 
 
 class RandomExtent(Augmentation):
-    """Cut a randomly scaled and shifted rectangle; parts outside of the image are black.
+    """Crop a randomly scaled and shifted rectangle; parts outside the image are black.
 
     Args:
-        scale_range: (least, largest) size of the rectangle relative to the image.
-        shift_range: (x, y) of the largest shift of its centre relative to the image, half of it to each side.
+        scale_range: (min, max) size of the rectangle relative to the image.
+        shift_range: (x, y) range of the shift of its centre relative to the image, half of it to each side.
     """
 
     def __init__(self, scale_range: tuple[float, float], shift_range: tuple[float, float]) -> None:

@@ -1,4 +1,4 @@
-"""The base of all transforms, and lists of them."""
+"""The base class of all transforms, and lists of transforms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def as_coords(coords: npt.ArrayLike) -> np.ndarray:
     """Return points as a new floating-point array of shape (N, 2).
 
-    Transforms never write into what they are given, and whole-number input must not truncate the result.
+    Transforms never change their input, and integer input must not truncate the result.
     """
     points = np.array(coords)
     if not np.issubdtype(points.dtype, np.floating):
@@ -33,7 +33,7 @@ def as_coords(coords: npt.ArrayLike) -> np.ndarray:
 
 
 def describe_init(obj: object) -> str:
-    """Write ``Name(arg=value, …)`` from the constructor's signature and the attributes of the same names."""
+    """Format ``Name(arg=value, …)`` from the constructor's signature and the attributes of the same names."""
     parts = []
     for name, param in inspect.signature(type(obj).__init__).parameters.items():
         if name == "self" or param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
@@ -41,7 +41,7 @@ def describe_init(obj: object) -> str:
         if not hasattr(obj, name):
             return object.__repr__(obj)
         value = getattr(obj, name)
-        if value is param.default:  # an argument that was passed is shown, whatever its value
+        if value is param.default:  # `is`: an argument that was passed is shown even if it equals the default
             continue
         text = repr(value)
         parts.append(f"{name}={text if len(text) <= 80 else text[:77] + '...'}")
@@ -49,14 +49,14 @@ def describe_init(obj: object) -> str:
 
 
 class Transform:
-    """A deterministic change of an image and of everything that is drawn on it.
+    """A deterministic transform of an image and its labels.
 
-    A subclass gives ``apply_image`` and ``apply_coords``; boxes and polygons follow from the points, label
-    maps follow from the image unless ``apply_segmentation`` says otherwise. No method changes its input.
+    A subclass defines ``apply_image`` and ``apply_coords``; by default boxes and polygons are transformed by their
+    points, and label maps like images. No method changes its input.
 
     Points are continuous: the centre of the pixel in column ``i`` and row ``j`` is ``(i + 0.5, j + 0.5)``.
 
-    Further data types are added with :meth:`register_type`::
+    More data types can be added with :meth:`register_type`::
 
         @HFlipTransform.register_type("rotated_box")
         def flip_rotated_boxes(transform, rotated_boxes): ...
@@ -65,10 +65,10 @@ class Transform:
     """
 
     data_types: ClassVar[set[str]] = set()
-    """The kinds of data that were registered, on any transform."""
+    """The data types registered on any transform."""
 
     def _set_attributes(self, params: dict[str, Any] | None = None) -> None:
-        """Keep constructor arguments as attributes: ``self._set_attributes(locals())``."""
+        """Store constructor arguments as attributes: ``self._set_attributes(locals())``."""
         for name, value in (params or {}).items():
             if name != "self" and not name.startswith("_"):
                 setattr(self, name, value)
@@ -82,7 +82,7 @@ class Transform:
         Returns:
             The new image, of the same dtype and number of dimensions.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how to transform an image")
+        raise NotImplementedError(f"{type(self).__name__} does not define apply_image")
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Transform points.
@@ -93,20 +93,20 @@ class Transform:
         Returns:
             A new array (N, 2).
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how to transform points")
+        raise NotImplementedError(f"{type(self).__name__} does not define apply_coords")
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         """Transform a label map or mask of shape (H, W); by default like an image."""
         return self.apply_image(segmentation)
 
     def apply_box(self, box: np.ndarray) -> np.ndarray:
-        """Transform axis-aligned boxes into the smallest axis-aligned boxes around their moved corners.
+        """Transform the corners of axis-aligned boxes, and return the axis-aligned boxes around them.
 
         Args:
             box: array (N, 4) of absolute (x0, y0, x1, y1).
 
         Returns:
-            A new floating-point array (N, 4); it is not clipped to the image.
+            A new floating-point array (N, 4), not clipped to the image.
         """
         boxes = np.asarray(box).reshape(-1, 4)
         corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
@@ -118,20 +118,20 @@ class Transform:
         return [self.apply_coords(polygon) for polygon in polygons]
 
     def inverse(self) -> Transform:
-        """Return the transform that undoes this one, on points exactly and on images as far as possible.
+        """Return the inverse transform, exact for points and as close as possible for images.
 
         Raises:
-            NotImplementedError: if this transform cannot be undone.
+            NotImplementedError: if this transform has no inverse.
         """
         raise NotImplementedError(f"{type(self).__name__} has no inverse")
 
     @classmethod
     def register_type(cls, data_type: str, func: Callable[..., Any] | None = None) -> Any:
-        """Teach this class, and its subclasses, to transform one more type of data.
+        """Let this class and its subclasses transform one more type of data.
 
         Args:
-            data_type: name of the type; the new method is called ``apply_<data_type>``.
-            func: called with the transform and the data, returns the new data. Left out, this is a decorator.
+            data_type: name of the type; adds the method ``apply_<data_type>``.
+            func: maps the transform and the data to the new data; omit it to use this as a decorator.
         """
 
         def add(function: F) -> F:
@@ -169,17 +169,17 @@ class NoOpTransform(Transform):
 
 
 class TransformList(Transform):
-    """Several transforms, one after the other; lists inside it are unrolled.
+    """Several transforms in sequence; nested lists are flattened.
 
     Args:
-        transforms: :class:`Transform` objects, first applied first.
+        transforms: :class:`Transform` objects, in the order of their application.
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms: list[Transform] = []
         for item in transforms:
             if not isinstance(item, Transform):
-                raise BadType(f"transforms must hold Transform objects, got {type(item).__name__}: {item!r}")
+                raise BadType(f"transforms must be Transform objects, got {type(item).__name__}: {item!r}")
             self.transforms.extend(item.transforms if isinstance(item, TransformList) else [item])
 
     def _chain(self, name: str, data: Any) -> Any:
@@ -203,7 +203,7 @@ class TransformList(Transform):
         return self._chain("apply_polygons", polygons)
 
     def __getattr__(self, name: str) -> Any:
-        # Reached for data types added by register_type: each member answers for itself.
+        # Reached for data types added by register_type.
         if name.startswith("apply_"):
             return lambda data: self._chain(name, data)
         raise AttributeError(f"TransformList has no attribute {name!r}")
@@ -213,7 +213,7 @@ class TransformList(Transform):
         return TransformList([t.inverse() for t in reversed(self.transforms)])
 
     def insert(self, index: int, transform: Transform) -> None:
-        """Insert a transform (or the members of a list of them) before position ``index``."""
+        """Insert a transform or a list of transforms before position ``index``."""
         self.transforms[index:index] = TransformList([transform]).transforms
 
     def _combined(self, first: Steps, second: Steps) -> TransformList:

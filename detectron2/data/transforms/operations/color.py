@@ -1,4 +1,4 @@
-"""Transforms that change colours and leave everything in its place."""
+"""Transforms that change colours but not geometry."""
 
 from __future__ import annotations
 
@@ -32,19 +32,17 @@ class ColorTransform(Transform):
         return self.op(img)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Return the points as they are."""
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Return the label map as it is."""
         return segmentation
 
     def inverse(self) -> Transform:
-        """Geometry did not change, and colours cannot be brought back in general: return a no-op."""
+        """Return a no-op: geometry did not change, and colours cannot be restored in general."""
         return NoOpTransform()
 
     def __getattr__(self, name: str) -> Any:
-        # Reached for data types that other transforms registered: colours do not concern them.
+        # Reached for data types that other transforms registered, which colours do not affect.
         if name.removeprefix("apply_") in self.data_types and name.startswith("apply_"):
             return lambda data: data
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
@@ -58,7 +56,6 @@ class PILColorTransform(ColorTransform):
     """
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Change the colours of a uint8 image."""
         if img.dtype != np.uint8:
             raise BadType(f"PILColorTransform needs a uint8 image, got {img.dtype}")
 
@@ -76,17 +73,17 @@ class BlendTransform(Transform):
         src_weight: weight of ``src_image``.
         dst_weight: weight of the image that the transform is applied to.
 
-    uint8 images are computed in float32, clipped to [0, 255] and cut to whole numbers.
+    For uint8 images the result is computed in float32, clipped to [0, 255] and truncated.
     """
 
     def __init__(self, src_image: np.ndarray | float, src_weight: float, dst_weight: float) -> None:
         self.src_image, self.src_weight, self.dst_weight = src_image, src_weight, dst_weight
 
     def apply_image(self, img: np.ndarray, interp: object = None) -> np.ndarray:
-        """Mix an image; ``interp`` is accepted and has no meaning here."""
+        """Mix an image; ``interp`` is ignored."""
         if img.dtype != np.uint8:
             return self.src_weight * self.src_image + self.dst_weight * img
-        if np.ndim(self.src_image) == 0:  # every level has one result: 256 sums instead of one per value
+        if np.ndim(self.src_image) == 0:  # a table of 256 levels is faster than computing each value
             levels = np.arange(256, dtype=np.float32)
             return self._mix(levels)[img]
         return self._mix(img.astype(np.float32))

@@ -24,7 +24,7 @@ class _Flip(Transform):
         raise NotImplementedError
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Mirror an image (H, W), (H, W, C) or (N, H, W, C); the result is a copy that torch takes as it is."""
+        """Mirror an image (H, W), (H, W, C) or (N, H, W, C); the result is a copy without negative strides."""
         if img.ndim > 3:
             return np.ascontiguousarray(np.flip(img, -2 - self.axis))
         return mirror(img, 1 - self.axis)
@@ -35,7 +35,6 @@ class _Flip(Transform):
         return points
 
     def inverse(self) -> Transform:
-        """Return the same flip, which undoes itself."""
         return self
 
 
@@ -89,24 +88,23 @@ class CropTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Cut an image (H, W), (H, W, C) or (N, H, W, C); the result is a view of it."""
+        """Crop an image (H, W), (H, W, C) or (N, H, W, C); the result is a view."""
         window = (slice(self.y0, self.y0 + self.h), slice(self.x0, self.x0 + self.w))
         return img[window] if img.ndim <= 3 else img[(..., *window, slice(None))]
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Shift points; those outside of the rectangle stay outside."""
         points = as_coords(coords)
         points -= (self.x0, self.y0)
         return points
 
     def apply_polygons(self, polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Cut polygons to the rectangle; the number of polygons may change."""
+        """Clip polygons to the rectangle; the number of polygons may change."""
         edges = (self.x0, self.y0, self.x0 + self.w, self.y0 + self.h)
         pieces = [piece for polygon in polygons for piece in clip_polygon(as_coords(polygon), *edges)]
         return [self.apply_coords(piece) for piece in pieces]
 
     def inverse(self) -> Transform:
-        """Pad back to the whole image; the pixels that were cut off stay lost."""
+        """Return the padding to the original size; pixels outside the rectangle are lost."""
         if self.orig_w is None or self.orig_h is None:
             raise BadValue("CropTransform can only be inverted when orig_w and orig_h were given")
         right, bottom = self.orig_w - self.x0 - self.w, self.orig_h - self.y0 - self.h
@@ -121,7 +119,7 @@ class CropTransform(Transform):
 
 
 class PadTransform(Transform):
-    """Add a border of one value around the image.
+    """Pad the image with a constant value.
 
     Args:
         x0: columns added at the left.
@@ -130,8 +128,8 @@ class PadTransform(Transform):
         y1: rows added at the bottom.
         orig_w: width of the image; only the inverse needs it.
         orig_h: height of the image; only the inverse needs it.
-        pad_value: the border's value in images.
-        seg_pad_value: the border's value in label maps.
+        pad_value: padding of images.
+        seg_pad_value: padding of label maps.
     """
 
     def __init__(
@@ -151,7 +149,7 @@ class PadTransform(Transform):
 
     def _pad(self, img: np.ndarray, value: float) -> np.ndarray:
         border = [(self.y0, self.y1), (self.x0, self.x1)]
-        if img.ndim > 2:  # channels behind, images of a batch before
+        if img.ndim > 2:  # channels last, batch first
             border = [(0, 0)] * (img.ndim - 3) + border + [(0, 0)]
         return np.pad(img, border, mode="constant", constant_values=value)
 
@@ -167,7 +165,6 @@ class PadTransform(Transform):
         return points
 
     def inverse(self) -> Transform:
-        """Crop the border off again."""
         if self.orig_w is None or self.orig_h is None:
             raise BadValue("PadTransform can only be inverted when orig_w and orig_h were given")
         whole_w, whole_h = self.orig_w + self.x0 + self.x1, self.orig_h + self.y0 + self.y1

@@ -1,4 +1,4 @@
-"""Cutting polygons to a rectangle."""
+"""Clip polygons to a rectangle."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 __all__ = ["clip_polygon"]
 
-_MIN_AREA = 1e-9  # pieces of less area (in square pixels) are lines and points
+_MIN_AREA = 1e-9  # smaller pieces (in square pixels) are lines or points
 
 
 def clip_polygon(polygon: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> list[np.ndarray]:
-    """Cut a polygon to a rectangle; a concave one may fall into several pieces.
+    """Clip a polygon to a rectangle; a concave one may yield several pieces.
 
     Args:
         polygon: array (N, 2) of (x, y), without a repeated last corner.
@@ -20,7 +20,7 @@ def clip_polygon(polygon: np.ndarray, x0: float, y0: float, x1: float, y1: float
         y1: lower edge.
 
     Returns:
-        The pieces with an area, each an array (M, 2), M >= 3; possibly none.
+        The pieces with a positive area, each an array (M, 2), M >= 3; possibly none.
     """
     pieces = [np.asarray(polygon, dtype=np.float64)]
     for axis, bound, sign in ((0, x0, 1.0), (1, y0, 1.0), (0, x1, -1.0), (1, y1, -1.0)):
@@ -51,7 +51,7 @@ def _cut(polygon: np.ndarray, axis: int, bound: float, sign: float) -> list[np.n
 def _runs(
     polygon: np.ndarray, depth: np.ndarray, inside: np.ndarray, axis: int, bound: float
 ) -> list[np.ndarray]:
-    """Return the parts of the outline inside the half-plane, each from its entry to its exit on the line."""
+    """Return the parts of the outline inside the half-plane, each from entry to exit on the line."""
     count = len(polygon)
 
     def crossing(i: int, j: int) -> np.ndarray:
@@ -73,9 +73,9 @@ def _runs(
 def _join(runs: list[np.ndarray], along: int) -> list[np.ndarray]:
     """Close the runs along the cutting line into polygons.
 
-    Sorted along the line, crossings alternate between entering and leaving the interior of the polygon, so the
-    first and second belong together, the third and fourth, and so on. Where the outline crosses itself, two
-    exits may meet; then the runs are closed in the order of the outline, as Sutherland and Hodgman do.
+    Sorted along the line, crossings alternate between entering and leaving the polygon, so that the first belongs to
+    the second, the third to the fourth, and so on. If the outline intersects itself, two exits may be adjacent; then
+    the runs are closed in the order of the outline, as in the Sutherland-Hodgman algorithm.
     """
     ends = [(run[k][along], index, k) for index, run in enumerate(runs) for k in (0, -1)]
     ends.sort(key=lambda end: end[0])

@@ -1,4 +1,4 @@
-"""Resizing of image arrays, and the ways between arrays, Pillow images and tensors."""
+"""Resize image arrays, and convert between arrays, Pillow images and tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FAST", "from_numpy", "mirror", "pillow_planes", "resize_array", "to_
 FAST = "fast"
 """``interp`` of the resize transforms: bilinear by torch's SIMD kernel for uint8 instead of Pillow's.
 
-Antialiased alike; a difference of one level in 0.03 to 0.14 % of the values, as measured; several times as fast.
+Antialiased like Pillow's and several times as fast; 0.03 to 0.14 % of the values were measured to differ by one level.
 """
 
 _TORCH_MODES = {
@@ -29,9 +29,9 @@ _TORCH_MODES = {
 def resize_array(img: np.ndarray, height: int, width: int, interp: int | str) -> np.ndarray:
     """Resize an image or label map.
 
-    uint8 goes through Pillow, so that models see the very bytes that they were trained on. Floating-point
-    images are interpolated by torch without antialiasing. Other integers (16-bit images, large label maps) take
-    the nearest pixel, or are interpolated as float and rounded.
+    Pillow resizes uint8, so that models see exactly the values that they were trained on. torch interpolates
+    floating-point images without antialiasing. Other integers (16-bit images, large label maps) take the nearest
+    pixel, or are interpolated as float and rounded.
 
     Args:
         img: array (H, W) or (H, W, C).
@@ -40,7 +40,7 @@ def resize_array(img: np.ndarray, height: int, width: int, interp: int | str) ->
         interp: a Pillow resampling filter, or ``"fast"`` (see :data:`FAST`).
 
     Returns:
-        An array (height, width) or (height, width, C) of the same dtype, perhaps with channels-first memory.
+        An array (height, width) or (height, width, C) of the same dtype, possibly with channels-first memory.
     """
     if height < 1 or width < 1:
         raise BadValue(f"the new size must be at least 1 x 1, got {height} x {width}")
@@ -79,10 +79,10 @@ def _resize_nearest(img: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _resize_torch(img: np.ndarray, height: int, width: int, mode: str, antialias: bool = False) -> np.ndarray:
     pixels = from_numpy(np.ascontiguousarray(img))
-    # view, not [None]: torch takes its fast kernel only where the stride of the batch dimension fits
+    # view, not [None]: torch uses its fast kernel only if the stride of the batch dimension fits
     batch = pixels.view(1, *img.shape[:2], -1).permute(0, 3, 1, 2)  # [1, C, H, W], channels-last memory
     half = batch.dtype == torch.float16
-    if half:  # not every kernel knows half precision on the CPU
+    if half:  # not every CPU kernel supports half precision
         batch = batch.float()
     corners = None if mode == "nearest" else False
     out = F.interpolate(batch, (height, width), mode=mode, align_corners=corners, antialias=antialias)[0]
@@ -91,7 +91,7 @@ def _resize_torch(img: np.ndarray, height: int, width: int, mode: str, antialias
 
 
 def from_numpy(array: np.ndarray) -> torch.Tensor:
-    """Make a tensor like ``torch.from_numpy``, also of read-only arrays and of views with negative strides."""
+    """Call ``torch.from_numpy``, on a copy of read-only arrays and of views with negative strides."""
     if not array.flags.writeable or any(step < 0 for step in array.strides):
         array = array.copy()
     return torch.from_numpy(array)
@@ -100,7 +100,7 @@ def from_numpy(array: np.ndarray) -> torch.Tensor:
 def mirror(img: np.ndarray, axis: int) -> np.ndarray:
     """Mirror an image (H, W) or (H, W, C) along its axis 0 or 1, without negative strides in the result.
 
-    The memory of the result is channels first, as the mapper wants it in the end.
+    The memory of the result is channels first, as the mapper needs it in the end.
     """
     if img.ndim == 2:
         return np.ascontiguousarray(np.flip(img, axis))
@@ -114,12 +114,10 @@ def mirror(img: np.ndarray, axis: int) -> np.ndarray:
 def pillow_planes(img: np.ndarray, op: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """Apply a function of Pillow images to a uint8 array of any number of channels.
 
-    3 and 4 channels are one RGB or RGBA image. (Pillow weighs the colours of RGBA by its alpha when it resizes,
-    and so did Detectron2.) Any other number goes plane by plane, so that no channel is taken for transparency.
+    3 and 4 channels are one RGB or RGBA image. (Pillow weights the colours of RGBA by alpha when it resizes, and so
+    did Detectron2.) Other numbers are processed plane by plane, so that no channel is interpreted as transparency.
     """
-    if img.ndim == 2:
-        return np.array(op(Image.fromarray(np.ascontiguousarray(img))))
-    if img.shape[2] == 4:
+    if img.ndim == 2 or img.shape[2] == 4:
         return np.array(op(Image.fromarray(np.ascontiguousarray(img))))
     if img.shape[2] == 3:
         done = op(Image.fromarray(np.ascontiguousarray(img)))
@@ -131,15 +129,15 @@ def pillow_planes(img: np.ndarray, op: Callable[[Image.Image], Image.Image]) -> 
             raise BadValue(f"the image has no channels: its shape is {img.shape}")
         planes = [np.asarray(band) for band in results]
         shape = (results[0].height, results[0].width)
-    # Channels-first memory under a channels-last view: the mapper wants CHW in the end, and gets it for free.
+    # Channels-first memory under a channels-last view: the mapper converts to CHW in the end at no cost.
     return np.stack([p.reshape(shape) for p in planes]).transpose(1, 2, 0)
 
 
 def to_chw_tensor(img: np.ndarray) -> torch.Tensor:
-    """Turn an image (H, W) or (H, W, C) into a contiguous tensor (C, H, W) that shares no memory with it."""
+    """Convert an image (H, W) or (H, W, C) to a contiguous tensor (C, H, W) that shares no memory with it."""
     if img.ndim == 2:
         img = img[:, :, None]
-    if img.dtype.kind == "u" and img.dtype.itemsize > 1:  # torch computes little in unsigned types
+    if img.dtype.kind == "u" and img.dtype.itemsize > 1:  # torch hardly supports wider unsigned types
         img = img.astype(np.int32 if img.dtype.itemsize == 2 else np.int64)
     chw = img.transpose(2, 0, 1)
     return torch.from_numpy(np.array(chw, order="C") if chw.flags.c_contiguous else np.ascontiguousarray(chw))

@@ -32,11 +32,10 @@ class ResizeTransform(Transform):
     Args:
         h: height of the image.
         w: width of the image.
-        new_h: height after.
-        new_w: width after.
-        interp: a filter of ``PIL.Image.Resampling``, bilinear by default. uint8 images get Pillow's own result.
-            ``"fast"`` is bilinear by torch's SIMD kernel: several times as fast, and one level off in
-            0.03 to 0.14 % of the values, as measured.
+        new_h: height of the result.
+        new_w: width of the result.
+        interp: a filter of ``PIL.Image.Resampling``, bilinear by default, or ``"fast"``
+            (see :data:`~detectron2.data.transforms.operations.resample.FAST`).
     """
 
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | str | None = None) -> None:
@@ -74,8 +73,8 @@ class ScaleTransform(Transform):
     Args:
         h: height of the image.
         w: width of the image.
-        new_h: height after.
-        new_w: width after.
+        new_h: height of the result.
+        new_w: width of the result.
         interp: mode of ``torch.nn.functional.interpolate`` for images; bilinear by default.
     """
 
@@ -112,12 +111,12 @@ class ScaleTransform(Transform):
 
 
 class GridSampleTransform(Transform):
-    """Sample the image at given places; places outside of it take the nearest border pixel.
+    """Sample the image at given positions; positions outside it take the nearest border pixel.
 
     Args:
-        grid: array (1, H_out, W_out, 2) of (x, y) in [-1, 1], as ``torch.nn.functional.grid_sample`` reads it
-            with ``align_corners=False``.
-        interp: its mode for images.
+        grid: array (1, H_out, W_out, 2) of (x, y) in [-1, 1], for ``torch.nn.functional.grid_sample`` with
+            ``align_corners=False``.
+        interp: mode of ``grid_sample`` for images.
     """
 
     def __init__(self, grid: np.ndarray, interp: str) -> None:
@@ -138,7 +137,7 @@ class GridSampleTransform(Transform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         raise NotImplementedError(
             "GridSampleTransform knows where each new pixel comes from, not where a point of the image goes; "
-            "subclass it and give apply_coords if you know the inverse of the grid"
+            "subclass it and define apply_coords if you know the inverse of the grid"
         )
 
     grid: np.ndarray
@@ -162,17 +161,16 @@ def _from_batch(batch: torch.Tensor, ndim: int, kind: np.dtype) -> np.ndarray:
 
 
 class ExtentTransform(Transform):
-    """Cut any rectangle, whole pixels or not, inside the image or not, and resize it.
+    """Crop a rectangle, with any real coordinates inside or outside the image, and resize it.
 
     Args:
         src_rect: (x0, y0, x1, y1) in the image.
         output_size: (height, width) of the result.
-        interp: a filter of ``PIL.Image.Resampling`` that Pillow's ``transform`` knows.
-        fill: kept for Detectron2's signature; what lies outside of the image is 0, as it was there.
+        interp: a filter of ``PIL.Image.Resampling`` that Pillow's ``transform`` supports.
+        fill: ignored; kept for Detectron2's signature. Pixels outside the image are 0, as in Detectron2.
 
-    Label maps are cut with the filter ``label_interp``. Detectron2 takes the image's filter, which mixes class
-    numbers at the borders between them; that is kept where this class is used directly, while
-    :class:`RandomExtent` sets the attribute to the nearest pixel.
+    Label maps use the filter ``label_interp``. By default that is the filter of images, as in Detectron2, which mixes
+    class numbers at their borders; :class:`RandomExtent` sets it to the nearest pixel.
     """
 
     label_interp: int | None = None
@@ -187,7 +185,7 @@ class ExtentTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        """Cut and resize an image (H, W) or (H, W, C) of dtype uint8; other dtypes go plane by plane as float."""
+        """Crop and resize an image (H, W) or (H, W, C); dtypes other than uint8 are computed in float32."""
         height, width = self.output_size
         resample = Image.Resampling(int(self.interp if interp is None else interp))
         rect = tuple(float(v) for v in self.src_rect)
@@ -210,7 +208,7 @@ class ExtentTransform(Transform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         x0, y0, x1, y1 = self.src_rect
         height, width = self.output_size
-        points = as_coords(coords).astype(np.float32)  # as Detectron2 gives them
+        points = as_coords(coords).astype(np.float32)  # as in Detectron2
         points -= (x0, y0)
         points *= (width / (x1 - x0), height / (y1 - y0))
         return points
@@ -222,16 +220,16 @@ class ExtentTransform(Transform):
 
 
 class RotationTransform(Transform):
-    """Turn the image counter-clockwise around a point.
+    """Rotate the image counter-clockwise around a point.
 
     Args:
         h: height of the image.
         w: width of the image.
         angle: in degrees.
-        expand: enlarge the canvas so that the whole turned image fits, its centre in the middle (``center``
-            then plays no part); otherwise the canvas stays and corners are lost.
-        center: (x, y) of the point that stays; the middle of the image by default.
-        interp: OpenCV's number of the interpolation, 1 (bilinear) by default.
+        expand: enlarge the canvas so that the whole rotated image fits, centred (``center`` is then ignored);
+            otherwise the size stays and corners are lost.
+        center: (x, y) of the fixed point; the centre of the image by default.
+        interp: OpenCV's interpolation flag, 1 (bilinear) by default.
     """
 
     def __init__(
@@ -258,7 +256,7 @@ class RotationTransform(Transform):
 
     def _set_matrices(self) -> None:
         self.rm_coords = self.create_rotation_matrix()
-        # Pixel i covers [i, i + 1): indices lie half a pixel before the points that they stand for.
+        # Pixel i covers [i, i + 1), so that its index is half a pixel before its centre.
         self.rm_image = self.create_rotation_matrix(offset=-0.5)
 
     def _is_identity(self) -> bool:
@@ -268,7 +266,7 @@ class RotationTransform(Transform):
         """Return the affine map as an array (2, 3).
 
         Args:
-            offset: of the coordinates that it takes and gives: 0 for points, -0.5 for pixel indices.
+            offset: of its input and output coordinates: 0 for points, -0.5 for pixel indices.
         """
         turn = math.radians(self.angle)
         linear = np.asarray([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
@@ -279,7 +277,7 @@ class RotationTransform(Transform):
         return np.column_stack([linear, target + offset - linear @ (fixed + offset)])
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        """Turn an image (h, w) or (h, w, C); new corners are 0."""
+        """Rotate an image (h, w) or (h, w, C); new corners are 0."""
         if img.size == 0 or self._is_identity():
             return img
         _check_size(img, self.h, self.w, "RotationTransform")
@@ -296,7 +294,7 @@ class RotationTransform(Transform):
         return points @ self.rm_coords[:, :2].T + self.rm_coords[:, 2]
 
     def inverse(self) -> Transform:
-        """Turn back and cut the canvas to its first size."""
+        """Return the rotation back, with the canvas cropped to its original size."""
         if not self.expand:
             raise NotImplementedError("a rotation without expand loses the corners: it has no inverse")
         back = RotationTransform(self.bound_h, self.bound_w, -self.angle, True, None, self.interp)

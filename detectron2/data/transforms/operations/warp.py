@@ -15,16 +15,16 @@ LINEAR = 1  # numbered as in OpenCV, whose flags the public transforms accept
 
 
 def warp_affine(img: np.ndarray, matrix: np.ndarray, height: int, width: int, interp: int) -> np.ndarray:
-    """Move every pixel by an affine map; what lies outside of the source is zero.
+    """Apply an affine map to an image; pixels outside the source are zero.
 
-    Values are those of OpenCV 5's ``warpAffine`` (bilinear in float32), without OpenCV.
+    The values are those of OpenCV 5's ``warpAffine`` (bilinear in float32), computed without OpenCV.
 
     Args:
         img: array (H, W) or (H, W, C).
-        matrix: float array (2, 3) that takes source pixel indices (x, y, 1) to target pixel indices.
+        matrix: float array (2, 3) that maps source pixel indices (x, y, 1) to target pixel indices.
         height: rows of the result.
         width: columns of the result.
-        interp: 0 for the nearest pixel, 1 for bilinear; other flags of OpenCV need OpenCV.
+        interp: 0 for the nearest pixel, 1 for bilinear; other flags need OpenCV.
 
     Returns:
         An array (height, width) or (height, width, C) of the same dtype.
@@ -44,7 +44,7 @@ def warp_affine(img: np.ndarray, matrix: np.ndarray, height: int, width: int, in
 
 def _nearest(img: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Gather the pixels nearest to the source indices ``x`` and ``y``, both [height, width]."""
-    # One pixel of zeros around the source catches all reads outside of it.
+    # Reads outside the source go to a border of zeros.
     source = np.pad(img, [(1, 1), (1, 1)] + [(0, 0)] * (img.ndim - 2))
     top, left = source.shape[0] - 1, source.shape[1] - 1
     at = np.floor(y + 1.5).clip(0, top).astype(np.int32), np.floor(x + 1.5).clip(0, left).astype(np.int32)
@@ -55,7 +55,7 @@ def _bilinear(img: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray
     """Interpolate at the source indices rows[:, i] + cols[:, j]."""
     wide = img.dtype.itemsize > 2 and img.dtype != np.float32
     kind = np.float64 if wide else np.float32
-    # torch counts from -1 at the left edge of the first pixel to 1 at the right edge of the last
+    # torch's coordinates are -1 at the left edge of the first pixel and 1 at the right edge of the last
     size = np.asarray([[img.shape[1]], [img.shape[0]]])
     grid = ((2 * rows + 1) / size - 1).T[:, None] + (2 * cols / size).T  # [height, width, xy]
     planes = from_numpy((img if img.ndim == 3 else img[:, :, None]).astype(kind))
@@ -68,8 +68,7 @@ def _bilinear(img: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray
     )
     mean = out[0].permute(1, 2, 0).numpy()
     if not np.issubdtype(img.dtype, np.floating):
-        # a weighted mean stays within the range of its terms, so that no clipping is needed
-        mean = np.rint(mean)
+        mean = np.rint(mean)  # a weighted mean needs no clipping
     mean = mean.astype(img.dtype)
     return mean if img.ndim == 3 else mean[:, :, 0]
 
