@@ -16,11 +16,11 @@ class GradientClipType(Enum):
     """Values of ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``."""
 
     VALUE = "value"
-    """Each element into [-limit, limit]."""
+    """Clamp each element to [-limit, limit]."""
     NORM = "norm"
-    """The gradient of each parameter for itself to a norm of at most the limit."""
+    """Limit the gradient norm of each parameter separately."""
     FULL_MODEL = "full_model"
-    """All gradients together to a norm of at most the limit."""
+    """Limit the joint norm of all gradients."""
 
 
 def _gradients(parameters: Iterable[torch.nn.Parameter]) -> list[torch.Tensor]:
@@ -45,7 +45,7 @@ def clip_norm(parameters: Sequence[torch.nn.Parameter], limit: float, norm_type:
         if norm_type == float("inf")
         else list(torch._foreach_norm(grads, norm_type))
     )
-    # The small number keeps a zero gradient from dividing by zero.
+    # The small number avoids division by zero.
     scales = [(limit / (norm + 1e-6)).clamp(max=1.0) for norm in norms]
     torch._foreach_mul_(grads, [s.to(g.dtype) for s, g in zip(scales, grads)])
 
@@ -58,12 +58,12 @@ def clip_full_norm(parameters: Sequence[torch.nn.Parameter], limit: float, norm_
 def with_gradient_clipping(kind: type[torch.optim.Optimizer], clip: Clipper) -> type[torch.optim.Optimizer]:
     """Derive an optimizer class that clips all its gradients before each step.
 
-    Under mixed precision the scaler calls ``step`` with gradients that are unscaled already.
+    With mixed precision, the scaler has already unscaled the gradients when it calls ``step``.
     """
 
     def step(self: torch.optim.Optimizer, closure: Callable[[], float] | None = None) -> float | None:
         if closure is not None:
-            # The closure makes the gradients, so it has to run before they can be clipped.
+            # The closure computes the gradients, so it must run before they are clipped.
             with torch.enable_grad():
                 loss = closure()
         clip([p for group in self.param_groups for p in group["params"]])

@@ -1,4 +1,4 @@
-"""Which parameter learns how fast and decays how much."""
+"""Parameter groups: learning rate and weight decay of each parameter."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def get_default_optimizer_params(
 ) -> list[Group]:
     """Build parameter groups for an optimizer, with the usual exceptions for norms and biases.
 
-    Later rules win: base, norm, factor by name, overrides (biases are overrides for ``bias``).
+    Later rules have priority: base, norm, factor by name, overrides (biases are overrides for ``bias``).
 
     Args:
-        model: its parameters that require a gradient are taken, shared ones once.
-        base_lr: learning rate of all groups; the optimizer's own when None.
-        weight_decay: likewise.
+        model: its parameters that require a gradient are used, shared ones once.
+        base_lr: learning rate of all groups; None for the optimizer's own.
+        weight_decay: weight decay of all groups; None for the optimizer's own.
         weight_decay_norm: weight decay of normalisation layers.
         bias_lr_factor: learning rate of biases as a multiple of ``base_lr``.
         weight_decay_bias: weight decay of biases.
-        lr_factor_func: dotted name of a parameter to a factor on its learning rate; for layer-wise
-            decay, or to hold a pretrained part back.
-        overrides: last part of a name (``"bias"``, ``"pos_embed"``) to options of its group.
+        lr_factor_func: maps the dotted name of a parameter to a factor on its learning rate, for layer-wise decay or a
+            slower pretrained part.
+        overrides: last part of a name (``"bias"``, ``"pos_embed"``) -> options of its group.
 
     Returns:
-        Groups with equal options joined, ready for any ``torch.optim`` class.
+        Groups for any ``torch.optim`` class; those with equal options are joined.
 
     Raises:
-        ValueError: if a factor is given without ``base_lr``, or biases are both in ``overrides`` and in
-            the arguments for biases.
+        ValueError: if a factor is given without ``base_lr``, or both ``overrides["bias"]`` and arguments for biases are
+            given.
 
     Example:
         ``torch.optim.AdamW(get_default_optimizer_params(model, weight_decay_norm=0), lr=1e-4)``
@@ -98,7 +98,7 @@ def get_default_optimizer_params(
 def _bias_options(
     base_lr: float | None, bias_lr_factor: float | None, weight_decay_bias: float | None
 ) -> dict[str, float]:
-    """Return options in which biases differ from the rest."""
+    """Return the options in which biases differ from other parameters."""
     options: dict[str, float] = {}
     if bias_lr_factor is not None and bias_lr_factor != 1.0:
         if base_lr is None:
@@ -113,10 +113,10 @@ def reduce_param_groups(params: Iterable[Group]) -> list[Group]:
     """Join groups with equal options; fewer groups make fused optimizer kernels larger.
 
     Args:
-        params: groups; a parameter in several of them gets the options of all, later ones winning.
+        params: groups; a parameter in several of them gets the options of all, and later ones have priority.
 
     Returns:
-        Groups in order of the first parameter of each.
+        Groups in the order of their first parameters.
     """
     joined: dict[tuple[Any, ...], Group] = {}
     for single in expand_param_groups(params):
@@ -127,7 +127,7 @@ def reduce_param_groups(params: Iterable[Group]) -> list[Group]:
 
 
 def expand_param_groups(params: Iterable[Group]) -> list[Group]:
-    """Make one group of each parameter; what later groups say of a parameter adds to what earlier ones said."""
+    """Create one group per parameter, which merges the options of all its groups."""
     single: dict[torch.Tensor, Group] = {}
     for group in params:
         options = {name: value for name, value in group.items() if name != "params"}
@@ -141,11 +141,10 @@ def pattern_factors(rules: Sequence[tuple[str, float]]) -> Callable[[str], float
     """Build a function from parameter names to factors by regular expressions, for ``lr_factor_func``.
 
     Args:
-        rules: pairs (expression, factor); the first expression found in a name decides, no match
-            gives 1.
+        rules: pairs (expression, factor); the first expression that matches a name decides; the default is 1.
 
     Raises:
-        ValueError: for an expression that is none.
+        ValueError: if an expression is invalid.
     """
     compiled: list[tuple[re.Pattern[str], float]] = []
     for rule in rules:
@@ -153,7 +152,7 @@ def pattern_factors(rules: Sequence[tuple[str, float]]) -> Callable[[str], float
         try:
             compiled.append((re.compile(pattern), float(factor)))
         except re.error as error:
-            raise BadValue(f"{pattern!r} is no regular expression: {error}") from error
+            raise BadValue(f"{pattern!r} is not a regular expression: {error}") from error
 
     def factor_of(name: str) -> float:
         return next((factor for pattern, factor in compiled if pattern.search(name)), 1.0)
@@ -166,17 +165,19 @@ _FRONT = re.compile(r"(?:^|\.)(?:stem|patch_embed|pos_embed|cls_token)(?:\.|$)")
 
 
 def layer_decay(model: nn.Module, rate: float) -> Callable[[str], float]:
-    """Return factors that shrink towards the input (Clark et al., ELECTRA, https://arxiv.org/abs/2003.10555).
+    """Return learning rate factors that decrease towards the input.
 
-    Numbered blocks of the backbone (``blocks.3``, ``layers.1``, ``res4``) are layers, the stem and the
-    embeddings come before them, everything else learns at the full rate.
+    Layers are the numbered blocks of the backbone (``blocks.3``, ``layers.1``, ``res4``); the stem and the embeddings are
+    before them, and everything else has a factor of 1.
 
     Args:
-        model: read for the names of its blocks.
-        rate: factor from one layer to the one before, in (0, 1].
+        model: its parameter names define the layers.
+        rate: factor from one layer to the previous one, in (0, 1].
 
     Raises:
-        ValueError: if the model has no numbered blocks in its backbone.
+        ValueError: if the backbone has no numbered blocks.
+
+    Reference: Clark et al., ELECTRA, https://arxiv.org/abs/2003.10555
     """
 
     def block_of(name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Curves that ``SOLVER.LR_SCHEDULER_NAME`` can name."""
+"""Schedules for ``SOLVER.LR_SCHEDULER_NAME``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["LR_SCHEDULE_REGISTRY", "WITHOUT_WARMUP"]
 logger = logging.getLogger(__name__)
 
 LR_SCHEDULE_REGISTRY: Registry = Registry("LR_SCHEDULE")
-"""Functions from a config to a ``ParamScheduler``, by their own name.
+"""Functions from a config to a ``ParamScheduler``, by name.
 
-The curve starts at 1 and multiplies ``SOLVER.BASE_LR``; the warm-up is put before it."""
+The curve starts at 1 and multiplies ``SOLVER.BASE_LR``; a warm-up is added before it."""
 
 WITHOUT_WARMUP = {"OneCycleLR", "WarmupPolyLR"}
-"""Curves that bring a warm-up of their own."""
+"""Curves that include a warm-up."""
 
 
 def _end_share(cfg: CfgNode) -> float:
     """Return ``BASE_LR_END`` as a share of ``BASE_LR``."""
     first, last = cfg.SOLVER.BASE_LR, cfg.SOLVER.BASE_LR_END
     if not 0.0 <= last <= first:
-        raise BadValue(f"SOLVER.BASE_LR_END must lie in [0, SOLVER.BASE_LR = {first}], got {last}")
+        raise BadValue(f"SOLVER.BASE_LR_END must be in [0, SOLVER.BASE_LR = {first}], got {last}")
     return last / first if first else 0.0
 
 
@@ -46,7 +46,7 @@ def WarmupMultiStepLR(cfg: CfgNode) -> ParamScheduler:
     steps = [step for step in cfg.SOLVER.STEPS if step <= end]
     if len(steps) < len(cfg.SOLVER.STEPS):
         logger.warning(
-            "SOLVER.STEPS %s lie in part behind SOLVER.MAX_ITER %d; those without effect are left out.",
+            "SOLVER.STEPS %s are partly beyond SOLVER.MAX_ITER %d; those are ignored.",
             tuple(cfg.SOLVER.STEPS),
             end,
         )
@@ -75,13 +75,13 @@ def WarmupPolynomialLR(cfg: CfgNode) -> ParamScheduler:
 
 @LR_SCHEDULE_REGISTRY.register()
 def OneCycleLR(cfg: CfgNode) -> ParamScheduler:
-    """Rise to ``BASE_LR`` and fall far below (Smith & Topin, https://arxiv.org/abs/1708.07120)."""
+    """Rise to ``BASE_LR``, then fall far below the start (Smith & Topin, https://arxiv.org/abs/1708.07120)."""
     node = cfg.SOLVER.get("ONE_CYCLE", {})
     up = node.get("UP_SHARE", 0.3)
     start = 1.0 / node.get("START_DIVISOR", 25.0)
     end = start / node.get("END_DIVISOR", 1e4)
     if not 0.0 < up < 1.0:
-        raise BadValue(f"SOLVER.ONE_CYCLE.UP_SHARE must lie in (0, 1), got {up}")
+        raise BadValue(f"SOLVER.ONE_CYCLE.UP_SHARE must be in (0, 1), got {up}")
     return CompositeParamScheduler(
         [CosineParamScheduler(start, 1.0), CosineParamScheduler(1.0, end)],
         lengths=[up, 1.0 - up],
@@ -91,12 +91,12 @@ def OneCycleLR(cfg: CfgNode) -> ParamScheduler:
 
 @LR_SCHEDULE_REGISTRY.register()
 def WarmupPolyLR(cfg: CfgNode) -> ParamScheduler:
-    """Decay as ``(1 - where) ** POLY_LR_POWER`` times the warm-up, as DeepLab and Mask2Former do."""
+    """Decay as ``(1 - where) ** POLY_LR_POWER`` times the warm-up, as in DeepLab and Mask2Former."""
     return _WarmupPoly(cfg.SOLVER)
 
 
 class _WarmupPoly(ParamScheduler):
-    """A polynomial fall, no lower than a share of the start, multiplied by a warm-up.
+    """A polynomial decay, not below a share of the start, multiplied by a warm-up.
 
     Args:
         solver: the node ``SOLVER``.

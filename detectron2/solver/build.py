@@ -1,4 +1,4 @@
-"""From a config to an optimizer and a learning rate schedule."""
+"""Build the optimizer and the learning rate schedule of a config."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ publish(__name__, get_default_optimizer_params)
 
 
 def build_clipper(cfg: CfgNode) -> Clipper:
-    """Build the clipping that ``SOLVER.CLIP_GRADIENTS`` asks for (here ``cfg`` is that node).
+    """Build the clipping function of ``SOLVER.CLIP_GRADIENTS``, which is ``cfg``.
 
     Raises:
-        ValueError: for an unknown ``CLIP_TYPE``.
+        ValueError: if ``CLIP_TYPE`` is unknown.
     """
     try:
         kind = GradientClipType(cfg.CLIP_TYPE)
@@ -83,8 +83,7 @@ def maybe_add_gradient_clipping(
         optimizer: a class, or an instance, which is changed in place.
 
     Returns:
-        The same thing when clipping is off; else a subclass of the class, or the instance as an
-        instance of that subclass.
+        A subclass of the class, or the instance as an instance of it; without clipping, ``optimizer`` itself.
     """
     if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         return optimizer
@@ -96,7 +95,7 @@ def maybe_add_gradient_clipping(
 
 
 def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] | None:
-    """Return the factors by name from ``SOLVER.{BACKBONE_MULTIPLIER,LR_FACTORS,LAYER_DECAY}``; None when all are off."""
+    """Return the factors by name of ``SOLVER.{BACKBONE_MULTIPLIER,LR_FACTORS,LAYER_DECAY}``; None if all are off."""
     functions: list[Callable[[str], float]] = []
     backbone = cfg.SOLVER.get("BACKBONE_MULTIPLIER", 1.0)
     if backbone != 1.0:
@@ -113,7 +112,7 @@ def _lr_factors(cfg: CfgNode, model: torch.nn.Module) -> Callable[[str], float] 
 
 
 def _embedding_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Return the weight decay of learned embeddings, and of learned positions, which have none."""
+    """Return groups with the weight decay of learned embeddings, and of learned positions, which is 0."""
     embeddings: list[torch.Tensor] = [m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)]
     positions = ("relative_position_bias_table", "absolute_pos_embed")
     tables: list[torch.Tensor] = [
@@ -129,13 +128,13 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     """Build the optimizer of a config, with parameter groups and clipping.
 
     Args:
-        cfg: keys `SOLVER.{OPTIMIZER,BASE_LR,MOMENTUM,NESTEROV,BETAS,WEIGHT_DECAY*,BIAS_LR_FACTOR,
-            LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS}`, and those of some projects
+        cfg: with ``SOLVER.{OPTIMIZER,BASE_LR,MOMENTUM,NESTEROV,BETAS,WEIGHT_DECAY*,BIAS_LR_FACTOR}``,
+            ``SOLVER.{LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS}``, and in some projects
             ``SOLVER.{BACKBONE_MULTIPLIER,WEIGHT_DECAY_EMBED}``.
         model: its parameters that require a gradient are optimised.
 
     Raises:
-        ValueError: for an unknown ``SOLVER.OPTIMIZER``.
+        ValueError: if ``SOLVER.OPTIMIZER`` is unknown.
     """
     solver = cfg.SOLVER
     params = get_default_optimizer_params(
@@ -149,7 +148,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     if "WEIGHT_DECAY_EMBED" in solver:
         params = reduce_param_groups([*params, *_embedding_groups(model, solver.WEIGHT_DECAY_EMBED)])
     name = solver.get("OPTIMIZER", "SGD")
-    name = {"ADAM": "Adam", "ADAMW": "AdamW"}.get(name, name)  # as some projects spell them
+    name = {"ADAM": "Adam", "ADAMW": "AdamW"}.get(name, name)  # spelling of some projects
     shared: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     betas = tuple(solver.get("BETAS", (0.9, 0.999)))
     arguments: dict[str, dict[str, Any]] = {
@@ -168,12 +167,11 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     """Build the learning rate schedule of a config.
 
     Args:
-        cfg: keys ``SOLVER.{LR_SCHEDULER_NAME,MAX_ITER,WARMUP_*,RESCALE_INTERVAL}`` and those of the
-            schedule itself.
-        optimizer: what it drives.
+        cfg: with ``SOLVER.{LR_SCHEDULER_NAME,MAX_ITER,WARMUP_*,RESCALE_INTERVAL}`` and the keys of the schedule.
+        optimizer: its learning rates are scheduled.
 
     Raises:
-        ValueError: for an unknown schedule; names the nearest.
+        ValueError: if the schedule is unknown; the message lists similar names.
     """
     solver = cfg.SOLVER
     name = solver.LR_SCHEDULER_NAME

@@ -1,4 +1,4 @@
-"""Learning rate schedules that drive an optimizer step by step."""
+"""Learning rate schedules of optimizers."""
 
 from __future__ import annotations
 
@@ -45,18 +45,19 @@ __all__ = [
 
 
 class WarmupParamScheduler(CompositeParamScheduler):
-    """Puts a warm-up before a curve (Goyal et al., https://arxiv.org/abs/1706.02677, section 2.2).
+    """A curve with a warm-up.
 
     Args:
-        scheduler: the curve to follow after the warm-up.
-        warmup_factor: the warm-up starts at this times the curve's first value.
-        warmup_length: share of the training in [0, 1] that the warm-up takes.
-        warmup_method: "linear" climbs to where the curve takes over, "constant" stays at the start.
-        rescale_interval: run the whole curve in the time after the warm-up; otherwise the warm-up
-            covers the curve's beginning.
+        scheduler: the curve after the warm-up.
+        warmup_factor: the warm-up starts at the first value of the curve times this factor.
+        warmup_length: share of the training in [0, 1] for the warm-up.
+        warmup_method: "linear" rises to the value of the curve at its end, "constant" stays at the start.
+        rescale_interval: run the whole curve after the warm-up; otherwise the warm-up replaces its beginning.
 
     Raises:
-        ValueError: for any other method.
+        ValueError: if ``warmup_method`` is another.
+
+    Reference: Goyal et al., Accurate, Large Minibatch SGD, section 2.2, https://arxiv.org/abs/1706.02677
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class WarmupParamScheduler(CompositeParamScheduler):
         if warmup_method == "constant":
             warmup = ConstantParamScheduler(first)
         elif warmup_method == "linear":
-            # A warm-up over the whole training aims at the curve's end.
+            # A warm-up over the whole training ends at the end of the curve.
             warmup = LinearParamScheduler(first, scheduler(0.0 if rescale_interval else warmup_length))
         else:
             raise BadValue(f"warmup_method must be 'linear' or 'constant', got {warmup_method!r}")
@@ -86,17 +87,17 @@ class WarmupParamScheduler(CompositeParamScheduler):
 class LRMultiplier(LRScheduler):
     """Multiplies the initial learning rate of every parameter group by a curve.
 
-    All groups keep their ratio; the curve knows nothing of steps, so one curve serves trainings of
-    any length. Call ``step()`` once after each optimizer step.
+    The ratios of the groups do not change. The curve does not depend on the length of the training. Call ``step()`` once
+    after each optimizer step.
 
     Args:
-        optimizer: its groups hold the initial rates.
+        optimizer: its groups have the initial rates.
         multiplier: the curve.
-        max_iter: steps in the whole training.
-        last_iter: step to resume after; -1 starts anew.
+        max_iter: total number of steps.
+        last_iter: last step before resuming; -1 for a new training.
 
     Raises:
-        ValueError: if ``multiplier`` is no ``ParamScheduler``.
+        ValueError: if ``multiplier`` is not a ``ParamScheduler``.
     """
 
     def __init__(
@@ -115,17 +116,17 @@ class LRMultiplier(LRScheduler):
         super().__init__(optimizer, last_epoch=last_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the initial rates and the step; the curve itself comes from the config."""
+        """Return the initial rates and the step; the curve is rebuilt from the config."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Compute the rates of the groups for the coming step."""
+        """Compute the rates of the groups for the next step."""
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base * factor for base in self.base_lrs]
 
 
 def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:
-    """Compute the factor of a warm-up on the learning rate at one step."""
+    """Compute the warm-up factor of the learning rate at one step."""
     if method not in ("constant", "linear"):
         raise BadValue(f"warmup_method must be 'linear' or 'constant', got {method!r}")
     if iter >= warmup_iters:
@@ -135,7 +136,7 @@ def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup
 
 
 class _WarmupLR(LRScheduler):
-    """A schedule counted in steps with a warm-up; subclasses define ``_decay(step)``."""
+    """A schedule in steps with a warm-up; subclasses define ``_decay(step)``."""
 
     def __init__(
         self,
@@ -151,11 +152,11 @@ class _WarmupLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Compute the rates of the groups for the coming step."""
+        """Compute the rates of the groups for the next step."""
         return self._compute_values()
 
     def _compute_values(self) -> list[float | torch.Tensor]:
-        """Compute the rates; subclasses may replace it, or :meth:`get_lr`."""
+        """Compute the rates; subclasses may override this or :meth:`get_lr`."""
         step = self.last_epoch
         warm = _get_warmup_factor_at_iter(self.warmup_method, step, self.warmup_iters, self.warmup_factor)
         factor = warm * self._decay(step)
@@ -166,19 +167,19 @@ class _WarmupLR(LRScheduler):
 
 
 class WarmupMultiStepLR(_WarmupLR):
-    """A staircase with a warm-up, counted in steps; ``LRMultiplier`` with curves is the newer way.
+    """A multi-step schedule with a warm-up, in steps; :class:`LRMultiplier` with curves is more general.
 
     Args:
-        optimizer: its groups hold the initial rates.
-        milestones: steps at which the rate changes, rising.
-        gamma: factor at each of them.
+        optimizer: its groups have the initial rates.
+        milestones: increasing steps at which the rate changes.
+        gamma: factor at each milestone.
         warmup_factor: factor at the first step.
-        warmup_iters: steps of warm-up.
+        warmup_iters: number of warm-up steps.
         warmup_method: "linear" or "constant".
-        last_epoch: step to resume after; -1 starts anew.
+        last_epoch: last step before resuming; -1 for a new training.
 
     Raises:
-        ValueError: if the milestones do not rise.
+        ValueError: if the milestones do not increase.
     """
 
     def __init__(
@@ -192,7 +193,7 @@ class WarmupMultiStepLR(_WarmupLR):
         last_epoch: int = -1,
     ) -> None:
         if list(milestones) != sorted(milestones):
-            raise BadValue(f"milestones must rise, got {list(milestones)}")
+            raise BadValue(f"milestones must increase, got {list(milestones)}")
         self.milestones = milestones
         self.gamma = gamma
         super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
@@ -202,15 +203,15 @@ class WarmupMultiStepLR(_WarmupLR):
 
 
 class WarmupCosineLR(_WarmupLR):
-    """Half a cosine wave to 0 with a warm-up, counted in steps.
+    """Half a cosine wave to 0 with a warm-up, in steps.
 
     Args:
-        optimizer: its groups hold the initial rates.
-        max_iters: steps in the whole training.
+        optimizer: its groups have the initial rates.
+        max_iters: total number of steps.
         warmup_factor: factor at the first step.
-        warmup_iters: steps of warm-up.
+        warmup_iters: number of warm-up steps.
         warmup_method: "linear" or "constant".
-        last_epoch: step to resume after; -1 starts anew.
+        last_epoch: last step before resuming; -1 for a new training.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Curves for learning rates and other quantities that change while training.
+"""Curves for learning rates and other quantities that change during training.
 
-A curve is a function of ``where``, the part of the training that is done: 0 at the first step, close
-to 1 at the last. It knows neither steps nor optimizers; ``LRMultiplier`` connects it to both.
+A curve is a function of ``where``, the completed share of the training: 0 at the first step, close to 1 at the last. It
+depends neither on steps nor on optimizers; ``LRMultiplier`` connects it to both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ParamScheduler:
     """A curve over [0, 1]. Subclasses define ``__call__``."""
 
     WHERE_EPSILON = 1e-6
-    """Added to ``where`` before it is compared, so that 30/100 counts as having reached 0.3."""
+    """Added to ``where`` before comparisons, so that 30/100 reaches 0.3 despite rounding."""
 
     def __call__(self, where: float) -> float:
         """Return the value at ``where`` in [0, 1]."""
@@ -39,7 +39,7 @@ class ParamScheduler:
 
 
 class ConstantParamScheduler(ParamScheduler):
-    """The same value at all times."""
+    """A constant value."""
 
     def __init__(self, value: float) -> None:
         self._value = value
@@ -68,7 +68,7 @@ class ExponentialParamScheduler(ParamScheduler):
 
     Args:
         start_value: value at 0.
-        decay: factor that the value has lost at 1.
+        decay: factor at 1.
     """
 
     def __init__(self, start_value: float, decay: float) -> None:
@@ -94,17 +94,17 @@ class LinearParamScheduler(ParamScheduler):
 
 
 class MultiStepParamScheduler(ParamScheduler):
-    """A staircase with given edges.
+    """A piecewise constant curve.
 
     Args:
-        values: value of each step, one more than milestones.
-        num_updates: length of the training in the unit of the milestones. When None, the last
-            milestone is the end of the training and no edge.
-        milestones: where the value changes, rising, in steps or epochs. When None, all steps of
-            the staircase are equally long.
+        values: value of each interval, one more than milestones.
+        num_updates: length of the training in the unit of the milestones. None: the last milestone is the end of the
+            training.
+        milestones: increasing positions at which the value changes, in steps or epochs. None: all intervals have the same
+            length.
 
     Raises:
-        ValueError: if the numbers do not fit together.
+        ValueError: if the numbers are inconsistent.
     """
 
     def __init__(
@@ -120,15 +120,13 @@ class MultiStepParamScheduler(ParamScheduler):
             milestones = [width * i for i in range(1, len(values))]
         elif num_updates is None:
             if not len(milestones):
-                raise BadValue(
-                    "milestones is empty: its last entry gives the length when num_updates is None"
-                )
+                raise BadValue("milestones is empty, but its last entry is the length if num_updates is None")
             milestones, num_updates = milestones[:-1], milestones[-1]
         edges = list(milestones)
         if any(later <= earlier for earlier, later in itertools.pairwise(edges)):
-            raise BadValue(f"milestones must rise strictly, got {edges}")
+            raise BadValue(f"milestones must increase strictly, got {edges}")
         if edges and num_updates < edges[-1]:
-            raise BadValue(f"the last milestone {edges[-1]} lies behind the end at {num_updates}")
+            raise BadValue(f"the last milestone {edges[-1]} is after the end at {num_updates}")
         if len(values) != len(edges) + 1:
             raise BadValue(f"{len(edges)} milestones need {len(edges) + 1} values, got {len(values)}")
         self._values, self._edges, self._length = list(values), edges, num_updates
@@ -154,21 +152,21 @@ class PolynomialDecayParamScheduler(ParamScheduler):
 
 
 class StepParamScheduler(ParamScheduler):
-    """A staircase of equally long steps.
+    """A piecewise constant curve with intervals of equal length.
 
     Args:
         num_updates: length of the training; only checked to be positive.
-        values: value of each step.
+        values: value of each interval.
 
     Raises:
-        ValueError: for a length below 1 or no values.
+        ValueError: if the length is not positive or there are no values.
     """
 
     def __init__(self, num_updates: int | float, values: Sequence[float]) -> None:
         if num_updates <= 0:
             raise BadValue(f"num_updates must be positive, got {num_updates}")
         if not len(values):
-            raise BadValue("values must hold at least one number")
+            raise BadValue("values must have at least one number")
         self._values = list(values)
 
     def __call__(self, where: float) -> float:
@@ -177,16 +175,16 @@ class StepParamScheduler(ParamScheduler):
 
 
 class StepWithFixedGammaParamScheduler(ParamScheduler):
-    """A staircase of equally long steps, each ``gamma`` times the one before.
+    """A piecewise constant curve with intervals of equal length, each ``gamma`` times the previous one.
 
     Args:
-        base_value: value of the first step.
-        num_decays: how often the value changes.
-        gamma: the factor.
+        base_value: value of the first interval.
+        num_decays: number of changes.
+        gamma: factor at each change.
         num_updates: length of the training.
 
     Raises:
-        ValueError: for a negative number of decays or a length below 1.
+        ValueError: if the number of changes is negative or the length is not positive.
     """
 
     def __init__(self, base_value: float, num_decays: int, gamma: float, num_updates: int) -> None:
@@ -199,16 +197,16 @@ class StepWithFixedGammaParamScheduler(ParamScheduler):
 
 
 class CompositeParamScheduler(ParamScheduler):
-    """Several curves one after the other.
+    """Several curves in sequence.
 
     Args:
         schedulers: the curves in order.
         lengths: share of the training for each; they sum to 1.
-        interval_scaling: for each curve "rescaled" (its whole course runs within its share) or
-            "fixed" (it is read at the global ``where``, as if it ran from the start).
+        interval_scaling: for each curve "rescaled" (it is compressed to its share) or "fixed" (it is evaluated at the
+            global ``where``).
 
     Raises:
-        ValueError: if the lists differ in length, the shares do not sum to 1, or a word is unknown.
+        ValueError: if the lists differ in length, the shares do not sum to 1, or a scaling is unknown.
     """
 
     def __init__(
@@ -228,15 +226,15 @@ class CompositeParamScheduler(ParamScheduler):
             raise BadValue(f"lengths must sum to 1, got {sum(lengths)}")
         unknown = set(interval_scaling) - {"rescaled", "fixed"}
         if unknown:
-            raise BadValue(f"interval_scaling must hold 'rescaled' or 'fixed', got {sorted(unknown)}")
+            raise BadValue(f"interval_scaling must contain 'rescaled' or 'fixed', got {sorted(unknown)}")
         self._schedulers = list(schedulers)
         self._lengths = list(lengths)
         self._scaling = list(interval_scaling)
-        # Where each curve ends; the last one has no end.
+        # Ends of all curves but the last.
         self._ends = [sum(lengths[: i + 1]) for i in range(len(lengths) - 1)]
 
     def __call__(self, where: float) -> float:
-        # The first curve whose end is not yet passed.
+        # The first curve that has not ended.
         index = bisect.bisect_left(self._ends, where + self.WHERE_EPSILON)
         if self._scaling[index] == "rescaled":
             start = self._ends[index - 1] if index else 0.0

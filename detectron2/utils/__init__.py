@@ -1,1 +1,1 @@
-"""Helpers that every other package may use: files, registries, logging, events, drawing."""
+"""Helpers for all other packages: files, registries, logging, events, drawing."""

@@ -1,8 +1,8 @@
-"""Counting the operations, the activations and the parameters of a model.
+"""Count the operations, activations and parameters of a model.
 
-A *flop* here is one multiplication with the addition that follows it, as papers on detectors count. Convolutions
-(deformable ones too), matrix products and attention are counted; normalisation, activations, pooling, resizing,
-ROIAlign and NMS are not, as their share is small. Multiply by two for single operations.
+A *flop* here is one multiplication with the following addition, as in papers on detectors. Convolutions (also
+deformable), matrix products and attention are counted; normalisation, activations, pooling, resizing, ROIAlign and NMS
+are not, since their share is small. Multiply by two for single operations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 __getattr__ = passed_on(__name__)
 
-# names of operators as users of fvcore know them
+# fvcore's names of operators
 _NAMES = {
     "convolution": "conv",
     "_convolution": "conv",
@@ -66,7 +66,7 @@ def _deform_conv_flop(
 
 
 def _extra_formulas() -> dict[Any, Any]:
-    """Return formulas for operators that torch does not know, if they are installed."""
+    """Return formulas for installed operators that torch cannot count."""
     try:
         import torchvision  # noqa: F401  (registers its operators)
 
@@ -76,7 +76,7 @@ def _extra_formulas() -> dict[Any, Any]:
 
 
 def _call(model: nn.Module, inputs: object) -> object:
-    """Run a model as its users do, in evaluation mode: a list of dicts as one argument, a tuple as several."""
+    """Run a model in evaluation mode, with a tuple as several arguments and anything else as one."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -88,7 +88,7 @@ def _call(model: nn.Module, inputs: object) -> object:
 
 
 class FlopCountAnalysis:
-    """The flops of one call of a model, by module and by operator (a flop: see the module's text).
+    """Flops of one call of a model, by module and by operator; see the module docstring for their definition.
 
     >>> flops = FlopCountAnalysis(model, [{"image": image}])
     >>> flops.total(), flops.by_operator()
@@ -97,14 +97,14 @@ class FlopCountAnalysis:
     def __init__(self, model: nn.Module, inputs: object) -> None:
         """
         Args:
-            model: any module; it runs in evaluation mode and comes back in its own.
+            model: any module; it runs in evaluation mode, and its mode is restored.
             inputs: the argument (a list of dicts for detectron2's models), or a tuple of arguments.
         """
         self._model, self._inputs = model, inputs
         self._counts: dict[str, Counter[str]] | None = None
 
     def by_module_and_operator(self) -> dict[str, Counter[str]]:
-        """Return the flops of each operator in each module; the whole model has the name ``""``."""
+        """Return the flops of each operator in each module; ``""`` is the whole model."""
         if self._counts is None:
             counter = FlopCounterMode(display=False, custom_mapping=_extra_formulas())
             with counter:
@@ -122,7 +122,7 @@ class FlopCountAnalysis:
         return self._counts
 
     def by_module(self) -> Counter[str]:
-        """Return the flops of each module, those of its children included."""
+        """Return the flops of each module, including its children."""
         return Counter({name: sum(c.values()) for name, c in self.by_module_and_operator().items()})
 
     def by_operator(self, module_name: str = "") -> Counter[str]:
@@ -130,7 +130,7 @@ class FlopCountAnalysis:
         return Counter(self._of(module_name))
 
     def total(self, module_name: str = "") -> int:
-        """Return the flops of a module; of the whole model by default."""
+        """Return the flops of a module; default: the whole model."""
         return sum(self._of(module_name).values())
 
     def _of(self, module_name: str) -> Counter[str]:
@@ -140,20 +140,20 @@ class FlopCountAnalysis:
         return counts[module_name]
 
     def uncalled_modules(self) -> set[str]:
-        """Names of the modules in which nothing was counted; those with counted children are not among them."""
+        """Return the names of modules in which nothing was counted, including their children."""
         return {name for name, flops in self.by_module().items() if not flops}
 
     def unsupported_ops(self, module_name: str = "") -> Counter[str]:
-        """Operators that could not be counted: none, since all that torch runs is seen."""
+        """Return the operators that could not be counted: none, since every operator is seen."""
         self._of(module_name)
         return Counter()
 
     def canonical_module_name(self, name: str) -> str:
-        """Return the name under which a module is counted: its own."""
+        """Return the name itself, under which the module is counted."""
         self._of(name)
         return name
 
-    # fvcore's switches: nothing is traced and nothing is guessed here, so that there is nothing to warn of
+    # fvcore's switches; nothing is traced or guessed here, so that there are no warnings
     def unsupported_ops_warnings(self, enabled: bool) -> FlopCountAnalysis:
         """Do nothing; kept for callers of fvcore."""
         return self
@@ -175,14 +175,14 @@ def flop_count_operators(model: nn.Module, inputs: object) -> typing.DefaultDict
         inputs: a list of dicts, or a tuple of arguments.
 
     Returns:
-        Gigaflops (see the module's text) by operator: ``conv``, ``linear``, ``matmul``, ...
+        Gigaflops (see the module docstring) by operator: ``conv``, ``linear``, ``matmul``, ...
     """
     counts = FlopCountAnalysis(model, inputs).by_operator()
     return defaultdict(float, {name: value / 1e9 for name, value in counts.items()})
 
 
 class _ActivationCounter(TorchDispatchMode):
-    """Adds up the sizes of the outputs of those operators whose flops are counted."""
+    """Sums the output sizes of the operators whose flops are counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,22 +211,22 @@ def activation_count_operators(
     Args:
         model: any module.
         inputs: a list of dicts, or a tuple of arguments.
-        **kwargs: none is known.
+        **kwargs: not supported.
 
     Returns:
         Millions of output values by operator.
     """
     if kwargs:
-        raise TypeError(f"activation_count_operators takes no further arguments, got {sorted(kwargs)}")
+        raise TypeError(f"activation_count_operators takes no other arguments, got {sorted(kwargs)}")
     with _ActivationCounter() as counter:
         _call(model, inputs)
     return defaultdict(float, {name: value / 1e6 for name, value in counter.counts.items()})
 
 
 def parameter_count(model: nn.Module) -> typing.DefaultDict[str, int]:  # noqa: UP006
-    """Return the parameters of each module and of each parameter by its name; ``""`` is the whole model.
+    """Count the parameters of each module, and the values of each parameter, by name; ``""`` is the whole model.
 
-    A parameter that is used in several places counts once in each module that holds it.
+    A shared parameter counts once in each module that contains it.
     """
     counts: defaultdict[str, int] = defaultdict(int)
     for name, module in model.named_modules():
@@ -241,7 +241,7 @@ def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
 
     Args:
         model: any module.
-        max_depth: deepest level of modules that get a line of their own.
+        max_depth: deepest level of modules to list.
 
     Returns:
         Lines of name, shape of a parameter, and count.
@@ -271,7 +271,7 @@ def _short(count: int) -> str:
 
 
 def find_unused_parameters(model: nn.Module, inputs: Any) -> list[str]:
-    """Return the names of the parameters that get no gradient when the model is trained on some inputs.
+    """Return the names of the parameters that get no gradient when training on the given inputs.
 
     Args:
         model: in training mode, returning a dictionary of losses.

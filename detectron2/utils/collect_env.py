@@ -1,4 +1,4 @@
-"""What this machine offers, as a table to paste into a bug report."""
+"""Describe this machine in a table for bug reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .tables import format_table
 
 __all__ = ["collect_env_info", "collect_facts", "operator_paths"]
 
-# Distributions that change results or speed, with what is lost without them.
+# Packages that affect results or speed, with what they are needed for.
 _PACKAGES = {
     "torchvision": "required",
     "numpy": "required",
@@ -47,7 +47,7 @@ def _version(distribution: str) -> str | None:
 
 
 def operator_paths() -> list[tuple[str, str]]:
-    """Which implementation each special operator uses here; none needs a compiler."""
+    """Return the implementation of each special operator; none needs a compiler."""
     try:
         import torchvision
 
@@ -80,7 +80,7 @@ def _cuda_facts() -> list[tuple[str, str]]:
 
 
 def default_device() -> tuple[str, str]:
-    """Best device here and what its use means."""
+    """Return the best device of this machine, and advice on its use."""
     if torch.cuda.is_available():
         return "cuda", "set MODEL.DEVICE cuda (the default)"
     if torch.backends.mps.is_available():
@@ -89,7 +89,7 @@ def default_device() -> tuple[str, str]:
 
 
 def collect_facts() -> list[tuple[str, str]]:
-    """Names and values for everything that ``collect_env_info`` prints."""
+    """Return the names and values that :func:`collect_env_info` formats."""
     device, advice = default_device()
     facts = [
         ("detectron2", f"{detectron2.__version__} @ {os.path.dirname(detectron2.__file__)}"),

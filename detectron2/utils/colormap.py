@@ -12,12 +12,12 @@ __all__ = ["colormap", "random_color", "random_colors"]
 
 _COUNT = 74
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
-# Saturation and value of successive rounds: neighbours in the list differ in hue, distant ones in tone too.
+# Saturation and value of successive colours; neighbours in the list differ in hue, distant ones also in tone.
 _TONES = ((0.80, 1.00), (0.65, 0.85), (0.95, 0.80), (0.50, 1.00))
 
 
 def _make_palette() -> npt.NDArray[np.float32]:
-    """[74, 3] RGB in [0, 1]: hues a golden ratio apart, so that any first few are far from each other."""
+    """Return [74, 3] RGB in [0, 1], with hues a golden ratio apart, so that the first few are always distinct."""
     colours = []
     for k in range(_COUNT):
         # hues come close again after 8, 13, 21 ... colours: the extra step gives those another tone
@@ -34,7 +34,7 @@ def colormap(rgb: bool = False, maximum: float = 255) -> npt.NDArray[np.float32]
 
     Args:
         rgb: RGB order; BGR otherwise.
-        maximum: the value of full intensity, 255 or 1.
+        maximum: value of full intensity, 255 or 1.
 
     Returns:
         float32 ``[74, 3]`` in ``[0, maximum]``.
@@ -46,11 +46,11 @@ def colormap(rgb: bool = False, maximum: float = 255) -> npt.NDArray[np.float32]
 
 
 def random_color(rgb: bool = False, maximum: float = 255) -> npt.NDArray[np.float32]:
-    """One colour of :func:`colormap`, by chance.
+    """Return a random colour of :func:`colormap`.
 
     Args:
         rgb: RGB order; BGR otherwise.
-        maximum: the value of full intensity, 255 or 1.
+        maximum: value of full intensity, 255 or 1.
 
     Returns:
         float32 ``[3]``.
@@ -59,12 +59,12 @@ def random_color(rgb: bool = False, maximum: float = 255) -> npt.NDArray[np.floa
 
 
 def random_colors(N: int, rgb: bool = False, maximum: float = 255) -> list[npt.NDArray[np.float32]]:
-    """Several colours of :func:`colormap` by chance, different while they last.
+    """Return random colours of :func:`colormap`, different from each other up to 74.
 
     Args:
-        N: how many.
+        N: number of colours.
         rgb: RGB order; BGR otherwise.
-        maximum: the value of full intensity, 255 or 1.
+        maximum: value of full intensity, 255 or 1.
 
     Returns:
         N arrays, float32 ``[3]``.

@@ -1,8 +1,7 @@
 """Communication between the processes of one training run.
 
-Every function also works in a plain process without ``torch.distributed``: there the world has one
-member and collectives return their own input. Rank means the number of a process among all
-machines, local rank its number on this machine.
+Every function also works in a single process without ``torch.distributed``: the world size is 1, and collectives return
+their input. The rank is the index of a process over all machines, the local rank its index on its machine.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = [
 
 # Processes of this machine; filled by create_local_process_group.
 _LOCAL_PROCESS_GROUP: dist.ProcessGroup | None = None
-# Group for pickled objects when the default group cannot carry CPU tensors (NCCL).
+# Group for pickled objects if the default group does not support CPU tensors (NCCL).
 _OBJECT_GROUP: dist.ProcessGroup | None = None
 
 
@@ -49,7 +48,7 @@ def get_world_size() -> int:
 
 
 def get_rank() -> int:
-    """Return the number of this process in [0, world size)."""
+    """Return the rank of this process, in [0, world size)."""
     return dist.get_rank() if _running() else 0
 
 
@@ -59,25 +58,25 @@ def is_main_process() -> bool:
 
 
 def create_local_process_group(num_workers_per_machine: int) -> None:
-    """Make the group of the processes on this machine, once per run, in every process.
+    """Create the group of the processes on this machine; every process must call this once per run.
 
     Args:
-        num_workers_per_machine: processes on each machine, equal on all; ranks must be numbered
-            machine by machine, as ``launch`` and ``torchrun`` do.
+        num_workers_per_machine: processes on each machine, equal on all; ranks must be numbered machine by machine, as
+            by ``launch`` and ``torchrun``.
 
     Raises:
         RuntimeError: if called twice.
-        ValueError: if the world size is no multiple of the number.
+        ValueError: if the world size is not a multiple of the number.
     """
     global _LOCAL_PROCESS_GROUP
     if _LOCAL_PROCESS_GROUP is not None:
-        raise BadState("the local process group exists already; create_local_process_group is called once")
+        raise BadState("the local process group already exists; call create_local_process_group only once")
     world, rank = get_world_size(), get_rank()
     if num_workers_per_machine < 1 or world % num_workers_per_machine:
         raise BadValue(
             f"num_workers_per_machine must divide the world size {world}, got {num_workers_per_machine}"
         )
-    # new_group is collective: every process takes part in making the groups of all machines.
+    # new_group is collective: every process takes part in creating the groups of all machines.
     for first in range(0, world, num_workers_per_machine):
         members = list(range(first, first + num_workers_per_machine))
         group: Any = dist.new_group(members)
@@ -86,7 +85,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
 
 
 def leave() -> None:
-    """Leave the distributed run and forget its process groups; does nothing in a plain process."""
+    """Leave the distributed run and destroy its process groups; does nothing in a single process."""
     global _LOCAL_PROCESS_GROUP, _OBJECT_GROUP
     if _running():
         dist.destroy_process_group()
@@ -108,7 +107,7 @@ def get_local_process_group() -> dist.ProcessGroup:
 
 
 def _local(from_group: str, variable: str, default: int) -> int:
-    """Look up a number in the local group, else in the variable that torchrun sets."""
+    """Return a number from the local group, else from the environment variable that torchrun sets."""
     if not _running():
         return default
     if _LOCAL_PROCESS_GROUP is not None:
@@ -117,13 +116,13 @@ def _local(from_group: str, variable: str, default: int) -> int:
     if value is not None:
         return int(value)
     raise BadState(
-        f"cannot tell the place of rank {get_rank()} on its machine: neither a local process group nor "
-        f"{variable} is set; use detectron2.engine.launch or torchrun"
+        f"cannot determine the local rank of rank {get_rank()}: neither a local process group nor {variable} is set; "
+        "use detectron2.engine.launch or torchrun"
     )
 
 
 def get_local_rank() -> int:
-    """Return the number of this process on its machine; 0 outside distributed runs."""
+    """Return the index of this process on its machine; 0 outside distributed runs."""
     return _local("get_rank", "LOCAL_RANK", 0)
 
 
@@ -137,14 +136,14 @@ def synchronize() -> None:
     if get_world_size() == 1:
         return
     if dist.get_backend() == "nccl":
-        # Without the device NCCL guesses one, and all ranks of a machine may guess the same.
+        # Without a device, NCCL guesses one, which may be the same for all ranks of a machine.
         dist.barrier(device_ids=[torch.cuda.current_device()])
     else:
         dist.barrier()
 
 
 def _object_group() -> dist.ProcessGroup | None:
-    """Return the group that carries pickled objects through CPU memory; None stands for the default group."""
+    """Return a group that supports pickled objects in CPU memory; None for the default group."""
     global _OBJECT_GROUP
     if dist.get_backend() != "nccl":
         return None
@@ -159,7 +158,7 @@ def all_gather(data: object, group: dist.ProcessGroup | None = None) -> list[Any
 
     Args:
         data: any picklable object.
-        group: a group that carries CPU tensors; all processes when None.
+        group: a group that supports CPU tensors; None for all processes.
 
     Returns:
         The objects in order of rank.
@@ -180,8 +179,8 @@ def gather(data: object, dst: int = 0, group: dist.ProcessGroup | None = None) -
 
     Args:
         data: any picklable object.
-        dst: rank that receives.
-        group: a group that carries CPU tensors; all processes when None.
+        dst: receiving rank.
+        group: a group that supports CPU tensors; None for all processes.
 
     Returns:
         The objects in order of rank on ``dst``, an empty list elsewhere.
@@ -201,8 +200,8 @@ def gather(data: object, dst: int = 0, group: dist.ProcessGroup | None = None) -
 def shared_random_seed() -> int:
     """Draw a random number in [0, 2**31) that is the same in all processes.
 
-    Drawn from NumPy's global generator of rank 0, so that it follows a seed that the caller has
-    set; every process must call it.
+    It is drawn from NumPy's global generator of rank 0, so that it depends on the seed of the caller; every process must
+    call this.
     """
     seed = int(np.random.randint(2**31, dtype=np.int64))
     return all_gather(seed)[0]
@@ -212,17 +211,16 @@ def reduce_dict(input_dict: Mapping[str, torch.Tensor], average: bool = True) ->
     """Sum or average scalars over all processes, for logging.
 
     Args:
-        input_dict: scalar tensors on one device, under the same keys in all processes.
-        average: divide by the world size. Only rank 0 receives the average; what the other ranks
-            get is not meant for use.
+        input_dict: scalar tensors on one device, with the same keys in all processes.
+        average: divide by the world size.
 
     Returns:
-        The reduced scalars in order of their keys (the input itself in a world of one).
+        The reduced scalars sorted by key (a copy of the input for one process); only valid on rank 0.
     """
     world = get_world_size()
     if world == 1:
         return dict(input_dict)
-    # Sorted, since the order of insertion may differ between processes.
+    # The order of insertion may differ between processes.
     names = sorted(input_dict)
     with torch.no_grad():
         values = torch.stack([input_dict[name].detach() for name in names])

@@ -1,4 +1,4 @@
-"""Stand-ins for things whose optional package is absent."""
+"""Placeholders for names of missing optional packages."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def _complaint(name: str, dependency: str | Iterable[str], message: str) -> str:
 
 
 def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
-    """Make a class that raises ImportError, naming the missing package, on its first use.
+    """Create a class that raises an ImportError naming the missing package when it is used.
 
     Args:
-        klass: name of the class that is missing.
-        dependency: package that would bring it.
-        message: advice added to the error.
+        klass: name of the missing class.
+        dependency: package that provides it.
+        message: advice to add to the error.
     """
     text = _complaint(klass, dependency, message)
 
     class _AlwaysRaises(type):
         def __getattr__(cls, name: str) -> NoReturn:
             if name.startswith("__"):
-                raise AttributeError(name)  # keeps inspection and pickling of modules alive
+                raise AttributeError(name)  # keeps inspection and pickling of modules working
             raise ImportError(text)
 
         def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
@@ -38,12 +38,12 @@ def create_dummy_class(klass: str, dependency: str, message: str = "") -> type:
 def create_dummy_func(
     func: str, dependency: str | Iterable[str], message: str = ""
 ) -> Callable[..., NoReturn]:
-    """Make a function that raises ImportError, naming the missing packages, when it is called.
+    """Create a function that raises an ImportError naming the missing packages when it is called.
 
     Args:
-        func: name of the function that is missing.
-        dependency: package or packages that would bring it.
-        message: advice added to the error.
+        func: name of the missing function.
+        dependency: package or packages that provide it.
+        message: advice to add to the error.
     """
     text = _complaint(func, dependency, message)
 

@@ -1,4 +1,4 @@
-"""Random seeds and the set-up of a process."""
+"""Random seeds and process setup."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def seed_all_rng(seed: int | None = None) -> None:
     """Seed the generators of Python, NumPy and torch (all devices).
 
     Args:
-        seed: any whole number; None draws a fresh one from the system and logs it, so that the
-            run can be repeated.
+        seed: any integer; None draws one from the system and logs it, so that the run can be repeated.
     """
     if seed is None:
         seed = secrets.randbits(31)
@@ -48,12 +47,12 @@ def seed_all_rng(seed: int | None = None) -> None:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Run a block with the global CPU random generators seeded by ``key``, and restore them after it."""
+    """Seed the global CPU random generators with ``key`` within the block, and restore them afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence(key).generate_state(4)
     random.seed(int(words[0]))
     np.random.seed(words[1:3])
-    # Not torch.manual_seed, which would reset the generators of the accelerators as well.
+    # torch.manual_seed would also reset the generators of the accelerators.
     torch.default_generator.manual_seed(int(words[3]))
     try:
         yield
@@ -64,9 +63,9 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 def rng_state() -> dict[str, Any]:
-    """State of every generator that ``seed_all_rng`` seeds, as tensors and plain values.
+    """Return the state of every generator that :func:`seed_all_rng` seeds.
 
-    The result holds nothing that ``torch.load(weights_only=True)`` refuses.
+    It consists of tensors and plain values, which ``torch.load(weights_only=True)`` accepts.
     """
     generator: Any = np.random.get_state(legacy=True)
     algorithm, keys, position, has_gauss, gauss = generator
@@ -88,7 +87,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restore a state that ``rng_state`` returned; generators that this machine lacks are skipped."""
+    """Restore a state from :func:`rng_state`; generators that this machine lacks are skipped."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     algorithm, keys, position, has_gauss, gauss = state["numpy"]
@@ -99,10 +98,10 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def _import_file(module_name: str, file_path: str, make_importable: bool = False) -> ModuleType:
-    """Run a Python file as a module of the given name."""
+    """Import a Python file as a module of the given name."""
     spec = importlib.util.spec_from_file_location(module_name, file_path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file_path} is no Python file that can be imported")
+        raise ImportError(f"{file_path} is not an importable Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if make_importable:
@@ -111,10 +110,10 @@ def _import_file(module_name: str, file_path: str, make_importable: bool = False
 
 
 def setup_environment() -> None:
-    """Run the set-up hook that the user named in ``DETECTRON2_ENV_MODULE``, if any.
+    """Call the user's ``setup_environment()`` from ``DETECTRON2_ENV_MODULE``, if set.
 
-    The variable holds a module name or the path of a ``.py`` file with a function
-    ``setup_environment()``. ``import detectron2`` never calls this; ``default_setup`` does.
+    The variable is a module name or the path of a ``.py`` file. ``import detectron2`` never calls this;
+    ``default_setup`` does.
 
     Raises:
         AttributeError: if the module has no such function.
@@ -135,12 +134,12 @@ def setup_environment() -> None:
 def fixup_module_metadata(
     module_name: str, namespace: Mapping[str, Any], keys: Iterable[str] | None = None
 ) -> None:
-    """Make ``module_name`` the home of the classes and functions of a namespace that are defined below it.
+    """Set ``__module__`` of the classes and functions of a public module that its submodules define.
 
     Args:
         module_name: dotted path of the public module.
         namespace: its names, usually ``globals()``.
-        keys: which of them; all that do not begin with an underscore if None.
+        keys: names to change; None for all that do not begin with an underscore.
     """
     for key in namespace if keys is None else keys:
         item = namespace[key]

@@ -1,9 +1,9 @@
-"""Errors of what a program or a user gave and that is refused, under all names by which code catches them.
+"""Errors for wrong input from programs or users, of all classes by which code catches them.
 
-Detectron2 checks much of what it is given by ``assert``, and code around it says ``except AssertionError``. Python
-calls the same mistakes ``ValueError``, ``TypeError`` and so on. The classes named ``Bad…`` below are both.
+Detectron2 checks many inputs with ``assert``, and code that uses it catches ``AssertionError``. Python's own classes for
+such mistakes are ``ValueError``, ``TypeError`` and so on. The classes named ``Bad…`` below are both.
 
-The command line shows the text of an :class:`InputError` alone. Errors of other classes, such as a plain ``TypeError``,
+The command line only shows the text of an :class:`InputError`. Errors of other classes, such as a plain ``TypeError``,
 are defects of the package and keep their traceback.
 """
 
@@ -24,10 +24,10 @@ __all__ = [
 
 
 class InputError(Exception):
-    """Something that the user can mend; the text says what and how."""
+    """An error that the user can fix; the text says how."""
 
     def __str__(self) -> str:
-        return " ".join(str(part) for part in self.args)  # a KeyError would put its text in quotes
+        return " ".join(str(part) for part in self.args)  # KeyError would quote its text
 
 
 class UserError(InputError):
@@ -35,19 +35,19 @@ class UserError(InputError):
 
 
 class CheckFailed(InputError, AssertionError):
-    """An argument was refused where Detectron2 asserts that it is right."""
+    """A wrong argument, for which Detectron2 raises an AssertionError."""
 
 
 class BadValue(CheckFailed, ValueError):
-    """A refused value."""
+    """A wrong value."""
 
 
 class BadType(CheckFailed, TypeError):
-    """A value of a type that is refused."""
+    """A value of a wrong type."""
 
 
 class BadKey(CheckFailed, KeyError):
-    """A key or name that is not there, or taken."""
+    """A key or name that does not exist, or is taken."""
 
 
 class BadAttribute(CheckFailed, AttributeError):
@@ -55,7 +55,7 @@ class BadAttribute(CheckFailed, AttributeError):
 
 
 class NoSuchFile(CheckFailed, FileNotFoundError):
-    """A file that is not there."""
+    """A file that does not exist."""
 
 
 class BadIndex(CheckFailed, IndexError):
@@ -67,7 +67,7 @@ class BadState(CheckFailed, RuntimeError):
 
 
 class UnknownNameError(InputError, KeyError):
-    """A name, of a config key or a registered thing, that does not exist."""
+    """An unknown config key or registered name."""
 
 
 class DeviceError(InputError, RuntimeError):

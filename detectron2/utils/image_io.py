@@ -1,4 +1,4 @@
-"""Reading pictures and label maps, and converting between colour formats."""
+"""Read images and label maps, and convert between colour formats."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = [
     "read_label_map",
 ]
 
-# Of the files that are taken for pictures when a folder is searched, the usual ones first.
+# Suffixes of images when a folder is searched, the usual ones first.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".avif", ".jfif", ".ppm", ".pgm",
 )  # fmt: skip
 
-# What reading raises for files that are missing, cut off or not an image. Faults of the code (KeyError, TypeError, ...)
-# are not among them: they would hit every image and must show.
+# Errors of files that are missing, truncated or not images. Errors of the code (KeyError, TypeError, ...) are not
+# included: they would affect every image and must show.
 READ_ERRORS = (OSError, EOFError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 
 # ITU-R BT.601, analogue form, from and to R, G, B in [0, 1].
@@ -44,7 +44,7 @@ _M_RGB2YUV = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.514
 _M_YUV2RGB = [[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]]
 
 _YUV = "YUV-BT.601"
-_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B")  # of Pillow, with more than 8 bits
+_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B")  # Pillow's modes with more than 8 bits
 _EXIF_ORIENTATION = 0x0112
 _EXIF_FIX = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,18 +61,18 @@ def exif_orientation(image: Image.Image) -> int:
     """Return how the EXIF tag of a picture turns it: 1, also where it cannot be read, leaves it as it is."""
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # broken metadata, of which there are many kinds, must not cost the picture
+    except Exception:  # broken metadata of any kind must not cost the image
         return 1
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """Turn and mirror a picture as the EXIF tag of its camera says; without a (readable) tag, return it."""
+    """Rotate and mirror an image by its EXIF tag; return it unchanged without a readable tag."""
     fix = _EXIF_FIX.get(exif_orientation(image))
     return image if fix is None else image.transpose(fix)
 
 
 def _to_8_bit(image: Image.Image, target: str) -> Image.Image:
-    """Bring pictures of more than 8 bits to 8, which Pillow would do by cutting off everything above 255."""
+    """Convert images of more than 8 bits to 8; Pillow would clip them at 255."""
     if image.mode.startswith("I;16"):  # keep the upper byte
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -80,7 +80,7 @@ def _to_8_bit(image: Image.Image, target: str) -> Image.Image:
         if low < 0 or high > 255:  # type: ignore[operator]
             raise ValueError(
                 f"the image has values from {low} to {high}, which do not fit into the 8 bits of format {target!r}; "
-                "read it with format None (INPUT.FORMAT '') and scale it in your mapper"
+                "read it with format None (INPUT.FORMAT '') and scale it in the mapper"
             )
     return image
 
@@ -106,7 +106,7 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     if image.mode != mode:
         image = image.convert(mode)
     if format == "BGR":
-        # Pillow packs the channels in any order while it copies; turning them round in numpy costs more.
+        # Pillow reorders the channels while copying, which is faster than in NumPy.
         packed = bytearray(image.tobytes("raw", "BGR"))
         return np.frombuffer(packed, np.uint8).reshape(image.height, image.width, 3)
     array = np.array(image)
@@ -130,20 +130,20 @@ def convert_image_to_rgb(image: np.ndarray | Tensor, format: str | None) -> np.n
         return array[:, :, ::-1]
     if format == _YUV:
         return (array @ np.asarray(_M_YUV2RGB).T) * 255.0
-    if format not in _DEEP_MODES:  # floating-point values are cut to whole levels
+    if format not in _DEEP_MODES:  # truncates floating-point values
         array = np.clip(array, 0, 255).astype(np.uint8)
     if format == "RGB":
         return array
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     picture = Image.fromarray(array)
-    if format and picture.mode != format:  # e.g. YCbCr and LAB look like RGB to numpy
+    if format and picture.mode != format:  # YCbCr and LAB arrays look like RGB
         picture = Image.frombytes(format, picture.size, np.ascontiguousarray(array).tobytes())
     return np.array(picture.convert("RGB"))
 
 
 def _bytes_of(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file of bytes; a named pipe, in which nobody may ever write, is an error."""
+    """Open a file of bytes; raise an error for a named pipe, from which reading could block forever."""
     name = os.fspath(path)
     if not name.startswith("/dev/") and os.path.exists(name) and stat.S_ISFIFO(os.stat(name).st_mode):
         raise OSError(f"{name} is a named pipe, not a file")
@@ -151,12 +151,12 @@ def _bytes_of(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _open(source: str | BinaryIO) -> tuple[Image.Image | None, np.ndarray | None]:
-    """Return the Pillow image of a picture, or the array of a ``.npy`` file."""
+    """Return the Pillow image of a file, or the array of a ``.npy`` file."""
     with _bytes_of(source) if isinstance(source, (str, os.PathLike)) else source as f:
         if str(source).endswith(".npy"):
             array = np.load(f, allow_pickle=False)
             if array.ndim not in (2, 3):
-                raise ValueError(f"{source} must hold an array (H, W) or (H, W, C), got {array.shape}")
+                raise ValueError(f"{source} must contain an array (H, W) or (H, W, C), got {array.shape}")
             return None, array
         image = Image.open(f)
         image.load()
@@ -164,9 +164,9 @@ def _open(source: str | BinaryIO) -> tuple[Image.Image | None, np.ndarray | None
 
 
 def read_image(file_name: str | BinaryIO, format: str | None = None) -> np.ndarray:
-    """Read a picture, upright according to its EXIF tag.
+    """Read an image, rotated upright by its EXIF tag.
 
-    ``.npy`` files hold pictures of any number of channels and any dtype; they come back as stored, (H, W, C).
+    ``.npy`` files may have any number of channels and any dtype, and are returned as stored, (H, W, C).
 
     Args:
         file_name: path or URL, or a file open for reading bytes, which is then closed.
@@ -174,7 +174,7 @@ def read_image(file_name: str | BinaryIO, format: str | None = None) -> np.ndarr
             mode and bit depth.
 
     Returns:
-        An array as :func:`convert_PIL_to_numpy` makes it: uint8 (H, W, C) in [0, 255] for the usual formats.
+        An array as from :func:`convert_PIL_to_numpy`: uint8 (H, W, C) in [0, 255] for the usual formats.
     """
     image, array = _open(file_name)
     if image is None:
@@ -186,22 +186,22 @@ def read_image(file_name: str | BinaryIO, format: str | None = None) -> np.ndarr
 def read_label_map(file_name: str) -> np.ndarray:
     """Read a map of class numbers: 8-bit, 16-bit, 32-bit or palette PNG, TIFF, or ``.npy``.
 
-    The numbers come back as stored: a palette's colours are ignored, and 16 bits are not cut to 8.
+    The numbers are returned as stored: palette colours are ignored, and 16 bits are not reduced to 8.
 
     Returns:
         Integer array (H, W).
 
     Raises:
-        ValueError: if the file holds colours.
+        ValueError: if the file contains colours.
     """
     image, array = _open(file_name)
     labels = np.array(image) if image is not None else array
     assert labels is not None
     if labels.ndim == 3 and labels.shape[2] <= 4 and (labels[:, :, :1] == labels[:, :, :3]).all():
-        labels = labels[:, :, 0]  # grey, stored as colour
+        labels = labels[:, :, 0]  # greyscale stored as colour
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise ValueError(
-            f"{file_name} must hold one whole number per pixel, got an array of shape {labels.shape} and type "
+            f"{file_name} must have one integer per pixel, got an array of shape {labels.shape} and type "
             f"{labels.dtype}; convert colours to class numbers first"
         )
     return labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
@@ -227,5 +227,5 @@ def image_size(file_name: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def is_turned(image: Image.Image) -> bool:
-    """Return whether a picture's EXIF tag swaps its width and height."""
+    """Return whether the EXIF tag of an image swaps its width and height."""
     return exif_orientation(image) in (5, 6, 7, 8)

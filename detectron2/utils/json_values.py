@@ -1,4 +1,4 @@
-"""Values of NumPy and PyTorch as values of JSON."""
+"""Convert NumPy and PyTorch values for JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["plain"]
 
 
 def plain(value: object) -> Any:
-    """Convert arrays, tensors and numbers of NumPy to Python lists and numbers, at any depth.
+    """Convert arrays, tensors and NumPy numbers to Python lists and numbers, at any depth.
 
-    Tuples and sets become lists, bytes become ASCII text, paths become text, and keys of dicts are converted as values
-    are. Other values are returned as they are, so that ``json`` names them if it cannot write them.
+    Tuples and sets become lists, bytes ASCII text, and paths text; keys of dicts are converted like values. Other values
+    are returned unchanged, so that ``json`` reports those that it cannot write.
     """
     if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
         return value.tolist()

@@ -1,6 +1,6 @@
-"""Logging: one call to set it up, and messages that do not repeat themselves.
+"""Logging: setup, and messages with a limited number of repetitions.
 
-Loads neither torch nor any other heavy package, so that light modules may use it.
+Imports neither torch nor any other heavy package, so that light modules can use it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
     "setup_logger",
 ]
 
-# Short forms for the start of lines; a longer name wins over its beginning.
+# Short forms of logger names in lines; the longest matching name is used.
 _ABBREVIATIONS = {"detectron2": "d2"}
 _DATE = "%m/%d %H:%M:%S"
 _MARKS = {
@@ -37,7 +37,7 @@ _MARKS = {
 
 
 class _LineFormatter(logging.Formatter):
-    """``[date name]: message``, coloured for terminals, plain with the level's name for files."""
+    """``[date name]: message``, coloured for terminals, plain with the level for files."""
 
     def __init__(self, *, colored: bool, brief: bool, abbreviations: dict[str, str]) -> None:
         super().__init__(datefmt=_DATE)
@@ -53,7 +53,7 @@ class _LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         name = self._short(record.name)
-        if self._brief and name.startswith("d2."):  # on the screen, the package that speaks is enough
+        if self._brief and name.startswith("d2."):  # the console only shows the sub-package
             name = ".".join(name.split(".")[:2])
         place = f"[{self.formatTime(record, self.datefmt)} {name}]"
         if not self._colored:
@@ -71,7 +71,7 @@ class _StdoutHandler(logging.StreamHandler):
         self.addFilter(lambda record: getattr(record, "to_console", True))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], BrokenPipeError):  # what reads our output has ended: no news
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):  # the reader of our output has ended
             super().handleError(record)
 
     @property
@@ -88,11 +88,11 @@ class _FileHandler(logging.StreamHandler):
 
     def __init__(self, path: str) -> None:
         users = _users_of[path]
-        if users:  # several loggers may share a file; two handles of a remote one would overwrite each other
+        if users:  # loggers share a file, since two handles of a remote one would overwrite each other
             stream = users[0].stream
         else:
             PathManager.mkdirs(os.path.dirname(path) or ".")
-            # Local files by line, so that nothing is lost when the process is killed; remote ones in blocks.
+            # Local files are line-buffered, so that a killed process loses nothing; remote ones are block-buffered.
             stream = PathManager.open(path, "a", buffering=-1 if "://" in path else 1)
         super().__init__(stream)
         self.path = path
@@ -129,21 +129,21 @@ def setup_logger(
 ) -> logging.Logger:
     """Send the messages of a logger to the console and to a file.
 
-    A second call with another file ends the first: two runs in one process have a log each. Equal calls, of every
-    process or notebook cell, change nothing.
+    A call with another file closes the previous one, so that two runs in one process have separate logs. Repeated calls
+    with the same arguments change nothing.
 
     Args:
-        output: a file ending in ``.txt`` or ``.log``, or a folder that gets ``log.txt``; ranks above 0
-            add ``.rank<N>``. None leaves the file as it is.
+        output: a file ending in ``.txt`` or ``.log``, or a folder for ``log.txt``; ranks above 0 add ``.rank<N>``. None
+            does not change the file.
         distributed_rank: rank of the process; only rank 0 writes to the console.
-        color: colour the console's lines (left out when the console is no terminal).
+        color: use colours if the console is a terminal.
         name: root of the loggers to set up.
         abbrev_name: name to print instead; ``""`` prints none. None prints ``d2`` for ``detectron2``.
-        enable_propagation: pass messages on to the parents of the logger as well.
-        configure_stdout: write to the console at all.
+        enable_propagation: also pass messages to the parents of the logger.
+        configure_stdout: write to the console.
 
     Returns:
-        The logger. Its level becomes DEBUG.
+        The logger, with level DEBUG.
     """
     logger = logging.getLogger(name)
     path = None if output is None else _log_file(output, distributed_rank)
@@ -175,12 +175,12 @@ _set_up: defaultdict[str, set[tuple[Any, ...]]] = defaultdict(set)
 
 
 def _log_paths(logger: logging.Logger) -> list[str]:
-    """Files that a logger writes to."""
+    """Return the files that a logger writes to."""
     return [h.path for h in logger.handlers if isinstance(h, _FileHandler) and h in _users_of[h.path]]
 
 
 def close_log_file(name: str = "detectron2") -> None:
-    """Close the file that :func:`setup_logger` has opened for a logger, if there is one."""
+    """Close the file that :func:`setup_logger` has opened for a logger, if any."""
     logger = logging.getLogger(name)
     for handler in [h for h in logger.handlers if isinstance(h, _FileHandler)]:
         logger.removeHandler(handler)
@@ -192,7 +192,7 @@ _last_times: dict[tuple[Any, ...], float] = {}
 
 
 def _caller() -> tuple[str, tuple[str, int]]:
-    """Find the module and the place (file, line) of the first frame outside this file."""
+    """Return the module and the location (file, line) of the first frame outside this file."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
@@ -210,10 +210,9 @@ def log_first_n(
     Args:
         lvl: level, such as ``logging.WARNING``.
         msg: the text.
-        n: how often to log.
-        name: logger; the calling module's by default.
-        key: what counts as the same message: "caller" (the line of code), "message" (the text), or
-            a tuple of both.
+        n: maximum number of times to log.
+        name: logger; default: that of the calling module.
+        key: identifies equal messages: "caller" (the line of code), "message" (the text), or a tuple of both.
 
     Raises:
         ValueError: for any other key.
@@ -229,13 +228,13 @@ def log_first_n(
 
 
 def log_every_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None) -> None:
-    """Log a message at the first call from this line of code and then at every ``n``-th.
+    """Log a message at the first of every ``n`` calls from this line of code.
 
     Args:
         lvl: level, such as ``logging.INFO``.
         msg: the text.
-        n: how many calls share one message.
-        name: logger; the calling module's by default.
+        n: number of calls per message.
+        name: logger; default: that of the calling module.
     """
     module, place = _caller()
     identity = ("every", place)
@@ -251,7 +250,7 @@ def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = 
         lvl: level, such as ``logging.INFO``.
         msg: the text.
         n: seconds between messages.
-        name: logger; the calling module's by default.
+        name: logger; default: that of the calling module.
     """
     module, place = _caller()
     identity = ("seconds", place)
@@ -262,4 +261,4 @@ def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = 
 
 
 def _log_api_usage(identifier: str) -> None:
-    """Do nothing: this package reports usage to nobody. Kept for code that calls it."""
+    """Do nothing: this package does not report usage. Kept for code that calls it."""

@@ -1,4 +1,4 @@
-"""Handling of exhausted accelerator memory."""
+"""Handle exhausted memory, and pause garbage collection."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def paused_garbage_collector() -> Iterator[None]:
-    """Hold the cyclic collector while many objects are made that will stay.
+    """Pause the cyclic garbage collector while creating many objects that will stay.
 
-    Each batch of new containers starts it, it walks through everything that torch has loaded, and finds nothing:
-    ten times the cost of making the objects.
+    Otherwise each batch of new containers starts it, and it visits everything that torch has loaded without finding
+    garbage, at ten times the cost of creating the objects.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -52,7 +52,7 @@ def release_memory() -> None:
 
 
 def _to_cpu(value: object) -> Any:
-    """Move tensors, and containers of this package that have ``.to``, to the host; looks one level deep."""
+    """Move tensors and objects with ``.device`` and ``.to``, also in lists, tuples and dicts, to the host."""
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)(_to_cpu(item) for item in value)
     if isinstance(value, dict):
@@ -64,18 +64,14 @@ def _to_cpu(value: object) -> Any:
 
 
 def retry_if_cuda_oom(func: Callable[..., T]) -> Callable[..., T]:
-    """Wrap a stateless function so that running out of device memory does not end the run.
+    """Wrap a stateless function so that it is retried when it runs out of device memory.
 
-    First the function runs as it is; after an out-of-memory error it runs again with an emptied
-    cache; after a second one its tensor arguments are copied to the host and it runs there. The
-    result then lies on the host: the caller must accept both places. Arguments may be tensors,
-    objects with ``.device`` and ``.to`` (such as ``Boxes``), or lists, tuples and dicts of those.
+    After an out-of-memory error, the function is called again with an emptied cache; after a second one, with its
+    arguments copied to the host. The result is then on the host, so that the caller must accept both devices. Arguments
+    may be tensors, objects with ``.device`` and ``.to`` (such as ``Boxes``), or lists, tuples and dicts of these.
 
     Args:
         func: a function without side effects that works on any device.
-
-    Returns:
-        The wrapped function.
     """
 
     @wraps(func)

@@ -1,4 +1,4 @@
-"""Names that live elsewhere than where programs import them from: passed on, or published under another home."""
+"""Offer names in other modules than those that define them."""
 
 import importlib
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["passed_on", "publish"]
 
 
-# By module, without ``detectron2.``: where each name is at home.
+# Module -> where its re-exported names are defined, both without ``detectron2.``.
 _PASSED_ON = {
     "config.compat": ("config.config.CfgNode as CN",),
     "config.instantiate": ("utils.registry.locate",),
@@ -188,13 +188,13 @@ _PASSED_ON = {
 
 
 def passed_on(module: str, entries: Iterable[str] = ()) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a module that serves the names it passes on.
+    """Return a ``__getattr__`` for a module that re-exports names.
 
-    They are looked up when they are asked for, so that a module may name what lies above it.
+    Names are looked up on first use, so that a module can re-export names of higher layers.
 
     Args:
         module: ``__name__`` of the module.
-        entries: where each name is at home, for modules that are not in the table above, such as those of projects.
+        entries: where the names are defined, for modules that are not in the table above, such as those of projects.
     """
     homes = {}
     for entry in entries or _PASSED_ON[module.removeprefix("detectron2.")]:
@@ -212,10 +212,10 @@ def passed_on(module: str, entries: Iterable[str] = ()) -> Callable[[str], Any]:
 
 
 def publish(module: str, *objects: object) -> None:
-    """Make ``module`` the home of classes and functions that are defined in another file.
+    """Set ``__module__`` of classes and functions that are defined in another file.
 
-    Pickles, dumped configs and documentation name an object by its ``__module__``, so that path must stay the same
-    when the definition moves to another file.
+    Pickles, saved configs and documentation refer to objects by their ``__module__``, which must not change when the
+    definition moves to another file.
 
     Args:
         module: dotted path of the public module, usually ``__name__``.

@@ -1,4 +1,4 @@
-"""Named collections of classes and functions, and finding an object by its dotted path."""
+"""Registries of classes and functions by name, and lookup of objects by dotted path."""
 
 import importlib
 import sys
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 
 class Registry(Iterable[tuple[str, Any]]):
-    """A table from names to classes or functions, filled by a decorator.
+    """Maps names to classes or functions, which a decorator registers.
 
-    Configs name components by text (``MODEL.BACKBONE.NAME``); a registry turns that text into the component, so
-    that a project can add its own without touching this package::
+    Configs refer to components by name (``MODEL.BACKBONE.NAME``); a registry finds the component, so that projects can
+    add their own without changing this package::
 
         @BACKBONE_REGISTRY.register()
         class MyBackbone(Backbone): ...
 
     Args:
-        name: what the registry holds; appears in errors.
+        name: of the registry, for errors.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,16 +32,16 @@ class Registry(Iterable[tuple[str, Any]]):
         self._obj_map: dict[str, Any] = {}
 
     def register(self, obj: object = None, *, name: str | None = None) -> Any:
-        """Add ``obj``; without it, return a decorator that adds what it decorates.
+        """Register ``obj``, or return a decorator that registers what it decorates.
 
-        Registering the same object twice under one name does nothing.
+        Registering the same object again under the same name does nothing.
 
         Args:
             obj: class, function or any other object.
-            name: what configs call it; its ``__name__`` by default.
+            name: its name in configs; default: its ``__name__``.
 
         Raises:
-            ValueError: if another object has the name already.
+            ValueError: if another object has the name.
         """
         if obj is None:
 
@@ -58,7 +58,7 @@ class Registry(Iterable[tuple[str, Any]]):
         old = self._obj_map.setdefault(name, obj)
         if old is not obj:
             raise BadValue(
-                f"{name!r} is in the {self._name} registry already, as {_where(old)}; "
+                f"{name!r} is already in the {self._name} registry, as {_where(old)}; "
                 f"{_where(obj)} needs another name"
             )
 
@@ -66,7 +66,7 @@ class Registry(Iterable[tuple[str, Any]]):
         """Return the object registered as ``name``.
 
         Raises:
-            KeyError: if there is none; the message lists the nearest names.
+            KeyError: if there is none; the message lists similar names.
         """
         try:
             return self._obj_map[name]
@@ -98,7 +98,7 @@ def _where(obj: object) -> str:
 
 
 def _import_longest(parts: list[str]) -> tuple[ModuleType, int]:
-    """Import the longest prefix of a dotted path that is a module; also returns how many parts it has."""
+    """Import the longest prefix of a dotted path that is a module; also return its number of parts."""
     for size in range(len(parts), 0, -1):
         name = ".".join(parts[:size])
         if name in sys.modules:
@@ -106,7 +106,7 @@ def _import_longest(parts: list[str]) -> tuple[ModuleType, int]:
         try:
             return importlib.import_module(name), size
         except ModuleNotFoundError as e:
-            # Missing because this prefix is no module: try a shorter one. Missing inside the module: report it.
+            # If this prefix itself is not a module, try a shorter one; if an import inside it failed, report that.
             missing = e.name or ""
             if not (name == missing or name.startswith(missing + ".")):
                 raise ImportError(
@@ -122,11 +122,11 @@ _MOVED = {
     "projects.deformable_detr": "detectron2.projects.dino",
     "projects.dino": "detectron2.projects.dino",
 }
-"""Packages of other projects, by the beginning of their paths, to those that offer the same names at their top."""
+"""Prefixes of paths in other projects -> packages here that offer the same names."""
 
 
 def _moved(name: str) -> str | None:
-    """Return where an object of a project that is part of this package now is; None for other paths."""
+    """Return the current path of an object of a project that is now part of this package; None for other paths."""
     for old, new in _MOVED.items():
         if name.startswith(old + "."):
             return f"{new}.{name.rpartition('.')[2]}"
@@ -134,20 +134,16 @@ def _moved(name: str) -> str | None:
 
 
 def locate(name: str) -> Any:
-    """Find a class, function, method or module by its dotted path, importing what is needed.
+    """Find a class, function, method or module by its dotted path, importing modules as needed.
 
-    Paths of projects that are part of this package now, such as ``"mask2former.modeling.matcher.HungarianMatcher"``,
-    find what took their place, unless the project itself is installed.
+    Paths in projects that are now part of this package, such as ``"mask2former.modeling.matcher.HungarianMatcher"``,
+    find their replacements unless the project itself is installed.
 
     Args:
         name: such as ``"torch.nn.Conv2d"`` or ``"detectron2.modeling.ResNet.make_default_stages"``.
 
-    Returns:
-        The object.
-
     Raises:
-        ImportError: if there is no such object; the message says which part of the path is missing and what is
-            near it.
+        ImportError: if there is no such object; the message states the missing part of the path and similar names.
     """
     try:
         return _locate(name)
@@ -181,10 +177,10 @@ def _locate(name: str) -> Any:
 
 
 def _convert_target_to_string(t: Callable[..., Any]) -> str:
-    """Dotted path of a class or function, as short as it can be while :func:`locate` still finds the same object.
+    """Return the shortest dotted path by which :func:`locate` finds a class or function.
 
-    Inner modules are dropped where an outer package offers the object under the same name:
-    ``detectron2.modeling.backbone.resnet.ResNet`` becomes ``detectron2.modeling.ResNet`` where that works.
+    If an outer package offers the object under the same name, inner modules are dropped:
+    ``detectron2.modeling.backbone.resnet.ResNet`` becomes ``detectron2.modeling.ResNet``.
     """
     module, qualname = t.__module__, t.__qualname__
     first, *rest = qualname.split(".")

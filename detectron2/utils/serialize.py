@@ -1,4 +1,4 @@
-"""Sending functions that plain pickle refuses."""
+"""Pickle functions that plain pickle refuses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def _restore(payload: bytes) -> PicklableWrapper:
 
 
 class PicklableWrapper:
-    """Hold an object and pickle it through cloudpickle, which also takes lambdas and closures.
+    """Wrap an object to pickle it with cloudpickle, which supports lambdas and closures.
 
-    So a data set that maps with a lambda can be sent to loader workers that are spawned. Calls and attributes go
-    to the object within.
+    A data set that maps with a lambda can thus be sent to spawned loader workers. Calls and attribute access are
+    forwarded to the object.
 
     Args:
-        obj: what to hold; a wrapper is unwrapped first.
+        obj: object to wrap; another wrapper is unwrapped first.
     """
 
     def __init__(self, obj: object) -> None:
@@ -33,7 +33,7 @@ class PicklableWrapper:
         return self._obj(*args, **kwargs)
 
     def __getattr__(self, attr: str) -> Any:
-        # Only reached when normal look-up failed. ``_obj`` itself is missing while unpickling.
+        # Only reached if normal lookup failed; ``_obj`` itself is missing while unpickling.
         if attr == "_obj":
             raise AttributeError(attr)
         return getattr(self._obj, attr)

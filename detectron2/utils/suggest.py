@@ -1,4 +1,4 @@
-"""Nearest known names, for error messages about names that do not exist."""
+"""Suggest similar names in error messages about unknown names."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,21 +10,20 @@ _MISSPELT = 0.8
 
 
 def closest(name: object, known: Iterable[object], limit: int = 3) -> list[str]:
-    """Find the known names that look most like ``name``.
+    """Find the known names that are most similar to ``name``.
 
-    Spelling is compared without regard to case. A name that differs only in case, or only in the dotted path
-    before it, comes first.
+    Spelling is compared ignoring case. Names that differ only in case, or only in the dotted path before them, are first.
 
     Args:
-        name: what was asked for; anything but text is turned into text.
-        known: names that exist; anything else in it is turned into text.
-        limit: at most so many names come back.
+        name: the unknown name; converted to text.
+        known: existing names; converted to text.
+        limit: maximum number of names to return.
 
     Returns:
-        Known names, best first; empty when nothing is similar.
+        Known names, best first; empty if none is similar.
     """
     names = list(dict.fromkeys(str(k) for k in known))
-    wanted = str(name).lower()  # a config may have anything in the place of a name
+    wanted = str(name).lower()  # a config may have any value instead of a name
     exact = [n for n in names if n.lower() == wanted]
     if "/" not in wanted:  # a path's last part after a dot is only its extension
         tail = wanted.rsplit(".", 1)[-1]
@@ -35,22 +34,22 @@ def closest(name: object, known: Iterable[object], limit: int = 3) -> list[str]:
     similar = [
         n for low in difflib.get_close_matches(wanted, by_lower, n=limit, cutoff=0.6) for n in by_lower[low]
     ]
-    # A typed fragment ("retina") should find the names that contain it.
+    # A fragment ("retina") should find the names that contain it.
     inside = [n for n in names if len(wanted) >= 3 and wanted in n.lower()]
     return list(dict.fromkeys([*exact, *similar, *inside]))[:limit]
 
 
 def did_you_mean(name: object, known: Iterable[object], limit: int = 3) -> str:
-    """Make the sentence that follows "X is not known." in an error.
+    """Return the sentence that follows "X is unknown." in an error.
 
     Args:
-        name: what was asked for; anything but text is turned into text.
-        known: names that exist.
-        limit: at most so many names are offered.
+        name: the unknown name; converted to text.
+        known: existing names.
+        limit: maximum number of suggestions.
 
     Returns:
-        ``"Did you mean 'a' or 'b'?"``; when nothing is similar, the known names if they are few, else how many
-        there are; empty if there are none at all.
+        ``"Did you mean 'a' or 'b'?"``; if none is similar, the known names if there are few, else their number; empty if
+        there are none.
     """
     names = sorted({str(k) for k in known})
     near = closest(name, names, limit)
@@ -65,7 +64,7 @@ def did_you_mean(name: object, known: Iterable[object], limit: int = 3) -> str:
 
 
 def misspelt(name: str, known: Iterable[str]) -> str | None:
-    """Find the known name that ``name`` is probably a misspelling of; None if it looks like a new name."""
+    """Return the known name of which ``name`` is probably a misspelling; None if it looks like a new name."""
     names = list(known)
     for candidate in names:
         if candidate.lower() == name.lower():
@@ -77,7 +76,7 @@ def misspelt(name: str, known: Iterable[str]) -> str | None:
 
 
 def not_there(path: str | Path) -> str:
-    """Say that a path does not exist, and which one is nearest to it."""
+    """Return the message that a path does not exist, with a similar path if there is one."""
     path = Path(path)
     parent = path.parent
     if not parent.is_dir():

@@ -1,4 +1,4 @@
-"""Plain text tables for logs, without any dependency."""
+"""Plain text tables for logs, without dependencies."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def format_table(
     Args:
         rows: cells of each row; short rows are filled with empty cells.
         headers: titles of the columns.
-        floatfmt: how to print floats.
-        align: for each column one of "left", "right", "center"; numbers go right, text left by default.
+        floatfmt: format of floats.
+        align: for each column one of "left", "right", "center"; default: numbers right, text left.
 
     Returns:
-        The lines joined by newlines; header and rule alone when there are no rows.
+        The lines joined by newlines; only header and rule if there are no rows.
     """
     rows = [list(row) + [""] * (len(headers) - len(row)) for row in rows]
     if align is None:
@@ -52,22 +52,18 @@ def format_table(
 
 
 def create_small_table(small_dict: Mapping[str, Any]) -> str:
-    """Format a table of one row, its keys as the header: for a handful of figures.
-
-    Args:
-        small_dict: names and values; floats are printed with three decimals.
-    """
+    """Format a small dict as a table of one row, with the keys as the header and three decimals for floats."""
     return format_table([list(small_dict.values())], list(small_dict), align=["center"] * len(small_dict))
 
 
 def create_grid_table(
     pairs: Iterable[tuple[str, Any]], columns: int = 3, headers: Sequence[str] = ("name", "value")
 ) -> str:
-    """Many name-value pairs folded into several pairs a row, such as AP per class.
+    """Format many name-value pairs as a table with several pairs per row, such as AP per class.
 
     Args:
-        pairs: names and values in order of reading.
-        columns: pairs beside each other.
+        pairs: names and values, row by row.
+        columns: pairs per row.
         headers: titles of one pair, repeated for each.
     """
     flat = [cell for pair in pairs for cell in pair]

@@ -1,4 +1,4 @@
-"""Comparing the version of torch."""
+"""Compare the version of torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __all__ = ["min_torch_version"]
 def min_torch_version(min_version: str) -> bool:
     """Return whether the installed torch is at least ``min_version``, such as ``"2.6"``.
 
-    Suffixes of builds from source (``2.15.0a0+git123``) count as the release that they lead to.
+    Builds from source (``2.15.0a0+git123``) count as their release (``2.15.0``).
     """
     return version.parse(version.parse(torch.__version__).base_version) >= version.parse(min_version)

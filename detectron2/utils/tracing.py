@@ -1,4 +1,4 @@
-"""Asking whether code is being recorded rather than run."""
+"""Detect whether code is being recorded to a graph, and adapt to it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = [
 
 
 def is_recording() -> bool:
-    """True while the caller becomes a graph: by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``."""
+    """Return whether ``torch.compile``, ``torch.export`` or ``torch.jit.trace`` records the caller."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def refuse_trace(step: str) -> None:
-    """Raise within ``torch.jit.trace``, for a step that a trace would fix as it was for the example.
+    """Raise within ``torch.jit.trace``, for a step whose values a trace would record as constants.
 
     Args:
-        step: what cannot be traced; the message begins with it.
+        step: name of the step, at the start of the message.
     """
     if torch.jit.is_tracing():
         raise NotImplementedError(
@@ -36,7 +36,7 @@ def refuse_trace(step: str) -> None:
 
 
 def smaller(a: Any, b: Any) -> Any:
-    """Return the smaller of two sizes, which may be symbols of ``torch.export`` or tensors of ``torch.jit.trace``."""
+    """Return the smaller of two sizes, also symbols of ``torch.export`` or tensors of ``torch.jit.trace``."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return torch.minimum(torch.as_tensor(a), torch.as_tensor(b))
     return torch.sym_min(a, b)
@@ -50,21 +50,20 @@ def larger(a: Any, b: Any) -> Any:
 
 
 def is_fx_tracing() -> bool:
-    """True while ``torch.fx``, ``torch.export`` or ``torch.compile`` records the caller."""
+    """Return whether ``torch.fx``, ``torch.export`` or ``torch.compile`` records the caller."""
     return bool(torch.compiler.is_compiling() or torch.fx._symbolic_trace.is_fx_tracing())
 
 
 def is_fx_tracing_legacy() -> bool:
-    """Same answer as ``is_fx_tracing``; kept for code that names it."""
+    """Return :func:`is_fx_tracing`; kept for code that calls it."""
     return is_fx_tracing()
 
 
 def assert_fx_safe(condition: object, message: str) -> torch.Tensor:
-    """Assert, without breaking a recording or leaving a branch in it.
+    """Assert a condition unless the caller is being recorded, so that the graph has no branch.
 
     Args:
-        condition: a truth value, or a string holding a Python expression of the caller's, which is
-            evaluated only when nothing is being recorded.
+        condition: a truth value, or a Python expression as text, which is evaluated in the caller's scope.
         message: text of the error.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The model inside its wrappers."""
+"""Remove the wrappers of a model."""
 
 from torch import nn
 

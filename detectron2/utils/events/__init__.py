@@ -1,4 +1,4 @@
-"""Figures of a running job: the storage that collects them and the writers that show them."""
+"""Metrics of a running job: the storage that collects them and the writers that output them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class HistoryBuffer:
     """A series of (value, iteration) pairs with cheap windowed statistics.
 
     Args:
-        max_length: number of pairs to keep; older ones are dropped, but ``global_avg`` still counts them.
+        max_length: number of pairs to keep; older ones are dropped, but still count in ``global_avg``.
     """
 
     def __init__(self, max_length: int = 1_000_000) -> None:
@@ -33,7 +33,7 @@ class HistoryBuffer:
 
     def _last(self, window_size: int) -> list[float]:
         if not self._pairs:
-            raise BadValue("this history is empty: no value has been put yet")
+            raise BadValue("this history is empty: no value has been added yet")
         return [value for value, _ in islice(reversed(self._pairs), max(window_size, 1))]
 
     def latest(self) -> float:
@@ -53,11 +53,11 @@ class HistoryBuffer:
     def global_avg(self) -> float:
         """Return the mean of all values ever added."""
         if not self._count:
-            raise BadValue("this history is empty: no value has been put yet")
+            raise BadValue("this history is empty: no value has been added yet")
         return self._sum / self._count
 
     def values(self) -> list[tuple[float, float]]:
-        """All kept (value, iteration) pairs, oldest first."""
+        """Return all kept (value, iteration) pairs, oldest first."""
         return list(self._pairs)
 
     def count_since(self, iteration: float) -> int:

@@ -1,4 +1,4 @@
-"""Storage of the metrics and pictures of a training run until writers read them."""
+"""Storage for the metrics and images of a training run until writers read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .history import HistoryBuffer
 __all__ = ["EventStorage", "get_event_storage", "has_event_storage"]
 
 _CURRENT_STORAGE_STACK: list[EventStorage] = []
-# Device values that may wait before they are fetched; bounds memory when no writer ever reads.
+# Maximum number of unread device values; limits memory if no writer ever reads.
 _MAX_WAITING = 8192
 
 
@@ -30,7 +30,7 @@ def get_event_storage() -> EventStorage:
     """Return the innermost open storage.
 
     Raises:
-        AssertionError: outside of any ``with EventStorage(...)`` block.
+        AssertionError: outside any ``with EventStorage(...)`` block.
     """
     if not _CURRENT_STORAGE_STACK:
         raise AssertionError(
@@ -40,10 +40,10 @@ def get_event_storage() -> EventStorage:
 
 
 class EventStorage:
-    """Metrics, pictures and histograms of a running job; a context manager.
+    """Metrics, images and histograms of a running job; a context manager.
 
-    Scalars may be numbers or tensors with one element. Tensors on an accelerator stay there
-    until the first read, which transfers all of them together; adding them never blocks the host.
+    Scalars may be numbers or tensors with one element. Tensors on an accelerator stay there until the first read, which
+    transfers all of them together; adding them never blocks the host.
 
     Args:
         start_iter: first iteration of the job.
@@ -63,7 +63,7 @@ class EventStorage:
 
     @property
     def iter(self) -> int:
-        """Iteration in progress; in a trainer the number of finished steps before it."""
+        """The current iteration; in a trainer, the number of steps finished before it."""
         return self._iter
 
     @iter.setter
@@ -87,19 +87,19 @@ class EventStorage:
         """Add one value to a metric.
 
         Args:
-            name: metric; prefixed inside ``name_scope``.
+            name: of the metric; prefixed inside ``name_scope``.
             value: a number or a tensor with one element.
-            smoothing_hint: whether the metric is noisy, so that writers should show the median of
-                a window rather than the newest value. Fixed by the first call for a name.
-            cur_iter: iteration that the value belongs to; the current one by default.
+            smoothing_hint: whether the metric is noisy, so that writers should output the median of a window instead of
+                the newest value; must be the same in all calls for a name.
+            cur_iter: iteration of the value; default: the current one.
 
         Raises:
-            AssertionError: if the hint differs from an earlier one for this name.
+            AssertionError: if ``smoothing_hint`` differs from an earlier call for this name.
         """
         name = self._current_prefix + name
         if self._smoothing_hints.setdefault(name, smoothing_hint) != smoothing_hint:
             raise AssertionError(
-                f"metric {name!r} was first put with smoothing_hint={not smoothing_hint}; use the same each time"
+                f"metric {name!r} was first added with smoothing_hint={not smoothing_hint}; use the same each time"
             )
         when = self._iter if cur_iter is None else cur_iter
         on_device = isinstance(value, torch.Tensor) and value.device.type != "cpu"
@@ -107,7 +107,7 @@ class EventStorage:
         if isinstance(kept, float) and not self._waiting:
             self._record(name, kept, when)
             return
-        # A number queues behind waiting tensors, which keeps each history in order.
+        # A number waits behind earlier tensors, which keeps each history in order.
         self._waiting.append((name, kept, when))
         if len(self._waiting) > _MAX_WAITING:
             self.flush()
@@ -120,11 +120,11 @@ class EventStorage:
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)
 
     def put_image(self, img_name: str, img_tensor: torch.Tensor | npt.NDArray) -> None:
-        """Add a picture for the writers that show pictures.
+        """Add an image for writers.
 
         Args:
-            img_name: its name.
-            img_tensor: (3, H, W), RGB; uint8 in [0, 255] or float in [0, 1]; array or tensor.
+            img_name: name of the image.
+            img_tensor: array or tensor (3, H, W), RGB; uint8 in [0, 255] or float in [0, 1].
         """
         self._vis_data.append((img_name, img_tensor, self._iter))
 
@@ -132,7 +132,7 @@ class EventStorage:
         """Add the distribution of a tensor's values.
 
         Args:
-            hist_name: its name.
+            hist_name: name of the histogram.
             hist_tensor: any shape, at least one element.
             bins: number of equal bins between the smallest and the largest value.
         """
@@ -191,12 +191,12 @@ class EventStorage:
         self.flush()
         if name not in self._history:
             raise KeyError(
-                f"no metric named {name!r} was put yet. {did_you_mean(name, self._history)}".rstrip()
+                f"no metric named {name!r} was added yet. {did_you_mean(name, self._history)}".rstrip()
             )
         return self._history[name]
 
     def histories(self) -> Mapping[str, HistoryBuffer]:
-        """Return the history of every metric by its name."""
+        """Return the history of every metric by name."""
         self.flush()
         return self._history
 
@@ -214,7 +214,7 @@ class EventStorage:
         """Return :meth:`latest` with noisy metrics replaced by their median over a window.
 
         Args:
-            window_size: iterations, not values, so that rare metrics are not smoothed over old values.
+            window_size: in iterations rather than values, so that rare metrics are not smoothed over old values.
         """
         return {
             name: (
@@ -227,11 +227,11 @@ class EventStorage:
         }
 
     def smoothing_hints(self) -> dict[str, bool]:
-        """Return by name whether each metric is noisy."""
+        """Return the smoothing hint of every metric by name."""
         return self._smoothing_hints
 
     def clear_images(self) -> None:
-        """Remove the pictures, once writers have read them."""
+        """Remove the images, once writers have read them."""
         self._vis_data = []
 
     def clear_histograms(self) -> None:

@@ -1,4 +1,4 @@
-"""Figures for experiment trackers, as extras: Weights & Biases and MLflow."""
+"""Writers for experiment trackers: Weights & Biases and MLflow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["MLflowWriter", "WandbWriter"]
 
 
 class WandbWriter(EventWriter):
-    """Sends scalars and pictures to Weights & Biases.
+    """Sends scalars and images to Weights & Biases.
 
     Args:
         project: project name.
-        config: settings of the run to show beside it.
+        config: settings of the run.
         window_size: iterations for the median of noisy metrics.
         **kwargs: passed to ``wandb.init``, such as ``name``, ``dir``, ``mode="offline"``.
 
     Raises:
-        ImportError: if wandb is absent.
+        ImportError: if wandb is not installed.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WandbWriter(EventWriter):
 
     def write(self) -> None:
         storage = get_event_storage()
-        # The tracker drops steps that go backwards; the iteration travels as a value as well.
+        # wandb drops decreasing steps, so the iteration is also sent as a value.
         for iteration, scalars in sorted(self._new.take(storage).items()):
             self._run.log({**scalars, "iteration": iteration}, step=iteration)
         for name, picture, iteration in storage._vis_data:
@@ -53,7 +53,7 @@ class WandbWriter(EventWriter):
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names."""
+    """Flatten nested settings to dotted names."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -64,17 +64,17 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class MLflowWriter(EventWriter):
-    """Sends scalars to an MLflow store, remote or a local folder.
+    """Sends scalars to an MLflow tracking store, remote or in a local folder.
 
     Args:
         experiment: experiment name.
-        tracking_uri: address or ``file:`` folder of the store; MLflow's own default when None.
+        tracking_uri: URL or ``file:`` folder of the store; None for MLflow's default.
         run_name: name of the run.
         config: settings of the run, stored as parameters.
         window_size: iterations for the median of noisy metrics.
 
     Raises:
-        ImportError: if mlflow is absent.
+        ImportError: if mlflow is not installed.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class MLflowWriter(EventWriter):
         except ImportError as error:
             raise ImportError("MLflowWriter needs mlflow: pip install 'detectron2[mlflow]'") from error
         self._metric = Metric
-        # A client of its own, so that a run which the caller has open stays untouched.
+        # A separate client does not affect a run that the caller has open.
         self._client = MlflowClient(tracking_uri=tracking_uri)
         found = self._client.get_experiment_by_name(experiment)
         identity = found.experiment_id if found else self._client.create_experiment(experiment)
         self._run_id = self._client.create_run(identity, run_name=run_name).info.run_id
-        # The store refuses longer values and more than 100 parameters a call.
+        # The store refuses longer values, and more than 100 parameters per call.
         params = [Param(key, str(value)[:500]) for key, value in _flat(config or {}).items()]
         for start in range(0, len(params), 100):
             self._client.log_batch(self._run_id, params=params[start : start + 100])
@@ -104,7 +104,7 @@ class MLflowWriter(EventWriter):
 
     @property
     def run_id(self) -> str:
-        """Identity of the run in the store."""
+        """Id of the run in the store."""
         return self._run_id
 
     def write(self) -> None:
@@ -118,7 +118,7 @@ class MLflowWriter(EventWriter):
 
     @staticmethod
     def _name(name: str) -> str:
-        """Make a name that the store accepts: letters, digits, ``_-. /`` only."""
+        """Replace characters that the store does not accept: all but letters, digits and ``_-. /``."""
         return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
     def close(self) -> None:

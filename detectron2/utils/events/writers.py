@@ -1,4 +1,4 @@
-"""Where figures go: console, JSON lines, TensorBoard."""
+"""Writers of metrics: console, JSON lines, TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ __all__ = ["CommonMetricPrinter", "EventWriter", "JSONWriter", "TensorboardXWrit
 
 
 class EventWriter:
-    """Base of everything that takes figures out of the open ``EventStorage``."""
+    """Base class of writers, which read the open ``EventStorage``."""
 
     def write(self) -> None:
-        """Take what is new. Called with a storage open."""
+        """Output new values; called while a storage is open."""
         raise NotImplementedError(f"{type(self).__name__} must define write()")
 
     def close(self) -> None:
-        """Finish; the writer is not used afterwards."""
+        """Finish; the writer is not used again."""
 
 
 class _NewScalars:
-    """Hands out each scalar once, however often a writer asks."""
+    """Returns each scalar once, regardless of how often a writer asks."""
 
     def __init__(self, window_size: int) -> None:
         self._window = window_size
         self._seen = -1
 
     def take(self, storage: EventStorage) -> dict[int, dict[str, float]]:
-        """Iteration to names and values that came since the last call; the running iteration first."""
+        """Return the scalars added since the last call: iteration -> name -> value."""
         fresh: dict[int, dict[str, float]] = defaultdict(dict)
         for name, (value, when) in storage.latest_with_smoothing_hint(self._window).items():
             if when > self._seen:
@@ -48,9 +48,9 @@ class _NewScalars:
 
 
 class JSONWriter(EventWriter):
-    """Appends one JSON object a line: ``{"iteration": 19, "total_loss": 0.7, ...}``.
+    """Appends one JSON object per line: ``{"iteration": 19, "total_loss": 0.7, ...}``.
 
-    Lines reach the disk before ``write`` returns, so a killed run keeps its curves.
+    Lines are on disk before ``write`` returns, so that a killed run keeps its metrics.
 
     Args:
         json_file: file to append to.
@@ -64,13 +64,13 @@ class JSONWriter(EventWriter):
 
     @property
     def _file(self) -> IO[str]:
-        # Opened at the first line: a trainer that never trains leaves no file, open or empty.
+        # Opened at the first line, so that a trainer that never trains leaves no empty file.
         if self._stream is None:
             folder = os.path.dirname(self._path)
             if folder:
                 PathManager.mkdirs(folder)
             self._stream = PathManager.open(self._path, "a")
-            if _ends_within_a_line(self._path):  # a full disk or a power cut; the next line must not suffer
+            if _ends_within_a_line(self._path):  # after a full disk or a power cut
                 self._stream.write("\n")
         return self._stream
 
@@ -81,7 +81,7 @@ class JSONWriter(EventWriter):
         try:
             os.fsync(self._file.fileno())
         except (OSError, AttributeError):
-            pass  # not a file of the operating system (remote or in memory)
+            pass  # remote or in memory
 
     def close(self) -> None:
         if self._stream is not None:
@@ -90,7 +90,7 @@ class JSONWriter(EventWriter):
 
 
 def _ends_within_a_line(path: str) -> bool:
-    """Return whether a local file lacks its last end of line."""
+    """Return whether the last line of a local file lacks its newline."""
     try:
         with open(path, "rb") as file:
             file.seek(-1, os.SEEK_END)
@@ -100,7 +100,7 @@ def _ends_within_a_line(path: str) -> bool:
 
 
 class TensorboardXWriter(EventWriter):
-    """Writes scalars, pictures and histograms for TensorBoard.
+    """Writes scalars, images and histograms for TensorBoard.
 
     Args:
         log_dir: folder of the event files.
@@ -108,7 +108,7 @@ class TensorboardXWriter(EventWriter):
         **kwargs: passed to ``torch.utils.tensorboard.SummaryWriter``.
 
     Raises:
-        ImportError: at the first write, if the tensorboard package is absent.
+        ImportError: at the first write, if tensorboard is not installed.
     """
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: object) -> None:
@@ -118,7 +118,7 @@ class TensorboardXWriter(EventWriter):
 
     @property
     def _writer(self) -> Any:
-        # Made at the first use, since making it creates a file and loads a slow package.
+        # Created on first use, since this creates a file and imports a slow package.
         if self.__summary is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -136,7 +136,7 @@ class TensorboardXWriter(EventWriter):
                 self._writer.add_scalar(name, value, iteration)
         for name, picture, iteration in storage._vis_data:
             self._writer.add_image(name, picture, iteration)
-        # The first writer that shows pictures takes them, so that they do not pile up.
+        # The first writer of images removes them, so that they do not accumulate.
         storage.clear_images()
         for histogram in storage._histograms:
             self._writer.add_histogram_raw(**histogram)
@@ -148,29 +148,29 @@ class TensorboardXWriter(EventWriter):
 
 
 def peak_memory_mib() -> float | None:
-    """Most device memory that tensors of this process have held, in MiB; None without CUDA."""
+    """Return the peak device memory of tensors of this process in MiB; None without CUDA."""
     return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
 
 
 class CommonMetricPrinter(EventWriter):
-    """Logs one line: time left, iteration, losses, step and data times, learning rate, memory.
+    """Logs one line: remaining time, iteration, losses, step and data times, learning rate, memory.
 
     Args:
-        max_iter: length of the run, for the time left; None shows none.
+        max_iter: length of the run, for the remaining time; None omits it.
         window_size: iterations for the median of noisy metrics.
     """
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
-        # The name of the public module, which is what users filter logs by.
+        # Users filter logs by the name of the public module.
         self.logger = logging.getLogger("detectron2.utils.events")
         self._max_iter = max_iter
         self._window_size = window_size
         self._last_write: tuple[int, float] | None = None
-        # Set to False by a progress bar: the line then goes to log files only.
+        # A progress bar sets this to False, so that the line goes to log files only.
         self.to_console = True
 
     def _eta(self, storage: EventStorage) -> str | None:
-        """Time left as text, from step times or, without those, from the time between two lines."""
+        """Return the remaining time as text, from step times if there are any, else from the time between two lines."""
         if self._max_iter is None:
             return None
         left = self._max_iter - storage.iter - 1
@@ -186,7 +186,7 @@ class CommonMetricPrinter(EventWriter):
         return str(datetime.timedelta(seconds=int(max(seconds, 0))))
 
     def _fields(self, storage: EventStorage) -> dict[str, str]:
-        """Names and texts of one line, in order."""
+        """Return the names and texts of one line, in order."""
         known = storage.histories()
 
         def median(name: str, form: str) -> str:
@@ -197,7 +197,7 @@ class CommonMetricPrinter(EventWriter):
         if eta is not None:
             fields["eta"] = eta
         fields["iter"] = str(storage.iter)
-        # Losses while training, losses on validation data, and what asks for it by its name; not all other metrics.
+        # Training and validation losses, and metrics marked by their names; not all other metrics.
         for name in known:
             if "loss" in name.rsplit("/", 1)[-1] or name.startswith("[metric]"):
                 fields[name] = median(name, ".4g")
@@ -214,7 +214,7 @@ class CommonMetricPrinter(EventWriter):
 
     def write(self) -> None:
         storage = get_event_storage()
-        # The call after the last step would repeat the line before it.
+        # The call after the last step would repeat the previous line.
         if self._max_iter is not None and storage.iter == self._max_iter:
             return
         line = "  ".join(f"{name}: {text}" for name, text in self._fields(storage).items())

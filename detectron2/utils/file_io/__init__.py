@@ -1,9 +1,8 @@
 """One interface to local files, URLs and remote stores: ``PathManager``.
 
-``PathManager.open("detectron2://…")``, ``https://…``, a plain path or any URL that fsspec knows are all read in the
-same way. What is downloaded is kept in a cache (``$FVCORE_CACHE``, default ``~/.torch/iopath_cache``), checked
-against the hash in its name, and resumed if a download broke off. With ``DETECTRON2_OFFLINE=1`` only the cache and
-local files are used.
+It opens ``detectron2://…``, ``https://…``, plain paths and any URL that fsspec supports. Downloads are cached
+(``$FVCORE_CACHE``, default ``~/.torch/iopath_cache``), checked against the hash in their names, and resumed after an
+interruption. With ``DETECTRON2_OFFLINE=1`` only the cache and local files are used.
 """
 
 from .base import PathHandler
@@ -14,7 +13,7 @@ __all__ = ["PathHandler", "PathManager", "get_cache_dir"]
 
 
 class Detectron2Handler(PathHandler):
-    """``detectron2://`` paths: short names for the public files of Detectron2, such as the model zoo."""
+    """``detectron2://`` paths: short URLs of the public files of Detectron2, such as the model zoo."""
 
     PREFIX = "detectron2://"
     S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a restart after a crash, sees the old file or the new one, never a part."""
+"""Write files so that readers see either the old file or the new one, also after a crash."""
 
 import contextlib
 import json
@@ -54,7 +54,7 @@ def atomic_write(
 
 
 def _permissions(path: str) -> int:
-    """Mode bits that a plain ``open(path, "w")`` would leave."""
+    """Return the mode bits that a plain ``open(path, "w")`` would set."""
     try:
         return os.stat(path).st_mode & 0o7777
     except FileNotFoundError:

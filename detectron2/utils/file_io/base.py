@@ -1,4 +1,4 @@
-"""Path handlers: what can be done with paths of one kind."""
+"""Path handlers: file operations for one kind of path."""
 
 import logging
 import os
@@ -10,23 +10,23 @@ __all__ = ["NativePathHandler", "PathHandler"]
 
 
 class PathHandler:
-    """What a kind of path (``https://…``, ``mystore://…``) can do; subclass it to teach ``PathManager`` a new kind.
+    """File operations for one kind of path (``https://…``, ``mystore://…``); subclass it to add a kind.
 
-    A subclass gives its prefixes and overrides the operations that it has; the others raise
-    ``NotImplementedError``. Keyword arguments that an operation does not know are reported once, or refused if
+    A subclass defines its prefixes and the operations that it supports; the others raise ``NotImplementedError``.
+    Unknown keyword arguments of an operation are logged, or refused after
     ``PathManager.set_strict_kwargs_checking(True)``.
     """
 
     _strict_kwargs_check = False
 
     def _get_supported_prefixes(self) -> list[str]:
-        raise NotImplementedError(f"{type(self).__name__} must say which prefixes it serves")
+        raise NotImplementedError(f"{type(self).__name__} must define its prefixes")
 
     def _check_kwargs(self, kwargs: dict[str, Any]) -> None:
-        """Refuse, or report, keyword arguments that nothing used."""
+        """Refuse or log keyword arguments that are left over."""
         if not kwargs:
             return
-        text = f"{type(self).__name__} has no use for the arguments {', '.join(sorted(kwargs))}"
+        text = f"{type(self).__name__} does not use the arguments {', '.join(sorted(kwargs))}"
         if self._strict_kwargs_check:
             raise ValueError(text)
         logging.getLogger(__name__).warning(text)
@@ -38,7 +38,7 @@ class PathHandler:
         raise self._cannot("open", path)
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        raise self._cannot("make a local copy of", path)
+        raise self._cannot("create a local copy of", path)
 
     def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: object) -> bool:
         raise self._cannot("copy", src_path)
@@ -64,7 +64,7 @@ class PathHandler:
         raise self._cannot("list", path)
 
     def _mkdirs(self, path: str, **kwargs: object) -> None:
-        raise self._cannot("make the folder", path)
+        raise self._cannot("create the folder", path)
 
     def _rm(self, path: str, **kwargs: object) -> None:
         raise self._cannot("remove", path)
@@ -74,7 +74,7 @@ class PathHandler:
 
 
 class NativePathHandler(PathHandler):
-    """Files of this machine; also understands ``file://``."""
+    """Local files; also accepts ``file://``."""
 
     def _get_supported_prefixes(self) -> list[str]:
         return ["file://"]
@@ -108,7 +108,7 @@ class NativePathHandler(PathHandler):
     def _mv(self, src_path: str, dst_path: str, **kwargs: object) -> bool:
         self._check_kwargs(kwargs)
         if os.path.exists(self._path(dst_path)):
-            raise FileExistsError(f"{dst_path} exists; remove it before something is moved there")
+            raise FileExistsError(f"{dst_path} exists; remove it first")
         shutil.move(self._path(src_path), self._path(dst_path))
         return True
 

@@ -1,8 +1,8 @@
-"""Fetching a URL into a file: continued after a break, checked before it is kept.
+"""Download a URL to a file, resuming after interruptions and checking the result.
 
-A server may break off, change the file between two tries, or answer with something else. So an answer is kept only
-if its range, its length and the hash in its name fit, and a part is continued only if the server can tell that the
-file is still the same one (``ETag`` with ``If-Range``, RFC 9110) or a hash will tell in the end.
+A server may stop, change the file between two attempts, or send something else. A response is therefore kept only if
+its range, its length and the hash in its name match, and a partial download is resumed only if the server can confirm
+that the file is unchanged (``ETag`` with ``If-Range``, RFC 9110) or its name has a hash.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ __all__ = ["DownloadError", "check_hash", "download", "exists", "hash_in_name"]
 
 logger = logging.getLogger(__name__)
 
-# Hosts whose file names end in a hash even if it has digits only.
+# Hosts whose file names end in a hash, even if it consists of digits only.
 HASHING_HOSTS = ("dl.fbaipublicfiles.com", "download.pytorch.org")
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without any data
 ATTEMPTS = 4
-LONGEST_PAUSE = 60  # seconds that a server may ask to wait
-MOST_BYTES = 64 << 30  # of one file: far more than any weights, far less than an endless answer
+LONGEST_PAUSE = 60  # maximum seconds to wait if a server asks for it
+MOST_BYTES = 64 << 30  # of one file: far more than any weights, but finite
 _PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
 class DownloadError(ConnectionError, ValueError):
-    """A server's answer is not the file that was asked for."""
+    """A server's response is not the requested file."""
 
 
 class _SameKindRedirects(urllib.request.HTTPRedirectHandler):
@@ -54,7 +54,7 @@ class _SameKindRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Make an opener without the handlers of ``ftp:``, ``file:`` and ``data:`` that urllib adds by itself."""
+    """Create an opener without urllib's default handlers for ``ftp:``, ``file:`` and ``data:``."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -85,10 +85,10 @@ def exists(url: str) -> bool:
 
 
 def hash_in_name(url: str) -> str | None:
-    """Find the start of a content hash in a file name such as ``model_final_f10217.pkl``; None if there is none.
+    """Return the prefix of a content hash in a file name such as ``model_final_f10217.pkl``; None if there is none.
 
-    A run of 6 or more hexadecimal digits before the extension counts. Names such as ``model_0059999.pth`` only have
-    digits; they count on hosts that are known to name their files by hash.
+    This is a run of 6 or more hexadecimal digits before the extension. Decimal digits only, as in
+    ``model_0059999.pth``, are a hash only on hosts known to name files by hash.
     """
     host, _, path = url.partition("://")[2].partition("/")
     found = re.search(r"[-_]([0-9a-f]{6,64})\.[A-Za-z0-9.]+$", path.split("?")[0])
@@ -100,10 +100,10 @@ def hash_in_name(url: str) -> str | None:
 
 
 def check_hash(path: str, url: str) -> None:
-    """Compare the content of a file with the hash in its name: the start of its MD5, SHA-1 or SHA-256.
+    """Check that the hash in the name of a file is a prefix of its MD5, SHA-1 or SHA-256.
 
     Raises:
-        ValueError: if it is none of them.
+        ValueError: if it is not.
     """
     expected = hash_in_name(url)
     if expected is None or os.environ.get("DETECTRON2_SKIP_HASH_CHECK"):
@@ -116,23 +116,23 @@ def check_hash(path: str, url: str) -> None:
     if not any(d.hexdigest().startswith(expected) for d in digests):
         raise ValueError(
             f"{url}: the content does not match the hash {expected} in its name (its MD5 starts with "
-            f"{digests[0].hexdigest()[: len(expected)]}): the download is damaged, or the name carries no hash. "
+            f"{digests[0].hexdigest()[: len(expected)]}): the download is damaged, or the name contains no hash. "
             "In the second case set DETECTRON2_SKIP_HASH_CHECK=1."
         )
 
 
 def download(url: str, local: str, cache: str) -> None:
-    """Fetch ``url`` into the file ``local``; a part that an earlier try left is continued where that is safe.
+    """Download ``url`` to the file ``local``, resuming an earlier partial download if that is safe.
 
     Args:
-        url: http(s) address.
-        local: file to write; it appears only when it is whole.
-        cache: folder that the error names as the place for files fetched by hand.
+        url: http(s) URL.
+        local: file to write; it appears only once it is complete.
+        cache: folder that errors name as the place for files downloaded by hand.
 
     Raises:
         FileNotFoundError: if the server has no such file.
-        ConnectionError: if there is no network, it broke off too often, or the answer is not the file.
-        ValueError: if the content does not match the hash in the name; nothing is kept then.
+        ConnectionError: if there is no network, the download was interrupted too often, or the response is not the file.
+        ValueError: if the content does not match the hash in the name; nothing is kept.
         OSError: if the disk is full.
     """
     os.makedirs(os.path.dirname(local), exist_ok=True)
@@ -146,7 +146,7 @@ def download(url: str, local: str, cache: str) -> None:
         except urllib.error.HTTPError as e:
             e.close()
             problem = f"the server answers {e.code} {e.reason}"
-            if e.code == 416 and resuming:  # the part does not belong to the file on the server
+            if e.code == 416 and resuming:  # the partial download does not belong to the file on the server
                 part.remove()
                 continue
             if e.code in (401, 403, 404, 410):
@@ -162,14 +162,14 @@ def download(url: str, local: str, cache: str) -> None:
             raise
         except OSError as e:
             if e.errno is not None and not isinstance(e, (ConnectionError, TimeoutError)):
-                raise  # of the disk, not of the network
+                raise  # an error of the disk, not the network
             if attempt == ATTEMPTS or isinstance(getattr(e, "reason", e), socket.gaierror):
                 raise _unreachable(url, e, cache) from e
             problem = str(e)
-        logger.warning("download of %s broke off (%s); trying again in %.1f s", url, problem, pause)
+        logger.warning("download of %s was interrupted (%s); retrying in %.1f s", url, problem, pause)
         time.sleep(pause)
     else:
-        raise ConnectionError(f"{url}: the download broke off {ATTEMPTS} times")
+        raise ConnectionError(f"{url}: the download was interrupted {ATTEMPTS} times")
     try:
         part.finish()
     except ValueError:
@@ -180,11 +180,11 @@ def download(url: str, local: str, cache: str) -> None:
 
 
 class _Part:
-    """The part of a file that has come so far, and what identifies the file on the server.
+    """A partial download, with the ETag that identifies the file on the server.
 
     Args:
-        url: address of the file.
-        path: of the part; a strong ETag is kept in a file beside it.
+        url: of the file.
+        path: of the partial download; a strong ETag is stored in a file beside it.
     """
 
     def __init__(self, url: str, path: str) -> None:
@@ -198,7 +198,7 @@ class _Part:
         return os.path.getsize(self.path) if os.path.exists(self.path) else 0
 
     def remove(self) -> None:
-        """Forget what has come."""
+        """Remove the partial download."""
         for path in (self.path, self._tag_path):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
@@ -209,10 +209,10 @@ class _Part:
         return ""
 
     def fetch(self) -> None:
-        """Append what is missing; raises if the answer is not the rest of the file."""
+        """Download the rest of the file; raise if the response is something else."""
         have, tag = self.size, self._tag()
         if have and not tag and hash_in_name(self.url) is None:
-            have = 0  # nothing could tell whether the file is still the same
+            have = 0  # the file may have changed
         headers = {"User-Agent": "detectron2", "Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
@@ -228,7 +228,7 @@ class _Part:
             self._copy(answer, resumed, total)
 
     def _expected(self, answer: http.client.HTTPResponse, start: int) -> int | None:
-        """Return the size of the whole file as the answer promises it; None if it does not."""
+        """Return the size of the whole file according to the response; None if it does not say."""
         length = answer.headers.get("Content-Length")
         if length is not None and not length.isdecimal():
             raise DownloadError(f"{self.url}: the server says Content-Length: {length}")
@@ -238,11 +238,9 @@ class _Part:
             whole = found is not None and (found[3] == "*" or int(found[2]) + 1 == int(found[3]))
             if not start or found is None or int(found[1]) != start or not whole:
                 came = answer.headers.get("Content-Range", "none")
-                raise DownloadError(f"{self.url}: asked for the bytes from {start} on, got the range {came}")
+                raise DownloadError(f"{self.url}: requested the bytes from {start} on, got the range {came}")
         if total is not None and total > MOST_BYTES:
-            raise DownloadError(
-                f"{self.url}: {total:,} bytes are more than the {MOST_BYTES:,} that are taken"
-            )
+            raise DownloadError(f"{self.url}: {total:,} bytes are more than the maximum of {MOST_BYTES:,}")
         free = shutil.disk_usage(os.path.dirname(self.path)).free
         if total is not None and total - start > free:
             raise OSError(
@@ -253,7 +251,9 @@ class _Part:
     def _encoding(self, answer: http.client.HTTPResponse) -> str:
         encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", ""):
-            raise DownloadError(f"{self.url}: the server sends it in the encoding {encoding!r}, unasked")
+            raise DownloadError(
+                f"{self.url}: the server uses the encoding {encoding!r}, which was not requested"
+            )
         return encoding
 
     def _keep_tag(self, answer: http.client.HTTPResponse) -> None:
@@ -261,7 +261,7 @@ class _Part:
         if tag.startswith('"') and not self._packed:
             with open(self._tag_path, "w", encoding="ascii", errors="ignore") as f:
                 f.write(tag)
-        else:  # a weak tag does not promise equal bytes
+        else:  # a weak tag does not guarantee identical bytes
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self._tag_path)
 
@@ -271,29 +271,29 @@ class _Part:
                 while block := answer.read(CHUNK):
                     f.write(block)
                     if f.tell() > (MOST_BYTES if total is None else total):
-                        raise DownloadError(f"{self.url}: more bytes came than {total or MOST_BYTES:,}")
+                        raise DownloadError(f"{self.url}: received more than {total or MOST_BYTES:,} bytes")
             except http.client.HTTPException as e:
                 raise ConnectionError(f"{type(e).__name__}: {e}") from e
         if total is not None and self.size != total:
-            raise ConnectionError(f"{self.size} of {total} bytes came")
+            raise ConnectionError(f"received {self.size} of {total} bytes")
 
     def finish(self) -> None:
-        """Unpack the whole file if need be, and check it.
+        """Unpack the complete file if needed, and check it.
 
         Raises:
-            ValueError: if it is empty, a page of HTML under another name, or does not match the hash in its name.
+            ValueError: if it is empty, a web page under another name, or does not match the hash in its name.
         """
         if self._packed:
             _unpack(self.path, self.url)
         with open(self.path, "rb") as f:
             start = f.read(256)
         if not start:
-            raise DownloadError(f"{self.url}: the answer is empty")
+            raise DownloadError(f"{self.url}: the response is empty")
         suffix = os.path.splitext(urlparse(self.url).path)[1].lower()
         if _PAGE.match(start.removeprefix(b"\xef\xbb\xbf")) and suffix not in (".html", ".htm", ".xhtml"):
             raise DownloadError(
-                f"{self.url}: a web page came instead of the file, perhaps a login page; fetch the file in a browser "
-                "and name the local copy"
+                f"{self.url}: received a web page instead of the file, perhaps a login page; download the file in a "
+                "browser and give the path of the local copy"
             )
         check_hash(self.path, self.url)
 
@@ -309,7 +309,7 @@ def _unpack(path: str, url: str) -> None:
                     raise DownloadError(f"{url}: more than {MOST_BYTES:,} bytes after unpacking")
         os.replace(unpacked, path)
     except (gzip.BadGzipFile, EOFError) as e:
-        raise DownloadError(f"{url}: the server says gzip, but it cannot be unpacked: {e}") from e
+        raise DownloadError(f"{url}: the server claims gzip, but it cannot be unpacked: {e}") from e
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(unpacked)
@@ -319,5 +319,5 @@ def _unreachable(url: str, error: OSError, cache: str = "") -> ConnectionError:
     place = f"put the file into the cache ({cache}) beforehand, or " if cache else ""
     return ConnectionError(
         f"cannot download {url}: {getattr(error, 'reason', error)}. Is there a network? Without one, {place}"
-        "name a local file instead."
+        "use a local file instead."
     )

@@ -1,4 +1,4 @@
-"""Any URL scheme that fsspec knows (``s3://``, ``gs://``, ``hf://``, ``memory://``, …), without further set-up."""
+"""URLs of any scheme that fsspec supports (``s3://``, ``gs://``, ``hf://``, ``memory://``, …)."""
 
 import os
 from typing import IO, Any
@@ -28,10 +28,10 @@ def _filesystem(path: str) -> tuple[Any, str]:
 
 
 class FsspecHandler(PathHandler):
-    """Remote stores through fsspec; files that are needed as local ones are copied into the cache."""
+    """Remote stores through fsspec; local copies are in the cache."""
 
     def _get_supported_prefixes(self) -> list[str]:
-        return []  # chosen for whatever nobody else serves
+        return []  # the fallback for all other prefixes
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: object) -> IO[Any]:
         fs, inner = _filesystem(path)

@@ -1,4 +1,4 @@
-"""``http://`` and ``https://`` paths, read from a cache on this machine."""
+"""``http://`` and ``https://`` paths, downloaded to a local cache."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,7 @@ _LONGEST_NAME = 150  # characters of a file name in the cache; file systems allo
 def get_cache_dir(cache_dir: str | None = None) -> str:
     """Return the folder of downloaded files: the argument, else ``$FVCORE_CACHE``, else ``~/.torch/iopath_cache``.
 
-    It is the folder that Detectron2 programs have always used, so that nothing is downloaded twice.
+    This is Detectron2's own cache folder, so that nothing is downloaded twice.
     """
     return os.path.expanduser(cache_dir or os.environ.get("FVCORE_CACHE") or "~/.torch/iopath_cache")
 
@@ -32,10 +32,10 @@ def is_offline() -> bool:
 
 
 def place_in_cache(url: str) -> list[str]:
-    """Return the parts of a URL's path in the cache, one place for each address.
+    """Return the parts of the path of a URL in the cache, different for each URL.
 
-    Files of hosts that name them by content lie where earlier Detectron2 programs put them; all others lie in a
-    folder of their scheme and host. A query, or a path that is no plain list of names, is told apart by a hash.
+    Files of hosts that name them by content are where Detectron2 puts them; all others are in a folder of their scheme
+    and host. A hash distinguishes queries, and paths that are not plain names.
 
     Raises:
         ValueError: if the URL names no file.
@@ -77,7 +77,7 @@ class HTTPURLHandler(PathHandler):
             if force or not os.path.isfile(local):
                 if is_offline():
                     raise FileNotFoundError(
-                        f"{path} is not in the cache ({local}) and DETECTRON2_OFFLINE is set; download it to that place"
+                        f"{path} is not in the cache ({local}) and DETECTRON2_OFFLINE is set; download it to that path"
                     )
                 logger.info("downloading %s", path)
                 download(path, local, cache)
@@ -105,7 +105,7 @@ class HTTPURLHandler(PathHandler):
 
 @contextlib.contextmanager
 def _lock(local: str) -> Iterator[None]:
-    """Let one process at a time download to ``local``; others wait and then find it there."""
+    """Let one process at a time download to ``local``; others wait for its file."""
     if os.path.isfile(local):
         yield
         return

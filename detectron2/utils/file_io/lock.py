@@ -1,4 +1,4 @@
-"""One training at a time in a folder."""
+"""Lock a folder, so that only one training at a time uses it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ LOCK_FILE = ".lock"
 
 
 class FolderInUseError(OSError):
-    """Another process works in a folder."""
+    """Another process uses a folder."""
 
 
 @contextlib.contextmanager
 def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold a folder for this process, and those that it starts, within a ``with`` block.
+    """Lock a folder for this process and its child processes within the block.
 
-    The lock ends with the process, however that ends. Remote folders, and file systems and operating systems without
-    such locks, are not locked.
+    The lock always ends with the process. Remote folders, and those on systems without such locks, are not locked.
 
     Args:
-        folder: it is made if it is missing.
+        folder: created if missing.
 
     Raises:
-        FolderInUseError: if another process holds it.
+        FolderInUseError: if another process holds the lock.
     """
     path = os.fspath(folder)
     if not path or "://" in path:
@@ -45,7 +44,7 @@ def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Return whether the lock is ours now; true also where there are no locks."""
+    """Try to take the lock, and return whether it succeeded; true also without support for locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -60,12 +59,12 @@ def _locked(file: IO[str]) -> bool:
 
 
 def _check_holder(file: IO[str], path: str) -> None:
-    """Raise an error unless this process, or the one that started it, holds the lock."""
+    """Raise an error unless this process or its parent holds the lock."""
     file.seek(0)
     holder = file.read(20).strip()
     if holder in (str(os.getpid()), str(os.getppid())):
         return
     raise FolderInUseError(
         f"the folder {path} is in use: another training{f' (process {holder})' if holder else ''} is still running "
-        "there; wait for its end, or name another folder"
+        "there; wait until it ends, or use another folder"
     )

@@ -1,4 +1,4 @@
-"""Names for files that are written, such that no two are equal."""
+"""Choose distinct names for files to write."""
 
 import os
 from collections.abc import Iterable
@@ -7,14 +7,13 @@ __all__ = ["distinct_names"]
 
 
 def distinct_names(paths: Iterable[str | os.PathLike[str]], ending: str | None = None) -> list[str]:
-    """Name one file of a flat folder for each path, equal ones with a number: ``a.jpg``, ``a-2.jpg``, ``a-3.jpg``.
+    """Choose a file name in one folder for each path, and number equal ones: ``a.jpg``, ``a-2.jpg``, ``a-3.jpg``.
 
-    Names that differ in case only are equal, since some file systems hold them for the same. A path whose own name has
-    such a number keeps it.
+    Names that differ only in case are equal, as on some file systems. A path whose own name has such a number keeps it.
 
     Args:
-        paths: files from any folders.
-        ending: of the names, such as ``".jpg"``; None keeps each path's own.
+        paths: files in any folders.
+        ending: extension of the names, such as ``".jpg"``; None keeps the original ones.
     """
     wanted = []
     for path in paths:

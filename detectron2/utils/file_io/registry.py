@@ -1,4 +1,4 @@
-"""The table that picks a handler by the prefix of a path."""
+"""The registry that chooses a handler by the prefix of a path."""
 
 import os
 from typing import IO, Any
@@ -10,9 +10,9 @@ __all__ = ["PathRegistry"]
 
 
 class PathRegistry:
-    """Reads and writes any path by the handler that is registered for its prefix.
+    """Reads and writes any path with the handler that is registered for its prefix.
 
-    Without a registered prefix, a path with ``scheme://`` goes to fsspec and any other to the local file system.
+    Without a registered prefix, paths with ``scheme://`` use fsspec, and others the local file system.
     """
 
     def __init__(self) -> None:
@@ -25,23 +25,25 @@ class PathRegistry:
         """Add a handler for its prefixes.
 
         Raises:
-            ValueError: if another handler serves one of them, unless ``allow_override``.
+            ValueError: if one of them has another handler, unless ``allow_override``.
         """
         for prefix in handler._get_supported_prefixes():
             if prefix in self._handlers and not allow_override:
                 other = type(self._handlers[prefix]).__name__
-                raise ValueError(f"{prefix} is served by {other}; pass allow_override=True to replace it")
+                raise ValueError(
+                    f"{prefix} already has the handler {other}; pass allow_override=True to replace it"
+                )
             self._handlers[prefix] = handler
         handler._strict_kwargs_check = self._strict
 
     def set_strict_kwargs_checking(self, enable: bool) -> None:
-        """Refuse keyword arguments that a handler has no use for, instead of reporting them in the log."""
+        """Refuse unknown keyword arguments of handlers instead of logging them."""
         self._strict = enable
         for handler in self._handlers.values():
             handler._strict_kwargs_check = enable
 
     def set_logging(self, enable_logging: bool = True) -> None:
-        """Do nothing: there is no event logging to switch."""
+        """Do nothing: there is no event logging."""
 
     def _handler(self, path: str | os.PathLike[str]) -> PathHandler:
         text = os.fspath(path)
@@ -61,7 +63,7 @@ class PathRegistry:
         return self._handler(path)._open(os.fspath(path), mode, buffering=buffering, **kwargs)
 
     def get_local_path(self, path: str | os.PathLike[str], force: bool = False, **kwargs: object) -> str:
-        """Return the path of a local copy; what is remote is downloaded into the cache first.
+        """Return the path of a local copy; remote files are downloaded to the cache first.
 
         Args:
             path: any path or URL.
@@ -85,7 +87,7 @@ class PathRegistry:
     def copy_from_local(
         self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: object
     ) -> bool:
-        """Copy a local file to any path that can be written."""
+        """Copy a local file to any writable path."""
         handler = self._handler(dst_path)
         return handler._copy_from_local(os.fspath(local_path), os.fspath(dst_path), overwrite, **kwargs)
 
@@ -117,7 +119,7 @@ class PathRegistry:
         return self._handler(path)._ls(os.fspath(path), **kwargs)
 
     def mkdirs(self, path: str | os.PathLike[str], **kwargs: object) -> None:
-        """Make a folder and those above it; nothing happens if it is there."""
+        """Create a folder and its parents if missing."""
         self._handler(path)._mkdirs(os.fspath(path), **kwargs)
 
     def mkdir(self, path: str | os.PathLike[str], **kwargs: object) -> None:

@@ -1,8 +1,8 @@
-"""Read pickles and PyTorch files from others without running code from them.
+"""Read untrusted pickles and PyTorch files without running code from them.
 
-A pickle is a small program: it may name any callable, have it called, and set attributes of what it names. Here it
-can name only the builders below. They check what a file says about an array before they make one, because NumPy's own
-builders trust their input: a false size or a dtype of Python objects lets a file read and write any memory.
+A pickle is a small program: it may name and call any callable, and set attributes. Here it can name only the builders
+below. They check the description of an array before they create it, because NumPy's own builders trust their input: a
+wrong size or a dtype of Python objects lets a file read and write any memory.
 """
 
 import io
@@ -22,33 +22,32 @@ __all__ = ["UnsafeCheckpointError", "numpy_safe_globals", "restricted_load", "re
 
 
 class UnsafeCheckpointError(ValueError):
-    """A file asks for code to be run, or for an array that it must not make; nothing of it was used."""
+    """Reading a file would run code or create an invalid array; nothing of it was used."""
 
 
 # ------------------------------------------------------------------ arrays
-_KINDS = re.compile(
-    r"[?bBhHiIlLqQefdgFDGSU]|[biufcSU]\d{1,9}"
-)  # of np.dtype: numbers and text, never objects
+# Strings of np.dtype for numbers and text, never objects.
+_KINDS = re.compile(r"[?bBhHiIlLqQefdgFDGSU]|[biufcSU]\d{1,9}")
 
 
 def _raw(data: object) -> bytes:
-    """Bytes as any protocol stores them; as text where Python 2 wrote them."""
+    """Convert the bytes of any protocol; Python 2 stored them as text."""
     if isinstance(data, str):
         return data.encode("latin1")
     if isinstance(data, (bytes, bytearray)):
         return bytes(data)
-    raise UnsafeCheckpointError(f"an array must be made of bytes, got {type(data).__name__}")
+    raise UnsafeCheckpointError(f"the content of an array must be bytes, got {type(data).__name__}")
 
 
 class _Dtype:
-    """A dtype of numbers or text; stands for the real one while a file is read."""
+    """A dtype of numbers or text, in place of NumPy's while a file is read."""
 
     __slots__ = ("real",)
 
     def __init__(self, kind: object, align: object = False, copy: object = False) -> None:
         text = kind.decode("latin1") if isinstance(kind, bytes) else kind
         if not isinstance(text, str) or not _KINDS.fullmatch(text):
-            raise UnsafeCheckpointError(f"arrays of dtype {text!r} are not read, only numbers and text")
+            raise UnsafeCheckpointError(f"arrays of dtype {text!r} are not supported, only numbers and text")
         self.real: np.dtype = np.dtype(text)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -56,12 +55,12 @@ class _Dtype:
         order = order.decode("latin1") if isinstance(order, bytes) else order
         simple = (subarray, names, fields, more) == (None, None, None, [])
         if not simple or size not in (-1, self.real.itemsize) or order not in ("<", ">", "|", "="):
-            raise UnsafeCheckpointError(f"dtype {self.real} with the state {state!r} is not read")
+            raise UnsafeCheckpointError(f"dtype {self.real} with the state {state!r} is not supported")
         self.real = self.real.newbyteorder(order)  # type: ignore[arg-type]
 
 
 class _Array(np.ndarray):
-    """An array whose content arrives after it was made, as protocols 0 to 4 store it."""
+    """An array that gets its content after its creation, as in protocols 0 to 4."""
 
     __slots__ = ()
 
@@ -72,7 +71,7 @@ class _Array(np.ndarray):
 
 
 def _checked(shape: object, dtype: object, data: object) -> tuple[np.dtype, bytes]:
-    """Dtype and bytes of an array, if shape, dtype and number of bytes agree."""
+    """Return dtype and bytes of an array, after checking that they match its shape."""
     raw = _raw(data)
     if not isinstance(dtype, _Dtype) or not isinstance(shape, (tuple, list)):
         raise UnsafeCheckpointError(f"an array needs a shape and a dtype, got {shape!r} and {dtype!r}")
@@ -83,26 +82,26 @@ def _checked(shape: object, dtype: object, data: object) -> tuple[np.dtype, byte
 
 
 def _reconstruct(cls: object, shape: object, kind: object) -> np.ndarray:
-    """Make an empty array, which the file then fills."""
+    """Create an empty array, which the file then fills."""
     return np.zeros(0, np.int8).view(_Array)
 
 
 def _from_buffer(buffer: object, dtype: object, shape: Sequence[int], order: str) -> np.ndarray:
-    """Make an array as protocol 5 stores it."""
+    """Create an array stored by protocol 5."""
     real, raw = _checked(shape, dtype, buffer)
     flat = np.frombuffer(bytearray(raw), real) if raw else np.empty(0, real)
     return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(dtype: object, data: object = b"") -> np.generic:
-    """Make a NumPy number or text."""
+    """Create a NumPy number or text."""
     real, raw = _checked((), dtype, data)
     return np.frombuffer(raw, real)[0] if raw else real.type()
 
 
 def _not_called(*args: object) -> None:
-    """Stand for the class ``numpy.ndarray``, which files name and only its builder uses."""
-    raise UnsafeCheckpointError("an array must not be made of bytes and a dtype directly")
+    """Raise an error; used for ``numpy.ndarray``, which files name only as an argument of its builder."""
+    raise UnsafeCheckpointError("a file must not create an array from bytes and a dtype directly")
 
 
 _ARRAY_BUILDERS: dict[str, Callable[..., Any]] = {
@@ -122,12 +121,12 @@ _ARRAY_BUILDERS: dict[str, Callable[..., Any]] = {
 
 # ------------------------------------------------------------------ bytes and tensors
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Make bytes as protocols 0 to 2 store them."""
+    """Create bytes stored by protocols 0 to 2."""
     return text.encode("latin1")
 
 
 def _bytes(content: object = b"", encoding: object = "latin1") -> bytes:
-    return _raw(content)  # from a number, ``bytes`` itself would make as many zeros
+    return _raw(content)  # ``bytes`` itself would allocate zeros for a number
 
 
 def _bytearray(content: object = b"", encoding: object = "latin1") -> bytearray:
@@ -135,7 +134,7 @@ def _bytearray(content: object = b"", encoding: object = "latin1") -> bytearray:
 
 
 def _storage_from_bytes(data: bytes) -> object:
-    """Read a tensor's storage: in a plain pickle it is a small PyTorch file."""
+    """Read a tensor's storage, which is a small PyTorch file in a plain pickle."""
     return restricted_torch_load(io.BytesIO(data))
 
 
@@ -147,10 +146,10 @@ def _tensor(
     requires_grad: bool = False,
     *_: object,
 ) -> torch.Tensor:
-    """Make a view of a storage; PyTorch itself would enlarge a storage that is too small."""
+    """Create a view of a storage; PyTorch itself would enlarge a storage that is too small."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min((offset, *size, *stride)) < 0 or (0 not in size and last >= storage._size()):
-        raise UnsafeCheckpointError(f"a tensor of size {tuple(size)} lies outside of its storage")
+        raise UnsafeCheckpointError(f"a tensor of size {tuple(size)} exceeds its storage")
     made = torch._utils._rebuild_tensor(storage, offset, size, stride)
     return made.requires_grad_(bool(requires_grad))
 
@@ -190,7 +189,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
 
 # ------------------------------------------------------------------ reading
 class _Name:
-    """A callable that a file named; unlike functions and classes, it has nothing to set."""
+    """A callable that a file names; unlike functions and classes, it has no attributes to set."""
 
     __slots__ = ("make",)
 
@@ -204,7 +203,7 @@ class _Name:
         raise UnsafeCheckpointError("a file must not set attributes of functions and classes")
 
 
-# The unpickler written in C allocates as many places as a number in the file says, this one does not.
+# The C unpickler allocates memory by numbers in the file, this one does not.
 class _Restricted(pickle._Unpickler):
     append: Callable[[Any], None]
     stack: list[Any]
@@ -224,16 +223,15 @@ class _Restricted(pickle._Unpickler):
         except KeyError:
             raise UnsafeCheckpointError(
                 f"{self._where} asks for {module}.{name}, which is neither an array, a tensor nor a plain container. "
-                "Reading it could run code, so it was not read. If you trust the file, read it with pickle or "
-                "torch.load(weights_only=False) once, and save {'model': state_dict} with torch.save."
+                "Reading it could run code, so it was not read. If you trust the file, read it once with pickle or "
+                "torch.load(weights_only=False), and save {'model': state_dict} with torch.save."
             ) from None
 
     def persistent_load(self, pid: object) -> NoReturn:
         raise UnsafeCheckpointError(f"{self._where} refers to an object outside the file ({pid!r})")
 
-    def _load_bytearray(
-        self,
-    ) -> None:  # the original fills as many bytes as the file promises before it reads them
+    def _load_bytearray(self) -> None:
+        # The original allocates the number of bytes in the file before it reads them.
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     def _load_new(self) -> None:
@@ -243,7 +241,7 @@ class _Restricted(pickle._Unpickler):
             or not isinstance(named.make, type)
             or named.make in _BUILDERS.values()
         ):
-            raise UnsafeCheckpointError(f"{self._where} makes an object without calling its class")
+            raise UnsafeCheckpointError(f"{self._where} creates an object without calling its class")
         self.append(named.make.__new__(named.make, *arguments))
 
     dispatch = {
@@ -254,7 +252,7 @@ class _Restricted(pickle._Unpickler):
 
 
 def _settled(value: object, seen: set[int]) -> object:
-    """Replace the stand-ins in plain containers by real arrays and dtypes."""
+    """Replace the placeholders in plain containers by real arrays and dtypes."""
     if isinstance(value, _Array):
         return value.view(np.ndarray)
     if isinstance(value, _Dtype):
@@ -280,12 +278,12 @@ def restricted_load(
     Args:
         source: file open for reading bytes, or the bytes.
         where: name of the file, for errors.
-        encoding: of byte strings that Python 2 wrote; ``"latin1"`` is what arrays need.
-        names: further functions and classes that the file may name, by ``"module.name"``. They must be safe for any
+        encoding: of byte strings from Python 2; arrays need ``"latin1"``.
+        names: additional functions and classes that the file may name, by ``"module.name"``. They must be safe for any
             arguments, and instances of the classes for any state.
 
     Raises:
-        UnsafeCheckpointError: if it names anything else, or an array is not what it says.
+        UnsafeCheckpointError: if it names anything else, or describes an array wrongly.
         pickle.UnpicklingError: if it is truncated or damaged.
     """
     file = io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source
@@ -297,33 +295,33 @@ def restricted_load(
             RuntimeError, TypeError, ValueError) as error:  # fmt: skip
         kind = type(error).__name__
         raise pickle.UnpicklingError(
-            f"{where} is no pickle of arrays, or damaged: {kind}: {error}"
+            f"{where} is not a pickle of arrays, or damaged: {kind}: {error}"
         ) from error
 
 
 def numpy_safe_globals() -> list[Any]:
-    """Return what ``torch.load(weights_only=True)`` must know beyond its own list to read NumPy arrays and scalars."""
+    """Return what ``torch.load(weights_only=True)`` additionally needs to read NumPy arrays and scalars."""
     named = [(builder, name) for name, builder in _ARRAY_BUILDERS.items()]
-    # PyTorch sets the state only of known types. No file can name one without a dot, and so make it with any arguments.
+    # PyTorch only sets the state of listed types. "nameless" has no dot, so that no file can call _Array.
     return [*named, (_encode, "_codecs.encode"), (_bytes, "builtins.bytes"), (_Array, "nameless")]
 
 
 def restricted_torch_load(
     source: str | os.PathLike[str] | IO[bytes], *, mmap: bool = False, names: Sequence[Any] = ()
 ) -> Any:
-    """Read a file that ``torch.save`` wrote, on the CPU, without running code from it.
+    """Read a file of ``torch.save`` on the CPU, without running code from it.
 
     Args:
         source: path, or file open for reading bytes.
         mmap: leave tensors on disk until they are used.
-        names: further classes and functions that the file may name, as for ``torch.serialization.safe_globals``.
+        names: additional classes and functions that the file may name, as in ``torch.serialization.safe_globals``.
 
     Raises:
-        UnsafeCheckpointError: if an array is not what it says.
+        UnsafeCheckpointError: if it describes an array wrongly.
         pickle.UnpicklingError: if it names anything else.
         RuntimeError, OSError, EOFError, ValueError, LookupError: if it is damaged.
     """
     with warnings.catch_warnings(), torch.serialization.safe_globals([*names, *numpy_safe_globals()]):
-        # Which protocol a pickle has is nobody's concern: it can be read, or an error says that it cannot.
+        # The protocol does not matter: either the file can be read, or there is an error.
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
         return _settled(torch.load(source, map_location="cpu", weights_only=True, mmap=mmap), set())

@@ -1,4 +1,4 @@
-"""Reading text, JSON, XML and YAML files that any editor on any system may have written."""
+"""Read text, JSON, XML and YAML files from any editor on any system."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MARKS = (
 
 
 def decode_text(data: bytes) -> str:
-    """Decode text by its byte order mark, as UTF-8, or in the East Asian code page that makes sense of it.
+    """Decode text by its byte order mark, as UTF-8, or in the East Asian code page that fits.
 
-    Korean syllables in cp949 and Chinese characters in GBK share their bytes; a text that is made of common syllables
-    alone is taken for Korean. What fits nothing else is Latin-1, which never fails.
+    Korean syllables in cp949 and Chinese characters in GBK share their bytes; text that consists of common syllables is
+    read as Korean. The fallback is Latin-1, which never fails.
 
     Raises:
-        ValueError: a byte order mark promises what the rest does not hold, or there are zero bytes.
+        ValueError: the text does not match its byte order mark, or has zero bytes.
     """
     for mark, codec in _MARKS:
         if data.startswith(mark):
@@ -45,7 +45,7 @@ def decode_text(data: bytes) -> str:
     # UTF-16 without a mark: every second byte of plain text is zero.
     text = data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be")
     if "\0" in text:
-        raise ValueError("it has zero bytes, as no text has")
+        raise ValueError("it has zero bytes, unlike text")
     return text
 
 
@@ -58,9 +58,8 @@ def _code_page(data: bytes) -> str:
             continue
     korean, japanese = found.get("cp949", ""), found.get("shift_jis", "")
     foreign = [c for c in japanese if not c.isascii()]
-    if sum("\u3040" <= c <= "\u30ff" for c in foreign) * 3 > len(
-        foreign
-    ):  # kana, which the others hardly yield
+    kana = sum("\u3040" <= c <= "\u30ff" for c in foreign)
+    if kana * 3 > len(foreign):  # rare in other languages decoded as Japanese
         return japanese
     if korean and all(not c.isalpha() or c.isascii() or "가" <= c <= "힣" for c in korean):
         return korean
@@ -76,19 +75,19 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """Read a text file; see :func:`decode_text`.
 
     Raises:
-        ValueError: it is no text; names the file.
+        ValueError: it is not text; the message names the file.
     """
     try:
         return decode_text(_bytes(path))
     except ValueError as error:
-        raise ValueError(f"{path} is no text file: {error}") from error
+        raise ValueError(f"{path} is not a text file: {error}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: it is not JSON, is cut off, or is nested too deeply; names the file.
+        ValueError: it is not JSON, truncated, or nested too deeply; the message names the file.
     """
     text = read_text(path)
     if not text.strip():
@@ -96,19 +95,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError(f"{path} is no usable JSON file: it is nested too deeply") from None
+        raise ValueError(f"{path} is not a usable JSON file: it is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{path} is no whole JSON file: {error}") from error
+        raise ValueError(f"{path} is not a complete JSON file: {error}") from error
 
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 
 
 def read_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
-    """Read an XML file in the encoding that it declares, or that its bytes show.
+    """Read an XML file in its declared encoding, or in that of :func:`decode_text`.
 
     Raises:
-        ValueError: it is not XML or cut off; names the file.
+        ValueError: it is not XML, or truncated; the message names the file.
     """
     data = _bytes(path)
     if not data.strip():
@@ -116,14 +115,14 @@ def read_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
     try:
         declared = _DECLARED.match(data)
         text = _decode_as(data, declared.group(1).decode()) if declared else decode_text(data)
-        # The parser would look at the declaration again, and knows few encodings.
+        # The parser would read the declaration again, and supports few encodings.
         return ElementTree.fromstring(re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL))
     except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
-        raise ValueError(f"{path} is no whole XML file: {error}") from error
+        raise ValueError(f"{path} is not a complete XML file: {error}") from error
 
 
 def _decode_as(data: bytes, codec: str) -> str:
-    """Decode as declared; editors that save anew in another encoding often leave the declaration."""
+    """Decode as declared, or automatically, since editors often change the encoding but not the declaration."""
     if any(data.startswith(mark) for mark, _ in _MARKS):
         return decode_text(data)
     try:
@@ -136,10 +135,10 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     """Read a YAML file of plain values.
 
     Raises:
-        ValueError: it is not YAML; names the file.
+        ValueError: it is not YAML; the message names the file.
     """
     try:
         return yaml.safe_load(read_text(path))
     except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
         problem = " ".join(str(error).split())
-        raise ValueError(f"{path} is no valid YAML file: {problem}") from error
+        raise ValueError(f"{path} is not a valid YAML file: {problem}") from error
