@@ -122,21 +122,21 @@ class LoadReport:
 
 
 def require_weights(report: LoadReport | None, model: str) -> None:
-    """See that no part of a model kept the random weights that it was made with.
+    """Check that no part of a model kept its random initial weights.
 
     Args:
-        report: what was loaded.
-        model: what the user calls the model.
+        report: what was loaded; None if nothing was.
+        model: the user's name for the model.
 
     Raises:
-        UserError: some part did.
+        UserError: if a part kept them.
     """
     if report is None:
         raise UserError(f"{model} names no weights: give them with --weights FILE")
     lacking = report.untouched()
     if lacking:
         raise UserError(
-            f"{report.path} does not hold the weights of {model}: none that fits for {', '.join(lacking[:6])}"
+            f"{report.path} does not have the weights of {model}: nothing fits {', '.join(lacking[:6])}"
             f"{' …' if len(lacking) > 6 else ''} ({len(report.loaded)} others fit). Was it trained as another model, or "
             "with other classes?"
         )

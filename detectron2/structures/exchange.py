@@ -1,4 +1,4 @@
-"""The instances of one image in the forms of other programs: arrays, COCO, data frames, supervision, HTML."""
+"""Convert the instances of one image to arrays, COCO, data frames, supervision and HTML."""
 
 # Legend: N instances of an image of H x W pixels, K keypoints.
 
@@ -32,7 +32,7 @@ __all__ = [
 
 MaskForm = Literal["rle", "polygons"]
 
-# Our name of a part: the fields that hold it, in predictions, proposals and labels.
+# For each part, the fields that may hold it: in predictions, proposals and labels.
 _PARTS = {
     "boxes": ("pred_boxes", "proposal_boxes", "gt_boxes"),
     "scores": ("scores", "objectness_logits"),
@@ -41,14 +41,14 @@ _PARTS = {
     "keypoints": ("pred_keypoints", "gt_keypoints"),
     "ids": ("ID",),
 }
-# Keypoint heads answer in continuous coordinates, where a pixel's centre lies at +0.5; COCO's files count pixels.
+# Keypoint heads use continuous coordinates, in which a pixel's centre is at +0.5; COCO files use pixel indices.
 _KEYPOINT_SHIFT = 0.5
 _MOST_ROWS = 20  # of a table in a notebook
 _SIDE = 480  # pixels of the longer side of its picture
 
 
 class Fields(Protocol):
-    """What is read here of ``Instances``."""
+    """The part of ``Instances`` that this module reads."""
 
     @property
     def image_size(self) -> tuple[int, int]: ...
@@ -61,8 +61,8 @@ def as_arrays(found: Fields) -> dict[str, npt.NDArray[Any]]:
     """Return the known parts of instances as arrays on the CPU.
 
     Returns:
-        Those that are there of "boxes" ``[N, 4]`` XYXY or ``[N, 5]`` rotated, "scores" ``[N]``, "classes" ``[N]``,
-        "masks" bool ``[N, H, W]``, "keypoints" ``[N, K, 3]`` and "ids" ``[N]`` (of a tracker).
+        "boxes" ``[N, 4]`` XYXY or ``[N, 5]`` rotated, "scores" ``[N]``, "classes" ``[N]``, "masks" bool ``[N, H, W]``,
+        "keypoints" ``[N, K, 3]`` and "ids" ``[N]`` (of a tracker); only those that the instances have.
     """
     arrays = {}
     for part, names in _PARTS.items():
@@ -75,7 +75,7 @@ def as_arrays(found: Fields) -> dict[str, npt.NDArray[Any]]:
 
 
 def _array(value: Any) -> npt.NDArray[Any]:
-    """Convert a field to an array; half precision is widened, which NumPy does not know or JSON cannot write."""
+    """Convert a field to an array; widen half precision, since NumPy has no bfloat16 and JSON cannot write float16."""
     tensor = getattr(value, "tensor", value)
     if not isinstance(tensor, torch.Tensor):
         return np.asarray(tensor)
@@ -93,14 +93,14 @@ def _pixels(masks: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     array = _array(masks)
     if array.ndim != 3:
         raise BadValue(
-            f"masks must be [N, height, width] in the image's frame, got {list(array.shape)}; paste them first "
-            "(detector_postprocess does)"
+            f"masks must be [N, height, width] and cover the image, got {list(array.shape)}; paste them first "
+            "(as detector_postprocess does)"
         )
     return array if array.dtype == np.bool_ else array > (0.5 if array.dtype.kind == "f" else 0)
 
 
 def class_texts(classes: Sequence[int] | npt.NDArray[Any], names: Sequence[str] | None) -> list[str]:
-    """Name classes; those without a name by their index."""
+    """Return the names of classes; a class without a name gets its index as text."""
     known = names or ()
     return [known[int(c)] if 0 <= int(c) < len(known) else str(int(c)) for c in classes]
 
@@ -121,7 +121,7 @@ def coco_records(
         raise BadValue(f"masks must be 'rle' or 'polygons', got {masks!r}")
     arrays = as_arrays(found)
     if "boxes" not in arrays:
-        raise BadValue(f"COCO's form needs boxes; these instances have {sorted(found.get_fields())}")
+        raise BadValue(f"the COCO format needs boxes; these instances have {sorted(found.get_fields())}")
     boxes = arrays["boxes"]
     if boxes.shape[1:] == (4,):
         boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
@@ -150,7 +150,7 @@ def coco_records(
 
 
 def table_columns(found: Fields, class_names: Sequence[str] | None) -> dict[str, list[Any]]:
-    """Return the rows of a table of instances, by column."""
+    """Return the columns of a table with one row per instance."""
     arrays = as_arrays(found)
     columns: dict[str, list[Any]] = {}
     if "ids" in arrays:
@@ -213,7 +213,7 @@ def supervision_detections(found: Fields, class_names: Sequence[str] | None) -> 
 
 
 def _corners(rotated: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Corners ``[N, 4, 2]`` of boxes ``[N, 5]``: centre, size, and degrees counter-clockwise on the screen."""
+    """Compute the corners ``[N, 4, 2]`` of rotated boxes ``[N, 5]`` (degrees counter-clockwise on the screen)."""
     center, half = rotated[:, None, :2], rotated[:, None, 2:4] / 2
     angle = np.deg2rad(rotated[:, 4])[:, None]
     signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
@@ -234,7 +234,7 @@ def html_view(found: Fields) -> str:
 
 
 def table_html(found: Fields, class_names: Sequence[str] | None) -> str:
-    """Return an HTML table of the instances, cut at 20 rows."""
+    """Return an HTML table of the first 20 instances."""
     columns = table_columns(found, class_names)
     count = len(next(iter(columns.values()), ()))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
@@ -255,7 +255,7 @@ def _plain(value: Any) -> str:
 
 
 def _svg(found: Fields, height: int, width: int) -> str:
-    """Outlines of boxes, keypoints and masks, without the picture, which instances do not know."""
+    """Draw the outlines of boxes and masks, and the keypoints; the picture itself is not part of the instances."""
     if not (height and width):
         return ""
     arrays = as_arrays(found)
@@ -263,7 +263,7 @@ def _svg(found: Fields, height: int, width: int) -> str:
     boxes = arrays.get("boxes", np.zeros((0, 4)))[: 5 * _MOST_ROWS]
     for i, box in enumerate(boxes):
         corners = _corners(box[None])[0] if len(box) == 5 else box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
-        color = f"hsl({i * 137.5 % 360:.0f} 70% 45%)"  # the golden angle sets neighbours apart
+        color = f"hsl({i * 137.5 % 360:.0f} 70% 45%)"  # steps of the golden angle give neighbours distinct colours
         polygons = mask_polygons(arrays["masks"][i]) if "masks" in arrays and i < _MOST_ROWS else []
         shapes += [
             f'<polygon points="{_points(np.reshape(p, (-1, 2)))}" fill="{color}" fill-opacity=".35"/>'

@@ -154,20 +154,20 @@ class Instances:
 
         Args:
             image_id: id of the image.
-            class_names: also write each class's name, as "class".
+            class_names: names of the classes, to be written as "class"; None leaves them out.
             masks: "rle" for run-length encodings, or "polygons" for outer outlines, with holes filled.
 
         Returns:
-            Dicts with "image_id", "bbox" (x, y, width, height; five numbers for a rotated box) and, where there are
-            such fields, "score", "category_id" (the class index), "segmentation", "keypoints" and "track_id".
+            Dicts with "image_id" and "bbox" (x, y, width, height; five numbers for a rotated box). If the instances
+            have them, also "score", "category_id" (the class index), "segmentation", "keypoints" and "track_id".
         """
         return coco_records(self, image_id, class_names, masks)
 
     def to_dataframe(self, class_names: Sequence[str] | None = None) -> Any:
-        """Return a ``pandas.DataFrame`` of one row an instance: class, score, box and area of the mask.
+        """Return a ``pandas.DataFrame`` with one row per instance: class, score, box and area of the mask.
 
         Args:
-            class_names: names of the classes; None writes their indices.
+            class_names: names of the classes; None uses their indices.
 
         Raises:
             ImportError: without pandas (extra ``frames``).
@@ -175,10 +175,10 @@ class Instances:
         return data_frame(self, class_names)
 
     def to_supervision(self, class_names: Sequence[str] | None = None) -> Any:
-        """Return ``supervision.Detections`` with boxes, masks, scores, classes and identities of tracks.
+        """Return ``supervision.Detections`` with boxes, masks, scores, classes and track ids.
 
         Args:
-            class_names: also give each class's name, as ``data["class_name"]``.
+            class_names: names of the classes, to be given as ``data["class_name"]``; None leaves them out.
 
         Raises:
             ImportError: without supervision (extra ``supervision``).

@@ -34,7 +34,7 @@ def trace_outlines(mask: Mask) -> list[tuple[npt.NDArray[np.float64], bool]]:
             found = edges.get((x, y))
             if not found:
                 break
-            # at a corner shared by two outlines turn right, which stays with the same pixel
+            # at a corner shared by two outlines, turn right to stay with the same pixel
             turn = next(
                 (d for d in ((direction + 1) % 4, direction, (direction + 3) % 4) if d in found), found[0]
             )
@@ -51,7 +51,7 @@ def trace_outlines(mask: Mask) -> list[tuple[npt.NDArray[np.float64], bool]]:
 
 
 def _directed_edges(padded: Mask) -> dict[tuple[int, int], list[int]]:
-    """Find the edges between inside and outside, by starting corner, with the inside on the right."""
+    """Find the edges between inside and outside, by the corner where they start; the inside is on their right."""
     edges: dict[tuple[int, int], list[int]] = {}
     inside = padded[1:-1, 1:-1]
     borders = (
@@ -68,13 +68,13 @@ def _directed_edges(padded: Mask) -> dict[tuple[int, int], list[int]]:
 
 
 def _signed_area(polygon: npt.NDArray[np.float64]) -> float:
-    """Area by the shoelace formula; positive for outlines walked clockwise on the screen."""
+    """Compute the area by the shoelace formula; positive if the corners are in clockwise order on the screen."""
     x, y = polygon[:, 0], polygon[:, 1]
     return float(0.5 * (np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
 
 
 def mask_polygons(mask: Mask) -> list[list[float]]:
-    """Return the outer outlines of a mask as COCO polygons ``[x0, y0, x1, y1, ...]``; holes, which polygons cannot show, are filled.
+    """Return the outer outlines of a mask as COCO polygons ``[x0, y0, x1, y1, ...]``, which have no holes.
 
     Args:
         mask: ``[H, W]``.

@@ -110,7 +110,7 @@ def decode(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> npt.N
 
 
 def decode_window(rle: Mapping[str, Any], x0: int, y0: int, x1: int, y1: int) -> npt.NDArray[np.bool_]:
-    """Decode columns ``[x0, x1)`` and rows ``[y0, y1)`` of an RLE, whose whole bitmap may not fit into memory.
+    """Decode columns ``[x0, x1)`` and rows ``[y0, y1)`` of an RLE, whose whole bitmap may be too large for memory.
 
     Returns:
         bool ``[y1 - y0, x1 - x0]``.
@@ -246,9 +246,9 @@ def encode_placed(
     """Encode masks of an image that is too large for whole bitmaps.
 
     Args:
-        crops: N masks, bool ``[h, w]`` each; all outside of them is background.
-        corners: N columns and rows of the image where the crops begin.
-        size: (height, width) of the image, of less than 2^31 pixels.
+        crops: N masks, bool ``[h, w]`` each; everything outside a crop is background.
+        corners: column and row of the image where each crop starts.
+        size: (height, width) of the image, with fewer than 2^31 pixels.
 
     Raises:
         ValueError: if the image is larger, or a crop leaves it.
@@ -256,7 +256,7 @@ def encode_placed(
     height, width = size
     if height * width > _MOST_ENCODED:
         raise BadValue(
-            f"COCO's run-length encoding holds less than 2^31 pixels, got an image of {height} x {width}"
+            f"COCO's run-length encoding holds fewer than 2^31 pixels, got an image of {height} x {width}"
         )
     sides = [crop.shape for crop in crops]
     windows = np.array([(x, y, x + w, y + h) for (x, y), (h, w) in zip(corners, sides)], dtype=np.int64)
@@ -269,7 +269,7 @@ def encode_placed(
 
 
 def _cut(masks: npt.NDArray[np.bool_], windows: IntArray) -> list[npt.NDArray[np.bool_]]:
-    """Views of the masks' pixels in their windows."""
+    """Return views of the masks' pixels in their windows."""
     return [masks[i, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in enumerate(windows.tolist())]
 
 

@@ -31,7 +31,7 @@ class InputError(Exception):
 
 
 class UserError(InputError):
-    """Something that the person at the keyboard can mend; its text is all that they see."""
+    """Something that the user can correct; the command line shows only its text."""
 
 
 class CheckFailed(InputError, AssertionError):

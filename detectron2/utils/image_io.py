@@ -58,7 +58,7 @@ _EXIF_FIX = {
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Return how the EXIF tag of a picture turns it: 1, also where it cannot be read, leaves it as it is."""
+    """Return the EXIF orientation of an image; 1 means upright, and stands for a tag that cannot be read too."""
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # broken metadata of any kind must not cost the image

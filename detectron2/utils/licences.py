@@ -1,6 +1,6 @@
-"""Licences of published weights, by their address.
+"""Look up the licences of published weights by URL.
 
-The table repeats what the publishers say. It is no legal advice, and it cannot know of later changes.
+The table repeats what the publishers state. It is not legal advice, and does not follow later changes.
 """
 
 import logging
@@ -16,7 +16,7 @@ class Licence(NamedTuple):
         name: such as ``"CC BY-NC 4.0"``.
         kind: ``"permissive"`` (MIT, BSD, Apache, CC BY: any use, with attribution), ``"share-alike"`` (CC BY-SA: any
             use, adaptations under the same licence), ``"non-commercial"`` or ``"unknown"``.
-        source: who says so.
+        source: where this is stated.
     """
 
     name: str
@@ -30,7 +30,7 @@ _DETECTRON2 = Licence("CC BY-SA 3.0", "share-alike", "MODEL_ZOO.md of Detectron2
 _MAE = Licence("CC BY-NC 4.0", "non-commercial", "LICENSE of facebookresearch/mae")
 _DETREX = "LICENSE of the repository (detrex, MaskDINO); no separate statement about weights"
 
-# The first entry fits whose text occurs in the address.
+# The first entry whose text occurs in the address applies.
 _BY_ADDRESS: tuple[tuple[str, Licence], ...] = (
     (
         "dl.fbaipublicfiles.com/maskformer/",
@@ -51,7 +51,7 @@ _BY_ADDRESS: tuple[tuple[str, Licence], ...] = (
     ("dl.fbaipublicfiles.com/densepose/", _DETECTRON2),
     ("dl.fbaipublicfiles.com/detectron/", _DETECTRON2),
     (
-        # Others published what they had trained from weights that forbid commercial use.
+        # These models were trained from MAE's weights, which forbid commercial use.
         "detrex-storage/releases/download/v0.2.1/dino_vitdet_",
         Licence(
             "Apache-2.0, from MAE (CC BY-NC 4.0)", "non-commercial", f"{_DETREX}; trained from MAE's weights"
@@ -73,17 +73,17 @@ def weights_licence(address: str) -> Licence:
         address: URL, or path such as ``detectron2://…``.
 
     Returns:
-        The licence; :data:`UNKNOWN` for an address that is not in the table, local files included.
+        The licence; :data:`UNKNOWN` for an address that is not in the table, such as a local file.
     """
     return next((licence for part, licence in _BY_ADDRESS if part in address), UNKNOWN)
 
 
 def log_restrictions(address: str, logger: logging.Logger) -> None:
-    """Log one line, once in a process, when weights may not be used commercially.
+    """Log a warning, once per process, if weights may not be used commercially.
 
     Args:
-        address: where they were loaded from.
-        logger: gets the line as a warning.
+        address: where the weights were loaded from.
+        logger: where to log it.
     """
     licence = weights_licence(address)
     if licence.kind == "non-commercial" and address not in _said:

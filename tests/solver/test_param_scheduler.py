@@ -60,7 +60,7 @@ def test_multi_step_ways_to_say_the_length():
     ("args", "message"),
     [
         (([1, 2],), "num_updates or milestones"),
-        (([1, 2, 3], 10, [5, 5]), "rise"),
+        (([1, 2, 3], 10, [5, 5]), "increase"),
         (([1, 2, 3], 10, [5, 11]), "after the end"),
         (([1, 2], 10, [5, 6]), "need 3 values"),
     ],

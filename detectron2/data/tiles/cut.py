@@ -35,7 +35,7 @@ class TileOptions:
     Attributes:
         tile: side of a tile in pixels.
         overlap: share of the side that neighbours have in common.
-        read: how values of a file become 8-bit RGB.
+        read: how the values of an image file are converted to 8-bit RGB.
     """
 
     tile: int = 1024
@@ -60,23 +60,23 @@ class TileOptions:
 
 
 def cut_dataset(dataset: Dataset, folder: Path, options: TileOptions, empty: float | None = None) -> Dataset:
-    """Write the tiles of all images as PNG files, and return a data set of them with the labels cut to them.
+    """Write the tiles of all images as PNG files, and return them as a data set, with the labels cut to each tile.
 
-    Tiles that an earlier call has written from the same files are not written again.
+    Tiles that an earlier call wrote from the same files are not written again.
 
     Args:
-        dataset: of whole images.
-        folder: gets one folder for each image.
-        options: the grid.
-        empty: how many tiles without an object are kept, as a share of those with one; None keeps all. Which of them is
-            decided by their names alone.
+        dataset: data set of whole images.
+        folder: where to write; each image gets a folder of its own there.
+        options: how images are cut.
+        empty: how many tiles without an object to keep, as a share of the tiles with one; None keeps all. The choice
+            depends only on the names of the tiles.
 
     Raises:
-        ValueError: if the labels are maps of pixels, which belong to whole images.
+        ValueError: if the labels are label maps, which belong to whole images.
     """
     if any("sem_seg_file_name" in r or "pan_seg_file_name" in r for r in dataset.records):
         raise BadValue(
-            "label maps of pixels cannot be cut into tiles; boxes, masks, keypoints and rotated boxes can"
+            "label maps cannot be cut into tiles; only boxes, masks, keypoints and rotated boxes can"
         )
     records: list[dict[str, Any]] = []
     for record, name in zip(dataset.records, target_names(dataset)):
@@ -100,7 +100,7 @@ def cut_dataset(dataset: Dataset, folder: Path, options: TileOptions, empty: flo
 def _chosen(
     name: str, tiles: list[Tile], labels: list[list[dict[str, Any]]], empty: float | None
 ) -> list[int]:
-    """Numbers of the tiles to keep."""
+    """Return the indices of the tiles to keep."""
     filled = [i for i, found in enumerate(labels) if any(not a.get("iscrowd") for a in found)]
     others = sorted(set(range(len(tiles))) - set(filled))
     if empty is None:
@@ -110,7 +110,7 @@ def _chosen(
 
 
 def _write(record: Mapping[str, Any], tiles: list[Tile], folder: Path, options: TileOptions) -> list[Path]:
-    """Write tiles of one image that are not there yet; return the paths of all."""
+    """Write the tiles of one image that do not exist yet; return the paths of all."""
     source = os.fspath(record["file_name"])
     stamp = _stamp(source, options)
     old = folder / _STAMP
@@ -124,7 +124,7 @@ def _write(record: Mapping[str, Any], tiles: list[Tile], folder: Path, options: 
         with open_windows(source, options.read) as image:
             if (image.height, image.width) != (record["height"], record["width"]):
                 raise BadValue(
-                    f"{source} has {image.width} x {image.height} pixels, its labels are for {record['width']} x "
+                    f"{source} has {image.width} x {image.height} pixels, but its labels are for {record['width']} x "
                     f"{record['height']}"
                 )
             for tile, path in missing:
@@ -135,7 +135,7 @@ def _write(record: Mapping[str, Any], tiles: list[Tile], folder: Path, options: 
 
 
 def _stamp(source: str, options: TileOptions) -> dict[str, Any]:
-    """Return what the tiles of an image depend on."""
+    """Return everything that the tiles of an image depend on."""
     stat = os.stat(source)
     where = os.path.abspath(source)
     return {"source": where, "bytes": stat.st_size, "modified": stat.st_mtime_ns, **options.as_dict()}

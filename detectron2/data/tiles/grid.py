@@ -33,7 +33,7 @@ class Tile(NamedTuple):
         return self.y1 - self.y0
 
     def shared(self, other: Tile) -> Tile:
-        """Return the window that two tiles have in common; its width or height is at most 0 if there is none."""
+        """Return the window that two tiles have in common; without one, its width or height is 0 or negative."""
         return Tile(
             max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
         )
@@ -68,12 +68,12 @@ def tile_grid(height: int, width: int, tile: int, overlap: float) -> list[Tile]:
 
 
 def _starts(length: int, tile: int, overlap: float) -> list[int]:
-    """First pixels of the tiles along one side."""
+    """Return the first pixel of each tile along one side."""
     if length <= tile:
         return [0]
     step = max(tile - math.ceil(tile * overlap), 1)
     count = math.ceil((length - tile) / step) + 1
-    # Rounded down, two neighbours may lie one pixel farther apart than `step`; one more tile mends that.
+    # Rounding can put two neighbours one pixel farther apart than `step`; one more tile prevents that.
     starts = np.linspace(0, length - tile, count).round().astype(int)
     if np.diff(starts).max() > step:
         starts = np.linspace(0, length - tile, count + 1).round().astype(int)

@@ -12,25 +12,26 @@ from detectron2.structures.rle import decode_window, encode, mask_box, run_lengt
 
 from .. import transforms as T
 from ..annotations import boxes_as_xyxy, transform_keypoint_annotations
+from ..formats.base import rotated_corners
 from ..transforms.operations.polygons import clip_polygon
 from .grid import Tile
 
 __all__ = ["LEAST_VISIBLE", "labels_in"]
 
 LEAST_VISIBLE = 0.25
-_LEAST_ROTATED = 0.5  # a rotated box is not cut, so that more of it must be seen
+_LEAST_ROTATED = 0.5  # more than for other boxes, since a rotated box is not cut
 
 
 def labels_in(annotations: Sequence[Mapping[str, Any]], tile: Tile) -> list[dict[str, Any]]:
-    """Return the annotations that a tile shows, cut to it and in its frame.
+    """Return the annotations of the objects in a tile, cut to the tile and in its coordinates.
 
-    An object is kept if the tile shows at least a quarter of it, or if what it shows fills a quarter of the tile (an object
-    that no tile holds whole). Rotated boxes are kept uncut if at least half of them is shown; crowd regions are always kept.
-    Keypoints outside of the tile are no longer labelled.
+    An object is kept if the tile shows at least a quarter of it, or if the part in the tile fills at least a quarter of
+    the tile (such an object may be too large for any tile). A rotated box is kept, uncut, if the tile shows at least
+    half of it. Crowd regions are always kept. Keypoints outside the tile become unlabelled.
 
     Args:
-        annotations: in Detectron2's format, in the frame of the image.
-        tile: where it lies in the image.
+        annotations: annotations in Detectron2's format, in coordinates of the image.
+        tile: the tile.
     """
     if not annotations:
         return []
@@ -43,26 +44,20 @@ def labels_in(annotations: Sequence[Mapping[str, Any]], tile: Tile) -> list[dict
 
 
 def _extent(annotation: Mapping[str, Any]) -> np.ndarray:
-    """Upright box ``[1, 4]`` around an annotation."""
+    """Return the upright box ``[1, 4]`` around an annotation."""
     if len(annotation["bbox"]) == 5:
-        outline = _outline(annotation["bbox"])
+        outline = rotated_corners(annotation["bbox"])
         return np.concatenate([outline.min(axis=0), outline.max(axis=0)])[None]
     return boxes_as_xyxy([dict(annotation)])
 
 
-def _outline(rotated: Sequence[float]) -> np.ndarray:
-    """Corners ``[4, 2]`` of a rotated box."""
-    x, y, w, h, angle = (float(v) for v in rotated)
-    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    half = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
-    return half @ np.array([[cos, -sin], [sin, cos]]) + (x, y)
-
-
 def _cut(annotation: Mapping[str, Any], tile: Tile) -> dict[str, Any] | None:
-    """Return an annotation in the frame of a tile; None if too little of it is shown."""
-    label = {k: v for k, v in annotation.items() if k not in ("area", "id")}  # which are of the whole object
+    """Return an annotation in coordinates of a tile; None if the tile shows too little of the object."""
+    # "area" and "id" belong to the whole object.
+    label = {k: v for k, v in annotation.items() if k not in ("area", "id")}
     if len(annotation["bbox"]) == 5:
-        shown, whole, least = _cut_rotated(label, tile), _area(_outline(annotation["bbox"])), _LEAST_ROTATED
+        whole = _area(rotated_corners(annotation["bbox"]))
+        shown, least = _cut_rotated(label, tile), _LEAST_ROTATED
     else:
         shown, whole = _cut_upright(label, tile)
         least = LEAST_VISIBLE
@@ -76,16 +71,16 @@ def _cut(annotation: Mapping[str, Any], tile: Tile) -> dict[str, Any] | None:
 
 
 def _cut_rotated(label: dict[str, Any], tile: Tile) -> float:
-    """Shift a rotated box; return its visible area."""
+    """Shift a rotated box in place; return its visible area."""
     box = [float(v) for v in label["bbox"]]
-    shown = sum(_area(p) for p in clip_polygon(_outline(box), *tile))
+    shown = sum(_area(p) for p in clip_polygon(rotated_corners(box), *tile))
     label["bbox"] = [box[0] - tile.x0, box[1] - tile.y0, *box[2:]]
     label.pop("segmentation", None)
     return shown
 
 
 def _cut_upright(label: dict[str, Any], tile: Tile) -> tuple[float, float]:
-    """Cut the box and the mask of a label in place; return the visible area and that of the whole object."""
+    """Cut the box and the mask of a label in place; return the visible area and the area of the whole object."""
     box = boxes_as_xyxy([label])[0]
     shown_box = np.clip(box, [tile.x0, tile.y0] * 2, [tile.x1, tile.y1] * 2)
     segmentation = label.get("segmentation")
@@ -101,7 +96,12 @@ def _cut_upright(label: dict[str, Any], tile: Tile) -> tuple[float, float]:
 
 
 def _cut_mask(segmentation: Any, tile: Tile) -> tuple[Any, float, float, np.ndarray | None]:
-    """Return a mask in the frame of a tile, its visible area, that of the whole mask, and the box around what is shown."""
+    """Cut a mask to a tile.
+
+    Returns:
+        The mask in coordinates of the tile, its area in the tile, the area of the whole mask, and the box around the
+        part in the tile.
+    """
     if isinstance(segmentation, (list, tuple)):
         outlines = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for p in segmentation]
         pieces = [piece for outline in outlines for piece in clip_polygon(outline, *tile)]

@@ -1,4 +1,4 @@
-"""Windows of large images, read without loading the file wherever its format allows that."""
+"""Read windows of large images, without loading the whole file where its format allows that."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["GeoReference", "ReadOptions", "Windows", "any_size", "open_windows"]
 logger = logging.getLogger(__name__)
 
 RGB = npt.NDArray[np.uint8]
-_LARGE = 1 << 26  # pixels above which it is said that an image is decoded whole
+_LARGE = 1 << 26  # pixels; decoding a larger image whole logs a warning
 _TIFF = {"compression": 259, "planar": 284, "offsets": 273, "counts": 279, "tile_width": 322, "bits": 258}
 
 
 @dataclass(frozen=True)
 class GeoReference:
-    """Where the pixels of an image lie on the ground.
+    """The map coordinates of the pixels of an image.
 
     Attributes:
-        crs: coordinate reference system: "EPSG:32633", or WKT text where it has no such code.
-        transform: (a, b, c, d, e, f), from a pixel's corner (x, y) to (a x + b y + c, d x + e y + f).
+        crs: coordinate reference system, such as "EPSG:32633", or WKT text if it has no such code.
+        transform: (a, b, c, d, e, f), which maps a pixel's corner (x, y) to (a x + b y + c, d x + e y + f).
     """
 
     crs: str
@@ -42,22 +42,22 @@ class GeoReference:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How values of a raster become 8-bit RGB.
+    """How the values of an image file are converted to 8-bit RGB.
 
     Attributes:
-        bands: numbers of the bands for red, green and blue, counted from 1; None for those that the file names so,
-            else the first three.
-        value_range: the values that become 0 and 255; None takes 8-bit values as they are.
+        bands: numbers of the bands for red, green and blue, counted from 1; None uses the bands that the file calls
+            red, green and blue, or else the first three.
+        value_range: the values that become 0 and 255; None keeps 8-bit values as they are.
     """
 
     bands: tuple[int, int, int] | None = None
     value_range: tuple[float, float] | None = None
 
     def to_rgb(self, values: npt.NDArray[Any], name: str) -> RGB:
-        """Convert bands ``(H, W, C)`` to ``(H, W, 3)`` of 8 bits.
+        """Convert bands ``(H, W, C)`` to 8-bit RGB ``(H, W, 3)``.
 
         Raises:
-            ValueError: if values have more than 8 bits and no range is given.
+            ValueError: if the values are not 8-bit and there is no ``value_range``.
         """
         if values.shape[2] < 3:
             values = np.repeat(values[:, :, :1], 3, axis=2)
@@ -65,7 +65,7 @@ class ReadOptions:
         if self.value_range is None:
             if values.dtype != np.uint8:
                 raise BadValue(
-                    f"{name} has values of type {values.dtype}: say which of them are black and white, such as "
+                    f"{name} has values of type {values.dtype}: give the values of black and white, such as "
                     "--value-range 0 3000"
                 )
             return np.ascontiguousarray(values)
@@ -82,7 +82,7 @@ class Windows(Protocol):
     Attributes:
         height: rows.
         width: columns.
-        geo: where it lies on the ground; None if the file does not say.
+        geo: map coordinates; None if the file has none.
     """
 
     height: int
@@ -90,10 +90,10 @@ class Windows(Protocol):
     geo: GeoReference | None
 
     def read(self, tile: Tile) -> RGB:
-        """Read a window as RGB ``(h, w, 3)``; reading row by row from the top is the fastest."""
+        """Read a window as RGB ``(h, w, 3)``; reading windows row by row, from the top, is fastest."""
 
     def small(self, longest: int) -> RGB:
-        """Read the whole image, shrunk to at most so many pixels a side."""
+        """Read the whole image, shrunk so that no side has more than ``longest`` pixels."""
 
     def __enter__(self) -> Windows: ...
 
@@ -102,7 +102,7 @@ class Windows(Protocol):
 
 @contextmanager
 def any_size() -> Iterator[None]:
-    """Let Pillow open images of any size, which are cut into tiles or read by one who knows that they are large."""
+    """Let Pillow open images of any size; for images that are cut into tiles, or known to be large."""
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -114,17 +114,18 @@ def any_size() -> Iterator[None]:
 def open_windows(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Windows:
     """Open an image for reading windows.
 
-    GeoTIFF and every other raster with blocks are read in windows, PNG and JPEG line by line in bands as high as a tile,
-    by rasterio (extra ``geo``). Without it, ``.npy`` files and uncompressed TIFF files are mapped into memory, and all others
-    are decoded whole by Pillow, at four bytes a pixel. So are photographs that their EXIF tag turns.
+    ``.npy`` files are mapped into memory. With rasterio (extra ``geo``), GeoTIFF and other formats that store blocks are
+    read in windows, and PNG and JPEG line by line, in bands as high as a tile. Without it, uncompressed TIFF files are
+    mapped into memory, and Pillow decodes all other images whole, with four bytes per pixel. Photographs with an EXIF
+    orientation are always decoded whole.
 
     Args:
-        path: file.
-        options: how its values become 8-bit RGB; None takes them as they are.
+        path: image file.
+        options: how its values are converted to 8-bit RGB; None keeps 8-bit values as they are.
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if its values have more than 8 bits and ``options`` name no range.
+        ValueError: if its values are not 8-bit and ``options`` has no ``value_range``.
     """
     options = options or ReadOptions()
     name = os.fspath(path)
@@ -143,14 +144,14 @@ def open_windows(path: str | os.PathLike[str], options: ReadOptions | None = Non
 
 
 def _look(name: str) -> tuple[bool, npt.NDArray[np.uint8] | None]:
-    """Return whether EXIF turns an image, and the pixels of an uncompressed TIFF, mapped from its file."""
+    """Return whether an image has an EXIF orientation, and the pixels of an uncompressed TIFF mapped from its file."""
     with any_size(), suppress(*READ_ERRORS, ValueError), Image.open(name) as image:
         return exif_orientation(image) != 1, _mapped_tiff(name, image)
-    return False, None  # Pillow does not know the format, and rasterio may
+    return False, None  # Pillow does not know the format, but rasterio may
 
 
 def _mapped_tiff(name: str, image: Image.Image) -> npt.NDArray[np.uint8] | None:
-    """Map the pixels of a TIFF that holds them uncompressed, as 8 bits, one strip behind the other."""
+    """Map the pixels of a TIFF file if it stores them uncompressed, with 8 bits, and its strips follow one another."""
     tags: Any = getattr(image, "tag_v2", None)
     channels = {"L": 1, "RGB": 3, "RGBA": 4}.get(image.mode)
     if (
@@ -177,7 +178,7 @@ def _mapped_tiff(name: str, image: Image.Image) -> npt.NDArray[np.uint8] | None:
 
 
 def _by_rasterio(name: str, options: ReadOptions) -> Windows | None:
-    """Open by rasterio; None if it is not installed or does not know the file."""
+    """Open an image with rasterio; return None if rasterio is not installed or cannot read the file."""
     try:
         import rasterio
     except ImportError:
@@ -211,7 +212,7 @@ def _decoded(name: str, options: ReadOptions, turned: bool) -> Windows:
 
 
 class _Opened:
-    """What all kinds have in common."""
+    """The parts that all kinds of windows share."""
 
     height: int
     width: int
@@ -279,15 +280,15 @@ class _RasterWindows(_Opened):
 
 
 class _LineWindows(_RasterWindows):
-    """Windows of a raster whose lines can only be decoded one after the other, as those of PNG and JPEG.
+    """Windows of an image whose lines can only be decoded in order, such as PNG and JPEG.
 
-    The lines of the current row of tiles stay in memory, and only those below them are decoded for the next row.
+    The lines of the current row of tiles stay in memory, so that the next row decodes only the lines below them.
     """
 
     def __init__(self, dataset: Any, name: str, options: ReadOptions) -> None:
         super().__init__(dataset, name, options)
         self._band = np.zeros((0, self.width, 3), np.uint8)
-        self._first = 0  # line of the image that the band begins with
+        self._first = 0  # the line of the image at the top of the band
 
     def read(self, tile: Tile) -> RGB:
         last = self._first + len(self._band)
@@ -302,7 +303,7 @@ class _LineWindows(_RasterWindows):
 
 
 def _bands_of(dataset: Any, name: str, options: ReadOptions) -> list[int]:
-    """Choose the bands for red, green and blue, or one for grey."""
+    """Choose the bands for red, green and blue, or a single one for a grey image."""
     if options.bands is not None:
         if not all(1 <= b <= dataset.count for b in options.bands):
             raise BadValue(f"{name} has the bands 1 to {dataset.count}, got {options.bands}")
@@ -314,7 +315,7 @@ def _bands_of(dataset: Any, name: str, options: ReadOptions) -> list[int]:
 
 
 def _color_table(dataset: Any) -> npt.NDArray[np.uint8] | None:
-    """Colours ``[256, 3]`` of the values of a palette image."""
+    """Return the colours ``[256, 3]`` of the values of a palette image; None for other images."""
     try:
         table = dataset.colormap(1)
     except ValueError:

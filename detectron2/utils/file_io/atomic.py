@@ -64,7 +64,7 @@ def _permissions(path: str) -> int:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one."""
+    """Write JSON in one step: a reader sees either the old file or the complete new one."""
     with atomic_write(path) as f:
         json.dump(value, f, indent=2)
         f.write("\n")
