@@ -63,11 +63,11 @@ class RandomApply(Augmentation):
 
 
 class RandomEither(Augmentation):
-    """Apply one augmentation or another, each to half of the images.
+    """Apply one of two augmentations, each with probability 0.5.
 
     Args:
-        first: what to apply where the number drawn from [0, 1) is above 0.5.
-        second: what to apply elsewhere.
+        first: applied if the number drawn from [0, 1) is above 0.5.
+        second: applied otherwise.
     """
 
     def __init__(self, first: Augmentation | Transform, second: Augmentation | Transform) -> None:
@@ -76,7 +76,7 @@ class RandomEither(Augmentation):
 
     @property
     def augs(self) -> list[Augmentation]:
-        """Both."""
+        """Both augmentations."""
         return [self.first, self.second]
 
     def __call__(self, aug_input: AugInput) -> Transform:
