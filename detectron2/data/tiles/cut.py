@@ -43,13 +43,13 @@ class TileOptions:
     read: ReadOptions = field(default_factory=ReadOptions)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the options as JSON values; see :meth:`from_dict`."""
+        """Return the options as values for JSON; :meth:`from_dict` reads them."""
         read = {name: None if v is None else list(v) for name, v in asdict(self.read).items()}
         return {"tile": self.tile, "overlap": self.overlap, **read}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TileOptions:
-        """Return the options that :meth:`as_dict` has described."""
+        """Return the options that :meth:`as_dict` wrote."""
         read = {name: values.get(name) for name in ("bands", "value_range")}
         chosen = {name: None if v is None else tuple(v) for name, v in read.items()}
         return cls(int(values["tile"]), float(values["overlap"]), ReadOptions(**chosen))
