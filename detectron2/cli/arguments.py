@@ -230,6 +230,50 @@ def _serve(p: argparse.ArgumentParser) -> None:
     _trust(p)
 
 
+def _analyze(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    p.add_argument(
+        "--image",
+        metavar="FILE",
+        help="run on this image (default: random values, in which a trained model finds little)",
+    )
+    p.add_argument(
+        "--input-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="pixels that enter the network (default: as the config resizes the image; 480 x 640 without one)",
+    )
+    p.add_argument(
+        "--depth", type=int, default=2, help="deepest level of modules shown (default: %(default)s)"
+    )
+    p.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="timed calls, of which the median is shown (default: %(default)s)",
+    )
+    p.add_argument(
+        "--weights", help="best, final, or a file (default: the best of a run; random ones of a config)"
+    )
+    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+    p.add_argument(
+        "--output", help="folder for analysis.svg and analysis.json (default: RUN/analysis, or ./analysis)"
+    )
+    p.add_argument("--json", action="store_true", help="print JSON, and write files only into --output")
+    _overrides(p)
+    _examples(
+        p,
+        "detectron2 analyze mask_rcnn_R_50_FPN_3x --input-size 800 1333",
+        "detectron2 analyze runs/nuclei --image nuclei/42.png --depth 3 --json",
+    )
+
+
+def _examples(p: argparse.ArgumentParser, *commands: str) -> None:
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.epilog = "examples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
 def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -386,6 +430,11 @@ COMMANDS = {
         "run a step whose loss was not finite again, and say where it began",
         _replay,
         "detectron2.cli.commands.replay:run",
+    ),
+    "analyze": Command(
+        "say what a model costs, module by module: parameters, flops, activations, memory, time",
+        _analyze,
+        "detectron2.cli.commands.analyze:run",
     ),
     "zoo": Command(
         "list the model zoo, or print one of its configs", _zoo, "detectron2.cli.commands.zoo:run"

@@ -7,6 +7,7 @@ are not, since their share is small. Multiply by two for single operations.
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,7 @@ def _deform_conv_flop(
     return 2 * batch * height * width * channels * weight[1] * weight[2] * weight[3]
 
 
+@functools.cache
 def _extra_formulas() -> dict[Any, Any]:
     """Return formulas for installed operators that torch cannot count."""
     try:
@@ -75,7 +77,12 @@ def _extra_formulas() -> dict[Any, Any]:
         return {}
 
 
-def _call(model: nn.Module, inputs: object) -> object:
+def is_counted(operator: OpOverload) -> bool:
+    """Return whether the flops and activations of an operator are counted."""
+    return operator.overloadpacket in flop_registry or operator.overloadpacket in _extra_formulas()
+
+
+def run_once(model: nn.Module, inputs: object) -> object:
     """Run a model in evaluation mode, with a tuple as several arguments and anything else as one."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -108,7 +115,7 @@ class FlopCountAnalysis:
         if self._counts is None:
             counter = FlopCounterMode(display=False, custom_mapping=_extra_formulas())
             with counter:
-                _call(self._model, self._inputs)
+                run_once(self._model, self._inputs)
             prefix = type(self._model).__name__
             self._counts = {name: Counter() for name, _ in self._model.named_modules()}
             for path, operators in counter.get_flop_counts().items():
@@ -187,7 +194,6 @@ class _ActivationCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
-        self._counted = {*flop_registry, *_extra_formulas()}
 
     def __torch_dispatch__(
         self,
@@ -197,7 +203,7 @@ class _ActivationCounter(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func.overloadpacket in self._counted:
+        if is_counted(func):
             first = out[0] if isinstance(out, (tuple, list)) else out
             self.counts[_name_of(func.overloadpacket)] += first.numel()
         return out
@@ -219,7 +225,7 @@ def activation_count_operators(
     if kwargs:
         raise TypeError(f"activation_count_operators takes no other arguments, got {sorted(kwargs)}")
     with _ActivationCounter() as counter:
-        _call(model, inputs)
+        run_once(model, inputs)
     return defaultdict(float, {name: value / 1e6 for name, value in counter.counts.items()})
 
 
