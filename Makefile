@@ -27,6 +27,7 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 -m docs tests/docs
 	$(BIN)/python -m sphinx -q -W --keep-going docs site
 
 bench: $(VENV)/.dev

@@ -314,8 +314,13 @@ def _config(p: argparse.ArgumentParser) -> None:
 
 
 def _data(p: argparse.ArgumentParser) -> None:
-    p.add_argument("action", choices=["import", "check", "show", "stats", "convert", "split"])
-    p.add_argument("inputs", nargs="+", metavar="DATA", help="labels: a file or a folder of any known format")
+    p.add_argument("action", choices=["import", "check", "show", "stats", "convert", "split", "sample"])
+    p.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="DATA",
+        help="labels: a file or a folder of any known format; for `sample` the folder to write",
+    )
     _labels(p)
     p.add_argument("--to", metavar="FORMAT", help="format to write (import and split: coco)")
     p.add_argument("--output", metavar="DIR", help="folder to write")
@@ -422,7 +427,7 @@ COMMANDS = {
         "detectron2.cli.commands.serve:run",
     ),
     "data": Command(
-        "import, check, show, convert and split labels of any format",
+        "import, check, show, convert and split labels of any format, or write a small sample",
         _data,
         "detectron2.cli.commands.data:run",
     ),

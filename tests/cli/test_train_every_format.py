@@ -13,6 +13,7 @@ from detectron2.cli import main
 from detectron2.data import formats as F
 from detectron2.data.formats.base import rotated_corners
 from detectron2.structures import BoxMode
+from detectron2.structures.rle import to_rle
 
 W, H = 80, 64
 NAMES = ["coin", "tile"]
@@ -27,7 +28,7 @@ SMALL = {
 
 
 def dataset(folder: Path, kind: str, count: int = 6) -> F.Dataset:
-    """Pictures of two things each, labelled with "boxes", "masks", "keypoints" or "rotated"."""
+    """Pictures of two things each, labelled with "boxes", "masks", "bitmaps", "keypoints" or "rotated"."""
     folder.mkdir()
     records = []
     for number in range(count):
@@ -44,6 +45,8 @@ def dataset(folder: Path, kind: str, count: int = 6) -> F.Dataset:
                 label = {"bbox": turned, "bbox_mode": BoxMode.XYWHA_ABS}
             if kind == "masks":
                 label["segmentation"] = [corners.reshape(-1).tolist()]
+            if kind == "bitmaps":
+                label["segmentation"] = to_rle([corners.reshape(-1).tolist()], H, W)
             if kind == "keypoints":
                 label["keypoints"] = [x, turned[1] - 4.0, 2, x - 6.0, turned[1], 2, x + 6.0, turned[1], 1]
             things.append({**label, "category_id": cls, "iscrowd": 0})
@@ -107,12 +110,14 @@ def cvat_skeletons(data: F.Dataset, folder: Path) -> None:
 CASES = {
     "boxes": ["coco", "yolo", "voc", "labelme", "cvat"],
     "masks": ["coco", "yolo", "labelme", "cvat"],
+    "bitmaps": ["coco", "labelme", "cvat"],
     "keypoints": ["coco", "yolo"],
     "rotated": ["dota", "yolo", "cvat"],
 }
 FIGURES = {
     "boxes": {"box_AP"},
     "masks": {"box_AP", "mask_AP"},
+    "bitmaps": {"box_AP", "mask_AP"},
     "keypoints": {"box_AP", "keypoint_AP"},
     "rotated": {"box_AP"},
 }

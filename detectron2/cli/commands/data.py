@@ -1,4 +1,4 @@
-"""``detectron2 data``: import, check, show, stats, convert and split labels of any format."""
+"""``detectron2 data``: import, check, show, stats, convert and split labels of any format; or write a sample."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from rich.table import Table
 from detectron2.data.formats import Dataset, plan_data, read_parts, split_dataset, write_dataset
 from detectron2.data.formats.api import merged
 from detectron2.data.health import dataset_statistics, find_duplicates, find_leakage
+from detectron2.data.toys import write_toys
 from detectron2.reports import write_data_page
 
 from ..console import console
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
         "stats": _stats,
         "convert": _convert,
         "split": _split,
+        "sample": _sample,
     }
     return actions[args.action](args)
 
@@ -57,6 +59,18 @@ def _say_skipped(skipped: Sequence[str], when: str) -> None:
             print(f"    {line}")
         if len(skipped) > MOST_LISTED:
             print(f"    … and {len(skipped) - MOST_LISTED} more")
+
+
+def _sample(args: argparse.Namespace) -> int:
+    folder = Path(args.inputs[0])
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; name a new folder")
+    write_toys(folder, seed=args.seed)
+    print(f"40 pictures for training and 10 for validation written to {folder}. Next:")
+    print(
+        f"    detectron2 train --train {folder / 'train.json'} --val {folder / 'val.json'} --output runs/toys"
+    )
+    return 0
 
 
 def _target(args: argparse.Namespace) -> Path:

@@ -66,7 +66,7 @@ def model_kinds(run: RunConfig) -> dict[str, Any]:
 
 
 def fit_model(run: RunConfig, plan: DataPlan, model: str, *, chosen: bool) -> list[str]:
-    """Set in a config what the labels decide: number of keypoints, flips, and boxes that are rotated.
+    """Set in a config what the labels decide: kind of masks, number of keypoints, flips, rotated boxes.
 
     Args:
         run: config, before the user's own changes.
@@ -85,6 +85,11 @@ def fit_model(run: RunConfig, plan: DataPlan, model: str, *, chosen: bool) -> li
         for path, value in ROTATED.items():
             run.set(path, value)
         notes.append(f"{model} was changed to rotated boxes ({', '.join(ROTATED)})")
+    if kinds["masks"] and facts.bitmaps:
+        key = "INPUT.MASK_FORMAT" if yacs else "dataloader.train.mapper.instance_mask_format"
+        if run.get(key) == "polygon":
+            run.set(key, "auto")
+            notes.append(f"{key} is set to 'auto', since {facts.bitmaps} masks are RLE or bitmaps")
     if kinds["keypoints"] and facts.keypoints:
         if yacs and kinds["keypoints"] != facts.num_keypoints:
             run.set("MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", facts.num_keypoints)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..health.check import repair
 from ..health.images import ImageCheck
 from ..health.report import KINDS, HealthReport
@@ -47,6 +49,7 @@ class LabelFacts:
     Attributes:
         labels: all labels.
         masks: labels with an outline or mask.
+        bitmaps: labels whose mask is no outline, such as RLE.
         keypoints: labels with keypoints.
         num_keypoints: keypoints per label.
         rotated: labels with a rotated box.
@@ -56,6 +59,7 @@ class LabelFacts:
 
     labels: int = 0
     masks: int = 0
+    bitmaps: int = 0
     keypoints: int = 0
     num_keypoints: int = 0
     rotated: int = 0
@@ -82,6 +86,7 @@ def label_facts(records: Sequence[Mapping[str, Any]]) -> LabelFacts:
     return LabelFacts(
         labels=len(labels),
         masks=sum(a.get("segmentation") is not None and len(a["segmentation"]) > 0 for a in labels),
+        bitmaps=sum(isinstance(a.get("segmentation"), (Mapping, np.ndarray)) for a in labels),
         keypoints=sum(points.values()),
         num_keypoints=points.most_common(1)[0][0] if points else 0,
         rotated=sum(len(a["bbox"]) == 5 for a in labels),
