@@ -11,7 +11,7 @@ from typing import Any, Protocol, SupportsInt, TypeVar
 from torch.utils import data
 from torch.utils.data import Sampler
 
-from detectron2.utils.errors import BadType, BadValue
+from detectron2.utils.errors import BadKey, BadType, BadValue
 from detectron2.utils.reexports import passed_on
 from detectron2.utils.serialize import PicklableWrapper
 
@@ -239,7 +239,7 @@ class AspectRatioGroupedDataset(data.IterableDataset):
     Each group keeps its order and yields a batch as soon as it is full.
 
     Args:
-        dataset: iterable of dicts with ``width`` and ``height``.
+        dataset: iterable of dicts with ``width`` and ``height``, or with an ``image`` of shape ``[..., height, width]``.
         batch_size: images per batch.
     """
 
@@ -255,7 +255,15 @@ class AspectRatioGroupedDataset(data.IterableDataset):
         return [element for bucket in self._buckets for element in bucket]
 
     def _is_upright(self, element: Any) -> bool:
-        return bool(element["width"] <= element["height"])
+        if "width" in element and "height" in element:
+            return bool(element["width"] <= element["height"])
+        if "image" in element:
+            height, width = element["image"].shape[-2:]
+            return bool(width <= height)
+        raise BadKey(
+            f"grouping by aspect ratio needs width and height, or image, of each element; the mapper returned {sorted(element)}. "
+            "Add them there, or set DATALOADER.ASPECT_RATIO_GROUPING False"
+        )
 
     def __iter__(self) -> Iterator[list[Any]]:
         self._buckets = ([], [])
