@@ -15,7 +15,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]*[a-z0-9]")
 CALL = re.compile(r"detectron2 (" + "|".join(COMMANDS) + r")\b([^`\n|;#]*)")
 # Of programs that are not ours, and a variable of a style sheet.
 OTHERS = {
-    "--data-binary",  # of curl
+    "--data-binary", "--no-index", "--find-links",
     "--force-reinstall", "--upgrade", "--shm-size", "--standalone", "--nproc-per-node", "--max-restarts", "--nnodes", "--rdzv-endpoint",
     "--rdzv-backend", "--extra-index-url", "--index-url", "--no-deps", "--no-build-isolation", "--version", "--help", "--node-rank",
     "--master-addr", "--master-port", "--editable", "--local-addr", "--cpus-per-task", "--gpus-per-node", "--nodes", "--signal",

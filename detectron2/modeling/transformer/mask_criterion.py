@@ -111,7 +111,7 @@ class MaskCriterion(nn.Module):
         }
 
     def _table(self) -> dict[str, Callable[..., dict[str, Tensor]]]:
-        """The methods that compute losses, by the names in ``losses``."""
+        """Return the methods that compute losses, by the names in ``losses``."""
         return {"labels": self.cross_entropy, "masks": self.loss_masks}
 
     def get_loss(

@@ -243,7 +243,7 @@ class DeformablePixelDecoder(nn.Module):
 
 
 def _projection(channels: int, conv_dim: int, halve: bool = False) -> nn.Sequential:
-    """A convolution to ``conv_dim`` channels, of one pixel or to half the size, and its norm."""
+    """Make a convolution to ``conv_dim`` channels, of one pixel or to half the size, and its norm."""
     conv = (
         nn.Conv2d(channels, conv_dim, 3, stride=2, padding=1) if halve else nn.Conv2d(channels, conv_dim, 1)
     )

@@ -99,6 +99,6 @@ def _add_test_config(node: CfgNode) -> None:
 
 
 def by_cross_entropy(cfg: CfgNode) -> bool:
-    """Whether classes are learnt by softmax and cross-entropy: for semantic segmentation only, if it is wanted."""
+    """Return whether classes are learnt by softmax and cross-entropy: for semantic segmentation only, if wanted."""
     node = cfg.MODEL.MaskDINO
     return bool(node.SEMANTIC_CE_LOSS and node.TEST.SEMANTIC_ON and not node.TEST.PANOPTIC_ON)
