@@ -92,9 +92,7 @@ def test_the_check_of_labels_finds_no_fault(folder: Path, name: str) -> None:
     assert check_dataset(data).ok
 
 
-def test_the_command_writes_and_never_overwrites(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_and_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "장난감"
     assert main(["data", "sample", str(target), "--seed", "1"]) == 0
     assert len(list((target / "train").glob("*.jpg"))) == 40
