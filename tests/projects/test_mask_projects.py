@@ -16,8 +16,9 @@ import torch
 
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
-from detectron2.config.projects import defaults_for, project_config_names
+from detectron2.config.projects import project_config_names
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine.run_config import YacsRunConfig, load_run_config
 from detectron2.model_zoo.project_checkpoints import PROJECT_WEIGHTS
 from detectron2.modeling import (
     BACKBONE_REGISTRY,
@@ -154,9 +155,9 @@ def test_saved_configs_are_known_again(name: str, tmp_path: Path) -> None:
     cfg.OUTPUT_DIR = str(tmp_path)
     path = tmp_path / "config.yaml"
     path.write_text(cfg.dump())
-    again = defaults_for(str(path), {"MODEL": {PROJECTS[name].key: {}}})
-    again.merge_from_file(str(path))
-    assert json.dumps(flat(again)) == json.dumps(flat(cfg))
+    again = load_run_config(path)
+    assert isinstance(again, YacsRunConfig)
+    assert json.dumps(flat(again.cfg)) == json.dumps(flat(cfg))
 
 
 @by_project

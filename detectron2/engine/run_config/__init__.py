@@ -28,14 +28,14 @@ def load_run_config(path: str | PathLike[str], changes: Sequence[str] = ()) -> R
     """Load a config file of either kind and apply changes from a command line.
 
     Args:
-        path: a ``.py`` file, or a ``.yaml`` file: yacs-style if its keys are upper case, else a saved Python config. A
-            config of a project, from the zoo or saved by a run, may have the project's keys.
+        path: a ``.py`` file, or a ``.yaml`` file: a saved Python config if it has keys in lower case, else yacs-style.
+            A config of a project, from the zoo or saved by a run, may have the project's keys.
         changes: ``KEY VALUE`` words for a yacs-style config, ``key=value`` words for a Python config.
     """
     name = fspath(path)
     cfg: Config
     content = {} if name.endswith(".py") else load_with_base(name)
-    if not name.endswith(".py") and all(str(key).isupper() for key in content):
+    if not name.endswith(".py") and not any(str(key).islower() for key in content):
         cfg = defaults_for(name, content)
         cfg.merge_from_file(name)
     else:
