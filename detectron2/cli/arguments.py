@@ -159,7 +159,14 @@ def _eval(p: argparse.ArgumentParser) -> None:
 
 
 def _predict(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    _examples(
+        p,
+        "detectron2 predict runs/fruit photos/ --threshold 0.7 --output drawn",
+        "detectron2 predict mask_rcnn_R_50_FPN_3x street.mp4 --track",
+    )
+    p.add_argument(
+        "model", help="folder that `detectron2 train` wrote, a zoo name, a config file or an exported file"
+    )
     p.add_argument(
         "inputs",
         nargs="*",
@@ -370,6 +377,11 @@ def _tiles(p: argparse.ArgumentParser, what: str) -> None:
         metavar=("LOW", "HIGH"),
         help="with --tile: values of a raster that become black and white (needed for more than 8 bits)",
     )
+
+
+def _examples(p: argparse.ArgumentParser, *commands: str) -> None:
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.epilog = "examples:\n" + "\n".join(f"  {command}" for command in commands)
 
 
 def _overwrite(p: argparse.ArgumentParser) -> None:

@@ -41,7 +41,7 @@ _SAID_EVERY = 200  # frames, where no bar can be drawn
 def run(args: argparse.Namespace) -> int:
     """Predict, draw, and write ``predictions.json``; what cannot be read is counted and named."""
     logger = setup_logger(name="detectron2")
-    device = chosen_device(args.device)
+    device = chosen_device(args.device) if args.device else None
     if args.track and os.path.exists(args.track):  # `--track clip.mp4` names no tracker
         args.inputs, args.track = [*args.inputs, args.track], DEFAULT_TRACKER
     sources = list(dict.fromkeys(_sources(args)))[: args.limit]
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if moving:
             check_can_write(output / name)
     predictor = Predictor(
-        args.model, weights=args.weights, scores=args.threshold, device=device, precision=args.precision,
+        args.model, weights=None if args.weights == "best" else args.weights, scores=args.threshold, device=device, precision=args.precision,
         classes=args.classes.split(",") if args.classes else None, compile=args.compile, batch_size=args.batch_size,
     )  # fmt: skip
     if tiles is not None:
