@@ -56,14 +56,12 @@ def draw_errors(
         wrong: N flags.
     """
     canvas = Visualizer(image, scale=picture_scale(image))
-    order = sorted(range(len(boxes)), key=lambda k: wrong[k])  # errors on top
-    for k in order:
-        colour = WRONG if wrong[k] else RIGHT
-        canvas.draw_box(boxes[k], alpha=1.0 if wrong[k] else 0.5, edge_color=colour)
-        if wrong[k] and texts[k]:
-            canvas.draw_text(
-                texts[k], (boxes[k][0], boxes[k][1]), color=colour, horizontal_alignment="left", font_size=6
-            )
+    for box, is_wrong in zip(boxes, wrong):
+        if not is_wrong:
+            canvas.draw_box(box, alpha=0.5, edge_color=RIGHT)
+    errors = [k for k, is_wrong in enumerate(wrong) if is_wrong]  # on top
+    names = [texts[k] for k in errors]
+    canvas.overlay_instances(boxes=boxes[errors], labels=names, assigned_colors=[WRONG] * len(errors))
     return canvas.output.get_image()
 
 

@@ -23,7 +23,7 @@ _LABEL_SHARE = 0.72  # of the label's usual size, for the smallest objects
 _LETTER_AREA = 0.7  # area that a letter takes with its part of the margins, of the square of its size
 _LABELS_PART = 0.25  # part of the picture that labels may cover before they get smaller
 _SMALLEST_SHARE = 0.3
-_SMALLEST_LABEL = 10  # pixels of the output
+_SMALLEST_LABEL = 11  # pixels of the output
 
 
 class InstanceDrawing(Primitives):
@@ -76,6 +76,8 @@ class InstanceDrawing(Primitives):
             return self.overlay_rotated_instances(boxes=rotated, labels=labels, assigned_colors=colors)
         room = self._room_for(labels or ())
         for i, text in enumerate(labels or ()):
+            if not text:
+                continue
             mask = masks[i] if masks is not None and boxes is None else None
             self._draw_label(text, frames[i], mask, colors[i], room)
         return self.output
