@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
@@ -66,6 +66,7 @@ class MaskClassifier(SemanticSegmentor):
         test_topk_per_image: instances of an image.
     """
 
+    @configurable
     def __init__(
         self,
         *,

@@ -3,14 +3,12 @@
 References: MaskFormer, https://arxiv.org/abs/2107.06278; Mask2Former, https://arxiv.org/abs/2112.01527
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, MaskClassifier
-from detectron2.modeling.backbone import Backbone
 from detectron2.structures import Instances
 
 from .criterion import SetCriterion
@@ -21,60 +19,11 @@ __all__ = ["MaskFormer"]
 
 @META_ARCH_REGISTRY.register()
 class MaskFormer(MaskClassifier):
-    """Semantic, instance and panoptic segmentation as the classification of masks.
+    """Semantic, instance and panoptic segmentation as the classification of masks, by softmax with "no object".
 
-    Args:
-        backbone: computes feature maps.
-        sem_seg_head: see :class:`.MaskFormerHead`.
-        criterion: see :class:`.SetCriterion`; its ``weight_dict`` says which losses are trained with which weight.
-        num_queries: queries of the head.
-        object_mask_threshold: least score of a query in panoptic segmentation.
-        overlap_threshold: least share of its mask that a query must win there.
-        metadata: of the data; ``thing_dataset_id_to_contiguous_id`` tells things from stuff.
-        size_divisibility: sides to which batches are padded; negative: what the backbone needs.
-        sem_seg_postprocess_before_inference: resize masks to the output before classes are summed up.
-        pixel_mean, pixel_std: statistics of each channel.
-        semantic_on, panoptic_on, instance_on: the results wanted.
-        test_topk_per_image: instances of an image.
+    Arguments are those of :class:`.MaskClassifier`; for the head see :class:`.MaskFormerHead`, for the criterion
+    :class:`.SetCriterion`.
     """
-
-    @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        sem_seg_head: nn.Module,
-        criterion: nn.Module,
-        num_queries: int,
-        object_mask_threshold: float,
-        overlap_threshold: float,
-        metadata: Any,
-        size_divisibility: int,
-        sem_seg_postprocess_before_inference: bool,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        semantic_on: bool,
-        panoptic_on: bool,
-        instance_on: bool,
-        test_topk_per_image: int,
-    ) -> None:
-        super().__init__(
-            backbone=backbone,
-            sem_seg_head=sem_seg_head,
-            criterion=criterion,
-            num_queries=num_queries,
-            object_mask_threshold=object_mask_threshold,
-            overlap_threshold=overlap_threshold,
-            metadata=metadata,
-            size_divisibility=size_divisibility,
-            sem_seg_postprocess_before_inference=sem_seg_postprocess_before_inference,
-            pixel_mean=pixel_mean,
-            pixel_std=pixel_std,
-            semantic_on=semantic_on,
-            panoptic_on=panoptic_on,
-            instance_on=instance_on,
-            test_topk_per_image=test_topk_per_image,
-        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class DetrDatasetMapper(AugmentingMapper):
     """
 
     def __init__(self, cfg: CfgNode, is_train: bool = True) -> None:
-        super().__init__(is_train, [_augmentation(cfg, is_train)], cfg.INPUT.FORMAT)
+        super().__init__(is_train, tfm_gens=[_augmentation(cfg, is_train)], image_format=cfg.INPUT.FORMAT)
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map one record, which is not changed."""

@@ -57,8 +57,13 @@ class AugmentingMapper:
         image_format: order of the channels.
     """
 
+    @configurable
     def __init__(
-        self, is_train: bool, tfm_gens: Sequence[T.Augmentation | T.Transform], image_format: str
+        self,
+        is_train: bool = True,
+        *,
+        tfm_gens: Sequence[T.Augmentation | T.Transform],
+        image_format: str,
     ) -> None:
         self.tfm_gens = list(tfm_gens)
         self.img_format = image_format
@@ -116,16 +121,6 @@ class COCOInstanceNewBaselineDatasetMapper(AugmentingMapper):
         image_format: order of the channels.
     """
 
-    @configurable
-    def __init__(
-        self,
-        is_train: bool = True,
-        *,
-        tfm_gens: Sequence[T.Augmentation | T.Transform],
-        image_format: str,
-    ) -> None:
-        super().__init__(is_train, tfm_gens, image_format)
-
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map one record, which is not changed."""
         record, transforms = self.read(dataset_dict)
@@ -167,16 +162,6 @@ class COCOPanopticNewBaselineDatasetMapper(AugmentingMapper):
         tfm_gens: augmentations or transforms, first applied first.
         image_format: order of the channels.
     """
-
-    @configurable
-    def __init__(
-        self,
-        is_train: bool = True,
-        *,
-        tfm_gens: Sequence[T.Augmentation | T.Transform],
-        image_format: str,
-    ) -> None:
-        super().__init__(is_train, tfm_gens, image_format)
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map one record, which is not changed."""

@@ -147,24 +147,6 @@ class MaskFormerPanopticDatasetMapper(MaskFormerSemanticDatasetMapper):
         size_divisibility: side to which images are padded; negative: not at all.
     """
 
-    @configurable
-    def __init__(
-        self,
-        is_train: bool = True,
-        *,
-        augmentations: Sequence[T.Augmentation | T.Transform],
-        image_format: str,
-        ignore_label: int,
-        size_divisibility: int,
-    ) -> None:
-        super().__init__(
-            is_train,
-            augmentations=augmentations,
-            image_format=image_format,
-            ignore_label=ignore_label,
-            size_divisibility=size_divisibility,
-        )
-
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map one record, which is not changed."""
         record, image = self._read(dataset_dict)
