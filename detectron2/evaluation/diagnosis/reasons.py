@@ -23,6 +23,7 @@ __all__ = ["POOR", "explain", "sample_of"]
 
 POOR = 0.5  # AP in percent, up to which something is likely to be wrong; some boxes always fit by chance
 _SCALE_SAMPLE = 20  # images from which a scale is estimated
+_SCALE_BOXES = 100  # boxes of an image from which a scale is estimated, about
 _SAMPLE = 200  # images looked at
 _FEW = 4  # objects from which nothing is concluded but that boxes do not fit
 _FITS = 0.5  # share of objects with a box on them, from which boxes belong to the objects
@@ -38,11 +39,18 @@ Pairs = list[tuple[FloatArray, FloatArray]]  # best-scored boxes and objects of 
 
 def box_iou(a: FloatArray, b: FloatArray) -> FloatArray:
     """Compute the IoU ``[N, M]`` of XYWH boxes; negative sizes count as empty."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:4], b[None, :, :2] + b[None, :, 2:4])
-    inter = np.clip(high - low, 0, None).prod(-1)
+    inter = _overlap(a[:, 0], a[:, 2], b[:, 0], b[:, 2]) * _overlap(a[:, 1], a[:, 3], b[:, 1], b[:, 3])
     sizes = np.clip(a[:, 2:4], 0, None).prod(-1)[:, None] + np.clip(b[:, 2:4], 0, None).prod(-1)[None]
     return inter / np.maximum(sizes - inter, 1e-12)
+
+
+def _overlap(
+    start: FloatArray, length: FloatArray, other: FloatArray, others_length: FloatArray
+) -> FloatArray:
+    """Compute how long intervals ``[N]`` and ``[M]`` overlap, ``[N, M]``."""
+    low = np.maximum(start[:, None], other)
+    high = np.minimum((start + length)[:, None], other + others_length)
+    return np.maximum(high - low, 0)
 
 
 def sample_of(detections: Iterable[ImageDetections]) -> list[ImageDetections]:
@@ -225,7 +233,8 @@ def _scale_between(pairs: Pairs) -> float:
     rough = float(np.mean(ends[1] / np.maximum(ends[0], 1e-9)))
     # Medians are off by some percent, at which small boxes far from the origin do not touch any more.
     factors = [*(rough * np.geomspace(0.8, 1.25, 45)), 0.25, 0.5, 2.0, 4.0]
-    some = pairs[:_SCALE_SAMPLE]
+    # Among thousands of boxes every few of them show the scale as well.
+    some = [(b[:: max(len(b) // _SCALE_BOXES, 1)], t) for b, t in pairs[:_SCALE_SAMPLE]]
     return float(max(factors, key=lambda s: _best_overlaps([(b * s, t) for b, t in some]).mean()))
 
 
