@@ -276,11 +276,6 @@ def _analyze(p: argparse.ArgumentParser) -> None:
     )
 
 
-def _examples(p: argparse.ArgumentParser, *commands: str) -> None:
-    p.formatter_class = argparse.RawDescriptionHelpFormatter
-    p.epilog = "examples:\n" + "\n".join(f"  {command}" for command in commands)
-
-
 def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
 
