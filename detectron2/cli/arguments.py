@@ -374,6 +374,12 @@ def _tiles(p: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def _examples(p: argparse.ArgumentParser, *commands: str) -> None:
+    """Show example commands at the end of a sub-command's help."""
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.epilog = "examples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
 def _overwrite(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--overwrite", action="store_true", help="start anew in --output and remove the run that it holds"
