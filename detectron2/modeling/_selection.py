@@ -1,9 +1,9 @@
-"""Choice of the best boxes with shapes that do not depend on values: fixed counts, and masks of what is valid.
+"""Selection of the best boxes with output shapes that do not depend on values: fixed counts and validity masks.
 
-Both ways to run a model stand on these functions. Eager code drops the invalid rows and puts the rest into
-``Instances``; a graph (``torch.export``, ``torch.compile``) carries the masks along.
+Eager code and graphs (``torch.export``, ``torch.compile``) share these functions. Eager code drops the invalid rows
+and puts the rest into ``Instances``; a graph keeps the masks.
 
-R boxes, K classes, D = 4 or 5 numbers for each box, k chosen rows.
+R boxes, K classes, D = 4 or 5 numbers per box, k selected rows.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from detectron2.utils.tracing import smaller
 
 __all__ = ["best_rows", "class_aware_nms_mask", "clip_boxes", "stack_detections", "top_scores"]
 
-# Loses against every score that a network can give, yet stays finite, so that sorting and sums are defined.
+# Below every score that a network can output, yet finite, so that sorting and sums stay defined.
 LOWEST = -3.0e38
 
 
 def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the ``count`` largest entries along the last axis and their places, in descending order.
+    """Return the ``count`` largest entries along the last axis and their indices, in descending order.
 
-    Where there are fewer entries: in eager mode all of them; in a graph ``count`` all the same, filled up with
-    ``LOWEST`` at place 0, since the number of entries may be symbolic there.
+    If there are fewer entries, eager mode returns all of them. A graph, where the number of entries may be symbolic,
+    still returns ``count``, padded with ``LOWEST`` at index 0.
     """
     if not torch.compiler.is_compiling():
         return scores.topk(smaller(count, scores.shape[-1]), dim=-1)
     size = scores.shape[-1]
-    values, places = F.pad(scores, (0, count), value=LOWEST).topk(count, dim=-1)
-    return values, torch.where(places < size, places, 0)
+    values, indices = F.pad(scores, (0, count), value=LOWEST).topk(count, dim=-1)
+    return values, torch.where(indices < size, indices, 0)
 
 
 def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """Clip XYXY boxes [..., 4] to an image; the size may be numbers or scalars on the boxes' device."""
+    """Clip XYXY boxes [..., 4] to an image; its size is given as numbers or as scalars on the boxes' device."""
     x0, y0, x1, y1 = boxes.unbind(dim=-1)
     return torch.stack(
         (
@@ -53,20 +53,20 @@ def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tens
 def class_aware_nms_mask(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float
 ) -> Tensor:
-    """Find which of R boxes survive non-maximum suppression within their groups; invalid rows never do.
+    """Find which boxes survive non-maximum suppression within their groups; invalid rows never do.
 
     Args:
         boxes: [R, 4] XYXY or [R, 5] rotated.
         scores: [R].
         groups: integers [R]; only boxes of one group suppress each other.
         valid: bool [R], rows that take part.
-        iou_threshold: IoU above which the lower score goes.
+        iou_threshold: IoU above which the box with the lower score is removed.
 
     Returns:
         bool [R].
     """
     if torch.compiler.is_exporting() or not torch.compiler.is_compiling():
-        # An exported graph may hold sizes that depend on data; it is better off with ordinary operators.
+        # An exported graph may contain data-dependent sizes, so it can keep the ordinary operators.
         return _nms_mask(boxes, scores, groups, valid, iou_threshold)
     return _nms_mask_op(boxes, scores, groups, valid, iou_threshold)
 
@@ -74,8 +74,8 @@ def class_aware_nms_mask(
 def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     count = valid.shape[0]
     if torch.compiler.is_exporting():
-        # In a graph torchvision's NMS is taken to keep two boxes or more. Two empty ones, which neither suppress nor
-        # are suppressed, make that true.
+        # torch.export assumes that torchvision's NMS keeps at least two boxes. Two empty ones, which neither suppress
+        # nor are suppressed, make that true.
         boxes = F.pad(boxes, (0, 0, 0, 2))
         scores, groups, valid = F.pad(scores, (0, 2)), F.pad(groups, (0, 2)), F.pad(valid, (0, 2), value=True)
     rows = torch.nonzero(valid)[:, 0]
@@ -84,7 +84,7 @@ def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_
     return torch.zeros_like(valid).index_fill(0, rows[kept], 1)[:count]
 
 
-# torch.compile splits its graph at operators whose output size depends on data; this one's does not.
+# torch.compile breaks its graph at operators with data-dependent output sizes; this operator has a fixed one.
 @torch.library.custom_op("detectron2::nms_mask", mutates_args=())
 def _nms_mask_op(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float
@@ -100,13 +100,12 @@ def _nms_mask_fake(
 
 
 def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the places of the ``count`` best of the kept rows in descending order of score, and which of them are
-    real.
+    """Return the indices of the ``count`` best kept rows, in descending order of score, and a mask of the real ones.
 
     Args:
         scores: [R].
         keep: bool [R].
-        count: how many; negative = as many as there are rows.
+        count: how many rows to return; negative = R.
 
     Returns:
         int64 [k] and bool [k], k as in :func:`top_scores`.
@@ -119,11 +118,11 @@ def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]
 def stack_detections(
     images: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], count: int
 ) -> dict[str, Tensor]:
-    """Stack the detections of N images, filled up to the same count.
+    """Stack the detections of N images, padded to the same count.
 
     Args:
         images: for each image boxes [k, 4], scores [k], classes [k], and bool [k]: which rows are real; k <= count.
-        count: D.
+        count: number of rows after padding, D below.
 
     Returns:
         ``boxes`` [N, D, 4], ``scores`` [N, D], ``classes`` [N, D], and ``valid`` bool [N, D], which is False for empty
@@ -135,12 +134,12 @@ def stack_detections(
     ]
     names = ("boxes", "scores", "classes", "valid")
     return {
-        name: torch.stack([_fill_up(column, count) for column in values])
+        name: torch.stack([_pad_rows(column, count) for column in values])
         for name, values in zip(names, zip(*columns))
     }
 
 
-def _fill_up(rows: Tensor, count: int) -> Tensor:
+def _pad_rows(rows: Tensor, count: int) -> Tensor:
     """Append rows of zeros (or False) until there are ``count``."""
     missing = count - rows.shape[0]
     return torch.cat((rows, rows.new_zeros((missing, *rows.shape[1:])))) if missing > 0 else rows

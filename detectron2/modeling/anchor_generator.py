@@ -28,20 +28,20 @@ __all__ = [
 
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
 ANCHOR_GENERATOR_REGISTRY.__doc__ = """
-Modules that make anchors from feature maps. An entry is called with ``(cfg, input_shape)`` where
-``input_shape`` is a list of ShapeSpec, one for each feature map.
+Anchor generators. An entry is called as ``entry(cfg, input_shape)``, where ``input_shape`` is a list of ShapeSpec,
+one for each feature map.
 """
 
-# Tilings kept for reuse: sizes repeat during training (buckets of aspect ratios) and are constant in a video.
-_CACHED_TILINGS = 16
+# How many sets of anchors to cache: sizes repeat during training (aspect-ratio buckets) and are constant in a video.
+_CACHE_SIZE = 16
 
 
 class AnchorGenerator(Protocol):
     """A module that tiles anchors over feature maps.
 
     Attributes:
-        box_dim: numbers of each anchor, 4 or (rotated) 5.
-        num_anchors: anchors at each cell, for each feature map.
+        box_dim: numbers per anchor, 4 or (rotated) 5.
+        num_anchors: anchors per cell, for each feature map.
     """
 
     box_dim: int
@@ -54,11 +54,7 @@ class AnchorGenerator(Protocol):
 
 
 class BufferList(nn.Module):
-    """A list of buffers that move with the module and stay out of its state dict.
-
-    Args:
-        buffers: the tensors.
-    """
+    """A list of buffers that move with the module and stay out of its state dict."""
 
     def __init__(self, buffers: Sequence[Tensor]) -> None:
         super().__init__()
@@ -73,7 +69,7 @@ class BufferList(nn.Module):
 
 
 def _per_level(values: Sequence[Any], num_levels: int, name: str) -> list[Sequence[float]]:
-    """Return a list of numbers for each level, from one list for all or from a list of lists."""
+    """Return a list of numbers for each level, given one list for all levels or a list of lists."""
     if not isinstance(values, Sequence) or isinstance(values, str) or not len(values):
         raise BadValue(f"{name} must be a non-empty list, got {values!r}")
     if not isinstance(values[0], Sequence):
@@ -81,12 +77,14 @@ def _per_level(values: Sequence[Any], num_levels: int, name: str) -> list[Sequen
     if len(values) == 1:
         return [values[0]] * num_levels
     if len(values) != num_levels:
-        raise BadValue(f"{name} has entries for {len(values)} feature maps, but there are {num_levels}")
+        raise BadValue(
+            f"{name} must have one list or one for each of {num_levels} feature maps, got {len(values)}"
+        )
     return list(values)
 
 
 def _plain(values: object) -> Any:
-    """Convert lists and tuples of any origin (OmegaConf's included) to lists."""
+    """Convert nested sequences of any type (also OmegaConf's) to lists."""
     if hasattr(values, "__iter__") and not isinstance(values, str):
         return [_plain(v) for v in values]
     return values
@@ -94,25 +92,25 @@ def _plain(values: object) -> Any:
 
 def _grid_centers(height: int, width: int, stride: int, offset: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Compute x and y of every cell of a map in row-major order, two vectors [height * width]."""
-    # By division, since repeating and reshaping by unknown sizes put conditions on these into an exported graph.
+    # Division, because repeating and reshaping by symbolic sizes would add constraints on them to an exported graph.
     cell = torch.arange(height * width, device=like.device)
     column, row = cell % width, torch.div(cell, width, rounding_mode="floor")
     return (column.to(like.dtype) + offset) * stride, (row.to(like.dtype) + offset) * stride
 
 
 class _TiledAnchors(nn.Module):
-    """Places a fixed set of boxes around the origin at each cell of each map; what both generators share."""
+    """Base of both generators: places a fixed set of boxes at each cell of each map."""
 
     box_dim: int
 
     def _set_up(self, strides: Sequence[int], offset: float, cells: list[Tensor]) -> None:
         if not 0.0 <= offset < 1.0:
-            raise BadValue(f"offset is a part of the stride in [0, 1), got {offset}")
+            raise BadValue(f"offset must be a fraction of the stride in [0, 1), got {offset}")
         self.strides = list(strides)
         self.num_features = len(self.strides)
         self.offset = offset
         self.cell_anchors = BufferList(cells)
-        self._tilings: dict[Any, list[Tensor]] = {}
+        self._cache: dict[Any, list[Tensor]] = {}
 
     @property
     def num_cell_anchors(self) -> list[int]:
@@ -121,7 +119,7 @@ class _TiledAnchors(nn.Module):
 
     @property
     def num_anchors(self) -> list[int]:
-        """How many anchors each cell has, for each feature map."""
+        """Number of anchors per cell, for each feature map."""
         return [len(cell) for cell in self.cell_anchors]
 
     def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -129,30 +127,32 @@ class _TiledAnchors(nn.Module):
         tiles = []
         for (height, width), stride, cell in zip(grid_sizes, self.strides, self.cell_anchors):
             x, y = _grid_centers(height, width, stride, self.offset, cell)
-            rest = torch.zeros_like(x)
-            shift = (x, y, x, y) if self.box_dim == 4 else (x, y, rest, rest, rest)
+            zero = torch.zeros_like(x)
+            shift = (x, y, x, y) if self.box_dim == 4 else (x, y, zero, zero, zero)
             tiled = torch.stack(shift, dim=1)[:, None] + cell[None]  # [H * W, A, box_dim]
             tiles.append(tiled.reshape(-1, self.box_dim))
         return tiles
 
     def _tile(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Compute anchors for these maps, from the cache when maps of these sizes were seen lately."""
+        """Compute anchors for feature maps, or take them from the cache of recent sizes."""
         if len(features) != self.num_features:
-            raise BadValue(f"the anchors are made for {self.num_features} feature maps, got {len(features)}")
+            raise BadValue(
+                f"expected {self.num_features} feature maps, one for each stride, got {len(features)}"
+            )
         sizes = [f.shape[-2:] for f in features]
         if is_recording():  # sizes may be symbolic, and a graph has no use for a cache
             return self._grid_anchors(sizes)
         first = next(iter(self.cell_anchors))
         key = (tuple(map(tuple, sizes)), first.device, first.dtype, torch.is_inference_mode_enabled())
-        found = self._tilings.pop(key, None)
-        tiles = self._grid_anchors(sizes) if found is None else found
-        self._tilings[key] = tiles
-        while len(self._tilings) > _CACHED_TILINGS:
-            del self._tilings[next(iter(self._tilings))]
+        cached = self._cache.pop(key, None)
+        tiles = self._grid_anchors(sizes) if cached is None else cached
+        self._cache[key] = tiles
+        while len(self._cache) > _CACHE_SIZE:
+            del self._cache[next(iter(self._cache))]
         return tiles
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tilings": {}}
+        return {**self.__dict__, "_cache": {}}
 
 
 @ANCHOR_GENERATOR_REGISTRY.register()
@@ -163,10 +163,10 @@ class DefaultAnchorGenerator(_TiledAnchors):
 
     Args:
         sizes: square roots of anchor areas in pixels: a list for each feature map, or one list for all.
-        aspect_ratios: height / width, in the same two forms. Each size comes with each ratio.
-        strides: pixels of the image for each cell, one number for each feature map.
-        offset: where in its cell an anchor is centered, as a part of the stride in [0, 1): 0 = top left corner,
-            0.5 = middle.
+        aspect_ratios: height / width, in the same two forms. Each size is combined with each ratio.
+        strides: size of a cell in image pixels, one number for each feature map.
+        offset: position of the anchor center in its cell, as a fraction of the stride in [0, 1): 0 = top left corner,
+            0.5 = center.
     """
 
     box_dim = 4
@@ -181,9 +181,8 @@ class DefaultAnchorGenerator(_TiledAnchors):
         offset: float = 0.5,
     ) -> None:
         super().__init__()
-        sizes, ratios = _plain(sizes), _plain(aspect_ratios)
-        size_lists = _per_level(sizes, len(strides), "sizes")
-        ratio_lists = _per_level(ratios, len(strides), "aspect_ratios")
+        size_lists = _per_level(_plain(sizes), len(strides), "sizes")
+        ratio_lists = _per_level(_plain(aspect_ratios), len(strides), "aspect_ratios")
         cells = [self.generate_cell_anchors(s, r).float() for s, r in zip(size_lists, ratio_lists)]
         self._set_up(strides, offset, cells)
 
@@ -212,8 +211,7 @@ class DefaultAnchorGenerator(_TiledAnchors):
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
         """Compute anchors for feature maps [N, C, H, W], one ``Boxes`` [H * W * A] for each map.
 
-        The order is row by row, cell by cell, anchor by anchor. Do not change the boxes in place: they may be
-        shared between calls.
+        Anchors are ordered by row, column, then anchor of the cell. Do not modify the boxes in place: calls share them.
         """
         return [Boxes(tile) for tile in self._tile(features)]
 

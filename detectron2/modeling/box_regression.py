@@ -1,6 +1,6 @@
 """Encoding of boxes relative to reference boxes (anchors, proposals), its inverse, and the loss on it.
 
-Shapes: R boxes, K predictions for each box (classes), N images, A anchors, D = 4 or 5 numbers for each box.
+Shapes: R boxes, K predictions (classes) per box, N images, A anchors, D = 4 or 5 numbers per box.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from detectron2.utils.errors import BadType, BadValue
 
 __all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated", "BoxTransform"]
 
-# exp(4.1351...) = 1000 / 16: no box may grow from a 16 pixel cell to more than 1000 pixels
+# Limits growth to a factor of 1000 / 16: from a cell of 16 pixels to a box of 1000 pixels.
 _DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 
 
 def _require_positive_sizes(sizes: Tensor, what: str) -> None:
-    """Reject reference boxes without area; on accelerators without waiting for the answer."""
+    """Raise if a reference box has no area; accelerators check asynchronously."""
     positive = (sizes > 0).all()
     if sizes.device.type == "cpu":
         if not bool(positive):
             raise BadValue(
-                f"{what} must have positive width and height, the smallest is {sizes.min().item()}"
+                f"{what} must have positive width and height, got a smallest side of {sizes.min().item()}"
             )
     else:
         torch._assert_async(positive)
@@ -43,7 +43,7 @@ def _split_boxes(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class BoxTransform(Protocol):
-    """A relation of reference boxes, deltas and boxes. D numbers for each box."""
+    """Encodes boxes as deltas from reference boxes and back. D numbers per box."""
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor, /) -> Tensor:
         """Compute deltas [R, D] from reference boxes [R, D] to target boxes [R, D]."""
@@ -53,15 +53,15 @@ class BoxTransform(Protocol):
 
 
 class Box2BoxTransform:
-    """Shift of the center in units of the reference size, and log-ratio of sizes: (dx, dy, dw, dh).
+    """Deltas (dx, dy, dw, dh): shift of the center in units of the reference size, and log-ratio of sizes.
 
     ``dx = wx * (cx_target - cx) / w`` and ``dw = ww * log(w_target / w)``; likewise for y and h.
     R-CNN (Girshick et al. 2014, https://arxiv.org/abs/1311.2524), appendix C.
 
     Args:
-        weights: factors (wx, wy, ww, wh) that bring the deltas to about unit variance. Faster R-CNN's box head
+        weights: factors (wx, wy, ww, wh) that scale the deltas to about unit variance. Faster R-CNN's box head
             uses (10, 10, 5, 5).
-        scale_clamp: upper bound on dw / ww and dh / wh in :meth:`apply_deltas`, so that exp() stays finite.
+        scale_clamp: upper bound on dw / ww and dh / wh in :meth:`apply_deltas`, which keeps exp() finite.
     """
 
     def __init__(self, weights: Sequence[float], scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
@@ -69,8 +69,7 @@ class Box2BoxTransform:
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Compute the deltas [R, 4] by which :meth:`apply_deltas` turns ``src_boxes`` into ``target_boxes`` (both [R,
-        4] XYXY).
+        """Compute the deltas [R, 4] that transform ``src_boxes`` into ``target_boxes``, both [R, 4] XYXY.
 
         Raises:
             ValueError: if a source box has no area (on accelerators an asynchronous device assertion).
@@ -87,7 +86,7 @@ class Box2BoxTransform:
         )
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Compute boxes [R, K * 4] float32 (at least) from deltas [R, K * 4] on reference boxes [R, 4] XYXY, K >= 1."""
+        """Compute boxes [R, K * 4], at least float32, from deltas [R, K * 4] on reference boxes [R, 4] XYXY, K >= 1."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         center, size = _split_boxes(boxes.to(d.dtype).unsqueeze(-2))  # [R, 1, 2]
         d = d.reshape(*d.shape[:-1], d.shape[-1] // 4, 4)  # [R, K, 4]
@@ -146,12 +145,12 @@ class Box2BoxTransformRotated:
 
 
 class Box2BoxTransformLinear:
-    """Distances from the center of the reference box to the four sides: (left, top, right, bottom).
+    """Deltas (left, top, right, bottom): distances from the center of the reference box to the sides of the target.
 
     FCOS (Tian et al. 2019, https://arxiv.org/abs/1904.01355), equation 1.
 
     Args:
-        normalize_by_size: divide the distances by width and height of the reference box, which in a dense
+        normalize_by_size: divide the distances by the width and height of the reference box, which in a dense
             detector is a cell of the feature map.
     """
 
@@ -161,7 +160,7 @@ class Box2BoxTransformLinear:
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
         """Compute distances [R, 4] from the centers of ``src_boxes`` [R, 4] to the sides of ``target_boxes`` [R, 4].
 
-        Negative ones mean that the center lies outside the target.
+        A negative distance means that the center lies outside the target.
         """
         _check_pairs(src_boxes, target_boxes)
         center, size = _split_boxes(src_boxes)
@@ -169,7 +168,7 @@ class Box2BoxTransformLinear:
         return distances / torch.cat((size, size), dim=-1) if self.normalize_by_size else distances
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Compute boxes [R, K * 4] from distances [R, K * 4] at reference boxes [R, 4]; negative distances count as 0."""
+        """Compute boxes [R, K * 4] from distances [R, K * 4] and reference boxes [R, 4]; negative distances count as 0."""
         d = deltas.float() if deltas.dtype in (torch.float16, torch.bfloat16) else deltas
         center, size = _split_boxes(boxes.to(d.dtype).unsqueeze(-2))  # [R, 1, 2]
         d = d.reshape(*d.shape[:-1], d.shape[-1] // 4, 4).relu()  # [R, K, 4]
@@ -186,7 +185,7 @@ def _check_pairs(src: Tensor, dst: Tensor) -> None:
 
 
 def _wrap_degrees(angle: Tensor) -> Tensor:
-    """Map angles to the equal ones in [-180, 180)."""
+    """Wrap angles to [-180, 180)."""
     return torch.remainder(angle + 180.0, 360.0) - 180.0
 
 
@@ -199,16 +198,16 @@ def _dense_box_regression_loss(
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
-    """Return the sum of the localisation loss over the foreground anchors of a batch.
+    """Sum the localisation loss over the foreground anchors of a batch.
 
     Args:
         anchors: one Boxes (or RotatedBoxes, or tensor) for each feature level.
-        box2box_transform: how deltas and boxes relate.
+        box2box_transform: encodes boxes as deltas.
         pred_anchor_deltas: predictions [N, A_level, D] for each level.
-        gt_boxes: for each of N images the box [A, D] that each anchor is to become.
-        fg_mask: bool [N, A], the anchors that count.
+        gt_boxes: target box of each anchor, [A, D] for each of N images.
+        fg_mask: bool [N, A], the foreground anchors.
         box_reg_loss_type: "smooth_l1" on deltas, or "giou", "diou" or "ciou" on boxes.
-        smooth_l1_beta: where smooth L1 goes from quadratic to linear; 0 means plain L1.
+        smooth_l1_beta: error at which smooth L1 changes from quadratic to linear; 0 means plain L1.
 
     Raises:
         ValueError: for an unknown loss type.
@@ -228,7 +227,7 @@ def _box_loss(
     kind: str,
     smooth_l1_beta: float,
 ) -> Tensor:
-    """Sum the loss of P predicted deltas on P reference boxes against P target boxes; see the caller above."""
+    """Sum the loss of P predicted deltas on P reference boxes against P target boxes."""
     if kind == "smooth_l1":
         return smooth_l1_loss(
             deltas, transform.get_deltas(reference, target), beta=smooth_l1_beta, reduction="sum"

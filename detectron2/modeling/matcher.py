@@ -15,25 +15,26 @@ from detectron2.utils.errors import BadValue
 
 __all__ = ["Matcher", "match_boxes", "nonzero_tuple"]
 
-# Largest block of a matrix of qualities; temporary arrays need about four times as much. The qualities of all anchors
-# of a COCO image with a few hundred objects would take gigabytes.
+# Largest number of qualities computed at once; temporary arrays need about four times as much. All anchors of a COCO
+# image with a few hundred objects would take gigabytes.
 _CELLS_AT_ONCE = {"cpu": 1 << 22, "": 1 << 24}
 
 
 class Matcher:
-    """Assign every prediction the ground truth that it fits best, and a label by the quality of the fit.
+    """Assign to every prediction its best-matching ground truth, and a label by the quality of the match.
 
-    The axis of qualities is cut at ``thresholds`` into ``len(thresholds) + 1`` half-open intervals
+    ``thresholds`` divide the range of qualities into ``len(thresholds) + 1`` half-open intervals
     ``[lower, upper)``; a prediction whose best quality falls into interval i gets ``labels[i]``.
 
     Args:
         thresholds: positive qualities in ascending order, usually IoU values in (0, 1].
-        labels: one of -1 (ignore), 0 (negative) and 1 (positive) for each interval, from the lowest up.
-        allow_low_quality_matches: also label positive each prediction that fits some ground truth best,
-            however poorly (ties included). Faster R-CNN, section 3.1.2, case (i).
+        labels: one of -1 (ignore), 0 (negative) and 1 (positive) for each interval, in ascending order.
+        allow_low_quality_matches: also label positive each prediction that is the best match of some ground truth
+            (ties included), however low its quality. Faster R-CNN, section 3.1.2, case (i).
 
     Raises:
-        ValueError: if the thresholds are not positive and ascending, or the labels do not fit them.
+        ValueError: if the thresholds are not positive and ascending, or the labels are not -1, 0 or 1 for each
+            interval.
     """
 
     def __init__(
@@ -56,11 +57,11 @@ class Matcher:
         """Match the columns (N predictions) of a matrix [M, N] to its rows (M ground truths).
 
         Args:
-            match_quality_matrix: non-negative qualities, e.g. pairwise IoU. M = 0 makes everything get the
-                label of the lowest interval.
+            match_quality_matrix: non-negative qualities, e.g. pairwise IoU. If M = 0, all predictions get the label
+                of the lowest interval.
 
         Returns:
-            ``matches``, int64 [N], the row that fits each column best (0 where M = 0), and ``labels``, int8 [N].
+            ``matches``, int64 [N], the best row for each column (0 if M = 0), and ``labels``, int8 [N].
 
         Raises:
             ValueError: if the matrix does not have two dimensions.
@@ -80,25 +81,25 @@ class Matcher:
         return matches, labels
 
     def label(self, best: Tensor) -> Tensor:
-        """Return the label, int8 [N], that goes with the best quality [N] of each prediction."""
+        """Return the labels, int8 [N], for the best quality [N] of each prediction."""
         labels = torch.full_like(best, self.labels[0], dtype=torch.int8)
         for threshold, label in zip(self.thresholds[1:-1], self.labels[1:]):
             labels.masked_fill_(best >= threshold, label)
         return labels
 
     def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
-        """Set to 1, in place, the label of every prediction that is the best one of some ground truth.
+        """Set to 1, in place, the label of every prediction that is the best match of some ground truth.
 
         Args:
             match_labels: int8 [N].
-            match_quality_matrix: [M, N] with N >= 1 (with N = 0 there is nothing to do).
+            match_quality_matrix: [M, N].
         """
         if match_quality_matrix.numel():
             match_labels.masked_fill_(_best_of_some_row(match_quality_matrix), 1)
 
 
 def _best_of_some_row(quality: Tensor) -> Tensor:
-    """Find which columns, bool [N], hold the largest value of some row of [M, N], ties included."""
+    """Find the columns, bool [N], that hold the largest value of some row of [M, N], ties included."""
     return (quality == quality.amax(dim=1, keepdim=True)).any(dim=0)
 
 
@@ -110,12 +111,12 @@ def match_boxes(
 ) -> tuple[Tensor, Tensor]:
     """Compute ``matcher(quality(truths, predictions))`` in bounded memory.
 
-    A :class:`Matcher` looks at the ground truth a few rows at a time. Any other matcher, a subclass included, gets the
-    whole matrix, since it may match in its own way.
+    A :class:`Matcher` sees a few rows at a time. Any other matcher, also a subclass, gets the whole matrix, because its
+    result may depend on all rows.
 
     Args:
         matcher: maps qualities [M, N] to matches and labels [N].
-        quality: computes qualities [m, N] of some ground truths and all predictions; rows must not depend on each other.
+        quality: computes qualities [m, N] of m ground truths and all predictions; rows must not depend on each other.
         truths: M boxes.
         predictions: N boxes.
     """
@@ -129,7 +130,7 @@ def match_boxes(
     for start in range(0, len(truths), rows):
         block = quality(truths[start : start + rows], predictions).to(device)
         top, row = block.max(dim=0)
-        better = top > best  # of equal ones the first stays, as in one matrix
+        better = top > best  # the first of equal rows wins, as in max() over the whole matrix
         best = torch.where(better, top, best)
         matches = torch.where(better, row + start, matches)
         if matcher.allow_low_quality_matches and block.numel():

@@ -1,4 +1,4 @@
-"""Models of MMDetection behind the interfaces of this package."""
+"""Adapters for models of MMDetection."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ __all__ = ["MMDetBackbone", "MMDetDetector"]
 
 
 def _build(kind: str, config: nn.Module | Mapping[str, Any]) -> nn.Module:
-    """Return a module as it is, or let MMDetection build it from a config."""
+    """Return a module unchanged, or let MMDetection build it from a config."""
     if isinstance(config, nn.Module):
         return config
     if not isinstance(config, Mapping):
-        raise BadType(f"{kind} must be a module or a config of MMDetection, got {type(config).__name__}")
+        raise BadType(f"{kind} must be a module or an MMDetection config, got {type(config).__name__}")
     try:
         from mmdet import models  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ImportError(
-            f"building a {kind} from a config of MMDetection needs mmdet (and mmcv): pip install mmdet. "
-            "A module that is built already works without it."
+            f"building a {kind} from an MMDetection config needs mmdet (and mmcv): pip install mmdet, "
+            "or pass a module instead of a config"
         ) from error
     return getattr(models, f"build_{kind}")(config)
 
 
 class MMDetBackbone(Backbone):
-    """A backbone of MMDetection, with or without a neck, as a :class:`.Backbone`.
+    """Adapts a backbone of MMDetection, with an optional neck, to :class:`.Backbone`.
 
     Args:
-        backbone: a module, or a config that MMDetection builds one of. It maps images [N, 3, H, W] to a list of maps.
-        neck: the same, mapping that list to another list; None = no neck.
-        output_shapes: channels and stride of each map that comes out.
-        output_names: their names; by default out0, out1 and so on.
+        backbone: a module that maps images [N, 3, H, W] to a list of feature maps, or its MMDetection config.
+        neck: a module that maps this list to another list, or its config; None = no neck.
+        output_shapes: channels and stride of each output feature map.
+        output_names: names of the outputs; by default out0, out1 and so on.
 
     Raises:
         ImportError: if a config is given and MMDetection is not installed.
@@ -71,13 +71,13 @@ class MMDetBackbone(Backbone):
             )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute the feature maps by name."""
+        """Compute feature maps, by name, from images."""
         outputs = self.backbone(x)
         if self.neck is not None:
             outputs = self.neck(outputs)
         if not isinstance(outputs, (list, tuple)) or len(outputs) != len(self._output_shapes):
             raise BadValue(
-                f"expected {len(self._output_shapes)} maps in a list, got {type(outputs).__name__}"
+                f"the backbone must return a list of {len(self._output_shapes)} maps, got {type(outputs).__name__}"
             )
         return dict(zip(self._output_names, outputs))
 
@@ -87,7 +87,7 @@ class MMDetBackbone(Backbone):
 
 
 class _Padding:
-    """Stand-in for a backbone where only the padding of images is needed."""
+    """Placeholder for a backbone that only defines the padding of images."""
 
     def __init__(self, size_divisibility: int) -> None:
         self.size_divisibility = size_divisibility
@@ -95,10 +95,10 @@ class _Padding:
 
 
 class MMDetDetector(ImageModel):
-    """A detector of MMDetection (2.x) with the inputs and outputs of the models of this package.
+    """Adapts a detector of MMDetection 2.x to the inputs and outputs of this package.
 
     Args:
-        detector: a module with ``forward_train`` and ``simple_test``, or a config that MMDetection builds one of.
+        detector: a module with ``forward_train`` and ``simple_test``, or its MMDetection config.
         size_divisibility: images are padded to multiples of this.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
@@ -124,7 +124,7 @@ class MMDetDetector(ImageModel):
         return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Compute losses in training; in evaluation return for each image a dict with ``instances``."""
+        """Compute losses in training; in evaluation return a dict with ``instances`` for each image."""
         images = self.preprocess_image(batched_inputs)
         metas = [self._meta(item, size, images) for item, size in zip(batched_inputs, images.image_sizes)]
         if self.training:
@@ -137,11 +137,11 @@ class MMDetDetector(ImageModel):
 
     @staticmethod
     def _meta(item: ModelInput, size: tuple[int, int], images: ImageList) -> dict[str, Any]:
-        wanted = output_size(item, size)
+        requested = output_size(item, size)
         channels = images.tensor.shape[1]
-        scale = np.tile([size[1] / wanted[1], size[0] / wanted[0]], 2).astype(np.float32)
+        scale = np.tile([size[1] / requested[1], size[0] / requested[0]], 2).astype(np.float32)
         return {
-            "ori_shape": (*wanted, channels),
+            "ori_shape": (*requested, channels),
             "img_shape": (*size, channels),
             "pad_shape": (*images.tensor.shape[-2:], channels),
             "scale_factor": scale,
@@ -181,7 +181,7 @@ def _to_mmdet_masks(masks: BitMasks | PolygonMasks, size: Sequence[int]) -> obje
 
 
 def _to_instances(found: Any, size: tuple[int, int]) -> Instances:
-    """Convert results of MMDetection, for each class boxes [R, 5] with scores and perhaps masks, to Instances."""
+    """Convert MMDetection results (boxes [R, 5] with scores, and optional masks, per class) to Instances."""
     boxes, masks = found if isinstance(found, tuple) else (found, None)
     table = torch.from_numpy(np.concatenate(boxes)).float()
     result = Instances(size, pred_boxes=Boxes(table[:, :4]), scores=table[:, -1])

@@ -1,6 +1,6 @@
-"""Pooling of features of a fixed size from one or several feature maps, for every box of a batch.
+"""Pooling of fixed-size features for every box of a batch, from one or several feature maps.
 
-N images, R boxes in all of them together, C channels, L feature levels.
+N images, R boxes in the whole batch, C channels.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def assign_boxes_to_levels(
     canonical_box_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """Return the feature level that each box belongs to, by its size.
+    """Assign each box to a feature level by its size.
 
     FPN (Lin et al. 2017, https://arxiv.org/abs/1612.03144), equation 1.
 
     Args:
         box_lists: boxes of N images.
-        min_level, max_level: levels that exist; level l has stride 2 ** l. What would go beyond is clamped.
-        canonical_box_size: square root of the area of a box that belongs to ``canonical_level``, in pixels.
+        min_level, max_level: first and last available level, to which results are clamped; level l has stride 2 ** l.
+        canonical_box_size: square root, in pixels, of the area of a box that is assigned to ``canonical_level``.
         canonical_level: see above.
 
     Returns:
@@ -48,13 +48,13 @@ def assign_boxes_to_levels(
 def _levels_of_areas(
     areas: Tensor, min_level: int, max_level: int, canonical_box_size: int, canonical_level: int
 ) -> Tensor:
-    # the small term keeps the logarithm of an empty box finite
+    # The small term keeps the logarithm of an empty box finite.
     octave = torch.log2(areas.sqrt() / canonical_box_size + 1e-8)
     return torch.floor(canonical_level + octave).clamp(min_level, max_level).long() - min_level
 
 
 def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
-    """Join the boxes of N images in one tensor [R, 1 + D] whose first column is the index of the image.
+    """Concatenate the boxes of N images into one tensor [R, 1 + D] whose first column is the image index.
 
     Args:
         box_lists: Boxes (D = 4) or RotatedBoxes (D = 5), one for each image.
@@ -83,7 +83,7 @@ def _build_op(kind: str, size: tuple[int, int], scale: float, sampling_ratio: in
 
 
 def _level_of_scale(scale: float) -> int:
-    """Return log2 of the stride that a scale stands for."""
+    """Return log2 of the stride 1 / ``scale``."""
     level = -math.log2(scale)
     if not math.isclose(level, round(level), abs_tol=1e-9):
         raise BadValue(f"scales must be powers of two such as 1/8, got {scale}")
@@ -95,16 +95,15 @@ class ROIPooler(nn.Module):
 
     Args:
         output_size: height and width of the result, or one number for both.
-        scales: for each feature map its size relative to the image, e.g. 1/4; powers of two, each half of the one
-            before.
-        sampling_ratio: samples in each direction in each bin of the ROIAlign kinds; 0 = as many as the bin has cells.
-        pooler_type: "ROIPool", "ROIAlign" (half a pixel off, as in Mask R-CNN's first code), "ROIAlignV2" or
-            "ROIAlignRotated".
-        canonical_box_size, canonical_level: see :func:`assign_boxes_to_levels`. 224 pixels at level 4 (stride 16)
-            is how ImageNet pre-training saw its images.
+        scales: size of each feature map relative to the image, e.g. 1/4; powers of two, each half of the one before.
+        sampling_ratio: ROIAlign samples per bin in each direction; 0 = one per feature-map cell that the bin covers.
+        pooler_type: "ROIPool", "ROIAlign" (shifted by half a pixel, as in the original Mask R-CNN code),
+            "ROIAlignV2" or "ROIAlignRotated".
+        canonical_box_size, canonical_level: see :func:`assign_boxes_to_levels`. The defaults follow ImageNet
+            pre-training: images of 224 pixels and features of stride 16.
 
     Raises:
-        ValueError: for an unknown kind or scales that make no pyramid.
+        ValueError: for an unknown ``pooler_type``, or if the scales are not consecutive powers of two.
     """
 
     def __init__(
@@ -139,16 +138,16 @@ class ROIPooler(nn.Module):
         """Pool features [R, C, height, width] of all boxes, in the order of the images and of their boxes.
 
         Args:
-            x: feature maps [N, C, H, W], as many as there are scales.
+            x: feature maps [N, C, H, W], one for each scale.
             box_lists: N Boxes or RotatedBoxes in image coordinates.
 
         Raises:
-            ValueError: if the numbers of maps or of images do not fit.
+            ValueError: if the number of feature maps differs from that of the scales, or that of the images from N.
         """
         if len(x) != len(self.level_poolers):
             raise BadValue(f"this pooler has {len(self.level_poolers)} scales, got {len(x)} feature maps")
         if len(box_lists) != x[0].size(0):
-            raise BadValue(f"boxes of {len(box_lists)} images, but features of {x[0].size(0)}")
+            raise BadValue(f"got boxes of {len(box_lists)} images, but features of {x[0].size(0)}")
         if len(box_lists) == 0:
             return x[0].new_zeros((0, x[0].shape[1], *self.output_size))
         rois = convert_boxes_to_pooler_format(box_lists)
@@ -156,7 +155,7 @@ class ROIPooler(nn.Module):
         return self.pool(x, rois, areas)
 
     def pool_tensors(self, x: list[Tensor], boxes: Tensor) -> Tensor:
-        """Pool the same number of boxes in each image; for :class:`.TensorInference`.
+        """Pool the same number of boxes in each image, for :class:`.TensorInference`.
 
         Args:
             x: feature maps [N, C, H, W], one for each scale.
@@ -171,7 +170,7 @@ class ROIPooler(nn.Module):
         return self.pool(x, rois, (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2]))
 
     def pool(self, x: list[Tensor], rois: Tensor, areas: Tensor) -> Tensor:
-        """Pool the rows ``rois`` [R, 1 + D] (image, box) with their ``areas`` [R]; the core of :meth:`forward`."""
+        """Pool ``rois`` [R, 1 + D] (image index, box) of the given ``areas`` [R]."""
         if len(self.level_poolers) == 1:
             return self.level_poolers[0](x[0], rois)
         level = _levels_of_areas(
@@ -188,7 +187,7 @@ class ROIPooler(nn.Module):
     def _pool_masked(self, x: list[Tensor], rois: Tensor, level: Tensor) -> Tensor:
         """Pool with shapes that do not depend on values: a box is empty on every level but its own.
 
-        Empty boxes cost next to nothing, because the number of samples follows the size of the box.
+        Empty boxes cost almost nothing, because the number of samples grows with the size of the box.
         """
         output = x[0].new_zeros((rois.shape[0], x[0].shape[1], *self.output_size))
         for i, (features, op) in enumerate(zip(x, self.level_poolers)):

@@ -18,17 +18,17 @@ def detector_postprocess(
     """Rescale detections or proposals to an output size, drop empty boxes, and paste masks into the image.
 
     Args:
-        results: with ``pred_boxes`` or ``proposal_boxes``; ``image_size`` is the size at which they were made.
-            Masks are soft masks of the boxes, [R, 1, M, M] in [0, 1]. Left as it is.
-        output_height, output_width: the requested size, in pixels.
-        mask_threshold: where a soft mask becomes foreground.
+        results: results at the model's input size, with ``pred_boxes`` or ``proposal_boxes`` and, optionally, soft
+            ``pred_masks`` [R, 1, M, M] in [0, 1] within the boxes, and ``pred_keypoints``. Not modified.
+        output_height, output_width: requested output size, in pixels.
+        mask_threshold: soft masks at or above it are foreground.
 
     Returns:
-        Instances of the output size; boxes inside the image, ``pred_masks`` bool [R, height, width],
-        ``pred_keypoints`` [R, K, 3] in its coordinates.
+        Instances of the output size, with boxes clipped to the image, ``pred_masks`` bool [R, height, width] and
+        ``pred_keypoints`` [R, K, 3].
 
     Raises:
-        ValueError: if there are no boxes in ``results``.
+        ValueError: if ``results`` have neither field of boxes.
     """
     height, width = output_height, output_width
     if not torch.jit.is_tracing():
@@ -36,7 +36,7 @@ def detector_postprocess(
     name = next((f for f in ("pred_boxes", "proposal_boxes") if results.has(f)), None)
     if name is None:
         raise BadValue(
-            f"results need pred_boxes or proposal_boxes, got the fields {sorted(results.get_fields())}"
+            f"results must have pred_boxes or proposal_boxes, got the fields {sorted(results.get_fields())}"
         )
     scale_y, scale_x = height / results.image_size[0], width / results.image_size[1]
     boxes = results.get(name).clone()
@@ -59,12 +59,12 @@ def detector_postprocess(
 def sem_seg_postprocess(
     result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
 ) -> Tensor:
-    """Cut the padding off class scores and resample them bilinearly to the output size.
+    """Crop the padding from class scores and resize them bilinearly to the output size.
 
     Args:
         result: [C, H, W] scores of a padded image.
         img_size: height and width of the image without padding.
-        output_height, output_width: the requested size.
+        output_height, output_width: requested output size, in pixels.
 
     Returns:
         [C, output_height, output_width].

@@ -1,4 +1,4 @@
-"""Random choice of training examples with a bounded share of foreground."""
+"""Random sampling of training examples with a bounded fraction of foreground."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["subsample_labels"]
 def subsample_labels(
     labels: Tensor, num_samples: int, positive_fraction: float, bg_label: int
 ) -> tuple[Tensor, Tensor]:
-    """Draw at most ``num_samples`` indices, of which at most ``num_samples * positive_fraction`` are foreground.
+    """Sample at most ``num_samples`` indices, at most ``num_samples * positive_fraction`` of them foreground.
 
-    Where foreground is scarce, background fills the places; where background is scarce, fewer than
-    ``num_samples`` come back.
+    If there is too little foreground, background takes its place; if there is too little background, fewer than
+    ``num_samples`` indices are returned.
 
     Args:
-        labels: integers [N]; -1 = ignored, ``bg_label`` = background, the rest = foreground.
-        num_samples: how many to draw.
-        positive_fraction: the largest share of foreground, in [0, 1].
-        bg_label: the label that stands for background.
+        labels: integers [N]; -1 = ignored, ``bg_label`` = background, all others = foreground.
+        num_samples: how many to sample.
+        positive_fraction: largest fraction of foreground, in [0, 1].
+        bg_label: label of the background.
 
     Returns:
-        Indices of the drawn foreground and of the drawn background, two int64 vectors in random order.
+        Indices of the sampled foreground and background, two int64 vectors in random order.
     """
     foreground = nonzero_tuple((labels != -1) & (labels != bg_label))[0]
     background = nonzero_tuple(labels == bg_label)[0]
@@ -35,5 +35,5 @@ def subsample_labels(
 
 
 def _draw(candidates: Tensor, count: int) -> Tensor:
-    """Draw ``count`` elements of a vector without replacement."""
+    """Sample ``count`` elements of a vector without replacement."""
     return candidates[torch.randperm(candidates.numel(), device=candidates.device)[:count]]

@@ -1,10 +1,10 @@
-"""Whole models as functions from a tensor to tensors, for ``torch.export`` and ``torch.compile``.
+"""Whole models as functions from tensors to tensors, for ``torch.export`` and ``torch.compile``.
 
-The models of this package take and return dicts, ``Instances`` and lists whose lengths depend on what was found. No
-graph can hold that. :class:`TensorInference` runs the same parts on plain tensors: every count is fixed, and a mask
-says which rows are real. The numbers are those of the model itself.
+Models take and return dicts, ``Instances`` and lists whose lengths depend on the data, which a graph cannot represent.
+:class:`TensorInference` runs the same parts on plain tensors: every count is fixed, and a mask says which rows are
+real. The results equal those of the model.
 
-N images of one size, P proposals, D detections, K classes, M cells of a mask in each direction.
+N images of one size, P proposals, D detections, M = side of a mask.
 
 Example:
     >>> graph = torch.export.export(
@@ -31,7 +31,7 @@ __all__ = ["TensorInference", "Tensors", "outputs_to_instances", "tensor_method"
 
 Tensors = dict[str, Tensor]
 
-# What the package's own models return; anything else comes from heads of other code.
+# Outputs of this package's models; any other name comes from a user's head.
 _NAMES_OF_OUTPUTS = {
     *("boxes", "scores", "classes", "valid", "masks", "keypoints", "logits"),
     *("sem_seg", "panoptic_seg", "thing_segments", "stuff_segments"),
@@ -39,27 +39,27 @@ _NAMES_OF_OUTPUTS = {
 
 
 class TensorInference(nn.Module):
-    """A model as a function from images to tensors of fixed counts. Evaluation only.
+    """Runs a model as a function from images to tensors of fixed counts. Inference only.
 
-    Each part says itself how it runs on fixed counts, so that models and heads of your own can join:
+    Each part of the model implements its own tensor form; yours can do the same:
 
     * a model by ``predict_tensors(images) -> outputs``;
     * a proposal generator of an R-CNN by ``propose_tensors(features, size) -> (boxes, logits, real)``,
       see :meth:`.RPN.propose_tensors`;
     * its heads by ``detect_tensors(features, boxes, real, size) -> outputs``,
-      see :meth:`.StandardROIHeads.detect_tensors`, whose ``describe_tensors`` further branches extend;
+      see :meth:`.StandardROIHeads.detect_tensors`; override ``describe_tensors`` to add branches;
     * box predictors by ``decode_tensors`` and ``select_tensors``, see :class:`.FastRCNNOutputLayers`;
     * mask and keypoint heads by ``predict_tensors(x, boxes, classes)``, see :meth:`.BaseMaskRCNNHead.predict_tensors`.
 
-    A part that has a method ``check_tensor_form()`` may refuse there by an error.
+    If a part has a method ``check_tensor_form()``, it may raise an error there.
 
     Args:
         model: GeneralizedRCNN (with RPN and standard, cascade or C4 heads), ProposalNetwork, RetinaNet, FCOS,
-            SemanticSegmentor, PanopticFPN, or any module with the method above. It is switched to evaluation.
+            SemanticSegmentor, PanopticFPN, or any module with ``predict_tensors``. It is set to evaluation mode.
 
     Raises:
         TypeError: if the model or one of its parts has no tensor form.
-        ValueError: if the number of detections is not limited.
+        ValueError: if the model does not limit the number of detections.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -69,21 +69,22 @@ class TensorInference(nn.Module):
         self.model: Any = model
 
     def forward(self, image: Tensor) -> Tensors:
-        """Predict.
+        """Run inference.
 
         Args:
-            image: [C, H, W], or [N, C, H, W] for N images of one size; channels and range as the model takes them.
+            image: [C, H, W], or [N, C, H, W] for N images of one size, with the channels and range that the model
+                expects.
 
         Returns:
-            In coordinates of the image, each with a leading N if the input had one:
+            Tensors in image coordinates, each with a leading N if the input has one:
 
             * R-CNN and dense models: ``boxes`` [D, 4], ``scores`` [D], ``classes`` [D] and ``valid`` bool [D], in
               descending order of score; with mask heads ``masks`` [D, M, M], soft masks within the boxes; with
               keypoint heads ``keypoints`` [D, keypoints, 3] (x, y, score); further heads add [D, ...] by name;
             * ProposalNetwork: ``boxes`` [P, 4], ``logits`` [P] and ``valid`` [P];
             * semantic models: ``sem_seg`` [classes, H, W];
-            * PanopticFPN: all of these, ``panoptic_seg`` int32 [H, W], and the segment of each detection,
-              ``thing_segments`` [D], and of each class of ``sem_seg``, ``stuff_segments`` [classes]; 0 = none.
+            * PanopticFPN: all of these, ``panoptic_seg`` int32 [H, W], and the segment ids of detections,
+              ``thing_segments`` [D], and of semantic classes, ``stuff_segments`` [classes]; 0 = no segment.
         """
         if image.dim() == 4:
             return self.model.predict_tensors(image)
@@ -91,14 +92,10 @@ class TensorInference(nn.Module):
 
 
 def tensor_method(part: object, name: str) -> Callable[..., Any]:
-    """Return a method that a part of a model needs for its tensor form.
-
-    Args:
-        part: model, proposal generator, heads or head.
-        name: name of the method.
+    """Return the method ``name`` of a model's part (model, proposal generator, heads or head).
 
     Raises:
-        TypeError: if the part has no such method, or refuses in its ``check_tensor_form()``.
+        TypeError: if the part lacks the method, or ``check_tensor_form()`` of the part raises it.
     """
     method = getattr(part, name, None)
     if method is None:
@@ -112,7 +109,7 @@ def tensor_method(part: object, name: str) -> Callable[..., Any]:
 
 
 def outputs_to_instances(outputs: Tensors, image_size: tuple[int, int]) -> Instances:
-    """Convert the real rows of one image's outputs to the Instances that the model itself would return.
+    """Convert the real rows of one image's outputs to the Instances that the model would return.
 
     Args:
         outputs: of :class:`TensorInference` for one image [C, H, W].

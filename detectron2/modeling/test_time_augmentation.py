@@ -1,4 +1,4 @@
-"""Test-time augmentation: predict on several versions of an image and merge what was found."""
+"""Test-time augmentation: predict on several versions of an image and merge the results."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ __all__ = ["DatasetMapperTTA", "GeneralizedRCNNWithTTA", "SemanticSegmentorWithT
 
 __getattr__ = passed_on(__name__)
 
-# Scores have passed the model's own threshold already; this one only tells them from the zeros around them.
+# The model has already applied its score threshold; this one only drops the zeros of the score table.
 _ANY_SCORE = 1e-8
 
 
 def _versions_of(cfg: Config) -> CfgNode:
-    """Return the config that names the versions: the defaults for a Python config, which has no place for them."""
+    """Return the config to read ``TEST.AUG`` from: the default one for a Python config, which has no such key."""
     return cast(CfgNode, cfg) if "TEST" in cfg else get_cfg()
 
 
 def _dataset_names(cfg: Config) -> list[str]:
-    """Return the datasets to evaluate on, else those to train on, of either kind of config."""
+    """Return the test datasets of a config of either kind, or its training datasets if it has none."""
     if "DATASETS" in cfg:
         return list(cfg.DATASETS.TEST or cfg.DATASETS.TRAIN)
     loaders = cfg.get("dataloader", {})
@@ -63,12 +63,12 @@ def _dataset_names(cfg: Config) -> list[str]:
 
 
 class DatasetMapperTTA:
-    """Makes versions of an image: several sizes, each of them also mirrored.
+    """Creates versions of an image: several sizes, each optionally also flipped horizontally.
 
     Args:
         min_sizes: lengths of the shorter side, in pixels.
-        max_size: upper bound on the longer side.
-        flip: whether to add a mirrored version of each size.
+        max_size: upper bound on the longer side, in pixels.
+        flip: whether to add a flipped version of each size.
     """
 
     @configurable
@@ -87,15 +87,15 @@ class DatasetMapperTTA:
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> list[dict[str, Any]]:
-        """Create the versions of one input of a model.
+        """Create the versions of one model input.
 
         Args:
-            dataset_dict: with ``image`` [C, H, W]; ``height`` and ``width``, the size of the original, are those of
-                the image if missing.
+            dataset_dict: input with ``image`` [C, H, W] and, if the original has another size, ``height`` and
+                ``width``.
 
         Returns:
-            A copy of the input for each version, with its own ``image`` and, under ``transforms``, the TransformList
-            from the original to it.
+            A copy of the input for each version, with its ``image`` and, as ``transforms``, the TransformList from
+            the original image to it.
         """
         image = dataset_dict["image"].permute(1, 2, 0).cpu().numpy()
         height, width = image.shape[:2]
@@ -121,7 +121,7 @@ class DatasetMapperTTA:
 
 
 def _with_image(item: dict[str, Any], image_format: str | None) -> dict[str, Any]:
-    """Add ``image``, read from ``file_name`` if it is missing, and ``height`` and ``width`` to an input."""
+    """Add a missing ``image`` (read from ``file_name``) and missing ``height`` and ``width`` to a copy of an input."""
     item = dict(item)
     if "image" not in item:
         pixels = read_image(item["file_name"], image_format)
@@ -142,25 +142,25 @@ def _move_boxes(transform: Transform | TransformList, boxes: Tensor) -> Tensor:
 
 
 class GeneralizedRCNNWithTTA(nn.Module):
-    """A :class:`.GeneralizedRCNN` that sees several versions of each image. Evaluation only.
+    """Runs a :class:`.GeneralizedRCNN` on several versions of each image. Inference only.
 
-    Boxes of all versions are merged by non-maximum suppression; masks of the merged boxes, and heat maps of their
-    keypoints, are the means over versions. In mirrored versions left and right keypoints change places.
+    Boxes of all versions are merged by non-maximum suppression. Masks of the merged boxes, and heat maps of their
+    keypoints, are averaged over the versions; flipped versions swap left and right keypoints.
 
     Args:
-        cfg: config of the model, of either kind; of it ``TEST.AUG`` unless there is a ``tta_mapper``. A Python config
-            has none, and takes the defaults of ``TEST.AUG`` and its own channel order.
+        cfg: config of the model, of either kind. Without a ``tta_mapper``, ``TEST.AUG`` defines the versions; a Python
+            config uses the defaults of ``TEST.AUG``.
         model: the model.
-        tta_mapper: makes the versions, see :class:`DatasetMapperTTA`.
-        batch_size: how many versions go through the model at once.
+        tta_mapper: creates the versions, see :class:`DatasetMapperTTA`.
+        batch_size: number of versions per forward pass.
 
     Attributes:
-        keypoint_hflip_indices: for each keypoint the index of the one that it becomes in a mirrored image. Unless it is
-            set, it follows from ``keypoint_names`` and ``keypoint_flip_map`` of the metadata of the config's datasets.
+        keypoint_hflip_indices: for each keypoint, the index of its partner in a flipped image. By default computed
+            from ``keypoint_names`` and ``keypoint_flip_map`` in the metadata of the config's datasets.
 
     Raises:
-        TypeError: for models of other kinds.
-        NotImplementedError: for models with given proposals.
+        TypeError: if the model is not a GeneralizedRCNN, or is a PanopticFPN.
+        NotImplementedError: if the model has no proposal generator.
     """
 
     def __init__(
@@ -170,10 +170,10 @@ class GeneralizedRCNNWithTTA(nn.Module):
         model = unwrap_model(model)
         if not isinstance(model, GeneralizedRCNN) or isinstance(model, PanopticFPN):
             raise BadType(
-                f"test-time augmentation of boxes takes a GeneralizedRCNN, got {type(model).__name__}"
+                f"GeneralizedRCNNWithTTA needs a GeneralizedRCNN other than PanopticFPN, got {type(model).__name__}"
             )
         if model.proposal_generator is None:
-            raise NotImplementedError("test-time augmentation needs a model that makes its own proposals")
+            raise NotImplementedError("test-time augmentation needs a model with a proposal generator")
         self.cfg = copy.deepcopy(cfg)
         self.model = model
         self.tta_mapper = DatasetMapperTTA(_versions_of(cfg)) if tta_mapper is None else tta_mapper
@@ -182,7 +182,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
 
     @contextmanager
     def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
-        """Set the named switches of the heads, such as ``mask_on``, to False within this context."""
+        """Set flags of the ROI heads, such as ``mask_on``, to False within this context."""
         heads = self.model.roi_heads
         old = {name: getattr(heads, name) for name in attrs if hasattr(heads, name)}
         try:
@@ -196,7 +196,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _batch_inference(
         self, batched_inputs: list[dict[str, Any]], detected_instances: list[Instances] | None = None
     ) -> list[Instances]:
-        """Predict in input coordinates, ``batch_size`` inputs at a time."""
+        """Run inference in input coordinates, ``batch_size`` inputs at a time."""
         outputs: list[Instances] = []
         for start in range(0, len(batched_inputs), self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -205,16 +205,16 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return outputs
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Predict, with the inputs and outputs of the model in evaluation.
+        """Run inference, with the inputs and outputs of the model in evaluation mode.
 
         Args:
-            batched_inputs: as of the model; ``image`` may be missing where there is a ``file_name``.
+            batched_inputs: inputs of the model; a missing ``image`` is read from ``file_name``.
         """
         image_format = self.model.input_format or "BGR"
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
-        """Predict for one input with ``image``, ``height`` and ``width``."""
+        """Run inference on one input with ``image``, ``height`` and ``width``."""
         size = (int(input["height"]), int(input["width"]))
         versions, transforms = self._get_augmented_inputs(input)
         with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
@@ -236,14 +236,14 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _get_augmented_inputs(
         self, input: dict[str, Any]
     ) -> tuple[list[dict[str, Any]], list[TransformList]]:
-        """Create the versions of an input; return them and the transform that leads to each."""
+        """Create the versions of an input; return them and their transforms."""
         versions = self.tta_mapper(input)
         return versions, [version.pop("transforms") for version in versions]
 
     def _get_augmented_boxes(
         self, augmented_inputs: list[dict[str, Any]], tfms: list[TransformList]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict boxes [R, 4] in coordinates of the original, scores [R] and classes [R] of all versions together."""
+        """Predict boxes [R, 4] in original coordinates, scores [R] and classes [R], of all versions together."""
         outputs = self._batch_inference(augmented_inputs)
         boxes = [_move_boxes(t.inverse(), out.pred_boxes.tensor) for out, t in zip(outputs, tfms)]
         scores = torch.cat([out.scores for out in outputs])
@@ -273,7 +273,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
     def _rescale_detected_boxes(
         self, augmented_inputs: list[dict[str, Any]], merged_instances: Instances, tfms: list[TransformList]
     ) -> list[Instances]:
-        """Transform the merged detections to coordinates of each version."""
+        """Transform the merged detections to the coordinates of each version."""
         moved = []
         for version, transform in zip(augmented_inputs, tfms):
             height, width = version["image"].shape[1:3]
@@ -288,7 +288,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return moved
 
     def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
-        """Average the soft masks [R, 1, M, M] of all versions, mirrored ones turned back."""
+        """Average the soft masks [R, 1, M, M] of all versions, undoing flips."""
         masks = [
             out.pred_masks.flip(dims=[3]) if _is_mirrored(t) else out.pred_masks
             for out, t in zip(outputs, tfms)
@@ -296,7 +296,7 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return torch.stack(masks).mean(dim=0)
 
     def _reduce_pred_heatmaps(self, outputs: list[Instances], tfms: list[TransformList]) -> Tensor:
-        """Average the keypoint logits [R, K, S, S] of all versions, mirrored ones turned back."""
+        """Average the keypoint logits [R, K, S, S] of all versions, undoing flips."""
         maps = []
         for out, t in zip(outputs, tfms):
             logits = out.pred_keypoint_heatmaps
@@ -306,39 +306,40 @@ class GeneralizedRCNNWithTTA(nn.Module):
         return torch.stack(maps).mean(dim=0)
 
     def _partners(self, num_keypoints: int) -> list[int]:
-        """Return :attr:`keypoint_hflip_indices`, looked up if necessary."""
+        """Return :attr:`keypoint_hflip_indices`, computed from the metadata on first use."""
         if self.keypoint_hflip_indices is None:
             names = _dataset_names(self.cfg)
             known = names and all(hasattr(MetadataCatalog.get(n), "keypoint_flip_map") for n in names)
             if not known:
                 raise BadValue(
-                    f"no metadata of the datasets {names} says which keypoints change places in a mirrored image; "
-                    "give keypoint_names and keypoint_flip_map there, set keypoint_hflip_indices of "
-                    "GeneralizedRCNNWithTTA, or turn mirroring off (TEST.AUG.FLIP False)"
+                    f"no metadata of the datasets {names} says which keypoints swap in a flipped image; set "
+                    "keypoint_names and keypoint_flip_map in the metadata, or keypoint_hflip_indices of "
+                    "GeneralizedRCNNWithTTA, or disable flips (TEST.AUG.FLIP False)"
                 )
             self.keypoint_hflip_indices = create_keypoint_hflip_indices(names)
         if sorted(self.keypoint_hflip_indices) != list(range(num_keypoints)):
             raise BadValue(
-                f"keypoint_hflip_indices must be an order of {num_keypoints} keypoints, "
+                f"keypoint_hflip_indices must be a permutation of {num_keypoints} keypoints, "
                 f"got {list(self.keypoint_hflip_indices)}"
             )
         return list(self.keypoint_hflip_indices)
 
 
 class SemanticSegmentorWithTTA(nn.Module):
-    """A :class:`.SemanticSegmentor` that sees several versions of each image. Evaluation only.
+    """Runs a :class:`.SemanticSegmentor` on several versions of each image. Inference only.
 
-    Class probabilities of all versions, turned back and in the size of the original, are averaged.
+    The class probabilities of all versions are averaged at the original size, after undoing flips.
 
     Args:
-        cfg: config of the model; of it ``TEST.AUG`` unless there is a ``tta_mapper``, and ``INPUT.FORMAT``; a Python
-            config means the defaults of the former and BGR.
+        cfg: config of the model, of either kind. ``INPUT.FORMAT`` is the channel order of images that are read from
+            files and, without a ``tta_mapper``, ``TEST.AUG`` defines the versions. A Python config uses BGR and the
+            defaults of ``TEST.AUG``.
         model: the model.
-        tta_mapper: makes the versions, see :class:`DatasetMapperTTA`.
-        batch_size: how many versions go through the model at once.
+        tta_mapper: creates the versions, see :class:`DatasetMapperTTA`.
+        batch_size: number of versions per forward pass.
 
     Raises:
-        TypeError: for models of other kinds.
+        TypeError: if the model is not a SemanticSegmentor.
     """
 
     def __init__(
@@ -347,21 +348,19 @@ class SemanticSegmentorWithTTA(nn.Module):
         super().__init__()
         model = unwrap_model(model)
         if not isinstance(model, SemanticSegmentor):
-            raise BadType(
-                f"this test-time augmentation takes a SemanticSegmentor, got {type(model).__name__}"
-            )
+            raise BadType(f"SemanticSegmentorWithTTA needs a SemanticSegmentor, got {type(model).__name__}")
         self.cfg = copy.deepcopy(cfg)
         self.model = model
         self.tta_mapper = DatasetMapperTTA(_versions_of(cfg)) if tta_mapper is None else tta_mapper
         self.batch_size = batch_size
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return for each image a dict whose ``sem_seg`` [C, height, width] is the mean of class probabilities."""
+        """Return a dict with ``sem_seg`` [C, height, width], the mean class probabilities, for each image."""
         image_format = self.cfg.INPUT.FORMAT if "INPUT" in self.cfg else "BGR"
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 
     def _probabilities(self, scores: Tensor) -> Tensor:
-        """Turn what the model gives for ``sem_seg`` [C, H, W] into what may be averaged."""
+        """Convert the model's ``sem_seg`` [C, H, W] to probabilities; models that already return them override this."""
         return F.softmax(scores, dim=0)
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
@@ -377,5 +376,5 @@ class SemanticSegmentorWithTTA(nn.Module):
                 scores = scores.flip(dims=[2]) if flip else scores
                 total = scores if total is None else total + scores
         if total is None:
-            raise BadValue("the tta_mapper made no version of the image")
+            raise BadValue("the tta_mapper must return at least one version of each image, got none")
         return {"sem_seg": total / len(versions)}

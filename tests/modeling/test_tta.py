@@ -95,7 +95,7 @@ def test_pairs_of_keypoints_must_be_known(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ValueError, match=r"keypoints_without_pairs.*keypoint_flip_map"):
         tta([item])
     tta.keypoint_hflip_indices = [0, 1]
-    with pytest.raises(ValueError, match="order of 17 keypoints"):
+    with pytest.raises(ValueError, match="permutation of 17 keypoints"):
         tta([item])
     tta.keypoint_hflip_indices = list(range(17))
     assert len(tta([item])[0]["instances"]) == 3

@@ -1,4 +1,4 @@
-"""Backbones: networks that turn images into named feature maps."""
+"""Backbones: networks that compute named feature maps from images."""
 
 from ._fold import fold_batch_norms, optimize_for_inference
 from .backbone import Backbone

@@ -1,4 +1,4 @@
-"""Making a trained network faster for inference without changing what it computes."""
+"""Rewriting trained networks for faster inference without changing their results."""
 
 import copy
 
@@ -9,12 +9,12 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 
 __all__ = ["fold_batch_norms", "optimize_for_inference"]
 
-# Names of convolutions and of the norms beside them, where a block keeps the two apart (RegNet).
+# Convolutions and the norms that follow them, in blocks that keep the two as separate attributes (RegNet).
 _SIBLINGS = (("a", "a_bn"), ("b", "b_bn"), ("c", "c_bn"), ("proj", "bn"), ("conv", "bn"))
 
 
 def _scale_and_shift(norm: nn.Module | None) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return scale and shift of an affine norm, ``x * scale + shift`` per channel; None for other norms."""
+    """Return ``scale`` and ``shift`` of a norm that computes ``x * scale + shift`` per channel; None for other norms."""
     if isinstance(norm, FrozenBatchNorm2d):
         return norm.affine()
     if not isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)) or norm.training or norm.running_var is None:
@@ -27,7 +27,7 @@ def _scale_and_shift(norm: nn.Module | None) -> tuple[torch.Tensor, torch.Tensor
 
 
 def _fold(conv: nn.Conv2d, scale: torch.Tensor, shift: torch.Tensor) -> None:
-    # In double precision: the folded weights are then the nearest to the exact ones.
+    # Double precision rounds the folded weights only once.
     factor = scale.double()
     weight = conv.weight.double() * factor[:, None, None, None]
     bias = shift.double() if conv.bias is None else conv.bias.double() * factor + shift.double()
@@ -36,17 +36,14 @@ def _fold(conv: nn.Conv2d, scale: torch.Tensor, shift: torch.Tensor) -> None:
 
 
 def fold_batch_norms(model: nn.Module, *, inplace: bool = False) -> nn.Module:
-    """Multiply frozen batch norms, and batch norms in inference mode, into the convolutions before them.
+    """Fold frozen batch norms, and batch norms in evaluation mode, into the convolutions before them.
 
-    Names of parameters change: a folded network cannot load the checkpoints of the original. Norms after deformable
-    convolutions, and norms that depend on the input (group, layer), stay.
+    Parameter names change, so a folded model cannot load checkpoints of the original. Norms after deformable
+    convolutions, and norms that depend on the input (group, layer), are kept.
 
     Args:
-        model: any model; switch it to inference (``eval()``) first, else its ordinary batch norms stay.
-        inplace: change ``model`` itself instead of a copy.
-
-    Returns:
-        the folded model.
+        model: any model; call ``eval()`` first, or its ordinary batch norms are kept.
+        inplace: modify ``model`` instead of a copy.
     """
     model = model if inplace else copy.deepcopy(model)
     with torch.no_grad():
@@ -68,17 +65,14 @@ def fold_batch_norms(model: nn.Module, *, inplace: bool = False) -> nn.Module:
 def optimize_for_inference(
     model: nn.Module, *, fold: bool = True, channels_last: bool = True, inplace: bool = False
 ) -> nn.Module:
-    """Switch a model to inference, fold its batch norms and lay its weights out channels-last.
+    """Set a model to evaluation mode, fold its batch norms and convert its weights to channels-last.
 
     Args:
         model: any model.
         fold: see :func:`fold_batch_norms`.
-        channels_last: memory format of convolution weights; convolutions then run in that format for any layout of
-            the images. Faster on most CPUs and on GPUs with tensor cores.
-        inplace: change ``model`` itself instead of a copy.
-
-    Returns:
-        the model, in inference mode.
+        channels_last: whether to convert convolution weights to this memory format; convolutions then run in it for
+            images in any format. Faster on most CPUs and on GPUs with tensor cores.
+        inplace: modify ``model`` instead of a copy.
     """
     model = (model if inplace else copy.deepcopy(model)).eval()
     if fold:

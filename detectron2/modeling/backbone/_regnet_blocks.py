@@ -21,7 +21,7 @@ def _conv(
 
 
 def init_layer(module: nn.Module) -> None:
-    """Initialise convolutions from a normal scaled by their fan-out, linear layers from one of deviation 0.01."""
+    """Initialise convolutions from a normal distribution scaled by fan-out, linear layers from one of deviation 0.01."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
         nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
@@ -34,7 +34,7 @@ def init_layer(module: nn.Module) -> None:
 
 
 class _Chain(CNNBlockBase):
-    """Its layers one after another."""
+    """Applies its layers in the order of their definition."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.children():
@@ -49,7 +49,7 @@ class ResStem(_Chain):
         w_in: channels of the images.
         w_out: channels of the output.
         norm: see :func:`detectron2.layers.get_norm`.
-        activation_class: called without arguments to make the activation.
+        activation_class: called without arguments to create the activation.
     """
 
     def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation) -> None:
@@ -61,14 +61,7 @@ class ResStem(_Chain):
 
 
 class SimpleStem(_Chain):
-    """3x3 convolution of stride 2, norm and activation.
-
-    Args:
-        w_in: channels of the images.
-        w_out: channels of the output.
-        norm: see :func:`detectron2.layers.get_norm`.
-        activation_class: called without arguments to make the activation.
-    """
+    """3x3 convolution of stride 2, norm and activation. Arguments as for :class:`ResStem`."""
 
     def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: Activation) -> None:
         super().__init__(w_in, w_out, 2)
@@ -78,12 +71,12 @@ class SimpleStem(_Chain):
 
 
 class SE(nn.Module):
-    """Squeeze and excitation: weigh channels by what their means say (arXiv 1709.01507).
+    """Squeeze and excitation: scales each channel by a factor computed from the channel means (arXiv 1709.01507).
 
     Args:
-        w_in: channels.
-        w_se: channels between.
-        activation_class: called without arguments to make the activation.
+        w_in: channels of input and output.
+        w_se: hidden channels.
+        activation_class: called without arguments to create the activation.
     """
 
     def __init__(self, w_in: int, w_se: int, activation_class: Activation) -> None:
@@ -103,9 +96,9 @@ class VanillaBlock(_Chain):
     Args:
         w_in: channels of the input.
         w_out: channels of the output.
-        stride: of the first convolution.
+        stride: stride of the first convolution.
         norm: see :func:`detectron2.layers.get_norm`.
-        activation_class: called without arguments to make the activations.
+        activation_class: called without arguments to create the activations.
         _params: not used.
     """
 
@@ -140,7 +133,7 @@ class BasicTransform(nn.Sequential):
 
 
 class BottleneckTransform(nn.Sequential):
-    """Branch of :class:`ResBottleneckBlock`: 1x1, grouped 3x3, squeeze and excitation if wanted, 1x1."""
+    """Branch of :class:`ResBottleneckBlock`: 1x1, grouped 3x3, optional squeeze and excitation, 1x1."""
 
     def __init__(
         self,
@@ -166,7 +159,7 @@ class BottleneckTransform(nn.Sequential):
 
 
 class _ResBlock(CNNBlockBase):
-    """``activation(shortcut + branch)``; the shortcut is a convolution where the shape changes."""
+    """``activation(shortcut + branch)``; the shortcut is a convolution if the shape changes, else the identity."""
 
     f: nn.Module
     af: nn.Module
@@ -188,16 +181,7 @@ class _ResBlock(CNNBlockBase):
 
 
 class ResBasicBlock(_ResBlock):
-    """Residual block with a :class:`BasicTransform`.
-
-    Args:
-        w_in: channels of the input.
-        w_out: channels of the output.
-        stride: of the block.
-        norm: see :func:`detectron2.layers.get_norm`.
-        activation_class: called without arguments to make the activations.
-        params: not used.
-    """
+    """Residual block with a :class:`BasicTransform`. Arguments as for :class:`VanillaBlock`."""
 
     def __init__(
         self,
@@ -219,11 +203,11 @@ class ResBottleneckBlock(_ResBlock):
     Args:
         w_in: channels of the input.
         w_out: channels of the output.
-        stride: of the block.
+        stride: stride of the block.
         norm: see :func:`detectron2.layers.get_norm`.
-        activation_class: called without arguments to make the activations.
-        params: ``"bot_mul"`` (width of the 3x3 convolution over ``w_out``), ``"group_w"`` (width of its groups),
-            ``"se_r"`` (width of squeeze and excitation over ``w_in``; 0 for none).
+        activation_class: called without arguments to create the activations.
+        params: ``"bot_mul"`` (width of the 3x3 convolution divided by ``w_out``), ``"group_w"`` (channels per group),
+            ``"se_r"`` (hidden channels of squeeze and excitation divided by ``w_in``; 0 for none).
     """
 
     def __init__(

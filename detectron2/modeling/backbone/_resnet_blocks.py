@@ -18,15 +18,15 @@ from detectron2.layers import (
 from detectron2.layers.weight_init import c2_msra_fill
 
 Norm = str | Callable[[int], nn.Module]
-"""A name for :func:`detectron2.layers.get_norm` (``""`` for none), or a function of the number of channels."""
+"""A name for :func:`detectron2.layers.get_norm` (``""`` = none), or a function from the number of channels to a norm."""
 
 
 class FoldingConv2d(Conv2d):
     """A ``Conv2d`` that applies a frozen batch norm through its weight: ``conv(x, weight * scale, shift)``.
 
-    Scale and shift do not depend on the data, so that this is the same function, with the same gradients, without two
-    passes over the features (and, in training, without the copy of them that the norm would keep). It is done at each
-    call, and parameters keep their names and values. A norm with hooks is called as a module.
+    Result and gradients are the same, because scale and shift do not depend on the data, but the norm needs no pass
+    over the features and, in training, stores no copy of them. The weight is scaled in each call, so parameters keep
+    their names and values. A norm with hooks is called as a module.
     """
 
     def _get_name(self) -> str:
@@ -44,7 +44,7 @@ class FoldingConv2d(Conv2d):
 
 
 def conv_norm(c_in: int, c_out: int, kernel: int, norm: Norm, **kwargs: Any) -> Conv2d:
-    """Build a convolution without bias that keeps the size at stride 1, followed by a norm."""
+    """Build a convolution without bias, followed by a norm; padding keeps the size at stride 1."""
     padding = kwargs.get("dilation", 1) * (kernel // 2)
     return FoldingConv2d(
         c_in, c_out, kernel, padding=padding, bias=False, norm=get_norm(norm, c_out), **kwargs
@@ -52,9 +52,9 @@ def conv_norm(c_in: int, c_out: int, kernel: int, norm: Norm, **kwargs: Any) -> 
 
 
 class ResidualBlock(CNNBlockBase):
-    """``relu(branch(x) + shortcut(x))``; subclasses define the layers of the branch.
+    """``relu(branch(x) + shortcut(x))``; subclasses define the branch.
 
-    Where input and output differ in channels the shortcut is a strided 1x1 convolution, else the identity.
+    The shortcut is a strided 1x1 convolution if input and output channels differ, else the identity.
     """
 
     shortcut: Conv2d | None
@@ -67,7 +67,7 @@ class ResidualBlock(CNNBlockBase):
             self.shortcut = None
 
     def _fill(self, *layers: nn.Module) -> None:
-        """Draw the weights of the branch, then of the shortcut; called once all layers are made."""
+        """Initialise the weights of the branch, then of the shortcut."""
         for layer in layers:
             c2_msra_fill(layer)
         if self.shortcut is not None:
@@ -115,7 +115,7 @@ class BottleneckBlock(ResidualBlock):
         stride: stride of the block.
         num_groups: groups of the 3x3 convolution (ResNeXt).
         norm: normalisation after each convolution, see :func:`detectron2.layers.get_norm`.
-        stride_in_1x1: stride in the first 1x1 convolution (models of the Caffe family) instead of the 3x3.
+        stride_in_1x1: apply the stride in the first 1x1 convolution (models converted from Caffe), not in the 3x3.
         dilation: dilation of the 3x3 convolution.
     """
 
@@ -155,10 +155,10 @@ class DeformBottleneckBlock(ResidualBlock):
         stride: stride of the block.
         num_groups: groups of the deformable convolution.
         norm: normalisation after each convolution.
-        stride_in_1x1: stride in the first 1x1 convolution instead of the 3x3.
+        stride_in_1x1: apply the stride in the first 1x1 convolution, not in the 3x3.
         dilation: dilation of the deformable convolution.
-        deform_modulated: predict a mask in (0, 1) beside the offsets (version 2).
-        deform_num_groups: groups of channels that share offsets.
+        deform_modulated: also predict a mask in (0, 1) (version 2).
+        deform_num_groups: number of groups of channels that share offsets.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class DeformBottleneckBlock(ResidualBlock):
         self.deform_modulated = deform_modulated
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         mid = bottleneck_channels
-        # 9 taps, each with an offset in y and x, and a mask value if modulated.
+        # Each of the 9 taps has an offset in y and x, and a mask value if modulated.
         per_tap = 3 if deform_modulated else 2
         kind = ModulatedDeformConv if deform_modulated else DeformConv
         place: dict[str, Any] = dict(kernel_size=3, stride=second, padding=dilation, dilation=dilation)
@@ -204,7 +204,7 @@ class DeformBottleneckBlock(ResidualBlock):
         x = F.relu_(self.conv1(x))
         where = self.conv2_offset(x)
         if self.deform_modulated:
-            taps = where.shape[1] // 3  # (N, 3 * taps, H, W): two thirds offsets, one third mask logits
+            taps = where.shape[1] // 3  # (N, 3 * taps, H, W): 2 * taps offsets, then mask logits
             x = self.conv2(x, where[:, : 2 * taps], where[:, 2 * taps :].sigmoid())
         else:
             x = self.conv2(x, where)

@@ -1,4 +1,4 @@
-"""Windows of Swin: cutting, masks for shifted ones, and attention within them."""
+"""Windows of Swin: partition, masks for shifted windows, and attention within windows."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from .utils import fresh, from_windows, to_windows
 
 
 def window_partition(x: torch.Tensor, window_size: int) -> torch.Tensor:
-    """Cut maps into square windows.
+    """Partition maps into square windows.
 
     Args:
         x: (B, H, W, C); H and W are multiples of ``window_size``.
@@ -38,22 +38,22 @@ def window_reverse(windows: torch.Tensor, window_size: int, H: int, W: int) -> t
 def shifted_window_mask(
     height: int, width: int, window: int, shift: int, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Compute the mask that separates, within windows of a rolled map, pixels that were not neighbours before.
+    """Compute the attention mask of shifted windows, in which rolling joined parts that are not adjacent in the map.
 
     Args:
-        height: of the map; a multiple of ``window``.
-        width: the same.
+        height: height of the map; a multiple of ``window``.
+        width: width of the map; a multiple of ``window``.
         window: side of a window.
-        shift: by how much the map is rolled, up and left.
-        device: of the result.
-        dtype: of the result.
+        shift: number of pixels by which the map is rolled, up and left.
+        device: device of the result.
+        dtype: type of the result.
 
     Returns:
-        (number of windows, window², window²): 0 for pairs that may see each other, -100 for the others.
+        (number of windows, window², window²): 0 for pairs that may attend to each other, -100 for the others.
     """
 
     def regions(size: int) -> torch.Tensor:
-        # The last window of an axis holds pixels of the end and, after the roll, of the start.
+        # The last window of an axis holds pixels from the end and, after rolling, from the start of the map.
         at = torch.arange(size, device=device)
         return (at >= size - window).long() + (at >= size - shift).long()
 
@@ -70,7 +70,7 @@ class WindowAttention(nn.Module):
         dim: channels.
         window_size: (height, width) of the windows.
         num_heads: heads.
-        qkv_bias: biases for queries, keys and values.
+        qkv_bias: whether queries, keys and values have biases.
         qk_scale: factor on the logits; by default 1 / sqrt(dim / num_heads).
         attn_drop: dropout on the attention weights.
         proj_drop: dropout on the output.
@@ -107,14 +107,14 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Attend.
+        """Apply attention within each window.
 
         Args:
-            x: (number of windows * B, N, C), N pixels a window.
-            mask: (number of windows, N, N), added to the logits; or None.
+            x: (B * number of windows, N, C) for windows of N pixels.
+            mask: (number of windows, N, N), added to the logits.
 
         Returns:
-            the same shape as ``x``.
+            Tensor of the shape of ``x``.
         """
         b, n, c = x.shape
         qkv = self.qkv(x).view(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)

@@ -11,30 +11,27 @@ __all__ = ["Backbone"]
 
 
 class Backbone(nn.Module, metaclass=ABCMeta):
-    """A network that turns a batch of images into named feature maps.
+    """A network that computes named feature maps from a batch of images.
 
-    A subclass implements :meth:`forward` and either overrides :meth:`output_shape` or fills three attributes:
+    A subclass implements :meth:`forward` and either overrides :meth:`output_shape` or sets three attributes:
     ``_out_features`` (names, in the order of the output), ``_out_feature_channels`` and ``_out_feature_strides``
-    (name to number; the stride is in pixels of the input).
+    (dicts by name; strides in input pixels).
     """
 
     _out_features: list[str]
     _out_feature_channels: dict[str, int]
     _out_feature_strides: dict[str, int]
 
-    def __init__(self) -> None:
-        super().__init__()
-
     @abstractmethod
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the features.
+        """Compute feature maps from images.
 
         Args:
-            x: images of shape (N, C, H, W). The caller pads H and W as :attr:`size_divisibility` and
-                :attr:`padding_constraints` require.
+            x: (N, C, H, W). The caller pads H and W as :attr:`size_divisibility` and :attr:`padding_constraints`
+                require.
 
         Returns:
-            feature name to tensor of shape (N, channels, H / stride, W / stride).
+            Feature maps (N, channels, H / stride, W / stride) by name.
         """
 
     @property
@@ -44,9 +41,9 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Further constraints on the padding of the input, as ``ImageList.from_tensors`` takes them.
+        """Further constraints on the padding of the input, for ``ImageList.from_tensors``.
 
-        Keys: ``"size_divisibility"`` and ``"square_size"`` (pad to a square with this side; 0 means no square).
+        Keys: ``"size_divisibility"`` and ``"square_size"`` (pad to a square with this side; 0 = no square).
         """
         return {}
 

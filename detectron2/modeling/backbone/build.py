@@ -10,15 +10,15 @@ from .backbone import Backbone
 __all__ = ["BACKBONE_REGISTRY", "Backbone", "ShapeSpec", "build_backbone"]
 
 BACKBONE_REGISTRY = Registry("BACKBONE")
-"""Builders of backbones. ``MODEL.BACKBONE.NAME`` names one; it is called as ``builder(cfg, input_shape)``."""
+"""Functions or classes that create backbones; called as ``builder(cfg, input_shape)``."""
 
 
 def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """Build the backbone that ``cfg.MODEL.BACKBONE.NAME`` names.
+    """Build the backbone that is registered as ``cfg.MODEL.BACKBONE.NAME``.
 
     Args:
-        cfg: a whole config.
-        input_shape: channels of the images; by default as many as ``cfg.MODEL.PIXEL_MEAN`` has entries.
+        cfg: the complete config.
+        input_shape: channels of the images; by default the length of ``cfg.MODEL.PIXEL_MEAN``.
 
     Raises:
         KeyError: if the name is not registered.
@@ -30,6 +30,6 @@ def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbo
     built = BACKBONE_REGISTRY.get(name)(cfg, input_shape)
     if not isinstance(built, Backbone):
         raise BadType(
-            f"the backbone builder {name!r} must return a detectron2.modeling.Backbone, not {type(built).__name__}"
+            f"the backbone builder {name!r} must return a detectron2.modeling.Backbone, got {type(built).__name__}"
         )
     return built

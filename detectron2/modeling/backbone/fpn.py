@@ -38,13 +38,13 @@ class FPN(Backbone):
 
     Args:
         bottom_up: backbone whose features are merged.
-        in_features: names of its features, fine to coarse; each stride twice the one before.
+        in_features: names of its features, fine to coarse; each stride is twice the one before.
         out_channels: channels of every output.
-        norm: normalisation after each convolution; ``""`` gives convolutions with bias instead.
-        top_block: makes further, coarser levels. Its attributes ``num_levels`` and ``in_feature`` (a feature of
-            ``bottom_up`` or an output of this pyramid) are read; it returns a list of tensors, fine to coarse.
+        norm: normalisation after each convolution; ``""`` = convolutions with bias and no norm.
+        top_block: module that computes further, coarser levels as a list of tensors, fine to coarse. It has the
+            attributes ``num_levels`` and ``in_feature`` (a feature of ``bottom_up`` or an output of this pyramid).
         fuse_type: ``"sum"`` or ``"avg"`` of lateral and upsampled features.
-        square_pad: pad images to a square with this side; 0 for no square.
+        square_pad: pad images to a square with this side; 0 = no square.
 
     Raises:
         ValueError: if ``in_features`` is empty or unknown, its strides are not contiguous powers of two, or
@@ -63,7 +63,7 @@ class FPN(Backbone):
     ) -> None:
         super().__init__()
         if fuse_type not in ("sum", "avg"):
-            raise BadValue(f"FPN: fuse_type must be 'sum' or 'avg', not {fuse_type!r}")
+            raise BadValue(f"FPN: fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
         shapes = bottom_up.output_shape()
         _check_in_features(in_features, shapes)
         strides = [int(shapes[f].stride or 0) for f in in_features]
@@ -77,7 +77,7 @@ class FPN(Backbone):
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
         if isinstance(top_block, LastLevelMaxPool):
-            top_block.in_feature = f"p{self._levels[-1]}"  # p5 unless the pyramid ends at another level
+            top_block.in_feature = f"p{self._levels[-1]}"
         self.top_block = top_block
         self.in_features = tuple(in_features)
         self.bottom_up = bottom_up
@@ -92,16 +92,16 @@ class FPN(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Stride of the coarsest feature that is merged."""
+        """Stride of the coarsest of ``in_features``."""
         return self._size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Side of the square to pad to (0 for none), under ``"square_size"``."""
+        """Side of the square to pad to (0 = none), as ``"square_size"``."""
         return {"square_size": self._square_pad}
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the pyramid of images (N, C, H, W); H and W must be multiples of :attr:`size_divisibility`."""
+        """Compute pyramid features from images (N, C, H, W); H and W are multiples of :attr:`size_divisibility`."""
         below = self.bottom_up(x)
         found: dict[str, torch.Tensor] = {}
         merged: torch.Tensor | None = None
@@ -128,7 +128,7 @@ def _pyramid_conv(c_in: int, c_out: int, kernel: int, norm: Norm) -> Conv2d:
 
 def _check_in_features(in_features: Sequence[str], shapes: dict[str, ShapeSpec]) -> None:
     if not in_features:
-        raise BadValue(f"FPN: in_features is empty; the bottom-up network has {list(shapes)}")
+        raise BadValue(f"FPN: in_features must not be empty; the bottom-up network has {list(shapes)}")
     for name in in_features:
         if name not in shapes:
             raise BadValue(f"FPN: the bottom-up network has no output {name!r}. {did_you_mean(name, shapes)}")
@@ -143,12 +143,12 @@ def _check_strides(strides: Sequence[int], names: Sequence[str]) -> None:
 
 
 def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
-    """Check strides, for other code that calls this by its name in Detectron2."""
+    """Check strides; kept for code that imports this name of Detectron2."""
     _check_strides(strides, [str(i) for i in range(len(strides))])
 
 
 class LastLevelMaxPool(nn.Module):
-    """One more level: every second pixel of the coarsest, usually p5 (Faster R-CNN with FPN)."""
+    """One more level: every second pixel of the coarsest level, usually p5 (Faster R-CNN with FPN)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,12 +161,12 @@ class LastLevelMaxPool(nn.Module):
 
 
 class LastLevelP6(nn.Module):
-    """One more level by a strided 3x3 convolution (FCOS and its relatives).
+    """One more level, computed by a strided 3x3 convolution (FCOS and its relatives).
 
     Args:
         in_channels: channels of ``in_feature``.
         out_channels: channels of the level.
-        in_feature: feature that it starts from.
+        in_feature: input feature.
     """
 
     def __init__(self, in_channels: int, out_channels: int, in_feature: str = "res5") -> None:
@@ -182,12 +182,12 @@ class LastLevelP6(nn.Module):
 
 
 class LastLevelP6P7(nn.Module):
-    """Two more levels by strided 3x3 convolutions, with a relu between (RetinaNet, arXiv 1708.02002, section 4).
+    """Two more levels, computed by strided 3x3 convolutions with a ReLU between (RetinaNet, arXiv 1708.02002, section 4).
 
     Args:
         in_channels: channels of ``in_feature``.
         out_channels: channels of both levels.
-        in_feature: feature that they start from.
+        in_feature: input feature.
     """
 
     def __init__(self, in_channels: int, out_channels: int, in_feature: str = "res5") -> None:
@@ -200,7 +200,7 @@ class LastLevelP6P7(nn.Module):
         c2_xavier_fill(self.p7)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Map (N, in_channels, H, W) to ``[p6, p7]`` of a half and a quarter of the size."""
+        """Map (N, in_channels, H, W) to ``[p6, p7]`` of half and a quarter of the size."""
         p6 = self.p6(x)
         return [p6, self.p7(F.relu(p6))]
 
@@ -224,7 +224,7 @@ def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Build a ResNet with FPN and the convolutional levels p6 and p7, which start from res5."""
+    """Build a ResNet with FPN and the convolutional levels p6 and p7, computed from res5."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
     channels = bottom_up.output_shape()["res5"].channels or 0
     return _fpn_from_config(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS))

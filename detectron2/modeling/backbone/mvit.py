@@ -22,7 +22,7 @@ __getattr__ = passed_on(__name__)
 
 
 def attention_pool(x: torch.Tensor, pool: nn.Module, norm: nn.Module | None = None) -> torch.Tensor:
-    """Apply a pooling layer, which wants channels first, to a map (B, H, W, C); then a norm."""
+    """Apply a channels-first pooling layer, then a norm, to a map (B, H, W, C)."""
     x = pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return x if norm is None else norm(x)
 
@@ -34,16 +34,16 @@ class MultiScaleAttention(nn.Module):
         dim: channels of the input.
         dim_out: channels of the output.
         num_heads: heads.
-        qkv_bias: biases for queries, keys and values.
+        qkv_bias: whether queries, keys and values have biases.
         norm_layer: class of the norms after pooling.
         pool_kernel: (height, width) of the pooling convolutions.
-        stride_q: stride for the queries, and so of the whole layer.
+        stride_q: stride for the queries, which is also that of the layer's output.
         stride_kv: stride for keys and values.
-        residual_pooling: add the pooled queries to the output.
-        window_size: side of the windows in pixels of the input; 0 for the whole map.
-        use_rel_pos: learned relative positions.
-        rel_pos_zero_init: start them at zero.
-        input_size: (H, W) that the positions are made for; a square.
+        residual_pooling: whether to add the pooled queries to the output.
+        window_size: side of the windows in input pixels; 0 = attend to the whole map.
+        use_rel_pos: whether to learn relative position embeddings.
+        rel_pos_zero_init: whether to initialise them with zeros.
+        input_size: (H, W) for which the positions are created; a square.
     """
 
     def __init__(
@@ -73,8 +73,7 @@ class MultiScaleAttention(nn.Module):
             self.add_module(f"pool_{name}", pool)
             self.add_module(f"norm_{name}", norm_layer(head_dim))
         self.window_size = window_size
-        # Where a window is no multiple of the stride, windows of keys and values are the larger ones: each must
-        # cover what its queries see.
+        # If the stride does not divide the window size, windows of keys and values round up, to cover their queries.
         self.q_win_size = max(window_size // stride_q, 1) if window_size else 0
         self.kv_win_size = -(-window_size // stride_kv)
         self.residual_pooling = residual_pooling
@@ -93,7 +92,7 @@ class MultiScaleAttention(nn.Module):
         return attention_pool(x, getattr(self, f"pool_{which}"), getattr(self, f"norm_{which}"))
 
     def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Attend between maps (B, h, w, C); heads are in the batch."""
+        """Apply attention to maps (B * heads, h, w, C)."""
         q_hw, k_hw = (q.shape[1], q.shape[2]), (k.shape[1], k.shape[2])
         flat_q, flat_k, flat_v = q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2)
         bias = None
@@ -126,10 +125,11 @@ class MultiScaleAttention(nn.Module):
 
 
 class MultiScaleBlock(nn.Module):
-    """Pooling attention and MLP, each with a norm before and a shortcut around.
+    """Pooling attention and MLP, both with pre-norm and a shortcut.
 
-    Args: see :class:`MultiScaleAttention`; ``mlp_ratio`` is the hidden size of the MLP over ``dim_out``, ``drop_path`` the
-        rate of stochastic depth, ``act_layer`` the class of the activation, ``qkv_pool_kernel`` the pooling kernel.
+    Args: see :class:`MultiScaleAttention`; ``mlp_ratio`` is the hidden size of the MLP divided by ``dim_out``,
+        ``drop_path`` the rate of stochastic depth, ``act_layer`` the class of the activation, ``qkv_pool_kernel`` the
+        pooling kernel.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class MViT(Backbone):
     """MViTv2: channels double and resolution halves from scale to scale, as in a convolutional network.
 
     Args:
-        img_size: side of the images that relative positions are made for, in pixels.
+        img_size: side, in pixels, of the images for which relative positions are created.
         patch_kernel: (height, width) of the patch convolution.
         patch_stride: its strides; also the stride of the first scale.
         patch_padding: its padding.
@@ -198,24 +198,24 @@ class MViT(Backbone):
         embed_dim: channels of the first scale.
         depth: number of blocks.
         num_heads: heads of the first scale; they double with the channels.
-        last_block_indexes: the last block of each scale. The next one pools its queries by 2.
+        last_block_indexes: index of the last block of each scale. The block after it pools its queries by 2.
         qkv_pool_kernel: (height, width) of the pooling convolutions.
         adaptive_kv_stride: stride of keys and values at the first scale; it halves from scale to scale.
-        adaptive_window_size: side of the windows at the first scale; it halves likewise. The last block of every scale
-            but the first sees the whole map.
-        residual_pooling: add the pooled queries to the output of attention.
-        mlp_ratio: hidden size of the MLPs over their channels.
-        qkv_bias: biases for queries, keys and values.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        adaptive_window_size: side of the windows at the first scale; it halves from scale to scale. The last block of
+            every scale but the first attends to the whole map.
+        residual_pooling: whether to add the pooled queries to the output of attention.
+        mlp_ratio: hidden size of the MLPs divided by their channels.
+        qkv_bias: whether queries, keys and values have biases.
+        drop_path_rate: stochastic depth rate of the last block; rates grow linearly from 0.
         norm_layer: class of the norms.
         act_layer: class of the activations.
-        use_abs_pos: learned absolute positions.
-        use_rel_pos: learned relative positions.
-        rel_pos_zero_init: start relative positions at zero.
-        use_act_checkpoint: trade time for memory in training.
-        pretrain_img_size: side of the images of pretraining; it fixes the number of absolute positions.
-        pretrain_use_cls_token: absolute positions have a first row for a class token, which is skipped.
-        out_features: outputs, of ``"scale2"``, ``"scale3"``, …
+        use_abs_pos: whether to learn absolute position embeddings.
+        use_rel_pos: whether to learn relative position embeddings.
+        rel_pos_zero_init: whether to initialise relative positions with zeros.
+        use_act_checkpoint: recompute activations in the backward pass, which saves memory and costs time.
+        pretrain_img_size: side of the pretraining images, which defines the number of absolute positions.
+        pretrain_use_cls_token: whether the first absolute position belongs to a class token; it is skipped.
+        out_features: names of the outputs among ``"scale2"``, ``"scale3"``, …
     """
 
     def __init__(
@@ -260,20 +260,20 @@ class MViT(Backbone):
         self._out_features = [s for s in scales if s in out_features]
         unknown = [f for f in out_features if f not in scales]
         if unknown:
-            raise BadValue(f"MViT: no outputs {unknown}; there are {scales}")
+            raise BadValue(f"MViT: unknown out_features {unknown}; known are {scales}")
         self._out_feature_channels, self._out_feature_strides = {}, {}
         self._scale_of_block = dict(zip(self._last_block_indexes, scales))
 
         rates = drop_path_rates(drop_path_rate, depth)
-        dim, stage = embed_dim, 0  # channels that enter the block; number of scales that are complete
+        dim, stage = embed_dim, 0  # input channels of the block; number of complete scales
         self.blocks = nn.ModuleList()
         for i in range(depth):
             dim_out = embed_dim * 2**stage
             pools = i - 1 in self._last_block_indexes
             kv_stride = max(adaptive_kv_stride // 2**stage, 1)
-            # The blocks that see the whole map of scales 3 and 4 take coarser keys.
+            # The blocks with global attention at scales 3 and 4 use coarser keys.
             kv_stride *= 2 if i in self._last_block_indexes[1:3] else 1
-            # A pooling block still has the input, and so the windows, of the scale before.
+            # The input of a pooling block, and so its windows, still have the size of the previous scale.
             at = stage - 1 if pools else stage
             side = (img_size // patch_stride[0]) // 2**at
             self.blocks.append(
@@ -309,11 +309,11 @@ class MViT(Backbone):
         self.apply(self._init_weights)
 
     def _init_weights(self, m: nn.Module) -> None:
-        """Initialise one module; the constructor applies it to all."""
+        """Initialise one module."""
         init_transformer(m)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the scales of images (N, C, H, W)."""
+        """Compute feature maps from images (N, C, H, W)."""
         x = self.patch_embed(x)  # (N, h, w, C)
         if self.pos_embed is not None:
             x = x + get_abs_pos(self.pos_embed, self.pretrain_use_cls_token, (x.shape[1], x.shape[2]))

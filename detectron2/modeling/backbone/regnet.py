@@ -1,4 +1,4 @@
-"""RegNet X and Y, and the wider family (AnyNet) that they come from.
+"""RegNet X and Y, and the more general AnyNet.
 
 Source: Radosavovic et al., "Designing Network Design Spaces", arXiv 2003.13678. Names of layers follow pycls.
 """
@@ -35,22 +35,22 @@ publish(__name__, ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, Vanill
 
 
 class AnyNet(Backbone):
-    """A stem and stages ``s1``, ``s2``, … of blocks ``b1``, ``b2``, …, with free widths and depths.
+    """A stem and stages ``s1``, ``s2``, … of blocks ``b1``, ``b2``, …, with arbitrary widths and depths.
 
     Args:
         stem_class: class of the stem, such as :class:`SimpleStem`.
         stem_width: channels after the stem.
         block_class: class of the blocks, such as :class:`ResBottleneckBlock`.
-        depths: blocks of each stage.
+        depths: number of blocks of each stage.
         widths: channels of each stage.
-        group_widths: width of the groups, for each stage.
+        group_widths: channels per group of the 3x3 convolutions, for each stage.
         strides: stride of each stage.
-        bottleneck_ratios: width of the 3x3 convolution over that of the stage, for each stage.
-        se_ratio: width of squeeze and excitation over that of a block's input; 0 for none.
-        activation_class: called without arguments to make the activations.
+        bottleneck_ratios: channels of the 3x3 convolutions divided by those of the stage, for each stage.
+        se_ratio: hidden channels of squeeze and excitation divided by the input channels of a block; 0 = none.
+        activation_class: called without arguments to create the activations.
         freeze_at: see :meth:`freeze`.
         norm: see :func:`detectron2.layers.get_norm`.
-        out_features: of ``"stem"``, ``"s1"``, …; by default the last stage.
+        out_features: names of the outputs among ``"stem"``, ``"s1"``, …; by default the last stage.
 
     Raises:
         ValueError: if the lists differ in length, or an output is unknown.
@@ -76,7 +76,7 @@ class AnyNet(Backbone):
         super().__init__()
         if len({len(x) for x in (depths, widths, group_widths, strides, bottleneck_ratios)}) != 1:
             raise BadValue(
-                "AnyNet: depths, widths, group_widths, strides and bottleneck_ratios need one entry a stage; got "
+                "AnyNet: depths, widths, group_widths, strides and bottleneck_ratios need one entry per stage; got "
                 f"{len(depths)}, {len(widths)}, {len(group_widths)}, {len(strides)} and {len(bottleneck_ratios)}"
             )
         self.stem = stem_class(3, stem_width, norm, activation_class)
@@ -106,14 +106,14 @@ class AnyNet(Backbone):
         self.freeze(freeze_at)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the features of images (N, 3, H, W).
+        """Compute feature maps from images (N, 3, H, W).
 
         Raises:
             ValueError: if ``x`` does not have four dimensions.
         """
         if x.dim() != 4:
             raise BadValue(
-                f"AnyNet takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}"
+                f"AnyNet takes a batch of images (N, C, H, W), got a tensor of shape {tuple(x.shape)}"
             )
         found = {}
         for name in ("stem", *self.stage_names):
@@ -123,13 +123,10 @@ class AnyNet(Backbone):
         return found
 
     def freeze(self, freeze_at: int = 0) -> "AnyNet":
-        """Freeze the first layers, as :meth:`ResNet.freeze` does.
+        """Freeze the first layers, see :meth:`ResNet.freeze`, and return this network.
 
         Args:
             freeze_at: 0 freezes nothing, 1 the stem, 2 the stem and s1, and so on.
-
-        Returns:
-            this network.
         """
         if freeze_at >= 1:
             self.stem.freeze()
@@ -140,7 +137,7 @@ class AnyNet(Backbone):
 
 
 def _fit_groups(width: int, ratio: float, group: int) -> tuple[int, int]:
-    """Move a width so that groups divide it evenly; return it with the width of a group."""
+    """Round a width so that groups divide it evenly; return it and the channels per group."""
     inner = max(1, int(width * ratio))
     group = min(group, inner)
     multiple = math.lcm(group, int(ratio)) if ratio > 1 else group
@@ -151,14 +148,13 @@ def _fit_groups(width: int, ratio: float, group: int) -> tuple[int, int]:
 def regnet_stages(
     w_a: float, w_0: int, w_m: float, depth: int, quantum: int = 8
 ) -> tuple[list[int], list[int]]:
-    """Compute widths and depths of the stages, from the linear rule and its quantisation (section 3.3, equations 2 to
-    4).
+    """Compute widths and depths of the stages by the quantised linear rule (section 3.3, equations 2 to 4).
 
     Returns:
         ``(widths, depths)``.
 
     Raises:
-        ValueError: if the parameters make no network.
+        ValueError: if a parameter is out of range.
     """
     if w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % quantum:
         raise BadValue(
@@ -178,18 +174,18 @@ class RegNet(AnyNet):
         stem_class: class of the stem.
         stem_width: channels after the stem.
         block_class: class of the blocks.
-        depth: blocks in all.
+        depth: total number of blocks.
         w_a: slope of the widths.
         w_0: first width, a multiple of 8.
-        w_m: factor between stages.
-        group_width: width of the groups.
-        stride: of each stage.
-        bottleneck_ratio: width of the 3x3 convolution over that of the stage.
-        se_ratio: width of squeeze and excitation; 0 for none (X), 0.25 for Y.
-        activation_class: called without arguments to make the activations; by default a relu in place.
+        w_m: ratio of the widths of successive stages.
+        group_width: channels per group of the 3x3 convolutions.
+        stride: stride of each stage.
+        bottleneck_ratio: channels of the 3x3 convolutions divided by those of the stage.
+        se_ratio: see :class:`AnyNet`; 0 for RegNet X, 0.25 for Y.
+        activation_class: called without arguments to create the activations; by default an in-place ReLU.
         freeze_at: see :meth:`AnyNet.freeze`.
         norm: see :func:`detectron2.layers.get_norm`.
-        out_features: of ``"stem"``, ``"s1"``, …; by default the last stage.
+        out_features: names of the outputs among ``"stem"``, ``"s1"``, …; by default the last stage.
     """
 
     def __init__(

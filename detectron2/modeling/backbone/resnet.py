@@ -1,4 +1,4 @@
-"""ResNet, ResNeXt and their deformable and dilated forms."""
+"""ResNet and ResNeXt, with optional deformable or dilated convolutions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,22 +48,23 @@ _BLOCKS_PER_STAGE = {
 def _blocks_per_stage(depth: int) -> tuple[int, ...]:
     if depth not in _BLOCKS_PER_STAGE:
         raise BadValue(
-            f"there is no ResNet of depth {depth}; depths: {', '.join(map(str, _BLOCKS_PER_STAGE))}"
+            f"there is no ResNet of depth {depth}; choose one of {', '.join(map(str, _BLOCKS_PER_STAGE))}"
         )
     return _BLOCKS_PER_STAGE[depth]
 
 
 class ResNet(Backbone):
-    """A stem and a row of stages called res2, res3, …
+    """A stem and stages called res2, res3, …
 
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
 
     Args:
-        stem: first layers; their ``stride`` and ``out_channels`` are read.
-        stages: each a list of blocks, as :meth:`make_stage` returns them.
-        num_classes: adds average pooling and a linear classifier, output ``"linear"`` of shape (N, num_classes).
-        out_features: outputs to return, of ``"stem"``, ``"res2"``, …, ``"linear"``. Default: the last layer alone.
-            Stages after the last one that is asked for are not kept.
+        stem: first layers, with the attributes ``stride`` and ``out_channels``.
+        stages: a list of blocks for each stage, see :meth:`make_stage`.
+        num_classes: if given, adds average pooling and a linear classifier, output ``"linear"`` of shape
+            (N, num_classes).
+        out_features: names of the outputs among ``"stem"``, ``"res2"``, …, ``"linear"``; by default the last one.
+            Stages that no output needs are dropped.
         freeze_at: stages to freeze, see :meth:`freeze`.
 
     Raises:
@@ -85,7 +86,7 @@ class ResNet(Backbone):
         known = ["stem", *names] + (["linear"] if num_classes is not None else [])
         wanted = list(out_features) if out_features is not None else known[-1:]
         if not wanted:
-            raise BadValue(f"ResNet: out_features is empty; choose among {', '.join(known)}")
+            raise BadValue(f"ResNet: out_features must not be empty; choose among {', '.join(known)}")
         for name in wanted:
             if name not in known:
                 raise BadValue(f"ResNet: no output {name!r} among {known}. {did_you_mean(name, known)}")
@@ -100,7 +101,7 @@ class ResNet(Backbone):
         for name, blocks in zip(self.stage_names, stages):
             if not blocks or not all(isinstance(b, CNNBlockBase) for b in blocks):
                 kinds = [type(b).__name__ for b in blocks]
-                raise BadType(f"ResNet: stage {name} must be a non-empty list of CNNBlockBase, not {kinds}")
+                raise BadType(f"ResNet: stage {name} must be a non-empty list of CNNBlockBase, got {kinds}")
             for block in blocks:
                 stride *= block.stride
             channels = blocks[-1].out_channels
@@ -118,14 +119,14 @@ class ResNet(Backbone):
         self.freeze(freeze_at)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the features of images (N, C, H, W).
+        """Compute feature maps from images (N, C, H, W).
 
         Raises:
             ValueError: if ``x`` does not have four dimensions.
         """
         if x.dim() != 4:
             raise BadValue(
-                f"ResNet takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}"
+                f"ResNet takes a batch of images (N, C, H, W), got a tensor of shape {tuple(x.shape)}"
             )
         found = {}
         x = self.stem(x)
@@ -140,13 +141,10 @@ class ResNet(Backbone):
         return found
 
     def freeze(self, freeze_at: int = 0) -> "ResNet":
-        """Freeze the first layers: no gradients, and batch norms become :class:`FrozenBatchNorm2d`.
+        """Freeze the first layers and return this network: no gradients, and batch norms become FrozenBatchNorm2d.
 
         Args:
             freeze_at: 0 freezes nothing, 1 the stem, 2 the stem and res2, and so on.
-
-        Returns:
-            this network.
         """
         if freeze_at >= 1:
             self.stem.freeze()
@@ -165,18 +163,18 @@ class ResNet(Backbone):
         out_channels: int,
         **kwargs: Any,
     ) -> list[CNNBlockBase]:
-        """Make the blocks of one stage; the first takes ``in_channels``, the others ``out_channels``.
+        """Create the blocks of one stage.
 
         Args:
             block_class: class of the blocks.
-            num_blocks: how many.
-            in_channels: channels that enter the stage.
-            out_channels: channels of every block's output.
+            num_blocks: number of blocks.
+            in_channels: input channels of the first block.
+            out_channels: output channels of all blocks.
             kwargs: further arguments of ``block_class``. ``NAME_per_block=[…]`` gives each block its own ``NAME``,
                 for example ``stride_per_block=[2, 1, 1]``.
 
         Raises:
-            ValueError: if a list has another length than ``num_blocks``, or a name comes in both forms.
+            ValueError: if the length of a list is not ``num_blocks``, or a name is given in both forms.
         """
         suffix = "_per_block"
         same = {k: v for k, v in kwargs.items() if not k.endswith(suffix)}
@@ -200,12 +198,12 @@ class ResNet(Backbone):
     def make_default_stages(
         depth: int, block_class: type[CNNBlockBase] | None = None, **kwargs: Any
     ) -> list[list[CNNBlockBase]]:
-        """Make the four stages of a ResNet of the paper, for an input of 64 channels.
+        """Create the four stages of the paper's ResNet, for an input of 64 channels.
 
         Args:
             depth: 18, 34, 50, 101 or 152.
-            block_class: class of the blocks; by default what the paper has at this depth. Blocks of the bottleneck
-                kind get ``bottleneck_channels``.
+            block_class: class of the blocks; by default that of the paper. From depth 50 on it is called with
+                ``bottleneck_channels``.
             kwargs: further arguments of :meth:`make_stage`, such as ``norm``.
         """
         counts = _blocks_per_stage(depth)
@@ -230,7 +228,7 @@ class ResNet(Backbone):
 
 
 def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
-    """Call :meth:`ResNet.make_stage`; the old argument ``first_stride`` is accepted too."""
+    """Call :meth:`ResNet.make_stage`; also accepts the old argument ``first_stride``."""
     if "first_stride" in kwargs:
         count = kwargs["num_blocks"] if "num_blocks" in kwargs else args[1]
         kwargs["stride_per_block"] = [kwargs.pop("first_stride")] + [1] * (count - 1)
@@ -238,15 +236,15 @@ def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
 
 
 def _check_basic_options(cfg: CfgNode) -> None:
-    """Check the options of depths 18 and 34: basic blocks have neither groups nor deformable convolutions."""
+    """Check the options of depths 18 and 34, whose basic blocks have neither groups nor deformable convolutions."""
     c = cfg.MODEL.RESNETS
     wrong = [
         text
         for bad, text in (
-            (c.RES2_OUT_CHANNELS != 64, f"RES2_OUT_CHANNELS must be 64, not {c.RES2_OUT_CHANNELS}"),
+            (c.RES2_OUT_CHANNELS != 64, f"RES2_OUT_CHANNELS must be 64, got {c.RES2_OUT_CHANNELS}"),
             (any(c.DEFORM_ON_PER_STAGE), "DEFORM_ON_PER_STAGE must be all False"),
-            (c.RES5_DILATION != 1, f"RES5_DILATION must be 1, not {c.RES5_DILATION}"),
-            (c.NUM_GROUPS != 1, f"NUM_GROUPS must be 1, not {c.NUM_GROUPS}"),
+            (c.RES5_DILATION != 1, f"RES5_DILATION must be 1, got {c.RES5_DILATION}"),
+            (c.NUM_GROUPS != 1, f"NUM_GROUPS must be 1, got {c.NUM_GROUPS}"),
         )
         if bad
     ]
@@ -255,10 +253,7 @@ def _check_basic_options(cfg: CfgNode) -> None:
 
 
 def stage_options_from_config(cfg: CfgNode, index: int) -> dict[str, Any]:
-    """Return the arguments of :meth:`ResNet.make_stage` for stage ``res{index + 2}`` of a config.
-
-    Backbones that differ from a ResNet in one stage start from these.
-    """
+    """Return the arguments of :meth:`ResNet.make_stage` for stage ``res{index + 2}`` of a config."""
     c = cfg.MODEL.RESNETS
     count = _blocks_per_stage(c.DEPTH)[index]
     dilation = c.RES5_DILATION if index == 3 else 1
@@ -296,10 +291,10 @@ def _stage_from_config(cfg: CfgNode, index: int) -> list[CNNBlockBase]:
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """Build the :class:`ResNet` that ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.BACKBONE.FREEZE_AT`` describe.
+    """Build a :class:`ResNet` from ``cfg.MODEL.RESNETS`` and ``cfg.MODEL.BACKBONE.FREEZE_AT``.
 
     Raises:
-        ValueError: if ``RES5_DILATION`` is neither 1 nor 2, the depth is unknown, or an option does not go with it.
+        ValueError: if ``RES5_DILATION`` is neither 1 nor 2, the depth is unknown, or this depth lacks an option.
     """
     return resnet_from_config(cfg, input_shape, _stage_from_config)
 
@@ -307,22 +302,22 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
 def resnet_from_config(
     cfg: CfgNode, input_shape: ShapeSpec, make_stage: Callable[[CfgNode, int], list[CNNBlockBase]]
 ) -> ResNet:
-    """Build a :class:`ResNet` of a config whose stages may be of another kind.
+    """Build a :class:`ResNet` from a config, with custom stages.
 
     Args:
-        cfg: the config; ``MODEL.RESNETS`` and ``MODEL.BACKBONE.FREEZE_AT`` are read.
-        input_shape: of the images.
-        make_stage: called with the config and the index of a stage, 0 for res2, gives its blocks.
+        cfg: config with ``MODEL.RESNETS`` and ``MODEL.BACKBONE.FREEZE_AT``.
+        input_shape: shape of the images.
+        make_stage: called as ``make_stage(cfg, index)``, index 0 = res2; returns the blocks of a stage.
 
     Raises:
         ValueError: as for :func:`build_resnet_backbone`.
     """
     c = cfg.MODEL.RESNETS
     if c.RES5_DILATION not in (1, 2):
-        raise BadValue(f"MODEL.RESNETS.RES5_DILATION must be 1 or 2, not {c.RES5_DILATION}")
+        raise BadValue(f"MODEL.RESNETS.RES5_DILATION must be 1 or 2, got {c.RES5_DILATION}")
     if c.DEPTH < 50:
         _check_basic_options(cfg)
     stem = BasicStem(in_channels=input_shape.channels or 3, out_channels=c.STEM_OUT_CHANNELS, norm=c.NORM)
-    # All four, even where ResNet keeps fewer: the layers that come next start from the same random state.
+    # Create all four, even if ResNet keeps fewer, so that later layers are initialised from the same random state.
     stages = [make_stage(cfg, i) for i in range(4)]
     return ResNet(stem, stages, out_features=c.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)

@@ -19,16 +19,16 @@ __all__ = ["SimpleFeaturePyramid"]
 
 
 class SimpleFeaturePyramid(Backbone):
-    """Levels of several strides from one map, each by itself (ViTDet, section 3).
+    """Levels of several strides, each computed from the same map (ViTDet, section 3).
 
     Args:
-        net: backbone with the map.
+        net: backbone that computes the map.
         in_feature: name of the map.
         out_channels: channels of every level.
-        scale_factors: resolution of each level over that of the map, fine to coarse: of 4, 2, 1 and 0.5.
-        top_block: makes further levels, as in :class:`FPN`.
+        scale_factors: resolution of each level relative to the map, fine to coarse, among 4, 2, 1 and 0.5.
+        top_block: computes further levels, see :class:`FPN`.
         norm: normalisation after the convolutions.
-        square_pad: pad images to a square with this side; 0 for no square.
+        square_pad: pad images to a square with this side; 0 = no square.
 
     Raises:
         ValueError: for another scale factor, or an ``in_feature`` that ``net`` lacks.
@@ -70,16 +70,16 @@ class SimpleFeaturePyramid(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Stride of the coarsest level, without those of the top block."""
+        """Stride of the coarsest level, not counting the top block."""
         return self._size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """``"size_divisibility"`` and ``"square_size"`` (0 for no square)."""
+        """``"size_divisibility"`` and ``"square_size"`` (0 = no square)."""
         return {"size_divisibility": self._size_divisibility, "square_size": self._square_pad}
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the levels of images (N, C, H, W)."""
+        """Compute pyramid features from images (N, C, H, W)."""
         below = self.net(x)
         source = below[self.in_feature]
         found = {f"p{k}": getattr(self, f"simfp_{k}")(source) for k in self._levels}
@@ -91,10 +91,10 @@ class SimpleFeaturePyramid(Backbone):
 
 
 def _pyramid_level(scale: float, dim: int, out_channels: int, norm: Norm) -> nn.Sequential:
-    """Resample by ``scale``, then a 1x1 and a 3x3 convolution."""
+    """Build layers that resample by ``scale``, then a 1x1 and a 3x3 convolution."""
     resample: list[nn.Module]
     if scale == 4.0:
-        # Without a norm there is a placeholder, since the numbers of the layers are part of their names.
+        # A placeholder if there is no norm, because the index of a layer is part of its parameters' names.
         between = get_norm(norm, dim // 2) or nn.Identity()
         resample = [
             nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
@@ -111,7 +111,7 @@ def _pyramid_level(scale: float, dim: int, out_channels: int, norm: Norm) -> nn.
     elif scale == 0.5:
         resample = [nn.MaxPool2d(2, stride=2)]
     else:
-        raise BadValue(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, not {scale}")
+        raise BadValue(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, got {scale}")
     bias = norm in ("", None)
     return nn.Sequential(
         *resample,

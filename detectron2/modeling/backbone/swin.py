@@ -39,10 +39,10 @@ class SwinTransformerBlock(nn.Module):
         dim: channels.
         num_heads: heads.
         window_size: side of the windows.
-        shift_size: by how much they are shifted, below ``window_size``.
-        mlp_ratio: hidden size of the MLP over ``dim``.
-        qkv_bias: biases for queries, keys and values.
-        qk_scale: factor on the logits; None for the usual one.
+        shift_size: number of pixels by which they are shifted, less than ``window_size``.
+        mlp_ratio: hidden size of the MLP divided by ``dim``.
+        qkv_bias: whether queries, keys and values have biases.
+        qk_scale: see :class:`WindowAttention`.
         drop: dropout after linear layers.
         attn_drop: dropout on attention weights.
         drop_path: rate of stochastic depth.
@@ -67,7 +67,7 @@ class SwinTransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= shift_size < window_size:
-            raise BadValue(f"Swin: shift_size must be in [0, window_size = {window_size}), not {shift_size}")
+            raise BadValue(f"Swin: shift_size must be in [0, window_size = {window_size}), got {shift_size}")
         self.window_size = window_size
         self.shift_size = shift_size
         self.norm1 = norm_layer(dim)
@@ -77,7 +77,7 @@ class SwinTransformerBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.norm2 = norm_layer(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
-        # Size of the map, set by whoever calls: the input has its pixels in one axis.
+        # Size of the map, set by the caller, because the input is flattened.
         self.H: int | None = None
         self.W: int | None = None
 
@@ -86,7 +86,7 @@ class SwinTransformerBlock(nn.Module):
 
         Args:
             x: (B, H * W, C).
-            mask_matrix: see :func:`shifted_window_mask`; used if windows are shifted.
+            mask_matrix: see :func:`shifted_window_mask`; ignored if windows are not shifted.
 
         Returns:
             (B, H * W, C).
@@ -113,7 +113,7 @@ class SwinTransformerBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Halve the resolution: the four pixels of each 2x2 cell become one, with twice the channels.
+    """Halves the resolution: merges each 2x2 cell into one pixel with twice the channels.
 
     Args:
         dim: channels.
@@ -131,28 +131,28 @@ class PatchMerging(nn.Module):
         b, _, c = x.shape
         x = F.pad(x.view(b, H, W, c), (0, 0, 0, W % 2, 0, H % 2))
         cells = x.view(b, (H + 1) // 2, 2, (W + 1) // 2, 2, c)
-        # The order of the four is part of the weights: down the first column, then down the second.
+        # Pretrained weights expect the four pixels column by column.
         cells = fresh(cells.permute(0, 1, 3, 4, 2, 5)).view(b, -1, 4 * c)
         return self.reduction(self.norm(cells))
 
 
 class BasicLayer(nn.Module):
-    """The blocks of one stage, and the merging after them.
+    """The blocks of one stage, and the optional merging after them.
 
     Args:
         dim: channels.
         depth: number of blocks.
         num_heads: heads.
         window_size: side of the windows.
-        mlp_ratio: hidden size of the MLPs over ``dim``.
-        qkv_bias: biases for queries, keys and values.
-        qk_scale: factor on the logits; None for the usual one.
+        mlp_ratio: hidden size of the MLPs divided by ``dim``.
+        qkv_bias: whether queries, keys and values have biases.
+        qk_scale: see :class:`WindowAttention`.
         drop: dropout after linear layers.
         attn_drop: dropout on attention weights.
         drop_path: rate of stochastic depth, or one for each block.
         norm_layer: class of the norms.
         downsample: class of the merging layer, or None for the last stage.
-        use_checkpoint: trade time for memory in training.
+        use_checkpoint: recompute activations in the backward pass, which saves memory and costs time.
     """
 
     def __init__(
@@ -201,8 +201,8 @@ class BasicLayer(nn.Module):
         """Run the stage on a map (B, H * W, C).
 
         Returns:
-            the map before merging with its height and width, then the map after merging with its own; without a
-            merging layer the second is the first.
+            The map before merging, its height and width, then the map after merging, its height and width; both are
+            equal without a merging layer.
         """
         window = self.window_size
         mask = shifted_window_mask(
@@ -220,13 +220,13 @@ class BasicLayer(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Images to a map of patch embeddings; sizes that are no multiple of the patch are filled up with zeros.
+    """Computes a map of patch embeddings from images; pads sizes to multiples of the patch with zeros.
 
     Args:
         patch_size: side of a patch.
         in_chans: channels of the images.
         embed_dim: channels of the map.
-        norm_layer: class of a norm after it, or None.
+        norm_layer: class of the norm after the embedding, or None.
     """
 
     def __init__(
@@ -251,26 +251,26 @@ class SwinTransformer(Backbone):
     """Swin: stages of attention within windows; outputs ``"p0"``, ``"p1"``, … of stride 4, 8, …
 
     Args:
-        pretrain_img_size: side of the images of pretraining; it fixes the size of absolute positions.
+        pretrain_img_size: side of the pretraining images, which defines the number of absolute positions.
         patch_size: side of a patch; stride of ``p0``.
         in_chans: channels of the images.
         embed_dim: channels of ``p0``; they double from stage to stage.
-        depths: blocks of each stage.
+        depths: number of blocks of each stage.
         num_heads: heads of each stage.
         window_size: side of the windows.
-        mlp_ratio: hidden size of the MLPs over their channels.
-        qkv_bias: biases for queries, keys and values.
-        qk_scale: factor on the logits; None for the usual one.
+        mlp_ratio: hidden size of the MLPs divided by their channels.
+        qkv_bias: whether queries, keys and values have biases.
+        qk_scale: see :class:`WindowAttention`.
         drop_rate: dropout after linear layers.
         attn_drop_rate: dropout on attention weights.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        drop_path_rate: stochastic depth rate of the last block; rates grow linearly from 0.
         norm_layer: class of the norms.
-        ape: learned absolute positions.
-        patch_norm: a norm after the patch embedding.
+        ape: whether to learn absolute position embeddings.
+        patch_norm: whether a norm follows the patch embedding.
         out_indices: stages whose maps are returned.
-        frozen_stages: -1 freezes nothing, 0 the patch embedding, 1 absolute positions as well, k also the first
+        frozen_stages: -1 freezes nothing, 0 the patch embedding, 1 also the absolute positions, k also the first
             k - 1 stages.
-        use_checkpoint: trade time for memory in training.
+        use_checkpoint: recompute activations in the backward pass, which saves memory and costs time.
     """
 
     def __init__(
@@ -341,7 +341,7 @@ class SwinTransformer(Backbone):
         self._freeze_stages()
 
     def _init_weights(self, m: nn.Module) -> None:
-        """Initialise one module; the constructor applies it to all."""
+        """Initialise one module."""
         init_transformer(m)
 
     @property
@@ -361,13 +361,13 @@ class SwinTransformer(Backbone):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "SwinTransformer":
-        """Switch to training or inference; frozen stages stay in inference."""
+        """Set training or evaluation mode; frozen stages stay in evaluation mode."""
         super().train(mode)
         self._freeze_stages()
         return self
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute ``{"p0": (N, C, H / 4, W / 4), …}`` of images (N, C, H, W)."""
+        """Compute ``{"p0": (N, C, H / 4, W / 4), …}`` from images (N, C, H, W)."""
         x = self.patch_embed(x)
         height, width = x.shape[2], x.shape[3]
         if self.ape:

@@ -1,4 +1,4 @@
-"""Any feature extractor of the package timm as a backbone, from either kind of config.
+"""Feature extractors of the package timm as backbones, for both kinds of config.
 
 LazyConfig::
 
@@ -35,27 +35,27 @@ def _timm() -> Any:
     try:
         import timm
     except ImportError as e:
-        raise ImportError("timm backbones need one more package: pip install 'detectron2[timm]'") from e
+        raise ImportError("timm backbones need timm: pip install 'detectron2[timm]'") from e
     return timm
 
 
 class TimmBackbone(Backbone):
     """A network of timm that returns the maps of its stages.
 
-    A map of stride ``2 ** k`` is called ``"res{k}"``, as in :class:`ResNet`, so that the same pyramids and heads fit.
-    Where several maps have one stride (plain transformers) they are called ``"feat0"``, ``"feat1"``, …
+    A map of stride ``2 ** k`` is called ``"res{k}"``, as in :class:`ResNet`, so that it fits the same pyramids and
+    heads. If several maps have the same stride (plain transformers), they are called ``"feat0"``, ``"feat1"``, …
 
     Args:
-        name: of the model in timm.
-        pretrained: download and load timm's weights.
+        name: name of the model in timm.
+        pretrained: whether to download and load timm's weights.
         out_features: names of the maps to return; by default all.
-        in_chans: channels of the images; timm fits pretrained weights to them.
-        freeze: freeze all parameters and batch norms.
+        in_chans: channels of the images; timm adapts pretrained weights to them.
+        freeze: whether to freeze all parameters and batch norms.
         kwargs: further arguments of ``timm.create_model``, such as ``drop_path_rate``.
 
     Raises:
-        ImportError: without timm.
-        ValueError: if timm has no such model or an output is unknown.
+        ImportError: if timm is not installed.
+        ValueError: if timm has no such model, or an output is unknown.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class TimmBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Coarsest stride."""
+        """The coarsest stride."""
         return self._size_divisibility
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the maps of images (N, C, H, W), each (N, channels, H / stride, W / stride)."""
+        """Compute feature maps (N, channels, H / stride, W / stride) from images (N, C, H, W)."""
         maps = dict(zip(self._names, self.net(x)))
         return {
             name: self._channels_first(maps[name], self._out_feature_channels[name])
@@ -122,7 +122,7 @@ def add_timm_config(cfg: CfgNode) -> None:
 
 @BACKBONE_REGISTRY.register()
 def timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
-    """Build the network that ``cfg.MODEL.TIMM`` names (see :func:`add_timm_config`)."""
+    """Build a timm network from ``cfg.MODEL.TIMM``, see :func:`add_timm_config`."""
     if "TIMM" not in cfg.MODEL:
         raise UnknownNameError(
             "cfg.MODEL.TIMM is missing: call detectron2.modeling.backbone.timm.add_timm_config(cfg) first"

@@ -1,4 +1,4 @@
-"""Layers that ViT, MViT and Swin have in common."""
+"""Layers that ViT, MViT and Swin share."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ Layer = Callable[..., nn.Module]
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: leave out a residual branch for some samples while training.
+    """Stochastic depth: randomly drops a residual branch for whole samples in training.
 
-    Source: Huang et al., arXiv 1603.09382. What remains is scaled up, so that the mean stays.
+    Source: Huang et al., arXiv 1603.09382. The remaining samples are scaled up to keep the mean.
 
     Args:
-        drop_prob: probability to leave it out, in [0, 1).
+        drop_prob: probability of dropping the branch, in [0, 1).
     """
 
     def __init__(self, drop_prob: float = 0.0) -> None:
@@ -38,7 +38,7 @@ class Mlp(nn.Module):
 
     Args:
         in_features: size of the input.
-        hidden_features: size between; by default that of the input.
+        hidden_features: size of the hidden layer; by default that of the input.
         out_features: size of the output; by default that of the input.
         act_layer: class of the activation.
         drop: dropout after each layer.
@@ -64,7 +64,7 @@ class Mlp(nn.Module):
 
 
 def init_transformer(module: nn.Module) -> None:
-    """Initialise linear layers from a truncated normal of deviation 0.02, norms to the identity; for ``Module.apply``."""
+    """Initialise linear layers from a truncated normal distribution of deviation 0.02, and norms to the identity."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -77,12 +77,12 @@ def init_transformer(module: nn.Module) -> None:
 
 
 def run_block(block: nn.Module, use_checkpoint: bool, *args: torch.Tensor) -> torch.Tensor:
-    """Call a block; with ``use_checkpoint`` its activations are computed again in the backward pass, not kept."""
+    """Call a block; ``use_checkpoint`` recomputes its activations in the backward pass instead of storing them."""
     if use_checkpoint and block.training and torch.is_grad_enabled():
         return checkpoint(block, *args, use_reentrant=False)
     return block(*args)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Compute rates that grow linearly from 0 at the first block to ``rate`` at the last."""
+    """Compute rates that grow linearly from 0 for the first block to ``rate`` for the last."""
     return [rate * i / max(depth - 1, 1) for i in range(depth)]

@@ -1,4 +1,4 @@
-"""Parts of the transformer backbones: windows, positions, patches. Maps are (N, H, W, C) here."""
+"""Parts of transformer backbones: windows, positions, patches. Maps are (N, H, W, C)."""
 
 import math
 from typing import cast
@@ -21,32 +21,31 @@ __all__ = [
 
 
 def fresh(x: torch.Tensor) -> torch.Tensor:
-    """Copy to contiguous memory without asking whether ``x`` is contiguous already.
+    """Copy to contiguous memory without checking whether ``x`` is contiguous.
 
-    With dynamic sizes that question would put a condition on the sizes into an exported graph.
+    With dynamic sizes, the check would add a constraint on the sizes to an exported graph.
     """
     return x.clone(memory_format=torch.contiguous_format)
 
 
 def crop(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return the upper left part of maps (N, H, W, C), contiguous."""
-    if (
-        torch.compiler.is_compiling() or torch.compiler.is_exporting()
-    ):  # a slice has strides, and strides become conditions on the sizes
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        # The strides of a slice would add constraints on the sizes to the graph.
         rows = torch.arange(height, device=x.device)
         return x.index_select(1, rows).index_select(2, torch.arange(width, device=x.device))
     return x[:, :height, :width].contiguous()
 
 
 def window_partition(x: torch.Tensor, window_size: int) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Cut maps into square windows that do not overlap; zeros fill up the last ones.
+    """Partition maps into square windows that do not overlap, padding with zeros at the bottom and right.
 
     Args:
         x: (N, H, W, C).
         window_size: side of a window.
 
     Returns:
-        windows (N * number of windows, window_size, window_size, C), and height and width after filling up.
+        Windows (N * number of windows, window_size, window_size, C), and the padded height and width.
     """
     _, h, w, _ = x.shape
     return pad_and_partition(
@@ -57,14 +56,14 @@ def window_partition(x: torch.Tensor, window_size: int) -> tuple[torch.Tensor, t
 def pad_and_partition(
     x: torch.Tensor, window_size: int, rows: int, cols: int
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Partition into a given number of rows and columns of windows, which must cover the map."""
+    """Pad maps and partition them into ``rows`` times ``cols`` windows, which must cover the map."""
     _, h, w, _ = x.shape
     size = (rows * window_size, cols * window_size)
     return to_windows(F.pad(x, (0, 0, 0, size[1] - w, 0, size[0] - h)), window_size, rows, cols), size
 
 
 def to_windows(x: torch.Tensor, window_size: int, rows: int, cols: int) -> torch.Tensor:
-    """Cut maps (N, rows * window_size, cols * window_size, C) into (N * rows * cols, window_size, window_size, C)."""
+    """Partition maps (N, rows * window_size, cols * window_size, C) into (N * rows * cols, window_size, window_size, C)."""
     n, c = x.shape[0], x.shape[3]
     x = x.view(n, rows, window_size, cols, window_size, c).transpose(2, 3)  # (N, rows, cols, ws, ws, C)
     return fresh(x).view(-1, window_size, window_size, c)
@@ -74,9 +73,7 @@ def from_windows(windows: torch.Tensor, window_size: int, height: int, width: in
     """Undo :func:`to_windows`: join windows to maps (N, height, width, C)."""
     rows, cols = height // window_size, width // window_size
     n = windows.shape[0] // (rows * cols)
-    x = windows.view(n, rows, cols, window_size, window_size, -1).transpose(
-        2, 3
-    )  # (N, rows, ws, cols, ws, C)
+    x = windows.view(n, rows, cols, window_size, window_size, -1).transpose(2, 3)
     return fresh(x).view(n, height, width, -1)
 
 
@@ -88,7 +85,7 @@ def window_unpartition(
     Args:
         windows: (N * number of windows, window_size, window_size, C).
         window_size: side of a window.
-        pad_hw: height and width after filling up.
+        pad_hw: padded height and width.
         hw: height and width of the map.
 
     Returns:
@@ -107,14 +104,14 @@ def get_rel_pos(q_size: int, k_size: int, rel_pos: torch.Tensor) -> torch.Tensor
 
     Args:
         q_size: number of queries along the axis.
-        k_size: number of keys along it; queries and keys cover the same extent.
-        rel_pos: (L, C), one row a distance. Interpolated if L is not 2 * max(q_size, k_size) - 1.
+        k_size: number of keys along the axis; queries and keys cover the same extent.
+        rel_pos: (L, C), one row per distance. Interpolated if L is not 2 * max(q_size, k_size) - 1.
 
     Returns:
         (q_size, k_size, C).
     """
     length = cast(int, 2 * larger(q_size, k_size) - 1)
-    # Interpolating to the same length changes nothing, and spares the graph a branch on a size.
+    # Always interpolate: at the same length it changes nothing, and a graph needs no branch on a size.
     table = F.interpolate(rel_pos.T[None].float(), size=length, mode="linear")[0].T.to(rel_pos.dtype)
     step_q, step_k = _ratio(k_size, q_size), _ratio(q_size, k_size)
     q = torch.arange(q_size, device=rel_pos.device)[:, None] * step_q
@@ -161,41 +158,40 @@ def add_decomposed_rel_pos(
         k_size: (k_h, k_w).
 
     Returns:
-        logits of the same shape.
+        Logits of the same shape.
     """
     return attn + decomposed_rel_pos(q, rel_pos_h, rel_pos_w, q_size, k_size)
 
 
 def get_abs_pos(abs_pos: torch.Tensor, has_cls_token: bool, hw: tuple[int, int]) -> torch.Tensor:
-    """Fit learned absolute positions of a square map to another size.
+    """Resize learned absolute positions of a square map by bicubic interpolation.
 
     Args:
         abs_pos: (1, L, C), with one more row at the start if ``has_cls_token``.
         has_cls_token: drop the first row.
-        hw: height and width wanted.
+        hw: requested height and width.
 
     Returns:
-        (1, H, W, C), interpolated bicubically.
+        (1, H, W, C).
 
     Raises:
-        ValueError: if the positions do not make a square.
+        ValueError: if the positions do not form a square.
     """
     grid = abs_pos[:, 1:] if has_cls_token else abs_pos
     side = math.isqrt(grid.shape[1])
     if side * side != grid.shape[1]:
-        raise BadValue(f"get_abs_pos: {grid.shape[1]} positions do not make a square map")
+        raise BadValue(f"get_abs_pos: abs_pos must hold the positions of a square map, got {grid.shape[1]}")
     grid = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, C, side, side)
-    # At the same size this gives the input back, exactly.
     return F.interpolate(grid, size=hw, mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
 
 
 class PatchEmbed(nn.Module):
-    """Images to a map of patch embeddings, by one convolution.
+    """Computes a map of patch embeddings from images by one convolution.
 
     Args:
-        kernel_size: of the convolution.
-        stride: of the convolution; with ``kernel_size`` the size of a patch, if they do not overlap.
-        padding: of the convolution.
+        kernel_size: kernel size of the convolution.
+        stride: stride of the convolution; patches do not overlap if it equals ``kernel_size``.
+        padding: padding of the convolution.
         in_chans: channels of the images.
         embed_dim: channels of the map.
     """

@@ -27,15 +27,15 @@ publish(__name__, SimpleFeaturePyramid)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over a map, with relative positions if wanted.
+    """Multi-head self-attention over a map, with optional relative positions.
 
     Args:
         dim: channels.
-        num_heads: heads; ``dim`` must be a multiple.
-        qkv_bias: biases for queries, keys and values.
-        use_rel_pos: learn relative positions, split by axis.
-        rel_pos_zero_init: start them at zero.
-        input_size: (H, W) that the positions are made for; others are interpolated.
+        num_heads: heads; must divide ``dim``.
+        qkv_bias: whether queries, keys and values have biases.
+        use_rel_pos: whether to learn relative position embeddings, decomposed by axis.
+        rel_pos_zero_init: whether to initialise them with zeros.
+        input_size: (H, W) for which the positions are created; they are interpolated for other sizes.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Attention(nn.Module):
 
 
 class ResBottleneckBlock(CNNBlockBase):
-    """A convolutional residual block that starts as the identity: between windows it carries information.
+    """A convolutional residual block, initialised to the identity, that propagates information between windows.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the output; the same number.
+        out_channels: channels of the output; equal to ``in_channels``.
         bottleneck_channels: channels of the 3x3 convolution.
         norm: normalisation after each convolution.
         act_layer: class of the activation.
@@ -119,21 +119,21 @@ class ResBottleneckBlock(CNNBlockBase):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each with a norm before and a shortcut around; attention within windows if wanted.
+    """Global or windowed attention and an MLP, both with pre-norm and a shortcut.
 
     Args:
         dim: channels.
         num_heads: attention heads.
-        mlp_ratio: hidden size of the MLP over ``dim``.
-        qkv_bias: biases for queries, keys and values.
+        mlp_ratio: hidden size of the MLP divided by ``dim``.
+        qkv_bias: whether queries, keys and values have biases.
         drop_path: rate of stochastic depth.
         norm_layer: class of the norms.
         act_layer: class of the activations.
-        use_rel_pos: relative positions.
-        rel_pos_zero_init: start them at zero.
-        window_size: side of the windows; 0 for attention over the whole map.
-        use_residual_block: add a :class:`ResBottleneckBlock` at the end.
-        input_size: (H, W) of the map that the positions are made for.
+        use_rel_pos: whether to learn relative position embeddings.
+        rel_pos_zero_init: whether to initialise them with zeros.
+        window_size: side of the windows; 0 = attend to the whole map.
+        use_residual_block: whether to add a :class:`ResBottleneckBlock` at the end.
+        input_size: (H, W) of the map for which the positions are created.
     """
 
     def __init__(
@@ -180,29 +180,29 @@ class Block(nn.Module):
 
 
 class ViT(Backbone):
-    """Vision transformer with one output map, most of its attention within windows if wanted.
+    """Vision transformer with one output map and optional windowed attention.
 
     Args:
-        img_size: side of the images that relative positions are made for, in pixels.
+        img_size: side, in pixels, of the images for which relative positions are created.
         patch_size: side of a patch; also the stride of the output.
         in_chans: channels of the images.
         embed_dim: channels of the map.
         depth: number of blocks.
-        num_heads: attention heads of each.
-        mlp_ratio: hidden size of the MLPs over ``embed_dim``.
-        qkv_bias: biases for queries, keys and values.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        num_heads: attention heads of each block.
+        mlp_ratio: hidden size of the MLPs divided by ``embed_dim``.
+        qkv_bias: whether queries, keys and values have biases.
+        drop_path_rate: stochastic depth rate of the last block; rates grow linearly from 0.
         norm_layer: class of the norms.
         act_layer: class of the activations.
-        use_abs_pos: learned absolute positions.
-        use_rel_pos: learned relative positions.
-        rel_pos_zero_init: start relative positions at zero.
+        use_abs_pos: whether to learn absolute position embeddings.
+        use_rel_pos: whether to learn relative position embeddings.
+        rel_pos_zero_init: whether to initialise relative positions with zeros.
         window_size: side of the windows, in patches.
-        window_block_indexes: blocks that attend within windows; the others see the whole map.
+        window_block_indexes: blocks that attend within windows; the others attend to the whole map.
         residual_block_indexes: blocks that end with a convolutional residual block.
-        use_act_checkpoint: trade time for memory in training.
-        pretrain_img_size: side of the images of pretraining; it fixes the number of absolute positions.
-        pretrain_use_cls_token: absolute positions have a first row for a class token, which is skipped.
+        use_act_checkpoint: recompute activations in the backward pass, which saves memory and costs time.
+        pretrain_img_size: side of the pretraining images, which defines the number of absolute positions.
+        pretrain_use_cls_token: whether the first absolute position belongs to a class token; it is skipped.
         out_feature: name of the output.
     """
 
@@ -262,11 +262,11 @@ class ViT(Backbone):
         self._out_feature_strides = {out_feature: patch_size}
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        # Leaves residual blocks the identity: their convolutions and norms over channels are of other kinds.
+        # Residual blocks stay the identity, because init_transformer does not touch their types of layers.
         self.apply(self._init_weights)
 
     def _init_weights(self, m: nn.Module) -> None:
-        """Initialise one module; the constructor applies it to all."""
+        """Initialise one module."""
         init_transformer(m)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -280,16 +280,15 @@ class ViT(Backbone):
 
 
 def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
-    """Compute the factor on the learning rate of a parameter, for layer-wise decay.
+    """Compute the layer-wise decay factor on the learning rate of a parameter.
 
-    Layers are counted from the input: 0 is the patch embedding and positions, 1 to ``num_layers`` are the blocks,
-    the rest comes after them. Each layer below the rest multiplies by ``lr_decay_rate``. Convolutional residual blocks
-    count as rest, since they are not pretrained.
+    Layer 0 holds the patch embedding and positions, layers 1 to ``num_layers`` the blocks, and layer
+    ``num_layers + 1`` everything else, including the convolutional residual blocks, which are not pretrained.
 
     Args:
-        name: of the parameter in the whole model, which has the network as ``backbone``.
-        lr_decay_rate: factor a layer.
-        num_layers: blocks of the network.
+        name: name of the parameter in a model whose ``backbone`` holds the network.
+        lr_decay_rate: factor per layer.
+        num_layers: number of blocks.
 
     Returns:
         ``lr_decay_rate ** (num_layers + 1 - layer)``.

@@ -1,4 +1,4 @@
-"""From the list of dicts that models take to padded, normalised batches of images."""
+"""Conversion of model inputs, a list of dicts, to padded, normalised batches of images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ __all__ = ["ImageModel", "ground_truth", "output_size"]
 
 
 class ImageModel(nn.Module):
-    """Base of models that take images: pixel statistics and batching.
-
-    Subclasses have a ``backbone``.
-    """
+    """Base of models that take images: pixel statistics and batching. Subclasses set ``backbone``."""
 
     backbone: Backbone
     pixel_mean: Tensor
@@ -28,7 +25,7 @@ class ImageModel(nn.Module):
 
     def _set_pixel_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         if len(mean) != len(std):
-            raise BadValue(f"pixel_mean has {len(mean)} channels, but pixel_std {len(std)}")
+            raise BadValue(f"pixel_mean has {len(mean)} channels, but pixel_std has {len(std)}")
         for name, values in (("pixel_mean", mean), ("pixel_std", std)):
             as_column = torch.tensor([float(v) for v in values]).view(-1, 1, 1)
             self.register_buffer(name, as_column, persistent=False)
@@ -53,8 +50,8 @@ class ImageModel(nn.Module):
             image = self._move_to_current_device(item["image"])
             if image.dim() != 3 or (channels > 1 and image.shape[0] != channels):
                 raise BadValue(
-                    f"images must be [{channels}, H, W] for this model, got {list(image.shape)}; the number of "
-                    f"channels is that of MODEL.PIXEL_MEAN"
+                    f"images must be [{channels}, H, W] for this model, got {list(image.shape)}; the length of "
+                    f"MODEL.PIXEL_MEAN defines the number of channels"
                 )
             images.append((image - self.pixel_mean) / self.pixel_std)
         return self._pad(images)
@@ -63,16 +60,16 @@ class ImageModel(nn.Module):
         """Compute feature maps of N images of one size, for :class:`.TensorInference`.
 
         Args:
-            images: [N, C, H, W]; channels and range as the model takes them.
+            images: [N, C, H, W], with the channels and range that the model expects.
 
         Returns:
-            Feature maps by name, of the images normalised and padded as in :meth:`_make_batch`.
+            Feature maps by name.
         """
         normalised = (images - self.pixel_mean) / self.pixel_std
         return self.backbone(self._pad(list(normalised)).tensor)
 
     def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
-        """Batch images, or maps of their sizes, padded as the backbone needs."""
+        """Batch images, or maps of the same sizes, with the padding that the backbone requires."""
         constraints = self.backbone.padding_constraints
         return ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
 
@@ -80,22 +77,22 @@ class ImageModel(nn.Module):
 def ground_truth(
     batched_inputs: list[ModelInput], device: torch.device, required: bool = True
 ) -> list[Instances] | None:
-    """Return the ``instances`` of a batch on a device; None where there are none.
+    """Return the ``instances`` of a batch, moved to a device; None if an input has none.
 
     Raises:
-        ValueError: if they are required and missing.
+        ValueError: if ``required`` and an input has none.
     """
     if all("instances" in item for item in batched_inputs):
         return [item["instances"].to(device) for item in batched_inputs]
     if required:
         raise BadValue(
             "training needs ground truth under the key 'instances' of every input, got the keys "
-            f"{[sorted(item) for item in batched_inputs]}; call .eval() to predict only"
+            f"{[sorted(item) for item in batched_inputs]}; call .eval() first to run inference"
         )
     return None
 
 
 def output_size(item: ModelInput, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Return the output size requested for this input: its keys ``height`` and ``width``, else the image size."""
+    """Return the requested output size of an input: its ``height`` and ``width``, or the image size."""
     height, width = item.get("height", image_size[0]), item.get("width", image_size[1])
     return (height, width) if torch.jit.is_tracing() else (int(height), int(width))

@@ -1,4 +1,4 @@
-"""Merging of instances and pixel labels into panoptic segments, as a graph with a fixed number of steps.
+"""Merging of instances and semantic labels into panoptic segments, in a form that a graph can hold.
 
 D detections, C classes of ``sem_seg``.
 """
@@ -24,13 +24,11 @@ def merge_panoptic_tensors(
 
     Args:
         found: ``boxes``, ``scores``, ``valid`` and ``masks`` of D detections, and ``sem_seg`` [N, C, H, W].
-        overlap_threshold: see that function.
-        stuff_area_thresh: see that function.
-        instances_score_thresh: see that function.
+        overlap_threshold, stuff_area_thresh, instances_score_thresh: see that function.
 
     Returns:
-        ``panoptic_seg`` int32 [N, H, W], and the segment of each detection, ``thing_segments`` [N, D], and of each
-        class, ``stuff_segments`` [N, C]; 0 = none.
+        ``panoptic_seg`` int32 [N, H, W], and the segment ids of detections, ``thing_segments`` [N, D], and of classes,
+        ``stuff_segments`` [N, C]; 0 = no segment.
     """
     limits = (overlap_threshold, stuff_area_thresh, instances_score_thresh)
     merged = [
@@ -60,7 +58,7 @@ def _merge_image(
     taken = _lay_down(masks, areas, overlap_threshold * areas, wanted)
     ids = taken.cumsum(dim=0).to(torch.int32)
     things, last = torch.where(taken, ids, 0), ids[-1]
-    # Of several taken masks in a pixel the best has it, which is the first.
+    # If several selected masks cover a pixel, it belongs to the first, which has the highest score.
     over = (masks & taken[:, None, None]).to(torch.uint8)
     panoptic = torch.where(over.amax(dim=0) > 0, ids[over.argmax(dim=0)], 0)
     free = panoptic == 0
@@ -70,16 +68,16 @@ def _merge_image(
     left = counts[0].scatter_add(0, flat, free.flatten().to(torch.int64))
     present = counts[1].scatter_add(0, flat, torch.ones_like(flat))
     kept = (present > 0) & (left >= stuff_area_thresh)
-    kept = kept & (torch.arange(num_classes, device=labels.device) > 0)  # label 0 stands for things
+    kept = kept & (torch.arange(num_classes, device=labels.device) > 0)  # label 0 = things
     stuff = torch.where(kept, last + kept.cumsum(dim=0), 0).to(torch.int32)
     return torch.where(free, stuff[labels], panoptic), things, stuff
 
 
 def _lay_down(masks: Tensor, areas: Tensor, may_lose: Tensor, wanted: Tensor) -> Tensor:
-    """Find which of the masks [D, H, W], in descending order of score, keep enough of their area; bool [D].
+    """Select the masks [D, H, W], in descending order of score, that keep enough of their area; return bool [D].
 
-    A wanted mask is taken unless the masks taken before it cover more of it than it may lose. Each step depends on the
-    one before, so a graph holds one step and a loop.
+    A wanted mask is selected unless the masks selected before cover more of its area than ``may_lose``. Each step
+    depends on the previous one, so a graph contains one step and a loop.
     """
 
     def step(covered: Tensor, one: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:

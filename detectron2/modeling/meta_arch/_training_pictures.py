@@ -1,4 +1,4 @@
-"""Pictures of ground truth beside proposals or detections during training."""
+"""Images of ground truth beside proposals or detections during training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _put_pair(item: ModelInput, boxes: Tensor, input_format: str, title: str) ->
 def put_proposal_pictures(
     batched_inputs: list[ModelInput], proposals: list[Instances], input_format: str
 ) -> None:
-    """Draw ground truth beside the best proposals of the first image of a batch."""
+    """Log an image of ground truth beside the best proposals, for the first image of a batch."""
     boxes = proposals[0].proposal_boxes.tensor[:_MOST_BOXES]
     _put_pair(batched_inputs[0], boxes, input_format, "Left: GT bounding boxes;  Right: Predicted proposals")
 
@@ -40,7 +40,7 @@ def put_proposal_pictures(
 def put_detection_pictures(
     batched_inputs: list[ModelInput], results: list[Instances], input_format: str
 ) -> None:
-    """Draw ground truth beside the best detections of the first image of a batch."""
+    """Log an image of ground truth beside the best detections, for the first image of a batch."""
     boxes = results[0].pred_boxes.tensor[:_MOST_BOXES]
     title = f"Top: GT bounding boxes; Bottom: {_MOST_BOXES} Highest Scoring Results"
     _put_pair(batched_inputs[0], boxes, input_format, title)

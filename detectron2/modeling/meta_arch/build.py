@@ -1,4 +1,4 @@
-"""Building a whole model from a config."""
+"""The registry of whole models."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["META_ARCH_REGISTRY", "build_model"]
 
 META_ARCH_REGISTRY = Registry("META_ARCH")
 META_ARCH_REGISTRY.__doc__ = """
-Whole models. An entry is called with ``(cfg)`` and gives a module whose input is a list of dicts; see
-docs/models.md for the formats.
+Whole models. An entry is called with ``(cfg)`` and returns a module whose input is a list of dicts; docs/models.md
+describes the formats.
 """
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """Build the registered model that ``MODEL.META_ARCHITECTURE`` names, on ``MODEL.DEVICE``, with random weights.
+    """Build the registered model ``MODEL.META_ARCHITECTURE`` on ``MODEL.DEVICE``, with random weights.
 
-    Weights are loaded by :class:`detectron2.checkpoint.DetectionCheckpointer`.
+    :class:`detectron2.checkpoint.DetectionCheckpointer` loads trained weights.
 
     Raises:
         KeyError: if no such model is registered.
-        DeviceError: if the device is not there.
+        DeviceError: if the device is not available.
     """
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     device = check_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")

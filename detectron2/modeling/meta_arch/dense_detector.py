@@ -1,6 +1,6 @@
 """Detectors that predict at every cell of their feature maps, without proposals.
 
-N images, L levels, A anchors (A_l of them on level l), K numbers for each anchor.
+N images, A_l anchors on level l, K numbers per anchor.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ __all__ = [
 
 
 Predictions: TypeAlias = Sequence[Sequence[Tensor]]
-"""Each kind of prediction of a head, [N, A * K, H, W] for each level."""
+"""For each kind of prediction of a head, one tensor [N, A * K, H, W] per level."""
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
-    """Permute [N, A * K, H, W] to [N, H * W * A, K], the order of anchors."""
+    """Permute [N, A * K, H, W] to [N, H * W * A, K], the order of the anchors."""
     if tensor.dim() != 4:
         raise BadValue(f"predictions of a level must be [N, A * K, H, W], got {list(tensor.shape)}")
     return tensor.permute(0, 2, 3, 1).reshape(tensor.shape[0], -1, K)
@@ -64,11 +64,11 @@ def select_dense_detections(
         anchors: [A_l, 4] for each level.
         scores: [A_l, K] for each level.
         deltas: [A_l, 4] for each level.
-        transform: turns deltas into boxes.
-        score_thresh: scores must be higher.
-        topk_candidates: how many pairs of anchor and class of each level take part in NMS.
-        nms_thresh: IoU above which the lower score of a class goes.
-        max_detections: how many in all.
+        transform: converts deltas to boxes.
+        score_thresh: detections must have a higher score.
+        topk_candidates: number of pairs of anchor and class per level that enter NMS.
+        nms_thresh: IoU threshold of the class-wise NMS.
+        max_detections: largest number of detections.
 
     Returns:
         Boxes [k, 4], scores [k] and classes [k] in descending order of score, and bool [k]: which rows are real.
@@ -78,15 +78,15 @@ def select_dense_detections(
         num_classes = score.shape[1]
         flat = score.flatten()
         if torch.compiler.is_compiling():
-            best, places = top_scores(flat, topk_candidates)
-        else:  # few pass, so that sorting all A_l * K would be a waste
+            best, indices = top_scores(flat, topk_candidates)
+        else:  # few scores pass the threshold, so sorting all A_l * K would be wasteful
             passed = torch.nonzero(flat > score_thresh)[:, 0]
             best, order = top_scores(flat[passed], topk_candidates)
-            places = passed[order]
-        rows = torch.div(places, num_classes, rounding_mode="floor")
+            indices = passed[order]
+        rows = torch.div(indices, num_classes, rounding_mode="floor")
         boxes.append(transform.apply_deltas(delta[rows], base[rows]))
         values.append(best)
-        classes.append(places % num_classes)
+        classes.append(indices % num_classes)
     box, value, label = torch.cat(boxes), torch.cat(values), torch.cat(classes)
     valid = (value > score_thresh) & box.isfinite().all(dim=1)
     box = torch.where(valid[:, None], box, 0.0)
@@ -100,8 +100,8 @@ class DenseDetector(ImageModel):
 
     Args:
         backbone: computes feature maps from images.
-        head: called with the list of maps, gives one list of predictions (one for each level) per kind of prediction.
-        head_in_features: names of the maps for the head; None = all, by stride.
+        head: called with a list of feature maps; returns, for each kind of prediction, one tensor per level.
+        head_in_features: names of the feature maps for the head; None = all, by stride.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
 
@@ -139,15 +139,15 @@ class DenseDetector(ImageModel):
         return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Compute losses in training; predict in evaluation.
+        """Compute losses in training, detections in evaluation.
 
         Args:
             batched_inputs: for each image a dict with ``image``, in training ``instances``, and optionally ``height``
                 and ``width``, the requested output size.
 
         Returns:
-            In training a dict of losses; in evaluation for each image a dict whose ``instances`` have ``pred_boxes``,
-            ``scores`` and ``pred_classes``.
+            In training, a dict of losses. In evaluation, a dict for each image, whose ``instances`` have
+            ``pred_boxes``, ``scores`` and ``pred_classes``.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -174,13 +174,13 @@ class DenseDetector(ImageModel):
         predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """Compute losses by name. Subclasses define it."""
+        """Compute losses by name; defined by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_training()")
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
-        """Detect in N images, in input coordinates, by :meth:`image_scores` and ``anchor_generator``."""
+        """Compute the detections of N images, in input coordinates."""
         scores, deltas = self.image_scores(predictions)
         anchors = self.anchor_generator(features)
         return [
@@ -201,7 +201,7 @@ class DenseDetector(ImageModel):
             anchors: one ``Boxes`` [A_l] for each level.
             box_cls: scores [A_l, K] for each level, in [0, 1].
             box_delta: [A_l, 4] for each level.
-            image_size: height and width of the image, kept in the result; boxes are not cut to it.
+            image_size: height and width of the image, stored in the result; boxes are not clipped to it.
         """
         boxes, scores, classes, real = self.select(anchors, box_cls, box_delta)
         return Instances(
@@ -209,7 +209,7 @@ class DenseDetector(ImageModel):
         )
 
     def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
-        """Compute scores [N, A_l, K] in [0, 1] and deltas [N, A_l, 4] for each level. Subclasses define it."""
+        """Compute scores [N, A_l, K] in [0, 1] and deltas [N, A_l, 4] for each level; defined by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} must define image_scores()")
 
     def _transpose_dense_predictions(
@@ -218,7 +218,7 @@ class DenseDetector(ImageModel):
         """Permute each kind of prediction, [N, A * K, H, W] for each level, to [N, H * W * A, K]."""
         if len(predictions) != len(dims_per_anchor):
             raise BadValue(
-                f"the head made {len(predictions)} kinds of predictions, not {len(dims_per_anchor)}"
+                f"the head must return {len(dims_per_anchor)} kinds of predictions, got {len(predictions)}"
             )
         return [
             [permute_to_N_HWA_K(level, dim) for level in levels]
@@ -226,7 +226,7 @@ class DenseDetector(ImageModel):
         ]
 
     def _ema_update(self, name: str, value: Any, initial_value: float, momentum: float = 0.9) -> Any:
-        """Update the moving average of a number or scalar tensor in the attribute ``name``, without synchronising."""
+        """Update a moving average, stored in the attribute ``name``, without synchronising the device."""
         old = getattr(self, name, initial_value)
         new = old * momentum + value * (1 - momentum)
         setattr(self, name, new)
@@ -261,7 +261,7 @@ class DenseDetector(ImageModel):
         return stack_detections(found, self.max_detections_per_image)
 
     def visualize_training(self, batched_inputs: list[ModelInput], results: list[Instances]) -> None:
-        """Draw ground truth beside the best detections of the first image into the event storage."""
+        """Log an image of ground truth beside the best detections, for the first image of a batch."""
         if len(batched_inputs) != len(results):
-            raise BadValue(f"{len(batched_inputs)} inputs, but results of {len(results)} images")
+            raise BadValue(f"got {len(batched_inputs)} inputs, but results of {len(results)} images")
         put_detection_pictures(batched_inputs, results, self.input_format or "BGR")

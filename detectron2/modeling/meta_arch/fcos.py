@@ -1,7 +1,7 @@
-"""FCOS: a dense detector without anchors, that predicts distances to the sides of a box.
+"""FCOS: a dense detector that predicts distances to the sides of a box instead of refining anchors.
 
 FCOS (Tian et al. 2019, https://arxiv.org/abs/1904.01355), as in the extended paper (https://arxiv.org/abs/2006.09214).
-N images, L levels, A points in all (A_l on level l), M ground truths, K classes.
+N images, A cells on all levels (A_l on level l), M ground truths, K classes.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ __all__ = ["FCOS", "FCOSHead"]
 
 __getattr__ = passed_on(__name__)
 
-_PAIRS_AT_ONCE = 1 << 20  # of cells and objects; temporary arrays are ten times as large
+_PAIRS_AT_ONCE = 1 << 20  # pairs of cells and objects; temporary arrays are ten times as large
 
 
 class FCOS(DenseDetector):
-    """Classes, boxes and centre-ness at every cell. A cell is represented by a box of the size of its stride.
+    """Predicts classes, boxes and centre-ness at every cell, represented by a box whose sides equal the stride.
 
     Args:
         backbone: computes feature maps from images.
-        head: predicts logits, distances and centre-ness from them, see :class:`FCOSHead`.
-        head_in_features: names of the maps for the head; None = all, by stride.
-        box2box_transform: relation of cells, distances and boxes; None = distances in units of the stride.
+        head: predicts logits, distances and centre-ness from feature maps, see :class:`FCOSHead`.
+        head_in_features: names of the feature maps for the head; None = all, by stride.
+        box2box_transform: encodes boxes as distances; None = distances in units of the stride.
         num_classes: K.
-        center_sampling_radius: cells at most this many strides from the center of a ground truth learn it.
+        center_sampling_radius: a cell is foreground if it is at most this many strides from the center of a ground
+            truth.
         focal_loss_alpha, focal_loss_gamma: see :func:`detectron2.layers.losses.sigmoid_focal_loss`.
-        test_score_thresh: scores of detections are higher than this.
-        test_topk_candidates: how many pairs of cell and class of each level take part in NMS.
+        test_score_thresh: detections must have a higher score.
+        test_topk_candidates: number of pairs of cell and class per level that enter NMS.
         test_nms_thresh: IoU threshold of NMS.
-        max_detections_per_image: how many to keep.
+        max_detections_per_image: largest number of detections.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
 
@@ -101,11 +102,11 @@ class FCOS(DenseDetector):
 
     @torch.no_grad()
     def _match_anchors(self, gt_boxes: Boxes, anchors: list[Boxes]) -> Tensor:
-        """Find the ground truth, int64 [A], that each cell learns, or -1.
+        """Assign a ground truth, int64 [A], or -1, to each cell.
 
-        A cell learns a box that contains its center, if that center lies near the center of the box, and if the
-        farthest side is 4 to 8 strides away (0 to 8 on the first level, 4 and more on the last). Of several such
-        boxes it takes the smallest.
+        A cell matches a box that contains its center, if this center is near that of the box and the farthest side is
+        4 to 8 strides away (0 to 8 on the first level, 4 and more on the last). If it matches several boxes, it is
+        assigned the smallest.
         """
         if len(gt_boxes) == 0:
             return torch.full((sum(len(a) for a in anchors),), -1, dtype=torch.int64, device=gt_boxes.device)
@@ -114,14 +115,14 @@ class FCOS(DenseDetector):
         nearest, farthest = sizes * 4, sizes * 8
         nearest[: len(anchors[0])] = 0
         farthest[len(cells) - len(anchors[-1]) :] = math.inf
-        some = max(1, _PAIRS_AT_ONCE // len(gt_boxes))
-        columns = [column.split(some) for column in (cells, sizes, nearest, farthest)]
+        block_size = max(1, _PAIRS_AT_ONCE // len(gt_boxes))
+        columns = [column.split(block_size) for column in (cells, sizes, nearest, farthest)]
         return torch.cat([self._match_cells(gt_boxes, *block) for block in zip(*columns)])
 
     def _match_cells(
         self, gt_boxes: Boxes, cells: Tensor, sizes: Tensor, nearest: Tensor, farthest: Tensor
     ) -> Tensor:
-        """Do the same for some cells [A, 4], given their sizes and the limits [A] of the farthest side."""
+        """Match some cells [A, 4], given their sizes [A] and the limits [A] on the distance of the farthest side."""
         centers = (cells[:, :2] + cells[:, 2:]) / 2
         offset = (centers[:, None] - gt_boxes.get_centers()[None]).abs().amax(dim=2)  # [A, M]
         suits = offset < self.center_sampling_radius * sizes[:, None]
@@ -137,7 +138,7 @@ class FCOS(DenseDetector):
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Assign each cell a class (K = background) and a box to learn: int64 [A] and [A, 4] for each image."""
+        """Assign to each cell a class (K = background), int64 [A], and a target box [A, 4], for each image."""
         labels, boxes = [], []
         for gt in gt_instances:
             match = self._match_anchors(gt.gt_boxes, anchors)
@@ -159,8 +160,9 @@ class FCOS(DenseDetector):
         gt_boxes: list[Tensor],
         pred_centerness: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Compute the focal loss of all cells; GIoU and centre-ness losses of foreground; over a mean number of
-        foreground cells.
+        """Compute the focal loss of all cells, and the GIoU and centre-ness losses of foreground cells.
+
+        All are divided by a moving average of the number of foreground cells.
 
         Args:
             anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes: as in :meth:`.RetinaNet.losses`.
@@ -184,9 +186,10 @@ class FCOS(DenseDetector):
             foreground,
             box_reg_loss_type="giou",
         )
-        goal = self.compute_ctrness_targets(anchors, gt_boxes)[foreground]  # [P]
         centerness = F.binary_cross_entropy_with_logits(
-            cat(pred_centerness, dim=1).squeeze(dim=2)[foreground], goal, reduction="sum"
+            cat(pred_centerness, dim=1).squeeze(dim=2)[foreground],
+            self.compute_ctrness_targets(anchors, gt_boxes)[foreground],
+            reduction="sum",
         )
         return {
             "loss_fcos_cls": classification / divisor,
@@ -195,9 +198,9 @@ class FCOS(DenseDetector):
         }
 
     def compute_ctrness_targets(self, anchors: list[Boxes], gt_boxes: list[Tensor]) -> Tensor:
-        """Compute centre-ness [N, A] of every cell in its box: 1 at the center, 0 on the border (equation 3).
+        """Compute the centre-ness [N, A] of cells in their boxes: 1 at the center, 0 on the border (equation 3).
 
-        Where a cell lies outside its box, the value means nothing.
+        The value is meaningless for cells outside their box.
         """
         cells = Boxes.cat(anchors).tensor
         left, top, right, bottom = (
@@ -210,15 +213,16 @@ class FCOS(DenseDetector):
         return (across * down).sqrt()
 
     def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
-        """Compute scores [N, A_l, K], the geometric means of class probability and centre-ness, and distances [N, A_l,
-        4].
+        """Compute scores [N, A_l, K] and distances [N, A_l, 4] for each level.
+
+        A score is the geometric mean of class probability and centre-ness.
         """
         logits, deltas, centerness = self._transpose_dense_predictions(predictions, [self.num_classes, 4, 1])
         return [(s.sigmoid() * c.sigmoid()).sqrt() for s, c in zip(logits, centerness)], deltas
 
 
 class FCOSHead(RetinaNetHead):
-    """The head of RetinaNet with one prediction for each cell, and centre-ness from the tower for boxes.
+    """The head of RetinaNet with one prediction per cell, and centre-ness predicted from the box tower.
 
     Args:
         input_shape, conv_dims, num_classes, norm, prior_prob: see :class:`.RetinaNetHead`.

@@ -1,4 +1,4 @@
-"""Panoptic segmentation: things as instances, stuff as regions, each pixel in one segment.
+"""Panoptic segmentation: assigns each pixel to one segment, an instance of a thing or a region of stuff.
 
 Panoptic FPN (Kirillov et al. 2019, https://arxiv.org/abs/1901.02446).
 """
@@ -32,13 +32,13 @@ __getattr__ = passed_on(__name__)
 
 @META_ARCH_REGISTRY.register()
 class PanopticFPN(GeneralizedRCNN):
-    """An R-CNN with masks and a segmentation head on the same features, and a rule that merges their results.
+    """A Mask R-CNN and a semantic segmentation head on the same features, whose results are merged.
 
     Args:
-        sem_seg_head: labels pixels; see :class:`.SemSegFPNHead`.
+        sem_seg_head: predicts a class for each pixel, see :class:`.SemSegFPNHead`.
         combine_overlap_thresh, combine_stuff_area_thresh, combine_instances_score_thresh: see
             :func:`combine_semantic_and_instance_outputs`.
-        kwargs: for :class:`.GeneralizedRCNN`.
+        kwargs: arguments of :class:`.GeneralizedRCNN`.
     """
 
     sem_seg_head: SemSegHead
@@ -61,17 +61,16 @@ class PanopticFPN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Read the arguments as for :class:`.GeneralizedRCNN`, with ``MODEL.PANOPTIC_FPN``.
+        """Read the arguments of :class:`.GeneralizedRCNN` and ``MODEL.PANOPTIC_FPN``.
 
-        ``INSTANCE_LOSS_WEIGHT`` has no argument of its own: it multiplies the weights of
-        the losses of box regression and masks.
+        ``INSTANCE_LOSS_WEIGHT`` has no argument: it multiplies the weights of the box regression and mask losses.
         """
         args = super().from_config(cfg)
         node = cfg.MODEL.PANOPTIC_FPN
         if not node.COMBINE.ENABLED:
             logging.getLogger(__name__).warning(
-                "MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False has no effect; for results that are not merged call "
-                "inference(inputs, do_postprocess=False)"
+                "MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False has no effect; call inference(inputs, "
+                "do_postprocess=False) to get results that are not merged"
             )
         if node.INSTANCE_LOSS_WEIGHT != 1.0:
             _scale_instance_losses(args["roi_heads"], node.INSTANCE_LOSS_WEIGHT)
@@ -82,16 +81,16 @@ class PanopticFPN(GeneralizedRCNN):
         return args
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Compute losses in training; predict in evaluation.
+        """Compute losses in training, instances and segments in evaluation.
 
         Args:
-            batched_inputs: for each image a dict with ``image``, in training ``instances`` and ``sem_seg`` (where 0
-                stands for all things), and optionally ``height`` and ``width``.
+            batched_inputs: for each image a dict with ``image``, in training ``instances`` and ``sem_seg`` (0 = any
+                thing), and optionally ``height`` and ``width``, the requested output size.
 
         Returns:
-            In training a dict of losses. In evaluation for each image a dict with ``instances`` as of
-            :class:`.GeneralizedRCNN`, ``sem_seg`` as of :class:`.SemanticSegmentor`, and ``panoptic_seg`` as of
-            :func:`combine_semantic_and_instance_outputs`.
+            In training, a dict of losses. In evaluation, a dict for each image with ``instances`` (see
+            :class:`.GeneralizedRCNN`), ``sem_seg`` (see :class:`.SemanticSegmentor`) and ``panoptic_seg`` (see
+            :func:`combine_semantic_and_instance_outputs`).
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -106,12 +105,12 @@ class PanopticFPN(GeneralizedRCNN):
         return {**losses, **proposal_losses, **detector_losses}
 
     def inference(self, batched_inputs: list[ModelInput], do_postprocess: bool = True) -> Any:  # type: ignore[override]
-        """Predict for a batch, see :meth:`forward`.
+        """Run inference, see :meth:`forward`.
 
         Args:
             batched_inputs: as in :meth:`forward`.
-            do_postprocess: without it the Instances in input coordinates and the scores [N, C, H, W] of the padded
-                batch come back as they are, as a pair.
+            do_postprocess: if False, return a pair of a list of Instances in input coordinates and the class scores
+                [N, C, H, W] of the padded batch.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -122,9 +121,9 @@ class PanopticFPN(GeneralizedRCNN):
             return found, scores
         results: list[ModelOutput] = []
         for score, instances, item, size in zip(scores, found, batched_inputs, images.image_sizes):
-            wanted = output_size(item, size)
-            sem_seg = sem_seg_postprocess(score, size, *wanted)
-            things = detector_postprocess(instances, *wanted)
+            requested = output_size(item, size)
+            sem_seg = sem_seg_postprocess(score, size, *requested)
+            things = detector_postprocess(instances, *requested)
             panoptic = combine_semantic_and_instance_outputs(
                 things,
                 sem_seg.argmax(dim=0),
@@ -150,9 +149,9 @@ class PanopticFPN(GeneralizedRCNN):
 
 
 def _scale_instance_losses(roi_heads: Heads, factor: float) -> None:
-    """Multiply the weights of box regression and of masks.
+    """Multiply the loss weights of box regression and masks.
 
-    Classification keeps its weight, and so does the RPN: published figures were reached that way.
+    Classification and the RPN keep their weights, as in the training of the published models.
     """
     predictors = getattr(roi_heads, "box_predictor", None)
     predictors = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]
@@ -171,21 +170,20 @@ def combine_semantic_and_instance_outputs(
     stuff_area_thresh: float,
     instances_score_thresh: float,
 ) -> tuple[Tensor, list[SegmentInfo]]:
-    """Merge instances and labels of pixels into segments that do not overlap.
+    """Merge instances and semantic labels into segments that do not overlap.
 
-    Instances are laid down in descending order of score, each on what is still free; then every stuff class takes
-    what is left of its pixels.
+    Instances take their free pixels in descending order of score; then every stuff class takes its remaining pixels.
 
     Args:
         instance_results: with ``scores``, ``pred_classes`` and ``pred_masks``, bool [R, H, W].
-        semantic_results: int64 [H, W]; 0 = things, which has no segment.
-        overlap_threshold: an instance is dropped if more than this share of it is covered already.
+        semantic_results: int64 [H, W]; 0 = things, which gets no segment.
+        overlap_threshold: an instance is dropped if better instances cover more than this fraction of its mask.
         stuff_area_thresh: stuff regions with fewer pixels are dropped.
         instances_score_thresh: instances with a lower score are dropped.
 
     Returns:
         Segment ids int32 [H, W], 0 = no segment, and for each segment a dict with ``id``, ``isthing``,
-        ``category_id``, and ``score`` and ``instance_id`` (place in ``instance_results``) or ``area``.
+        ``category_id``, and ``score`` and ``instance_id`` (index in ``instance_results``) or ``area``.
     """
     refuse_trace("merging of panoptic segments (inference with do_postprocess=False has none)")
     masks = instance_results.pred_masks.to(torch.bool)
@@ -197,7 +195,7 @@ def combine_semantic_and_instance_outputs(
     areas = masks.flatten(1).sum(dim=1)[order].tolist()
     for index, score, category, area in zip(order.tolist(), scores, classes, areas):
         if score < instances_score_thresh:
-            break  # the rest scores lower still
+            break  # all others have lower scores
         if area == 0:
             continue
         free = masks[index] & (panoptic == 0)

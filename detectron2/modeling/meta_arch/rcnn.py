@@ -1,4 +1,4 @@
-"""R-CNN, and its proposal stage alone."""
+"""R-CNN models, and proposal networks alone."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ __getattr__ = passed_on(__name__)
 
 @META_ARCH_REGISTRY.register()
 class GeneralizedRCNN(ImageModel):
-    """Backbone, proposals, heads: Faster, Mask, Keypoint and Cascade R-CNN, and Fast R-CNN with given proposals.
+    """Faster, Mask, Keypoint and Cascade R-CNN, and Fast R-CNN with precomputed proposals.
 
     Args:
         backbone: computes feature maps from images.
         proposal_generator: proposes boxes from feature maps; None if the dataset supplies proposals.
-        roi_heads: turns proposals into detections.
+        roi_heads: computes detections from proposals.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
-        input_format: order of the channels, such as "BGR"; needed for drawing only.
-        vis_period: iterations between pictures of training images; 0 = never.
+        input_format: order of the channels, such as "BGR"; needed only for ``vis_period``.
+        vis_period: number of iterations between logged images of ground truth and proposals; 0 = never.
     """
 
     @configurable
@@ -58,16 +58,16 @@ class GeneralizedRCNN(ImageModel):
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
         if vis_period > 0 and input_format is None:
-            raise BadValue("drawing (vis_period > 0) needs input_format, the order of the channels")
+            raise BadValue(
+                "vis_period > 0 needs input_format, the order of the channels such as 'BGR', got None"
+            )
         self.input_format = input_format
         self.vis_period = vis_period
         self._set_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Build the children by their ``build_*`` functions; read the rest from ``MODEL.PIXEL_*``, ``INPUT`` and
-        ``VIS_PERIOD``.
-        """
+        """Build the children by their ``build_*`` functions and read the other arguments from the config."""
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
         return {
@@ -81,7 +81,7 @@ class GeneralizedRCNN(ImageModel):
         }
 
     def visualize_training(self, batched_inputs: list[ModelInput], proposals: list[Instances]) -> None:
-        """Draw ground truth beside the best proposals of the first image into the event storage."""
+        """Log an image of ground truth beside the best proposals, for the first image of a batch."""
         put_proposal_pictures(batched_inputs, proposals, self.input_format or "BGR")
 
     def preprocess_image(self, batched_inputs: list[ModelInput]) -> ImageList:
@@ -89,16 +89,16 @@ class GeneralizedRCNN(ImageModel):
         return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Compute losses in training; predict in evaluation.
+        """Compute losses in training, detections in evaluation.
 
         Args:
             batched_inputs: for each image a dict with ``image`` ([C, H, W] in ``input_format``), in training
-                ``instances`` (ground truth), with precomputed proposals ``proposals``, and optionally ``height`` and
-                ``width``, the requested output size.
+                ``instances`` (ground truth), ``proposals`` if the model has no proposal generator, and optionally
+                ``height`` and ``width``, the requested output size.
 
         Returns:
-            In training a dict from names to scalar losses. In evaluation for each image a dict whose ``instances``
-            have ``pred_boxes``, ``scores``, ``pred_classes``, and where there are such heads ``pred_masks`` and
+            In training, a dict of scalar losses by name. In evaluation, a dict for each image, whose ``instances`` have
+            ``pred_boxes``, ``scores``, ``pred_classes`` and, if the model has such heads, ``pred_masks`` and
             ``pred_keypoints``.
         """
         if not self.training:
@@ -119,7 +119,7 @@ class GeneralizedRCNN(ImageModel):
         features: dict[str, Tensor],
         targets: list[Instances] | None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Generate proposals, or take those of the inputs if there is no generator; and the losses in training."""
+        """Return proposals, generated or given in the inputs, and the losses in training."""
         if self.proposal_generator is None:
             return self._given_proposals(batched_inputs), {}
         return self.proposal_generator(images, features, targets)
@@ -128,7 +128,7 @@ class GeneralizedRCNN(ImageModel):
         missing = [i for i, item in enumerate(batched_inputs) if "proposals" not in item]
         if missing:
             raise BadValue(
-                f"this model has no proposal generator, so that every input needs 'proposals'; inputs {missing} lack "
+                f"this model has no proposal generator, so every input needs 'proposals'; inputs {missing} lack "
                 "them (see DATASETS.PROPOSAL_FILES_TRAIN and PROPOSAL_FILES_TEST)"
             )
         return [item["proposals"].to(self.device) for item in batched_inputs]
@@ -139,22 +139,22 @@ class GeneralizedRCNN(ImageModel):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> Any:
-        """Predict, without gradients for training.
+        """Run inference.
 
         Args:
             batched_inputs: as in :meth:`forward`.
-            detected_instances: for each image Instances with ``pred_boxes`` and ``pred_classes`` in coordinates of
-                the input image; given these, boxes are not predicted, and masks and keypoints are added to them.
+            detected_instances: if given, only masks and keypoints are predicted, for the ``pred_boxes`` and
+                ``pred_classes`` of these Instances, in input coordinates.
             do_postprocess: whether to rescale results to the requested size and paste masks into the image.
 
         Returns:
-            With ``do_postprocess`` as :meth:`forward`, without it a list of Instances in input coordinates.
+            The result of :meth:`forward` or, without ``do_postprocess``, a list of Instances in input coordinates.
 
         Raises:
             RuntimeError: in training mode.
         """
         if self.training:
-            raise RuntimeError("inference() is for evaluation; call .eval() first")
+            raise RuntimeError("inference() needs a model in evaluation mode; call .eval() first")
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         if detected_instances is not None:
@@ -168,7 +168,7 @@ class GeneralizedRCNN(ImageModel):
         return type(self)._postprocess(results, batched_inputs, images.image_sizes)
 
     def check_tensor_form(self) -> None:
-        """Check that all parts can run on fixed counts; see :class:`.TensorInference`."""
+        """Check that all parts have a tensor form; see :class:`.TensorInference`."""
         tensor_method(self.proposal_generator, "propose_tensors")
         tensor_method(self.roi_heads, "detect_tensors")
 
@@ -184,7 +184,7 @@ class GeneralizedRCNN(ImageModel):
     def _postprocess(
         instances: list[Instances], batched_inputs: list[ModelInput], image_sizes: list[tuple[int, int]]
     ) -> list[ModelOutput]:
-        """Rescale results to the requested size, as a list of dicts."""
+        """Rescale results to the requested sizes, as a list of dicts."""
         return [
             {"instances": detector_postprocess(found, *output_size(item, size))}
             for found, item, size in zip(instances, batched_inputs, image_sizes)
@@ -193,7 +193,7 @@ class GeneralizedRCNN(ImageModel):
 
 @META_ARCH_REGISTRY.register()
 class ProposalNetwork(ImageModel):
-    """A proposal generator alone.
+    """A backbone and a proposal generator.
 
     Args:
         backbone: computes feature maps from images.
@@ -227,13 +227,14 @@ class ProposalNetwork(ImageModel):
         }
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
-        """Compute losses in training; in evaluation return for each image a dict whose ``proposals`` are Instances.
+        """Compute losses in training, proposals in evaluation.
 
         Args:
             batched_inputs: as in :meth:`GeneralizedRCNN.forward`.
 
         Returns:
-            The Instances have ``proposal_boxes``, in the requested size, and ``objectness_logits``.
+            In training, a dict of losses. In evaluation, a dict for each image, whose ``proposals`` are Instances with
+            ``proposal_boxes``, rescaled to the requested size, and ``objectness_logits``.
         """
         images = self._make_batch(batched_inputs)
         features = self.backbone(images.tensor)
@@ -241,14 +242,13 @@ class ProposalNetwork(ImageModel):
         proposals, losses = self.proposal_generator(images, features, targets)
         if self.training:
             return losses
-        # inputs do not always have height and width; proposals then stay in coordinates of the input
         return [
             {"proposals": detector_postprocess(found, *output_size(item, size))}
             for found, item, size in zip(proposals, batched_inputs, images.image_sizes)
         ]
 
     def check_tensor_form(self) -> None:
-        """Check that the proposal generator can run on fixed counts; see :class:`.TensorInference`."""
+        """Check that the proposal generator has a tensor form; see :class:`.TensorInference`."""
         tensor_method(self.proposal_generator, "propose_tensors")
 
     def predict_tensors(self, images: Tensor) -> Tensors:

@@ -1,7 +1,7 @@
-"""RetinaNet: a dense detector with anchors, trained on all of them by focal loss.
+"""RetinaNet: a dense detector that is trained on all anchors with the focal loss.
 
 Focal Loss for Dense Object Detection (Lin et al. 2017, https://arxiv.org/abs/1708.02002).
-N images, L levels, A anchors in all (A_l on level l), K classes.
+N images, A anchors on all levels (A_l on level l), K classes.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ __getattr__ = passed_on(__name__)
 
 @META_ARCH_REGISTRY.register()
 class RetinaNet(DenseDetector):
-    """Classes and boxes at every anchor.
+    """Predicts class scores and box deltas at every anchor.
 
     Args:
         backbone: computes feature maps from images.
-        head: predicts logits and deltas from them, see :class:`RetinaNetHead`.
-        head_in_features: names of the maps for the head.
-        anchor_generator: makes the anchors.
-        box2box_transform: relation of anchors, deltas and boxes.
+        head: predicts logits and deltas from feature maps, see :class:`RetinaNetHead`.
+        head_in_features: names of the feature maps for the head.
+        anchor_generator: creates the anchors.
+        box2box_transform: encodes boxes as deltas.
         anchor_matcher: labels anchors by their IoU with the ground truth.
         num_classes: K.
         focal_loss_alpha, focal_loss_gamma: see :func:`detectron2.layers.losses.sigmoid_focal_loss`.
-        smooth_l1_beta: where smooth L1 goes from quadratic to linear; 0 = plain L1.
+        smooth_l1_beta: error at which smooth L1 changes from quadratic to linear; 0 = plain L1.
         box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-        test_score_thresh: scores of detections are higher than this.
-        test_topk_candidates: how many pairs of anchor and class of each level take part in NMS.
+        test_score_thresh: detections must have a higher score.
+        test_topk_candidates: number of pairs of anchor and class per level that enter NMS.
         test_nms_thresh: IoU threshold of NMS.
-        max_detections_per_image: how many to keep.
+        max_detections_per_image: largest number of detections.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
-        vis_period: iterations between pictures of training images; 0 = never.
-        input_format: order of the channels, such as "BGR"; for drawing only.
+        vis_period: number of iterations between logged images of ground truth and detections; 0 = never.
+        input_format: order of the channels, such as "BGR"; used only for ``vis_period``.
     """
 
     @configurable
@@ -101,7 +101,7 @@ class RetinaNet(DenseDetector):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Read the arguments from ``MODEL.RETINANET``, the anchors, and ``TEST``."""
+        """Read the arguments from ``MODEL.RETINANET``, ``MODEL.ANCHOR_GENERATOR`` and ``TEST``."""
         node = cfg.MODEL.RETINANET
         backbone = build_backbone(cfg)
         shapes = [backbone.output_shape()[name] for name in node.IN_FEATURES]
@@ -148,10 +148,10 @@ class RetinaNet(DenseDetector):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Compute the focal loss of all anchors and localisation loss of foreground, over a mean number of foreground
-        anchors.
+        """Compute the focal loss of all anchors and the localisation loss of foreground anchors.
 
-        The divisor is a moving average over iterations, which is steadier than the number in one batch.
+        Both are divided by a moving average of the number of foreground anchors, which is steadier than the number in
+        one batch.
 
         Args:
             anchors: one ``Boxes`` [A_l] for each level.
@@ -190,15 +190,15 @@ class RetinaNet(DenseDetector):
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Assign each anchor a class and a box to learn.
+        """Assign a class and a target box to each anchor.
 
         Args:
             anchors: one ``Boxes`` for each level.
             gt_instances: N Instances with ``gt_boxes`` and ``gt_classes``.
 
         Returns:
-            For each image labels int64 [A] (K = background, -1 = ignored) and boxes [A, 4], which mean something for
-            foreground only.
+            For each image, labels int64 [A] (K = background, -1 = ignored) and boxes [A, 4], which are meaningful only
+            for foreground.
         """
         everywhere = Boxes.cat(anchors)
         labels, boxes = [], []
@@ -220,16 +220,16 @@ class RetinaNet(DenseDetector):
 
 
 class RetinaNetHead(nn.Module):
-    """Two towers of 3x3 convolutions, for classes and for boxes, that all levels share.
+    """Two towers of 3x3 convolutions, for classes and boxes, shared by all levels.
 
     Args:
         input_shape: the feature maps; all have the same channels.
         num_classes: K.
-        num_anchors: anchors at each cell.
+        num_anchors: anchors per cell.
         conv_dims: channels of the convolutions of each tower.
-        norm: norm after each of them, see :func:`detectron2.layers.get_norm`. "BN" and "SyncBN" keep statistics
-            of their own for each level, since levels differ too much to share them.
-        prior_prob: the probability of foreground that classification starts with.
+        norm: norm after each convolution, see :func:`detectron2.layers.get_norm`. "BN" and "SyncBN" keep separate
+            statistics for each level, because levels differ too much to share them.
+        prior_prob: initial probability of foreground in classification.
     """
 
     @configurable
@@ -246,7 +246,9 @@ class RetinaNetHead(nn.Module):
         super().__init__()
         channels = {s.channels or 0 for s in input_shape}
         if len(channels) != 1:
-            raise BadValue(f"all maps of a head need the same number of channels, got {channels}")
+            raise BadValue(
+                f"all feature maps of a head must have the same number of channels, got {channels}"
+            )
         norm = _norm_for_levels(norm, len(input_shape))
         width = channels.pop()
         self.cls_subnet = _tower(width, conv_dims, norm)
@@ -262,12 +264,14 @@ class RetinaNetHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        """Read the arguments from ``MODEL.RETINANET`` and the anchors."""
+        """Read the arguments from ``MODEL.RETINANET`` and ``MODEL.ANCHOR_GENERATOR``."""
         node = cfg.MODEL.RETINANET
         generator = build_anchor_generator(cfg, input_shape)
         counts = set(generator.num_anchors)
         if len(counts) != 1:
-            raise BadValue(f"all maps of RetinaNet need the same number of anchors, got {counts}")
+            raise BadValue(
+                f"all feature maps of RetinaNet must have the same number of anchors per cell, got {counts}"
+            )
         return {
             "input_shape": input_shape,
             "num_classes": node.NUM_CLASSES,

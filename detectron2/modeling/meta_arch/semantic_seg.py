@@ -1,6 +1,6 @@
-"""Semantic segmentation: one class for every pixel.
+"""Semantic segmentation: predicts a class for every pixel.
 
-N images, C classes, S the stride that predictions are made at.
+N images, C classes, S = stride of the predictions.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = [
 
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
 SEM_SEG_HEADS_REGISTRY.__doc__ = """
-Heads that predict a class for every pixel from feature maps. An entry is called with ``(cfg, input_shape)``,
-``input_shape`` mapping names of feature maps to ShapeSpec.
+Heads that predict a class for every pixel from feature maps. An entry is called with ``(cfg, input_shape)``, where
+``input_shape`` maps names of feature maps to ShapeSpec.
 """
 
 
 class SemSegHead(Protocol):
-    """A module that labels pixels.
+    """A module that predicts a class for every pixel.
 
     Attributes:
-        ignore_value: label of pixels that do not count.
+        ignore_value: label of ignored pixels.
     """
 
     ignore_value: int
@@ -72,7 +72,7 @@ def semantic_targets(
         ValueError: if an input has none.
     """
     if any("sem_seg" not in item for item in batched_inputs):
-        raise BadValue("training of semantic segmentation needs a label map under 'sem_seg' in every input")
+        raise BadValue("training semantic segmentation needs a label map 'sem_seg' in every input")
     maps = [move(item["sem_seg"]) for item in batched_inputs]
     return ImageList.from_tensors(
         maps, backbone.size_divisibility, ignore_value, backbone.padding_constraints
@@ -80,22 +80,22 @@ def semantic_targets(
 
 
 def semantic_tensors(head: SemSegHead, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
-    """Compute class scores [N, C, H, W] of N images of one size (H, W); for :class:`.TensorInference`."""
+    """Compute class scores [N, C, H, W] of N images of one size (H, W), for :class:`.TensorInference`."""
     scores, _ = head(features, None)
     if not torch.compiler.is_compiling():
         return scores[..., : size[0], : size[1]]
-    # A slice of unknown length would have to be proved shorter than the padded side; picking rows need not.
+    # The compiler would have to prove that a slice of symbolic length is shorter than the padded side.
     rows, columns = (torch.arange(n, device=scores.device) for n in size)
     return scores.index_select(-2, rows).index_select(-1, columns)
 
 
 @META_ARCH_REGISTRY.register()
 class SemanticSegmentor(ImageModel):
-    """A backbone and a head that labels every pixel.
+    """A backbone and a head that predicts a class for every pixel.
 
     Args:
         backbone: computes feature maps from images.
-        sem_seg_head: called with features and label maps, gives class scores (evaluation) and losses (training).
+        sem_seg_head: computes class scores (evaluation) or losses (training), see :class:`SemSegFPNHead`.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
     """
 
@@ -132,8 +132,8 @@ class SemanticSegmentor(ImageModel):
                 optionally ``height`` and ``width``, the requested output size.
 
         Returns:
-            In training a dict of losses; in evaluation for each image a dict whose ``sem_seg`` is [C, height, width],
-            logits of C classes.
+            In training, a dict of losses. In evaluation, a dict for each image, whose ``sem_seg`` [C, height, width]
+            are logits of C classes.
         """
         images = self._make_batch(batched_inputs)
         features = self.backbone(images.tensor)
@@ -158,7 +158,7 @@ class SemanticSegmentor(ImageModel):
 def _enlarge(x: Tensor, factor: int) -> Tensor:
     """Enlarge [N, C, H, W] bilinearly to [N, C, factor * H, factor * W].
 
-    Whole sizes instead of a scale: in a graph with unknown sizes their equality can be proved.
+    Uses integer sizes, not a scale, so that a graph with symbolic sizes can prove sizes equal.
     """
     size = (x.shape[-2] * factor, x.shape[-1] * factor)
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
@@ -175,7 +175,7 @@ class _Enlarge(nn.Module):
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class SemSegFPNHead(nn.Module):
-    """Bring all levels of a pyramid to one stride, add them up, and classify.
+    """Upsamples all levels of a pyramid to one stride, sums them and classifies every pixel.
 
     Panoptic FPN (Kirillov et al. 2019, https://arxiv.org/abs/1901.02446), figure 3. Its children are named after the
     feature maps, and ``predictor``.
@@ -184,10 +184,10 @@ class SemSegFPNHead(nn.Module):
         input_shape: the feature maps to use, with channels and stride.
         num_classes: C.
         conv_dims: channels of all convolutions.
-        common_stride: the stride S that levels are brought to; those above it are doubled until they have it.
-        loss_weight: factor of the loss.
+        common_stride: the stride S; levels with a larger stride are upsampled by 2 until they reach it.
+        loss_weight: factor on the loss.
         norm: norm of the convolutions, or None.
-        ignore_value: label of pixels that do not count.
+        ignore_value: label of ignored pixels.
     """
 
     @configurable
@@ -204,7 +204,7 @@ class SemSegFPNHead(nn.Module):
     ) -> None:
         super().__init__()
         if not input_shape:
-            raise BadValue("a segmentation head needs at least one feature map")
+            raise BadValue("input_shape of a segmentation head must have at least one feature map, got none")
         levels = sorted(input_shape.items(), key=lambda item: item[1].stride or 0)
         self.in_features = [name for name, _ in levels]
         self.ignore_value = ignore_value
@@ -221,9 +221,7 @@ class SemSegFPNHead(nn.Module):
     def _level_head(
         self, channels: int, width: int, stride: int, norm: str | Callable[[int], nn.Module] | None
     ) -> nn.Sequential:
-        """Build convolutions, each followed by a doubling, until a level has the common stride; at least one
-        convolution.
-        """
+        """Build at least one convolution, each followed by upsampling by 2, until a level has the common stride."""
         doublings = int(math.log2(stride) - math.log2(self.common_stride))
         layers: list[nn.Module] = []
         for i in range(max(1, doublings)):
@@ -268,7 +266,9 @@ class SemSegFPNHead(nn.Module):
         scores = self.layers(features)
         if self.training:
             if targets is None:
-                raise BadValue("a segmentation head needs targets in training; call .eval() to predict only")
+                raise BadValue(
+                    "a segmentation head needs targets in training; call .eval() first to run inference"
+                )
             return None, self.losses(scores, targets)
         return self._to_full_resolution(scores), {}
 
@@ -284,7 +284,7 @@ class SemSegFPNHead(nn.Module):
         return self.predictor(total)
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Compute the mean cross-entropy over the pixels that count, as ``loss_sem_seg``; 0 when none does.
+        """Compute ``loss_sem_seg``, the mean cross-entropy over the pixels that are not ignored; 0 if all are.
 
         Args:
             predictions: scores at the common stride.

@@ -1,4 +1,4 @@
-"""Region proposals: where in an image objects may be."""
+"""Region proposals: boxes that may contain objects."""
 
 from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
 from .build import ProposalGenerator, build_proposal_generator

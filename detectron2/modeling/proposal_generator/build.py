@@ -1,4 +1,4 @@
-"""Building a proposal generator from a config."""
+"""The interface of proposal generators, and their construction from a config."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __getattr__ = passed_on(__name__)
 
 
 class ProposalGenerator(Protocol):
-    """A module that proposes where objects may be."""
+    """A module that proposes boxes that may contain objects."""
 
     def __call__(
         self,
@@ -36,7 +36,7 @@ class ProposalGenerator(Protocol):
 def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> ProposalGenerator | None:
     """Build the registered generator that ``MODEL.PROPOSAL_GENERATOR.NAME`` names.
 
-    ``"PrecomputedProposals"`` gives None: the dataset then supplies the proposals.
+    ``"PrecomputedProposals"`` returns None: the dataset supplies the proposals.
     """
     name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
     if name == "PrecomputedProposals":

@@ -1,6 +1,6 @@
-"""Parts of all region proposal networks: selecting the best boxes, and adding the ground truth to them.
+"""Functions shared by region proposal networks: selecting the best boxes, and appending the ground truth.
 
-N images, L levels, A_l predictions on level l, P candidates, k chosen, D = 4 or 5 numbers for each box.
+N images, A_l predictions on level l, P candidates, k selected, D = 4 or 5 numbers per box.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 __getattr__ = passed_on(__name__)
 
-# Ground truth joins the proposals as if the RPN were all but certain of it: the logit of 1 - 1e-10.
+# The logit of 1 - 1e-10: ground truth is appended as if the RPN were almost certain of it.
 _GROUND_TRUTH_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
 
 Clip = Callable[[Tensor, Any, Any], Tensor]
@@ -35,20 +35,20 @@ Clip = Callable[[Tensor, Any, Any], Tensor]
 def gather_candidates(
     proposals: Sequence[Tensor], logits: Sequence[Tensor], pre_nms_topk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the ``pre_nms_topk`` best predictions of each level, for every image.
+    """Select the ``pre_nms_topk`` best predictions of each level, for every image.
 
     Args:
         proposals: boxes [N, A_l, D] for each level.
         logits: [N, A_l] for each level.
-        pre_nms_topk: how many for each level.
+        pre_nms_topk: number of predictions per level.
 
     Returns:
         Boxes [N, P, D], logits [N, P] and the level of each candidate, int64 [P].
     """
     boxes, scores, levels = [], [], []
     for level, (b, s) in enumerate(zip(proposals, logits)):
-        best, places = top_scores(s, pre_nms_topk)  # [N, k]
-        boxes.append(b.gather(1, places[..., None].expand(-1, -1, b.shape[-1])))
+        best, indices = top_scores(s, pre_nms_topk)  # [N, k]
+        boxes.append(b.gather(1, indices[..., None].expand(-1, -1, b.shape[-1])))
         scores.append(best)
         levels.append(torch.full((best.shape[1],), level, dtype=torch.int64, device=b.device))
     return torch.cat(boxes, dim=1), torch.cat(scores, dim=1), torch.cat(levels)
@@ -64,21 +64,21 @@ def suppress_candidates(
     min_box_size: float,
     clip: Clip = clip_boxes,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Clip the candidates of one image, drop small and non-finite ones and duplicates, and take the best.
+    """Clip the candidates of one image, drop non-finite and small ones, apply NMS and keep the best.
 
     Args:
         boxes: [P, D].
         logits: [P].
         levels: int64 [P]; candidates of different levels do not suppress each other.
         image_size: height and width.
-        nms_thresh: IoU above which the lower logit goes.
+        nms_thresh: IoU threshold of NMS.
         post_nms_topk: how many to keep.
-        min_box_size: in pixels; sides must be longer.
-        clip: takes boxes, height and width.
+        min_box_size: sides must be longer than this many pixels.
+        clip: called with boxes, height and width.
 
     Returns:
-        Boxes [k, D] and logits [k] in descending order of the logits, and bool [k]: which rows are real. Boxes that
-        are not are zero.
+        Boxes [k, D] and logits [k] in descending order of the logits, and bool [k]: which rows are real. The other
+        boxes are zero.
     """
     finite = boxes.isfinite().all(dim=-1) & logits.isfinite() & (logits > -1e38)
     boxes = clip(torch.where(finite[:, None], boxes, 0.0), *image_size)
@@ -99,7 +99,7 @@ def select_proposals(
     min_box_size: float,
     clip: Clip = clip_boxes,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Gather and suppress candidates for each image; return (boxes, logits, which are real) for each."""
+    """Gather and suppress the candidates of each image; see the two functions above."""
     boxes, scores, levels = gather_candidates(proposals, logits, pre_nms_topk)
     return [
         suppress_candidates(b, s, levels, size, nms_thresh, post_nms_topk, min_box_size, clip)
@@ -120,8 +120,8 @@ def proposals_as_instances(
     """Convert candidates of N images to ``Instances``; ``options`` are nms_thresh, post_nms_topk and min_box_size."""
     if training and not bool(boxes.isfinite().all() & logits.isfinite().all()):
         raise FloatingPointError(
-            "the proposal network predicted boxes or logits that are not finite: training has diverged. "
-            "Lower SOLVER.BASE_LR, lengthen the warm-up, or turn on gradient clipping."
+            "the proposal network predicted infinite or NaN boxes or logits: training has diverged. "
+            "Lower SOLVER.BASE_LR, lengthen the warm-up, or enable gradient clipping."
         )
     result = []
     for b, s, size in zip(boxes, logits, image_sizes):
@@ -149,17 +149,17 @@ def find_top_rpn_proposals(
         proposals: boxes [N, A_l, 4] XYXY for each level.
         pred_objectness_logits: [N, A_l] for each level.
         image_sizes: height and width of N images.
-        nms_thresh: IoU above which the proposal with the lower logit goes.
-        pre_nms_topk: how many of each level take part.
-        post_nms_topk: how many come back, over all levels.
+        nms_thresh: IoU threshold of NMS.
+        pre_nms_topk: number of proposals per level that enter NMS.
+        post_nms_topk: number of proposals to return, over all levels.
         min_box_size: proposals with a side of at most this many pixels are dropped.
-        training: whether to raise for non-finite predictions. In evaluation they are dropped.
+        training: whether to raise for non-finite predictions, which are dropped otherwise.
 
     Returns:
-        For each image Instances with ``proposal_boxes`` and ``objectness_logits``, in descending order.
+        Instances with ``proposal_boxes`` and ``objectness_logits`` in descending order, for each image.
 
     Raises:
-        FloatingPointError: in training, when a prediction is infinite or NaN.
+        FloatingPointError: in training, if a prediction is infinite or NaN.
     """
     boxes, logits, levels = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
     options = (nms_thresh, post_nms_topk, min_box_size)
@@ -169,28 +169,28 @@ def find_top_rpn_proposals(
 def add_ground_truth_to_proposals(
     gt: list[Instances] | list[Boxes], proposals: list[Instances]
 ) -> list[Instances]:
-    """Append the ground truth of each image to its proposals, with a logit as of near certainty.
+    """Append the ground truth of each image to its proposals, with a high objectness logit.
 
-    Early in training this makes sure that there is foreground to learn from.
+    Early in training this guarantees foreground.
 
     Args:
-        gt: for each of N images Instances with ``gt_boxes``, or the boxes themselves.
+        gt: Instances with ``gt_boxes``, or the boxes themselves, for each of N images.
         proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``.
 
     Raises:
         ValueError: if the numbers of images differ.
     """
     if len(gt) != len(proposals):
-        raise BadValue(f"ground truth of {len(gt)} images, but proposals of {len(proposals)}")
+        raise BadValue(f"got ground truth of {len(gt)} images, but proposals of {len(proposals)}")
     pairs: list[tuple[Instances | Boxes, Instances]] = list(zip(gt, proposals))
     return [add_ground_truth_to_proposals_single_image(g, p) for g, p in pairs]
 
 
 def add_ground_truth_to_proposals_single_image(gt: Instances | Boxes, proposals: Instances) -> Instances:
-    """Do the same for one image.
+    """Append the ground truth of one image to its proposals; see :func:`add_ground_truth_to_proposals`.
 
     Raises:
-        ValueError: if the proposals have a field that the ground truth cannot supply.
+        ValueError: if the proposals have a field that the ground truth lacks.
     """
     boxes = gt.gt_boxes if isinstance(gt, Instances) else gt
     logits = proposals.objectness_logits

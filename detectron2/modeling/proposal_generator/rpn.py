@@ -1,7 +1,7 @@
 """Region proposal network.
 
 Faster R-CNN (Ren et al. 2015, https://arxiv.org/abs/1506.01497), section 3.
-N images, L levels, A anchors (A_l of them on level l), D = 4 or 5 numbers for each box.
+N images, A anchors on all levels (A_l on level l), D = 4 or 5 numbers per box.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class StandardRPNHead(nn.Module):
 
     Args:
         in_channels: channels of every feature map.
-        num_anchors: anchors at each cell.
-        box_dim: numbers for each box, 4 or (rotated) 5.
-        conv_dims: output channels of each 3x3 convolution; -1 = as many as go into it.
+        num_anchors: anchors per cell.
+        box_dim: numbers per box, 4 or (rotated) 5.
+        conv_dims: output channels of each 3x3 convolution; -1 = its input channels.
     """
 
     @configurable
@@ -56,7 +56,7 @@ class StandardRPNHead(nn.Module):
         for dim in conv_dims:
             widths.append((widths[-1] if widths else in_channels) if dim == -1 else int(dim))
         if not widths or min(widths) <= 0:
-            raise BadValue(f"conv_dims needs one or more positive widths (or -1), got {list(conv_dims)}")
+            raise BadValue(f"conv_dims must be one or more positive numbers or -1, got {list(conv_dims)}")
         layers: list[nn.Conv2d] = [
             Conv2d(a, b, kernel_size=3, padding=1, activation=nn.ReLU())
             for a, b in zip([in_channels, *widths], widths)
@@ -76,14 +76,18 @@ class StandardRPNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        """Read the arguments from ``MODEL.RPN.CONV_DIMS``, the feature maps and the anchors configured for them."""
+        """Read the arguments from ``MODEL.RPN.CONV_DIMS`` and ``MODEL.ANCHOR_GENERATOR``."""
         channels = {s.channels for s in input_shape}
         if len(channels) != 1:
-            raise BadValue(f"all feature maps of the RPN need the same number of channels, got {channels}")
+            raise BadValue(
+                f"all feature maps of the RPN must have the same number of channels, got {channels}"
+            )
         generator = build_anchor_generator(cfg, input_shape)
         counts = set(generator.num_anchors)
         if len(counts) != 1:
-            raise BadValue(f"all feature maps of the RPN need the same number of anchors, got {counts}")
+            raise BadValue(
+                f"all feature maps of the RPN must have the same number of anchors per cell, got {counts}"
+            )
         return {
             "in_channels": channels.pop(),
             "num_anchors": counts.pop(),
@@ -99,25 +103,25 @@ class StandardRPNHead(nn.Module):
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class RPN(nn.Module):
-    """Classify anchors into object and background, and regress boxes from them.
+    """Classifies anchors as object or background, and regresses boxes from them.
 
     Args:
         in_features: names of the feature maps to use.
         head: predicts logits and deltas from a list of feature maps.
-        anchor_generator: makes the anchors.
+        anchor_generator: creates the anchors.
         anchor_matcher: labels anchors by their IoU with the ground truth.
-        box2box_transform: relation of anchors, deltas and boxes.
-        batch_size_per_image: anchors drawn for the loss.
-        positive_fraction: largest share of foreground among them.
-        pre_nms_topk: proposals of each level that take part in NMS, in training and in evaluation.
-        post_nms_topk: proposals after NMS, in training and in evaluation.
+        box2box_transform: encodes boxes as deltas.
+        batch_size_per_image: number of anchors sampled for the loss.
+        positive_fraction: largest fraction of foreground among them.
+        pre_nms_topk: number of proposals per level that enter NMS, in training and in evaluation.
+        post_nms_topk: number of proposals after NMS, in training and in evaluation.
         nms_thresh: IoU threshold of NMS.
         min_box_size: proposals with a side of at most this many pixels are dropped.
-        anchor_boundary_thresh: anchors that reach out of the image by more than this many pixels are not trained; a
-            negative number trains them all.
+        anchor_boundary_thresh: anchors that exceed the image by more than this many pixels are ignored in training;
+            a negative number ignores none.
         loss_weight: one factor for all losses, or a dict with a factor for ``loss_rpn_cls`` and ``loss_rpn_loc``.
         box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-        smooth_l1_beta: where smooth L1 goes from quadratic to linear; 0 = plain L1.
+        smooth_l1_beta: error at which smooth L1 changes from quadratic to linear; 0 = plain L1.
     """
 
     @configurable
@@ -196,7 +200,7 @@ class RPN(nn.Module):
 
         Args:
             images: N images; only their sizes are used.
-            features: maps [N, C, H, W] by name.
+            features: feature maps [N, C, H, W] by name.
             gt_instances: N Instances with ``gt_boxes``; needed in training.
 
         Returns:
@@ -204,7 +208,7 @@ class RPN(nn.Module):
             (empty in evaluation).
 
         Raises:
-            ValueError: in training without ground truth.
+            ValueError: if ``gt_instances`` is missing in training.
         """
         maps = [features[f] for f in self.in_features]
         anchors = self.anchor_generator(maps)
@@ -212,7 +216,7 @@ class RPN(nn.Module):
         losses: dict[str, Tensor] = {}
         if self.training:
             if gt_instances is None:
-                raise BadValue("the RPN needs gt_instances in training; call .eval() to predict only")
+                raise BadValue("the RPN needs gt_instances in training; call .eval() first to run inference")
             labels, boxes = self.label_and_sample_anchors(anchors, gt_instances)
             losses = self.losses(anchors, logits, labels, deltas, boxes)
         return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses
@@ -227,7 +231,7 @@ class RPN(nn.Module):
         return flat_logits, flat_deltas
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
-        """Set to -1, in place, the labels [A] that the random draw left out. Override to sample otherwise."""
+        """Sample labels [A]: set those not sampled to -1, in place. Subclasses may override it."""
         pos, neg = subsample_labels(label, self.batch_size_per_image, self.positive_fraction, 0)
         label.fill_(-1)
         label[pos] = 1
@@ -235,22 +239,22 @@ class RPN(nn.Module):
         return label
 
     def _pairwise_quality(self, gt: Boxes, anchors: Boxes) -> Tensor:
-        """Compute the IoU [M, A] of ground truth and anchors; on the CPU if the accelerator lacks the memory."""
+        """Compute the IoU [M, A] of ground truth and anchors, on the CPU if the accelerator runs out of memory."""
         return retry_if_cuda_oom(pairwise_iou)(gt, anchors)
 
     @torch.no_grad()
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Choose the anchors that count for the loss, and the box that each of them learns.
+        """Sample the anchors for the loss, and assign a target box to each of them.
 
         Args:
             anchors: one ``Boxes`` for each level.
             gt_instances: N Instances with ``gt_boxes``.
 
         Returns:
-            For each image labels int8 [A] in {-1 (left out), 0 (background), 1 (foreground)} and boxes [A, D],
-            which mean something for the foreground only.
+            For each image, labels int8 [A] in {-1 (ignored), 0 (background), 1 (foreground)} and boxes [A, D], which
+            are meaningful only for foreground.
         """
         everywhere = type(anchors[0]).cat(anchors)
         labels, boxes = [], []
@@ -273,7 +277,7 @@ class RPN(nn.Module):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Compute ``loss_rpn_cls`` and ``loss_rpn_loc``, both divided by the number of anchors to be drawn.
+        """Compute ``loss_rpn_cls`` and ``loss_rpn_loc``, both divided by the number of anchors to sample.
 
         Args:
             anchors: one ``Boxes`` [A_l] for each level.
@@ -286,7 +290,7 @@ class RPN(nn.Module):
         num_images = labels.shape[0]
         foreground = labels == 1
         storage = get_event_storage()
-        # tensors: the storage reads them when a writer asks
+        # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
         storage.put_scalar("rpn/num_pos_anchors", foreground.sum() / num_images)
         storage.put_scalar("rpn/num_neg_anchors", (labels == 0).sum() / num_images)
 
@@ -330,10 +334,10 @@ class RPN(nn.Module):
     def propose_tensors(
         self, features: dict[str, Tensor], size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Propose the same number of boxes in each image; for :class:`.TensorInference`.
+        """Propose the same number of boxes in each image, for :class:`.TensorInference`.
 
         Args:
-            features: maps [N, C, H, W] by name.
+            features: feature maps [N, C, H, W] by name.
             size: height and width of the N images.
 
         Returns:

@@ -28,7 +28,7 @@ __getattr__ = passed_on(__name__)
 
 
 def clip_rotated_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Clip the nearly horizontal ones of rotated boxes [R, 5] to the image."""
+    """Clip rotated boxes [R, 5] that are nearly horizontal to the image; leave the others unchanged."""
     clipped = RotatedBoxes(boxes.clone())
     clipped.clip((height, width))
     return clipped.tensor
@@ -44,7 +44,7 @@ def find_top_rrpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """Do the same as :func:`.find_top_rpn_proposals`, with rotated boxes [N, A_l, 5] and rotated IoU."""
+    """Select the best proposals as :func:`.find_top_rpn_proposals`, for rotated boxes [N, A_l, 5]."""
     boxes, logits, levels = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
     options = (nms_thresh, post_nms_topk, min_box_size)
     return proposals_as_instances(
@@ -53,10 +53,10 @@ def find_top_rrpn_proposals(
 
 
 def _break_ties(iou: Tensor) -> Tensor:
-    """Lower, by about the rounding of float32, all but the first of equally large entries of each row [M, A].
+    """Lower all but the first of the largest entries of each row [M, A] by about the rounding error of float32.
 
-    All anchors of one area that lie inside a ground truth have the same IoU with it at any angle. Where no match is
-    good, one of them suffices; the rest would only add many poor ones.
+    All anchors of one area inside a ground truth have the same IoU with it, at any angle. If none is a good match, one
+    low-quality match suffices.
     """
     largest = iou == iou.amax(dim=1, keepdim=True) if iou.numel() else iou.bool()
     again = largest & (largest.cumsum(dim=1, dtype=torch.int32) > 1)
@@ -72,12 +72,12 @@ class RRPN(RPN):
         super().__init__(*args, **kwargs)
         if self.anchor_boundary_thresh >= 0:
             raise NotImplementedError(
-                "rotated anchors cannot be left out at the image border; set MODEL.RPN.BOUNDARY_THRESH to -1"
+                "rotated anchors cannot be ignored at the image border; set MODEL.RPN.BOUNDARY_THRESH to -1"
             )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Read the arguments as for :class:`.RPN`; ``MODEL.RPN.BBOX_REG_WEIGHTS`` needs five numbers."""
+        """Read the arguments of :class:`.RPN`; ``MODEL.RPN.BBOX_REG_WEIGHTS`` needs five numbers."""
         args = super().from_config(cfg, input_shape)
         args["box2box_transform"] = Box2BoxTransformRotated(weights=cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
         return args
@@ -86,7 +86,7 @@ class RRPN(RPN):
         return _break_ties(retry_if_cuda_oom(pairwise_iou_rotated)(gt, anchors))
 
     def check_tensor_form(self) -> None:
-        """Refuse: there is no tensor form for rotated boxes."""
+        """Raise TypeError: rotated boxes have no tensor form."""
         raise BadType(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     @torch.no_grad()

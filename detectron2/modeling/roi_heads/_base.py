@@ -1,6 +1,6 @@
 """Base class and helpers of all heads of R-CNN.
 
-N images, R proposals in all of them, K classes.
+N images, R_i proposals of one image, K classes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ._sampling import classes_of_matches, match_and_sample, sample_by_label
 
 ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
 ROI_HEADS_REGISTRY.__doc__ = """
-Heads of R-CNN: from features and proposals to losses or detections. An entry is called with
-``(cfg, input_shape)``, ``input_shape`` mapping names of feature maps to ShapeSpec; see :class:`ROIHeads`.
+Heads of R-CNN, which compute losses or detections from features and proposals. An entry is called with
+``(cfg, input_shape)``, where ``input_shape`` maps names of feature maps to ShapeSpec; see :class:`ROIHeads`.
 """
 
 
 class Heads(Protocol):
-    """A module that turns proposals into losses or detections."""
+    """A module that computes losses or detections from proposals."""
 
     def __call__(
         self,
@@ -40,12 +40,12 @@ class Heads(Protocol):
         targets: list[Instances] | None = None,
         /,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Return proposals and losses, or detections; see :meth:`ROIHeads.forward`."""
+        """Return proposals and losses, or detections and an empty dict; see :meth:`ROIHeads.forward`."""
 
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances], /
     ) -> list[Instances]:
-        """Predict everything but boxes, for given boxes (evaluation only)."""
+        """Predict masks, keypoints and so on for given boxes (evaluation only)."""
 
 
 def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Heads:
@@ -54,14 +54,14 @@ def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> Heads:
 
 
 class ROIHeads(nn.Module):
-    """Base of all heads: it samples proposals for training. Subclasses define :meth:`forward`.
+    """Base of all heads: samples proposals for training. Subclasses define :meth:`forward`.
 
     Args:
         num_classes: K.
-        batch_size_per_image: proposals drawn from each image.
-        positive_fraction: largest share of foreground among them.
+        batch_size_per_image: number of proposals sampled from each image.
+        positive_fraction: largest fraction of foreground among them.
         proposal_matcher: labels proposals by their IoU with the ground truth.
-        proposal_append_gt: whether the ground truth joins the proposals.
+        proposal_append_gt: whether to append the ground truth to the proposals in training.
     """
 
     @configurable
@@ -98,37 +98,37 @@ class ROIHeads(nn.Module):
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Draw proposals of one image. Override to draw otherwise.
+        """Sample proposals of one image. Subclasses may override it.
 
         Args:
-            matched_idxs: [R_i], the ground truth that fits each proposal best.
-            matched_labels: [R_i], the matcher's label.
+            matched_idxs: [R_i], the ground truth that matches each proposal best.
+            matched_labels: [R_i], the matcher's labels.
             gt_classes: [M].
 
         Returns:
-            Indices of the drawn proposals, and their classes in [0, K].
+            Indices of the sampled proposals, and their classes in [0, K].
         """
         classes = classes_of_matches(matched_idxs, matched_labels, gt_classes, self.num_classes)
         rows = sample_by_label(classes, self.batch_size_per_image, self.positive_fraction, self.num_classes)
         return rows, classes[rows]
 
     def _pairwise_quality(self, gt: Boxes, proposals: Boxes) -> Tensor:
-        """Compute the overlap [M, R_i] by which proposals are matched."""
+        """Compute the overlap [M, R_i] for matching."""
         return pairwise_iou(gt, proposals)
 
     @torch.no_grad()
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
-        """Match proposals to ground truth and draw a batch to train on.
+        """Match proposals to ground truth and sample a batch for training.
 
         Args:
             proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``.
-            targets: N Instances with ``gt_boxes``, ``gt_classes`` and any other field named ``gt_*``.
+            targets: N Instances with ``gt_boxes``, ``gt_classes`` and any other ``gt_*`` fields.
 
         Returns:
-            N Instances of at most ``batch_size_per_image`` proposals with ``gt_classes`` (K = background) and the
-            other ``gt_*`` fields of the ground truth that each matches, unless the image has none.
+            N Instances of at most ``batch_size_per_image`` proposals with ``gt_classes`` (K = background) and, if the
+            image has ground truth, the other ``gt_*`` fields of the matches.
         """
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
@@ -152,25 +152,25 @@ class ROIHeads(nn.Module):
 
         Args:
             images: N images.
-            features: maps [N, C, H, W] by name.
+            features: feature maps [N, C, H, W] by name.
             proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``.
-            targets: N Instances of ground truth, needed in training: ``gt_boxes``, ``gt_classes``, and ``gt_masks``
-                or ``gt_keypoints`` where a head needs them.
+            targets: N Instances with ``gt_boxes``, ``gt_classes`` and, if a head needs them, ``gt_masks`` or
+                ``gt_keypoints``; needed in training.
 
         Returns:
-            In training the drawn proposals and the losses; in evaluation Instances with ``pred_boxes``, ``scores``,
-            ``pred_classes`` and what further heads add, and an empty dict.
+            In training, the sampled proposals and the losses. In evaluation, Instances with ``pred_boxes``, ``scores``,
+            ``pred_classes`` and the fields of further heads, and an empty dict.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward()")
 
 
 def build_pooler(node: CfgNode, names: Sequence[str], input_shape: Mapping[str, ShapeSpec]) -> ROIPooler:
-    """Build the pooler of a head from its node of the config.
+    """Build the pooler of a head from its config node, such as ``MODEL.ROI_BOX_HEAD``.
 
     Args:
-        node: such as ``MODEL.ROI_BOX_HEAD``.
+        node: the config node.
         names: feature maps to pool from.
-        input_shape: strides by name.
+        input_shape: shapes of the feature maps by name.
     """
     return ROIPooler(
         output_size=node.POOLER_RESOLUTION,
@@ -188,23 +188,25 @@ def pooled_shape(pooler: ROIPooler, names: Sequence[str], input_shape: Mapping[s
     """
     channels = {input_shape[name].channels or 0 for name in names}
     if len(channels) != 1:
-        raise BadValue(f"feature maps of a head need the same number of channels, got {sorted(channels)}")
+        raise BadValue(
+            f"feature maps of a head must have the same number of channels, got {sorted(channels)}"
+        )
     height, width = pooler.output_size
     return ShapeSpec(channels=channels.pop(), height=height, width=width)
 
 
 def need_targets(targets: list[Instances] | None) -> list[Instances]:
     if targets is None:
-        raise BadValue("heads need targets in training; call .eval() to predict only")
+        raise BadValue("heads need targets in training; call .eval() first to run inference")
     return targets
 
 
 def need_boxes_and_classes(instances: list[Instances]) -> None:
     for name in ("pred_boxes", "pred_classes"):
         if instances and not instances[0].has(name):
-            raise BadValue(f"instances need {name}, got the fields {sorted(instances[0].get_fields())}")
+            raise BadValue(f"instances must have {name}, got the fields {sorted(instances[0].get_fields())}")
 
 
 def check_evaluating(module: nn.Module) -> None:
     if module.training:
-        raise RuntimeError("heads take given boxes in evaluation only; call .eval() first")
+        raise RuntimeError("heads accept given boxes only in evaluation mode; call .eval() first")

@@ -1,6 +1,6 @@
 """Heads that run the last stage of a ResNet on each proposal.
 
-N images, R proposals in all of them, C channels, K classes.
+R proposals of a batch, C channels.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from .mask_head import build_mask_head
 
 @ROI_HEADS_REGISTRY.register()
 class Res5ROIHeads(ROIHeads):
-    """The "C4" heads: the last stage of a ResNet runs on each proposal, for boxes and masks alike.
+    """The "C4" heads: run the last stage of a ResNet on each proposal and predict boxes and masks from its output.
 
     Mask R-CNN (He et al. 2017, https://arxiv.org/abs/1703.06870), figure 4, left.
 
     Args:
-        in_features: the one feature map to pool from, in a list.
+        in_features: list of one name, that of the feature map to pool from.
         pooler: pools features [R, C, H, W] from it.
-        res5: the stage that runs on them.
-        box_predictor: class scores and deltas from its output, averaged over space.
-        mask_head: masks from its output; None = no masks.
-        kwargs: for :class:`ROIHeads`.
+        res5: the last stage, applied to the pooled features.
+        box_predictor: predicts class scores and deltas from the spatial mean of its output.
+        mask_head: predicts masks from its output; None = no masks.
+        kwargs: arguments of :class:`ROIHeads`.
     """
 
     box_predictor: Any
@@ -76,12 +76,12 @@ class Res5ROIHeads(ROIHeads):
         args = super().from_config(cfg)
         names, node = cfg.MODEL.ROI_HEADS.IN_FEATURES, cfg.MODEL.ROI_BOX_HEAD
         if len(names) != 1:
-            raise BadValue(f"Res5ROIHeads pools from one feature map, got IN_FEATURES {list(names)}")
+            raise BadValue(f"Res5ROIHeads needs one feature map in IN_FEATURES, got {list(names)}")
         if cfg.MODEL.KEYPOINT_ON:
-            raise NotImplementedError("Res5ROIHeads has no keypoints; use StandardROIHeads")
+            raise NotImplementedError("Res5ROIHeads does not predict keypoints; use StandardROIHeads")
         args["in_features"] = names
         args["pooler"] = build_pooler(node, names, input_shape)
-        # Subclasses of older projects override _build_res5_block(self, cfg); a class method can be called here.
+        # Older projects override it as an instance method, _build_res5_block(self, cfg), and call it themselves.
         builder = cls._build_res5_block
         args["res5"], channels = builder(cfg) if inspect.ismethod(builder) else (None, 0)
         if args["res5"] is None:
@@ -100,7 +100,7 @@ class Res5ROIHeads(ROIHeads):
         node = cfg.MODEL.RESNETS
         if node.DEFORM_ON_PER_STAGE[-1]:
             raise NotImplementedError(
-                "Res5ROIHeads has no deformable convolution; unset DEFORM_ON_PER_STAGE[3]"
+                "Res5ROIHeads does not support deformable convolution; unset DEFORM_ON_PER_STAGE[3]"
             )
         growth = 8  # each stage doubles the channels: res5 has 8 times those of res2
         channels = node.RES2_OUT_CHANNELS * growth
@@ -118,7 +118,7 @@ class Res5ROIHeads(ROIHeads):
         return nn.Sequential(*blocks), channels
 
     def _shared_roi_transform(self, features: list[Tensor], boxes: list[Boxes]) -> Tensor:
-        """Compute pooled features after res5, [R, C, H / 2, W / 2]."""
+        """Pool features and apply res5 to them; return [R, C, H / 2, W / 2]."""
         return self.res5(self.pooler(features, boxes))
 
     def forward(
@@ -128,7 +128,7 @@ class Res5ROIHeads(ROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """See :meth:`ROIHeads.forward`. In training no proposals come back, since nothing needs them."""
+        """See :meth:`ROIHeads.forward`; in training the returned list of proposals is empty."""
         if self.training:
             proposals = self.label_and_sample_proposals(proposals, need_targets(targets))
         maps = [features[f] for f in self.in_features]
@@ -156,7 +156,7 @@ class Res5ROIHeads(ROIHeads):
         return self.mask_head(self._shared_roi_transform(maps, [x.pred_boxes for x in instances]), instances)
 
     def check_tensor_form(self) -> None:
-        """Check that all heads can run on fixed counts; see :class:`.TensorInference`."""
+        """Check that all heads have a tensor form; see :class:`.TensorInference`."""
         tensor_method(self.box_predictor, "decode_tensors")
         tensor_method(self.box_predictor, "select_tensors")
         if self.mask_on:

@@ -1,6 +1,6 @@
-"""Sampling of the proposals that heads of R-CNN train on, and their targets.
+"""Sampling of proposals, and their targets, for training the heads of R-CNN.
 
-R proposals, M ground truths, K classes (K itself stands for background), N images.
+N images, R proposals and M ground truths of one image, K classes (label K = background).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..sampling import subsample_labels
 
 
 def classes_of_matches(matches: Tensor, labels: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
-    """Return the class [R] that each proposal learns: its match's, K for background, -1 for ignored."""
+    """Return the target class [R] of each proposal: that of its match, K for background, -1 for ignored."""
     if gt_classes.numel() == 0:
         return torch.full_like(matches, num_classes)
     classes = gt_classes[matches]
@@ -28,12 +28,12 @@ def classes_of_matches(matches: Tensor, labels: Tensor, gt_classes: Tensor, num_
 def sample_by_label(
     gt_classes: Tensor, batch_size: int, positive_fraction: float, num_classes: int
 ) -> Tensor:
-    """Return indices of the drawn proposals, foreground first."""
+    """Return indices of the sampled proposals, foreground first."""
     return torch.cat(subsample_labels(gt_classes, batch_size, positive_fraction, num_classes))
 
 
 def attach_targets(proposals: Instances, targets: Instances, rows: Tensor) -> None:
-    """Give each proposal every ``gt_*`` field of its match ``rows`` [R] that it does not have yet."""
+    """Copy the ``gt_*`` fields of the matches ``rows`` [R] to the proposals, unless they have them already."""
     for name, value in targets.get_fields().items():
         if name.startswith("gt_") and not proposals.has(name):
             proposals.set(name, value[rows])
@@ -47,21 +47,21 @@ def match_and_sample(
     sample: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     num_classes: int,
 ) -> list[Instances]:
-    """Match, sample and label the proposals of N images, and record how many of each kind there are.
+    """Match, sample and label the proposals of N images, and log the numbers of foreground and background.
 
     Args:
         proposals: Instances with ``proposal_boxes``.
         targets: Instances with ``gt_boxes``, ``gt_classes`` and any other ``gt_*`` field.
-        quality: overlap [M, R] of ground truth and proposals.
+        quality: computes the overlap [M, R] of ground truth and proposals.
         matcher: labels proposals by that overlap.
-        sample: from matches, labels and ground-truth classes the drawn indices and their classes.
+        sample: called with matches, labels and ground-truth classes; returns the sampled indices and their classes.
         num_classes: K.
 
     Returns:
-        The drawn proposals with ``gt_classes``, and with the other ``gt_*`` fields where an image has ground truth.
-        Background has those of some ground truth too; they mean nothing.
+        The sampled proposals with ``gt_classes`` and, if the image has ground truth, the other ``gt_*`` fields, which
+        are meaningless for background.
     """
-    drawn, foreground, background = [], [], []
+    sampled, foreground, background = [], [], []
     for mine, target in zip(proposals, targets):
         matches, labels = match_boxes(matcher, quality, target.gt_boxes, mine.proposal_boxes)
         rows, classes = sample(matches, labels, target.gt_classes)
@@ -72,13 +72,13 @@ def match_and_sample(
         is_background = classes == num_classes
         background.append(is_background.sum())
         foreground.append(classes.numel() - background[-1])
-        drawn.append(chosen)
+        sampled.append(chosen)
     log_sample_counts(foreground, background)
-    return drawn
+    return sampled
 
 
 def log_sample_counts(foreground: list[Tensor], background: list[Tensor]) -> None:
-    """Record the mean numbers of both kinds of samples per image."""
+    """Log the mean numbers of foreground and background samples per image."""
     if not foreground:
         return
     storage = get_event_storage()
@@ -89,11 +89,11 @@ def log_sample_counts(foreground: list[Tensor], background: list[Tensor]) -> Non
 def select_foreground_proposals(
     proposals: list[Instances], bg_label: int
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Select the foreground of each image; also return bool [R_i], which proposals it is.
+    """Select the foreground proposals of each image; also return their masks, bool [R].
 
     Args:
-        proposals: Instances with ``gt_classes``.
-        bg_label: K; besides it, -1 (ignored) is not foreground.
+        proposals: Instances with ``gt_classes``; -1 = ignored.
+        bg_label: the label of background, K.
     """
     masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]
     return [p[torch.nonzero(mask)[:, 0]] for p, mask in zip(proposals, masks)], masks
@@ -102,7 +102,7 @@ def select_foreground_proposals(
 def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:
     """Select foreground proposals that contain at least one visible keypoint of their ground truth.
 
-    The share of foreground without one is recorded in the event storage.
+    Their mean number per image is logged.
 
     Args:
         proposals: foreground Instances with ``proposal_boxes`` and ``gt_keypoints``.

@@ -1,4 +1,4 @@
-"""Heads that turn pooled features of a box into one vector."""
+"""Heads that compute features for box predictions from pooled features."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ __all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
 
 ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD")
 ROI_BOX_HEAD_REGISTRY.__doc__ = """
-Heads that make features for box predictions out of pooled features [R, C, H, W]. An entry is called with
-``(cfg, input_shape)``, ``input_shape`` being the ShapeSpec of the pooled features, and has an ``output_shape``.
+Heads that compute features for box predictions from pooled features [R, C, H, W]. An entry is called with
+``(cfg, input_shape)``, where ``input_shape`` is the ShapeSpec of the pooled features; the head has an
+``output_shape``.
 """
 
 
@@ -32,11 +33,11 @@ class FastRCNNConvFCHead(nn.Sequential):
     Args:
         input_shape: channels, height and width of the pooled features.
         conv_dims: output channels of each convolution.
-        fc_dims: outputs of each fully connected layer.
+        fc_dims: output size of each fully connected layer.
         conv_norm: norm of the convolutions, see :func:`detectron2.layers.get_norm`.
 
     Raises:
-        ValueError: if there would be no layer at all.
+        ValueError: if there is no layer.
     """
 
     @configurable
@@ -50,7 +51,7 @@ class FastRCNNConvFCHead(nn.Sequential):
     ) -> None:
         super().__init__()
         if len(conv_dims) + len(fc_dims) == 0:
-            raise BadValue("a box head needs at least one entry in conv_dims or fc_dims")
+            raise BadValue("a box head needs at least one entry in conv_dims or fc_dims, got none")
         channels, height, width = input_shape.channels or 0, input_shape.height, input_shape.width
         self._output_size: tuple[int, ...] = (channels, height or 1, width or 1)
         self.conv_norm_relus: list[nn.Module] = []
@@ -100,7 +101,7 @@ class FastRCNNConvFCHead(nn.Sequential):
 
     @property
     def output_shape(self) -> ShapeSpec:
-        """Channels of the result, and its height and width where there are no fully connected layers."""
+        """Channels of the result and, if there are no fully connected layers, its height and width."""
         if len(self._output_size) == 1:
             return ShapeSpec(channels=self._output_size[0])
         channels, height, width = self._output_size

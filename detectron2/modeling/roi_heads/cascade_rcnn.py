@@ -1,7 +1,7 @@
-"""A cascade of box heads, each refining the boxes of the one before.
+"""A cascade of box heads, each of which refines the boxes of the previous one.
 
 Cascade R-CNN (Cai and Vasconcelos 2018, https://arxiv.org/abs/1712.00726).
-N images, R proposals, K classes, T stages.
+R_i proposals of one image, K classes.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ __all__ = ["CascadeROIHeads"]
 __getattr__ = passed_on(__name__)
 
 Stage = tuple[Any, tuple[Tensor, Tensor], list[Instances]]
-"""A stage's predictor, its scores and deltas, and the proposals that it saw."""
+"""A stage's predictor, its scores and deltas, and its input proposals."""
 
 
 class _ScaleGradient(Function):
-    """The identity, whose gradient is multiplied by a number."""
+    """The identity, but with a scaled gradient."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, scale: float) -> Tensor:
@@ -54,18 +54,18 @@ class _ScaleGradient(Function):
 
 @ROI_HEADS_REGISTRY.register()
 class CascadeROIHeads(StandardROIHeads):
-    """Standard heads whose box head is a chain: each stage matches, classifies and regresses what the last one made.
+    """Standard heads with a cascade of box heads: each stage matches, classifies and regresses the boxes of the last.
 
-    In evaluation the scores of all stages are averaged, and the boxes are those of the last stage.
+    In evaluation, scores are averaged over all stages, and the boxes are those of the last stage.
 
     Args:
         box_in_features: names of the feature maps for boxes.
         box_pooler: pools features from them, for every stage.
         box_heads: one for each stage.
-        box_predictors: one for each stage, class-agnostic in their boxes.
-        proposal_matchers: one for each stage; the first labels the proposals, and the others, with rising
-            thresholds, the boxes between stages.
-        kwargs: for :class:`.StandardROIHeads`.
+        box_predictors: one for each stage, with class-agnostic boxes.
+        proposal_matchers: one for each stage; the first labels the proposals, the others, with increasing thresholds,
+            the boxes of the previous stage.
+        kwargs: arguments of :class:`.StandardROIHeads`.
 
     Raises:
         ValueError: if the numbers of heads, predictors and matchers differ.
@@ -86,7 +86,9 @@ class CascadeROIHeads(StandardROIHeads):
         if len(set(counts)) != 1:
             raise BadValue(f"each stage needs one head, one predictor and one matcher, got {counts} of them")
         if "proposal_matcher" in kwargs:
-            raise BadValue("a cascade takes proposal_matchers, one for each stage, and no proposal_matcher")
+            raise BadValue(
+                "a cascade takes proposal_matchers, one for each stage, instead of proposal_matcher"
+            )
         super().__init__(
             box_in_features=box_in_features,
             box_pooler=box_pooler,
@@ -100,7 +102,7 @@ class CascadeROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
-        """Read the arguments as for :class:`.StandardROIHeads`, with the stages of ``MODEL.ROI_BOX_CASCADE_HEAD``."""
+        """Read the arguments of :class:`.StandardROIHeads`, and the stages from ``MODEL.ROI_BOX_CASCADE_HEAD``."""
         args = super().from_config(cfg, input_shape)
         args.pop("proposal_matcher")
         return args
@@ -115,7 +117,8 @@ class CascadeROIHeads(StandardROIHeads):
             raise BadValue("a cascade needs MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True")
         if list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS[:1]) != list(stages.IOUS[:1]):
             raise BadValue(
-                "the first of MODEL.ROI_BOX_CASCADE_HEAD.IOUS must be that of MODEL.ROI_HEADS.IOU_THRESHOLDS"
+                "the first entries of MODEL.ROI_BOX_CASCADE_HEAD.IOUS and MODEL.ROI_HEADS.IOU_THRESHOLDS must be "
+                f"equal, got {list(stages.IOUS)} and {list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS)}"
             )
         pooler = build_pooler(cfg.MODEL.ROI_BOX_HEAD, names, input_shape)
         shape = pooled_shape(pooler, names, input_shape)
@@ -140,7 +143,7 @@ class CascadeROIHeads(StandardROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """See :meth:`.ROIHeads.forward`; the box losses are named for their stage, as ``loss_cls_stage0``."""
+        """See :meth:`.ROIHeads.forward`; names of box losses end with their stage, such as ``loss_cls_stage0``."""
         if not self.training:
             found = self._forward_box(features, proposals)
             return self.forward_with_given_boxes(features, found), {}
@@ -169,13 +172,13 @@ class CascadeROIHeads(StandardROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Stage], list[Tensor]]:
-        """Run all stages on R_i proposals of each image; the boxes [R_i, 4] are those of the last."""
+        """Run all stages; return them, and the boxes [R_i, 4] of the last stage for each image."""
         maps = [features[f] for f in self.box_in_features]
         sizes = [p.image_size for p in proposals]
         stages: list[Stage] = []
         boxes: Sequence[Tensor] = ()
         for k in range(self.num_cascade_stages):
-            if k > 0:  # the stage before has made new proposals
+            if k > 0:
                 proposals = self._create_proposals_from_boxes(boxes, sizes)
                 if self.training:
                     proposals = self._match_and_label_boxes(proposals, k, need_targets(targets))
@@ -223,7 +226,7 @@ class CascadeROIHeads(StandardROIHeads):
     def _match_and_label_boxes(
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
-        """Label all boxes by a stage's matcher, without drawing; they get ``gt_classes`` and ``gt_boxes``."""
+        """Set ``gt_classes`` and ``gt_boxes`` of all proposals by a stage's matcher, without sampling."""
         foreground, background = [], []
         for p, target in zip(proposals, targets):
             matches, labels = match_boxes(
@@ -246,14 +249,14 @@ class CascadeROIHeads(StandardROIHeads):
         """Run a stage's head and predictor on R proposals."""
         pooled = self.box_pooler(features, [p.proposal_boxes for p in proposals])
         if self.training:
-            # each stage sends its gradient to the backbone; the mean of them trains as steadily as one
+            # Average, not sum, the gradients of the stages, so that the backbone trains as steadily as with one.
             pooled = _ScaleGradient.apply(pooled, 1.0 / self.num_cascade_stages)
         return self.box_predictor[stage](self.box_head[stage](pooled))
 
     def _create_proposals_from_boxes(
         self, boxes: Sequence[Tensor], image_sizes: list[tuple[int, int]]
     ) -> list[Instances]:
-        """Create proposals from the boxes [R_i, 4] of a stage, cut to the image; in training without empty ones."""
+        """Create proposals from the boxes [R_i, 4] of a stage, clipped to the image; in training, drop empty ones."""
         proposals = []
         for predicted, size in zip(boxes, image_sizes):
             clipped = Boxes(predicted.detach().clone())

@@ -1,6 +1,6 @@
-"""Selection of an image's detections from class scores and boxes of each proposal.
+"""Selection of an image's detections from the class scores and boxes of its proposals.
 
-R proposals, K classes, D = 4 or 5 numbers for each box, k detections.
+R proposals, K classes, D = 4 or 5 numbers per box, k detections.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def select_detections(
     """Select the best ``topk`` pairs of proposal and class after a threshold and class-wise NMS.
 
     Args:
-        boxes: [R, K * D], or [R, D] where all classes share a box.
-        scores: [R, K + 1]; the last column, background, plays no part.
-        image_size: height and width that boxes are cut to.
+        boxes: [R, K * D], or [R, D] if all classes share a box.
+        scores: [R, K + 1]; the last column, background, is ignored.
+        image_size: height and width to which boxes are clipped.
         score_thresh: scores must be higher.
-        nms_thresh: IoU above which the lower score goes.
-        topk: how many; negative = all.
-        clip: takes boxes [.., D], height and width.
+        nms_thresh: IoU threshold of NMS.
+        topk: largest number of detections; negative = no limit.
+        clip: called with boxes [.., D], height and width.
         box_dim: D.
-        valid: bool [R], proposals that exist; None = all.
+        valid: bool [R], proposals that are real; None = all.
 
     Returns:
         Boxes [k, D], scores [k], classes [k], proposal indices [k], and bool [k]: which rows are real.
@@ -59,7 +59,7 @@ def select_detections(
         flat = clip(per_class.expand(-1, num_classes, -1).reshape(-1, box_dim), *image_size)
         rows = torch.arange(flat.shape[0], device=flat.device)
         kept = candidates.flatten()
-    else:  # the few candidates above the threshold, instead of all R * K with a mask
+    else:  # NMS on the few candidates above the threshold is cheaper than on all R * K with a mask
         rows = torch.nonzero(candidates.flatten())[:, 0]
         shared = per_class.shape[1] == 1
         where = torch.div(rows, num_classes, rounding_mode="floor") if shared else rows
@@ -82,9 +82,9 @@ def detections_as_instances(
     box_type: Callable[[Tensor], Any] = Boxes,
     box_dim: int = 4,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Select the detections of each image, as Instances, and the proposals that they come from.
+    """Select the detections of each image; return them as Instances, and the indices of their proposals.
 
-    These are indices among the proposals whose boxes and scores are finite, all of them as a rule.
+    The indices count only proposals whose boxes and scores are finite.
     """
     results, kept = [], []
     for b, s, size in zip(boxes, scores, image_shapes):
@@ -110,16 +110,16 @@ def fast_rcnn_inference(
     """Select the detections of each image: scores above a threshold, class-wise NMS, the best ``topk_per_image``.
 
     Args:
-        boxes: for each image [R_i, K * 4], or [R_i, 4] where classes share a box.
+        boxes: for each image [R_i, K * 4], or [R_i, 4] if classes share a box.
         scores: for each image [R_i, K + 1], background last.
         image_shapes: height and width of each image.
-        score_thresh: scores must be higher than this.
-        nms_thresh: IoU above which the lower score of one class goes.
-        topk_per_image: how many to keep; negative = all.
+        score_thresh: scores must be higher.
+        nms_thresh: IoU threshold of the class-wise NMS.
+        topk_per_image: largest number of detections; negative = no limit.
 
     Returns:
-        Instances with ``pred_boxes``, ``scores`` and ``pred_classes`` in descending order of score, and for each
-        image the indices of the proposals that they come from. Rows that are not finite are dropped.
+        For each image, Instances with ``pred_boxes``, ``scores`` and ``pred_classes`` in descending order of score, and
+        the indices of their proposals, counting only those that are finite; the others are dropped.
     """
     return detections_as_instances(boxes, scores, image_shapes, (score_thresh, nms_thresh, topk_per_image))
 
@@ -132,11 +132,11 @@ def soft_nms_inference(
     topk_per_image: int,
     soft_nms: SoftNMS,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Do what :func:`fast_rcnn_inference` does, with soft-NMS in place of NMS.
+    """Select detections as :func:`fast_rcnn_inference`, with soft-NMS in place of NMS.
 
     Args:
         boxes, scores, image_shapes, score_thresh, topk_per_image: see there.
-        soft_nms: how overlapping boxes lose score.
+        soft_nms: lowers the scores of overlapping boxes.
     """
     results, kept = [], []
     for b, s, size in zip(boxes, scores, image_shapes):
@@ -153,16 +153,16 @@ def soft_nms_inference(
 def candidates(
     boxes: Tensor, scores: Tensor, image_size: tuple[int, int], score_thresh: float
 ) -> tuple[Instances, Tensor]:
-    """Return all pairs of a proposal and a class whose score is high enough, before any NMS.
+    """Return all pairs of a proposal and a class whose score exceeds a threshold.
 
     Args:
         boxes: [R, K * 4] or [R, 4].
         scores: [R, K + 1], background last.
-        image_size: height and width that boxes are cut to.
+        image_size: height and width to which boxes are clipped.
         score_thresh: scores must be higher.
 
     Returns:
-        The pairs, in the order of the proposals, and the proposal of each among those that are finite.
+        The pairs, in the order of the proposals, and the index of the proposal of each, counting only finite ones.
     """
     finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
     boxes, scores = boxes[finite], scores[finite][:, :-1]
@@ -184,11 +184,7 @@ def fast_rcnn_inference_single_image(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
-    """Do what :func:`fast_rcnn_inference` does, for one image.
-
-    Returns:
-        The detections, and for each the position of the box that it comes from.
-    """
+    """Select the detections of one image, and the indices of their proposals; see :func:`fast_rcnn_inference`."""
     found, kept = fast_rcnn_inference(
         [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
     )

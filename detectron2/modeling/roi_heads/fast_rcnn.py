@@ -1,7 +1,7 @@
 """Box classification and regression of Fast R-CNN.
 
 Fast R-CNN (Girshick 2015, https://arxiv.org/abs/1504.08083), section 2.
-R proposals in all images of a batch, K classes, D = 4 or 5 numbers for each box.
+R proposals of a batch, K classes, D = 4 or 5 numbers per box.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ publish(__name__, fast_rcnn_inference, fast_rcnn_inference_single_image)
 
 
 def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn") -> None:
-    """Record accuracy over all proposals and over foreground, and the share of foreground called background.
+    """Log the accuracy on all proposals and on foreground, and the fraction of foreground classified as background.
 
     Args:
         pred_logits: [R, K + 1], background last.
         gt_classes: [R] in [0, K].
-        prefix: put before the names of the scalars.
+        prefix: prefix of the names of the scalars.
     """
     if gt_classes.numel() == 0:
         return
@@ -52,7 +52,7 @@ def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: s
     foreground = torch.nonzero((gt_classes >= 0) & (gt_classes < background))[:, 0]
     predicted_fg = predicted[foreground]
     storage = get_event_storage()
-    # tensors, which the storage reads when a writer asks, instead of numbers, which would have to be waited for
+    # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
     storage.put_scalar(f"{prefix}/cls_accuracy", (predicted == gt_classes).float().mean())
     if len(foreground):
         right = (predicted_fg == gt_classes[foreground]).float().mean()
@@ -61,7 +61,7 @@ def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: s
 
 
 def soft_nms_of(cfg: CfgNode) -> SoftNMS | None:
-    """Return the options of ``TEST.SOFT_NMS``; None if it is off."""
+    """Return the soft-NMS of ``TEST.SOFT_NMS``; None if it is disabled."""
     node = cfg.TEST.SOFT_NMS
     if not node.ENABLED:
         return None
@@ -69,27 +69,27 @@ def soft_nms_of(cfg: CfgNode) -> SoftNMS | None:
 
 
 class FastRCNNOutputLayers(nn.Module):
-    """Two linear layers on the features of a proposal: class scores and box deltas.
+    """Two linear layers that predict class scores and box deltas from the features of a proposal.
 
     Args:
         input_shape: shape of the features of one proposal, or their number.
-        box2box_transform: relation of proposals, deltas and boxes; any object with ``get_deltas``,
-            ``apply_deltas`` and, if boxes are rotated, five ``weights``.
-        num_classes: K, foreground classes.
+        box2box_transform: encodes boxes as deltas; any object with ``get_deltas``, ``apply_deltas`` and, if boxes are
+            rotated, five ``weights``.
+        num_classes: K, the number of foreground classes.
         test_score_thresh, test_nms_thresh, test_topk_per_image: see :func:`fast_rcnn_inference`.
         cls_agnostic_bbox_reg: whether all classes share one box.
-        smooth_l1_beta: where smooth L1 goes from quadratic to linear; 0 = plain L1.
+        smooth_l1_beta: error at which smooth L1 changes from quadratic to linear; 0 = plain L1.
         box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
         loss_weight: one factor for all losses, or a dict with a factor for ``loss_cls`` and ``loss_box_reg``.
-        use_fed_loss: federated loss of LVIS: besides the classes at hand, only a few drawn ones count as negatives
-            (https://arxiv.org/abs/2103.07461, section 6). Needs ``use_sigmoid_ce``.
-        use_sigmoid_ce: one binary cross-entropy for each class, instead of softmax.
-        get_fed_loss_cls_weights: called without arguments, gives the weights [K] that classes are drawn with.
-        fed_loss_num_classes: how many classes count, those at hand included.
-        soft_nms: lowers the scores of overlapping detections where None drops them.
+        use_fed_loss: whether to use the federated loss of LVIS, which takes only the classes of the batch and a few
+            sampled ones into account (https://arxiv.org/abs/2103.07461, section 6). Needs ``use_sigmoid_ce``.
+        use_sigmoid_ce: use a binary cross-entropy for each class instead of softmax.
+        get_fed_loss_cls_weights: called without arguments; returns the weights [K] for sampling classes.
+        fed_loss_num_classes: number of classes in the federated loss, including those of the batch.
+        soft_nms: replaces NMS: lowers the scores of overlapping detections instead of dropping them.
 
     Raises:
-        ValueError: if federated loss lacks what it needs.
+        ValueError: if ``use_fed_loss`` is set without ``use_sigmoid_ce`` or without K class weights.
     """
 
     fed_loss_cls_weights: Tensor
@@ -143,13 +143,15 @@ class FastRCNNOutputLayers(nn.Module):
 
     def _register_class_weights(self, get_weights: Callable[[], Tensor] | None) -> None:
         if not self.use_sigmoid_ce:
-            raise BadValue("federated loss is made of one sigmoid for each class; set use_sigmoid_ce=True")
+            raise BadValue("the federated loss needs a sigmoid for each class; set use_sigmoid_ce=True")
         if get_weights is None:
-            raise BadValue("federated loss needs get_fed_loss_cls_weights, a function that gives the weights")
+            raise BadValue(
+                "the federated loss needs get_fed_loss_cls_weights, a function that returns the weights"
+            )
         weights = get_weights()
         if len(weights) != self.num_classes:
             raise BadValue(
-                f"federated loss has weights of {len(weights)} classes, but K = {self.num_classes}"
+                f"get_fed_loss_cls_weights must return {self.num_classes} weights, one per class, got {len(weights)}"
             )
         self.register_buffer("fed_loss_cls_weights", weights)
 
@@ -178,24 +180,24 @@ class FastRCNNOutputLayers(nn.Module):
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute scores [R, K + 1] and deltas [R, K * D] (or [R, D]) of features [R, ...]."""
+        """Compute scores [R, K + 1] and deltas [R, K * D] (or [R, D]) from features [R, ...]."""
         if x.dim() > 2:
             x = x.flatten(1)
         return self.cls_score(x), self.bbox_pred(x)
 
     def losses(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> dict[str, Tensor]:
-        """Compute ``loss_cls`` and ``loss_box_reg`` of the proposals that :meth:`forward` saw.
+        """Compute ``loss_cls`` and ``loss_box_reg``.
 
         Args:
-            predictions: what :meth:`forward` returned.
-            proposals: Instances with ``proposal_boxes`` and ``gt_classes`` (K = background), and ``gt_boxes`` where
-                an image has ground truth.
+            predictions: the result of :meth:`forward`.
+            proposals: Instances with ``proposal_boxes``, ``gt_classes`` (K = background) and, if an image has ground
+                truth, ``gt_boxes``.
         """
         scores, deltas = predictions
         gt_classes = cat([p.gt_classes for p in proposals]) if proposals else scores.new_zeros(0).long()
         _log_classification_stats(scores, gt_classes)
         if proposals:
-            # without ground truth a proposal is background, and its target is never read
+            # Without ground truth all proposals are background, whose targets are never read.
             boxes = cat([p.proposal_boxes.tensor for p in proposals])
             targets = cat([(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals])
         else:
@@ -213,16 +215,16 @@ class FastRCNNOutputLayers(nn.Module):
     def get_fed_loss_classes(
         self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
     ) -> Tensor:
-        """Return the classes present and, up to ``num_fed_loss_classes``, others drawn with ``weight`` [K].
+        """Return the classes of the batch and sampled other ones, ``num_fed_loss_classes`` in total.
 
         Args:
             gt_classes: [R] in [0, K], K = background.
-            num_fed_loss_classes: how many classes to return; more if more are at hand.
+            num_fed_loss_classes: number of classes to return; more if the batch has more.
             num_classes: K.
-            weight: [K].
+            weight: [K], weights for sampling.
 
         Returns:
-            int64 [C] without repetition; background may be among them, as one of the classes at hand.
+            int64 [C] without duplicates; contains K if the batch does.
         """
         present = gt_classes.unique()
         missing = num_fed_loss_classes - len(present)
@@ -238,7 +240,7 @@ class FastRCNNOutputLayers(nn.Module):
         return torch.cat((present, torch.multinomial(chances, missing, replacement=False)))
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Sum the binary cross-entropies of all (or, federated, of the chosen) classes, and divide by R.
+        """Sum the binary cross-entropies of all classes, or those of the federated loss, and divide by R.
 
         Args:
             pred_class_logits: [R, K + 1]; the background column is not used.
@@ -261,9 +263,10 @@ class FastRCNNOutputLayers(nn.Module):
     def box_reg_loss(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
     ) -> Tensor:
-        """Sum the localisation loss of the foreground, and divide by the number of all proposals.
+        """Sum the localisation loss of foreground proposals, and divide by R.
 
-        Dividing by R, background included, gives each foreground box the same weight, independent of their number in a batch.
+        Dividing by R, which includes background, gives each foreground box the same weight, whatever their number in
+        a batch.
 
         Args:
             proposal_boxes, gt_boxes: [R, D].
@@ -286,14 +289,14 @@ class FastRCNNOutputLayers(nn.Module):
         return loss / max(gt_classes.numel(), 1)
 
     def decode_tensors(self, hidden: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict for the same number of boxes in each image; for :class:`.TensorInference`.
+        """Predict boxes and class probabilities for the same number of boxes per image, for :class:`.TensorInference`.
 
         Args:
             hidden: features [N * P, ...] of the boxes.
             boxes: [N, P, 4].
 
         Returns:
-            Boxes [N, P, K * 4], or [N, P, 4] where classes share a box, and probabilities [N, P, K + 1].
+            Boxes [N, P, K * 4], or [N, P, 4] if classes share a box, and probabilities [N, P, K + 1].
         """
         scores, deltas = self(hidden)
         decoded = self.box2box_transform.apply_deltas(deltas, boxes.flatten(0, 1))
@@ -303,7 +306,7 @@ class FastRCNNOutputLayers(nn.Module):
     def select_tensors(
         self, boxes: Tensor, scores: Tensor, real: Tensor, size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """Select the best D = ``test_topk_per_image`` detections of each image; for :class:`.TensorInference`.
+        """Select the best D = ``test_topk_per_image`` detections of each image, for :class:`.TensorInference`.
 
         Args:
             boxes: [N, P, K * 4] or [N, P, 4].
@@ -329,20 +332,19 @@ class FastRCNNOutputLayers(nn.Module):
         return stack_detections(images, self.test_topk_per_image)
 
     def check_tensor_form(self) -> None:
-        """Raise ValueError unless the number of detections is limited, and NMS is the ordinary one."""
+        """Raise ValueError if soft-NMS is enabled, or the number of detections is not limited."""
         if self.soft_nms is not None:
-            raise BadValue(
-                "soft-NMS takes as many steps as there are boxes, which no graph can hold; set soft_nms=None"
-            )
+            raise BadValue("a graph cannot hold soft-NMS, which takes one step per box; set soft_nms=None")
         if self.test_topk_per_image < 0:
             raise BadValue(
-                "a graph needs a limit on detections; set test_topk_per_image (TEST.DETECTIONS_PER_IMAGE)"
+                "a graph needs a limit on the number of detections; set test_topk_per_image "
+                "(TEST.DETECTIONS_PER_IMAGE)"
             )
 
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detect; arguments as in :meth:`losses`, result as of :func:`fast_rcnn_inference`."""
+        """Select detections; arguments as for :meth:`losses`, result as of :func:`fast_rcnn_inference`."""
         return self.select(
             list(self.predict_boxes(predictions, proposals)),
             list(self.predict_probs(predictions, proposals)),
@@ -361,7 +363,7 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_boxes_for_gt_classes(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[Tensor, ...]:
-        """Predict for each image the box [R_i, D] of each proposal's true class.
+        """Predict the boxes [R_i, D] of the ground-truth classes of each image's proposals.
 
         Background proposals get the box of the last class.
         """
@@ -376,7 +378,7 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_boxes(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[Tensor, ...]:
-        """Predict boxes [R_i, K * D] of each image, or [R_i, D] where classes share a box."""
+        """Predict boxes [R_i, K * D] of each image, or [R_i, D] if classes share a box."""
         if not proposals:
             return ()
         return self._decode(predictions[1], proposals).flatten(1).split([len(p) for p in proposals])
@@ -388,7 +390,7 @@ class FastRCNNOutputLayers(nn.Module):
         return boxes.reshape(boxes.shape[0], deltas.shape[1] // self.box_dim, self.box_dim)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Compute class probabilities [R, K + 1] of scores [R, K + 1]; with sigmoids the last column means nothing."""
+        """Convert scores [R, K + 1] to probabilities; with sigmoids, the last column is meaningless."""
         return scores.sigmoid() if self.use_sigmoid_ce else F.softmax(scores, dim=-1)
 
     def predict_probs(

@@ -1,7 +1,7 @@
-"""Keypoints within boxes, as one heat map for each of them.
+"""Heads that predict keypoints within boxes, as one heat map per keypoint.
 
 Mask R-CNN (He et al. 2017, https://arxiv.org/abs/1703.06870), section 5.
-R boxes in all images of a batch, K keypoints, S x S cells of a heat map.
+R boxes of a batch (R_i of one image), K keypoints, S x S cells of a heat map.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
 
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
 ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = """
-Heads that predict keypoint heat maps from pooled features. An entry is called with ``(cfg, input_shape)``; see
-:class:`BaseKeypointRCNNHead` for what the result has to do.
+Heads that predict keypoint heat maps from pooled features. An entry is called with ``(cfg, input_shape)``;
+:class:`BaseKeypointRCNNHead` describes the interface of a head.
 """
 
 
@@ -43,15 +43,15 @@ def build_keypoint_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
 def keypoint_rcnn_loss(
     pred_keypoint_logits: Tensor, instances: list[Instances], normalizer: float | None
 ) -> Tensor:
-    """Compute cross-entropy over the cells of each heat map, for visible keypoints inside their proposal.
+    """Compute the cross-entropy over the cells of each heat map, for visible keypoints inside their proposals.
 
     Args:
         pred_keypoint_logits: [R, K, S, S].
-        instances: foreground Instances, R in all, with ``gt_keypoints`` and ``proposal_boxes``.
-        normalizer: what to divide the sum by; None = the number of keypoints that count.
+        instances: foreground Instances, R in total, with ``gt_keypoints`` and ``proposal_boxes``.
+        normalizer: divisor of the sum; None = the number of these keypoints.
 
     Returns:
-        A scalar; 0, and attached to the predictions, when no keypoint counts.
+        A scalar; 0, attached to the predictions, if there are no such keypoints.
     """
     num_keypoints, side = pred_keypoint_logits.shape[1], pred_keypoint_logits.shape[2]
     cells, valid = [], []
@@ -60,7 +60,7 @@ def keypoint_rcnn_loss(
             labelled = x.gt_keypoints.tensor.shape[1]
             if labelled != num_keypoints:
                 raise ValueError(
-                    f"heat maps of {num_keypoints} keypoints, but ground truth of {labelled}: set "
+                    f"the head predicts {num_keypoints} keypoints, but the ground truth has {labelled}; set "
                     f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS to {labelled}"
                 )
             cell, ok = x.gt_keypoints.to_heatmap(x.proposal_boxes.tensor, side)  # [R_i, K] each
@@ -73,7 +73,7 @@ def keypoint_rcnn_loss(
     logits = pred_keypoint_logits.reshape(-1, side * side)  # [R * K, S * S]
     if logits.shape[0] != sum(len(c) for c in cells):
         raise BadValue(
-            f"heat maps of {logits.shape[0] // num_keypoints} boxes, but ground truth of "
+            f"got heat maps of {logits.shape[0] // num_keypoints} boxes, but ground truth of "
             f"{sum(len(c) for c in cells) // num_keypoints}"
         )
     loss = F.cross_entropy(logits[counted], cat(cells)[counted].long(), reduction="sum")
@@ -81,12 +81,11 @@ def keypoint_rcnn_loss(
 
 
 def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[Instances]) -> None:
-    """Write ``pred_keypoints`` [R_i, K, 3] and ``pred_keypoint_heatmaps`` [R_i, K, S, S] into Instances.
+    """Set ``pred_keypoints`` [R_i, K, 3] (x, y, score) and ``pred_keypoint_heatmaps`` [R_i, K, S, S], in place.
 
     Args:
         pred_keypoint_logits: [R, K, S, S].
-        pred_instances: Instances with ``pred_boxes``, R in all. They are changed in place. The columns of
-            ``pred_keypoints`` are x, y and score.
+        pred_instances: Instances with ``pred_boxes``, R in total.
     """
     if not pred_instances:
         return
@@ -100,13 +99,13 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: list[I
 
 
 class BaseKeypointRCNNHead(nn.Module):
-    """Base of keypoint heads: the loss, and writing keypoints into Instances. Subclasses define :meth:`layers`.
+    """Base of keypoint heads: computes the loss, and sets keypoints of Instances. Subclasses define :meth:`layers`.
 
     Args:
         num_keypoints: K.
-        loss_weight: factor of the loss.
-        loss_normalizer: what to divide the loss of an image by: "visible" = the keypoints that count, or a number
-            that is multiplied with the number of images.
+        loss_weight: factor on the loss.
+        loss_normalizer: divisor of the loss: "visible" = the number of visible keypoints inside their proposals, or a
+            number per image.
     """
 
     @configurable
@@ -122,10 +121,10 @@ class BaseKeypointRCNNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read the arguments from ``MODEL.ROI_KEYPOINT_HEAD`` and the sampling of ``MODEL.ROI_HEADS``.
+        """Read the arguments from ``MODEL.ROI_KEYPOINT_HEAD`` and ``MODEL.ROI_HEADS``.
 
-        Unless the loss is divided by the visible keypoints, it is divided by as many as there would be if all
-        foreground that is drawn were there and all its keypoints visible.
+        Without ``NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS``, the loss is divided by the largest possible number of visible
+        keypoints per image.
         """
         node, heads = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
         most = node.NUM_KEYPOINTS * heads.BATCH_SIZE_PER_IMAGE * heads.POSITIVE_FRACTION
@@ -136,7 +135,7 @@ class BaseKeypointRCNNHead(nn.Module):
         }
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
-        """Compute the loss in training; in evaluation return the same Instances with ``pred_keypoints``.
+        """Compute the loss in training; in evaluation, set ``pred_keypoints`` of the Instances and return them.
 
         Args:
             x: pooled features [R, C, H, W].
@@ -151,10 +150,10 @@ class BaseKeypointRCNNHead(nn.Module):
         return {"loss_keypoint": keypoint_rcnn_loss(logits, instances, normalizer) * self.loss_weight}
 
     def predict_tensors(self, x: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        """Locate the keypoints of each detection; for :class:`.TensorInference`.
+        """Locate the keypoints of each detection, for :class:`.TensorInference`.
 
         Args:
-            x: pooled features [N * D, C, H, W]; where the heads have no pooler for keypoints, the feature maps by name.
+            x: pooled features [N * D, C, H, W] or, without a keypoint pooler, the feature maps by name.
             boxes: [N, D, 4].
             classes: [N, D].
 
@@ -165,7 +164,7 @@ class BaseKeypointRCNNHead(nn.Module):
         return points[:, :, [0, 1, 3]].unflatten(0, classes.shape)  # without the logit
 
     def layers(self, x: Tensor) -> Tensor:
-        """Compute logits [R, K, S, S] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K, S, S] from pooled features [R, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts heat maps")
 
 
@@ -177,7 +176,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
         input_shape: channels of the pooled features.
         num_keypoints: K.
         conv_dims: output channels of the convolutions.
-        kwargs: for :class:`BaseKeypointRCNNHead`.
+        kwargs: arguments of :class:`BaseKeypointRCNNHead`.
     """
 
     @configurable
@@ -195,7 +194,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            else:  # He et al. 2015 for the transposed convolution too, since Caffe2 did so
+            else:  # also for the transposed convolution, as in Caffe2
                 nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
 
     @classmethod
@@ -208,7 +207,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type:
         }
 
     def layers(self, x: Tensor) -> Tensor:
-        """Compute logits [R, K, 4 * H, 4 * W] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K, 4 * H, 4 * W] from pooled features [R, C, H, W]."""
         x = inference_layout(x)
         for layer in self:
             x = layer(x)

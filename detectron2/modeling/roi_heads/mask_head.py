@@ -1,7 +1,7 @@
-"""Masks within boxes.
+"""Heads that predict masks within boxes.
 
 Mask R-CNN (He et al. 2017, https://arxiv.org/abs/1703.06870).
-R boxes in all images of a batch, K classes, M x M cells of a mask.
+R boxes of a batch (R_i of one image), K classes, M x M cells of a mask.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ __getattr__ = passed_on(__name__)
 
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 ROI_MASK_HEAD_REGISTRY.__doc__ = """
-Heads that predict masks from pooled features. An entry is called with ``(cfg, input_shape)``; see
-:class:`BaseMaskRCNNHead` for what the result has to do.
+Heads that predict masks from pooled features. An entry is called with ``(cfg, input_shape)``;
+:class:`BaseMaskRCNNHead` describes the interface of a head.
 """
 
 
 def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_period: int = 0) -> Tensor:
-    """Compute the mean binary cross-entropy between predicted masks and the ground truth seen through the proposals.
+    """Compute the mean binary cross-entropy between predicted masks and the ground truth cropped to the proposals.
 
     Args:
-        pred_mask_logits: [R, K, M, M], or [R, 1, M, M] where classes share a mask.
-        instances: foreground Instances, R in all, with ``proposal_boxes``, ``gt_classes`` and ``gt_masks``.
-        vis_period: iterations between pictures of predictions and ground truth; 0 = never.
+        pred_mask_logits: [R, K, M, M], or [R, 1, M, M] if classes share a mask.
+        instances: foreground Instances, R in total, with ``proposal_boxes``, ``gt_classes`` and ``gt_masks``.
+        vis_period: number of iterations between logged images of predictions and ground truth; 0 = never.
 
     Returns:
-        A scalar; 0, and attached to the predictions, when R = 0.
+        A scalar; 0, attached to the predictions, if R = 0.
 
     Raises:
         ValueError: if the predicted masks are not square.
@@ -70,18 +70,18 @@ def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_per
 
 
 def masks_of_classes(masks: Tensor, classes: Tensor) -> Tensor:
-    """Pick from [R, K, ...] the entries [R, ...] of classes [R]; with K = 1 the only ones."""
+    """Select the entries [R, ...] of classes [R] from [R, K, ...]; if K = 1, the only ones."""
     if masks.shape[1] == 1:
         return masks[:, 0]
     return masks[torch.arange(masks.shape[0], device=masks.device), classes]
 
 
 def _log_mask_stats(logits: Tensor, truth: Tensor) -> None:
-    """Record how many cells are right, and how many are wrong among the truly empty and the truly filled."""
+    """Log the fraction of correct cells, and those of wrong cells among empty and among filled ones."""
     wrong = (logits > 0) != truth
     filled = truth.sum()
     storage = get_event_storage()
-    # tensors: the storage reads them when a writer asks
+    # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
     storage.put_scalar("mask_rcnn/accuracy", 1 - wrong.sum() / max(truth.numel(), 1))
     empty = (truth.numel() - filled).clamp(min=1)
     storage.put_scalar("mask_rcnn/false_positive", (wrong & ~truth).sum() / empty)
@@ -98,11 +98,11 @@ def _record_masks(logits: Tensor, truth: Tensor, period: int) -> None:
 
 
 def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances]) -> None:
-    """Write ``pred_masks`` [R_i, 1, M, M] in [0, 1] into Instances: the mask of each predicted class.
+    """Set ``pred_masks`` [R_i, 1, M, M] in [0, 1], the masks of the predicted classes, in place.
 
     Args:
         pred_mask_logits: [R, K, M, M] or [R, 1, M, M].
-        pred_instances: Instances with ``pred_classes``, R in all. They are changed in place.
+        pred_instances: Instances with ``pred_classes``, R in total.
     """
     if not pred_instances:
         return
@@ -113,10 +113,10 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: list[Instances
 
 
 class BaseMaskRCNNHead(nn.Module):
-    """Base of mask heads: the loss, and writing masks into Instances. Subclasses define :meth:`layers`.
+    """Base of mask heads: computes the loss, and sets masks of Instances. Subclasses define :meth:`layers`.
 
     Args:
-        loss_weight: factor of the loss.
+        loss_weight: factor on the loss.
         vis_period: see :func:`mask_rcnn_loss`.
     """
 
@@ -132,7 +132,7 @@ class BaseMaskRCNNHead(nn.Module):
         return {"vis_period": cfg.VIS_PERIOD}
 
     def forward(self, x: Tensor, instances: list[Instances]) -> dict[str, Tensor] | list[Instances]:
-        """Compute the loss in training; in evaluation return the same Instances with ``pred_masks``.
+        """Compute the loss in training; in evaluation, set ``pred_masks`` of the Instances and return them.
 
         Args:
             x: pooled features [R, C, H, W].
@@ -145,10 +145,10 @@ class BaseMaskRCNNHead(nn.Module):
         return instances
 
     def predict_tensors(self, x: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
-        """Predict the mask of each detection; for :class:`.TensorInference`.
+        """Predict the mask of each detection, for :class:`.TensorInference`.
 
         Args:
-            x: pooled features [N * D, C, H, W]; where the heads have no pooler for masks, the feature maps by name.
+            x: pooled features [N * D, C, H, W] or, without a mask pooler, the feature maps by name.
             boxes: [N, D, 4].
             classes: [N, D].
 
@@ -158,7 +158,7 @@ class BaseMaskRCNNHead(nn.Module):
         return masks_of_classes(self.layers(x), classes.flatten()).sigmoid().unflatten(0, classes.shape)
 
     def layers(self, x: Tensor) -> Tensor:
-        """Compute logits [R, K or 1, M, M] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K or 1, M, M] from pooled features [R, C, H, W]."""
         raise NotImplementedError(f"{type(self).__name__} must define layers(x), which predicts mask logits")
 
 
@@ -168,10 +168,10 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
     Args:
         input_shape: channels of the pooled features.
-        num_classes: K, or 1 for masks that do not depend on the class.
-        conv_dims: output channels of the convolutions; the last entry is that of the transposed convolution.
+        num_classes: K, or 1 for class-agnostic masks.
+        conv_dims: output channels of the convolutions; the last entry is for the transposed convolution.
         conv_norm: norm of the convolutions, see :func:`detectron2.layers.get_norm`.
-        kwargs: for :class:`BaseMaskRCNNHead`.
+        kwargs: arguments of :class:`BaseMaskRCNNHead`.
     """
 
     @configurable
@@ -186,7 +186,9 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
     ) -> None:
         super().__init__(**kwargs)
         if not len(conv_dims):
-            raise BadValue("conv_dims needs at least one entry, the width of the transposed convolution")
+            raise BadValue(
+                "conv_dims needs at least one entry, the channels of the transposed convolution, got none"
+            )
         width = input_shape.channels or 0
         self.conv_norm_relus: list[nn.Module] = []
         for i, dim in enumerate(conv_dims[:-1], start=1):
@@ -213,7 +215,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read the arguments from ``MODEL.ROI_MASK_HEAD``; the transposed convolution is as wide as the others."""
+        """Read the arguments from ``MODEL.ROI_MASK_HEAD``."""
         node = cfg.MODEL.ROI_MASK_HEAD
         return {
             **super().from_config(cfg, input_shape),
@@ -224,7 +226,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         }
 
     def layers(self, x: Tensor) -> Tensor:
-        """Compute logits [R, K or 1, 2 * H, 2 * W] of pooled features [R, C, H, W]."""
+        """Compute logits [R, K or 1, 2 * H, 2 * W] from pooled features [R, C, H, W]."""
         x = inference_layout(x)
         for layer in self:
             x = layer(x)

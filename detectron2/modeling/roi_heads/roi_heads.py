@@ -1,6 +1,6 @@
-"""Heads of R-CNN: everything that is computed for each proposal.
+"""Standard heads of R-CNN, which predict boxes, masks and keypoints for each proposal.
 
-N images, R proposals in all of them, C channels, K classes.
+N images, R proposals of a batch, C channels, K classes.
 """
 
 from __future__ import annotations
@@ -72,19 +72,18 @@ publish(
 
 @ROI_HEADS_REGISTRY.register()
 class StandardROIHeads(ROIHeads):
-    """Separate poolers and heads for boxes, masks and keypoints; no computation is shared between them.
+    """Separate poolers and heads for boxes, masks and keypoints.
 
     Args:
         box_in_features: names of the feature maps for boxes.
         box_pooler: pools features from them.
-        box_head: computes a vector from each.
-        box_predictor: class scores and deltas from it; see :class:`.FastRCNNOutputLayers`.
-        mask_in_features, mask_pooler, mask_head: the same for masks; None = no masks. Without a pooler the head gets
-            the feature maps themselves, as a dict.
+        box_head: computes a vector from the pooled features of each proposal.
+        box_predictor: predicts class scores and deltas from this vector, see :class:`.FastRCNNOutputLayers`.
+        mask_in_features, mask_pooler, mask_head: the same for masks; None = no masks. Without a pooler, the head gets
+            a dict of feature maps.
         keypoint_in_features, keypoint_pooler, keypoint_head: the same for keypoints.
-        train_on_pred_boxes: whether masks and keypoints train on the boxes that the box head predicts, instead of on
-            the proposals.
-        kwargs: for :class:`ROIHeads`.
+        train_on_pred_boxes: whether to train masks and keypoints on predicted boxes instead of proposals.
+        kwargs: arguments of :class:`ROIHeads`.
     """
 
     box_head: Any
@@ -110,7 +109,7 @@ class StandardROIHeads(ROIHeads):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # older projects know the maps of the box head by this name
+        # Older projects use the name in_features.
         self.in_features = self.box_in_features = box_in_features
         self.box_pooler = box_pooler
         self.box_head = box_head
@@ -132,7 +131,7 @@ class StandardROIHeads(ROIHeads):
         """Read the arguments from ``MODEL.ROI_HEADS`` and the nodes of the three heads."""
         args = super().from_config(cfg)
         args["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
-        # Subclasses may override these with methods of an instance, which they then call themselves.
+        # Older projects override these as instance methods, and call them themselves.
         for init in (cls._init_box_head, cls._init_mask_head, cls._init_keypoint_head):
             if inspect.ismethod(init):
                 args.update(init(cfg, input_shape))
@@ -199,7 +198,7 @@ class StandardROIHeads(ROIHeads):
             return self.forward_with_given_boxes(features, found), {}
         proposals = self.label_and_sample_proposals(proposals, need_targets(targets))
         losses = dict(self._forward_box(features, proposals))
-        # With train_on_pred_boxes the box head has just replaced the proposals by what it predicts.
+        # With train_on_pred_boxes, _forward_box has replaced proposal_boxes by predicted boxes.
         losses.update(self._forward_mask(features, proposals))
         losses.update(self._forward_keypoint(features, proposals))
         return proposals, losses
@@ -213,7 +212,7 @@ class StandardROIHeads(ROIHeads):
         return self._forward_keypoint(features, self._forward_mask(features, instances))
 
     def check_tensor_form(self) -> None:
-        """Check that all heads can run on fixed counts; see :class:`.TensorInference`."""
+        """Check that all heads have a tensor form; see :class:`.TensorInference`."""
         for predictor in self._box_predictors():
             tensor_method(predictor, "decode_tensors")
             tensor_method(predictor, "select_tensors")
@@ -228,10 +227,10 @@ class StandardROIHeads(ROIHeads):
     def detect_tensors(
         self, features: Tensors, boxes: Tensor, real: Tensor, size: tuple[int, int]
     ) -> Tensors:
-        """Detect the same number of objects in each image; for :class:`.TensorInference`.
+        """Detect the same number of objects in each image, for :class:`.TensorInference`.
 
         Args:
-            features: maps [N, C, H, W] by name.
+            features: feature maps [N, C, H, W] by name.
             boxes: proposals [N, P, 4].
             real: bool [N, P], which proposals are real.
             size: height and width of the images.
@@ -249,12 +248,10 @@ class StandardROIHeads(ROIHeads):
         return self.box_predictor.decode_tensors(self.box_head(pooled), boxes)
 
     def describe_tensors(self, features: Tensors, found: Tensors) -> Tensors:
-        """Predict what else there is to know about detections: ``masks`` and ``keypoints``, [N, D, ...] by name.
-
-        Heads with further branches extend it.
+        """Predict ``masks`` and ``keypoints`` of detections, [N, D, ...] by name. Override it to add branches.
 
         Args:
-            features: maps [N, C, H, W] by name.
+            features: feature maps [N, C, H, W] by name.
             found: ``boxes``, ``scores``, ``classes`` and ``valid`` of N images.
         """
         boxes, classes = found["boxes"], found["classes"]
@@ -271,7 +268,7 @@ class StandardROIHeads(ROIHeads):
     def _pool_tensors(
         features: Tensors, names: list[str] | None, pooler: ROIPooler | None, boxes: Tensor
     ) -> Tensor | Tensors:
-        """Pool features [N * D, C, H, W]; without a pooler return the maps themselves."""
+        """Pool features [N * D, C, H, W]; without a pooler, return the feature maps."""
         chosen = {name: features[name] for name in names or ()}
         return chosen if pooler is None else pooler.pool_tensors(list(chosen.values()), boxes)
 
@@ -291,22 +288,20 @@ class StandardROIHeads(ROIHeads):
         return losses
 
     def _forward_mask(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
-        """Compute losses from drawn proposals in training; in evaluation return the same detections with
-        ``pred_masks``.
-        """
+        """Compute losses in training; in evaluation, add ``pred_masks`` to the detections and return them."""
         if not self.mask_on:
             return {} if self.training else instances
-        if self.training:  # only foreground has a mask to learn
+        if self.training:  # only foreground has a target mask
             instances, _ = select_foreground_proposals(instances, self.num_classes)
         return self.mask_head(
             self._pool_for(features, self.mask_in_features, self.mask_pooler, instances), instances
         )
 
     def _forward_keypoint(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
-        """Do the same for keypoints and ``pred_keypoints``."""
+        """Compute losses in training; in evaluation, add ``pred_keypoints`` to the detections and return them."""
         if not self.keypoint_on:
             return {} if self.training else instances
-        if self.training:  # only foreground with a keypoint in sight has something to learn
+        if self.training:  # only foreground with a visible keypoint has a target
             instances, _ = select_foreground_proposals(instances, self.num_classes)
             instances = select_proposals_with_visible_keypoints(instances)
         pooled = self._pool_for(features, self.keypoint_in_features, self.keypoint_pooler, instances)
@@ -319,7 +314,7 @@ class StandardROIHeads(ROIHeads):
         pooler: ROIPooler | None,
         instances: list[Instances],
     ) -> Tensor | dict[str, Tensor]:
-        """Pool features [R, C, H, W] of proposals (training) or detections; without a pooler the maps themselves."""
+        """Pool features [R, C, H, W] of proposals (training) or detections; without a pooler, return feature maps."""
         chosen = {name: features[name] for name in names or ()}
         if pooler is None:
             return chosen

@@ -42,7 +42,7 @@ def fast_rcnn_inference_rotated(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Do the same as :func:`.fast_rcnn_inference`, with boxes [R_i, K * 5] or [R_i, 5] and rotated IoU."""
+    """Select detections as :func:`.fast_rcnn_inference`, for rotated boxes [R_i, K * 5] or [R_i, 5]."""
     options = (score_thresh, nms_thresh, topk_per_image)
     return detections_as_instances(
         boxes, scores, image_shapes, options, clip_rotated_boxes, RotatedBoxes, box_dim=5
@@ -57,7 +57,7 @@ def fast_rcnn_inference_single_image_rotated(
     nms_thresh: float,
     topk_per_image: int,
 ) -> tuple[Instances, Tensor]:
-    """Do the same for one image."""
+    """Select the rotated detections of one image; see :func:`fast_rcnn_inference_rotated`."""
     results, kept = fast_rcnn_inference_rotated(
         [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
     )
@@ -65,13 +65,11 @@ def fast_rcnn_inference_single_image_rotated(
 
 
 class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
-    """Class scores and five deltas for each class. Takes the arguments of :class:`.FastRCNNOutputLayers`."""
+    """Predicts class scores and five deltas per class. Takes the arguments of :class:`.FastRCNNOutputLayers`."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read the arguments as for :class:`.FastRCNNOutputLayers`; ``MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS`` needs five
-        numbers.
-        """
+        """Read the arguments of :class:`.FastRCNNOutputLayers`; ``BBOX_REG_WEIGHTS`` needs five numbers."""
         args = super().from_config(cfg, input_shape)
         weights = cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS
         if len(weights) != 5:
@@ -82,7 +80,7 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Return detections with ``RotatedBoxes``, and the indices of the proposals that they come from."""
+        """Return detections with ``RotatedBoxes``, and the indices of their proposals."""
         return fast_rcnn_inference_rotated(
             list(self.predict_boxes(predictions, proposals)),
             list(self.predict_probs(predictions, proposals)),
@@ -95,10 +93,10 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
 
 @ROI_HEADS_REGISTRY.register()
 class RROIHeads(StandardROIHeads):
-    """Box heads for rotated proposals, pooled by ``ROIAlignRotated``. There are no masks and no keypoints.
+    """Box heads for rotated proposals, pooled by ``ROIAlignRotated``, without masks or keypoints.
 
     Args:
-        kwargs: for :class:`.StandardROIHeads`.
+        kwargs: arguments of :class:`.StandardROIHeads`.
     """
 
     @configurable
@@ -130,7 +128,7 @@ class RROIHeads(StandardROIHeads):
         }
 
     def check_tensor_form(self) -> None:
-        """Refuse: there is no tensor form for rotated boxes."""
+        """Raise TypeError: rotated boxes have no tensor form."""
         raise BadType(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     def _pairwise_quality(  # type: ignore[override]
@@ -142,5 +140,5 @@ class RROIHeads(StandardROIHeads):
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
-        """See :meth:`.ROIHeads.label_and_sample_proposals`; overlap is that of rotated boxes."""
+        """See :meth:`.ROIHeads.label_and_sample_proposals`; uses the IoU of rotated boxes."""
         return super().label_and_sample_proposals(proposals, targets)

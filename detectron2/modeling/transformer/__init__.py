@@ -1,4 +1,4 @@
-"""Parts of detection transformers: positions, encoders, denoising, matching and losses over sets, inference of masks."""
+"""Parts of detection transformers: position encodings, encoders, denoising, matching, set losses, mask inference."""
 
 from .activation import activation_function
 from .boxes import (

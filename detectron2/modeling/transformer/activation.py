@@ -1,4 +1,4 @@
-"""Activations by the names that configs have for them."""
+"""Activation functions by name."""
 
 from collections.abc import Callable
 
@@ -15,5 +15,5 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.g
 def activation_function(name: str) -> Callable[[Tensor], Tensor]:
     """Return the function called "relu" or "gelu"."""
     if name not in _FUNCTIONS:
-        raise BadValue(f"no activation named {name!r}; there are {', '.join(_FUNCTIONS)}")
+        raise BadValue(f"unknown activation {name!r}; known are {', '.join(_FUNCTIONS)}")
     return _FUNCTIONS[name]

@@ -1,4 +1,4 @@
-"""Boxes as queries have them: centre and size, in [0, 1] of the image; and their overlap."""
+"""Conversion between boxes given by center and size and boxes given by corners, and their overlap."""
 
 import torch
 from torch import Tensor
@@ -9,19 +9,19 @@ __all__ = ["box_cxcywh_to_xyxy", "box_iou", "box_xyxy_to_cxcywh", "generalized_b
 
 
 def box_cxcywh_to_xyxy(x: Tensor) -> Tensor:
-    """Map boxes [..., 4] from centre and size to their corners."""
+    """Convert boxes [..., 4] from center and size to corners."""
     centre, size = x.split(2, -1)
     return torch.cat([centre - size / 2, centre + size / 2], -1)
 
 
 def box_xyxy_to_cxcywh(x: Tensor) -> Tensor:
-    """Map boxes [..., 4] from their corners to centre and size."""
+    """Convert boxes [..., 4] from corners to center and size."""
     near, far = x.split(2, -1)
     return torch.cat([(near + far) / 2, far - near], -1)
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute intersection over union of every pair, and the area of the union.
+    """Compute the intersection over union, and the area of the union, of every pair of boxes.
 
     Args:
         boxes1: [N, 4] corners.
@@ -38,17 +38,17 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Compute the generalised intersection over union of every pair, in [-1, 1].
+    """Compute the generalised intersection over union of every pair of boxes, in [-1, 1].
 
     Args:
         boxes1: [N, 4] corners.
         boxes2: [M, 4] corners.
 
     Returns:
-        [N, M]: IoU less the share of the enclosing box that neither covers.
+        [N, M]: IoU minus the fraction of the enclosing box that neither box covers.
 
     Raises:
-        ValueError: if the far corner of a box lies before the near one (checked on the CPU only).
+        ValueError: if a box has x1 < x0 or y1 < y0 (checked on the CPU only).
 
     Reference: Generalized Intersection over Union, https://arxiv.org/abs/1902.09630
     """
@@ -63,10 +63,10 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:
-    """Find the first and last columns and rows that masks touch.
+    """Compute the bounding boxes of masks, as first and last columns and rows.
 
     Args:
-        masks: [N, H, W]; pixels other than 0 belong to an object.
+        masks: [N, H, W]; nonzero pixels belong to the object.
 
     Returns:
         [N, 4] (first column, first row, last column, last row) in float32; zeros for empty masks.
@@ -78,7 +78,7 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
 
 
 def _span(touched: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last of the True entries of each row of [N, K]; 0 if there are none."""
+    """Find the first and last True entries of each row of [N, K]; 0 if there are none."""
     index = torch.arange(touched.shape[1], device=touched.device)
     last = (touched * index).amax(1) if touched.shape[1] else index.new_zeros(len(touched))
     first = torch.where(touched, index, last[:, None]).amin(1) if touched.shape[1] else last

@@ -1,4 +1,4 @@
-"""The encoder of Deformable DETR: pixels of all levels attend to points around themselves.
+"""The encoder of Deformable DETR: each pixel of each level attends to sampled points around it.
 
 Reference: Deformable DETR, https://arxiv.org/abs/2010.04159
 """
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Put the pixels of all levels in one axis, row by row, level after level.
+    """Flatten the pixels of all levels into one axis, in row-major order, level after level.
 
     Args:
         levels: L maps [N, C, H_l, W_l].
@@ -37,22 +37,22 @@ def flatten_levels(levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, in
 
 
 def level_start_index(spatial_shapes: Tensor) -> Tensor:
-    """Return the index [L] of the first pixel of each of the levels with sizes [L, 2]."""
+    """Return the index [L] of the first pixel of each level, given their sizes [L, 2]."""
     area = spatial_shapes.prod(1)
     return area.cumsum(0) - area
 
 
 class MSDeformAttnTransformerEncoderLayer(nn.Module):
-    """Deformable self-attention of pixels and a feed-forward network, each followed by dropout, sum and norm.
+    """Deformable self-attention and a feed-forward network, each followed by dropout, a shortcut and a norm.
 
     Args:
         d_model: channels.
-        d_ffn: channels inside the feed-forward network.
-        dropout: rate of dropout.
-        activation: of the feed-forward network: "relu" or "gelu".
-        n_levels: levels of the pyramid.
-        n_heads: heads.
-        n_points: points of each head on each level.
+        d_ffn: hidden channels of the feed-forward network.
+        dropout: dropout rate.
+        activation: activation of the feed-forward network, "relu" or "gelu".
+        n_levels: number of levels.
+        n_heads: number of heads.
+        n_points: sampled points per head and level.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class MSDeformAttnTransformerEncoderLayer(nn.Module):
 
     @staticmethod
     def with_pos_embed(tensor: Tensor, pos: Tensor | None) -> Tensor:
-        """Add positions, if there are any."""
+        """Add positions, unless they are None."""
         return tensor if pos is None else tensor + pos
 
     def forward_ffn(self, src: Tensor) -> Tensor:
-        """Apply the feed-forward network, the sum and its norm."""
+        """Apply the feed-forward network with its shortcut and norm."""
         hidden = self.dropout2(self.activation(self.linear1(src)))
         return self.norm2(src + self.dropout3(self.linear2(hidden)))
 
@@ -95,14 +95,14 @@ class MSDeformAttnTransformerEncoderLayer(nn.Module):
         level_start_index: Tensor | None,
         padding_mask: Tensor | None = None,
     ) -> Tensor:
-        """Transform pixels.
+        """Apply the layer to the pixels of all levels.
 
         Args:
-            src: [N, S, C] pixels of all levels.
-            pos: [N, S, C] positions, added to the queries; or None.
+            src: [N, S, C] features of the S pixels.
+            pos: [N, S, C] position encodings, added to the queries; or None.
             reference_points: [N, S, L, 2], see :func:`pixel_reference_points`.
             spatial_shapes: (height, width) of the L levels.
-            level_start_index: unused, since the shapes tell it.
+            level_start_index: not used.
             padding_mask: [N, S]; True marks padding.
 
         Returns:
@@ -115,10 +115,10 @@ class MSDeformAttnTransformerEncoderLayer(nn.Module):
 
 
 class MSDeformAttnTransformerEncoder(nn.Module):
-    """Layers of one kind, one after the other.
+    """A sequence of equal layers.
 
     Args:
-        encoder_layer: the first of them; the others are copies.
+        encoder_layer: the layer to copy.
         num_layers: number of layers.
     """
 
@@ -131,7 +131,7 @@ class MSDeformAttnTransformerEncoder(nn.Module):
     def get_reference_points(
         spatial_shapes: SpatialShapes, valid_ratios: Tensor, device: torch.device | str
     ) -> Tensor:
-        """Place queries on pixels; see :func:`pixel_reference_points`."""
+        """Compute the reference points of all pixels; see :func:`pixel_reference_points`."""
         shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
         return pixel_reference_points([(h, w) for h, w in shapes], valid_ratios.to(device))
 
@@ -144,14 +144,14 @@ class MSDeformAttnTransformerEncoder(nn.Module):
         pos: Tensor | None = None,
         padding_mask: Tensor | None = None,
     ) -> Tensor:
-        """Transform pixels [N, S, C] layer by layer; for the arguments see the layer.
+        """Apply all layers; see :meth:`MSDeformAttnTransformerEncoderLayer.forward`.
 
         Args:
-            src: [N, S, C].
+            src: [N, S, C] features of the S pixels.
             spatial_shapes: (height, width) of the L levels.
-            level_start_index: unused, since the shapes tell it.
+            level_start_index: not used.
             valid_ratios: [N, L, 2], see :func:`valid_ratio`.
-            pos: [N, S, C] positions, or None.
+            pos: [N, S, C] position encodings, or None.
             padding_mask: [N, S]; True marks padding.
         """
         points = self.get_reference_points(spatial_shapes, valid_ratios, src.device)

@@ -1,6 +1,6 @@
-"""Hungarian matching: give every object a query of its own, so that the sum of costs is smallest.
+"""Hungarian matching: assign each object to a different query such that the total cost is minimal.
 
-Costs are matrices of queries by objects of one image; they are added up by the caller's weights.
+Costs are matrices of Q queries by T objects of one image; the caller weights and sums them.
 
 References: End-to-End Object Detection with Transformers, https://arxiv.org/abs/2005.12872; for masks Mask2Former,
 https://arxiv.org/abs/2112.01527
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 Indices: TypeAlias = list[tuple[Tensor, Tensor]]
-"""For each image the matched queries and their objects, [K] each."""
+"""For each image, the indices of matched queries and of their objects, [K] each."""
 
 
 def class_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cost of a class by softmax: the probability of the object's class, negated.
+    """Compute the classification cost for softmax: the negated probability of the object's class.
 
     Args:
         logits: [Q, classes].
@@ -50,14 +50,14 @@ def class_cost(logits: Tensor, labels: Tensor) -> Tensor:
 def focal_cost(
     logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-8
 ) -> Tensor:
-    """Cost of a class by sigmoid: the focal loss if it is the object's class less that if it is not.
+    """Compute the classification cost for sigmoids: the focal loss of a positive minus that of a negative.
 
     Args:
         logits: [Q, classes].
         labels: [T] classes of the objects.
         alpha: weight of positives.
-        gamma: strength of the fading.
-        eps: added to probabilities before their logarithm.
+        gamma: focusing exponent.
+        eps: added to probabilities before the logarithm.
 
     Returns:
         [Q, T].
@@ -71,17 +71,17 @@ def focal_cost(
 
 
 def l1_cost(boxes: Tensor, targets: Tensor) -> Tensor:
-    """Sum of the differences of the four numbers of boxes [Q, 4] and [T, 4]: [Q, T]."""
+    """Compute the L1 distances [Q, T] of boxes [Q, 4] and [T, 4]."""
     return torch.cdist(boxes.float(), targets.float(), p=1)
 
 
 def giou_cost(boxes: Tensor, targets: Tensor) -> Tensor:
-    """Generalised IoU of boxes [Q, 4] and [T, 4], given by their corners, negated: [Q, T]."""
+    """Compute the negated generalised IoU [Q, T] of boxes [Q, 4] and [T, 4], given by their corners."""
     return -generalized_box_iou(boxes.float(), targets.float())
 
 
 def batch_sigmoid_ce_loss(inputs: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of every pair of masks, mean over points.
+    """Compute the binary cross-entropy of every pair of masks, averaged over points.
 
     Args:
         inputs: [Q, P] logits at points.
@@ -98,7 +98,7 @@ def batch_sigmoid_ce_loss(inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def batch_dice_loss(inputs: Tensor, targets: Tensor) -> Tensor:
-    """Dice loss of every pair of masks.
+    """Compute the dice loss of every pair of masks.
 
     Args:
         inputs: [Q, ...] logits.
@@ -118,13 +118,13 @@ def batch_dice_loss(inputs: Tensor, targets: Tensor) -> Tensor:
 def masks_at_points(
     logits: Tensor, targets: Tensor, num_points: int, extent: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Sample the masks of one image at random points, the same for all of them.
+    """Sample all masks of one image at the same random points.
 
     Args:
         logits: [Q, h, w] predicted masks.
         targets: [T, H, W] masks of the objects.
-        num_points: points to draw, P.
-        extent: height and width that the predictions cover, in pixels of the targets, if it is more than (H, W).
+        num_points: number of points, P.
+        extent: height and width, in target pixels, that the predictions cover; None = (H, W).
 
     Returns:
         [Q, P] logits and [T, P] targets in [0, 1].
@@ -135,7 +135,7 @@ def masks_at_points(
 
 
 def _within(points: Tensor, masks: Tensor, extent: tuple[int, int] | None) -> Tensor:
-    """Express points in [0, 1] of an extent in [0, 1] of masks [..., H, W] at its top left corner."""
+    """Convert points relative to an extent to points relative to masks [..., H, W] at its top left corner."""
     if extent is None or extent == masks.shape[-2:]:
         return points
     return points * points.new_tensor([extent[1] / masks.shape[-1], extent[0] / masks.shape[-2]])
@@ -143,13 +143,13 @@ def _within(points: Tensor, masks: Tensor, extent: tuple[int, int] | None) -> Te
 
 @torch.no_grad()
 def assign(costs: Sequence[Tensor]) -> Indices:
-    """Assign queries to objects.
+    """Find the assignment of queries to objects with the lowest total cost.
 
     Args:
-        costs: [Q, T] for each image. Costs that are not finite count as very high.
+        costs: [Q, T] for each image. Infinite and NaN costs are replaced by very large ones.
 
     Returns:
-        for each image ``min(Q, T)`` queries, in rising order, and their objects, on the CPU.
+        For each image ``min(Q, T)`` queries, in ascending order, and their objects, on the CPU.
     """
     try:
         from scipy.optimize import linear_sum_assignment
@@ -166,6 +166,6 @@ def assign(costs: Sequence[Tensor]) -> Indices:
 
 
 def matched_queries(indices: Indices) -> tuple[Tensor, Tensor]:
-    """Return image and query of all matches, image by image: an index into [N, Q, ...] tensors."""
+    """Return the image and query indices of all matches, to index [N, Q, ...] tensors."""
     images = torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(indices)])
     return images, torch.cat([queries for queries, _ in indices])

@@ -1,4 +1,4 @@
-"""Perceptrons that turn queries into boxes, mask embeddings and positions."""
+"""Multi-layer perceptrons, which predict boxes, mask embeddings and positions from queries."""
 
 from itertools import pairwise
 
@@ -8,11 +8,11 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them, over the last axis.
+    """Linear layers with ReLU between them, applied to the last axis.
 
     Args:
         input_dim: size of the input.
-        hidden_dim: size between layers.
+        hidden_dim: size of hidden layers.
         output_dim: size of the output.
         num_layers: number of linear layers, at least 1.
     """

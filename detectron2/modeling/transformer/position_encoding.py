@@ -1,4 +1,4 @@
-"""Sine position encodings of maps and of boxes.
+"""Sine position encodings of maps and boxes.
 
 References: End-to-End Object Detection with Transformers, https://arxiv.org/abs/2005.12872; for boxes DAB-DETR,
 https://arxiv.org/abs/2201.12329
@@ -15,15 +15,15 @@ __all__ = ["PositionEmbeddingSine", "sine_encoding", "sine_encoding_of_boxes", "
 
 
 def sine_encoding(positions: Tensor, num_feats: int, temperature: float = 10000) -> Tensor:
-    """Encode numbers as sines and cosines of ever longer wavelengths, in turn.
+    """Encode numbers as alternating sines and cosines of increasing wavelengths.
 
     Args:
         positions: any shape; angles in radians at the shortest wavelength.
-        num_feats: numbers that each position becomes, F.
+        num_feats: size of the encoding of each number, F.
         temperature: ratio of the longest wavelength to the shortest.
 
     Returns:
-        [..., F]; number i is the sine (i even) or cosine (i odd) of ``position / temperature ** (2 * (i // 2) / F)``.
+        [..., F]; entry i is the sine (i even) or cosine (i odd) of ``position / temperature ** (2 * (i // 2) / F)``.
     """
     index = torch.arange(num_feats, device=positions.device)
     pair = torch.div(index, 2, rounding_mode="floor")
@@ -32,11 +32,11 @@ def sine_encoding(positions: Tensor, num_feats: int, temperature: float = 10000)
 
 
 def sine_encoding_of_boxes(positions: Tensor, num_feats: int = 128, temperature: float = 10000) -> Tensor:
-    """Encode points or boxes, each coordinate for itself.
+    """Encode each coordinate of points or boxes separately.
 
     Args:
-        positions: [..., K] coordinates in [0, 1]: (x, y) or (centre x, centre y, width, height).
-        num_feats: numbers for each coordinate, F.
+        positions: [..., K] coordinates in [0, 1]: (x, y) or (center x, center y, width, height).
+        num_feats: size of the encoding of each coordinate, F.
         temperature: see :func:`sine_encoding`.
 
     Returns:
@@ -55,16 +55,16 @@ def sine_encoding_of_map(
     eps: float = 1e-6,
     offset: float = 0.0,
 ) -> Tensor:
-    """Encode the rows and columns of maps, counted from 1 over the pixels that are not hidden.
+    """Encode the rows and columns of maps, counted from 1 over the pixels that are not padding.
 
     Args:
         hidden: [N, H, W]; True marks padding, which is not counted.
-        num_feats: numbers for each of y and x, F.
+        num_feats: size of the encodings of y and of x, F.
         temperature: see :func:`sine_encoding`.
         normalize: divide counts by the last one of the row or column, so that all maps span (0, ``scale``].
-        scale: of normalised positions.
+        scale: largest normalised position.
         eps: added to the divisor.
-        offset: added to counts before they are normalised; -0.5 means centres of pixels.
+        offset: added to counts before they are normalised; -0.5 = centers of pixels.
 
     Returns:
         [N, 2 * F, H, W]: y, then x.
@@ -84,10 +84,10 @@ class PositionEmbeddingSine(nn.Module):
     """The sine position encoding of a feature map.
 
     Args:
-        num_pos_feats: numbers for each of y and x.
+        num_pos_feats: size of the encodings of y and of x.
         temperature: ratio of the longest wavelength to the shortest.
-        normalize: let every map span the same range, whatever its size.
-        scale: that range, 2π by default; only with ``normalize``.
+        normalize: whether maps of all sizes span the same range.
+        scale: this range, by default 2π; only with ``normalize``.
     """
 
     def __init__(
@@ -99,18 +99,18 @@ class PositionEmbeddingSine(nn.Module):
     ) -> None:
         super().__init__()
         if scale is not None and not normalize:
-            raise BadValue("scale needs normalize=True")
+            raise BadValue("scale needs normalize=True, got normalize=False")
         self.num_pos_feats = num_pos_feats
         self.temperature = temperature
         self.normalize = normalize
         self.scale = 2 * math.pi if scale is None else scale
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode positions.
+        """Encode the positions of a feature map.
 
         Args:
-            x: [N, C, H, W] features, of which only the size and the device count.
-            mask: [N, H, W]; True marks padding. None: there is none.
+            x: [N, C, H, W] features; only their size and device matter.
+            mask: [N, H, W]; True marks padding. None = no padding.
 
         Returns:
             [N, 2 * num_pos_feats, H, W] in float32.

@@ -1,4 +1,4 @@
-"""Proposals of two-stage detection transformers: every pixel of every level proposes a box around itself.
+"""Proposals of two-stage detection transformers: a box around every pixel of every level.
 
 References: Deformable DETR, https://arxiv.org/abs/2010.04159, appendix A.4; DINO, https://arxiv.org/abs/2203.03605
 """
@@ -14,16 +14,15 @@ __all__ = ["encoder_proposals", "pixel_proposals", "select"]
 
 
 def pixel_proposals(hidden: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Propose a box around every pixel, of 5 % of the image on the first level and twice that on each further one.
+    """Propose a box around every pixel, with sides of 5 % of the image on the first level, doubling per level.
 
     Args:
         hidden: [N, S] pixels of all levels; True marks padding, which is below and to the right.
-        shapes: (height, width) of the levels, S pixels in all.
+        shapes: (height, width) of the levels, S pixels in total.
 
     Returns:
-        * [N, S, 4] log-odds of boxes (centre x, y, width, height) in [0, 1] of the images; infinite where there is no
-          proposal.
-        * [N, S], True where there is one: not in padding, and all numbers within (0.01, 0.99).
+        * [N, S, 4] logits of boxes (center x, center y, width, height), in [0, 1] of the images; infinite if invalid.
+        * [N, S], True for valid proposals: not in padding, and all numbers within (0.01, 0.99).
     """
     boxes = []
     for i, (level, (h, w)) in enumerate(zip(hidden.split([h * w for h, w in shapes], 1), shapes)):
@@ -61,5 +60,5 @@ def encoder_proposals(
 
 
 def select(values: Tensor, index: Tensor) -> Tensor:
-    """Take rows of each image: [N, S, C] at [N, K] gives [N, K, C]."""
+    """Select the rows ``index`` [N, K] of ``values`` [N, S, C]; return [N, K, C]."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

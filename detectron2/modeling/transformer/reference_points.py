@@ -1,4 +1,4 @@
-"""Where the queries of deformable attention stand, and boxes as log-odds.
+"""Reference points of deformable attention, and the inverse sigmoid.
 
 Reference: Deformable DETR, https://arxiv.org/abs/2010.04159
 """
@@ -12,12 +12,7 @@ __all__ = ["inverse_sigmoid", "pixel_reference_points", "refine_boxes", "valid_r
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Compute log-odds of probabilities; values nearer than ``eps`` to 0 or 1, or outside of them, count as ``eps``.
-
-    Args:
-        x: any shape.
-        eps: smallest numerator and denominator of the odds.
-    """
+    """Compute the logits of probabilities ``x``, clamped such that ``x`` and ``1 - x`` are at least ``eps``."""
     x = x.clamp(0, 1)
     return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
 
@@ -40,27 +35,27 @@ def refine_boxes(deltas: Tensor, reference: Tensor, eps: float = 1e-5) -> Tensor
 
 
 def valid_ratio(hidden: Tensor) -> Tensor:
-    """Measure how much of the width and height of maps is not padding; padding is below and to the right.
+    """Compute the fractions of the width and height of maps that are not padding.
 
     Args:
-        hidden: [N, H, W]; True marks padding.
+        hidden: [N, H, W]; True marks padding, which is below and to the right.
 
     Returns:
-        [N, 2] shares (of the width, of the height).
+        [N, 2] (fraction of the width, fraction of the height).
     """
     seen = (~hidden).float()
     return torch.stack([seen[:, 0].mean(1), seen[:, :, 0].mean(1)], -1)
 
 
 def pixel_reference_points(shapes: Sequence[tuple[int, int]], valid_ratios: Tensor) -> Tensor:
-    """Place one query on the centre of every pixel of every level.
+    """Compute the centers of all pixels of all levels.
 
     Args:
-        shapes: (height, width) of L levels, S pixels in all.
-        valid_ratios: [N, L, 2] shares of width and height that are not padding.
+        shapes: (height, width) of L levels, S pixels in total.
+        valid_ratios: [N, L, 2], see :func:`valid_ratio`.
 
     Returns:
-        [N, S, L, 2] points (x, y) relative to each level's padded map; 1 is the end of the padding.
+        [N, S, L, 2] points (x, y) relative to each level's padded map; 1 = the end of the padding.
     """
     device = valid_ratios.device
     levels = []

@@ -1,4 +1,4 @@
-"""Parts of losses over sets of matched queries: masks at sampled points, and the number of objects to divide by.
+"""Losses of matched queries: masks at sampled points, and the normalising number of objects.
 
 References: Mask2Former, https://arxiv.org/abs/2112.01527; points: PointRend, https://arxiv.org/abs/1912.08193
 """
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def sigmoid_ce_loss(inputs: Tensor, targets: Tensor, num_masks: Tensor | float) -> Tensor:
-    """Binary cross-entropy of masks: mean over points, sum over masks, divided by a number of masks.
+    """Compute the binary cross-entropy of masks: mean over points, sum over masks, divided by ``num_masks``.
 
     Args:
         inputs: [M, P] logits.
@@ -38,7 +38,7 @@ def sigmoid_ce_loss(inputs: Tensor, targets: Tensor, num_masks: Tensor | float) 
 
 
 def dice_loss(inputs: Tensor, targets: Tensor, num_masks: Tensor | float) -> Tensor:
-    """Dice loss of masks: 1 less the smoothed overlap, summed over masks, divided by a number of masks.
+    """Compute the dice loss of masks: 1 minus the smoothed overlap, summed over masks, divided by ``num_masks``.
 
     Args:
         inputs: [M, ...] logits.
@@ -53,14 +53,7 @@ def dice_loss(inputs: Tensor, targets: Tensor, num_masks: Tensor | float) -> Ten
 
 
 def calculate_uncertainty(logits: Tensor) -> Tensor:
-    """Tell how near logits are to 0.
-
-    Args:
-        logits: [R, 1, ...] of masks without classes.
-
-    Returns:
-        the same shape; the higher, the less certain.
-    """
+    """Return the negated distances of logits [R, 1, ...] from 0; higher values are less certain."""
     if logits.shape[1] != 1:
         raise BadValue(f"logits of masks must have one channel, got {tuple(logits.shape)}")
     return -logits.abs()
@@ -74,16 +67,15 @@ def matched_masks_at_points(
     oversample_ratio: float,
     importance_sample_ratio: float,
 ) -> tuple[Tensor, Tensor]:
-    """Sample matched masks at points of their own, most of them where the prediction is uncertain.
+    """Sample each matched mask at random points, most of them where its prediction is uncertain.
 
     Args:
-        logits: [N, Q, h, w] predicted masks.
-        targets: for each image its masks [T, H, W]. The predictions cover the largest H and W of the batch: smaller
-            masks are at the top left of it.
-        indices: matched queries and targets of each image, M in all.
-        num_points: points of each mask, P.
-        oversample_ratio: see :func:`~detectron2.layers.get_uncertain_point_coords_with_randomness`.
-        importance_sample_ratio: the same.
+        logits: [N, Q, h, w] predicted masks, which cover the largest H and W of the batch.
+        targets: masks [T, H, W] of each image, at the top left of this area.
+        indices: matched queries and targets of each image, M in total.
+        num_points: number of points per mask, P.
+        oversample_ratio, importance_sample_ratio: see
+            :func:`~detectron2.layers.get_uncertain_point_coords_with_randomness`.
 
     Returns:
         [M, P] logits and [M, P] targets in [0, 1], both in float32.
@@ -104,7 +96,7 @@ def matched_masks_at_points(
 
 
 def mean_count(count: int, device: torch.device | str) -> Tensor:
-    """Return the mean of a number of objects over all processes, at least 1, to divide losses by."""
+    """Return the mean of ``count`` over all processes, at least 1; the divisor of losses."""
     mean = torch.tensor([float(count)], device=device)
     world = comm.get_world_size()
     if world > 1:

@@ -255,7 +255,7 @@ def test_regnet_freezes_and_names_wrong_outputs():
     assert any(isinstance(m, FrozenBatchNorm2d) for m in net.s1.modules())
     with pytest.raises(ValueError, match="s9"):
         small_regnet(out_features=["s9"])
-    with pytest.raises(ValueError, match="one entry a stage"):
+    with pytest.raises(ValueError, match="one entry per stage"):
         AnyNet(
             stem_class=ResStem, stem_width=8, block_class=ResBottleneckBlock, depths=[1], widths=[8, 8], group_widths=[8],
             strides=[1], bottleneck_ratios=[1.0], se_ratio=0, activation_class=nn.ReLU,
