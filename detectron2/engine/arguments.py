@@ -9,14 +9,14 @@ __all__ = ["default_argument_parser"]
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """Build a parser with the arguments that training programs have in common.
+    """Build a parser with the arguments that training programs share.
 
     Args:
         epilog: text at the end of ``--help``; None shows examples.
 
     Returns:
-        A parser; all words after the arguments (``KEY VALUE …`` for a YAML config, ``path.key=value …`` for a Python
-        config) are collected in ``opts``.
+        A parser that collects all words after the arguments (``KEY VALUE …`` for a YAML config, ``path.key=value …``
+        for a Python config) in ``opts``.
     """
     program = sys.argv[0]
     examples = f"""Examples:

@@ -1,4 +1,4 @@
-"""Find the largest batch that fits, by measuring the training's own model and images."""
+"""Find the largest batch that fits into memory, by measuring steps of the model on its training images."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ __all__ = ["available_bytes", "fit_batch_size", "measure_step", "with_fitting_ba
 
 logger = logging.getLogger(__name__)
 
-# Images to choose the largest from. Later ones may be larger still, which the unused share of memory allows for.
+# Number of images of which the largest are measured. The unused share of memory allows for larger ones.
 _POOL = 16
-# Memory of a step as a multiple of the saved activations: workspace of convolutions, where it cannot be measured.
+# Memory of a step as a multiple of its saved activations, where the workspace of convolutions cannot be measured.
 _HOST_WORKSPACE = 1.5
-# Free memory assumed where the system does not tell it: what a small machine can spare.
+# Free memory in bytes to assume where the system does not report it.
 _UNKNOWN_HOST = 4 * 2**30
 
 
 @dataclass(frozen=True)
 class _Model:
-    """The model, and the part of memory use that is independent of the batch size."""
+    """The model, and its memory use that does not depend on the batch size."""
 
     model: nn.Module
     precision: Precision
@@ -54,12 +54,10 @@ class _Model:
 
 
 def available_bytes() -> int:
-    """Return the host memory in bytes that this process may still take, within its control group; a guess outside Linux."""
+    """Return the host memory in bytes that this process may still allocate; an estimate outside Linux."""
     free = _UNKNOWN_HOST
-    for pages, share in (
-        ("SC_PHYS_PAGES", 0.5),
-        ("SC_AVPHYS_PAGES", 1.0),
-    ):  # macOS has the first, Windows neither
+    # macOS has only the first, Windows neither.
+    for pages, share in (("SC_PHYS_PAGES", 0.5), ("SC_AVPHYS_PAGES", 1.0)):
         try:
             free = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf(pages) * share)
         except (AttributeError, ValueError, OSError):
@@ -117,7 +115,7 @@ def _step(model: nn.Module, batch: Sequence[Any], precision: Precision) -> None:
 
 
 def _forget_peak() -> bool:
-    """Return freed memory to the system and reset the peak of this process; False where that is impossible."""
+    """Return freed memory to the system and reset the memory peak of this process; return False if that is impossible."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         with open("/proc/self/clear_refs", "w") as file:
@@ -128,7 +126,7 @@ def _forget_peak() -> bool:
 
 
 def _process_bytes(field: str) -> int:
-    """Read a size from Linux's status of this process; 0 elsewhere."""
+    """Read a size in bytes from the status of this process; 0 outside Linux."""
     try:
         with open("/proc/self/status") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{field}:"))
@@ -137,9 +135,9 @@ def _process_bytes(field: str) -> int:
 
 
 def fit_batch_size(measure: Callable[[int], int | None], budget: int, limit: int) -> int:
-    """Find the largest batch whose step stays within a budget, to an eighth.
+    """Find the largest batch whose step stays within a budget, to within an eighth.
 
-    Doubles the batch until it no longer fits, then halves the gap. Memory must grow with the batch.
+    Doubles the batch until it no longer fits, then bisects. Memory must grow with the batch.
 
     Args:
         measure: returns the bytes that a step with this many images takes; None if memory ran out.
@@ -175,7 +173,7 @@ def fit_batch_size(measure: Callable[[int], int | None], budget: int, limit: int
 
 
 def _largest(records: list[Any]) -> list[Any]:
-    """Sort images by falling size: pixels first, then instances."""
+    """Sort images by size, largest first: by pixels, then by instances."""
 
     def size(record: Any) -> tuple[int, int]:
         return record["image"].numel(), len(record.get("instances", ()))
@@ -202,33 +200,30 @@ def _measured(parts: _Model, records: list[Any], share: float, limit: int) -> in
             return None
 
         return fit_batch_size(measure, budget, limit)
-    # A host that runs out of memory kills the process, so only one and two images are tried, and a line is drawn through
-    # them. The first pass fills caches that later ones share.
+    # A host that runs out of memory kills the process, so measure only one and two images and extrapolate linearly. The
+    # first pass fills caches that later ones share.
     measure_step(parts.model, (pool * 2)[:2], parts.precision)
     one = measure_step(parts.model, pool[:1], parts.precision)
     two = measure_step(parts.model, (pool * 2)[:2], parts.precision)
     each = max(two - one, one // 2, 1)
     budget = int(available_bytes() * share) // comm.get_local_size() - parts.fixed_bytes()
 
-    def line(size: int) -> int:
-        return max(one - each, 0) + each * size
-
-    return fit_batch_size(line, budget, limit)
+    return fit_batch_size(lambda size: max(one - each, 0) + each * size, budget, limit)
 
 
 def with_fitting_batch(
     run: RunConfig, model: nn.Module, build_loader: Callable[[Config], Iterable[Any]], precision: Precision
 ) -> RunConfig:
-    """Choose the largest batch that fits; learning rate and lengths follow.
+    """Set the largest batch size that fits, and scale learning rate and lengths accordingly.
 
-    The number is kept in ``auto_batch.json`` in the output folder and read from there if it exists: a resumed
-    training must not change its batch.
+    The size is saved as ``auto_batch.json`` in the output folder and read from there if it exists, because a resumed
+    training must not change its batch size.
 
     Args:
         run: the config.
-        model: on its device.
-        build_loader: makes a training loader from a config.
-        precision: of the training's steps.
+        model: the model, on its device.
+        build_loader: builds a training loader from a config.
+        precision: precision of the training steps.
 
     Returns:
         A changed copy of the config.
@@ -238,12 +233,12 @@ def with_fitting_batch(
     if os.path.isfile(path):
         with open(path) as file:
             total = int(json.load(file)["images_per_batch"])
-        logger.info("%d images a batch, as measured before; remove %s to measure again.", total, path)
+        logger.info("%d images per batch, as measured before; remove %s to measure again.", total, path)
         return run.rescaled(total)
     world = comm.get_world_size()
     total = min(comm.all_gather(_measured_on_trial(run, model, build_loader, precision))) * world
     logger.info(
-        "SOLVER.AUTO_BATCH: %d images a batch (%d on each process); learning rate and lengths follow.",
+        "SOLVER.AUTO_BATCH: %d images per batch (%d on each process); learning rate and lengths are scaled to it.",
         total,
         total // world,
     )
@@ -258,7 +253,7 @@ def with_fitting_batch(
 def _measured_on_trial(
     run: RunConfig, model: nn.Module, build_loader: Callable[[Config], Iterable[Any]], precision: Precision
 ) -> int:
-    """Measure how many images fit on this process; leave random numbers, buffers and mode as they were."""
+    """Measure how many images fit on this process; restore random states, buffers and mode afterwards."""
     single = run.rescaled(comm.get_world_size()).in_this_process()
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     was_training = model.training

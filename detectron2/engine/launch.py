@@ -25,7 +25,7 @@ DEFAULT_TIMEOUT = timedelta(minutes=30)
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the other processes have to exit by themselves, with their error, when one has failed.
+# Seconds that the other processes have to exit by themselves, with their own errors, after one has failed.
 _GRACE = 10.0
 # Exit status of a process that was interrupted, as in shells.
 _INTERRUPTED = 130
@@ -55,9 +55,9 @@ def launch(
 ) -> Any:
     """Call a function in one process per device, on every machine.
 
-    With one process in all the function is called directly. Under ``torchrun``, which has already started the
-    processes, rank and world size come from the environment and the other numbers here are not needed. Without CUDA
-    the processes run on the CPU and communicate through gloo.
+    A single process calls the function directly. Under ``torchrun``, which has already started the processes, rank and
+    world size come from the environment, and the numbers of processes and machines here are ignored. Without CUDA, the
+    processes run on the CPU and communicate through gloo.
 
     Args:
         main_func: function to run; must be importable, since processes are spawned.
@@ -70,11 +70,11 @@ def launch(
         timeout: how long to wait for other processes.
 
     Returns:
-        The result of ``main_func`` if it ran in this process (one process in all, or torchrun).
+        The result of ``main_func`` if it ran in this process (a single process, or torchrun), else None.
 
     Raises:
         ValueError: if there are several machines and no address.
-        RuntimeError: if a process fails or never appears; names the rank.
+        RuntimeError: if a process fails or never appears; the text names its rank.
     """
     if _under_torchrun():
         return _run_in_place(main_func, args, timeout)
@@ -134,7 +134,7 @@ def _wait(context: Any) -> None:
 def _check_devices(wanted: int) -> None:
     if torch.cuda.is_available() and wanted > torch.cuda.device_count():
         raise ValueError(
-            f"{wanted} processes were asked for, but this machine has {torch.cuda.device_count()} GPU(s): lower "
+            f"{wanted} processes were requested, but this machine has {torch.cuda.device_count()} GPU(s): lower "
             "--num-gpus"
         )
 
@@ -162,7 +162,7 @@ def _worker(
             comm.create_local_process_group(per_machine)
             comm.synchronize()
             main_func(*args)
-    except KeyboardInterrupt:  # is in the log; no traceback is needed
+    except KeyboardInterrupt:  # already logged; no traceback needed
         sys.exit(_INTERRUPTED)
     finally:
         comm.leave()
@@ -170,7 +170,7 @@ def _worker(
 
 def _run_in_place(main_func: Callable[..., Any], args: tuple[Any, ...], timeout: timedelta) -> Any:
     """Run in a process that torchrun started."""
-    if dist.is_initialized():  # the caller has joined already
+    if dist.is_initialized():  # the caller has joined the process group
         return main_func(*args)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     use_device(int(os.environ["LOCAL_RANK"]))
@@ -178,7 +178,7 @@ def _run_in_place(main_func: Callable[..., Any], args: tuple[Any, ...], timeout:
     try:
         with explains_missing_ranks():
             per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-            # Machines of unequal size have no common grouping; get_local_rank then reads the environment.
+            # Machines with different numbers of processes cannot be grouped; get_local_rank then reads the environment.
             if world_size % per_machine == 0 and len(set(comm.all_gather(per_machine))) == 1:
                 comm.create_local_process_group(per_machine)
             comm.synchronize()

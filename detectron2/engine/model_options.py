@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def _modules_matching(model: nn.Module, patterns: Sequence[str], key: str) -> list[tuple[str, nn.Module]]:
-    """Return the modules whose whole name matches a pattern.
+    """Return the modules whose full name matches a pattern.
 
     Raises:
         ValueError: if a pattern matches no module.
@@ -30,7 +30,7 @@ def _modules_matching(model: nn.Module, patterns: Sequence[str], key: str) -> li
         hits = {n: m for n, m in model.named_modules() if n and re.fullmatch(pattern, n)}
         if not hits:
             tops = ", ".join(name for name, _ in model.named_children())
-            raise ValueError(f"{key}: {pattern!r} matches no module. Modules at the top are: {tops}")
+            raise ValueError(f"{key}: {pattern!r} matches no module. Top-level modules are: {tops}")
         found.update(hits)
     return list(found.items())
 
@@ -38,12 +38,12 @@ def _modules_matching(model: nn.Module, patterns: Sequence[str], key: str) -> li
 def freeze_by_pattern(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Freeze the parameters whose names match.
 
-    Batch norms with frozen parameters only become ``FrozenBatchNorm2d``, since their running statistics would drift
-    otherwise.
+    Batch norms whose parameters are all frozen become ``FrozenBatchNorm2d``, because their running statistics would
+    otherwise drift.
 
     Args:
         model: changed in place.
-        patterns: regular expressions that are searched in names, such as ``"^backbone\\.bottom_up"``.
+        patterns: regular expressions to search for in names, such as ``"^backbone\\.bottom_up"``.
 
     Returns:
         Names of the frozen parameters.
@@ -96,14 +96,14 @@ def trainable_table(model: nn.Module, depth: int = 2) -> str:
 
 
 def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> int:
-    """Make modules recompute their activations in the backward pass instead of keeping them.
+    """Make modules recompute their activations in the backward pass instead of storing them.
 
-    Saves memory for about a third more time in these modules (Chen et al., Training Deep Nets with Sublinear Memory
+    Saves memory, but these modules take about a third more time (Chen et al., Training Deep Nets with Sublinear Memory
     Cost, https://arxiv.org/abs/1604.06174).
 
     Args:
-        model: changed in place; names and state dict stay.
-        patterns: regular expressions for whole module names, such as
+        model: changed in place; names and state dict stay the same.
+        patterns: regular expressions for full module names, such as
             ``r"backbone\\.bottom_up\\.res[345]\\.\\d+"``.
 
     Returns:
@@ -126,13 +126,13 @@ def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> int:
 
 
 def compile_parts(model: nn.Module, parts: Sequence[str], mode: str = "default") -> None:
-    """Compile parts of a model in place, so that names and state dict stay.
+    """Compile parts of a model in place; names and state dict stay the same.
 
     Args:
         model: the model.
-        parts: module names; ``""`` is the whole model. Backbones gain most, since their shapes are static; sampling
-            and matching have shapes that depend on the data.
-        mode: as for ``torch.compile``.
+        parts: module names; ``""`` is the whole model. Backbones benefit most, because their shapes are static, while
+            those of sampling and matching depend on the data.
+        mode: see ``torch.compile``.
 
     Raises:
         ValueError: if a part is unknown.
@@ -143,7 +143,7 @@ def compile_parts(model: nn.Module, parts: Sequence[str], mode: str = "default")
         except AttributeError:
             tops = ", ".join(n for n, _ in model.named_children())
             raise ValueError(
-                f"SOLVER.COMPILE.PARTS names {name!r}, which the model lacks; it has: {tops}"
+                f"SOLVER.COMPILE.PARTS contains {name!r}, which the model lacks; it has: {tops}"
             ) from None
         module.compile(mode=mode, dynamic=None)
         logger.info("torch.compile (%s) for %s.", mode, name or "the whole model")

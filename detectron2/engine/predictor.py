@@ -1,4 +1,4 @@
-"""Predictions for single images."""
+"""Inference on single images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ImageSource = str | os.PathLike[str] | Image.Image | npt.ArrayLike
 
 
 class DefaultPredictor:
-    """Builds a model from a config, loads its weights, and predicts for images of any size.
+    """Builds a model from a config, loads its weights, and runs inference on images of any size.
 
     Device, weights, input size and channel order come from the config.
 
@@ -35,13 +35,13 @@ class DefaultPredictor:
         cfg: a ``CfgNode``, or a LazyConfig with ``model``, ``train.init_checkpoint`` and ``dataloader.test``.
 
     Attributes:
-        metadata: metadata of the first test data set.
+        metadata: metadata of the first test dataset.
         model: the model in evaluation mode.
         input_format: channel order that the model expects, "RGB" or "BGR".
-        load_report: which weights were loaded, and which not; None if the config names no weights.
+        load_report: which weights were loaded and which were not; None if the config names no weights.
 
     Raises:
-        ValueError: if the model expects another channel order.
+        ValueError: if the model expects neither RGB nor BGR images.
 
     Example::
 
@@ -63,16 +63,16 @@ class DefaultPredictor:
         self.model.eval()
         if self.input_format not in ("RGB", "BGR"):
             raise ValueError(
-                f"DefaultPredictor takes models for RGB or BGR images, this one expects {self.input_format!r}; call "
-                "the model itself with a dict {'image': tensor, 'height': …, 'width': …}"
+                f"DefaultPredictor needs a model for RGB or BGR images, but this one expects {self.input_format!r}; "
+                "call the model itself with a dict {'image': tensor, 'height': …, 'width': …}"
             )
 
     def _to_array(self, image: ImageSource) -> npt.NDArray[Any]:
         """Return an image as an array (H, W, 3) in the channel order of the model."""
         if isinstance(image, (str, os.PathLike)):
             return read_image(os.fspath(image), format=self.input_format)
-        if isinstance(image, Image.Image):  # which knows its own channels
-            upright = ImageOps.exif_transpose(image)  # as when it is read from its file
+        if isinstance(image, Image.Image):  # has a known channel order
+            upright = ImageOps.exif_transpose(image)  # as read_image does
             array = np.asarray(upright.convert("RGB"))
             return array if self.input_format == "RGB" else array[:, :, ::-1]
         array = np.asarray(image)
@@ -93,25 +93,21 @@ class DefaultPredictor:
         return {"image": tensor, "height": height, "width": width}
 
     def __call__(self, original_image: ImageSource) -> ModelOutput:
-        """Predict for one image.
+        """Run inference on one image.
 
         Args:
-            original_image: array (H, W, 3), always in BGR order, with values in [0, 255]; or a path, or a Pillow
-                image.
+            original_image: a path, a Pillow image, or an array (H, W, 3), always in BGR order, with values in
+                [0, 255].
 
         Returns:
             The output of the model, such as ``{"instances": Instances}``, in the coordinates of the image.
 
         Raises:
-            ValueError: if an array has another shape, values that are not finite, or integers outside [0, 255].
+            ValueError: if an array has another shape, NaN or infinite values, or integers outside [0, 255].
         """
         return self.batch([original_image])[0]
 
     @torch.no_grad()
     def batch(self, images: Sequence[ImageSource]) -> list[ModelOutput]:
-        """Predict for several images in one forward pass.
-
-        Args:
-            images: images as for a single call; their sizes may differ.
-        """
+        """Run inference on several images, which may differ in size, in one forward pass."""
         return list(self.model([self._to_input(image) for image in images]))

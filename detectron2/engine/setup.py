@@ -28,9 +28,9 @@ def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwar
     """Wrap a model in ``DistributedDataParallel``; return the model itself if there is only one process.
 
     Args:
-        model: on the device of this process.
+        model: the model, on the device of this process.
         fp16_compression: send gradients as float16.
-        **kwargs: arguments of ``DistributedDataParallel``. If some batches do not use all parameters, give
+        **kwargs: arguments of ``DistributedDataParallel``. If some batches do not use all parameters, pass
             ``find_unused_parameters=True``.
     """
     if comm.get_world_size() == 1:
@@ -51,9 +51,9 @@ def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwar
 
 
 def use_deterministic_algorithms() -> None:
-    """Let equal inputs give equal bits on one device, at some cost in speed.
+    """Make results reproducible bit by bit on one device, at some cost in speed.
 
-    Operators without a deterministic form raise an error.
+    Operators without a deterministic implementation raise an error.
     """
     # Must be set before cuBLAS starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -67,7 +67,7 @@ def default_setup(cfg: Config, args: argparse.Namespace) -> None:
 
     Args:
         cfg: either kind of config.
-        args: from ``default_argument_parser``; ``config_file``, ``eval_only`` and the like may be absent.
+        args: result of ``default_argument_parser``; ``config_file`` and ``eval_only`` may be missing.
     """
     run = run_config(cfg)
     output_dir = run.options.output_dir
@@ -107,9 +107,9 @@ def set_backends(cfg: Config, training: bool = True) -> None:
         if seed < 0:
             seed = 0
             logger.info("Deterministic mode without a seed: using seed 0.")
-    # Each process draws different numbers; those that must agree are shared explicitly.
+    # Each process draws different random numbers; those that must agree are communicated explicitly.
     seed_all_rng(None if seed < 0 else seed + comm.get_rank())
-    # Test images differ in size: the search would run again for each.
+    # Test images differ in size, so the search would run again for each.
     if training and not options.deterministic:
         torch.backends.cudnn.benchmark = options.cudnn_benchmark
     if options.float32_precision:

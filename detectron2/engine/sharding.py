@@ -1,6 +1,6 @@
-"""Models too large for one device: FSDP2 sharding, and checkpoints in shards.
+"""FSDP2 sharding and sharded checkpoints, for models too large for one device.
 
-``DefaultTrainer`` does this with ``SOLVER.FSDP.ENABLED``. For your own loops (``SimpleTrainer`` takes the sharded
+``DefaultTrainer`` shards the model with ``SOLVER.FSDP.ENABLED``. In your own loop (``SimpleTrainer`` accepts the sharded
 model)::
 
     shard_model(model, parts=["backbone"])              # after loading weights, before the optimizer
@@ -29,17 +29,18 @@ def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **option
     """Shard the parameters of a model over all processes (FSDP2, ``fully_shard``).
 
     Each element of the ``Sequential``s and ``ModuleList``s in ``parts`` (blocks of residual stages, transformer
-    blocks) is gathered by itself when it runs; all other parameters are gathered together while the model runs.
-    Parameters become ``DTensor``s, so build the optimizer afterwards. Batch norm statistics are buffers and stay whole
-    on each process.
+    blocks) is gathered separately when it runs; all other parameters are gathered together while the model runs.
+    Parameters become ``DTensor``s, so build the optimizer afterwards. Batch norm statistics are buffers and are not
+    sharded.
 
     Args:
-        model: with its weights loaded, on its device; changed in place.
+        model: the model with its weights loaded, on its device; changed in place.
         parts: names of modules.
-        **options: as for ``torch.distributed.fsdp.fully_shard``: ``mesh``, ``mp_policy``, ``reshard_after_forward``.
+        **options: arguments of ``torch.distributed.fsdp.fully_shard``: ``mesh``, ``mp_policy``,
+            ``reshard_after_forward``.
 
     Returns:
-        Names of the modules that are gathered by themselves.
+        Names of the modules that are gathered separately.
 
     Raises:
         RuntimeError: outside a distributed run.
@@ -48,7 +49,7 @@ def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **option
     from torch.distributed.fsdp import fully_shard
 
     if not (dist.is_available() and dist.is_initialized()):
-        raise RuntimeError("sharding needs processes to shard over: start with launch() or torchrun")
+        raise RuntimeError("sharding needs a distributed run: start with launch() or torchrun")
     names: list[str] = []
     known = dict(model.named_modules())
     for part in parts:
@@ -56,7 +57,7 @@ def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **option
             tops = ", ".join(name for name, _ in model.named_children())
             raise ValueError(f"the model has no {part!r} to shard; it has: {tops}")
         names += _blocks(known[part], part)
-    # Each process has drawn its own weights.
+    # Each process may have initialised different weights.
     _send_from_main((*model.parameters(), *model.buffers()))
     for name in names:
         fully_shard(known[name], **options)
@@ -74,11 +75,11 @@ def _send_from_main(tensors: Iterable[torch.Tensor]) -> None:
 
 @contextmanager
 def whole_weights(model: nn.Module) -> Iterator[None]:
-    """Hold the same, whole model on every process for the block, as its checkpoint will hold it.
+    """Hold the same, unsharded model on every process within a ``with`` block, as in its checkpoint.
 
     Sharded weights are gathered, and the buffers of the main process replace those of the others, whose batch norms
-    have seen other images. Inside, forward passes do not communicate, so processes may run different numbers of them,
-    as evaluations do. Every process must enter and leave together.
+    have seen other images. Forward passes inside the block do not communicate, so processes may run different numbers
+    of them, as evaluations do. All processes must enter and leave the block together.
     """
     from torch.distributed.fsdp import FSDPModule
 
@@ -91,7 +92,7 @@ def whole_weights(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            # The outermost part is needed again at once in the backward pass.
+            # The backward pass starts with the outermost part.
             part.set_reshard_after_forward(part is not parts[0], recurse=False)
             part.reshard()
 
@@ -119,16 +120,16 @@ def save_sharded(
 ) -> None:
     """Write a checkpoint to which each process adds its own shards; every process must call it.
 
-    The folder appears under its name only when it is complete. All processes must be able to see it.
+    The folder gets its final name only when it is complete. All processes must have access to it.
 
     Args:
         folder: folder to write; an existing one is replaced.
-        model: from ``shard_model``, or an ordinary one.
+        model: a model, sharded or not.
         optimizer: its optimizer.
-        extra: further numbers, texts, tensors and containers of them, such as the iteration.
+        extra: further numbers, strings, tensors and containers of them, such as the iteration.
 
     Raises:
-        OSError: on every process, if one cannot write.
+        OSError: on every process, if one of them cannot write.
     """
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "extra": dict(extra or {})}
     write_shards(state, folder)
@@ -158,7 +159,7 @@ def load_sharded(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Any]:
-    """Gather the whole weights on the main process, for an ordinary checkpoint; every process must call it.
+    """Gather the full weights on the main process, for an ordinary checkpoint; every process must call it.
 
     Returns:
         Tensors on the CPU; empty on other processes.

@@ -38,19 +38,19 @@ class SimpleTrainer(TrainerBase):
 
     Options that the constructor does not take are attributes:
 
-    * ``accumulate_steps``: batches per optimizer step (their mean loss is minimised; one iteration is still one
-      optimizer step, so schedules need no change);
-    * ``guard``: what to do about losses that are not finite and about memory running out;
+    * ``accumulate_steps``: number of batches per optimizer step, which minimises their mean loss. One iteration is still
+      one optimizer step, so schedules need no change;
+    * ``guard``: handles losses that are not finite, and running out of memory;
     * ``precision``: dtype and loss scaling;
-    * ``metric_window``: with several processes, average the losses of this many iterations over the processes in one
-      collective. The storage receives all of them, somewhat later.
+    * ``metric_window``: number of iterations whose losses several processes average in one collective. The storage
+      receives all of them, a little later.
 
     Args:
-        model: put into training mode.
+        model: the model; it is set to training mode.
         data_loader: iterable of batches, endless or at least as long as training.
-        optimizer: its step may clip gradients.
-        gather_metric_period: log the losses every this many iterations, averaged over all processes; 0 logs those of
-            this process in each iteration, without any communication.
+        optimizer: the optimizer.
+        gather_metric_period: number of iterations between logged losses, averaged over all processes; 0 logs those of
+            this process in each iteration, without communication.
         zero_grad_before_forward: clear gradients before rather than after the forward pass.
         async_write_metrics: accepted for compatibility. Losses on an accelerator are always stored without waiting
             for them.
@@ -66,7 +66,6 @@ class SimpleTrainer(TrainerBase):
         async_write_metrics: bool = False,
     ) -> None:
         super().__init__()
-        # The caller may go on using the model; whether it trains must not depend on that.
         model.train()
         self.model = model
         self.data_loader = data_loader
@@ -85,25 +84,21 @@ class SimpleTrainer(TrainerBase):
 
     @property
     def _data_loader_iter(self) -> Iterator[Any]:
-        # Made late: workers start with training, not with the trainer.
+        # Created on first use, so that workers start with training, not with the trainer.
         if self.__iterator is None:
             self.__iterator = iter(self.data_loader)
         return self.__iterator
 
     def _prime_data_loader(self) -> None:
-        """Start the data now and keep the first batch for the first step.
+        """Start the data loader now, and keep the first batch for the first step.
 
-        Starting workers draws from the random generators, so call this before restoring their states.
+        Starting workers draws random numbers, so call this before restoring random states.
         """
         stream = iter(self.data_loader)
         self.__iterator = itertools.chain([next(stream)], stream)
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable[Any]]) -> None:
-        """Replace the data.
-
-        Args:
-            data_loader_builder: builds the new loader; called after the old one is released.
-        """
+        """Replace the data loader by ``data_loader_builder()``, which is called after the old loader is released."""
         self.__iterator = None
         del self.data_loader
         self.data_loader = data_loader_builder()
@@ -147,7 +142,7 @@ class SimpleTrainer(TrainerBase):
                 if losses is None:
                     return None
                 if not done and not self.zero_grad_before_forward:
-                    # Between the passes, so that the old gradients do not add to the peak of the backward pass
+                    # Between the passes, so that old gradients do not add to the memory peak of the backward pass,
                     # and clearing them overlaps with the forward pass on the device.
                     self.optimizer.zero_grad()
                 total = torch.as_tensor(sum(losses.values()))
@@ -162,7 +157,7 @@ class SimpleTrainer(TrainerBase):
         return {"total_loss": output} if isinstance(output, torch.Tensor) else dict(output)
 
     def _gradient_sync(self, last: bool) -> AbstractContextManager[Any]:
-        """Keep DDP and FSDP from reducing gradients before those of the last batch of a step are there."""
+        """Keep DDP and FSDP from reducing gradients before the last batch of a step."""
         if last:
             return nullcontext()
         if hasattr(self.model, "set_requires_gradient_sync"):
@@ -171,7 +166,7 @@ class SimpleTrainer(TrainerBase):
         return no_sync() if callable(no_sync) else nullcontext()
 
     def finish_checks(self) -> None:
-        """Wait for checks of losses that are still pending; raises if one finds a loss that is not finite."""
+        """Finish pending checks of losses, which raise an error if a loss is not finite."""
         self.guard.finish()
 
     # -- figures ------------------------------------------------------------------------------
@@ -183,7 +178,7 @@ class SimpleTrainer(TrainerBase):
         prefix: str = "",
         iter: int | None = None,
     ) -> None:
-        """Store the losses in the iterations that ``gather_metric_period`` asks for."""
+        """Store the losses every ``gather_metric_period`` iterations."""
         now = self.iter if iter is None else iter
         if self.gather_metric_period <= 0:
             _metrics.write(get_event_storage(), loss_dict, data_time, now, prefix, gather=False)
@@ -197,7 +192,7 @@ class SimpleTrainer(TrainerBase):
             self.write_metrics(loss_dict, data_time, now, prefix)
 
     def _flush_window(self, now: int) -> None:
-        """Store the losses of a window that ends with this iteration; the first window has one iteration only."""
+        """Store the losses of a window if it ends with this iteration; the first window has only one iteration."""
         last = now + 1 == getattr(self, "max_iter", None)
         if (now + 1) % self.metric_window == 0 or last or not self._window.used:
             self._window.flush(get_event_storage())
@@ -208,18 +203,18 @@ class SimpleTrainer(TrainerBase):
     ) -> None:
         """Store losses, their sum and the data time, averaged over all processes.
 
-        Every process must call it. The longest data time counts, since all processes wait for it; each process
-        stores its own as ``rank_data_time``.
+        Every process must call it. ``data_time`` is the longest one, for which all processes wait; each process stores
+        its own as ``rank_data_time``.
 
         Args:
             loss_dict: scalar losses.
             data_time: seconds that this process waited for its batch.
-            cur_iter: iteration that the figures belong to.
-            prefix: put before the names of losses.
+            cur_iter: the iteration.
+            prefix: prefix of the names of losses.
 
         Raises:
-            FloatingPointError: if the sum is not finite and lies on the CPU (elsewhere the guard detects it without
-                waiting).
+            FloatingPointError: if the sum is on the CPU and not finite. On accelerators the guard checks losses, without
+                waiting.
         """
         _metrics.write(get_event_storage(), loss_dict, data_time, cur_iter, prefix)
 
@@ -239,18 +234,14 @@ class AMPTrainer(SimpleTrainer):
     """``SimpleTrainer`` in mixed precision: the same loop with another ``precision``.
 
     Args:
-        model: as for ``SimpleTrainer``.
-        data_loader: as for ``SimpleTrainer``.
-        optimizer: as for ``SimpleTrainer``.
-        gather_metric_period: as for ``SimpleTrainer``.
-        zero_grad_before_forward: as for ``SimpleTrainer``.
-        grad_scaler: loss scaler; None creates one for float16 and none for bfloat16.
+        model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward, async_write_metrics: see
+            ``SimpleTrainer``.
+        grad_scaler: loss scaler; None creates one for float16, and none for bfloat16.
         precision: dtype of autocast.
-        log_grad_scaler: store the scale as ``grad_scaler``.
-        async_write_metrics: as for ``SimpleTrainer``.
+        log_grad_scaler: whether to store the scale as ``grad_scaler``.
 
     Raises:
-        ValueError: if the model lies on several devices.
+        ValueError: if the model is spread over several devices.
     """
 
     def __init__(
@@ -269,7 +260,7 @@ class AMPTrainer(SimpleTrainer):
             isinstance(model, DistributedDataParallel) and len(model.device_ids or ()) > 1
         )
         if spread:
-            raise BadValue("AMPTrainer takes a model on one device; start one process per device")
+            raise BadValue("AMPTrainer needs a model on one device; start one process per device")
         super().__init__(
             model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward, async_write_metrics
         )
@@ -304,7 +295,7 @@ class AMPTrainer(SimpleTrainer):
 
 @contextmanager
 def _without_fsdp_sync(model: Any) -> Iterator[None]:
-    """Do for FSDP what ``no_sync`` does for DDP."""
+    """Disable gradient synchronisation of FSDP, as ``no_sync`` does for DDP."""
     model.set_requires_gradient_sync(False)
     try:
         yield

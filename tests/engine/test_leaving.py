@@ -185,4 +185,4 @@ def test_rank_that_never_comes_is_named(tmp_path, present):
     if present == 0:
         assert "rank 0 of 2 has waited 5 s" in done.stderr and "for ranks [1]" in done.stderr
     else:
-        assert "rank 1 of 2 does not reach rank 0" in done.stderr
+        assert "rank 1 of 2 could not reach rank 0" in done.stderr

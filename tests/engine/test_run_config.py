@@ -94,7 +94,7 @@ def test_number_of_processes(run):
     assert found.batch_size == 30 and found.options.max_iter == 300
     assert found.options.reference_world_size == 6
     run.put(reference_world_size=3)
-    with pytest.raises(ValueError, match=r"10 is no multiple of .* 3"):
+    with pytest.raises(ValueError, match=r"multiple of .* 3, got 10"):
         run.scaled_to(6)
 
 

@@ -229,7 +229,7 @@ def test_a_missing_metric_stops_all_processes_together(monkeypatch):
     )  # this is the second process
     trainer = trainer_for([[1]] * 9)
     trainer.register_hooks([hooks.EarlyStopping(1, "bbox/AP")])
-    with pytest.raises(KeyError, match=r"'bbox/AP'.*Given: bbox/AP50"):
+    with pytest.raises(KeyError, match=r"'bbox/AP'.*there are: bbox/AP50"):
         trainer.train(0, 3)
 
 

@@ -1,4 +1,4 @@
-"""Hooks: what happens around the steps of training."""
+"""Hooks: actions before, between and after the steps of training."""
 
 from detectron2.utils.reexports import passed_on, publish
 

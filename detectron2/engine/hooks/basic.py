@@ -1,4 +1,4 @@
-"""Hooks that call functions, measure time and memory, and write figures."""
+"""Hooks that call functions, measure time and memory, and write metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Callback = Callable[[Any], object]
 
 
 class CallbackHook(HookBase):
-    """A hook made of functions, each called with the trainer.
+    """Calls functions with the trainer.
 
     Args:
         before_train: called before training.
@@ -68,8 +68,7 @@ class CallbackHook(HookBase):
 class IterationTimer(HookBase):
     """Stores the seconds of each iteration as ``time``, and logs their sum at the end.
 
-    Hooks registered before this one count as part of the iteration only between its ``before_step`` and
-    ``after_step``, so register it first.
+    Register it first: it measures only what runs between its ``before_step`` and its ``after_step``.
 
     Args:
         warmup_iter: number of the first iteration to time, counted from 1; those before it are slower.
@@ -110,7 +109,7 @@ class IterationTimer(HookBase):
 
 
 class PeriodicWriter(PeriodicHook):
-    """Lets writers read the figures from the storage every few iterations and at the end.
+    """Calls writers every few iterations and at the end.
 
     Args:
         writers: the writers.
@@ -131,7 +130,7 @@ class PeriodicWriter(PeriodicHook):
             writer.write()
 
     def after_train(self) -> None:
-        # Hooks before this one may have stored figures in their own after_train.
+        # Earlier hooks may have stored metrics in their after_train.
         for writer in self._writers:
             writer.write()
             writer.close()
@@ -142,7 +141,7 @@ class TorchMemoryStats(PeriodicHook):
 
     Args:
         period: iterations between two messages.
-        max_runs: number of messages at most.
+        max_runs: largest number of messages.
     """
 
     last_run = "after_step"

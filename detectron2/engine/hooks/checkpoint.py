@@ -48,15 +48,15 @@ class BestCheckpointer(PeriodicHook):
     Register it after the hook that computes the metric, with the same period.
 
     Args:
-        eval_period: iterations between two looks at the metric; 0 looks at the end only.
-        checkpointer: what saves.
+        eval_period: iterations between two checks of the metric; 0 checks only at the end.
+        checkpointer: saves the checkpoint.
         val_metric: name in the storage, such as ``"bbox/AP50"``.
-        mode: "max" or "min", which is better.
+        mode: "max" if larger values are better, else "min".
         file_prefix: name of the file without its extension.
-        ema: the average that the evaluation uses; its weights are then saved, without a training state. None saves
-            the trained weights.
-        everywhere: whether every process has this hook. The main one then decides for all, and a run can be resumed
-            from the file with the states of all processes.
+        ema: the averaged weights that the evaluation uses, to save them without a training state; None saves the
+            trained weights.
+        everywhere: whether every process has this hook. The main process then decides for all, and the checkpoint
+            holds the states of all processes for resuming.
 
     Raises:
         ValueError: if ``mode`` is unknown.
@@ -93,8 +93,7 @@ class BestCheckpointer(PeriodicHook):
         if found is None:
             known = [name for name in self.trainer.storage.latest() if "/" in name]
             logger.warning(
-                "BestCheckpointer finds no metric %r in the storage, so it saves nothing. Metrics of the "
-                "evaluation: %s",
+                "BestCheckpointer finds no metric %r in the storage, so it saves nothing. Metrics of evaluations: %s",
                 self._val_metric,
                 ", ".join(known) or "none",
             )
@@ -132,7 +131,7 @@ class BestCheckpointer(PeriodicHook):
             return
         self.trainer.loop.finish_checks()
         if isinstance(self._checkpointer, ShardedCheckpointer):
-            # One file, for use; training resumes from the periodic shards.
+            # A single file for inference; training resumes from the periodic shards.
             self._checkpointer.export(self._file_prefix, **extra)
             return
         if self._everywhere:

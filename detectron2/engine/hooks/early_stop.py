@@ -18,18 +18,17 @@ __all__ = ["EarlyStopping"]
 class EarlyStopping(PeriodicHook):
     """Ends training when a metric has not improved for some evaluations.
 
-    The end counts as success: the final checkpoint is written and the final evaluation runs. The main process decides
-    for all.
+    Training then ends as if complete: with the final checkpoint and evaluation. The main process decides for all.
 
     Args:
         eval_period: iterations between two evaluations.
         metric: name in the storage, such as ``"bbox/AP"`` or ``"val/total_loss"``.
-        mode: "max" or "min", which is better.
-        patience: evaluations without improvement before the end.
+        mode: "max" if larger values are better, else "min".
+        patience: number of evaluations without improvement after which training ends.
         min_delta: smallest change that counts as improvement.
 
     Raises:
-        ValueError: if ``mode`` is unknown or ``patience`` below 1.
+        ValueError: if ``mode`` is unknown or ``patience`` is less than 1.
     """
 
     runs_again = True
@@ -51,22 +50,21 @@ class EarlyStopping(PeriodicHook):
         self.waited = 0
 
     def before_train(self) -> None:
-        # A run that had stopped is started again with the same settings.
+        # A run that has stopped early is resumed with the same settings.
         if self.waited >= self._patience:
             raise StopTraining(
-                f"it had stopped before: no better {self._metric} in {self.waited} evaluations"
+                f"it has already stopped: no better {self._metric} in {self.waited} evaluations"
             )
 
     def run(self) -> None:
         latest = self.trainer.storage.latest()
-        # All processes decide by the figures of the main one, so that they stop, or raise, together.
-        value, known = comm.all_gather((latest.get(self._metric), [name for name in latest if "/" in name]))[
-            0
-        ]
+        # All processes use the metrics of the main one, so that they stop, or raise, together.
+        mine = (latest.get(self._metric), [name for name in latest if "/" in name])
+        value, known = comm.all_gather(mine)[0]
         if value is None:
-            given = ", ".join(known) or "none"
             raise UnknownNameError(
-                f"early stopping watches {self._metric!r}, which no evaluation gave. Given: {given}"
+                f"early stopping needs the metric {self._metric!r}, which no evaluation returned; there are: "
+                f"{', '.join(known) or 'none'}"
             )
         score = self._sign * value[0]
         if math.isfinite(score) and (self.best is None or score > self.best + self._min_delta):
@@ -80,9 +78,9 @@ class EarlyStopping(PeriodicHook):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score and the evaluations since."""
+        """Return the best score and the number of evaluations since."""
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue counting where the checkpoint was written."""
+        """Restore the best score and the number of evaluations since."""
         self.best, self.waited = state_dict["best"], state_dict["waited"]

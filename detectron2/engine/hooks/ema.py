@@ -22,20 +22,19 @@ __all__ = ["EMAHook"]
 class EMAHook(HookBase):
     """Keeps an average of the weights, which often generalises better than the last weights.
 
-    After each iteration ``average = decay * average + (1 - decay) * weights``, with a decay that grows as
-    ``(1 + t) / (10 + t)`` until it reaches its value (Tarvainen & Valpola, Mean Teacher,
-    https://arxiv.org/abs/1703.01780; the ramp as in TensorFlow's ExponentialMovingAverage). Running statistics are
-    averaged too, integer buffers copied. The average is part of every checkpoint; weights that several modules share
-    are kept once, under their first name.
+    After each iteration ``average = decay * average + (1 - decay) * weights``. The decay starts low, as
+    ``(1 + t) / (10 + t)`` (Tarvainen & Valpola, Mean Teacher, https://arxiv.org/abs/1703.01780; the ramp follows
+    TensorFlow's ExponentialMovingAverage). Running statistics are averaged too, integer buffers are copied. Every
+    checkpoint contains the average; weights that several modules share are stored once, under their first name.
 
     Args:
-        model: the model that is trained, also inside wrappers such as DDP.
-        decay: in [0, 1); the average looks back about ``1 / (1 - decay)`` iterations.
+        model: the trained model, also inside wrappers such as DDP.
+        decay: in [0, 1); the average covers about ``1 / (1 - decay)`` iterations.
         evaluate: whether evaluations and the best checkpoint use the average.
         checkpointer: writes ``model_ema.pth`` at the end of complete training; None writes nothing.
 
     Raises:
-        ValueError: if ``decay`` lies outside [0, 1).
+        ValueError: if ``decay`` is not in [0, 1).
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class EMAHook(HookBase):
         checkpointer: Checkpointer | None = None,
     ) -> None:
         if not 0.0 <= decay < 1.0:
-            raise BadValue(f"the decay of an EMA must lie in [0, 1), got {decay}")
+            raise BadValue(f"the decay of an EMA must be in [0, 1), got {decay}")
         self._model = unwrap_model(model)
         self.decay = decay
         self.evaluate = evaluate
@@ -102,7 +101,7 @@ class EMAHook(HookBase):
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average into the model for the block, and the trained weights back afterwards."""
+        """Use the averaged weights within a ``with`` block, and restore the trained weights afterwards."""
         with torch.no_grad():
             now = self._tensors()
             kept = {name: tensor.clone() for name, tensor in now.items()}

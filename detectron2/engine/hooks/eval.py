@@ -23,10 +23,10 @@ __all__ = ["EvalHook", "ValidationLoss", "undisturbed_rng"]
 
 @contextmanager
 def undisturbed_rng() -> Iterator[None]:
-    """Leave the random generators as they were.
+    """Restore the states of the random generators after a ``with`` block.
 
-    What runs inside cannot change training, so that a run resumed from a checkpoint written before an evaluation
-    equals one that was not interrupted.
+    Code inside then cannot change training: a run resumed from a checkpoint written before an evaluation equals one
+    that was not interrupted.
     """
     state = rng_state()
     try:
@@ -36,14 +36,15 @@ def undisturbed_rng() -> Iterator[None]:
 
 
 class EvalHook(PeriodicHook):
-    """Runs an evaluation every few iterations and stores its figures.
+    """Runs an evaluation every few iterations and stores its results.
 
     All processes run it and wait for each other.
 
     Args:
-        eval_period: iterations between two evaluations; 0 evaluates at the end only.
-        eval_function: takes nothing and returns nested dicts of numbers, or nothing. Nested names are joined by ``/``.
-        eval_after_train: evaluate at the end of complete training too.
+        eval_period: iterations between two evaluations; 0 evaluates only at the end.
+        eval_function: called without arguments; returns nested dicts of numbers, or None. Nested names are joined by
+            ``/``.
+        eval_after_train: whether to evaluate also at the end of complete training.
     """
 
     runs_again = True
@@ -62,23 +63,23 @@ class EvalHook(PeriodicHook):
         self._do_eval()
 
     def _do_eval(self) -> None:
-        """Evaluate and store the figures."""
+        """Evaluate and store the results."""
         assert self._func is not None
         with undisturbed_rng():
             results = self._func()
         if results:
             if not isinstance(results, Mapping):
-                raise BadType(f"an evaluation must return a dict or nothing, got {type(results).__name__}")
+                raise BadType(f"an evaluation must return a dict or None, got {type(results).__name__}")
             flat = flatten_results_dict(dict(results))
             for name, value in flat.items():
                 try:
                     flat[name] = float(value)
                 except (TypeError, ValueError):
                     raise BadValue(
-                        f"an evaluation must return numbers in nested dicts; {name} is {value!r}"
+                        f"an evaluation must return numbers in nested dicts, but {name} is {value!r}"
                     ) from None
             self.trainer.storage.put_scalars(**flat, smoothing_hint=False)
-        # Processes may take different times; none may run into a time-out of the next collective.
+        # Processes may take different times: wait here, so that none runs into a time-out in the next collective.
         comm.synchronize()
 
     def after_train(self) -> None:
@@ -91,16 +92,15 @@ class EvalHook(PeriodicHook):
 class ValidationLoss(PeriodicHook):
     """Stores the mean losses on held-out data as ``val/total_loss`` and ``val/<loss>``.
 
-    The model computes losses in training mode only, so it stays in it, without gradients; norms, dropout and
-    stochastic depth are put into evaluation mode meanwhile. The same images are taken each time, with the same random
-    samples.
+    Models compute losses only in training mode, so the model stays in it, without gradients, except for norms, dropout
+    and stochastic depth. Each computation uses the same images and the same random samples.
 
     Args:
-        period: iterations between two computations; 0 computes at the end only.
+        period: iterations between two computations; 0 computes only at the end.
         model: the model.
         data_loader: finite loader of batches with annotations; each process reads its part.
-        max_batches: number of batches at most; 0 for all.
-        prefix: put before the names.
+        max_batches: largest number of batches; 0 = all.
+        prefix: prefix of the names.
     """
 
     runs_again = True
@@ -123,7 +123,7 @@ class ValidationLoss(PeriodicHook):
         """Compute the mean of each loss over the data of all processes."""
         sums: dict[str, float] = {}
         count = 0
-        # The module inside DDP: its wrapper would communicate, and processes differ in batch counts.
+        # Without DDP, which would communicate, while the processes may have different numbers of batches.
         inner = unwrap_model(self._model)
         with undisturbed_rng(), torch.no_grad(), _deterministic(inner), whole_weights(inner):
             torch.manual_seed(0)
@@ -147,13 +147,13 @@ class ValidationLoss(PeriodicHook):
 
 
 _NORMS_AND_DROPOUT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-# By name, because backbones of other libraries (timm, torchvision) bring classes of their own.
+# By name, because other libraries (timm, torchvision) have their own classes.
 _STOCHASTIC_DEPTH = {"DropBlock2d", "DropPath", "PatchDropout", "StochasticDepth"}
 
 
 @contextmanager
 def _deterministic(model: nn.Module) -> Iterator[None]:
-    """Put norms, dropout and stochastic depth into evaluation mode; everything else stays in training mode."""
+    """Set norms, dropout and stochastic depth to evaluation mode; all other modules stay in training mode."""
     changed = [
         module
         for module in model.modules()

@@ -1,4 +1,4 @@
-"""The learning rate, step by step."""
+"""Stepping and logging the learning rate."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class LRScheduler(HookBase):
 
     Args:
         optimizer: None uses that of the trainer.
-        scheduler: a scheduler of PyTorch, or a ``ParamScheduler``, which then multiplies the rates that the optimizer
-            has at the start; None uses ``trainer.scheduler``.
+        scheduler: a PyTorch scheduler, or a ``ParamScheduler``, whose values multiply the initial rates of the
+            optimizer; None uses ``trainer.scheduler``.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
-        """Return the index of the parameter group whose rate is logged: the largest, or one with the commonest rate.
+        """Return the index of the parameter group whose rate is logged.
 
-        Counts parameters, so that a few groups of norms or biases do not win.
+        This is the group with the most parameters or, if all groups have one parameter, a group with the most common
+        rate.
         """
         sizes = [len(group["params"]) for group in optimizer.param_groups]
         if max(sizes) > 1:
             return sizes.index(max(sizes))
-        # One parameter a group: the rate that most of them have.
         rates = [group["lr"] for group in optimizer.param_groups]
         return rates.index(Counter(rates).most_common(1)[0][0])
 
@@ -74,17 +74,17 @@ class LRScheduler(HookBase):
         return self._scheduler if self._scheduler is not None else trainer.scheduler
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of a PyTorch scheduler; a bare curve has none."""
+        """Return the state of a PyTorch scheduler; a ``ParamScheduler`` has none."""
         if isinstance(self.scheduler, TorchLRScheduler):
             return self.scheduler.state_dict()
         return {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the state; the curve itself stays that of the config."""
+        """Restore the state; the curve itself comes from the config."""
         if isinstance(self.scheduler, TorchLRScheduler):
             self._restore(state_dict)
         else:
-            # A bare curve becomes a scheduler only in before_train.
+            # A ParamScheduler becomes a PyTorch scheduler only in before_train.
             self._pending = state_dict
 
     def _restore(self, state_dict: Mapping[str, Any]) -> None:

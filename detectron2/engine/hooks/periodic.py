@@ -1,4 +1,4 @@
-"""What most hooks are: something to run every few iterations and at the end."""
+"""Base class of hooks that run every few iterations and at the end."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ class PeriodicHook(HookBase):
     """Calls ``run`` every ``every`` iterations and once at the end; subclasses define ``run``.
 
     Args:
-        every: iterations between two calls; 0 for no call before the end.
+        every: iterations between two calls; 0 = only at the end.
     """
 
     last_run: Literal["after_train", "after_step", "never"] = "after_train"
-    """When ``run`` is called for the last time: in ``after_train`` if training is complete (and did not end early
-    right after a call); in ``after_step`` of the last iteration, before its checkpoint is written; or not at all in the
-    last iteration."""
+    """When the last call happens: in ``after_train`` if training is complete (and did not end early right after a
+    call); in ``after_step`` of the last iteration, before its checkpoint is written; or not in the last iteration."""
 
     _ran_at = -1
 
@@ -43,6 +42,6 @@ class PeriodicHook(HookBase):
             self._ran_at = self.trainer.iter + 1
 
     def after_train(self) -> None:
-        # Training that ended early may have called it in its last iteration.
+        # If training ended early, its last iteration may already have called run.
         if self.last_run == "after_train" and self.trainer.complete and self._ran_at != self.trainer.max_iter:
             self.run()

@@ -1,4 +1,4 @@
-"""Batch norm statistics of the trained weights."""
+"""Recomputation of batch norm statistics at fixed weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Statistics:
     def add(
         self, norm: nn.modules.batchnorm._BatchNorm, args: tuple[torch.Tensor, ...], output: object
     ) -> None:
-        """Add the batch that the norm has just seen; its running statistics are those of this batch."""
+        """Add the last batch of the norm, whose running statistics are those of this batch."""
         assert norm.running_mean is not None and norm.running_var is not None
         count = args[0].numel() // max(args[0].shape[1], 1)
         if count == 0:
@@ -52,20 +52,20 @@ class _Statistics:
         self.count += count
         distance = norm.running_mean.float() - self.mean
         self.mean += distance * (count / self.count)
-        # The running variance is unbiased: it divides by count - 1.
+        # The running variance is unbiased: divided by count - 1.
         self.squares += norm.running_var.float() * (count - 1)
         self.squares += distance.square() * (count * (self.count - count) / self.count)
 
 
 @torch.no_grad()
 def update_bn_stats(model: nn.Module, data: Iterable[Any], num_iters: int) -> None:
-    """Replace running statistics by those of all values in several batches, at fixed weights.
+    """Replace running statistics by the mean and population variance over several batches, at fixed weights.
 
-    They become the mean and the population variance. The moving average that training leaves mixes statistics of
-    older weights; see Wu & Johnson, Rethinking "Batch" in BatchNorm, https://arxiv.org/abs/2105.07576, section 3.
+    The moving averages of training mix statistics of older weights; see Wu & Johnson, Rethinking "Batch" in BatchNorm,
+    https://arxiv.org/abs/2105.07576, section 3.
 
     Args:
-        model: in training mode.
+        model: the model, in training mode.
         data: at least ``num_iters`` batches.
         num_iters: number of batches to use.
 
@@ -90,7 +90,7 @@ def update_bn_stats(model: nn.Module, data: Iterable[Any], num_iters: int) -> No
             norm.momentum = momentum
             handle.remove()
     if seen < num_iters:
-        raise BadValue(f"precise batch norm needs {num_iters} batches, but the data have only {seen}")
+        raise BadValue(f"precise batch norm needs {num_iters} batches, but the data has only {seen}")
     for norm, statistics in zip(norms, found):
         if statistics.count:
             assert norm.running_mean is not None and norm.running_var is not None
@@ -104,10 +104,10 @@ class PreciseBN(PeriodicHook):
     Register it before the hooks that save and evaluate.
 
     Args:
-        period: iterations between two computations; 0 computes in the last iteration only.
+        period: iterations between two computations; 0 computes only in the last iteration.
         model: the model.
-        data_loader: batches; each computation continues where the last one ended.
-        num_iter: batches for each computation.
+        data_loader: loader of batches; each computation continues where the previous one ended.
+        num_iter: number of batches per computation.
     """
 
     last_run = "after_step"
@@ -133,6 +133,6 @@ class PreciseBN(PeriodicHook):
             if self._batches is None:
                 self._batches = iter(self._data_loader)
             logger.info("Computing batch norm statistics from %d batches.", self._num_iter)
-            # The forward passes must not put figures into the storage of the training.
+            # Forward passes must not write into the storage of the training.
             with EventStorage():
                 update_bn_stats(self._model, self._batches, self._num_iter)

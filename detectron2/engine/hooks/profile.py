@@ -19,11 +19,11 @@ class TorchProfiler(HookBase):
     """Profiles the iterations that a predicate selects and writes a trace for each.
 
     Args:
-        enable_predicate: takes the trainer and returns whether to profile its next iteration.
-        output_dir: folder for ``profiler-trace-iter<N>.json`` (open in https://ui.perfetto.dev) or for ``log/`` in
+        enable_predicate: called with the trainer; returns whether to profile the next iteration.
+        output_dir: folder for ``profiler-trace-iter<N>.json`` (open in https://ui.perfetto.dev), or for ``log/`` in
             TensorBoard's format.
-        activities: as for ``torch.profiler.profile``.
-        save_tensorboard: write TensorBoard's format.
+        activities: see ``torch.profiler.profile``.
+        save_tensorboard: whether to write TensorBoard's format.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class TorchProfiler(HookBase):
 class AutogradProfiler(TorchProfiler):
     """Profiles with autograd's older profiler, which needs less memory.
 
-    With NCCL it can hang while it times kernels of several processes; ``TorchProfiler`` does not.
+    With NCCL and several processes it can hang; ``TorchProfiler`` does not.
 
     Args:
-        enable_predicate: takes the trainer and returns whether to profile its next iteration.
+        enable_predicate: called with the trainer; returns whether to profile the next iteration.
         output_dir: folder for ``profiler-trace-iter<N>.json``.
-        use_cuda: time CUDA kernels too if CUDA is available.
+        use_cuda: whether to time CUDA kernels too, if CUDA is available.
     """
 
     def __init__(

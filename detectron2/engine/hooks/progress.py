@@ -18,13 +18,12 @@ __all__ = ["ProgressBar"]
 class ProgressBar(HookBase):
     """Shows remaining time, loss, learning rate and data time on a terminal.
 
-    If the output is not a terminal it does nothing; the lines of ``CommonMetricPrinter`` show the same. With the bar
-    on, those lines go to the log file only. Figures are read from the storage every ``period`` iterations, since
-    reading may wait for the device.
+    While the bar is shown, the lines of ``CommonMetricPrinter`` go only to the log file. Metrics are read every
+    ``period`` iterations, because reading them may wait for the device.
 
     Args:
-        mode: "auto" shows it on a terminal, "on" always, "off" never.
-        period: iterations between two updates of the figures.
+        mode: "auto" shows the bar if the output is a terminal, "on" always, "off" never.
+        period: iterations between two updates of the metrics.
 
     Raises:
         ValueError: if ``mode`` is unknown.

@@ -1,4 +1,4 @@
-"""The page that shows training as it runs."""
+"""Writing the training report during training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["ReportWriter"]
 class ReportWriter(PeriodicHook):
     """Writes the training report every few iterations and at the end, on the main process.
 
-    Register it last: it shows what the other hooks and writers have left in the output folder.
+    Register it last: the report shows the files that other hooks and writers have written.
 
     Args:
-        period: iterations between two reports; 0 writes one at the end only.
+        period: iterations between two reports; 0 writes one only at the end.
         output_dir: output folder of the run; None uses that of the trainer's checkpointer.
     """
 

@@ -1,4 +1,4 @@
-"""What a checkpoint needs, besides weights and optimizer, to continue exactly."""
+"""Random states and data positions, which a checkpoint needs to continue training exactly."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ logger = logging.getLogger("detectron2.engine.hooks")
 
 
 class ResumeState(PeriodicHook):
-    """Keeps the random generators and the data position of every process in the checkpoints.
+    """Saves the random states and data positions of all processes in checkpoints.
 
-    The main process writes checkpoints, so it collects the states of the others first: register this hook on all
+    The main process, which writes checkpoints, first collects the states of the others: register this hook on all
     processes and before ``PeriodicCheckpointer``, with the same period.
 
-    The data position comes from ``data_loader.state_dict()``, which the loaders of ``build_detection_train_loader``
-    have: they seed the augmentation of each image by its position in the stream, so resuming needs nothing but the
-    position. For other loaders it is left out, and the resumed run starts a fresh pass over the data.
+    The data position comes from ``data_loader.state_dict()`` of the loaders of ``build_detection_train_loader``. They
+    seed the augmentation of each image by its position in the stream, so the position suffices for resuming. With
+    other loaders, the resumed run starts a new pass over the data.
 
     Args:
-        period: iterations between two checkpoints; 0 for the final one only.
+        period: iterations between two checkpoints; 0 = only the final one.
     """
 
     last_run = "after_step"
@@ -64,13 +64,13 @@ class ResumeState(PeriodicHook):
         if "data" in own:
             self._loader().load_state_dict(own["data"])
         loop = self.trainer.loop
-        # Starting the loader draws from the generators; in the first run that happened before the checkpoint.
+        # Starting the loader draws random numbers, which happened before the checkpoint in the first run.
         if isinstance(loop, SimpleTrainer):
             loop._prime_data_loader()
         set_rng_state(own["rng"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all processes if they are known for this iteration, otherwise that of this one."""
+        """Return the states of all processes if they were collected in this iteration, else that of this process."""
         if self._collected is not None and self._collected[0] == self.trainer.last_iter:
             return {"processes": self._collected[1]}
         return {"processes": [self._own()]}
@@ -83,18 +83,18 @@ class ResumeState(PeriodicHook):
             self._to_restore = processes[rank]
             return
         logger.warning(
-            "The checkpoint holds the states of %d processes, now there are %d: the data continue where they stopped, "
-            "but random draws differ from those of an unbroken run.",
+            "The checkpoint holds the states of %d processes, but there are %d now: the data continues where it "
+            "stopped, but random numbers differ from those of an uninterrupted run.",
             len(processes),
             comm.get_world_size(),
         )
-        # Equal generators in all processes would draw the same numbers; theirs stay freshly seeded.
+        # The random states stay freshly seeded: with equal ones, all processes would draw the same numbers.
         if "data" in processes[0] and hasattr(self._loader(), "load_state_dict"):
             self._loader().load_state_dict(processes[0]["data"])
 
 
 def collect_states(trainer: TrainerBase) -> None:
-    """Let the ``ResumeState`` of a trainer, if there is one, collect for a checkpoint outside its period."""
+    """Let the ``ResumeState`` hooks of a trainer collect states, for a checkpoint outside their period."""
     for hook in trainer._hooks:
         if isinstance(hook, ResumeState) and comm.get_world_size() > 1:
             hook.collect()

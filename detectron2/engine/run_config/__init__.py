@@ -1,4 +1,4 @@
-"""One interface to both kinds of config: :func:`run_config` is where the two part, nowhere else."""
+"""One interface to both kinds of config; only :func:`run_config` tells them apart."""
 
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -16,11 +16,7 @@ __all__ = ["RunConfig", "load_run_config", "run_config"]
 
 
 def run_config(cfg: Config) -> RunConfig:
-    """Give access to a config of either kind.
-
-    Args:
-        cfg: a ``CfgNode``, or a Python config (omegaconf). It is not copied.
-    """
+    """Wrap a config of either kind, a ``CfgNode`` or a Python config (omegaconf), without copying it."""
     return YacsRunConfig(cfg) if isinstance(cfg, CfgNode) else LazyRunConfig(cfg)
 
 
@@ -28,8 +24,8 @@ def load_run_config(path: str | PathLike[str], changes: Sequence[str] = ()) -> R
     """Load a config file of either kind and apply changes from a command line.
 
     Args:
-        path: a ``.py`` file, or a ``.yaml`` file: a saved Python config if it has keys in lower case, else yacs-style.
-            A config of a project, from the zoo or saved by a run, may have the project's keys.
+        path: a ``.py`` file, or a ``.yaml`` file: a saved Python config if it has lower-case keys, else yacs-style.
+            Configs of projects, from the zoo or saved by a run, may contain the project's keys.
         changes: ``KEY VALUE`` words for a yacs-style config, ``key=value`` words for a Python config.
     """
     name = fspath(path)

@@ -1,4 +1,4 @@
-"""What a training, an evaluation and a prediction take from a config, of either kind."""
+"""The common interface of both kinds of config, for training, evaluation and inference."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunConfig(ABC):
     """A config of either kind behind one interface.
 
     Methods named by an imperative (``put``, ``override``, ``set_data``) change the config in place. Those named by a
-    participle (``copied``, ``rescaled``, ``resolved``) leave it as it is and return a changed copy.
+    participle (``copied``, ``rescaled``, ``resolved``) return a changed copy.
 
     Args:
         cfg: the config; it is not copied.
@@ -41,13 +41,13 @@ class RunConfig(ABC):
 
     kind: ClassVar[Literal["yacs", "lazy"]]
     batch_path: ClassVar[str]
-    """Where the images per batch stand, over all processes."""
+    """Path of the number of images per batch, over all processes."""
     rate_path: ClassVar[str]
-    """Where the learning rate stands."""
+    """Path of the learning rate."""
     workers_path: ClassVar[str]
-    """Where the worker processes of the training loader stand."""
+    """Path of the number of worker processes of the training loader."""
     length_paths: ClassVar[tuple[str, ...]]
-    """Where lengths of the training stand, in iterations or epochs; a value may be a list of them."""
+    """Paths of the lengths of training, in iterations or epochs; a value may be a list of lengths."""
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -60,7 +60,7 @@ class RunConfig(ABC):
         """Return the dotted path of a training option."""
 
     def get(self, path: str, default: Any = None) -> Any:
-        """Return the value under a dotted path; the default if it is missing or None."""
+        """Return the value at a dotted path; the default if it is missing or None."""
         node: Any = self.cfg
         for part in path.split("."):
             node = node.get(part) if hasattr(node, "keys") else None
@@ -70,7 +70,7 @@ class RunConfig(ABC):
 
     @abstractmethod
     def set(self, path: str, value: object) -> None:
-        """Set the value under a dotted path."""
+        """Set the value at a dotted path."""
 
     def put(self, **options: object) -> None:
         """Set training options by the names of the fields of ``TrainingOptions``."""
@@ -83,7 +83,7 @@ class RunConfig(ABC):
 
     @property
     def options(self) -> TrainingOptions:
-        """The training options; those that the config lacks have their defaults."""
+        """The training options, with defaults for those that the config lacks."""
         found = {name: self.get(self.path_of(option)) for name, option in OPTIONS.items()}
         return TrainingOptions(**{name: value for name, value in found.items() if value is not None})
 
@@ -111,7 +111,7 @@ class RunConfig(ABC):
             ValueError: for another form.
         """
         if form not in ("yaml", "py"):
-            raise ValueError(f"a config is shown as 'yaml' or 'py', not as {form!r}")
+            raise ValueError(f"form must be 'yaml' or 'py', got {form!r}")
         return self._as_yaml() if form == "yaml" else self._as_python()
 
     @abstractmethod
@@ -132,11 +132,11 @@ class RunConfig(ABC):
 
     @abstractmethod
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Build the optimizer of a model's parameters."""
+        """Build the optimizer for a model's parameters."""
 
     @abstractmethod
     def schedule(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
-        """Build the learning rate schedule that drives an optimizer."""
+        """Build the learning rate schedule for an optimizer."""
 
     @abstractmethod
     def train_loader(self) -> Iterable[Any]:
@@ -144,19 +144,19 @@ class RunConfig(ABC):
 
     @abstractmethod
     def test_loader(self, dataset_name: str) -> Iterable[Any]:
-        """Build the loader of one test data set."""
+        """Build the loader of one test dataset."""
 
     @abstractmethod
     def validation_loader(self) -> Iterable[Any]:
-        """Build a loader of the test images with annotations, resized as for testing, without random changes."""
+        """Build a loader of the test images with annotations, resized as for testing, without random augmentation."""
 
     @abstractmethod
     def evaluator(self, dataset_name: str) -> DatasetEvaluator:
-        """Build the evaluator of one test data set."""
+        """Build the evaluator of one test dataset."""
 
     @abstractmethod
     def test_augmentation(self) -> Augmentation:
-        """Build what prepares an image for testing."""
+        """Build the augmentation that prepares an image for testing."""
 
     @property
     @abstractmethod
@@ -167,7 +167,7 @@ class RunConfig(ABC):
 
     @abstractmethod
     def dataset_names(self, part: Part) -> list[str]:
-        """Return the names of the data sets for training or testing."""
+        """Return the names of the datasets for training or testing."""
 
     @property
     @abstractmethod
@@ -176,28 +176,28 @@ class RunConfig(ABC):
 
     @property
     def expected_results(self) -> Sequence[Any]:
-        """What ``verify_results`` compares the results with; empty for no check."""
+        """The expected results for ``verify_results``; empty for no check."""
         return ()
 
     @property
     @abstractmethod
     def predicts_masks(self) -> bool:
-        """Whether the model predicts masks of instances."""
+        """Whether the model predicts instance masks."""
 
     @abstractmethod
     def set_data(self, train: str, test: str, num_classes: int, num_workers: int) -> None:
-        """Set the data sets, the number of thing classes and the number of loader processes.
+        """Set the datasets, the number of thing classes and the number of loader processes.
 
         Raises:
-            ValueError: if the config has no place for the number of classes.
+            ValueError: if the config has no key for the number of classes.
         """
 
     @abstractmethod
     def unfreeze(self) -> None:
-        """Let all layers and statistics of the backbone learn, as random initial weights need."""
+        """Unfreeze all layers and statistics of the backbone, for training from random weights."""
 
     def model_card(self) -> dict[str, Any]:
-        """Describe the model for its checkpoints: classes, and the config where it is one text."""
+        """Describe the model in its checkpoints: its classes and, if it can be written as text, its config."""
         names = self.dataset_names("train")
         known = bool(names) and names[0] in MetadataCatalog
         return make_model_card(
@@ -214,7 +214,7 @@ class RunConfig(ABC):
     @property
     @abstractmethod
     def warmup(self) -> float:
-        """Iterations of warm-up."""
+        """Number of warm-up iterations."""
 
     @warmup.setter
     @abstractmethod
@@ -222,10 +222,10 @@ class RunConfig(ABC):
 
     @property
     def batch_size(self) -> int:
-        """Images per batch, over all processes.
+        """Number of images per batch, over all processes.
 
         Raises:
-            KeyError: if the config does not say.
+            KeyError: if the config does not define it.
         """
         found = self.get(self.batch_path)
         if found is None:
@@ -239,17 +239,17 @@ class RunConfig(ABC):
             if isinstance(value, (int, str)):
                 self.set(path, change(value))
             elif value is not None:
-                # Short trainings may let two steps fall together.
+                # In a short training, two steps may become equal.
                 self.set(path, tuple(dict.fromkeys(change(entry) for entry in value)))
 
     def resolved(self, count_images: Callable[[], int | None]) -> RunConfig:
         """Replace epochs by iterations.
 
         Args:
-            count_images: returns the number of training images, None if unknown; called only if there are epochs.
+            count_images: returns the number of training images, or None if unknown; called only if there are epochs.
 
         Returns:
-            A changed copy; this object itself if no length is in epochs.
+            A changed copy, or this object itself if no length is in epochs.
 
         Raises:
             ValueError: see :func:`parse_length`.
@@ -261,22 +261,22 @@ class RunConfig(ABC):
         if size is not None and self.get(self.batch_path):
             images = self.batch_size * options.accumulate_steps
             per_epoch = size / images
-            logger.info("One epoch is %.1f iterations (%d images, %d a step).", per_epoch, size, images)
+            logger.info("One epoch is %.1f iterations (%d images, %d per step).", per_epoch, size, images)
         result = self.copied()
         with result.thawed():
             result.map_lengths(lambda value: parse_length(value, per_epoch))
         return result
 
     def rescaled(self, batch_size: int, max_iter: int | None = None) -> RunConfig:
-        """Change the batch size; the learning rate and all lengths follow.
+        """Change the batch size, and scale the learning rate and all lengths accordingly.
 
-        The rate grows with the batch and lengths shrink, so that the training sees as many images as before
-        (Goyal et al., https://arxiv.org/abs/1706.02677). Lengths in epochs stay.
+        The rate grows with the batch size and lengths shrink, so that training sees the same number of images
+        (Goyal et al., https://arxiv.org/abs/1706.02677). Lengths in epochs do not change.
 
         Args:
             batch_size: images per batch, over all processes.
-            max_iter: length of the training, which the other lengths follow in proportion; None keeps the number of
-                images.
+            max_iter: new length of the training, in proportion to which the other lengths change; None keeps the
+                number of images.
 
         Returns:
             A changed copy.
@@ -296,15 +296,15 @@ class RunConfig(ABC):
         return result
 
     def scaled_to(self, num_processes: int) -> RunConfig:
-        """Scale a config that was made for ``SOLVER.REFERENCE_WORLD_SIZE`` processes to another number of them.
+        """Scale a config written for ``SOLVER.REFERENCE_WORLD_SIZE`` processes to another number of processes.
 
-        Each process keeps its number of images; see :meth:`rescaled` for the rest.
+        Each process keeps its number of images; see :meth:`rescaled`.
 
         Returns:
-            A changed copy; this object itself if the reference is 0 or the same number.
+            A changed copy, or this object itself if the reference is 0 or the same number.
 
         Raises:
-            ValueError: if the batch cannot be divided among the processes of the reference.
+            ValueError: if the batch size is not a multiple of the reference.
         """
         option, reference = OPTIONS["reference_world_size"], self.options.reference_world_size
         if reference in (0, num_processes):
@@ -312,13 +312,13 @@ class RunConfig(ABC):
         batch = self.batch_size
         if batch % reference:
             raise ValueError(
-                f"{self.batch_path} {batch} is no multiple of {self.path_of(option)} {reference}"
+                f"{self.batch_path} must be a multiple of {self.path_of(option)} {reference}, got {batch}"
             )
         result = self.rescaled(batch // reference * num_processes)
         with result.thawed():
             result.put(reference_world_size=num_processes)
         logger.info(
-            "Scaled from %d to %d processes: %d images a batch, learning rate %.6g, %s iterations.",
+            "Scaled from %d to %d processes: %d images per batch, learning rate %.6g, %s iterations.",
             reference,
             num_processes,
             result.batch_size,
@@ -328,7 +328,7 @@ class RunConfig(ABC):
         return result
 
     def in_this_process(self) -> RunConfig:
-        """Return a copy whose training data are loaded without worker processes."""
+        """Return a copy that loads training data without worker processes."""
         result = self.copied()
         with result.thawed():
             result.set(self.workers_path, 0)

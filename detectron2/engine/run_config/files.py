@@ -15,7 +15,7 @@ __all__ = ["Change", "diff", "flatten"]
 
 
 class Change(NamedTuple):
-    """One difference between two configs; a side that lacks the key has ``MISSING``."""
+    """One difference between two configs; ``MISSING`` stands for a missing key."""
 
     key: str
     left: object
@@ -31,9 +31,9 @@ MISSING = _Missing()
 
 
 def flatten(cfg: Config) -> dict[str, Any]:
-    """Map dotted keys to values.
+    """Flatten a config to a dict from dotted keys to values.
 
-    Calls and lists of calls are taken apart; other lists are values. Interpolations are resolved.
+    Calls and lists of calls are flattened too; other lists are values. Interpolations are resolved.
     """
     content: object = cfg
     if OmegaConf.is_config(cfg):
@@ -57,10 +57,10 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 def diff(left: Config, right: Config) -> list[Change]:
     """List the differences between two configs of the same kind, sorted by key.
 
-    A list and a tuple of the same values are equal.
+    Lists and tuples of the same values are equal.
 
     Raises:
-        TypeError: if they are of different kinds.
+        TypeError: if the configs are of different kinds.
     """
     if OmegaConf.is_config(left) != OmegaConf.is_config(right):
         raise BadType("one config is yacs-style, the other a Python config: they have no keys in common")

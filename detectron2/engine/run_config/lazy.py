@@ -32,7 +32,7 @@ from .words import as_assignments
 
 __all__ = ["LazyRunConfig"]
 
-# Where the configs of EVA-02 and detrex have an option; the rest of their group has no effect.
+# Where configs of EVA-02 and detrex have an option, and which other keys of theirs are accepted without effect.
 _ALSO = {"train.ema.enabled": "train.model_ema.enabled", "train.ema.decay": "train.model_ema.decay"}
 _ACCEPTED = ("train.model_ema.device", "train.model_ema.use_ema_weights_for_eval_only")
 
@@ -47,7 +47,7 @@ class LazyRunConfig(RunConfig):
     batch_path = "dataloader.train.total_batch_size"
     rate_path = "optimizer.lr"
     workers_path = "dataloader.train.num_workers"
-    # Curves count in shares of the training, so they have no lengths to follow.
+    # Schedules use fractions of the training, so they contain no lengths.
     length_paths = tuple(option.lazy for option in OPTIONS.values() if option.is_length)
 
     @staticmethod
@@ -62,7 +62,7 @@ class LazyRunConfig(RunConfig):
 
     @property
     def options(self) -> TrainingOptions:
-        """The training options; those that the config lacks have their defaults.
+        """The training options, with defaults for those that the config lacks.
 
         Raises:
             KeyError: if ``train`` has a key that looks like a misspelt option.
@@ -93,7 +93,7 @@ class LazyRunConfig(RunConfig):
         return LazyConfig.to_py(self.cfg)
 
     def as_dict(self) -> dict[str, Any]:
-        # Only ``train`` is plain: the rest of the config names classes.
+        # Only ``train`` is plain data; other groups contain classes.
         return {"train": OmegaConf.to_container(self.cfg.train, resolve=True)} if "train" in self.cfg else {}
 
     def model(self) -> nn.Module:
@@ -102,7 +102,7 @@ class LazyRunConfig(RunConfig):
         return model.to(device)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        # The config stays free of the model: it is printed, saved and used again.
+        # Do not add the model to the config, which is printed, saved and used again.
         node = {key: self.cfg.optimizer[key] for key in self.cfg.optimizer}
         params = {key: self.cfg.optimizer.params[key] for key in self.cfg.optimizer.params}
         node["params"] = instantiate({**params, "model": model})
@@ -149,7 +149,7 @@ class LazyRunConfig(RunConfig):
 
     @property
     def test_names(self) -> list[str]:
-        """One name, since there is one test loader; empty without it or its evaluator."""
+        """One name, that of the only test loader; empty without this loader or its evaluator."""
         if self.get("dataloader.test") is None or self.get("dataloader.evaluator") is None:
             return []
         return [", ".join(self.dataset_names("test")) or "test"]
@@ -159,18 +159,20 @@ class LazyRunConfig(RunConfig):
         return self.get("model.roi_heads.mask_head") is not None
 
     def set_data(self, train: str, test: str, num_classes: int, num_workers: int) -> None:
-        # Other places refer to these by interpolation.
+        # Other keys refer to these by interpolation.
         places = [place for place in CLASS_PLACES if isinstance(_raw(self.cfg, place), int)]
         if not places:
             raise ValueError(
-                f"this config has no number of classes at {', '.join(CLASS_PLACES)}; set it with key=value"
+                f"this config has no number of classes in {', '.join(CLASS_PLACES)}; set it with key=value"
             )
         for place in places:
             self.set(place, num_classes)
         for part, name in (("train", train), ("test", test)):
             self.set(f"dataloader.{part}.dataset.names", name)
             self.set(f"dataloader.{part}.num_workers", num_workers)
-        if "evaluator" in self.cfg.dataloader:  # labels without a json file are converted, and need a place
+        if (
+            "evaluator" in self.cfg.dataloader
+        ):  # the evaluator converts labels without a json file, and saves them here
             self.set("dataloader.evaluator.output_dir", "${train.output_dir}/inference")
 
     def unfreeze(self) -> None:
@@ -196,20 +198,20 @@ def _fitted(option: Option, value: Any) -> Any:
     if OmegaConf.is_list(value):
         value = list(value)
     elif option.is_length and isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)  # text where it comes from the environment
+        value = int(value)  # a string from an environment variable
     elif isinstance(value, os.PathLike):
         value = os.fspath(value)
     elif isinstance(value, float) and value.is_integer() and type(option.default) is int:
-        value = int(value)  # lengths are often computed, as in 90000 * 16 / 64
+        value = int(value)  # often computed, as in 90000 * 16 / 64
     elif isinstance(option.default, bool) and value in (0, 1):
         value = bool(value)
     return check_type(option.default, value, option.lazy)
 
 
 def _check_names(train: Mapping[str, Any]) -> None:
-    """Refuse misspelt options; warn once about names that resemble none, which may be the user's own.
+    """Raise an error for misspelt options; warn once about other unknown names, which may be the user's own.
 
-    Names that start with ``_`` and everything in ``train.extra`` are not looked at.
+    Names that start with ``_`` and everything in ``train.extra`` are ignored.
     """
     if not hasattr(train, "keys"):
         raise ValueError(f"train must be a group of options, got {str(train)[:80]!r}")
@@ -220,20 +222,20 @@ def _check_names(train: Mapping[str, Any]) -> None:
         siblings = {k[len(parent) + 1 :].partition(".")[0] for k in known if k.startswith(f"{parent}.")}
         if misspelt(name, siblings):
             raise UnknownNameError(
-                f"the config has {path}, which is no option of a training. {did_you_mean(name, siblings)} "
-                "Options of your own go into train.extra."
+                f"the config has {path}, which is not a training option. {did_you_mean(name, siblings)} "
+                "Put your own options into train.extra."
             )
     if unknown:
         log_first_n(
             logging.WARNING,
-            f"The training ignores options that it does not know: {', '.join(unknown)}",
+            f"Training ignores unknown options: {', '.join(unknown)}",
             name=__name__,
             key="message",
         )
 
 
 def _unknown(node: Mapping[str, Any], path: str, known: Sequence[str]) -> Iterator[str]:
-    """Paths at or below a node that are neither options nor groups of them."""
+    """Yield the paths below a node that are neither options nor groups of options."""
     for key in node:
         child = f"{path}.{key}"
         if child in known or child == "train.extra" or str(key).startswith("_"):
@@ -249,7 +251,7 @@ def _unknown(node: Mapping[str, Any], path: str, known: Sequence[str]) -> Iterat
 
 
 def _nodes(node: Any) -> Iterator[DictConfig]:
-    """Every dictionary at or below a node."""
+    """Yield all dictionaries at or below a node."""
     children: list[Any] = []
     if OmegaConf.is_dict(node):
         yield node
@@ -261,7 +263,7 @@ def _nodes(node: Any) -> Iterator[DictConfig]:
 
 
 def _raw(cfg: DictConfig, place: str) -> Any:
-    """Return the value that stands at a place itself; None if there is none, or an interpolation."""
+    """Return the value at a dotted path; None if it is missing or an interpolation."""
     parent, _, name = place.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if not OmegaConf.is_dict(node) or OmegaConf.is_interpolation(node, name):

@@ -1,4 +1,4 @@
-"""Changes of a config as words of a command line: ``KEY VALUE`` and ``KEY=VALUE``, for either kind of config."""
+"""Config changes given on a command line as ``KEY VALUE`` or ``KEY=VALUE``, for either kind of config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _YACS_KEY = re.compile(r"[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*\Z")
 
 
 def as_pairs(words: Sequence[str]) -> list[str]:
-    """Write changes as alternating keys and values, as a yacs-style config takes them.
+    """Convert changes to alternating keys and values, for a yacs-style config.
 
     Raises:
         ValueError: if a key has no value.
@@ -33,7 +33,7 @@ def as_pairs(words: Sequence[str]) -> list[str]:
 
 
 def as_assignments(words: Sequence[str]) -> list[str]:
-    """Write changes as ``key=value``, as a Python config takes them.
+    """Convert changes to ``key=value``, for a Python config.
 
     Raises:
         ValueError: if a key has no value.
@@ -54,7 +54,7 @@ def as_assignments(words: Sequence[str]) -> list[str]:
 
 
 def _changes(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Keys and their values; None for a key without one."""
+    """Yield keys and their values; None for a key without a value."""
     left = [str(word) for word in words]
     while left:
         word = left.pop(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,12 +29,12 @@ from .words import as_pairs
 
 __all__ = ["YacsRunConfig"]
 
-# Heads of models that classify masks: their classes are those of the instances.
+# Segmentation heads that predict instance masks: their number of classes is that of instances.
 MASK_CLASSIFIERS = ("MaskFormerHead", "MaskDINOHead")
 
 
 class YacsRunConfig(RunConfig):
-    """A ``CfgNode``: parts are built by the functions that take one."""
+    """A ``CfgNode``; the ``build_*`` functions build its parts."""
 
     cfg: CfgNode
     kind = "yacs"
@@ -57,8 +57,15 @@ class YacsRunConfig(RunConfig):
     def copied(self) -> YacsRunConfig:
         return YacsRunConfig(self.cfg.clone())
 
-    def thawed(self) -> AbstractContextManager[None]:
-        return _thawed(self.cfg)
+    @contextmanager
+    def thawed(self) -> Iterator[None]:
+        frozen = self.cfg.is_frozen()
+        self.cfg.defrost()
+        try:
+            yield
+        finally:
+            if frozen:
+                self.cfg.freeze()
 
     def save(self, path: str) -> None:
         target = PathManager.open(path, "w") if "://" in path else atomic_write(path)
@@ -126,7 +133,7 @@ class YacsRunConfig(RunConfig):
     def set_data(self, train: str, test: str, num_classes: int, num_workers: int) -> None:
         if (
             self.cfg.DATASETS.TRAIN
-        ):  # made for other data: nothing depends on Pillow's very bytes, which take longer
+        ):  # the config is for other data, so exact equality with Pillow's slower resizing is moot
             self.cfg.INPUT.RESIZE_BACKEND = "torch"
         self.cfg.DATASETS.TRAIN, self.cfg.DATASETS.TEST = (train,), (test,)
         self.cfg.DATALOADER.NUM_WORKERS = num_workers
@@ -150,14 +157,3 @@ class YacsRunConfig(RunConfig):
     @warmup.setter
     def warmup(self, iterations: float) -> None:
         self.cfg.SOLVER.WARMUP_ITERS = int(iterations)
-
-
-@contextmanager
-def _thawed(cfg: CfgNode) -> Iterator[None]:
-    frozen = cfg.is_frozen()
-    cfg.defrost()
-    try:
-        yield
-    finally:
-        if frozen:
-            cfg.freeze()

@@ -1,1 +1,1 @@
-"""Protection of long trainings: bad steps, interrupts, silent processes."""
+"""Protection of long trainings against diverging losses, interrupts and missing processes."""

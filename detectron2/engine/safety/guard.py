@@ -1,4 +1,4 @@
-"""Detects losses that are not finite and memory that runs out."""
+"""Detection of losses that are not finite and of running out of memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LossDict = Mapping[str, torch.Tensor]
 Part = tuple[Any, float]
 """A batch and its weight in the loss of the step."""
 
-# Steps on an accelerator that may wait for their check before the host waits for the oldest.
+# Largest number of unchecked steps on an accelerator before the host waits for the oldest.
 _MAX_OPEN = 4
 
 
 @dataclass
 class _Open:
-    """A step whose losses are on their way to the host."""
+    """A step whose losses are being copied to the host."""
 
     step: Step
     batch: object
@@ -42,20 +42,20 @@ class _Open:
 
 
 class DivergenceError(FloatingPointError):
-    """A step whose numbers are not finite; the text says what is known about it."""
+    """A step with a loss that is not finite; the message describes all that is known about it."""
 
 
 class StepGuard:
     """Checks the losses of each step and explains what went wrong.
 
-    On the CPU the check is immediate and a bad batch never changes the weights. On accelerators the losses are copied
-    without waiting and checked a few steps later, so the check costs no synchronisation; with ``max_skips`` above 0
-    each step waits, because it must be skipped before its gradients are computed.
+    On the CPU the check is immediate, and a bad batch never changes the weights. On accelerators the losses are copied
+    without waiting and checked a few steps later, so the check costs no synchronisation. With ``max_skips`` > 0 each
+    step waits, because it must be skipped before its gradients are computed.
 
     Args:
-        output_dir: folder in which bad batches are kept for ``detectron2 replay``; None keeps none.
-        max_skips: number of steps with a loss that is not finite that may be skipped before training stops.
-        retry_in_parts: after running out of memory, try the step again image by image (in one process only).
+        output_dir: folder where bad batches are saved for ``detectron2 replay``; None saves none.
+        max_skips: number of steps with a loss that is not finite to skip before training stops.
+        retry_in_parts: after running out of memory, try the step again image by image (only with one process).
 
     Attributes:
         skipped: number of steps skipped so far.
@@ -77,8 +77,8 @@ class StepGuard:
         """Start to guard a step.
 
         Args:
-            step: what error reports tell about it.
-            most_open: number of steps whose losses are read at once on accelerators without events.
+            step: description of the step for error reports.
+            most_open: number of steps whose losses are read together on accelerators without events.
         """
         self._step = step
         self._most_open = max(_MAX_OPEN, most_open)
@@ -86,17 +86,17 @@ class StepGuard:
     def attempt(
         self, parts: Sequence[Part], work: Callable[[Sequence[Part]], LossDict | None]
     ) -> LossDict | None:
-        """Do the work of a step; after running out of memory, do it once more image by image if that is allowed.
+        """Run a step; after running out of memory, run it again image by image if that is allowed.
 
         Args:
             parts: batches of the step.
-            work: computes gradients for such parts.
+            work: computes the gradients of parts.
 
         Returns:
             The result of ``work``.
 
         Raises:
-            torch.OutOfMemoryError: if memory runs out for good; names the images.
+            torch.OutOfMemoryError: if memory runs out and the step cannot be retried; the text lists the images.
         """
         try:
             return work(parts)
@@ -104,7 +104,7 @@ class StepGuard:
             if not is_out_of_memory(error):
                 raise
             message = str(error)
-        # Outside the handler, whose traceback keeps the tensors of the failed attempt alive.
+        # Outside the handler, where the traceback would keep the tensors of the failed attempt alive.
         return work(self._image_by_image(parts, message))
 
     def forward(self, batch: object, losses_of: Callable[[object], LossDict]) -> LossDict | None:
@@ -129,7 +129,7 @@ class StepGuard:
         return losses if self._accepts(batch, losses) else None
 
     def finish(self) -> None:
-        """Check the losses that still wait for it; called at the end of training and before checkpoints.
+        """Check the losses that are not checked yet; called at the end of training and before checkpoints.
 
         Raises:
             DivergenceError: if a loss is not finite.
@@ -145,7 +145,7 @@ class StepGuard:
     # -- losses -------------------------------------------------------------------------------
 
     def _accepts(self, batch: object, losses: LossDict) -> bool:
-        """Return whether the step goes on; False skips it."""
+        """Return whether to continue the step; False skips it."""
         if not losses:
             return True
         names = list(losses)
@@ -158,11 +158,11 @@ class StepGuard:
         if bad:
             report = self._report(self._step, batch, dict(zip(names, values.tolist())))
         if self.max_skips and comm.get_world_size() > 1:
-            # Either all processes skip or none does: their collectives must stay in step.
+            # Either all processes skip the step or none does, because their collectives must match.
             anywhere = torch.tensor(float(bad), device=values.device)
             dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
             if bool(anywhere) and not bad:
-                bad, report = True, "another process met a loss that is not finite"
+                bad, report = True, "another process has a loss that is not finite"
         if bad:
             self._count_skip(report)
         return not bad
@@ -180,13 +180,13 @@ class StepGuard:
         )
 
     def _skip_refused(self, batch: object, error: FloatingPointError) -> None:
-        """Count a step whose model raised ``error`` as skipped, or raise what is known about it."""
+        """Skip a step whose model raised ``error``, or raise a report about it."""
         alone = comm.get_world_size() == 1
         if alone and self.skipped < self.max_skips:
             self._count_skip(f"{error}\n{describe_batch(batch)}")
             return
         if not alone and self.max_skips:
-            logger.error("A step cannot be skipped on one process alone when the model itself raises.")
+            logger.error("One process alone cannot skip a step in which the model itself raises an error.")
         raise DivergenceError(f"{error}\n{self._report(self._step, batch, {})}") from error
 
     def _check_later(self, batch: object, names: list[str], values: torch.Tensor) -> None:
@@ -197,7 +197,7 @@ class StepGuard:
             values, arrived = host, torch.cuda.Event()
             arrived.record()
         self._open.append(_Open(self._step, batch, names, values, arrived, self._rng))
-        if arrived is None:  # other accelerators: the values of several steps are read at once
+        if arrived is None:  # other accelerators: read the values of several steps together
             if len(self._open) >= self._most_open:
                 self.finish()
             return
@@ -219,19 +219,19 @@ class StepGuard:
             name = f"iteration_{step.iteration:07d}_rank{comm.get_rank()}.pth"
             path = os.path.join(self.output_dir, "bad_batches", name)
             save_incident(path, step.model, batch, step.iteration, values, self._rng)
-            report += f"\nThe batch is kept for `detectron2 replay`: {path}"
+            report += f"\nThe batch is saved for `detectron2 replay`: {path}"
         return report
 
     # -- memory -------------------------------------------------------------------------------
 
     def _image_by_image(self, parts: Sequence[Part], message: str) -> list[Part]:
-        """Return the images of a step as batches of their own, with cleared gradients and free memory."""
+        """Clear gradients and memory, and return each image of a step as a batch."""
         images = "\n".join(describe_batch(batch) for batch, _ in parts)
         advice = (
-            f"Memory ran out in iteration {self._step.iteration}:\n{images}\nWhat helps: a smaller "
-            "INPUT.MAX_SIZE_TRAIN or MIN_SIZE_TRAIN; fewer images in SOLVER.IMS_PER_BATCH with "
-            "SOLVER.ACCUMULATE_STEPS instead; SOLVER.AMP.ENABLED True; SOLVER.ACTIVATION_CHECKPOINT; leaving out "
-            "images with hundreds of instances."
+            f"Memory ran out in iteration {self._step.iteration}:\n{images}\nPossible remedies: a smaller "
+            "INPUT.MAX_SIZE_TRAIN or MIN_SIZE_TRAIN; a smaller SOLVER.IMS_PER_BATCH with a larger "
+            "SOLVER.ACCUMULATE_STEPS; SOLVER.AMP.ENABLED True; SOLVER.ACTIVATION_CHECKPOINT; removing images with "
+            "hundreds of instances."
         )
         lists = [batch for batch, _ in parts if isinstance(batch, (list, tuple))]
         can_split = len(lists) == len(parts) and max(map(len, lists)) > 1

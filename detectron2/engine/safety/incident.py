@@ -1,4 +1,4 @@
-"""Error reports about bad steps, and their batches on disk."""
+"""Error reports about bad steps, and saving their batches."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Step:
-    """What an error report tells about a step, besides its losses.
+    """A training step, as described in error reports.
 
     Attributes:
-        iteration: its number.
+        iteration: number of the iteration.
         model: the model in training.
         optimizer: its optimizer.
-        dtype: dtype of autocast; float32 for none.
+        dtype: dtype of autocast; float32 = no autocast.
     """
 
     iteration: int
@@ -52,7 +52,7 @@ def first_bad(values: Mapping[str, float]) -> str | None:
 
 
 def _record_text(record: object) -> str:
-    """Describe an input in one line: id, file, size, number of instances."""
+    """Describe an input in one line: image id, file, size, number of instances."""
     if not isinstance(record, Mapping):
         return type(record).__name__
     parts = []
@@ -76,7 +76,7 @@ def describe_batch(batch: object) -> str:
 
 
 def bad_inputs(batch: object) -> list[str]:
-    """List inputs that have values that are not finite, or boxes without area."""
+    """List the inputs with values that are not finite, or with boxes without area."""
     found = []
     for record in batch if isinstance(batch, (list, tuple)) else [batch]:
         if isinstance(record, torch.Tensor):
@@ -107,7 +107,7 @@ def bad_parameter(model: nn.Module) -> str | None:
 
 
 def _gradient_norm(model: nn.Module) -> float | None:
-    """Return the norm of the current gradients, which are those of the step before."""
+    """Return the norm of the current gradients, which are those of the previous step."""
     grads = [own_part(p.grad.detach()).float() for p in model.parameters() if p.grad is not None]
     if not grads:
         return None
@@ -120,8 +120,8 @@ def _remedy(step: Step, inputs: list[str], parameter: str | None, rate: float) -
         return f"the data: {'; '.join(inputs)}. Check them with `detectron2 data check`."
     if step.dtype == torch.float16 and parameter is None:
         return (
-            "float16 overflowed in the forward pass: set SOLVER.AMP.DTYPE bfloat16, or turn SOLVER.AMP.ENABLED "
-            "off to see whether it happens in float32 too."
+            "float16 overflowed in the forward pass: set SOLVER.AMP.DTYPE bfloat16, or SOLVER.AMP.ENABLED False "
+            "to see whether it also happens in float32."
         )
     if step.iteration == 0 and parameter is not None:
         return f"the initial weights: {parameter} is not finite; check MODEL.WEIGHTS."
@@ -131,9 +131,9 @@ def _remedy(step: Step, inputs: list[str], parameter: str | None, rate: float) -
         else "the weights are still finite"
     )
     return (
-        f"{cause}: the training diverged. Lower SOLVER.BASE_LR (now {rate:.3g}) to a tenth, make SOLVER.WARMUP_ITERS "
-        "longer, or set SOLVER.CLIP_GRADIENTS.ENABLED True. A learning rate copied from a recipe for 16 images a "
-        "batch is too high for fewer."
+        f"{cause}: the training diverged. Lower SOLVER.BASE_LR (now {rate:.3g}) to a tenth, increase "
+        "SOLVER.WARMUP_ITERS, or set SOLVER.CLIP_GRADIENTS.ENABLED True. A learning rate for 16 images per batch is too "
+        "high for fewer images."
     )
 
 
@@ -143,18 +143,18 @@ def diagnose(step: Step, batch: object, values: Mapping[str, float]) -> str:
     Args:
         step: the step.
         batch: its input.
-        values: its losses; empty if the model itself refused the batch.
+        values: its losses; empty if the model itself raised an error.
     """
     rate = max((group["lr"] for group in step.optimizer.param_groups), default=0.0)
     bad = first_bad(values) or "the sum of the losses"
     parameter = bad_parameter(step.model)
     norm = _gradient_norm(step.model)
     listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    what = f"first {bad} ({listed})" if values else "the model stopped before there were losses"
+    what = f"first {bad} ({listed})" if values else "the model raised an error before it returned losses"
     lines = [
         f"Loss is not finite in iteration {step.iteration}: {what}.",
         f"Images:\n{describe_batch(batch)}",
-        f"Learning rate {rate:.4g}; gradient norm of the step before "
+        f"Learning rate {rate:.4g}; gradient norm of the previous step "
         + ("unknown" if norm is None else f"{norm:.4g}")
         + ".",
         f"Likely remedy: {_remedy(step, bad_inputs(batch), parameter, rate)}",
@@ -170,15 +170,15 @@ def save_incident(
     values: Mapping[str, float],
     rng: torch.Tensor | None,
 ) -> None:
-    """Write all that is needed to run a bad step again.
+    """Save all that is needed to run a bad step again.
 
     Args:
         path: file to write.
-        model: its weights are kept, unless it is sharded over processes, of which this may be the only one to fail.
+        model: the model; its weights are saved unless it is sharded, since this process may be the only one to fail.
         batch: the input.
-        iteration: when it happened.
+        iteration: number of the iteration.
         values: the losses.
-        rng: state of the CPU generator of PyTorch before the step.
+        rng: state of PyTorch's CPU generator before the step.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     weights = unwrap_model(model).state_dict()
@@ -194,13 +194,10 @@ def save_incident(
 
 
 def load_incident(path: str) -> dict[str, Any]:
-    """Read what ``save_incident`` wrote, allowing only data and the structures of this package.
-
-    Args:
-        path: the file.
+    """Load a file of ``save_incident``, allowing only plain data and the structures of this package.
 
     Returns:
-        Keys ``model``, ``batch``, ``iteration``, ``losses``, ``rng``.
+        A dict with ``model``, ``batch``, ``iteration``, ``losses`` and ``rng``.
     """
     kinds = [getattr(structures, n) for n in dir(structures) if isinstance(getattr(structures, n), type)]
     return restricted_torch_load(path, names=kinds)

@@ -1,4 +1,4 @@
-"""Stops training in good order when the user or the cluster asks for it."""
+"""Stopping training cleanly after a signal from the user or the cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 __all__ = ["InterruptGuard"]
 
-# Ctrl-C reaches a process from the terminal and, a moment later, from torchrun: that is one request, not two.
+# Seconds within which signals count as one request: Ctrl-C arrives from the terminal and, a moment later, from torchrun.
 _SAME_REQUEST = 1.0
 
 
@@ -23,8 +23,8 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 class InterruptGuard:
     """Records SIGINT and SIGTERM instead of stopping in the middle of an iteration.
 
-    Active in the main thread. With several processes each records its own signals, and ``agreed`` tells all of them
-    what one has received, so that they stop at the same iteration.
+    It is active only in the main thread. Each of several processes records its own signals, and ``agreed`` shares them,
+    so that all stop after the same iteration.
 
     Attributes:
         asked: name of the signal that this process has received; empty if none.
@@ -36,17 +36,17 @@ class InterruptGuard:
         self._before: dict[int, _Handler] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and time.monotonic() - self._when > _SAME_REQUEST:  # a second request means now
+        if self.asked and time.monotonic() - self._when > _SAME_REQUEST:  # a second request stops at once
             raise KeyboardInterrupt(signal.Signals(number).name)
         self._when = self._when if self.asked else time.monotonic()
         self.asked = self.asked or signal.Signals(number).name
 
     def agreed(self, iteration: int, period: int) -> str:
-        """Return the signal that makes all processes stop now; empty if none.
+        """Return the signal for which all processes stop now; empty if none.
 
         Args:
-            iteration: the one that just ended.
-            period: iterations after which several processes ask each other again.
+            iteration: the iteration that just ended.
+            period: iterations between two exchanges of several processes.
         """
         if comm.get_world_size() == 1:
             return self.asked

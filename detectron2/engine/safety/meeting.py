@@ -1,4 +1,4 @@
-"""How the processes of a run meet, and how missing ones are named."""
+"""Joining the processes of a distributed run, and naming those that are missing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["explains_missing_ranks", "join"]
 
 logger = logging.getLogger(__name__)
 
-# How long the processes that noticed a break wait for each other before they name the rest: all notice a closed
-# connection at once, but a time-out only when each has waited its full time.
+# How long processes that noticed a failure wait for each other before they name the missing ones: all notice a closed
+# connection at once, but a time-out only after each has waited for its full time.
 _PATIENCE_CLOSED, _PATIENCE_TIMEOUT = timedelta(seconds=2), timedelta(seconds=15)
-# What backends say when another process is silent or gone.
+# Error texts of backends when another process does not answer or has exited.
 _SILENCE = re.compile(
     r"timed? ?out|connection (closed|reset|refused)|broken pipe|socket|gloo|nccl|peer", re.IGNORECASE
 )
@@ -34,7 +34,7 @@ def _key(kind: str, rank: int) -> str:
 
 
 def _absent(store: dist.Store, kind: str, ranks: Sequence[int], patience: timedelta) -> list[int]:
-    """Return the ranks that do not set their key of some kind in time."""
+    """Return the ranks that do not set their key of a kind in time."""
     until = time.monotonic() + patience.total_seconds()
     while True:
         missing = [rank for rank in ranks if not store.check([_key(kind, rank)])]
@@ -44,14 +44,14 @@ def _absent(store: dist.Store, kind: str, ranks: Sequence[int], patience: timede
 
 
 def _store(init_method: str, world_size: int, rank: int, timeout: timedelta) -> dist.Store:
-    """Return the table that all processes see; unlike PyTorch's own, it does not wait for processes it cannot name."""
+    """Return the store shared by all processes; unlike PyTorch's own, it does not wait for all of them to connect."""
     own = init_method
     if init_method == "env://" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         own = f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     if own.startswith("tcp://"):
         place = urlsplit(own)
         if place.hostname is None or place.port is None:
-            raise ValueError(f"an address looks like tcp://HOST:PORT, got {own!r}")
+            raise ValueError(f"an address must be tcp://HOST:PORT, got {own!r}")
         return dist.TCPStore(
             place.hostname, place.port, world_size, rank == 0, timeout=timeout, wait_for_workers=False
         )
@@ -64,21 +64,21 @@ def join(backend: str, init_method: str, world_size: int, rank: int, timeout: ti
 
     Args:
         backend: backend of ``torch.distributed``.
-        init_method: address, see ``launch``.
+        init_method: address, see ``dist_url`` of ``launch``.
         world_size: number of processes.
-        rank: rank of this one.
+        rank: rank of this process.
         timeout: how long to wait, here and in each collective.
 
     Raises:
-        RuntimeError: if some do not appear in time; names their ranks.
+        RuntimeError: if some processes do not appear in time; the text names their ranks.
     """
     seconds = f"{timeout.total_seconds():.0f} s"
     advice = (
         "Check that every machine runs the same command with its own --machine-rank, that the address is that of "
         "machine 0, and that no firewall closes the port (another port in --dist-url may help)."
     )
-    # torchrun keeps its store when it restarts the processes. Without a prefix of their own they would sometimes read
-    # the address of a process that is gone, and wait for it in vain.
+    # torchrun keeps its store when it restarts processes. Without a separate prefix, they could read the address of a
+    # process that has exited, and wait for it.
     attempt = f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}_of_{world_size}"
     try:
         store = dist.PrefixStore(attempt, _store(init_method, world_size, rank, timeout))
@@ -86,7 +86,7 @@ def join(backend: str, init_method: str, world_size: int, rank: int, timeout: ti
         missing = _absent(store, "present", range(world_size), timeout)
     except (RuntimeError, OSError) as error:
         raise RuntimeError(
-            f"rank {rank} of {world_size} does not reach rank 0, which must listen at {init_method}, within {seconds}. "
+            f"rank {rank} of {world_size} could not reach rank 0 at {init_method} within {seconds}. "
             f"{advice} Cause: {error}"
         ) from error
     if missing:
@@ -99,10 +99,10 @@ def join(backend: str, init_method: str, world_size: int, rank: int, timeout: ti
 
 @contextmanager
 def explains_missing_ranks() -> Iterator[None]:
-    """Add the silent ranks to the error of a broken collective.
+    """Add the missing ranks to the error of a failed collective.
 
-    Processes that notice the break set a key in the store and wait a little for each other; a process that does not
-    set its key hangs or is gone.
+    Processes that notice the failure set a key in the store and wait for each other for a short time; a process that
+    does not set its key hangs or has exited.
     """
     try:
         yield
@@ -115,12 +115,12 @@ def explains_missing_ranks() -> Iterator[None]:
             raise
         raise RuntimeError(
             f"rank {dist.get_rank()} of {dist.get_world_size()} has lost the others: {found}. Look at their logs and "
-            f"machines; a rank that reads slow data or evaluates longer than the time-out hangs all. Cause: {error}"
+            f"machines; a rank that loads data or evaluates for longer than the time-out blocks all. Cause: {error}"
         ) from error
 
 
 def _silent_ranks(patience: timedelta) -> str:
-    """Describe the ranks that do not answer after a break; empty if all do."""
+    """Describe the ranks that do not answer after a failure; empty if all do."""
     store = dist.distributed_c10d._get_default_store()
     rank, world_size = dist.get_rank(), dist.get_world_size()
     try:

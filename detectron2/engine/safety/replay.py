@@ -1,4 +1,4 @@
-"""Runs a bad step once more, to find where its numbers stop being finite."""
+"""Replaying a bad step, to find where its values stop being finite."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["Finding", "Replay", "replay_step", "tensors_in"]
 
 @dataclass
 class Finding:
-    """A module at which numbers stopped being finite.
+    """A module at which values stopped being finite.
 
     Attributes:
-        name: name of the module in the model; "" is the model itself.
-        kind: its class.
-        inputs_finite: whether the input was finite, so that the module itself is to blame.
+        name: name of the module in the model; "" = the model itself.
+        kind: name of its class.
+        inputs_finite: whether its input was finite, so that the module itself is the cause.
         largest_input: largest absolute value of the input; 0 if it has no finite value.
         nans: number of output values that are NaN.
         infs: number of infinite output values.
@@ -45,7 +45,7 @@ class Finding:
 
     def __str__(self) -> str:
         name = self.name or "the whole model"
-        given = f"finite, up to {self.largest_input:.4g}" if self.inputs_finite else "not finite already"
+        given = f"finite, up to {self.largest_input:.4g}" if self.inputs_finite else "already not finite"
         return f"{name} ({self.kind}): {self.nans} NaN and {self.infs} infinite of {self.total}; its input was {given}"
 
 
@@ -103,7 +103,7 @@ class Replay:
             lines.append(f"gradients: {self.bad_gradients[0]}{more} would not be finite")
         if not self.reproduced:
             lines.append(
-                "Everything is finite this time: what went wrong depends on the device or the precision. Replay it on "
+                "Everything is finite this time: the failure depends on the device or the precision. Replay the step on "
                 "the device of the training (--device) and with its precision."
             )
         return "\n".join(lines)
@@ -194,23 +194,22 @@ def _to(value: Any, device: torch.device) -> Any:
 
 
 def replay_step(model: nn.Module, incident: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> Replay:
-    """Run the forward and backward pass of a kept step again, watching every module.
+    """Run the forward and backward pass of a saved step again, checking every module.
 
-    On accelerators training notices a bad loss a few steps late, so the kept weights can be those after the bad step;
-    ``bad_weight`` shows it then.
+    On accelerators, training notices a bad loss a few steps late, so the saved weights can be those after the bad step;
+    then ``bad_weight`` is set.
 
     Args:
-        model: the trained model, on the device to use; its weights are replaced and it is put into training mode.
-        incident: what ``load_incident`` returned.
-        dtype: dtype of autocast; float32 for none.
+        model: the trained model, on the device to use; its weights are replaced and it is set to training mode.
+        incident: result of ``load_incident``.
+        dtype: dtype of autocast; float32 = no autocast.
 
     Raises:
-        ValueError: if the weights were not kept.
+        ValueError: if the weights were not saved.
     """
     if incident["model"] is None:
         raise ValueError(
-            "this batch comes from a run whose model was sharded over processes (SOLVER.FSDP), so its weights were not "
-            "kept with it"
+            "this batch was saved without weights, because the model of its run was sharded (SOLVER.FSDP)"
         )
     model.load_state_dict(incident["model"])
     model.train()

@@ -1,1 +1,1 @@
-"""The default trainer: its loop, its parts, its metrics, resuming."""
+"""The default trainer: loop, parts, metrics and resuming."""

@@ -1,4 +1,4 @@
-"""Iterations with hooks: the part of training that knows neither models nor data."""
+"""Iterations with hooks, independent of models and data."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ logger = logging.getLogger("detectron2.engine.train_loop")
 
 
 class HookBase:
-    """Something to do at fixed points of training.
+    """Base of hooks, whose methods are called at fixed points of training.
 
     The points, in order::
 
         before_train()
         for each iteration:
             before_step()
-            run_step()  # calls after_backward() once the gradients are there
+            run_step()  # calls after_backward() between the backward pass and the optimizer step
             after_step()
         after_train()
 
-    ``trainer`` is set when the hook is registered. ``after_train`` also runs when training ended with an error;
-    ``self.trainer.complete`` tells the two apart.
+    ``trainer`` is set when the hook is registered. ``after_train`` also runs after an error; then
+    ``self.trainer.complete`` is False.
     """
 
     trainer: TrainerBase = None  # type: ignore[assignment]
@@ -37,7 +37,7 @@ class HookBase:
 
     runs_again = False
     """Whether a resumed run calls ``after_step`` for the iteration of its checkpoint, if the checkpoint was written
-    before this hook had seen that iteration. True for hooks that evaluate."""
+    before this hook ran in that iteration. True for hooks that evaluate."""
 
     def before_train(self) -> None:
         """Run once before the first iteration."""
@@ -55,7 +55,7 @@ class HookBase:
         """Run after each iteration."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep; a hook that returns anything also defines ``load_state_dict``."""
+        """Return the state to save in checkpoints; a hook with a state also defines ``load_state_dict``."""
         return {}
 
 
@@ -64,7 +64,7 @@ class StopTraining(Exception):
 
 
 def _log_error(error: Exception, iteration: int) -> None:
-    """Log the error that ends training; its traceback goes to the log file only, since the caller sees it anyway."""
+    """Log the error that ends training, with its traceback in the log file only, since the caller sees it anyway."""
     lines = str(error).strip().splitlines() or [""]
     text = "Training stopped by an error in iteration %d: %s: %s"
     logger.error(text, iteration, type(error).__name__, lines[0])
@@ -72,7 +72,7 @@ def _log_error(error: Exception, iteration: int) -> None:
 
 
 class TrainerBase:
-    """Iterations with hooks, and nothing else: subclasses define ``run_step``.
+    """Runs iterations and hooks; subclasses define ``run_step``.
 
     Attributes:
         iter: current iteration; equals ``max_iter`` after complete training.
@@ -98,7 +98,7 @@ class TrainerBase:
 
     @property
     def complete(self) -> bool:
-        """Whether the last iteration is reached and no error or interrupt has ended training."""
+        """Whether training has reached the last iteration, without an error or interrupt."""
         return not self._failed and self.iter + 1 >= self.max_iter
 
     @property
@@ -108,7 +108,7 @@ class TrainerBase:
         return inner
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
-        """Add hooks, which run in order of registration; None is ignored."""
+        """Add hooks, which run in the order of registration; None is ignored."""
         new = [hook for hook in hooks if hook is not None]
         for hook in new:
             if not isinstance(hook, HookBase):
@@ -118,7 +118,7 @@ class TrainerBase:
         self._hooks.extend(new)
 
     def named_hooks(self) -> dict[str, HookBase]:
-        """Return the hooks by name: their class, with ``#2``, ``#3``, … for further hooks of the same class."""
+        """Return the hooks by name: that of their class, with ``#2``, ``#3``, … for further hooks of the same class."""
         count: Counter[str] = Counter()
         named = {}
         for hook in self._hooks:
@@ -172,10 +172,10 @@ class TrainerBase:
             try:
                 close()
             except Exception:
-                logger.exception("This also went wrong, while the hooks closed after the error above.")
+                logger.exception("Another error occurred while closing the hooks after the error above.")
 
     def finish_checks(self) -> None:
-        """Wait for checks of losses that are still pending; raises if one finds a loss that is not finite."""
+        """Finish pending checks of losses, which raise an error if a loss is not finite."""
 
     def before_train(self) -> None:
         """Call the hooks."""
@@ -183,7 +183,7 @@ class TrainerBase:
             hook.before_train()
 
     def after_train(self) -> None:
-        """Call the hooks with the storage at the end of training, all of them even if one raises an error."""
+        """Call all hooks, even if one raises an error."""
         self.storage.iter = self.iter
         first: BaseException | None = None
         for hook in self._hooks:
@@ -230,11 +230,11 @@ class TrainerBase:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned; logs states of hooks that are not registered and ignores them."""
+        """Restore a state; states of hooks that are not registered are ignored with a warning."""
         self.iter = state_dict["iteration"]
         hooks = self.named_hooks()
         for name, kept in state_dict.get("hooks", {}).items():
             if name in hooks:
                 hooks[name].load_state_dict(kept)  # type: ignore[attr-defined]
             else:
-                logger.warning("The checkpoint has a state for the hook %s, which this trainer lacks.", name)
+                logger.warning("The checkpoint has a state of the hook %s, which this trainer lacks.", name)

@@ -1,4 +1,4 @@
-"""The inner loop and the hooks of the default trainer, chosen by its options."""
+"""Building the inner loop and the hooks of the default trainer from its options."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def build_loop(
 def build_hooks(trainer: HookSource) -> list[HookBase]:
     """See ``DefaultTrainer.build_hooks``.
 
-    The order matters: statistics and averages come before the checkpoint that holds them, the checkpoint before an
-    evaluation that may fail, figures before the hooks that read them.
+    The order matters: statistics and averages come before the checkpoint that contains them, the checkpoint before an
+    evaluation that may fail, metrics before the hooks that read them.
     """
     s = trainer.settings
     period = _Periods(s)
@@ -84,7 +84,7 @@ def build_hooks(trainer: HookSource) -> list[HookBase]:
         ema = EMAHook(trainer.model, s.ema_decay, s.ema_evaluate, trainer.checkpointer)
         found.append(ema)
     if s.precise_bn and hooks.get_bn_modules(trainer.model):
-        # A loader of its own, so that the training's data order does not depend on it.
+        # A separate loader, so that it does not change the order of the training data.
         loader = trainer.build_train_loader(run_config(trainer.cfg).in_this_process().cfg)
         found.append(hooks.PreciseBN(period.evaluation, trainer.model, loader, s.precise_bn_iters))
     found.append(hooks.ResumeState(period.checkpoint))
@@ -120,7 +120,7 @@ def _evaluation_hooks(
     trainer: HookSource, s: TrainingOptions, period: _Periods, ema: EMAHook | None
 ) -> list[Any]:
     """Build the hooks for evaluation, validation loss and the best checkpoint."""
-    # The hook must not keep the trainer alive; a registered hook's trainer is a weak reference anyway.
+    # A weak reference, because the hook must not keep the trainer alive.
     me = weakref.proxy(trainer)
 
     def evaluate() -> Mapping[str, Any]:
@@ -133,7 +133,9 @@ def _evaluation_hooks(
     if period.validation:
         run = run_config(trainer.cfg)
         if not run.test_names:
-            raise ValueError("a validation loss needs a test data set (DATASETS.TEST or dataloader.test)")
+            raise ValueError(
+                "a validation loss needs a test dataset (DATASETS.TEST or dataloader.test), got none"
+            )
         loader = run.validation_loader()
         found.append(hooks.ValidationLoss(period.validation, trainer.model, loader, s.val_loss_batches))
     if s.best_metric:

@@ -41,7 +41,7 @@ __all__ = ["DefaultTrainer"]
 
 logger = logging.getLogger(__name__)
 
-_TO_FILE_ONLY = {"to_console": False}  # hundreds of lines that bury what a user must see
+_TO_FILE_ONLY = {"to_console": False}  # hundreds of lines would hide more important messages
 
 
 class DefaultTrainer(TrainerBase):
@@ -54,12 +54,12 @@ class DefaultTrainer(TrainerBase):
         trainer.train()
 
     Args:
-        cfg: either kind of config. All options are listed in docs/training.md.
+        cfg: either kind of config. docs/training.md lists all options.
 
     Attributes:
-        cfg: the config in use (scaled, with epochs turned into iterations).
+        cfg: the config in use (scaled, with epochs converted to iterations).
         scheduler: the learning rate schedule.
-        checkpointer: saves and loads.
+        checkpointer: saves and loads checkpoints.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -100,8 +100,8 @@ class DefaultTrainer(TrainerBase):
         self.max_iter = parse_length(settings.max_iter, None)
         self.register_hooks(self.build_hooks())
 
-    # Subclasses with an __init__ of their own need to set ``cfg``, ``_trainer``, ``scheduler``, ``checkpointer``,
-    # ``start_iter`` and ``max_iter``; everything else has a default or follows from the config.
+    # A subclass with its own __init__ must set ``cfg``, ``_trainer``, ``scheduler``, ``checkpointer``, ``start_iter`` and
+    # ``max_iter``; all other attributes have defaults or follow from the config.
     _last_eval_results: Mapping[str, Any] | None = None
     _pending_hooks: Sequence[str] = ()
 
@@ -120,9 +120,9 @@ class DefaultTrainer(TrainerBase):
         """Resume from the last checkpoint of the output folder, or load the initial weights.
 
         Args:
-            resume: whether to look for a checkpoint. ``SOLVER.RESUME_MODE`` selects what is restored from it:
-                "resume" restores everything, "restart-schedule" all but iteration and schedule, "finetune" only the
-                weights. The log lists what was restored.
+            resume: whether to look for a checkpoint. ``SOLVER.RESUME_MODE`` selects what to restore from it: "resume"
+                restores everything, "restart-schedule" weights, optimizer state and their averages, "finetune" only
+                the weights. The log lists what was restored.
         """
         _resuming.resume(self, self.settings, resume)
 
@@ -134,7 +134,7 @@ class DefaultTrainer(TrainerBase):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
+        """Restore a state."""
         super().load_state_dict(state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
         self._pending_hooks = list(state_dict.get("pending_hooks", []))
@@ -144,11 +144,11 @@ class DefaultTrainer(TrainerBase):
     def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
         """Train to the end.
 
-        Ctrl-C and SIGTERM finish the iteration, save a checkpoint and stop; a second one stops at once. Several
-        processes ask each other every ``SOLVER.LOG_PERIOD`` iterations and stop together.
+        After Ctrl-C or SIGTERM, training finishes the iteration, saves a checkpoint and stops; a second signal stops it
+        at once. Several processes exchange signals every ``SOLVER.LOG_PERIOD`` iterations and stop together.
 
         Returns:
-            The results of the last evaluation, if there was one.
+            The results of the last evaluation; None if there was none.
 
         Raises:
             FolderInUseError: if another process trains in the output folder.
@@ -163,7 +163,7 @@ class DefaultTrainer(TrainerBase):
         return self._last_eval_results
 
     def before_train(self) -> None:
-        """Call the hooks, then those that had not finished when the checkpoint was written."""
+        """Call the hooks, then repeat those that had not finished when the checkpoint was written."""
         super().before_train()
         self._replay_hooks()
 
@@ -173,7 +173,7 @@ class DefaultTrainer(TrainerBase):
         self._trainer.run_step()
 
     def after_step(self) -> None:
-        """Call the hooks, then stop if the user asked for it."""
+        """Call the hooks, then stop if a signal was received."""
         super().after_step()
         signal = self._interrupt.agreed(self.iter, self.settings.log_period)
         if signal:
@@ -185,7 +185,7 @@ class DefaultTrainer(TrainerBase):
             raise KeyboardInterrupt(signal)
 
     def _unfinished_hooks(self) -> list[str]:
-        """Return the hooks that still have to see this iteration and run again after resuming."""
+        """Return the hooks that have not run in this iteration and must run again after resuming."""
         if self._hooks_done is None:
             return []
         return [
@@ -193,9 +193,9 @@ class DefaultTrainer(TrainerBase):
         ]
 
     def _replay_hooks(self) -> None:
-        """Run the hooks, such as an evaluation, that the iteration of the checkpoint had not reached.
+        """Run the hooks, such as an evaluation, that had not run when the checkpoint was written.
 
-        So their states (best value, patience) are those of a run that was not interrupted.
+        Their states (best value, patience) then equal those of a run that was not interrupted.
         """
         names, self._pending_hooks = self._pending_hooks, ()
         if not names or self.start_iter == 0 or self.start_iter >= self.max_iter:
@@ -206,7 +206,7 @@ class DefaultTrainer(TrainerBase):
                 hook.after_step()
         self.iter = self.storage.iter = self.start_iter
 
-    # -- parts, made to be overridden ---------------------------------------------------------
+    # -- parts, to be overridden --------------------------------------------------------------
 
     def build_hooks(self) -> list[HookBase]:
         """Build the hooks, in the order in which they run."""
@@ -241,12 +241,12 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_test_loader(cls, cfg: Config, dataset_name: str) -> Iterable[Any]:
-        """Build the loader of one test data set."""
+        """Build the loader of one test dataset."""
         return run_config(cfg).test_loader(dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: Config, dataset_name: str) -> DatasetEvaluator:
-        """Build the evaluator of one test data set; its metadata's ``evaluator_type`` decides."""
+        """Build the evaluator of one test dataset; a ``CfgNode`` uses the ``evaluator_type`` of its metadata."""
         return run_config(cfg).evaluator(dataset_name)
 
     @classmethod
@@ -256,24 +256,24 @@ class DefaultTrainer(TrainerBase):
         model: nn.Module,
         evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
     ) -> Mapping[str, Any]:
-        """Evaluate a model on all test data sets of a config.
+        """Evaluate a model on all test datasets of a config.
 
         Args:
             cfg: either kind of config.
             model: the model; its mode is restored.
-            evaluators: one for each data set; built from the config when None.
+            evaluators: one for each dataset; None builds them from the config.
 
         Returns:
-            Results by data set; the results themselves when there is only one.
+            Results by dataset, or the results themselves if there is only one dataset.
 
         Raises:
-            ValueError: if the numbers of evaluators and data sets differ.
+            ValueError: if the numbers of evaluators and datasets differ.
             TypeError: if an evaluator returns no dictionary on the main process.
         """
         names = run_config(cfg).test_names
         given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
         if given is not None and len(given) != len(names):
-            raise ValueError(f"{len(names)} test data sets need as many evaluators, got {len(given)}")
+            raise ValueError(f"{len(names)} test datasets need as many evaluators, got {len(given)}")
         results: dict[str, Any] = {}
         for i, name in enumerate(names):
             loader = cls.build_test_loader(cfg, name)
@@ -285,7 +285,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def _evaluator(cls, cfg: Config, name: str) -> DatasetEvaluator | None:
-        """Build the evaluator; None, with a warning, if there is none. That of the default may fail."""
+        """Build the evaluator, or return None with a warning if there is none; errors of a default one are tolerated."""
         try:
             evaluator = cls.build_evaluator(cfg, name)
         except NotImplementedError as error:
@@ -298,16 +298,16 @@ class DefaultTrainer(TrainerBase):
     def auto_scale_workers(cfg: Config, num_workers: int) -> Config:
         """Scale batch size, learning rate and lengths to another number of processes.
 
-        Does so if ``SOLVER.REFERENCE_WORLD_SIZE`` is neither 0 nor ``num_workers``. Each process keeps its number
-        of images, the rate follows the batch, and the training sees as many images as before
+        Only if ``SOLVER.REFERENCE_WORLD_SIZE`` is neither 0 nor ``num_workers``. Each process keeps its number of images,
+        the learning rate grows with the batch size, and training sees the same number of images
         (Goyal et al., https://arxiv.org/abs/1706.02677).
 
         Args:
             cfg: either kind of config.
-            num_workers: processes of this run.
+            num_workers: number of processes of this run.
 
         Returns:
-            A changed copy; ``cfg`` itself if there is nothing to do.
+            A changed copy, or ``cfg`` itself if there is nothing to change.
         """
         return run_config(cfg).scaled_to(num_workers).cfg
 
@@ -344,7 +344,7 @@ class _Relay(HookBase):
 
 
 def _apply_model_options(model: nn.Module, s: TrainingOptions) -> None:
-    """Apply freezing, recomputing, memory format and compilation, in this order."""
+    """Apply freezing, recomputation of activations, memory format and compilation, in this order."""
     if s.freeze:
         names = freeze_by_pattern(model, s.freeze)
         logger.info("%d parameters are frozen by SOLVER.FREEZE.", len(names))
@@ -362,12 +362,12 @@ def _shard(model: nn.Module, s: TrainingOptions) -> None:
     """Shard the model over the processes instead of copying it to each."""
     if s.amp and parse_dtype(s.amp_dtype) == torch.float16:
         raise ValueError(
-            "SOLVER.FSDP goes with bfloat16, since a loss scaler sees the shards of one process only: set "
+            "SOLVER.FSDP does not support float16, whose loss scaler sees only the shards of one process; set "
             "SOLVER.AMP.DTYPE bfloat16"
         )
     names = shard_model(model, s.fsdp_parts)
     logger.info(
-        "The model is sharded over %d processes; %d modules are gathered by themselves: %s",
+        "The model is sharded over %d processes; %d modules are gathered separately: %s",
         comm.get_world_size(),
         len(names),
         ", ".join(names),
@@ -381,7 +381,7 @@ def _precision(s: TrainingOptions) -> Precision:
 
 
 def _show_results(name: str, results: object) -> None:
-    """Log the results of one data set in a form that can be pasted into a table."""
+    """Log the results of one dataset in CSV format."""
     if not isinstance(results, Mapping):
         raise TypeError(f"the evaluator of {name} must return a dict on the main process, got {results!r}")
     logger.info("Evaluation results for %s in csv format:", name)

@@ -1,4 +1,4 @@
-"""Losses on their way to the event storage."""
+"""Averaging losses over processes and storing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Window", "weighted_sum", "write"]
 
 
 def weighted_sum(parts: Sequence[tuple[Mapping[str, torch.Tensor], float]]) -> Mapping[str, torch.Tensor]:
-    """Return the weighted sum of the losses of several batches; a loss that a batch lacks counts as 0 there."""
+    """Return the weighted sum of the losses of several batches; a missing loss counts as 0."""
     if len(parts) == 1:
         return parts[0][0]
     names = dict.fromkeys(name for losses, _ in parts for name in losses)
@@ -34,14 +34,14 @@ def write(
     prefix: str,
     gather: bool = True,
 ) -> None:
-    """Store the figures of one step, averaged over all processes if ``gather`` is true; see ``SimpleTrainer``."""
+    """Store the metrics of one step, averaged over all processes if ``gather`` is true."""
     window = Window()
     window.add(cur_iter, loss_dict, data_time, prefix)
     window.flush(storage, gather)
 
 
 def _put(storage: EventStorage, step: _Step) -> None:
-    """Store the figures of one step."""
+    """Store the metrics of one step."""
     storage.put_scalar("data_time", step.data_time, cur_iter=step.iteration)
     total = sum(step.losses.values())
     if not isinstance(total, torch.Tensor):
@@ -57,7 +57,7 @@ def _put(storage: EventStorage, step: _Step) -> None:
 
 @dataclass
 class _Step:
-    """Figures of one step."""
+    """Metrics of one step."""
 
     iteration: int
     losses: dict[str, torch.Tensor]
@@ -78,17 +78,17 @@ class Window:
     def add(
         self, iteration: int, loss_dict: Mapping[str, torch.Tensor], data_time: float, prefix: str
     ) -> None:
-        """Keep the figures of a step; nothing is sent and nothing is read from the device."""
+        """Add the metrics of a step, without communication and without reading from the device."""
         losses = {name: value.detach().float() for name, value in loss_dict.items()}
         self._steps.append(_Step(iteration, losses, data_time, prefix))
 
     def flush(self, storage: EventStorage, gather: bool = True) -> None:
-        """Store what was kept.
+        """Store the metrics of all added steps.
 
         Args:
             storage: the storage of this process.
             gather: average over all processes and store on the main one only; otherwise each process stores its own
-                figures.
+                metrics.
 
         Raises:
             FloatingPointError: if a sum of losses on the CPU is not finite.
@@ -112,12 +112,12 @@ def _over_processes(steps: list[_Step]) -> list[_Step]:
     times = torch.tensor([step.data_time for step in steps], dtype=torch.float32)
     row = torch.cat([torch.stack(values), times.to(device)]) if values else times
     table = [torch.empty_like(row) for _ in range(comm.get_world_size())]
-    # Gathered and then added in order of rank: a sum over a ring would depend on the backend's order.
+    # Gather, then add in the order of ranks, because the order of a reduction depends on the backend.
     dist.all_gather(table, row)
     stacked = torch.stack(table)  # [ranks, losses of all steps + steps]
     means = iter(stacked[:, : len(values)].mean(0).unbind())
     longest = stacked[:, len(values) :].amax(0)
-    # Only the main process shows them; elsewhere reading them would wait for the device.
+    # Other processes do not need them, and reading them would wait for the device.
     times_shown = longest.tolist() if comm.is_main_process() else times.tolist()
     return [
         _Step(step.iteration, {name: next(means) for name in sorted(step.losses)}, shown, step.prefix)

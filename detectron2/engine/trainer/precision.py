@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def parse_dtype(name: str | torch.dtype) -> torch.dtype:
-    """Return the dtype with a given name: float32/fp32, float16/fp16, bfloat16/bf16.
+    """Return the dtype of a name: float32/fp32, float16/fp16/half, bfloat16/bf16.
 
     Raises:
         ValueError: if the name is unknown.
@@ -38,10 +38,10 @@ class Precision:
     """Numerical precision of a step: dtype of autocast and, for float16, scaling of the loss.
 
     Args:
-        dtype: float32 turns autocast off; float16 and bfloat16 run the operators that are safe in that dtype.
+        dtype: dtype of the operators that are safe in it; float32 disables autocast.
         device_type: "cuda", "cpu", "mps", …
-        scaler: scales the loss so that small float16 gradients do not vanish. None creates one if ``dtype`` is
-            float16; False uses none.
+        scaler: scales the loss, so that small float16 gradients do not vanish. None creates one if ``dtype`` is
+            float16; False = no scaler.
     """
 
     def __init__(

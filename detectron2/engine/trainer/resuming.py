@@ -1,4 +1,4 @@
-"""Three ways to use a checkpoint, and a log of what was restored from it."""
+"""Three ways to resume from a checkpoint, and logging what was restored."""
 
 from __future__ import annotations
 
@@ -46,15 +46,17 @@ def resume(trainer: Resumable, settings: TrainingOptions, wanted: bool) -> None:
     if not wanted or mode == "resume":
         rest = saver.resume_or_load(settings.weights, resume=wanted)
         if saver.resumed_from:
-            # A checkpoint holds the iteration that was complete when it was written.
+            # A checkpoint contains its last complete iteration.
             trainer.start_iter = trainer.iter + 1
             _log_resumed(trainer, saver.resumed_from, rest)
         else:
-            logger.info("Starting anew with the weights of %s.", settings.weights or "the initialisation")
+            logger.info(
+                "Starting a new training with %s.", settings.weights or "randomly initialised weights"
+            )
         return
     kept = saver.resume(checkpointables=[])
     if kept is None:
-        logger.warning("There is no checkpoint in %s to %s from; starting anew.", saver.save_dir, mode)
+        logger.warning("%s has no checkpoint for %s; starting a new training.", saver.save_dir, mode)
         saver.load(settings.weights, checkpointables=[])
         return
     found = saver.resumed_from
@@ -64,7 +66,7 @@ def resume(trainer: Resumable, settings: TrainingOptions, wanted: bool) -> None:
     averages = _restart_schedule(trainer, kept.get("trainer", {}))
     logger.info(
         "Restarting the schedule from %s: weights, optimizer state%s were restored; iteration, learning rate, data "
-        "position and random states start anew.",
+        "position and random states were reset.",
         found,
         " and EMA" if averages else "",
     )
@@ -77,7 +79,7 @@ def _restart_schedule(trainer: Resumable, kept: Mapping[str, Any]) -> int:
         optimizer = trainer._trainer.optimizer
         fresh = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(inner["optimizer"])
-        # The state dict has brought the learning rates of the old schedule along.
+        # Undo the learning rates of the old schedule, which are part of the state dict.
         for group, options in zip(optimizer.param_groups, fresh):
             group.update(options)
     states = kept.get("hooks", {})
@@ -102,5 +104,7 @@ def _log_resumed(trainer: Resumable, path: str, rest: Mapping[str, Any]) -> None
     )
     if rest.get("iteration", trainer.iter) != trainer.iter:
         logger.warning(
-            "The file says iteration %s, its trainer state %s.", rest.get("iteration"), trainer.iter
+            "The checkpoint has iteration %s, but its trainer state has %s.",
+            rest.get("iteration"),
+            trainer.iter,
         )

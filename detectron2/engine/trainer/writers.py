@@ -30,7 +30,7 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 
     Args:
         output_dir: folder for the files.
-        max_iter: number of iterations, for the remaining time.
+        max_iter: number of iterations, to estimate the remaining time.
     """
     PathManager.mkdirs(output_dir)
     writers: list[EventWriter] = [
@@ -47,7 +47,7 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
 def writers_from_settings(
     settings: TrainingOptions, cfg: Config, base: list[EventWriter]
 ) -> list[EventWriter]:
-    """Add the experiment trackers that a config enables, and drop TensorBoard if it is off.
+    """Add the experiment trackers that a config enables, and drop TensorBoard if it is disabled.
 
     Trackers come before TensorBoard, which clears the images after writing them.
     """
