@@ -1,4 +1,4 @@
-"""Evaluators for the tasks and data sets that the package knows, and the loop that feeds them."""
+"""Evaluators for the supported tasks and datasets, and the inference loop."""
 
 from .build import EVALUATOR_REGISTRY, build_evaluator, evaluator_for
 from .cityscapes_evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator

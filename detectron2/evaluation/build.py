@@ -1,4 +1,4 @@
-"""Which evaluators a data set asks for, by the ``evaluator_type`` in its metadata."""
+"""Building the evaluators of a dataset from the ``evaluator_type`` in its metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .tolerant import NoEvaluatorError
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 """Functions ``fn(dataset_name, output_dir, **options)`` by ``evaluator_type``, each returning a list of evaluators.
 
-Options are ``max_dets_per_image``, ``kpt_oks_sigmas`` and ``engine``; a function ignores those that mean nothing to it.
+Options are ``max_dets_per_image``, ``kpt_oks_sigmas`` and ``engine``; a function ignores those that do not apply.
 """
 
 Options = dict[str, Any]
@@ -90,10 +90,10 @@ def _pascal_voc(name: str, output_dir: str | None, **options: object) -> list[Da
 
 
 def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: Any) -> DatasetEvaluator:
-    """Return the evaluator of a registered data set.
+    """Build the evaluator of a registered dataset, by its ``evaluator_type``.
 
     Args:
-        dataset_name: its ``evaluator_type`` decides; sets without one, but with ``thing_classes``, count as ``coco``.
+        dataset_name: name of the dataset; without ``evaluator_type``, but with ``thing_classes``, it is ``coco``.
         output_dir: folder for result files.
         **options: ``max_dets_per_image`` (default: that in the metadata of the data set, if there is one),
             ``kpt_oks_sigmas``, ``engine``.
@@ -102,7 +102,7 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
         One evaluator, or several as ``DatasetEvaluators``.
 
     Raises:
-        NoEvaluatorError: (a KeyError) if the data set has no known ``evaluator_type``.
+        NoEvaluatorError: (a KeyError) if the dataset has no known ``evaluator_type``.
     """
     metadata = MetadataCatalog.get(dataset_name)
     kind = metadata.get("evaluator_type") or ("coco" if metadata.get("thing_classes") else None)
@@ -110,7 +110,7 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
         known = [name for name, _ in EVALUATOR_REGISTRY]
         hint = did_you_mean(kind, known) if kind else f"known are {known}."
         raise NoEvaluatorError(
-            f"data set {dataset_name!r} has evaluator_type {kind!r}: {hint} Set it with "
+            f"dataset {dataset_name!r} has evaluator_type {kind!r}: {hint} Set it with "
             "MetadataCatalog.get(name).set(evaluator_type=...), or override build_evaluator."
         )
     most = metadata.get("max_dets_per_image")
@@ -121,15 +121,15 @@ def evaluator_for(dataset_name: str, output_dir: str | None = None, **options: A
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
-    """Return the evaluator that a config asks for.
+    """Build the evaluator of a dataset for a config.
 
     Args:
-        cfg: its ``OUTPUT_DIR`` and ``TEST.KEYPOINT_OKS_SIGMAS`` are read.
-        dataset_name: a registered data set.
-        output_folder: for result files; None for ``OUTPUT_DIR/inference``.
+        cfg: config with ``OUTPUT_DIR`` and ``TEST.KEYPOINT_OKS_SIGMAS``.
+        dataset_name: a registered dataset.
+        output_folder: folder for result files; None = ``OUTPUT_DIR/inference``.
 
     Raises:
-        NoEvaluatorError: if nothing says how to evaluate the data set, or its records do not allow it.
+        NoEvaluatorError: if the dataset has no known ``evaluator_type``, or its records cannot be evaluated.
     """
     folder = os.path.join(cfg.OUTPUT_DIR, "inference") if output_folder is None else output_folder
     try:
@@ -137,4 +137,4 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         if isinstance(error, NoEvaluatorError):
             raise
-        raise NoEvaluatorError(f"data set {dataset_name!r} cannot be evaluated: {error}") from error
+        raise NoEvaluatorError(f"dataset {dataset_name!r} cannot be evaluated: {error}") from error

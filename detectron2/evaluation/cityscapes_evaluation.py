@@ -1,4 +1,4 @@
-"""Cityscapes' figures for instances and semantic labels; the code is in ``evaluation/cityscapes/``."""
+"""Cityscapes metrics of instance and semantic segmentation; the code is in ``evaluation/cityscapes/``."""
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils.reexports import passed_on, publish

@@ -1,4 +1,4 @@
-"""COCO's figures for boxes, masks, keypoints and proposals; the code is in ``evaluation/coco/``."""
+"""COCO metrics of boxes, masks, keypoints and proposals; the code is in ``evaluation/coco/``."""
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog

@@ -1,4 +1,4 @@
-"""The contract of an evaluator, and the loop that feeds it a model's outputs."""
+"""The interface of evaluators, and the inference loop that passes them a model's outputs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WARMUP_BATCHES = 5
 
 
 class Loader(Protocol):
-    """Batches, and how many there are."""
+    """An iterable of batches with a length."""
 
     def __len__(self) -> int: ...
 
@@ -44,35 +44,35 @@ class Loader(Protocol):
 
 
 class DatasetEvaluator:
-    """Turns the outputs of a model on a data set into figures.
+    """Computes metrics from the outputs of a model on a dataset.
 
-    A run is ``reset()``, then ``process(inputs, outputs)`` for each batch, then ``evaluate()``.
+    A run calls ``reset()``, then ``process(inputs, outputs)`` for each batch, then ``evaluate()``.
     Subclasses override all three.
     """
 
     def reset(self) -> None:
-        """Forget what earlier runs left, so that a new run can begin."""
+        """Prepare for a new run."""
 
     def process(self, inputs: Any, outputs: Any) -> None:
-        """Take in one batch.
+        """Process one batch.
 
         Args:
-            inputs: what the model was called with: usually a list of dicts, one per image.
-            outputs: what it returned: usually a list of dicts, parallel to ``inputs``.
+            inputs: the inputs of the model, usually a list of dicts, one per image.
+            outputs: the outputs of the model, usually a list of dicts, parallel to ``inputs``.
         """
 
     def evaluate(self) -> Mapping[str, Any] | None:
-        """Compute the figures of everything processed since ``reset()``.
+        """Compute the metrics of all batches processed since ``reset()``.
 
         In a distributed run every rank calls this; ranks other than the first may return None.
 
         Returns:
-            ``{task: {metric: value}}``, or None when there is nothing to say.
+            ``{task: {metric: value}}``, or None if there are no results.
         """
 
 
 class DatasetEvaluators(DatasetEvaluator):
-    """Several evaluators that see the same batches; their results are joined into one dict."""
+    """Runs several evaluators on the same batches, and merges their results into one dict."""
 
     def __init__(self, evaluators: Iterable[DatasetEvaluator]) -> None:
         """
@@ -91,15 +91,15 @@ class DatasetEvaluators(DatasetEvaluator):
             evaluator.process(inputs, outputs)
 
     def has_finished_process(self) -> bool:
-        """Return whether every evaluator has seen enough; those without a method of this name never have."""
+        """Return whether every evaluator has seen enough batches; one without this method never has."""
         answers = (getattr(evaluator, "has_finished_process", None) for evaluator in self._evaluators)
         return bool(self._evaluators) and all(answer is not None and answer() for answer in answers)
 
     def evaluate(self) -> OrderedDict[str, Any]:
-        """Join the results of all evaluators (on the main process).
+        """Merge the results of all evaluators, on the main process.
 
         Raises:
-            ValueError: when two evaluators report the same task.
+            ValueError: if two evaluators report the same task.
         """
         joined: OrderedDict[str, Any] = OrderedDict()
         for evaluator in self._evaluators:
@@ -110,16 +110,16 @@ class DatasetEvaluators(DatasetEvaluator):
             if clash:
                 raise BadValue(
                     f"two evaluators report {sorted(clash)}; the second is {type(evaluator).__name__}. "
-                    "Give each evaluator tasks of its own (COCOEvaluator(tasks=...)) or run them apart."
+                    "Give each evaluator different tasks (COCOEvaluator(tasks=...)), or run them separately."
                 )
             joined.update(result)
         return joined
 
 
 class Progress:
-    """Decides which batches an evaluation still has to run, and keeps what they give. This one keeps nothing.
+    """Tracks which batches an evaluation still has to run. This class stores nothing.
 
-    :func:`resumable_evaluation` puts one in its place that writes each batch down.
+    :func:`resumable_evaluation` replaces it by one that saves each batch.
     """
 
     def remaining(self, loader: Any) -> Loader:
@@ -132,27 +132,20 @@ class Progress:
         return inputs, outputs
 
     def add(self, inputs: Any) -> None:
-        """Keep what the evaluators have made of a batch."""
+        """Save the evaluators' results of a batch."""
 
     def close(self) -> None:
-        """End, after the last batch or an error."""
+        """Release resources, after the last batch or an error."""
 
 
 StartProgress = Callable[[Any, Any, DatasetEvaluator], Progress]
 start_progress: ContextVar[StartProgress] = ContextVar("start_progress", default=lambda *_: Progress())
-"""Makes the progress of an evaluation from the model, the loader and the evaluator."""
+"""Creates the progress of an evaluation from the model, the loader and the evaluator."""
 
 
 @contextmanager
 def inference_context(model: nn.Module) -> Generator[None, None, None]:
-    """Put ``model`` in evaluation mode for a ``with`` block.
-
-    Afterwards each sub-module has the mode that it had before, frozen ones included, also when the
-    block raised.
-
-    Args:
-        model: any module.
-    """
+    """Set ``model`` to evaluation mode for a ``with`` block, and restore the mode of each sub-module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -170,19 +163,19 @@ def inference_on_dataset(
 ) -> Mapping[str, Any]:
     """Run ``model`` over ``data_loader`` without gradients and evaluate its outputs.
 
-    The time of each stage (waiting for data, model, evaluator) is logged; on a terminal the main
-    process also draws a progress bar. In a block of :func:`resumable_evaluation` what each batch gives is written
-    down, and batches that are written down already are left out.
+    The time of each stage (waiting for data, model, evaluator) is logged; on a terminal, the main process also shows a
+    progress bar. Within :func:`resumable_evaluation`, the results of each batch are saved, and saved batches are
+    skipped.
 
     Args:
-        model: a module (put in evaluation mode meanwhile), or any callable that takes a batch.
+        model: a module, which is set to evaluation mode meanwhile, or any callable that takes a batch.
         data_loader: yields batches; must have a length.
-        evaluator: one evaluator, several, or None to run and time the model only.
-        callbacks: functions without arguments, called ``on_start``, ``before_inference`` and
-            ``after_inference`` (both once per batch) and ``on_end``.
+        evaluator: one evaluator, several, or None to only run and time the model.
+        callbacks: functions without arguments by the names ``on_start``, ``before_inference`` and
+            ``after_inference`` (both called once per batch) and ``on_end``.
 
     Returns:
-        What ``evaluator.evaluate()`` returns; an empty dict in place of None.
+        The result of ``evaluator.evaluate()``; an empty dict in place of None.
     """
     if evaluator is None:
         evaluator = DatasetEvaluators([])
@@ -206,7 +199,7 @@ def inference_on_dataset(
 
 
 class _Callbacks:
-    """Named callbacks, most of which are absent."""
+    """Calls optional callbacks by name."""
 
     NAMES = ("on_start", "before_inference", "after_inference", "on_end")
 
@@ -214,7 +207,7 @@ class _Callbacks:
         self._callbacks = dict(callbacks or {})
         unknown = sorted(set(self._callbacks) - set(self.NAMES))
         if unknown:
-            raise ValueError(f"unknown callbacks {unknown}; those called are {list(self.NAMES)}")
+            raise ValueError(f"unknown callbacks {unknown}; known are {list(self.NAMES)}")
 
     def __call__(self, name: str) -> None:
         if name in self._callbacks:
@@ -228,7 +221,7 @@ def _feed(
     hooks: _Callbacks,
     progress: Progress,
 ) -> StageClock:
-    """Run the loop: data, model, evaluator. Return the clock that timed them."""
+    """Run data loader, model and evaluator for all batches; return the clock that timed them."""
     total = len(loader)
     logger = logging.getLogger(__name__)
     logger.info("Inference on %d batches begins", total)
@@ -241,7 +234,7 @@ def _feed(
             hooks("before_inference")
             outputs = model(inputs)
             if torch.cuda.is_available():
-                torch.cuda.synchronize()  # else the model's time is booked on whoever reads the result
+                torch.cuda.synchronize()  # else the evaluator's time would include the model's
             hooks("after_inference")
             clock.lap("model")
             inputs, outputs = progress.without_done(inputs, outputs)

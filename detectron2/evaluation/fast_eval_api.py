@@ -1,4 +1,4 @@
-"""``COCOeval_opt``: pycocotools' ``COCOeval`` with the matching done by the fast engine."""
+"""``COCOeval_opt``: a drop-in replacement of pycocotools' ``COCOeval`` that uses the fast engine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["COCOeval_opt"]
 class COCOeval_opt(QuietCOCOeval):
     """Same constructor, parameters, ``eval`` arrays and ``summarize()`` as ``COCOeval``, computed by hotcoco.
 
-    ``evalImgs`` and ``ious`` stay empty: the matches of single images are kept inside the engine. Data that the
-    engine does not take (ids that are no whole numbers) are evaluated by pycocotools itself.
+    ``evalImgs`` and ``ious`` stay empty: the engine keeps the matches of single images internally. Datasets that it
+    does not support (ids that are not integers) are evaluated by pycocotools.
     """
 
     _matcher: Any = None
@@ -30,7 +30,7 @@ class COCOeval_opt(QuietCOCOeval):
         import hotcoco
 
         p = self.params
-        # what COCOeval.evaluate leaves behind for accumulate() and for readers
+        # COCOeval.evaluate changes these parameters too, for accumulate() and for readers.
         p.imgIds = list(np.unique(p.imgIds))
         if p.useCats:
             p.catIds = list(np.unique(p.catIds))
@@ -51,7 +51,7 @@ class COCOeval_opt(QuietCOCOeval):
         self._matcher = matcher
 
     def accumulate(self) -> None:
-        """Precision and recall arrays, in ``self.eval``."""
+        """Compute the precision and recall arrays in ``self.eval``."""
         if self._matcher is None:
             super().accumulate()
             return
@@ -72,6 +72,6 @@ class COCOeval_opt(QuietCOCOeval):
 
 
 def _plain(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Return a COCO dict with unique ids from 1 on, as the engine wants them."""
+    """Return a COCO dict whose annotations have unique ids from 1 on, as the engine requires."""
     annotations = [{**a, "id": k} for k, a in enumerate(dataset["annotations"], start=1)]
     return {"images": dataset["images"], "categories": dataset["categories"], "annotations": annotations}

@@ -1,4 +1,4 @@
-"""LVIS's figures for boxes and masks; the code is in ``evaluation/lvis/``."""
+"""LVIS metrics of boxes and masks; the code is in ``evaluation/lvis/``."""
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog

@@ -47,7 +47,7 @@ class _Matches(NamedTuple):
     """Detections of one class in all images, best first."""
 
     overlap: FloatArray  # [D] best IoU with an object of the image
-    target: npt.NDArray[np.int64]  # [D] number of that object, -1 for none
+    target: npt.NDArray[np.int64]  # [D] index of that object, -1 for none
     difficult: npt.NDArray[np.bool_]  # [D] whether that object is difficult
     positives: int  # objects that are not difficult
 
@@ -68,7 +68,7 @@ def parse_rec(filename: str) -> list[dict[str, Any]]:
     for node in root.iter("object"):
         corners = [node.findtext(f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
         if None in corners or node.findtext("name") is None:
-            raise ValueError(f"{filename}: an object lacks its name or a corner of its bndbox")
+            raise ValueError(f"{filename}: an object lacks its name or a coordinate of its bndbox")
         objects.append(
             {
                 "name": node.findtext("name"),
@@ -82,19 +82,18 @@ def parse_rec(filename: str) -> list[dict[str, Any]]:
 
 
 def voc_ap(rec: FloatArray, prec: FloatArray, use_07_metric: bool = False) -> float:
-    """Return the area under a precision-recall curve.
+    """Compute the area under a precision-recall curve.
 
     Args:
         rec: recall after each detection, ascending.
         prec: precision after each detection.
-        use_07_metric: mean of the best precision at recall >= 0, 0.1, ..., 1, as in VOC 2007; else the exact
-            area under the curve's upper envelope, as from 2010 on.
+        use_07_metric: average the best precision at recall >= 0, 0.1, ..., 1, as in VOC 2007; else compute the exact
+            area under the curve's upper envelope, as since VOC 2010.
 
     Reference: Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.2.
     """
-    envelope = np.maximum.accumulate(np.append(prec, 0.0)[::-1])[
-        ::-1
-    ]  # best precision at this recall or beyond
+    # Best precision at this recall or a higher one.
+    envelope = np.maximum.accumulate(np.append(prec, 0.0)[::-1])[::-1]
     if use_07_metric:
         first = np.searchsorted(rec, np.arange(0.0, 1.1, 0.1), side="left")
         return float(envelope[first].sum() / 11.0)
@@ -109,12 +108,12 @@ def voc_eval(
     ovthresh: float = 0.5,
     use_07_metric: bool = False,
 ) -> tuple[FloatArray, FloatArray, float]:
-    """Recall, precision and AP of one class from VOC's files.
+    """Compute recall, precision and AP of one class from VOC's files.
 
     Args:
-        detpath: detections; ``detpath.format(classname)`` has lines ``image score xmin ymin xmax ymax``.
-        annopath: annotations; ``annopath.format(image)`` is an XML file.
-        imagesetfile: names of the images, one a line.
+        detpath: path of detections; ``detpath.format(classname)`` has lines ``image score xmin ymin xmax ymax``.
+        annopath: path of annotations; ``annopath.format(image)`` is an XML file.
+        imagesetfile: path of the names of the images, one per line.
         classname: name of the class.
         ovthresh: IoU that a detection must exceed.
         use_07_metric: see :func:`voc_ap`.
@@ -144,7 +143,7 @@ def _objects_of(classname: str, records: Mapping[str, Sequence[Mapping[str, Any]
 
 
 def _overlaps(found: FloatArray, truth: FloatArray) -> FloatArray:
-    """IoU ``[D, G]`` of boxes whose both ends are included."""
+    """Compute the IoU ``[D, G]`` of boxes that include both end pixels."""
     low = np.maximum(found[:, None, :2], truth[None, :, :2])
     high = np.minimum(found[:, None, 2:], truth[None, :, 2:])
     inter = np.clip(high - low + 1.0, 0.0, None).prod(-1)
@@ -155,12 +154,14 @@ def _overlaps(found: FloatArray, truth: FloatArray) -> FloatArray:
 def _match(
     lines: Sequence[Sequence[str]], objects: Mapping[str, _Objects], images: Sequence[str]
 ) -> _Matches:
-    """Match detections (text fields of a result file) with the objects of their images."""
+    """Match detections, given as text fields of a result file, with the objects of their images."""
     place = {image: k for k, image in enumerate(images)}
     known = [line for line in lines if line[0] in place]
     image = np.array([place[line[0]] for line in known], dtype=np.int64)
     numbers = np.array([line[1:6] for line in known], dtype=np.float64).reshape(-1, 5)
-    order = np.lexsort((np.arange(len(known)), image, -numbers[:, 0]))  # ties: as in the list of images
+    order = np.lexsort(
+        (np.arange(len(known)), image, -numbers[:, 0])
+    )  # equal scores: in the order of the images
     image, boxes = image[order], numbers[order, 1:]
 
     overlap = np.full(len(known), -np.inf)
@@ -180,7 +181,7 @@ def _match(
 
 
 def _curve(matches: _Matches, threshold: float, use_07_metric: bool) -> tuple[FloatArray, FloatArray, float]:
-    """Recall, precision and AP at one IoU threshold: the first detection of an object is right, the rest are wrong."""
+    """Compute recall, precision and AP at one IoU threshold; only the first detection of an object is correct."""
     hit = matches.overlap > threshold
     right = np.zeros(len(hit), dtype=bool)
     candidates = np.flatnonzero(hit & ~matches.difficult)
@@ -194,17 +195,17 @@ def _curve(matches: _Matches, threshold: float, use_07_metric: bool) -> tuple[Fl
 
 
 class PascalVOCDetectionEvaluator(PerImageEvaluator):
-    """AP of boxes on a VOC data set: ``{"bbox": {"AP", "AP50", "AP75"}}`` in percent.
+    """Computes AP of boxes on a VOC dataset: ``{"bbox": {"AP", "AP50", "AP75"}}`` in percent.
 
-    Scores are rounded to three and coordinates to one decimal, as in VOC's result files. ``AP`` is the mean over
-    IoU thresholds of 0.5 to 0.95, as COCO has it.
+    Scores are rounded to three decimals and coordinates to one, as in VOC's result files. As in COCO, ``AP`` is the
+    mean over IoU thresholds of 0.5 to 0.95.
     """
 
     def __init__(self, dataset_name: str) -> None:
         """
         Args:
-            dataset_name: a data set registered by ``register_pascal_voc``: its metadata have ``dirname``,
-                ``split``, ``year`` and ``thing_classes``.
+            dataset_name: a dataset registered by ``register_pascal_voc``, whose metadata has ``dirname``, ``split``,
+                ``year`` and ``thing_classes``.
         """
         self._dataset_name = dataset_name
         meta = MetadataCatalog.get(dataset_name)
@@ -213,7 +214,7 @@ class PascalVOCDetectionEvaluator(PerImageEvaluator):
         self._class_names = list(meta.thing_classes)
         if meta.year not in (2007, 2012):
             raise BadValue(
-                f"year of {dataset_name!r} must be 2007 or 2012 (how AP is computed), got {meta.year!r}"
+                f"year of {dataset_name!r} must be 2007 or 2012, which defines AP, got {meta.year!r}"
             )
         self._is_2007 = meta.year == 2007
         self._cpu_device = torch.device("cpu")
@@ -224,7 +225,7 @@ class PascalVOCDetectionEvaluator(PerImageEvaluator):
         self._predictions: dict[int, list[list[str]]] = {k: [] for k in range(len(self._class_names))}
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take in one batch.
+        """Process one batch.
 
         Args:
             inputs: dicts with ``image_id``.
@@ -240,7 +241,7 @@ class PascalVOCDetectionEvaluator(PerImageEvaluator):
         for box, score, label in rows:
             if label not in self._predictions:
                 raise ValueError(
-                    f"class {label} was predicted; {self._dataset_name!r} has {len(self._class_names)}"
+                    f"class {label} was predicted, but {self._dataset_name!r} has {len(self._class_names)} classes"
                 )
             lines.append((label, [str(record["image_id"]), f"{score:.3f}", *(f"{v:.1f}" for v in box)]))
         return lines
@@ -250,7 +251,7 @@ class PascalVOCDetectionEvaluator(PerImageEvaluator):
             self._predictions[label].append(line)
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """Compute the figures; None on processes other than the main one."""
+        """Compute the metrics; None on processes other than the main one."""
         parts = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return None
@@ -264,7 +265,7 @@ class PascalVOCDetectionEvaluator(PerImageEvaluator):
         absent = [n for n, row in zip(self._class_names, table) if np.isnan(row).any()]
         if absent:
             self._logger.warning(
-                "%d classes have no objects and are left out of the means: %s", len(absent), absent
+                "%d classes have no objects and are excluded from the means: %s", len(absent), absent
             )
         means = (
             table[~np.isnan(table).any(axis=1)].mean(axis=0) * 100 if len(absent) < len(table) else table[0]

@@ -1,4 +1,4 @@
-"""COCO's figures for rotated boxes."""
+"""COCO metrics of rotated boxes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
 class RotatedCOCOeval(QuietCOCOeval):
     """``COCOeval`` whose boxes may be rotated: ``[cx, cy, w, h, angle]``, degrees counter-clockwise.
 
-    Lists of four numbers are ordinary COCO boxes and count as rotated by 0 degrees.
+    Lists of four numbers are ordinary COCO boxes, with an angle of 0 degrees.
     """
 
     @staticmethod
     def is_rotated(box_list: object) -> bool:
-        """Return whether boxes, an array or a list, have five numbers each."""
+        """Return whether an array or list of boxes has five numbers per box."""
         if isinstance(box_list, np.ndarray):
             return box_list.ndim == 2 and box_list.shape[1] == 5
         if isinstance(box_list, (list, tuple)):
@@ -45,17 +45,17 @@ class RotatedCOCOeval(QuietCOCOeval):
 
     @staticmethod
     def boxlist_to_tensor(boxlist: npt.ArrayLike, output_box_dim: int) -> torch.Tensor:
-        """Boxes as a tensor.
+        """Convert boxes to a tensor.
 
         Args:
             boxlist: array or list of boxes of 4 (XYWH) or 5 numbers.
             output_box_dim: 4 or 5.
 
         Returns:
-            ``[N, output_box_dim]``; four numbers become five as centre, size and an angle of 0.
+            ``[N, output_box_dim]``; four numbers are converted to five by adding an angle of 0.
 
         Raises:
-            ValueError: when rotated boxes are wanted as four numbers, or the input is neither.
+            ValueError: if boxes have neither 4 nor 5 numbers, or rotated boxes are requested as four numbers.
         """
         if output_box_dim not in (4, 5):
             raise ValueError(f"output_box_dim must be 4 or 5, got {output_box_dim}")
@@ -67,14 +67,16 @@ class RotatedCOCOeval(QuietCOCOeval):
         if boxes.shape[1] == output_box_dim:
             return boxes
         if output_box_dim == 4:
-            raise ValueError("rotated boxes cannot be given as four numbers")
+            raise ValueError(
+                "rotated boxes cannot be converted to output_box_dim 4, got boxes of five numbers"
+            )
         centres = boxes[:, :2] + boxes[:, 2:] / 2
         return torch.cat([centres, boxes[:, 2:], boxes.new_zeros(len(boxes), 1)], dim=1)
 
     def compute_iou_dt_gt(
         self, dt: npt.ArrayLike, gt: npt.ArrayLike, is_crowd: Sequence[int]
     ) -> npt.NDArray[np.float64]:
-        """IoU ``[D, G]`` of detections and ground truths; with a crowd, the share of the detection that it covers.
+        """Compute the IoU ``[D, G]`` of detections and ground truths; for crowds, the covered fraction of the detection.
 
         Args:
             dt: D boxes.
@@ -92,7 +94,7 @@ class RotatedCOCOeval(QuietCOCOeval):
         return iou.numpy()
 
     def computeIoU(self, imgId: ImageId, catId: int) -> npt.ArrayLike:
-        """IoU of the detections (best first, at most the largest cap) and ground truths of an image and category."""
+        """Compute the IoU of the best detections, in descending order, and the ground truths of an image and category."""
         categories = [catId] if self.params.useCats else self.params.catIds
         truth = [g for c in categories for g in self._gts[imgId, c]]
         found = [d for c in categories for d in self._dts[imgId, c]]
@@ -104,13 +106,13 @@ class RotatedCOCOeval(QuietCOCOeval):
 
 
 class RotatedCOCOEvaluator(COCOEvaluator):
-    """AP of rotated boxes (task ``bbox``); ordinary boxes are taken too.
+    """Computes AP of rotated and ordinary boxes (task ``bbox``).
 
-    Ground truth has ``bbox`` of five numbers ``[cx, cy, w, h, angle]``, as predictions with ``RotatedBoxes``.
+    ``bbox`` of the ground truth has five numbers ``[cx, cy, w, h, angle]``, like ``RotatedBoxes`` of predictions.
     """
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take in one batch; see :meth:`COCOEvaluator.process`."""
+        """Process one batch; see :meth:`COCOEvaluator.process`."""
         super().process(inputs, outputs)
 
     def instances_to_json(self, instances: Instances, img_id: ImageId) -> list[dict[str, Any]]:
@@ -127,5 +129,5 @@ class RotatedCOCOEvaluator(COCOEvaluator):
 
     def _figures(self, own: Detections, task: str, img_ids: Sequence[ImageId] | None) -> CocoFigures | None:
         if task != "bbox":
-            raise BadValue(f"RotatedCOCOEvaluator knows the task 'bbox' only, got {task!r}")
+            raise BadValue(f"RotatedCOCOEvaluator supports only the task 'bbox', got {task!r}")
         return self._figures_of_class(own, task, img_ids, self._max_dets_per_image, None, RotatedCOCOeval)

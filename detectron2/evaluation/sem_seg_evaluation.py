@@ -1,6 +1,6 @@
 """Mean IoU, boundary IoU and accuracy of semantic segmentation."""
 
-# Legend: K classes (index K: pixels to be ignored), H x W pixels. Confusion matrices have predictions in rows.
+# Legend: K classes (index K = ignored pixels), H x W pixels. Confusion matrices have predictions in rows.
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ IntArray = npt.NDArray[np.int64]
 
 
 def load_image_into_numpy_array(filename: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray:
-    """Return an image file as an array, without any conversion of colours.
+    """Return an image file as an array, without color conversion.
 
     Args:
         filename: a path that the ``PathManager`` can open.
-        dtype: of the result; None for that of the file.
+        dtype: type of the result; None = that of the file.
     """
     with PathManager.open(filename, "rb") as file:
         return np.array(Image.open(file), dtype=dtype)
 
 
 def boundary_levels(labels: IntArray) -> IntArray:
-    """Measure how far each pixel's label rises above the lowest one nearby; 0 inside the lowest regions.
+    """Compute the difference of each pixel's label and the lowest label nearby.
 
-    "Nearby" is a square of 2 % of the image's diagonal to each side; beyond the image lies label 0. This is
-    the erosion residue of Boundary IoU (https://arxiv.org/abs/2103.16562) taken of the label map as a whole,
-    as Detectron2 defines its ``BoundaryIoU`` figures.
+    "Nearby" is a square that extends by 2 % of the image's diagonal to each side, with label 0 outside of the image.
+    This applies the erosion of Boundary IoU (https://arxiv.org/abs/2103.16562) to the label map as a whole, as
+    Detectron2 defines its ``BoundaryIoU``.
 
     Args:
         labels: ``[H, W]``, at least 0.
@@ -69,30 +69,30 @@ def boundary_levels(labels: IntArray) -> IntArray:
     radius = max(1, round(_BOUNDARY_RATIO * float(np.hypot(*labels.shape))))
     lowest = -torch.from_numpy(labels).float()[None, None]
     lowest = F.pad(lowest, (radius,) * 4)
-    # the minimum over a square is the minimum over rows of the minimum over columns
+    # Minimum over a square = minimum over rows of the minimum over columns.
     lowest = F.max_pool2d(lowest, (2 * radius + 1, 1), stride=1)
     lowest = F.max_pool2d(lowest, (1, 2 * radius + 1), stride=1)
     return labels + lowest[0, 0].numpy().astype(np.int64)
 
 
 def _cells(predicted: IntArray, truth: IntArray, side: int) -> tuple[IntArray, IntArray]:
-    """Return the cells ``side * prediction + truth`` of a confusion matrix that are not 0, and their pixel counts."""
+    """Return the nonzero cells ``side * prediction + truth`` of a confusion matrix, and their pixel counts."""
     counts = np.bincount(side * predicted.reshape(-1) + truth.reshape(-1), minlength=side * side)
     cells = np.flatnonzero(counts)
     return cells, counts[cells]
 
 
 def _ratio(part: npt.NDArray, whole: npt.NDArray, valid: npt.NDArray) -> npt.NDArray[np.float64]:
-    """part / whole where valid, NaN elsewhere."""
+    """Compute part / whole where valid, NaN elsewhere."""
     result = np.full(len(part), np.nan)
     result[valid] = part[valid] / whole[valid]
     return result
 
 
 class SemSegEvaluator(PerImageEvaluator):
-    """Figures of semantic segmentation: mIoU, fwIoU, mACC, pACC, and IoU, boundary IoU and ACC per class.
+    """Computes mIoU, fwIoU, mACC, pACC, and IoU, boundary IoU and ACC per class.
 
-    Pixels are counted batch by batch; in a distributed run only the counts travel.
+    Pixels are counted batch by batch; a distributed run communicates only the counts.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class SemSegEvaluator(PerImageEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: a registered data set with ``sem_seg_file_name`` in its dicts, ``stuff_classes`` and
+            dataset_name: a registered dataset with ``sem_seg_file_name`` in its dicts, and ``stuff_classes`` and
                 ``ignore_label`` in its metadata.
-            distributed: join the counts of all processes.
+            distributed: whether to merge the counts of all processes.
             output_dir: folder for ``sem_seg_predictions.json`` and ``sem_seg_evaluation.pth``; None writes nothing.
-            sem_seg_loading_fn: reads a label file, called as ``fn(path, dtype=int)``.
-            num_classes: must be that of the metadata when given.
-            ignore_label: must be that of the metadata when given; it is used when they have none.
+            sem_seg_loading_fn: reads a label file; called as ``fn(path, dtype=int)``.
+            num_classes: if given, must equal that of the metadata.
+            ignore_label: if given, must equal that of the metadata, or replaces a missing one.
         """
         self._logger = logging.getLogger(__name__)
         self._dataset_name = dataset_name
@@ -128,7 +128,7 @@ class SemSegEvaluator(PerImageEvaluator):
         }
         if not self.input_file_to_gt_file:
             raise ValueError(
-                f"no dict of {dataset_name!r} has 'sem_seg_file_name': there are no labels to compare with"
+                f"records of {dataset_name!r} must have 'sem_seg_file_name', the label file, but none has"
             )
         mapping = metadata.get("stuff_dataset_id_to_contiguous_id")
         self._contiguous_id_to_dataset_id = {v: k for k, v in mapping.items()} if mapping else None
@@ -142,7 +142,7 @@ class SemSegEvaluator(PerImageEvaluator):
         own_label = metadata.get("ignore_label", ignore_label)
         if ignore_label is not None and ignore_label != own_label:
             raise ValueError(
-                f"ignore_label is {ignore_label}, but the metadata of {dataset_name!r} say {own_label}"
+                f"ignore_label is {ignore_label}, but the metadata of {dataset_name!r} has {own_label}"
             )
         self._ignore_label = own_label
         self._compute_boundary_iou = self._num_classes < _MOST_CLASSES
@@ -187,26 +187,26 @@ class SemSegEvaluator(PerImageEvaluator):
         self._predictions.extend(summary["predictions"])
 
     def _check(self, predicted: IntArray, truth: IntArray, name: str) -> None:
-        """Put the index of ignored pixels into ``truth``, and see that both hold known classes only."""
+        """Set ignored pixels of ``truth`` to index K, and check that both contain only known classes."""
         k = self._num_classes
         if predicted.shape != truth.shape:
             raise ValueError(
-                f"{name}: prediction is {list(predicted.shape)}, its labels are {list(truth.shape)}"
+                f"{name}: the prediction has shape {list(predicted.shape)}, but its labels {list(truth.shape)}"
             )
         truth[truth == self._ignore_label] = k
         for what, array, top in (("prediction", predicted, k - 1), ("label file", truth, k)):
             if array.size and (array.min() < 0 or array.max() > top):
                 raise ValueError(
-                    f"{name}: {what} holds class {int(array.max())} (lowest {int(array.min())}); {k} classes are "
-                    f"known, and {self._ignore_label} is ignored"
+                    f"{name}: {what} has classes {int(array.min())} to {int(array.max())}, but they must be 0 to "
+                    f"{k - 1} (ignored: {self._ignore_label})"
                 )
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """Return the figures, in percent: ``{"sem_seg": {...}}``; None on processes other than the main one."""
+        """Compute the metrics in percent: ``{"sem_seg": {...}}``; None on processes other than the main one."""
         counts, edge_counts, predictions = self._conf_matrix, self._b_conf_matrix, self._predictions
         if self._distributed:
             synchronize()
-            # The own counts stay as they are, so that a second call gives the same.
+            # Do not change the counts of this process, so that a second call returns the same.
             counts, edge_counts = sum(all_gather(counts)), sum(all_gather(edge_counts))  # type: ignore[assignment]
             if self._output_dir:
                 predictions = list(itertools.chain.from_iterable(all_gather(predictions)))
@@ -222,9 +222,7 @@ class SemSegEvaluator(PerImageEvaluator):
         results = OrderedDict({"sem_seg": figures})
         self._logger.info("%s", results)
         if np.isnan(figures["mIoU"]):
-            self._logger.warning(
-                "mIoU is NaN: the label files hold no pixel of any class, only ignored ones."
-            )
+            self._logger.warning("mIoU is NaN: the label files contain only ignored pixels.")
         return results
 
     def _figures(self, conf_matrix: IntArray, edge_matrix: IntArray) -> dict[str, float]:
@@ -255,14 +253,14 @@ class SemSegEvaluator(PerImageEvaluator):
         return {name: float(100 * value) for name, value in figures.items()}
 
     def encode_json_sem_seg(self, sem_seg: IntArray, input_file_name: str) -> list[dict[str, Any]]:
-        """Encode a label map as one RLE per class that occurs.
+        """Encode a label map as one RLE per class in it.
 
         Args:
             sem_seg: ``[H, W]`` of contiguous classes.
             input_file_name: name of the image.
 
         Returns:
-            Dicts with ``file_name``, ``category_id`` (of the data set) and ``segmentation``.
+            Dicts with ``file_name``, ``category_id`` (that of the dataset) and ``segmentation``.
         """
         labels = np.unique(sem_seg)
         masks = encode_masks(sem_seg[None] == labels[:, None, None])
@@ -270,7 +268,7 @@ class SemSegEvaluator(PerImageEvaluator):
         entries = []
         for label, counts in zip(labels.tolist(), masks.counts):
             if ids is not None and label not in ids:
-                raise BadValue(f"class {label} has no data set id; known are classes {sorted(ids)}")
+                raise BadValue(f"class {label} has no dataset id; known are classes {sorted(ids)}")
             entries.append(
                 {
                     "file_name": input_file_name,

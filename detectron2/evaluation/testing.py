@@ -1,4 +1,4 @@
-"""Results as text, as flat dicts, and against expected values."""
+"""Formatting results, and comparing them with expected values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["flatten_results_dict", "print_csv_format", "verify_results"]
 
 
 def print_csv_format(results: Mapping[str, Any]) -> None:
-    """Log results so that they paste into a spreadsheet: a line of names, a line of values, per task.
+    """Log a line of names and a line of values per task, to paste into a spreadsheet.
 
-    Metrics with a hyphen in their name (those of single categories) are left out.
+    Metrics with a hyphen in their names (those of single categories) are skipped.
 
     Args:
-        results: ``{task: {metric: value}}``; a task with a bare value is logged as ``task=value``.
+        results: ``{task: {metric: value}}``; a number instead of a dict is logged as ``task=value``.
 
     Raises:
-        TypeError: when ``results`` is not a mapping.
+        TypeError: if ``results`` is not a mapping.
     """
     if not isinstance(results, Mapping):
         raise BadType(f"results must be a dict of dicts, got {type(results).__name__}")
@@ -39,17 +39,17 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
 
 
 def verify_results(cfg: Config, results: Mapping[str, Any]) -> bool:
-    """Compare results with ``cfg.TEST.EXPECTED_RESULTS``; a miss ends the process with status 1.
+    """Compare results with ``cfg.TEST.EXPECTED_RESULTS``.
 
     Args:
         cfg: a config; each entry of its ``TEST.EXPECTED_RESULTS`` is ``[task, metric, value, tolerance]``.
         results: ``{task: {metric: value}}``.
 
     Returns:
-        True; on a result that is absent, not finite or off by more than the tolerance it does not return.
+        True.
 
     Raises:
-        SystemExit: status 1 when a result is not as expected.
+        SystemExit: status 1, if a result is missing, not finite, or off by more than the tolerance.
     """
     expected = cfg.TEST.EXPECTED_RESULTS
     if not expected:
@@ -65,7 +65,7 @@ def verify_results(cfg: Config, results: Mapping[str, Any]) -> bool:
 
 
 def _fault(entry: Sequence[Any], results: Mapping[str, Any]) -> str | None:
-    """Describe what is wrong with the result of ``entry``; None if nothing is."""
+    """Describe the difference from an expected result; None if it was reached."""
     task, metric, value, tolerance = entry
     actual = results.get(task, {}).get(metric)
     if actual is None:
@@ -78,14 +78,7 @@ def _fault(entry: Sequence[Any], results: Mapping[str, Any]) -> str | None:
 
 
 def flatten_results_dict(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested results as one level, with keys joined by ``/``.
-
-    Args:
-        results: dicts within dicts, to any depth.
-
-    Returns:
-        ``{"bbox/AP": 38.5, ...}``.
-    """
+    """Flatten nested dicts to one level, with keys joined by ``/``, such as ``{"bbox/AP": 38.5, ...}``."""
     flat: dict[str, Any] = {}
     for key, value in results.items():
         if isinstance(value, Mapping):

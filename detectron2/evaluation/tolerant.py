@@ -1,4 +1,4 @@
-"""Evaluations that nobody asked for: their failure costs the figures, not the training."""
+"""Evaluators whose failure does not end training."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _UNSUITABLE = (ValueError, TypeError, LookupError, AttributeError, AssertionErro
 
 
 class NoEvaluatorError(UnknownNameError, NotImplementedError):
-    """Nothing says how a data set is evaluated, or its labels do not allow it."""
+    """Raised if a dataset has no known evaluator, or its records cannot be evaluated."""
 
 
 class TolerantEvaluators(DatasetEvaluators):
-    """An evaluator whose errors are logged, and leave the results empty.
+    """An evaluator that logs errors and then returns empty results.
 
-    A default that a trainer chooses must not end a training that would go on without it. Errors that tell of the data
-    (wrong ids, missing keys) are passed over, not those of the machine.
+    An evaluator that the user has not chosen must not end training. Only errors caused by data (wrong ids, missing
+    keys) are tolerated, not those of the machine.
 
     Args:
         evaluator: the evaluator to run.
-        name: of the data set, for the log.
+        name: name of the dataset, for the log.
     """
 
     def __init__(self, evaluator: DatasetEvaluator, name: str) -> None:
@@ -47,7 +47,7 @@ class TolerantEvaluators(DatasetEvaluators):
         self._try(lambda: super(TolerantEvaluators, self).process(inputs, outputs))
 
     def evaluate(self) -> OrderedDict[str, Any]:
-        """Compute the figures; an empty dict if any process could not take in its images."""
+        """Compute the metrics; an empty dict if any process failed."""
         results: OrderedDict[str, Any] = OrderedDict()
         self._failed = any(comm.all_gather(self._failed))
         self._try(lambda: results.update(super(TolerantEvaluators, self).evaluate()))
@@ -61,7 +61,7 @@ class TolerantEvaluators(DatasetEvaluators):
         except _UNSUITABLE:
             self._failed = True
             logger.exception(
-                "%s cannot be evaluated; training goes on. Set MetadataCatalog.get(%r).evaluator_type, or override "
-                "build_evaluator, to choose how.",
+                "%s cannot be evaluated; training continues. Set MetadataCatalog.get(%r).evaluator_type, or override "
+                "build_evaluator.",
                 self._name, self._name,
             )  # fmt: skip

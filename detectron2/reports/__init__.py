@@ -1,4 +1,4 @@
-"""Pages that explain a run: training, evaluation and comparison, each one HTML file that works offline."""
+"""Reports on training, evaluation, data and comparisons: HTML pages that work offline."""
 
 from .comparison import write_comparison_page
 from .data import write_data_page

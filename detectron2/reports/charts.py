@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no script, no font, no file beside the page."""
+"""Charts as inline SVG, without scripts, fonts or other files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from html import escape
 
 __all__ = ["Series", "bar_chart", "heat_map", "line_chart", "nice_ticks"]
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart with every common colour vision.
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which is safe for color-blind readers.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34
@@ -20,8 +20,8 @@ class Series:
 
     Attributes:
         name: text of the legend.
-        points: (x, y) pairs in the order of x; pairs that are None or not finite are left out.
-        faint: draw thin and pale, for raw values behind a smoothed line; has no legend entry.
+        points: (x, y) pairs in the order of x; pairs with None or non-finite values are skipped.
+        faint: whether to draw it thin and pale, without a legend entry, for raw values behind a smoothed line.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Series:
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About ``count`` round values (1, 2 or 5 times a power of ten) that lie within [low, high].
+    """Return about ``count`` multiples of 1, 2 or 5 times a power of ten within [low, high].
 
     >>> nice_ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -57,12 +57,12 @@ def line_chart(
     """Draw an SVG line chart with axes, ticks and a legend.
 
     Args:
-        series: lines, drawn in order; colours follow the order of those that are not faint.
-        x_label: what x counts.
-        y_label: what y measures.
-        y_range: fixed range of y; by default the data's, widened to start at zero where that costs little.
-        x_range: fixed range of x; by default the data's.
-        empty: what is said if no series has a finite point.
+        series: lines, drawn in order; faint ones do not advance the color.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
+        y_range: fixed range of y; by default that of the data, starting at zero if zero is close.
+        x_range: fixed range of x; by default that of the data.
+        empty: text to show if no series has a finite point.
 
     Returns:
         SVG text, or a paragraph with the text ``empty``.
@@ -96,12 +96,12 @@ def line_chart(
 
 
 def bar_chart(values: Mapping[str, float], *, label: str, top: float | None = None) -> str:
-    """Horizontal bars, one row a name; values that are not finite are written as a dash.
+    """Draw horizontal bars, one row per name; non-finite values are shown as a dash.
 
     Args:
-        values: name to value, drawn in order.
-        label: what the values measure.
-        top: value of a full bar; the largest value by default.
+        values: values by name, drawn in order.
+        label: meaning of the values.
+        top: value of a full bar; by default the largest value.
     """
     finite = [v for v in values.values() if math.isfinite(v)]
     full = top or max(finite, default=0.0) or 1.0
@@ -117,7 +117,7 @@ def bar_chart(values: Mapping[str, float], *, label: str, top: float | None = No
 
 
 def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """Draw a table whose cells are shaded by value relative to the sum of their row (a confusion matrix).
+    """Draw a table, such as a confusion matrix, whose cells are shaded by their fraction of the row's sum.
 
     Args:
         rows: R row names.
@@ -148,7 +148,7 @@ def _finite(points: Sequence[tuple[float | None, float | None]]) -> list[tuple[f
 
 
 def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MAX_POINTS points, evenly chosen, the last always kept: a page stays small for long runs."""
+    """Select at most MAX_POINTS points evenly, including the last, so that pages of long runs stay small."""
     if len(points) <= MAX_POINTS:
         return points
     step = (len(points) - 1) / (MAX_POINTS - 1)
@@ -164,7 +164,7 @@ def _extent(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _from_zero(low: float, high: float) -> tuple[float, float]:
-    """Start at zero where the data are positive and zero lies within their own span."""
+    """Extend the range of non-negative data to zero if zero is close."""
     return (0.0, high * 1.05) if 0 <= low < (high - low) * 2 else (low, high)
 
 

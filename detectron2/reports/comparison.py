@@ -1,4 +1,4 @@
-"""The page that sets two evaluated runs side by side."""
+"""The page that compares two evaluated runs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ RESULTS = Path("inference") / "coco_instances_results.json"
 TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 PICTURES = 6
 MOST_CLASSES = 40
-SAMPLES = 500  # draws of the bootstrap
-FEW_IMAGES = 30  # of which too few differ for the bootstrap to tell chance from difference
+SAMPLES = 500  # bootstrap samples
+FEW_IMAGES = 30  # with fewer images, the bootstrap says little about other images
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run's folder holds."""
+    """The contents of a run's folder."""
 
     folder: Path
     name: str
@@ -48,7 +48,7 @@ class _Run:
 
     @property
     def tasks(self) -> set[str]:
-        """Tasks that every prediction allows."""
+        """The tasks that every prediction allows."""
         keys = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
         return {task for task, key in keys.items() if self.rows and all(key in row for row in self.rows)}
 
@@ -56,20 +56,19 @@ class _Run:
 def write_comparison_page(run_a: Path, run_b: Path, output: Path) -> Path:
     """Compare two runs that were evaluated on the same images, and write one page.
 
-    The page shows the main figures of both, the interval that 95 of 100 redrawn sets of images give for their
-    difference (bootstrap over images), the AP of each class before and after, and the images on which the numbers of
-    errors differ most.
+    The page shows the metrics of both, 95 % confidence intervals of their differences (bootstrap over images), the AP of
+    each class in both, and the images whose numbers of errors differ most.
 
     Args:
-        run_a: folder that ``detectron2 train`` or ``detectron2 eval`` wrote: the base line.
-        run_b: such a folder; differences are ``run_b`` less ``run_a``.
+        run_a: folder of ``detectron2 train`` or ``detectron2 eval``, the baseline.
+        run_b: folder of the other run; differences are ``run_b`` minus ``run_a``.
         output: page to write.
 
     Returns:
         Path of the page.
 
     Raises:
-        ValueError: a folder holds no evaluation, or the two were evaluated on different images.
+        ValueError: if a folder has no evaluation, or the runs were evaluated on different images.
     """
     a, b = _read(Path(run_a)), _read(Path(run_b))
     truth = _truth_of(a)
@@ -92,9 +91,9 @@ def write_comparison_page(run_a: Path, run_b: Path, output: Path) -> Path:
             output,
             title=f"{b.name} against {a.name}",
             lead=f"Both on the same {whole} images with {len(truth.annotations)} labelled objects. "
-            f"A is {a.folder}, B is {b.folder}; differences are B less A.",
+            f"A is {a.folder}, B is {b.folder}; differences are B minus A.",
             tables=tables,
-            caution=f"Only {whole} images: intervals say little about other images."
+            caution=f"Only {whole} images: the intervals say little about other images."
             if whole < FEW_IMAGES
             else "",
             task=TASKS[main],
@@ -111,25 +110,23 @@ def _read(folder: Path) -> _Run:
     path = folder / RESULTS
     if card is None or not path.is_file():
         absent = "run.json" if card is None else str(RESULTS)
-        raise ValueError(
-            f"{folder} holds no evaluation: {absent} is not there; `detectron2 eval {folder}` writes one"
-        )
+        raise ValueError(f"{folder} has no evaluation: {absent} is missing; run `detectron2 eval {folder}`")
     val = card["val"]
-    val |= {key: str(folder / val[key]) for key in ("json", "images")}  # absolute, or from the folder on
+    val |= {key: str(folder / val[key]) for key in ("json", "images")}  # absolute, or relative to the folder
     summary = read_json(folder / "summary.json") or {}
     name = folder.parent.name if folder.name == "eval" else folder.name
     return _Run(folder, name, card, summary, json.loads(path.read_bytes()))
 
 
 def _ground_truth_file(run: _Run) -> Path:
-    """Return the labels that a run was judged on: its json, or what its evaluator wrote for a part of one."""
+    """Return the labels of a run's evaluation: its json file, or the file that its evaluator wrote for a part of it."""
     if run.card["val"].get("part", "all") == "all":
         return Path(run.card["val"]["json"])
     files = sorted((run.folder / "inference").glob("*_coco_format.json"))
     if len(files) != 1:
         raise ValueError(
-            f"{run.folder} was evaluated on a part of {run.card['val']['json']}, but inference/ has {len(files)} files "
-            f"*_coco_format.json that say which; expected one: run `detectron2 eval` again"
+            f"{run.folder} was evaluated on a part of {run.card['val']['json']}, so inference/ must have one file "
+            f"*_coco_format.json, got {len(files)}: run `detectron2 eval` again"
         )
     return files[0]
 
@@ -137,7 +134,7 @@ def _ground_truth_file(run: _Run) -> Path:
 def _truth_of(run: _Run) -> GroundTruth:
     path = _ground_truth_file(run)
     if not path.is_file():
-        raise ValueError(f"{path}, the labels of {run.folder}, is not there any more")
+        raise ValueError(f"{path}, the labels of {run.folder}, does not exist any more")
     return read_coco_json(str(path))
 
 
@@ -156,7 +153,7 @@ def _check_same_data(a: _Run, b: _Run, truth: GroundTruth) -> None:
 
 
 def _detections(run: _Run, truth: GroundTruth) -> list[ImageDetections]:
-    """One entry for each image of the ground truth."""
+    """Return the detections of each image of the ground truth."""
     rows: dict[Any, list[Mapping[str, Any]]] = {i: [] for i in truth.images}
     for row in run.rows:
         if row["image_id"] in rows:
@@ -179,37 +176,35 @@ def _figures_table(title: str, differences: Sequence[Difference], images: int) -
         ]
         for d in differences
     ]
-    head = ["", "A", "B", "B less A", "95 % interval", "draws that B wins"]
+    head = ["", "A", "B", "B minus A", "95 % interval", "samples where B is better"]
     main = next((d for d in differences if d.name == "AP"), None)
     return {"title": title, "head": head, "rows": rows, "verdict": _verdict(main, images)}
 
 
 def _verdict(d: Difference | None, images: int) -> str:
-    """Return the AP's difference in words."""
+    """Describe the difference in AP."""
     if d is None:
         return "AP is undefined: there is no ground truth."
     size = f"{abs(d.delta):.2f} points of AP"
-    sure = "" if images < FEW_IMAGES else "; other images of this kind would hardly change that"
+    sure = "" if images < FEW_IMAGES else "; this is unlikely to be chance"
     if d.low > 0:
         return f"B is better by {size}{sure}."
     if d.high < 0:
         return f"B is worse by {size}{sure}."
     if d.delta == 0:
         return "Both have the same AP."
-    return (
-        f"B is {'ahead' if d.delta > 0 else 'behind'} by {size}, which may be chance: the interval holds 0."
-    )
+    return f"B is {'ahead' if d.delta > 0 else 'behind'} by {size}, which may be chance: the interval contains 0."
 
 
 def _class_deltas(a: Diagnosis, b: Diagnosis) -> list[tuple[str, float, float]]:
-    """Name and AP of both, of the classes with ground truth; largest difference first."""
+    """Return name and both APs of the classes with ground truth, largest difference first."""
     pairs = [(x.name, x.ap, y.ap) for x, y in zip(a.classes, b.classes, strict=True)]
     known = [p for p in pairs if math.isfinite(p[1]) and math.isfinite(p[2])]
     return sorted(known, key=lambda p: (-abs(p[2] - p[1]), p[0]))[:MOST_CLASSES]
 
 
 def _bars(rows: Sequence[tuple[str, float, float]]) -> Markup:
-    """Bars to both sides of a middle line: B less A."""
+    """Draw bars of B minus A to both sides of a middle line."""
     full = max((abs(b - a) for _, a, b in rows), default=0.0) or 1.0
     lines = []
     for name, a, b in rows:
@@ -228,7 +223,7 @@ def _error_table(a: Diagnosis, b: Diagnosis) -> dict[str, Any]:
         [name, a.errors.counts[k], b.errors.counts[k], f"{a.errors.cost[k]:.2f}", f"{b.errors.cost[k]:.2f}"]
         for k, name in ERROR_NAMES.items()
     ]
-    return {"head": ["", "A: how often", "B: how often", "A: AP50 lost", "B: AP50 lost"], "rows": rows}
+    return {"head": ["", "A: count", "B: count", "A: AP50 lost", "B: AP50 lost"], "rows": rows}
 
 
 def _facts(letter: str, run: _Run) -> list[tuple[str, str]]:
@@ -241,7 +236,7 @@ def _facts(letter: str, run: _Run) -> list[tuple[str, str]]:
 
 
 def _most_different(a: Diagnosis, b: Diagnosis) -> list[tuple[Any, int, int]]:
-    """Image id and numbers of errors of both, where these differ; the largest difference first."""
+    """Return image ids and both numbers of errors where they differ, largest difference first."""
     counts = [{e.image_id: e.errors for e in side.worst} for side in (a, b)]
     rows = [(i, counts[0].get(i, 0), counts[1].get(i, 0)) for i in {**counts[0], **counts[1]}]
     rows = [r for r in rows if r[1] != r[2]]
@@ -251,7 +246,7 @@ def _most_different(a: Diagnosis, b: Diagnosis) -> list[tuple[Any, int, int]]:
 def _pictures(
     a: _Run, b: _Run, truth: GroundTruth, sides: Sequence[Diagnosis], scratch: Path
 ) -> list[dict[str, str]]:
-    """Labels, A and B of the images with the largest difference; images that are gone are left out."""
+    """Draw labels, A and B of the images with the largest differences; missing files are skipped."""
     chosen = _most_different(*sides)
     if not chosen:
         return []

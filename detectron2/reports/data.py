@@ -1,4 +1,4 @@
-"""A page of pictures with their labels drawn."""
+"""A page of images with their labels."""
 
 import logging
 import math
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 
 def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 24) -> Path:
-    """Write ``index.html`` and ``pictures/``: labels drawn on images spread evenly over a data set, and its numbers.
+    """Write ``index.html`` and ``pictures/`` with statistics of a dataset, and labels drawn on evenly spaced images.
 
     Args:
-        dataset: what to show.
-        folder: where to.
-        title: heading.
-        limit: most pictures.
+        dataset: the dataset.
+        folder: folder to write to.
+        title: heading of the page.
+        limit: largest number of images.
     """
     metadata = Metadata(name=title).set(**dataset.metadata)
     numbers = dataset_statistics(dataset.records, dataset.classes or None)
@@ -38,7 +38,7 @@ def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 
         try:
             image = utils.read_image(record["file_name"], "RGB")
         except (*READ_ERRORS, ValueError) as error:
-            logger.warning("Left out, since it cannot be read: %s (%s)", record["file_name"], error)
+            logger.warning("Skipped, because it cannot be read: %s (%s)", record["file_name"], error)
             broken.append(Path(record["file_name"]).name)
             continue
         save_row([draw_labels(image, record, metadata)], path)

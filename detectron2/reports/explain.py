@@ -1,4 +1,4 @@
-"""From predictions to what a page shows: figures by class, examples and the worst errors."""
+"""Metrics by class, examples and the worst errors of predictions, for the report of a run."""
 
 import csv
 import json
@@ -33,14 +33,14 @@ MOST_PIXELS = 64 << 20  # of an image that is drawn
 def explain_predictions(
     evaluator: DatasetEvaluator, dataset_name: str, folder: Path, results: Mapping[str, Any]
 ) -> None:
-    """Write ``evaluation.json``, ``report.json``, ``classes.csv`` and ``pictures/`` for predictions that were just evaluated.
+    """Write ``evaluation.json``, ``report.json``, ``classes.csv`` and ``pictures/`` after an evaluation.
 
     Args:
-        evaluator: after its ``evaluate()``; its files are in ``folder/inference``. Figures by class, curves and errors
-            need one that can diagnose (``COCOEvaluator``).
-        dataset_name: registered data set that was evaluated.
+        evaluator: the evaluator after ``evaluate()``, with its files in ``folder/inference``. Metrics by class, curves
+            and errors need a ``COCOEvaluator``.
+        dataset_name: registered dataset that was evaluated.
         folder: the run's folder.
-        results: figures of the evaluator.
+        results: results of the evaluator.
     """
     metadata = MetadataCatalog.get(dataset_name)
     records = DatasetCatalog.get(dataset_name)
@@ -48,13 +48,13 @@ def explain_predictions(
     notes: list[str] = []
     if isinstance(evaluator, COCOEvaluator):
         notes = evaluator.reasons
-        # Of rotated boxes there are figures and pictures only: errors and curves compare upright boxes.
+        # Errors and curves support only upright boxes.
         if results and not isinstance(evaluator, RotatedCOCOEvaluator):
             found = evaluator.diagnose("segm" if "segm" in results else "bbox", top=ERRORS)
     if found is None:
         notes = [
             *notes,
-            "Curves, kinds of errors and worst images are only made of boxes and masks in COCO's sense.",
+            "Curves, kinds of errors and worst images are available only for boxes and masks in COCO's format.",
         ]
     small = [r for r in records if r["height"] * r["width"] <= MOST_PIXELS]
     if len(small) < len(records):
@@ -76,13 +76,13 @@ def explain_predictions(
 def write_tables(
     results: Mapping[str, Any], found: Diagnosis | None, folder: Path, notes: Sequence[str] = ()
 ) -> None:
-    """Write ``report.json`` (figures, diagnosis, worst images, doubtful labels) and ``classes.csv`` for other programs.
+    """Write ``report.json`` (results, diagnosis, worst images, doubtful labels) and ``classes.csv`` for other programs.
 
     Args:
-        results: figures of the evaluator, in percent.
-        found: what lies behind them; without it there is no ``classes.csv``.
-        folder: where to write.
-        notes: why a figure is 0 or undefined.
+        results: results of the evaluator, in percent.
+        found: their diagnosis; without it, there is no ``classes.csv``.
+        folder: folder to write to.
+        notes: reasons for an AP that is 0 or undefined.
     """
     content: dict[str, Any] = {"results": results, "notes": list(notes)}
     if found is not None:
@@ -94,13 +94,13 @@ def write_tables(
             table = csv.DictWriter(f, columns, lineterminator="\n")
             table.writeheader()
             rows = [without_nan(asdict(row)) for row in found.classes]
-            table.writerows(rows)  # an undefined figure is an empty cell
+            table.writerows(rows)  # undefined values are empty cells
     with atomic_write(folder / "report.json") as f:
         json.dump(without_nan(content), f, indent=1)
 
 
 def plain(found: Diagnosis) -> dict[str, Any]:
-    """Return a diagnosis as what JSON can hold, curves thinned to what a page can show."""
+    """Convert a diagnosis to JSON values, with fewer points of curves."""
     return {
         "task": found.task,
         "classes": [asdict(row) for row in found.classes],
@@ -132,11 +132,11 @@ def load_predictions(
     Args:
         path: result file of ``COCOEvaluator``.
         records: dataset dicts, for the sizes of the images.
-        metadata: with the map of category ids, if there is one.
+        metadata: metadata, with the mapping of category ids if there is one.
 
     Returns:
-        ``Instances`` with boxes, scores, classes and run-length masks (``pred_rle``), by image id; each image of
-        ``records`` has an entry.
+        ``Instances`` of each image of ``records`` by image id, with boxes, scores, classes and RLE masks
+        (``pred_rle``).
     """
     to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
     rows: dict[Any, list[dict[str, Any]]] = {r["image_id"]: [] for r in records}
@@ -163,9 +163,9 @@ def _instances(
 
 
 def visible(instances: Instances, threshold: float = THRESHOLD) -> Instances:
-    """Return the predictions of at least this score, with masks as pixels so that they can be drawn.
+    """Return the predictions with at least this score, with decoded masks for drawing.
 
-    Of more masks than fit into 256 MiB, those with the highest scores are returned.
+    If the masks exceed 256 MiB, only those with the highest scores are returned.
     """
     kept = instances[instances.scores >= threshold]
     if kept.has("pred_rle"):
@@ -184,7 +184,7 @@ def _draw_examples(
     metadata: Metadata,
     folder: Path,
 ) -> dict[str, Any]:
-    """Draw images spread evenly over the data; return the content of ``index.json``."""
+    """Draw evenly spaced images of the dataset; return the content of ``index.json``."""
     step = max(len(records) / EXAMPLES, 1.0)
     index: dict[str, Any] = {"threshold": THRESHOLD, "examples": [], "errors": []}
     for number in range(min(EXAMPLES, len(records))):
@@ -201,7 +201,7 @@ def _draw_examples(
 def _draw_worst(
     evaluator: COCOEvaluator, found: Diagnosis, records: Sequence[Mapping[str, Any]], folder: Path
 ) -> list[dict[str, str]]:
-    """Draw the images with most errors: labels that were missed on the left, false predictions on the right."""
+    """Draw the images with the most errors, with missed labels on the left and false predictions on the right."""
     files = {r["image_id"]: r["file_name"] for r in records}
     names = {row.category_id: row.name for row in found.classes}
     thresholds = {row.category_id: row.threshold for row in found.classes}
@@ -238,7 +238,7 @@ def _draw_worst(
 
 
 def _corners(boxes: Sequence[Sequence[float]]) -> np.ndarray:
-    """[N, 4] XYXY of XYWH boxes."""
+    """Convert XYWH boxes to XYXY, [N, 4]."""
     return BoxMode.convert(
         np.array(boxes, dtype=np.float64).reshape(-1, 4), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
     )

@@ -1,4 +1,4 @@
-"""Rendering: templates, pictures as data URIs, numbers as people read them."""
+"""Rendering of templates, images as data URIs, and formatting of numbers."""
 
 import base64
 import json
@@ -30,12 +30,12 @@ def _environment() -> Environment:
 
 
 def render(template: str, path: Path, **values: Any) -> Path:
-    """Fill a template and write it in one step, so that a browser never sees half a page.
+    """Render a template and write it atomically, so that a browser never sees a partial page.
 
     Args:
         template: file name in ``templates/``.
         path: page to write.
-        **values: what the template names.
+        **values: variables of the template.
     """
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     text = _environment().get_template(template).render(version=__version__, written=written, **values)
@@ -45,30 +45,30 @@ def render(template: str, path: Path, **values: Any) -> Path:
 
 
 def chart(title: str, svg: str) -> dict[str, Any]:
-    """Return a chart with its title, as the templates take it."""
+    """Return a chart with its title, for the templates."""
     return {"title": title, "svg": Markup(svg)}
 
 
 def figure(path: Path, caption: str) -> dict[str, str]:
-    """Return a picture with its caption, as the templates take it."""
+    """Return an image with its caption, for the templates."""
     return {"uri": data_uri(path), "caption": caption, "alt": caption}
 
 
 def data_uri(path: Path) -> str:
-    """Return a picture file inside a URL, so that the page stays one file."""
+    """Return an image file as a data URI, so that the page stays one file."""
     kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}[path.suffix.lower()]
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share in per cent; a dash for None, NaN and the -1 by which COCO marks "no ground truth"."""
+    """Format a fraction in percent; a dash for None, NaN and COCO's -1 for "no ground truth"."""
     if value is None or not math.isfinite(value) or value < 0:
         return "–"
     return f"{100 * value:.{digits}f}"
 
 
 def without_nan(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON does not have, by null."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, Mapping):
         return {k: without_nan(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -79,12 +79,12 @@ def without_nan(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; None when it is not there."""
+    """Return the content of a JSON file; None if it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def read_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the records of a file with one JSON object a line; a last line cut by a crash is left out."""
+    """Yield the records of a file with one JSON object per line, except incomplete lines after a crash."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():

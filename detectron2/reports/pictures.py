@@ -1,4 +1,4 @@
-"""Predictions beside labels, as JPEG files."""
+"""Drawing labels, predictions and errors, and saving them as JPEG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from detectron2.visualization import Visualizer
 
 __all__ = ["draw_errors", "draw_instances", "draw_labels", "picture_scale", "save_pair", "save_row"]
 
-SHORT_SIDE = 420  # pixels that a picture in a page should have at least, so that thin outlines show
+SHORT_SIDE = 420  # smallest side in pixels of an image in a page, so that thin outlines are visible
 LONG_SIDE = 900
 GAP = 8
 RIGHT, WRONG = "#3fbf5f", "#ff3b30"
@@ -47,12 +47,12 @@ def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) 
 def draw_errors(
     image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], wrong: Sequence[bool]
 ) -> np.ndarray:
-    """Draw the image with boxes that are right in green, and those that are wrong in red, with their texts.
+    """Draw an image with correct boxes in green, and wrong ones in red with their texts.
 
     Args:
         image: [H, W, 3] RGB, uint8.
         boxes: [N, 4] XYXY.
-        texts: N names; those of wrong boxes are written.
+        texts: N texts; only those of wrong boxes are drawn.
         wrong: N flags.
     """
     canvas = Visualizer(image, scale=picture_scale(image))
@@ -70,7 +70,7 @@ def save_pair(record: Mapping[str, Any], instances: Instances, metadata: Metadat
 
     Args:
         record: dataset dict with "file_name".
-        instances: predictions for the image's size, already cut at the wanted score.
+        instances: predictions to draw, for the image's size.
         metadata: with ``thing_classes``.
         path: file to write.
     """
@@ -80,7 +80,7 @@ def save_pair(record: Mapping[str, Any], instances: Instances, metadata: Metadat
 
 
 def save_row(pictures: Sequence[np.ndarray], path: Path) -> None:
-    """Save pictures of one height side by side."""
+    """Save images of the same height side by side."""
     gap = np.full((pictures[0].shape[0], GAP, 3), 255, np.uint8)
     row = [part for picture in pictures for part in (gap, picture)][1:]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +88,6 @@ def save_row(pictures: Sequence[np.ndarray], path: Path) -> None:
 
 
 def picture_scale(image: np.ndarray) -> float:
-    """Enlarge small images and shrink large ones to what a page can show."""
+    """Return the scale that enlarges small images and shrinks large ones, for a page."""
     short, long = sorted(image.shape[:2])
     return min(max(SHORT_SIDE / short, 1.0), LONG_SIDE / long)

@@ -1,4 +1,4 @@
-"""The page of a training run, made from the files in its folder."""
+"""The report of a training run, created from the files in its folder."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ __all__ = ["write_training_report"]
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 MOST_CONFUSED = 20
-MOST_ROWS = 40  # of the table of classes; the others are folded away
+MOST_ROWS = 40  # visible rows of the table of classes; the others are collapsed
 SIZES = {"small": "small (below 32² px)", "medium": "medium", "large": "large (from 96² px)"}
-UNDEFINED = -100  # a figure of LVIS without ground truth
+UNDEFINED = -100  # LVIS metrics without ground truth
 TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
 def write_training_report(output_dir: str | Path) -> Path:
-    """Write ``report.html`` in the folder of a run, from what the folder holds so far.
+    """Write ``report.html`` into the folder of a run, from the files in it so far.
 
-    Reads ``metrics.json`` (curves), ``run.json`` (data, model), ``summary.json`` and ``evaluation.json`` (figures of the
-    end) and ``pictures/index.json``; each may be missing while training goes on.
+    Reads ``metrics.json`` (curves), ``run.json`` (data, model), ``summary.json`` and ``evaluation.json`` (final results)
+    and ``pictures/index.json``; each may be missing during training.
 
     Args:
         output_dir: folder of the run.
@@ -128,7 +128,7 @@ def _charts(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     )
     charts.append(
         chart(
-            "Seconds a step",
+            "Seconds per step",
             line_chart(
                 _series(records, {"time": "step", "data_time": "waiting for data"}),
                 x_label="step",
@@ -173,8 +173,8 @@ def _classes(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
         for r in order
     ]
     return {
-        "note": f"{TASKS[evaluation['task']]}. AP and AR in per cent; precision, recall and F1 at IoU 0.5 and the score "
-        "threshold at which F1 is best. Classes with most labels first.",
+        "note": f"{TASKS[evaluation['task']]}. AP and AR in percent; precision, recall and F1 at IoU 0.5 and the score "
+        "threshold with the best F1. Classes with the most labels first.",
         "head": ["Class", "Labels", "AP", "AP50", "AP75", "AR", "Precision", "Recall", "F1", "at score"],
         "rows": lines[:MOST_ROWS],
         "more": lines[MOST_ROWS:],
@@ -182,7 +182,7 @@ def _classes(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Draw what lies behind the AP; classes without labels have no curves."""
+    """Draw the charts of the diagnosis; classes without labels have no curves."""
     if "curves" not in evaluation:
         return []
     curves = evaluation["curves"]
@@ -213,21 +213,21 @@ def _analysis(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
             "Precision and recall at IoU 0.5", line_chart(pr, x_label="recall", y_label="precision", **unit)
         ),
         chart("F1 by score threshold", line_chart(f1, x_label="score threshold", y_label="F1", **unit)),
-        chart("AP by the overlap that is asked for", ious),
-        chart("By size of the objects", bar_chart(sizes, label="AP and AR (%)", top=100.0)),
+        chart("AP by IoU threshold", ious),
+        chart("AP and AR by object size", bar_chart(sizes, label="AP and AR (%)", top=100.0)),
         chart("AP50 points lost to each kind of error", bar_chart(lost, label="AP50 points")),
         _calibration(evaluation["calibration"]),
     ]
 
 
 def _calibration(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw scores against the share that is right, beside the ideal if there is anything to compare it with."""
+    """Draw scores against the fraction of correct detections, and the ideal line if there are detections."""
     pairs = [(c, a) for c, a in zip(told["confidence"], told["accuracy"]) if c is not None and a is not None]
     series = [Series("this model", pairs), Series("ideal", [(0.0, 0.0), (1.0, 1.0)])] if pairs else []
     svg = line_chart(
         series,
         x_label="score",
-        y_label="share that is right",
+        y_label="fraction correct",
         x_range=(0.0, 1.0),
         y_range=(0.0, 1.0),
         empty="No detections.",
@@ -236,7 +236,7 @@ def _calibration(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _confusion(evaluation: Mapping[str, Any]) -> Markup | None:
-    """Return the confusion matrix of the classes that occur, at most MOST_CONFUSED of them and "nothing"."""
+    """Return the confusion matrix of at most MOST_CONFUSED classes with objects or detections, and "nothing"."""
     found = evaluation.get("confusion")
     if not found or not found["names"]:
         return None
@@ -258,8 +258,8 @@ def _figures(folder: Path, entries: Sequence[Mapping[str, str]]) -> list[dict[st
 def _errors(folder: Path, entries: Sequence[Mapping[str, str]]) -> dict[str, Any] | None:
     pictures = _figures(folder, entries)
     note = (
-        "The images with most errors, each class cut at its best score threshold, at IoU 0.5. Left, in red: labels that "
-        "nothing found. Right, in red: false predictions. What is right is green."
+        "The images with the most errors at IoU 0.5 and each class's best score threshold. Left, in red: missed labels. "
+        "Right, in red: false predictions. Correct ones are green."
     )
     return {"note": note, "pictures": pictures} if pictures else None
 

@@ -1,4 +1,4 @@
-"""Trackers: identities for the instances of successive video frames."""
+"""Trackers, which assign identities to the instances of successive video frames."""
 
 from .base_tracker import TRACKER_HEADS_REGISTRY, BaseTracker, build_tracker_head
 from .bbox_iou_tracker import BBoxIOUTracker

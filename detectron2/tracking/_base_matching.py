@@ -1,4 +1,4 @@
-"""What all trackers share: identities that begin, go on, are lost for a while, and end."""
+"""Base class of all trackers: assigns identities, continues them, and keeps lost ones for a while."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectron2.structures import Instances
 
 from .base_tracker import BaseTracker
 
-# constructor argument -> key below TRACKER_HEADS, default
+# Constructor argument: key below TRACKER_HEADS, default.
 _SETTINGS: dict[str, tuple[str, float]] = {
     "max_num_instances": ("MAX_NUM_INSTANCES", 200),
     "max_lost_frame_count": ("MAX_LOST_FRAME_COUNT", 0),
@@ -23,7 +23,7 @@ _SETTINGS: dict[str, tuple[str, float]] = {
 
 
 def settings_from(cfg: CfgNode, with_threshold: bool = True) -> dict[str, Any]:
-    """Constructor arguments of a tracker from ``cfg.TRACKER_HEADS``."""
+    """Read the constructor arguments of a tracker from ``cfg.TRACKER_HEADS``."""
     node = cfg.TRACKER_HEADS
     settings: dict[str, Any] = {"video_height": node.VIDEO_HEIGHT, "video_width": node.VIDEO_WIDTH}
     settings |= {name: node.get(key, default) for name, (key, default) in _SETTINGS.items()}
@@ -33,11 +33,11 @@ def settings_from(cfg: CfgNode, with_threshold: bool = True) -> dict[str, Any]:
 
 
 class MatchingTracker(BaseTracker):
-    """A tracker that matches each frame with the one before; subclasses say how, in :meth:`_follow`.
+    """A tracker that matches each frame with the previous one; subclasses define :meth:`_follow`.
 
-    ``update`` adds three lists to the instances: ``ID``, ``ID_period`` (frames in which the identity was
-    seen) and ``lost_frame_count`` (frames since it was seen last; more than 0 for instances that are carried on
-    unseen, which stand at the end).
+    ``update`` adds three lists to the instances: ``ID``, ``ID_period`` (number of frames in which the identity was
+    seen) and ``lost_frame_count`` (number of frames since it was last seen). Lost instances, with a count greater than 0,
+    come last.
     """
 
     def _set_up(
@@ -58,14 +58,13 @@ class MatchingTracker(BaseTracker):
         self._min_instance_period = min_instance_period
 
     def update(self, instances: Instances) -> Instances:
-        """Take in the next frame.
+        """Track the instances of the next frame.
 
         Args:
-            instances: with ``pred_boxes``; any further fields are carried along.
+            instances: instances with ``pred_boxes`` and any other fields.
 
         Returns:
-            The same instances with identities, and after them those of earlier frames that are lost for now. Also
-            kept as the state for the next frame.
+            The same instances with identities, followed by lost instances of earlier frames.
         """
         instances = self._initialize_extra_fields(instances)
         if self._prev_instances is not None:
@@ -74,11 +73,11 @@ class MatchingTracker(BaseTracker):
         return instances
 
     def _follow(self, instances: Instances, previous: Instances) -> Instances:
-        """Give identities to the instances of a frame, and add the lost ones of the frame before."""
+        """Assign identities to the instances of a frame, and append the lost ones of the previous frame."""
         raise NotImplementedError
 
     def _initialize_extra_fields(self, instances: Instances) -> Instances:
-        """Give a frame's instances the fields of identities, in the first frame with new ones."""
+        """Add the fields of identities to a frame's instances; in the first frame, assign new identities."""
         count = len(instances)
         instances.ID, instances.ID_period, instances.lost_frame_count = (
             [None] * count,
@@ -88,7 +87,7 @@ class MatchingTracker(BaseTracker):
         return self._with_new_ids(instances) if self._prev_instances is None else instances
 
     def _with_new_ids(self, instances: Instances) -> Instances:
-        """Give new identities to those that have none."""
+        """Assign new identities to instances without one."""
         for i, known in enumerate(instances.ID):
             if known is None:
                 instances.ID[i] = self._id_count
@@ -96,11 +95,11 @@ class MatchingTracker(BaseTracker):
         return instances
 
     def _continued(self, instances: Instances, pairs: Iterable[tuple[int, int]]) -> Instances:
-        """Hand on identities.
+        """Continue identities.
 
         Args:
-            instances: of this frame.
-            pairs: positions: an instance of this frame, and the one of the last frame that it continues.
+            instances: instances of this frame.
+            pairs: pairs of indices, of an instance in this frame and its match in the previous one.
         """
         previous = self._prev_instances
         assert previous is not None
@@ -109,7 +108,7 @@ class MatchingTracker(BaseTracker):
         return instances
 
     def _with_lost(self, instances: Instances, unmatched: Iterable[int]) -> Instances:
-        """Add, behind the instances, those unmatched ones of the last frame that are worth waiting for."""
+        """Append the unmatched instances of the previous frame that have not been lost for too long."""
         previous = self._prev_instances
         assert previous is not None
         boxes = previous.pred_boxes.tensor

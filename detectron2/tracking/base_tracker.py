@@ -1,4 +1,4 @@
-"""The contract of a tracker, and the registry of trackers."""
+"""The interface of trackers, and their registry."""
 
 from __future__ import annotations
 
@@ -23,42 +23,23 @@ TRACKER_HEADS_REGISTRY = Registry("TRACKER_HEADS")
 
 
 class BaseTracker:
-    """Gives the instances of successive frames identities that last."""
+    """Assigns persistent identities to the instances of successive frames."""
 
     @configurable
     def __init__(self, **kwargs: Any) -> None:
-        """
-        Args:
-            **kwargs: what subclasses take.
-        """
         self._prev_instances: Instances | None = None
         self._id_count = 0
 
     @classmethod
     def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
-        """Constructor arguments from a config.
-
-        Args:
-            cfg: a config with ``TRACKER_HEADS``.
-        """
-        raise NotImplementedError(f"{cls.__name__} cannot be built from a config: it lacks from_config")
+        """Read the constructor arguments from ``cfg.TRACKER_HEADS``."""
+        raise NotImplementedError(f"{cls.__name__} must define from_config() to be built from a config")
 
     def update(self, predictions: Instances) -> Instances:
-        """Take in the next frame.
-
-        Args:
-            predictions: the frame's instances.
-
-        Returns:
-            Instances with identities.
-        """
+        """Assign identities to the instances of the next frame."""
         raise NotImplementedError(f"{type(self).__name__} must implement update()")
 
 
 def build_tracker_head(cfg: CfgNode_) -> BaseTracker:
-    """Return the tracker that a config names.
-
-    Args:
-        cfg: its ``TRACKER_HEADS.TRACKER_NAME`` is a name in ``TRACKER_HEADS_REGISTRY``.
-    """
+    """Build the registered tracker that ``cfg.TRACKER_HEADS.TRACKER_NAME`` names."""
     return TRACKER_HEADS_REGISTRY.get(cfg.TRACKER_HEADS.TRACKER_NAME)(cfg)

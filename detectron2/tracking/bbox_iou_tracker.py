@@ -1,4 +1,4 @@
-"""Tracking by overlap, first come first served."""
+"""Greedy tracking by overlap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["BBoxIOUTracker", "BaseTracker", "Boxes", "CfgNode_", "Instances", "c
 
 @TRACKER_HEADS_REGISTRY.register()
 class BBoxIOUTracker(MatchingTracker):
-    """An instance continues the first earlier one, still free, that it overlaps enough."""
+    """Matches each instance with the first unmatched instance of the previous frame that it overlaps enough."""
 
     @configurable
     def __init__(
@@ -36,14 +36,14 @@ class BBoxIOUTracker(MatchingTracker):
     ) -> None:
         """
         Args:
-            video_height: of a frame, in pixels.
-            video_width: of a frame, in pixels.
-            max_num_instances: lost instances are carried on only up to this number in all.
-            max_lost_frame_count: frames for which a lost instance is carried on.
-            min_box_rel_dim: lost boxes whose width or height is a smaller share of the frame are dropped.
+            video_height: height of a frame, in pixels.
+            video_width: width of a frame, in pixels.
+            max_num_instances: lost instances are kept only up to this total number of instances.
+            max_lost_frame_count: number of frames for which a lost instance is kept.
+            min_box_rel_dim: lost boxes whose width or height is a smaller fraction of the frame are dropped.
             min_instance_period: lost instances seen in this many frames or fewer are dropped.
-            track_iou_threshold: least IoU of an instance with the one that it continues.
-            **kwargs: for subclasses.
+            track_iou_threshold: smallest IoU of a match.
+            **kwargs: ignored.
         """
         super().__init__(**kwargs)
         self._set_up(
@@ -58,12 +58,8 @@ class BBoxIOUTracker(MatchingTracker):
 
     @classmethod
     def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
-        """Constructor arguments from ``cfg.TRACKER_HEADS``."""
+        """Read the arguments from ``cfg.TRACKER_HEADS``."""
         return settings_from(cfg)
-
-    def update(self, instances: Instances) -> Instances:
-        """Take in the next frame; see :class:`MatchingTracker`."""
-        return super().update(instances)
 
     def _follow(self, instances: Instances, previous: Instances) -> Instances:
         iou = pairwise_iou(instances.pred_boxes, previous.pred_boxes).cpu().numpy()
@@ -79,23 +75,23 @@ class BBoxIOUTracker(MatchingTracker):
         return self._merge_untracked_instances(instances)
 
     def _create_prediction_pairs(self, instances: Instances, iou_all: npt.NDArray) -> list[dict[str, Any]]:
-        """List the pairs of new and earlier instances that overlap enough, in order of the instances.
+        """Return the pairs of new and earlier instances that overlap enough, in the order of the instances.
 
         Args:
             instances: N instances of this frame.
-            iou_all: ``[N, M]`` overlaps with the M of the last frame.
+            iou_all: ``[N, M]`` IoU with the M instances of the previous frame.
         """
         assert self._prev_instances is not None
         return create_prediction_pairs(instances, self._prev_instances, iou_all, self._track_iou_threshold)
 
     def _reset_fields(self) -> None:
-        """Take all instances of the last frame for untracked."""
+        """Mark all instances of the previous frame as untracked."""
         self._untracked_prev_idx = set(range(len(self._prev_instances or ())))
 
     def _assign_new_id(self, instances: Instances) -> Instances:
-        """Give new identities to the instances that continue none."""
+        """Assign new identities to unmatched instances."""
         return self._with_new_ids(instances)
 
     def _merge_untracked_instances(self, instances: Instances) -> Instances:
-        """Add the lost instances of the last frame."""
+        """Append the lost instances of the previous frame."""
         return self._with_lost(instances, self._untracked_prev_idx)

@@ -1,4 +1,4 @@
-"""Tracking by an assignment of least total cost."""
+"""Tracking by the assignment with the lowest total cost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LARGE_COST_VALUE = 100000.0
 
 
 class BaseHungarianTracker(MatchingTracker):
-    """Matches so that the sum of the costs of all pairs is least; subclasses define the costs.
+    """Finds the matches with the lowest total cost; subclasses define the costs.
 
-    The assignment is complete, as in Detectron2: when instances and earlier ones are left over on both sides, they
-    are paired even at ``LARGE_COST_VALUE``.
+    The assignment is complete, as in Detectron2: remaining instances of both frames are matched even at
+    ``LARGE_COST_VALUE``.
     """
 
     @configurable
@@ -37,16 +37,7 @@ class BaseHungarianTracker(MatchingTracker):
         min_instance_period: int = 1,
         **kwargs: Any,
     ) -> None:
-        """
-        Args:
-            video_height: of a frame, in pixels.
-            video_width: of a frame, in pixels.
-            max_num_instances: lost instances are carried on only up to this number in all.
-            max_lost_frame_count: frames for which a lost instance is carried on.
-            min_box_rel_dim: lost boxes whose width or height is a smaller share of the frame are dropped.
-            min_instance_period: lost instances seen in this many frames or fewer are dropped.
-            **kwargs: for subclasses.
-        """
+        """Arguments as for :class:`BBoxIOUTracker`."""
         super().__init__(**kwargs)
         self._set_up(
             video_height,
@@ -59,16 +50,12 @@ class BaseHungarianTracker(MatchingTracker):
 
     @classmethod
     def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
-        """Constructor arguments from ``cfg.TRACKER_HEADS``."""
+        """Read the arguments from ``cfg.TRACKER_HEADS``."""
         return settings_from(cfg, with_threshold=False)
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> npt.NDArray[np.float64]:
-        """Costs ``[N, M]`` of continuing each of M earlier instances by each of N new ones."""
+        """Compute the costs ``[N, M]`` of matching N new instances with M earlier ones."""
         raise NotImplementedError(f"{type(self).__name__} must implement build_cost_matrix()")
-
-    def update(self, instances: Instances) -> Instances:
-        """Take in the next frame; see :class:`MatchingTracker`."""
-        return super().update(instances)
 
     def _follow(self, instances: Instances, previous: Instances) -> Instances:
         try:
@@ -88,16 +75,16 @@ class BaseHungarianTracker(MatchingTracker):
         matched_idx: npt.NDArray[np.int64],
         matched_prev_idx: npt.NDArray[np.int64],
     ) -> Instances:
-        """Hand on the identities of the pairs: ``matched_idx`` of this frame continue ``matched_prev_idx``."""
+        """Continue the identities of ``matched_prev_idx`` in ``matched_idx`` of this frame."""
         return self._continued(instances, zip(matched_idx.tolist(), matched_prev_idx.tolist()))
 
     def _process_unmatched_idx(self, instances: Instances, matched_idx: npt.NDArray[np.int64]) -> Instances:
-        """Give new identities to the instances that continue none."""
+        """Assign new identities to unmatched instances."""
         return self._with_new_ids(instances)
 
     def _process_unmatched_prev_idx(
         self, instances: Instances, matched_prev_idx: npt.NDArray[np.int64]
     ) -> Instances:
-        """Add the lost instances of the last frame, which are not in ``matched_prev_idx``."""
+        """Append the lost instances of the previous frame, which are not in ``matched_prev_idx``."""
         count = len(self._prev_instances or ())
         return self._with_lost(instances, set(range(count)) - set(matched_prev_idx.tolist()))

@@ -1,4 +1,4 @@
-"""Assignment of the largest total overlap."""
+"""Tracking by the assignment with the largest total overlap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from detectron2.config import CfgNode as CfgNode_
 from detectron2.config import configurable
-from detectron2.structures import Instances
 
 from ._base_matching import settings_from
 from .base_tracker import TRACKER_HEADS_REGISTRY
@@ -21,10 +20,10 @@ __all__ = ["CfgNode_", "IOUWeightedHungarianBBoxIOUTracker", "VanillaHungarianBB
 
 @TRACKER_HEADS_REGISTRY.register()
 class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
-    """A pair costs the less the more it overlaps, so that the best overlaps are continued.
+    """Maximises the total IoU of matches.
 
-    Detectron2 keeps the costs as whole numbers, in which every IoU below 1 counts the same. That is the default
-    here, too, so that identities agree; ``exact_weights=True`` weighs overlaps as the name says.
+    Detectron2 rounds costs toward zero, so that every IoU below 1 has the same cost. This is also the default here, so
+    that identities agree; ``exact_weights=True`` uses the exact IoU.
     """
 
     @configurable
@@ -41,18 +40,7 @@ class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
         exact_weights: bool = False,
         **kwargs: Any,
     ) -> None:
-        """
-        Args:
-            video_height: of a frame, in pixels.
-            video_width: of a frame, in pixels.
-            max_num_instances: lost instances are carried on only up to this number in all.
-            max_lost_frame_count: frames for which a lost instance is carried on.
-            min_box_rel_dim: lost boxes whose width or height is a smaller share of the frame are dropped.
-            min_instance_period: lost instances seen in this many frames or fewer are dropped.
-            track_iou_threshold: least IoU of an instance with the one that it continues.
-            exact_weights: weigh pairs by their IoU itself, not by its whole part.
-            **kwargs: for subclasses.
-        """
+        """Arguments as for :class:`BBoxIOUTracker`, and ``exact_weights``, see above."""
         super().__init__(
             video_height=video_height,
             video_width=video_width,
@@ -67,21 +55,13 @@ class IOUWeightedHungarianBBoxIOUTracker(VanillaHungarianBBoxIOUTracker):
 
     @classmethod
     def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
-        """Constructor arguments from ``cfg.TRACKER_HEADS``."""
+        """Read the arguments from ``cfg.TRACKER_HEADS``."""
         return settings_from(cfg) | {"exact_weights": cfg.TRACKER_HEADS.get("EXACT_IOU_WEIGHTS", False)}
-
-    def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> npt.NDArray[np.float64]:
-        """Costs ``[N, M]``; ``LARGE_COST_VALUE`` where boxes overlap too little."""
-        return super().build_cost_matrix(instances, prev_instances)
-
-    def update(self, instances: Instances) -> Instances:
-        """Take in the next frame; see :class:`MatchingTracker`."""
-        return super().update(instances)
 
     def assign_cost_matrix_values(
         self, cost_matrix: npt.NDArray[np.float64], bbox_pairs: Sequence[dict[str, Any]]
     ) -> npt.NDArray[np.float64]:
-        """Put minus the IoU of overlapping pairs (or its whole part) into the matrix.
+        """Set the costs of overlapping pairs to their negated IoU, rounded toward zero by default.
 
         Args:
             cost_matrix: ``[N, M]``, changed in place.

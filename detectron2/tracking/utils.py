@@ -18,13 +18,13 @@ def create_prediction_pairs(
     """Return the pairs of instances that overlap enough to be the same object.
 
     Args:
-        instances: of this frame, N.
-        prev_instances: of the last frame, M, with ``ID`` and ``ID_period``.
-        iou_all: ioU ``[N, M]``.
-        threshold: pairs below are left out.
+        instances: N instances of this frame.
+        prev_instances: M instances of the previous frame, with ``ID`` and ``ID_period``.
+        iou_all: ``[N, M]`` IoU.
+        threshold: smallest IoU of a pair.
 
     Returns:
-        Dicts with ``idx`` and ``prev_idx`` (positions), ``prev_id``, ``IoU`` and ``prev_period``, by ``idx`` and then
+        Dicts with ``idx`` and ``prev_idx`` (indices), ``prev_id``, ``IoU`` and ``prev_period``, ordered by ``idx`` and
         ``prev_idx``.
     """
     iou = np.asarray(iou_all)

@@ -1,4 +1,4 @@
-"""Assignment of the largest number of overlapping pairs."""
+"""Tracking by the assignment with the most overlapping pairs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 @TRACKER_HEADS_REGISTRY.register()
 class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
-    """Every pair that overlaps enough costs the same, so that as many instances as possible are continued."""
+    """Maximises the number of matches that overlap enough; all of them have the same cost."""
 
     @configurable
     def __init__(
@@ -45,17 +45,7 @@ class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
         track_iou_threshold: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        """
-        Args:
-            video_height: of a frame, in pixels.
-            video_width: of a frame, in pixels.
-            max_num_instances: lost instances are carried on only up to this number in all.
-            max_lost_frame_count: frames for which a lost instance is carried on.
-            min_box_rel_dim: lost boxes whose width or height is a smaller share of the frame are dropped.
-            min_instance_period: lost instances seen in this many frames or fewer are dropped.
-            track_iou_threshold: least IoU of an instance with the one that it continues.
-            **kwargs: for subclasses.
-        """
+        """Arguments as for :class:`BBoxIOUTracker`."""
         super().__init__(
             video_height=video_height,
             video_width=video_width,
@@ -69,11 +59,11 @@ class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
 
     @classmethod
     def from_config(cls, cfg: CfgNode_) -> dict[str, Any]:
-        """Constructor arguments from ``cfg.TRACKER_HEADS``."""
+        """Read the arguments from ``cfg.TRACKER_HEADS``."""
         return settings_from(cfg)
 
     def build_cost_matrix(self, instances: Instances, prev_instances: Instances) -> npt.NDArray[np.float64]:
-        """Costs ``[N, M]``; ``LARGE_COST_VALUE`` where boxes overlap too little."""
+        """Compute the costs ``[N, M]``; ``LARGE_COST_VALUE`` if boxes overlap too little."""
         iou = pairwise_iou(instances.pred_boxes, prev_instances.pred_boxes).cpu()
         pairs = create_prediction_pairs(instances, prev_instances, iou, self._track_iou_threshold)
         cost = np.full((len(instances), len(prev_instances)), LARGE_COST_VALUE)
@@ -82,7 +72,7 @@ class VanillaHungarianBBoxIOUTracker(BaseHungarianTracker):
     def assign_cost_matrix_values(
         self, cost_matrix: npt.NDArray[np.float64], bbox_pairs: Sequence[dict[str, Any]]
     ) -> npt.NDArray[np.float64]:
-        """Put the costs of overlapping pairs into the matrix.
+        """Set the costs of overlapping pairs.
 
         Args:
             cost_matrix: ``[N, M]``, changed in place.

@@ -116,7 +116,7 @@ def test_a_cached_file_that_no_longer_fits_is_made_anew(register, tmp_path, capl
     DatasetCatalog.register(name, lambda: changed)
     with caplog.at_level(logging.WARNING):
         evaluator = COCOEvaluator(name, distributed=False, output_dir=str(tmp_path))
-    assert "does not fit" in caplog.text
+    assert "does not match" in caplog.text
     assert run(evaluator, changed)["bbox"]["AP"] == pytest.approx(100)
 
 

@@ -11,7 +11,7 @@ from detectron2.evaluation.diagnosis.reasons import explain
 W, H = 320, 240
 NAMES = {3: "cat", 7: "dog", 9: "cow"}
 BLAMES_CLASSES = ("categor", "thing_dataset_id")
-BLAMES_FORMAT = ("read differently", "scaled by")
+BLAMES_FORMAT = ("interpreted differently", "scaled by")
 
 
 def objects_of(seed, images=12, each=4, classes=(3, 7, 9), small=True):
@@ -127,7 +127,7 @@ FORMATS = {
     "scaled by 0.4": lambda b: [v * 2.5 for v in b],
     "swapped": lambda b: [b[1], b[0], b[3], b[2]],
     "relative to the image size": lambda b: [b[0] / W, b[1] / H, b[2] / W, b[3] / H],
-    "centres": lambda b: [b[0] + b[2] / 2, b[1] + b[3] / 2, b[2], b[3]],
+    "centers": lambda b: [b[0] + b[2] / 2, b[1] + b[3] / 2, b[2], b[3]],
     "corners": lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]],
 }
 

@@ -83,7 +83,7 @@ def test_annotations_of_unlisted_images_and_categories_are_left_out(file_set, en
         name = file_set(content, **MAP)
         result = judge(COCOEvaluator(name, distributed=False, engine=engine), RIGHT)
     assert result["bbox"]["AP"] == pytest.approx(100)
-    assert "1 of 3 annotations are left out" in caplog.text
+    assert "1 of 3 annotations are ignored" in caplog.text
 
 
 @pytest.mark.parametrize("engine", ["hotcoco", "pycocotools"])

@@ -97,7 +97,7 @@ def test_different_data_are_refused(tmp_path, truth):
     a, b = write_run(tmp_path / "a", truth, 0), write_run(tmp_path / "b", other, 0)
     with pytest.raises(ValueError, match="different labels"):
         write_comparison_page(a, b, tmp_path / "out.html")
-    with pytest.raises(ValueError, match=r"run\.json is not there"):
+    with pytest.raises(ValueError, match=r"run\.json is missing"):
         write_comparison_page(a, tmp_path / "nothing", tmp_path / "out.html")
 
 

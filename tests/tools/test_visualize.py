@@ -76,6 +76,6 @@ def test_test_time_augmentation(run_tool, tiny_yaml, tmp_path):
     records = list((tmp_path / "out/inference").glob("evaluated-*.records"))
     assert len(records) == 2  # with and without augmentation
     again = run_tool(*evaluation)
-    assert len(re.findall("5 images are evaluated already", again)) == 2
+    assert len(re.findall("5 images have already been evaluated", again)) == 2
     figures = re.findall(r"copypaste: ([\d.nan,]+)$", text, re.M)
     assert len(figures) == 4 and figures == re.findall(r"copypaste: ([\d.nan,]+)$", again, re.M)

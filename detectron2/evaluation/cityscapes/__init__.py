@@ -1,1 +1,1 @@
-"""Cityscapes' own instance and semantic figures."""
+"""Cityscapes metrics of instance and semantic segmentation."""

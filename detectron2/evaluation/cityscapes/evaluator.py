@@ -26,15 +26,15 @@ __all__ = ["CityscapesEvaluator", "CityscapesInstanceEvaluator", "CityscapesSemS
 
 
 class CityscapesEvaluator(PerImageEvaluator):
-    """What the two evaluators share: labels are found beside the images, and counts add up over processes.
+    """Base of both evaluators: finds the labels of images.
 
-    An image ``.../leftImg8bit/val/city/x_leftImg8bit.png`` has its labels in ``.../gtFine/val/city/x_gtFine_*.png``.
+    An image ``.../leftImg8bit/val/city/x_leftImg8bit.png`` has the labels ``.../gtFine/val/city/x_gtFine_*.png``.
     """
 
     def __init__(self, dataset_name: str) -> None:
         """
         Args:
-            dataset_name: a Cityscapes data set; its metadata have ``thing_classes`` or ``stuff_classes``, and
+            dataset_name: a Cityscapes dataset, whose metadata has ``thing_classes`` or ``stuff_classes``, and
                 ``gt_dir``.
         """
         self._metadata = MetadataCatalog.get(dataset_name)
@@ -43,18 +43,18 @@ class CityscapesEvaluator(PerImageEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all counts."""
+        """Reset all counts."""
         self._seen: set[str] = set()
 
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> Any:
         raise NotImplementedError("use CityscapesInstanceEvaluator or CityscapesSemSegEvaluator")
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """Figures; see the subclasses."""
+        """Compute the metrics; defined by subclasses."""
         raise NotImplementedError("use CityscapesInstanceEvaluator or CityscapesSemSegEvaluator")
 
     def _labels(self, file_name: str, kind: str) -> npt.NDArray[np.int64]:
-        """Return the label picture of an image: ``labelIds`` or ``instanceIds``."""
+        """Load the label map of an image, of the kind ``labelIds`` or ``instanceIds``."""
         self._seen.add(file_name)
         name = os.path.basename(file_name).replace("_leftImg8bit.png", f"_gtFine_{kind}.png")
         city = os.path.basename(os.path.dirname(file_name))
@@ -76,12 +76,12 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
     """Instance segmentation: ``{"segm": {"AP", "AP50"}}`` in percent."""
 
     def reset(self) -> None:
-        """Forget all counts."""
+        """Reset all counts."""
         super().reset()
         self._records: list[figures.InstanceRecord] = []
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Compare the instances of one batch with the labels.
+        """Process one batch.
 
         Args:
             inputs: dicts with ``file_name``.
@@ -111,7 +111,7 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
         self._records += [figures.InstanceRecord(*fields) for fields in summary]
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """Compute the figures; None on processes other than the main one."""
+        """Compute the metrics; None on processes other than the main one."""
         parts = comm.gather(self._records, dst=0)
         if not comm.is_main_process():
             return None
@@ -122,7 +122,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
     """Semantic segmentation: ``{"sem_seg": {"IoU", "iIoU", "IoU_sup", "iIoU_sup"}}`` in percent."""
 
     def reset(self) -> None:
-        """Forget all counts."""
+        """Reset all counts."""
         super().reset()
         self._counts = figures.SemanticCounts()
 
@@ -140,12 +140,13 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
         classes = output["sem_seg"].argmax(dim=0).to(self._cpu_device).numpy()
         if classes.size and classes.max() >= len(ids):
             raise ValueError(
-                f"{record['file_name']}: class {classes.max()} predicted; Cityscapes has {len(ids)}"
+                f"{record['file_name']}: class {classes.max()} was predicted, but Cityscapes has {len(ids)} classes"
             )
         truth = self._labels(record["file_name"], "labelIds")
         if truth.shape != classes.shape:
             raise ValueError(
-                f"{record['file_name']}: prediction is {list(classes.shape)}, labels are {list(truth.shape)}"
+                f"{record['file_name']}: the prediction has shape {list(classes.shape)}, but its labels "
+                f"{list(truth.shape)}"
             )
         counts = figures.SemanticCounts()
         counts.add_image(truth, ids[classes], self._labels(record["file_name"], "instanceIds"))
@@ -155,7 +156,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
         self._counts.add(figures.SemanticCounts(**summary))
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """Compute the figures; None on processes other than the main one."""
+        """Compute the metrics; None on processes other than the main one."""
         parts = comm.gather(self._counts, dst=0)
         if not comm.is_main_process():
             return None

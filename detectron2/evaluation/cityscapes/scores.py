@@ -1,4 +1,4 @@
-"""Cityscapes' figures, counted image by image.
+"""Cityscapes metrics, counted image by image.
 
 Reference: Cordts et al., The Cityscapes Dataset, https://arxiv.org/abs/1604.01685, section 4, and the benchmark's
 definitions of AP, IoU and iIoU.
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 OVERLAPS = tuple(t / 100 for t in range(50, 100, 5))
-_MIN_PIXELS = 100  # smaller instances are not asked for
-_GROUP = 1000  # instance ids below are those of classes, for groups that were not told apart
+_MIN_PIXELS = 100  # smaller instances are ignored
+_GROUP = 1000  # smaller ids are class ids, of groups without separate instances
 
 IntArray = npt.NDArray[np.int64]
 
@@ -51,7 +51,7 @@ BY_NAME = {label.name: label for label in LABELS}
 SEMANTIC = tuple(label for label in LABELS if not label.ignored)  # in the order of the 19 training classes
 INSTANCE = tuple(label for label in SEMANTIC if label.has_instances)
 CATEGORIES = tuple(dict.fromkeys(label.category for label in SEMANTIC))
-# mean pixels of an instance in the training set, by which iIoU weighs instances
+# Mean number of pixels of an instance in the training set, by which iIoU weights instances.
 _MEAN_SIZE = {
     "person": 3462.4756337644, "rider": 3930.4788056518, "car": 12794.0202738185, "truck": 27855.1264367816,
     "bus": 35732.1511111111, "train": 67583.7075812274, "motorcycle": 6298.7200839748, "bicycle": 4672.3249222261,
@@ -67,8 +67,8 @@ class SemanticCounts:
 
     Attributes:
         confusion: ``[34, 34]``, rows for ground truth, columns for predictions.
-        weighted: for each class ``[34, 2]`` and category, pixels of instances that are right and that are missed,
-            each instance weighted by the mean size of its class over its own size.
+        by_class, by_category: for each instance its class id or category, and its numbers of correct and of missed
+            pixels, weighted by the mean size of its class divided by its own size.
     """
 
     confusion: IntArray = field(default_factory=lambda: np.zeros((len(LABELS), len(LABELS)), dtype=np.int64))
@@ -84,7 +84,7 @@ class SemanticCounts:
             instances: ``[H, W]`` instance ids: ``label * 1000 + number``, or the label itself.
         """
         n = len(LABELS)
-        valid = (truth >= 0) & (truth < n)  # licence plates, -1, are not judged
+        valid = (truth >= 0) & (truth < n)  # license plates, -1, are ignored
         self.confusion += np.bincount(truth[valid] * n + predicted[valid], minlength=n * n).reshape(n, n)
         for instance in np.unique(instances[instances >= _GROUP]).tolist():
             label = LABELS[instance // _GROUP]
@@ -99,13 +99,13 @@ class SemanticCounts:
             self.by_category.append((label.category, right * weight, (len(inside) - right) * weight))
 
     def add(self, other: SemanticCounts) -> None:
-        """Count others in."""
+        """Add the counts of other images."""
         self.confusion += other.confusion
         self.by_class += other.by_class
         self.by_category += other.by_category
 
     def figures(self) -> dict[str, float]:
-        """``IoU``, ``iIoU`` (classes), ``IoU_sup`` and ``iIoU_sup`` (categories), in percent."""
+        """Compute ``IoU``, ``iIoU`` (classes), ``IoU_sup`` and ``iIoU_sup`` (categories), in percent."""
         classes = [([s.id], [(a, b) for c, a, b in self.by_class if c == s.id]) for s in SEMANTIC]
         groups = [
             (
@@ -131,9 +131,8 @@ class SemanticCounts:
         return right / whole if whole else float("nan")
 
     def _weighted_iou(self, ids: Sequence[int], found: Sequence[tuple[float, float]]) -> float:
-        right, missed = np.sort(np.array(found), axis=0).sum(
-            axis=0
-        )  # sorted: the order of images must not matter
+        # Sorted, so that rounding does not depend on the order of images.
+        right, missed = np.sort(np.array(found), axis=0).sum(axis=0)
         return float(right / (right + missed + self._false_positives(ids)))
 
 
@@ -146,25 +145,25 @@ def _nanmean(values: Sequence[float]) -> float:
 
 
 class InstanceRecord(NamedTuple):
-    """What one image says about one class."""
+    """Annotated and predicted instances of one class in one image: G and P of them."""
 
     order: str  # name of the image
     label: int
     truth_pixels: IntArray  # [G]
     is_group: npt.NDArray[np.bool_]  # [G]
-    pixels: IntArray  # [P] of predictions
+    pixels: IntArray  # [P] pixels of predictions
     scores: npt.NDArray[np.float64]  # [P]
-    void: IntArray  # [P] pixels of predictions where nothing is judged
-    shared: IntArray  # [P, G]
+    void: IntArray  # [P] pixels of predictions in ignored regions
+    shared: IntArray  # [P, G] pixels of intersections
 
 
 def compare_instances(
     name: str, instances: IntArray, masks: npt.NDArray[np.bool_], labels: IntArray, scores: npt.NDArray
 ) -> list[InstanceRecord]:
-    """Return the overlaps of predicted and annotated instances of an image, by class.
+    """Compute the overlaps of predicted and annotated instances of an image, by class.
 
     Args:
-        name: of the image.
+        name: name of the image.
         instances: ``[H, W]`` instance ids.
         masks: ``[P, H, W]``.
         labels: ``[P]`` label ids.
@@ -199,7 +198,7 @@ def compare_instances(
 
 
 def _judge(record: InstanceRecord, overlap: float) -> tuple[list[tuple[float, bool]], int, int]:
-    """(score, right) of the predictions of an image, number of objects, and how many of them were missed."""
+    """Return (score, correct) of the predictions of an image, its number of objects, and how many were missed."""
     union = record.pixels[:, None] + record.truth_pixels[None] - record.shared
     match = record.shared / np.maximum(union, 1) > overlap  # [P, G]
     asked = ~record.is_group & (record.truth_pixels >= _MIN_PIXELS)
@@ -207,7 +206,7 @@ def _judge(record: InstanceRecord, overlap: float) -> tuple[list[tuple[float, bo
     missed = 0
     for g in np.flatnonzero(asked):
         rivals = np.sort(record.scores[match[:, g]])[::-1].tolist()
-        judged += [(score, k == 0) for k, score in enumerate(rivals)]  # the best is right, doubles are wrong
+        judged += [(score, k == 0) for k, score in enumerate(rivals)]  # only the best is correct
         missed += not rivals
     lost = ~match[:, asked].any(axis=1)
     excused = record.void + (record.shared * ~asked[None]).sum(axis=1)
@@ -217,13 +216,13 @@ def _judge(record: InstanceRecord, overlap: float) -> tuple[list[tuple[float, bo
 
 
 def _average_precision(judged: Sequence[tuple[float, bool]], missed: int) -> float:
-    """Return the area under the curve of all distinct score thresholds, by trapezoids of recall."""
+    """Compute the area under the precision-recall curve over all distinct score thresholds."""
     if not judged:
         return 0.0
     scores, right = (np.array(column) for column in zip(*judged))
     order = np.argsort(scores, kind="stable")
     scores, right = scores[order], right[order].astype(np.float64)
-    first = np.unique(scores, return_index=True)[1]  # each threshold keeps everything from here on
+    first = np.unique(scores, return_index=True)[1]  # each threshold keeps all scores from here on
     kept = len(scores) - first
     below = np.concatenate([[0.0], np.cumsum(right)])[first]
     hits = right.sum() - below
@@ -235,7 +234,7 @@ def _average_precision(judged: Sequence[tuple[float, bool]], missed: int) -> flo
 
 
 def instance_figures(records: Sequence[InstanceRecord]) -> dict[str, float]:
-    """``AP`` (mean over IoU 0.5 to 0.95) and ``AP50`` in percent, means over the classes that occur."""
+    """Compute ``AP`` (mean over IoU 0.5 to 0.95) and ``AP50`` in percent, averaged over the classes with objects."""
     ordered = sorted(records, key=lambda r: (r.order, r.label))
     table = np.full((len(INSTANCE), len(OVERLAPS)), np.nan)
     for k, label in enumerate(INSTANCE):

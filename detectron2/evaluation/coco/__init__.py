@@ -1,1 +1,1 @@
-"""COCO evaluation: ground truth, detections, matching engines, figures, result files."""
+"""COCO evaluation: ground truth, detections, matching engines, metrics, result files."""

@@ -26,11 +26,11 @@ LIMITS = (100, 1000)
 
 @dataclass
 class ProposalRecall:
-    """Counts from which the average recalls follow; those of several processes add up.
+    """Counts for computing average recall, which can be merged over processes.
 
     Attributes:
-        hits: ``[A, L, T]`` ground truths that are found.
-        positives: ``[A]`` ground truths in all.
+        hits: ``[A, L, T]`` number of ground truths that were found.
+        positives: ``[A]`` total number of ground truths.
     """
 
     hits: npt.NDArray[np.int64] = field(
@@ -43,7 +43,7 @@ class ProposalRecall:
 
         Args:
             proposals: with ``proposal_boxes`` and ``objectness_logits``.
-            annotations: COCO annotations of the image; crowds are left out.
+            annotations: COCO annotations of the image; crowds are ignored.
         """
         objects = [a for a in annotations if not a.get("iscrowd", 0)]
         if not objects:
@@ -65,12 +65,12 @@ class ProposalRecall:
                 self.hits[a, k] += (overlaps[:, None] >= IOU_THRESHOLDS).sum(axis=0)
 
     def merge(self, others: Iterable[ProposalRecall]) -> ProposalRecall:
-        """This count and others in one."""
+        """Return the sum of these and other counts."""
         parts = [self, *others]
         return ProposalRecall(sum(p.hits for p in parts), sum(p.positives for p in parts))  # type: ignore[arg-type]
 
     def metrics(self) -> dict[str, float]:
-        """Average recall over the thresholds, in percent: ``AR@100``, ``ARs@100``, ..., ``ARl@1000``."""
+        """Compute the recall averaged over thresholds, in percent: ``AR@100``, ``ARs@100``, ..., ``ARl@1000``."""
         result = {}
         for k, limit in enumerate(LIMITS):
             for a, name in enumerate(AREAS):
@@ -82,13 +82,13 @@ class ProposalRecall:
 
 
 def greedy_overlaps(iou: npt.NDArray) -> npt.NDArray:
-    """IoU that each ground truth gets when the best remaining pair is taken again and again.
+    """Match proposals and ground truths greedily by IoU, the best pair first.
 
     Args:
         iou: ``[P, G]``.
 
     Returns:
-        ``[G]``, in no particular order; 0 for a ground truth without a proposal left.
+        The IoU of each match, ``[G]``, in no particular order; 0 for an unmatched ground truth.
     """
     iou = iou.copy()
     found = np.zeros(iou.shape[1], dtype=np.float64)

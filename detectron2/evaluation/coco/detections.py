@@ -1,4 +1,4 @@
-"""Predictions of one image in the form of COCO's result files, kept as arrays until they are read."""
+"""Detections of one image, stored as arrays and read as COCO result dicts."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from detectron2.utils.file_io.atomic import atomic_write
 
 ImageId = int | str
 
-# Keypoint heads answer in continuous coordinates, where a pixel's centre lies at +0.5; COCO's files count pixels.
+# Keypoint heads predict continuous coordinates, where the center of a pixel is at +0.5; COCO's files use pixel indices.
 _KEYPOINT_SHIFT = 0.5
 
 
 @dataclass
 class ImageDetections(Sequence[dict[str, Any]]):
-    """The detections of one image; reads as a sequence of COCO result dicts.
+    """The detections of one image, a sequence of COCO result dicts.
 
     Attributes:
         image_id: id of the image.
         category_ids: int64 ``[N]``, ids of the ground truth's categories.
-        boxes: float ``[N, 4]`` as x, y, width, height; ``[N, 5]`` when rotated.
+        boxes: float ``[N, 4]`` as x, y, width, height; ``[N, 5]`` if rotated.
         scores: float ``[N]``.
         size: ``(height, width)`` of the masks.
-        rles: N compressed counts, or None without masks.
-        areas: pixels of each mask, or None without masks.
+        rles: compressed RLE counts of N masks, or None.
+        areas: int64 ``[N]``, pixels of each mask, or None.
         keypoints: float ``[N, 3 * K]`` as x, y, score, or None.
     """
 
@@ -84,11 +84,7 @@ class ImageDetections(Sequence[dict[str, Any]]):
             yield entry
 
     def chosen(self, rows: npt.NDArray) -> ImageDetections:
-        """Some of the detections.
-
-        Args:
-            rows: their numbers, or a flag for each.
-        """
+        """Select detections by their indices or by a boolean mask."""
         numbers = np.arange(len(self))[rows]
         pick = lambda values: None if values is None else values[numbers]  # noqa: E731
         return replace(
@@ -103,7 +99,7 @@ class ImageDetections(Sequence[dict[str, Any]]):
 
     @property
     def tasks(self) -> set[str]:
-        """The tasks that these detections can be judged on."""
+        """The tasks for which these detections can be evaluated."""
         found = {"bbox"}
         if self.rles is not None:
             found.add("segm")
@@ -115,17 +111,17 @@ class ImageDetections(Sequence[dict[str, Any]]):
 def pack_instances(
     instances: Instances, image_id: ImageId, category_ids: npt.NDArray | None = None
 ) -> ImageDetections:
-    """Return the predictions of one image as arrays on the CPU.
+    """Convert the predictions of one image to arrays on the CPU.
 
     Args:
         instances: with ``pred_boxes``, ``scores`` and ``pred_classes``; optionally ``pred_masks``
             (``[N, H, W]``, bool) or ``pred_rle`` (N compressed run-length encodings, for images whose bitmaps fit no
             memory), and ``pred_keypoints`` (``[N, K, 3]``).
         image_id: id of the image.
-        category_ids: the data set's id of each class; None leaves classes as they are.
+        category_ids: the dataset's id of each class; None keeps the classes.
 
     Raises:
-        ValueError: when a class has no id in ``category_ids``.
+        ValueError: if a class has no id in ``category_ids``.
     """
     count = len(instances)
     boxes = _boxes(instances, count)
@@ -157,7 +153,8 @@ def pack_instances(
 def _boxes(instances: Instances, count: int) -> npt.NDArray:
     if not instances.has("pred_boxes"):
         raise ValueError(
-            f"predictions need pred_boxes, scores and pred_classes; these have {sorted(instances.get_fields())}"
+            "predictions must have pred_boxes, scores and pred_classes, got the fields "
+            f"{sorted(instances.get_fields())}"
         )
     boxes = instances.pred_boxes
     return _array(boxes if isinstance(boxes, torch.Tensor) else boxes.tensor).reshape(
@@ -166,7 +163,7 @@ def _boxes(instances: Instances, count: int) -> npt.NDArray:
 
 
 def _array(tensor: torch.Tensor | npt.NDArray) -> npt.NDArray:
-    """Convert a tensor to an array on the CPU; half precision is widened, as NumPy and JSON do not know bfloat16."""
+    """Convert a tensor to an array on the CPU, with half precision as float32, since NumPy lacks bfloat16."""
     if isinstance(tensor, np.ndarray):
         return tensor
     tensor = torch.as_tensor(tensor).detach().cpu()
@@ -180,8 +177,8 @@ def _masks(masks: torch.Tensor | npt.NDArray | BitMasks) -> npt.NDArray[np.bool_
     array = _array(tensor)
     if array.ndim != 3:
         raise ValueError(
-            f"pred_masks must be [N, height, width] in the image's frame, got {list(array.shape)}; "
-            "paste the masks first (detector_postprocess does)"
+            f"pred_masks must be [N, height, width] of the whole image, got {list(array.shape)}; "
+            "paste the masks first, as detector_postprocess does"
         )
     if array.dtype != np.bool_:
         array = array > 0.5 if array.dtype.kind == "f" else array != 0
@@ -194,14 +191,14 @@ def _categories(classes: npt.NDArray[np.int64], ids: npt.NDArray | None) -> npt.
     bad = (classes < 0) | (classes >= len(ids))
     if bad.any():
         raise BadValue(
-            f"the model predicts class {int(classes[bad][0])}, but the data set has {len(ids)} classes "
-            f"(0 to {len(ids) - 1}); does the model's NUM_CLASSES belong to this data set?"
+            f"the model predicts class {int(classes[bad][0])}, but the dataset has {len(ids)} classes "
+            f"(0 to {len(ids) - 1}); check the model's NUM_CLASSES"
         )
     return np.asarray(ids, dtype=np.int64)[classes]
 
 
 def from_json_dicts(dicts: Sequence[Mapping[str, Any]], image_id: ImageId) -> ImageDetections:
-    """Read detections from COCO result dicts, of which a subclass of an evaluator may make some itself."""
+    """Convert COCO result dicts, which a subclass of an evaluator may create, to detections."""
     if isinstance(dicts, ImageDetections):
         return dicts
     packed = ImageDetections(
@@ -224,16 +221,15 @@ def from_json_dicts(dicts: Sequence[Mapping[str, Any]], image_id: ImageId) -> Im
 
 
 def _json_boxes(dicts: Sequence[Mapping[str, Any]]) -> npt.NDArray:
-    """[N, 4] boxes of result dicts; those of the mask where a dict has none (detections without ``bbox``)."""
+    """Return the boxes [N, 4] of result dicts; those of the masks if a dict has no ``bbox``."""
     if not len(dicts):
         return np.zeros((0, 4))
     if all("bbox" in d for d in dicts):
         return np.array([d["bbox"] for d in dicts], dtype=np.float64)
     import hotcoco
 
-    return np.asarray([hotcoco.mask.toBbox(d["segmentation"]) for d in dicts], dtype=np.float64).reshape(
-        -1, 4
-    )
+    boxes = [hotcoco.mask.toBbox(d["segmentation"]) for d in dicts]
+    return np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
 
 
 def instances_to_coco_json(instances: Instances, img_id: ImageId) -> list[dict[str, Any]]:
@@ -245,7 +241,7 @@ def instances_to_coco_json(instances: Instances, img_id: ImageId) -> list[dict[s
 
     Returns:
         One dict per instance with ``image_id``, ``category_id`` (the contiguous class), ``bbox`` as x, y,
-        width, height, ``score``, and ``segmentation`` and ``keypoints`` where predicted.
+        width, height, ``score`` and, if predicted, ``segmentation`` and ``keypoints``.
     """
     if len(instances) == 0:
         return []
@@ -253,11 +249,7 @@ def instances_to_coco_json(instances: Instances, img_id: ImageId) -> list[dict[s
 
 
 def write_results(path: str, detections: Sequence[Sequence[Mapping[str, Any]]]) -> int:
-    """Write detections as a COCO result file, image by image, so that no second copy lies in memory.
-
-    Returns:
-        Number of detections written.
-    """
+    """Write a COCO result file, image by image to save memory; return the number of detections."""
     written = 0
     with atomic_write(path, "w") as file:
         file.write("[")

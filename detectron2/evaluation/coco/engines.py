@@ -1,9 +1,9 @@
 """The two engines that match detections with ground truth: hotcoco (fast) and pycocotools (the reference).
 
-Both give the same arrays; ``tests/evaluation/test_coco_engines.py`` holds them to it.
+Both compute the same arrays, which ``tests/evaluation/test_coco_engines.py`` checks.
 """
 
-# Legend: T IoU thresholds, R recall points, K categories, A area ranges, M caps on detections per image.
+# Legend: T IoU thresholds, R recall points, K categories, A area ranges, M limits on detections per image.
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "hotcoco", "pycocotools")
 DEFAULT_MAX_DETS = (1, 10, 100)
-_FLUSH_IMAGES = 64  # images per update of a stream: enough to hide the call, few enough to stay small
+_FLUSH_IMAGES = 64  # images per update of a stream: a compromise between overhead and memory
 
 
 def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float] | None:
-    """OKS sigmas to use, checked against the number of keypoints in the ground truth."""
+    """Return the OKS sigmas to use, checked against the number of keypoints in the ground truth."""
     count = next((len(a["keypoints"]) // 3 for a in truth.annotations if a.get("keypoints")), None)
     given = list(kpt_oks_sigmas)
     expected = len(given) or 17
@@ -49,7 +49,7 @@ def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float
 
 
 def can_use_hotcoco(truth: GroundTruth) -> bool:
-    """Return whether the fast engine takes this data set (it wants whole numbers as ids of categories and images)."""
+    """Return whether the fast engine supports this dataset: ids of categories and images must be integers."""
     ids = [*truth.images, *(c["id"] for c in truth.categories)]
     return all(isinstance(i, int) and 0 <= i < 2**53 for i in ids)
 
@@ -69,7 +69,7 @@ def _hotcoco_params(task: str, max_dets: Sequence[int] | None, sigmas: list[floa
 
 
 def _table(detections: Sequence[ImageDetections]) -> FloatArray:
-    """[N, 7] rows of image, x, y, width, height, score, category."""
+    """Return rows [N, 7] of image, x, y, width, height, score, category."""
     rows = np.empty((sum(len(d) for d in detections), 7))
     at = 0
     for image in detections:
@@ -82,7 +82,7 @@ def _table(detections: Sequence[ImageDetections]) -> FloatArray:
 
 @paused_garbage_collector()
 def _result_dicts(detections: Sequence[ImageDetections], task: str) -> list[dict[str, Any]]:
-    """Detections as dicts with only what a task needs; masks lose their box, so that their area is the mask's."""
+    """Convert detections to result dicts; masks get no box, so that their area is that of the mask."""
     dicts = []
     for image in detections:
         for entry in image:
@@ -94,7 +94,7 @@ def _result_dicts(detections: Sequence[ImageDetections], task: str) -> list[dict
 
 @paused_garbage_collector()
 def hotcoco_detections(truth: GroundTruth, detections: Sequence[ImageDetections], task: str) -> Any:
-    """Detections as a ``hotcoco.COCO`` beside its ground truth."""
+    """Convert detections to a ``hotcoco.COCO`` for its ground truth."""
     base = truth.hotcoco(task)
     if task == "keypoints" or not any(len(d) for d in detections):
         return base.load_res(_result_dicts(detections, task))
@@ -115,7 +115,7 @@ def hotcoco_eval(
     sigmas: list[float] | None = None,
     img_ids: Sequence[int] | None = None,
 ) -> hotcoco.COCOeval:
-    """Return a ``hotcoco.COCOeval`` that has matched all detections; ``accumulate()`` is next."""
+    """Match all detections and return the ``hotcoco.COCOeval``, for ``accumulate()``."""
     import hotcoco
 
     matcher = hotcoco.COCOeval(truth.hotcoco(task), hotcoco_detections(truth, detections, task), task)
@@ -137,18 +137,15 @@ def stream_shard(
     sigmas: list[float] | None = None,
     without_detections: Sequence[int] = (),
 ) -> hotcoco.StreamingEval:
-    """Match the images of one process, some at a time; such shards are merged without their detections.
+    """Match the images of one process, some at a time; the result can be merged without the detections.
 
     Args:
         truth: the whole ground truth.
-        detections: those of this process's images; all of an image stand together.
+        detections: detections of this process, those of the same image in succession.
         task: ``bbox``, ``segm`` or ``keypoints``.
-        max_dets: caps on detections per image.
+        max_dets: limits on detections per image.
         sigmas: OKS sigmas.
-        without_detections: further images, on which nothing was detected.
-
-    Returns:
-        A ``hotcoco.StreamingEval``.
+        without_detections: ids of further images, without detections.
     """
     import hotcoco
 
@@ -177,7 +174,7 @@ def feed(
     found: Sequence[ImageDetections],
     task: str,
 ) -> None:
-    """Have a ``hotcoco.StreamingEval`` match some images."""
+    """Match some images with a ``hotcoco.StreamingEval``."""
     if task == "segm":
         rows, masks = _mask_table(found)
         stream.update(images, annotations, rows, segmentation=masks)
@@ -186,7 +183,7 @@ def feed(
 
 
 def best_of(found: ImageDetections, cap: int) -> ImageDetections:
-    """Return the detections that can count in an image: of each category the best ``cap``, in the order given."""
+    """Return the best ``cap`` detections of each category, in their original order."""
     if len(found) <= cap:
         return found
     order = np.lexsort((-found.scores, found.category_ids))  # stable: equal scores keep their order
@@ -198,7 +195,7 @@ def best_of(found: ImageDetections, cap: int) -> ImageDetections:
 def _mask_table(
     detections: Sequence[ImageDetections],
 ) -> tuple[FloatArray, list[dict[str, Any] | list[list[float]]]]:
-    """Rows as of :func:`_table` and their masks; each row's box has the area of the mask, which is the one that counts."""
+    """Return rows as :func:`_table`, and masks; each box has the area of its mask, which the matching uses."""
     rows = _table(detections)
     rows[:, 1:3], rows[:, 4] = 0, 1
     if len(rows):
@@ -211,19 +208,19 @@ _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0))
 
 
 def joined_streams(states: Iterable[bytes]) -> hotcoco.StreamingEval:
-    """One ``hotcoco.StreamingEval`` from the ``to_bytes()`` of all processes."""
+    """Merge the ``to_bytes()`` of all processes into one ``hotcoco.StreamingEval``."""
     import hotcoco
 
     return hotcoco.StreamingEval.merge(hotcoco.StreamingEval.from_bytes(s) for s in states)
 
 
 def merge_shards(states: Iterable[bytes]) -> hotcoco.COCOeval:
-    """One ``hotcoco.COCOeval`` from the ``to_bytes()`` of all processes."""
+    """Merge the ``to_bytes()`` of all processes into one ``hotcoco.COCOeval``."""
     return joined_streams(states).finalize()
 
 
 def figures_of(matcher: hotcoco.COCOeval | COCOeval, task: str) -> CocoFigures:
-    """Accumulate a matcher of either engine and take its arrays out."""
+    """Accumulate a matcher of either engine and return its arrays."""
     matcher.accumulate()
     return figures_from(matcher, task)
 
@@ -254,7 +251,7 @@ def pycocotools_eval(
     img_ids: Sequence[ImageId] | None = None,
     evaluator: Callable[..., Any] | None = None,
 ) -> COCOeval:
-    """Return a ``pycocotools.cocoeval.COCOeval`` that has matched and accumulated; see :func:`pycocotools_matcher`."""
+    """Match detections and accumulate; see :func:`pycocotools_matcher`."""
     matcher = pycocotools_matcher(truth, results, task, max_dets, sigmas, img_ids, evaluator)
     matcher.accumulate()
     return matcher
@@ -269,15 +266,15 @@ def pycocotools_matcher(
     img_ids: Sequence[ImageId] | None = None,
     evaluator: Callable[..., Any] | None = None,
 ) -> COCOeval:
-    """Return a ``pycocotools.cocoeval.COCOeval`` that has matched.
+    """Match detections and return the ``COCOeval``.
 
     Args:
-        truth: a ``pycocotools.coco.COCO``.
-        results: COCO result dicts; for ``segm`` without ``bbox``.
+        truth: the ground truth.
+        results: COCO result dicts; without ``bbox`` for ``segm``.
         task: ``bbox``, ``segm`` or ``keypoints``.
-        max_dets: caps on detections per image.
+        max_dets: limits on detections per image.
         sigmas: OKS sigmas.
-        img_ids: images to evaluate; None for all.
+        img_ids: images to evaluate; None = all.
         evaluator: class to use in place of ``COCOeval``.
     """
     matcher = (evaluator or QuietCOCOeval)(truth, _load_results(truth, results), task)
@@ -289,7 +286,7 @@ def pycocotools_matcher(
         matcher.params.imgIds = list(img_ids)
     if img_ids is None or len(img_ids):
         matcher.evaluate()
-    else:  # pycocotools takes no images for all of them
+    else:  # pycocotools would evaluate all images if there are none
         matcher.params.catIds = np.unique(matcher.params.catIds).tolist()
         matcher.params.maxDets = sorted(matcher.params.maxDets)
     return matcher

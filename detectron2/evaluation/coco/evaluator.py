@@ -1,4 +1,4 @@
-"""COCO's figures for boxes, masks, keypoints and proposals."""
+"""COCO metrics of boxes, masks, keypoints and proposals."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ __all__ = ["COCOEvaluator"]
 
 
 class COCOEvaluator(PerImageEvaluator):
-    """AP and AR of detections, masks and keypoints, and AR of proposals, as COCO defines them.
+    """Computes COCO's AP of boxes, masks and keypoints, and AR of proposals.
 
-    Works with any registered data set that has instance annotations. Predictions are kept as compact arrays
-    (masks as RLE) that move to a temporary file when they are many, and are matched some images at a time. In a
-    distributed run each process matches its own images, and only the matches travel; the figures equal those of a
-    single process bit for bit.
+    Works with any registered dataset that has instance annotations. Predictions are stored as compact arrays (masks as
+    RLE), in a temporary file if there are many, and are matched some images at a time. In a distributed run, each
+    process matches its own images and sends only the matches; the results equal those of a single process bit for bit.
 
     The results are ``{"bbox": {"AP": ..., "AP50": ..., "AP-person": ...}, "segm": {...}, "keypoints": {...},
-    "box_proposals": {"AR@100": ...}}``, in percent, NaN where there is no ground truth.
+    "box_proposals": {"AR@100": ...}}``, in percent; NaN if there is no ground truth.
 
     Reference: Lin et al., Microsoft COCO, https://arxiv.org/abs/1405.0312 and https://cocodataset.org/#detection-eval
     """
@@ -66,21 +65,21 @@ class COCOEvaluator(PerImageEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: a registered data set. Its metadata name a COCO ``json_file``, or its dicts are
-                converted (kept in ``output_dir``).
-            tasks: of ``bbox``, ``segm``, ``keypoints``; None takes those that the predictions allow.
-            distributed: join the predictions of all processes; False for those of this process only.
+            dataset_name: a registered dataset. Without ``json_file`` in its metadata, its records are converted to a
+                COCO file in ``output_dir``.
+            tasks: some of ``bbox``, ``segm``, ``keypoints``; None = those that the predictions allow.
+            distributed: whether to evaluate the predictions of all processes, or only those of this process.
             output_dir: folder for ``instances_predictions.pth`` and ``coco_instances_results.json``
                 (or ``box_proposals.pkl``); None writes nothing.
-            max_dets_per_image: cap on the detections per image that count; None for COCO's 100
+            max_dets_per_image: largest number of detections per image to evaluate; None = COCO's 100
                 (keypoints: 20).
-            use_fast_impl: False for pycocotools in place of the fast engine, as ``engine="pycocotools"``.
-            kpt_oks_sigmas: one per keypoint; empty for COCO's 17.
-            allow_cached_coco: reuse a converted file in ``output_dir`` if it still fits the data set.
-            engine: ``hotcoco`` (fast), ``pycocotools``, or ``auto``: hotcoco wherever it takes the data.
+            use_fast_impl: False uses pycocotools, like ``engine="pycocotools"``.
+            kpt_oks_sigmas: one per keypoint; empty = COCO's 17.
+            allow_cached_coco: whether to reuse a converted file in ``output_dir`` that still matches the dataset.
+            engine: ``hotcoco`` (fast), ``pycocotools``, or ``auto``: hotcoco if it supports the dataset.
 
         Raises:
-            ValueError: for unknown tasks or engines, or a data set that cannot be converted.
+            ValueError: for unknown tasks or engines, or a dataset that cannot be converted.
         """
         self._logger = logging.getLogger(__name__)
         self._distributed = distributed
@@ -99,7 +98,7 @@ class COCOEvaluator(PerImageEvaluator):
         if output_dir:
             os.makedirs(output_dir, exist_ok=True)
         self._truth = self._load_truth(dataset_name, allow_cached_coco)
-        # A test set without labels is only written out.
+        # Without annotations, as in a test set, predictions are only written to files.
         self._do_evaluation = self._truth.labelled
         self._predictions: Any = PredictionList()
         self._results: OrderedDict[str, Any] = OrderedDict()
@@ -113,14 +112,14 @@ class COCOEvaluator(PerImageEvaluator):
         return truth or ground_truth_of(name, self._metadata, self._output_dir, True)
 
     def _to_dataset(self, found: ImageDetections) -> ImageDetections:
-        """Put the data set's category ids in place of contiguous classes."""
-        # The metadata are asked now: an evaluator may be made before its data set is loaded.
+        """Replace contiguous classes by the dataset's category ids."""
+        # Look up the metadata now: an evaluator may be created before its dataset is loaded.
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
         return dataset_ids(mapping, str(self._metadata.get("name")))(found)
 
     @property
     def reasons(self) -> list[str]:
-        """Why an AP of the last evaluation is 0 or undefined."""
+        """Reasons for an AP of the last evaluation that is 0 or undefined."""
         return list(self._reasons)
 
     @property
@@ -134,15 +133,15 @@ class COCOEvaluator(PerImageEvaluator):
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
         if "image_id" not in record:
             raise KeyError(
-                f"inputs need 'image_id' to be found in the ground truth; this one has {sorted(record)}. "
-                "A test loader built from dataset dicts keeps it; see register_coco_instances."
+                f"inputs must have 'image_id', to find their ground truth, got the keys {sorted(record)}. "
+                "A test loader of registered datasets keeps it; see register_coco_instances."
             )
         image_id = plain(record["image_id"])
         if image_id not in self._truth.images:
             known = list(itertools.islice(self._truth.images, 3))
             raise BadValue(
-                f"image_id {image_id!r} is not in {self._truth.source}, whose ids are like {known}; "
-                "is the evaluator built for another data set than the loader, or are the ids of another type?"
+                f"image_id {image_id!r} is not in {self._truth.source}, which has ids such as {known}; "
+                "the loader may be for another dataset, or its ids of another type"
             )
         prediction: dict[str, Any] = {"image_id": image_id}
         if "instances" in output:
@@ -159,13 +158,13 @@ class COCOEvaluator(PerImageEvaluator):
         return pack_instances(instances, image_id)
 
     def evaluate(self, img_ids: Sequence[ImageId] | None = None) -> OrderedDict[str, Any]:
-        """Compute the figures.
+        """Compute the metrics.
 
         Args:
-            img_ids: images to judge; None for all images of the ground truth.
+            img_ids: images to evaluate; None = all images of the ground truth.
 
         Returns:
-            The results; an empty dict on processes other than the main one, and when nothing was processed.
+            The results; an empty dict on processes other than the main one, and if nothing was processed.
         """
         alone = not self._distributed or comm.get_world_size() == 1
         predictions = self._kept()
@@ -192,14 +191,14 @@ class COCOEvaluator(PerImageEvaluator):
         return self._predictions
 
     def _eval_predictions(self, predictions: Any, img_ids: Sequence[ImageId] | None = None) -> None:
-        """Write out and judge the detections of this process's images."""
+        """Write and evaluate the detections of this process's images."""
         kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
         every = Detections(kept, self._to_dataset)
         tasks = self._tasks or self._tasks_of(kept)
         self._write(kept, every)
         own = Detections(kept, lambda found: self._listed(self._to_dataset(found)))
         if not self._do_evaluation:
-            self._logger.info("The data set has no annotations: predictions are written, not judged.")
+            self._logger.info("The dataset has no annotations: predictions are written, but not evaluated.")
             return
         if img_ids is not None:
             own, every = own.of_images(img_ids), every.of_images(img_ids)
@@ -213,7 +212,7 @@ class COCOEvaluator(PerImageEvaluator):
                 self._say_why(self._results[task], task, missing, img_ids)
 
     def _tasks_from_predictions(self, predictions: Sequence[Any]) -> list[str]:
-        """Return the tasks for which COCO result dicts, or packed detections, have what is needed."""
+        """Return the tasks that COCO result dicts, or packed detections, allow."""
         return tasks_in(predictions)
 
     def _tasks_of(self, kept: PredictionList) -> list[str]:
@@ -223,14 +222,14 @@ class COCOEvaluator(PerImageEvaluator):
         return [t for t in TASKS if t in tasks]
 
     def _listed(self, found: ImageDetections) -> ImageDetections:
-        """Without detections of categories that the ground truth does not list, which cannot be judged."""
+        """Drop detections of categories that the ground truth does not list."""
         judged = self._truth.of_known_categories(found)
         if len(judged) < len(found):
             unknown = set(found.category_ids.tolist()) - set(judged.category_ids.tolist())
             log_first_n(
                 logging.WARNING,
-                f"{self._truth.source} has no category {min(unknown)}: such detections do not count. "
-                "Where classes of the model are not category ids, load the data set before the evaluation.",
+                f"{self._truth.source} has no category {min(unknown)}: such detections are ignored. "
+                "If the model's classes are not category ids, load the dataset before the evaluation.",
                 name=self._logger.name,
             )
         return judged
@@ -246,7 +245,7 @@ class COCOEvaluator(PerImageEvaluator):
         fast = self._use_fast_impl and engines.can_use_hotcoco(self._truth)
         if self._engine == "hotcoco" and not fast:
             raise ValueError(
-                f"engine='hotcoco' needs whole numbers as ids of images and categories in {self._truth.source}"
+                f"engine='hotcoco' needs integer ids of images and categories in {self._truth.source}; use 'auto'"
             )
         if not fast:
             return self._figures_of_class(own, task, img_ids, caps, sigmas)
@@ -268,7 +267,7 @@ class COCOEvaluator(PerImageEvaluator):
         sigmas: Sequence[float] | None,
         evaluator: type[COCOeval] | None = None,
     ) -> engines.CocoFigures | None:
-        """As :meth:`_figures`, by a class like pycocotools' ``COCOeval``."""
+        """Do the same as :meth:`_figures` with a class like pycocotools' ``COCOeval``."""
         images = sorted({*own.image_ids, *self._unseen(own, img_ids)})
         part = match_images(self._coco_api, own, images, task, caps, sigmas, evaluator)
         parts = [part]
@@ -279,7 +278,7 @@ class COCOEvaluator(PerImageEvaluator):
         return joined_figures(self._coco_api, parts, task, caps, sigmas, evaluator)
 
     def _unseen(self, own: Detections, img_ids: Sequence[ImageId] | None) -> list[Any]:
-        """On the main process, the images on which no process has detections."""
+        """Return the images without detections of any process, on the main process."""
         seen: list[list[Any]] = [own.image_ids]
         if self._distributed and comm.get_world_size() > 1:
             seen = comm.gather(seen[0], dst=0)
@@ -291,12 +290,12 @@ class COCOEvaluator(PerImageEvaluator):
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
     ) -> dict[str, float]:
-        """Named figures of one task, logged as a table.
+        """Compute the metrics of one task, and log them as a table.
 
         Args:
-            coco_eval: anything with the ``eval`` arrays and ``params`` of a ``COCOeval``.
+            coco_eval: any object with the ``eval`` arrays and ``params`` of a ``COCOeval``.
             iou_type: the task.
-            class_names: names of the classes; AP per class is reported if there are several.
+            class_names: names of the classes; if there are several, AP per class is added.
 
         Returns:
             ``{metric: percent}``.
@@ -319,7 +318,7 @@ class COCOEvaluator(PerImageEvaluator):
     def _what_is_missing(
         self, figures: engines.CocoFigures | None, every: Detections
     ) -> list[ImageDetections]:
-        """Some detections of all processes if AP is poor or undefined, from which to say why."""
+        """Return a sample of the detections of all processes if AP is poor or undefined, to find the reason."""
         poor = figures is not None and not headline(figures)["AP"] > POOR
         if not self._distributed or comm.get_world_size() == 1:
             return sample_of(every) if poor else []
@@ -333,7 +332,7 @@ class COCOEvaluator(PerImageEvaluator):
         found: list[ImageDetections],
         img_ids: Sequence[ImageId] | None,
     ) -> None:
-        """Log reasons for an AP of (almost) 0 or NaN."""
+        """Log reasons for an AP that is (almost) 0 or NaN."""
         if results["AP"] > POOR:
             return
         images = self._truth.images if img_ids is None else {i: self._truth.images[i] for i in img_ids}
@@ -351,9 +350,9 @@ class COCOEvaluator(PerImageEvaluator):
             collect_results_file(self._output_dir, predictions, detections.as_processed(), rank, world)
 
     def detections(self) -> list[ImageDetections]:
-        """Return what was processed since ``reset()``, with the data set's category ids; joined on the main process.
+        """Return all detections since ``reset()``, with the dataset's category ids; merged on the main process.
 
-        Detections of categories that the ground truth does not list are left out.
+        Detections of categories that the ground truth does not list are dropped.
         """
         own = [self._truth.of_known_categories(d) for d in Detections(self._kept(), self._to_dataset)]
         if self._distributed and comm.get_world_size() > 1:
@@ -361,28 +360,28 @@ class COCOEvaluator(PerImageEvaluator):
         return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))
 
     def diagnose(self, task: str = "bbox", top: int = 12) -> Diagnosis | None:
-        """Find out what lies behind the figures: classes, curves, kinds of errors, calibration, worst images.
+        """Analyse the results: classes, curves, kinds of errors, calibration, worst images.
 
         Args:
             task: ``bbox`` or ``segm``.
             top: number of worst images.
 
         Returns:
-            The findings; None on processes other than the main one, and if the ground truth has no labels, or ids
-            that are not whole numbers.
+            The diagnosis; None on processes other than the main one, and if the ground truth has no annotations, or
+            ids that are not integers.
         """
         found = self.detections()
         if self._distributed and not comm.is_main_process():
             return None
         if not self._do_evaluation or not engines.can_use_hotcoco(self._truth):
             self._logger.warning(
-                "No diagnosis: %s has no labels, or ids that are not numbers.", self._truth.source
+                "No diagnosis: %s has no annotations, or ids that are not integers.", self._truth.source
             )
             return None
         return diagnose(self._truth, found, task, max_dets=self._max_dets_per_image, top=top)
 
     def _eval_box_proposals(self, predictions: Any) -> None:
-        """Average recall of the proposals."""
+        """Compute the average recall of the proposals."""
         own = [p for p in predictions if "proposals" in p]
         if self._output_dir and (not self._distributed or comm.is_main_process()):
             write_proposals(self._output_dir, own)

@@ -1,4 +1,4 @@
-"""From an evaluation's arrays to named figures."""
+"""Metrics computed from the arrays of an evaluation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class CocoFigures:
-    """What an evaluation found, before any averaging; the arrays are those of ``COCOeval.eval``.
+    """Results of an evaluation before averaging; the arrays are those of ``COCOeval.eval``.
 
     Attributes:
         iou_type: ``bbox``, ``segm`` or ``keypoints``.
-        precision: ``[T, R, K, A, M]``, -1 where a category has no ground truth.
-        recall: ``[T, K, A, M]``, likewise.
+        precision: ``[T, R, K, A, M]``, -1 if a category has no ground truth.
+        recall: ``[T, K, A, M]``, -1 if a category has no ground truth.
         scores: ``[T, R, K, A, M]``, score at which each recall is reached.
-        params: the parameters, under their names in pycocotools.
+        params: the parameters, with their names in pycocotools.
     """
 
     iou_type: str
@@ -39,7 +39,7 @@ class CocoFigures:
 
     @property
     def eval(self) -> dict[str, Any]:
-        """The arrays as pycocotools names them."""
+        """The arrays, with their names in pycocotools."""
         return {
             "params": self.params,
             "counts": list(self.precision.shape),
@@ -55,7 +55,7 @@ class CocoFigures:
 
 
 def _mean_of_valid(values: npt.NDArray[np.float64]) -> float:
-    """Return the mean of the entries that are defined (not -1); -1 when none is."""
+    """Return the mean of the entries that are defined (not -1); -1 if none is."""
     valid = values[values > -1]
     return float(np.mean(valid)) if valid.size else -1.0
 
@@ -63,14 +63,14 @@ def _mean_of_valid(values: npt.NDArray[np.float64]) -> float:
 def average(
     figures: CocoFigures, *, recall: bool = False, iou: float | None = None, area: str = "all", cap: int = -1
 ) -> float:
-    """One of COCO's averages, in [0, 1]; -1 when there is nothing to average.
+    """Compute one of COCO's averages, in [0, 1]; -1 if there is nothing to average.
 
     Args:
         figures: the arrays.
-        recall: average recall in place of precision.
-        iou: a single IoU threshold; None for the mean over all.
+        recall: average recall instead of precision.
+        iou: a single IoU threshold; None averages over all.
         area: name of the area range.
-        cap: index of the cap on detections per image.
+        cap: index of the limit on detections per image.
     """
     values = figures.recall if recall else figures.precision
     if iou is not None:
@@ -81,7 +81,7 @@ def average(
 
 
 def summary_numbers(figures: CocoFigures) -> npt.NDArray[np.float64]:
-    """COCO's list of averages in its own order: six (keypoints: five) precisions, then the recalls."""
+    """Compute COCO's averages in their usual order: six (keypoints: five) precisions, then the recalls."""
     sizes = ("medium", "large") if figures.iou_type == "keypoints" else ("small", "medium", "large")
     precisions = [average(figures), average(figures, iou=0.5), average(figures, iou=0.75)]
     precisions += [average(figures, area=size) for size in sizes]
@@ -95,14 +95,14 @@ def summary_numbers(figures: CocoFigures) -> npt.NDArray[np.float64]:
 
 
 def headline(figures: CocoFigures) -> dict[str, float]:
-    """Return the named averages in percent; NaN where there is no ground truth to average over."""
+    """Return the averages by name, in percent; NaN if there is no ground truth."""
     numbers = summary_numbers(figures)
     names = METRICS[figures.iou_type]
     return {name: float(value * 100) if value >= 0 else float("nan") for name, value in zip(names, numbers)}
 
 
 def per_category(figures: CocoFigures) -> npt.NDArray[np.float64]:
-    """AP of each category ``[K]`` in percent, all sizes, largest cap; NaN without ground truth."""
+    """Compute AP of each category, ``[K]`` in percent, over all sizes and with the largest limit; NaN without ground truth."""
     curves = figures.precision[:, :, :, 0, -1]
     averages = (_mean_of_valid(curves[:, :, k]) for k in range(curves.shape[2]))
     return np.array([100 * v if v >= 0 else np.nan for v in averages])
@@ -111,12 +111,12 @@ def per_category(figures: CocoFigures) -> npt.NDArray[np.float64]:
 def category_metrics(
     figures: CocoFigures, class_names: Sequence[str], classes: Mapping[int, int]
 ) -> dict[str, float]:
-    """``{"AP-name": AP}`` in the order of the classes.
+    """Compute ``{"AP-name": AP}`` in the order of the classes.
 
     Args:
         figures: the arrays.
-        class_names: names of the classes ``0 .. K-1``; or one for each of the given classes, as where the things of
-            a panoptic data set are only some of its classes.
+        class_names: names of classes ``0 .. K-1``, or of the values of ``classes``, since the things of a panoptic
+            dataset are only some of its classes.
         classes: class of each category id.
     """
     numbers = sorted(set(classes.values()))

@@ -1,4 +1,4 @@
-"""Calls of older code around pycocotools' ``COCOeval``, and small helpers of the COCO evaluator."""
+"""Functions for older code that uses pycocotools' ``COCOeval``, and small helpers of the COCO evaluator."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def checked_tasks(
         return None
     if isinstance(tasks, Mapping):
         logger.warning(
-            "COCOEvaluator(dataset, cfg, ...) takes only the keypoint sigmas from older calls; pass tasks=None."
+            "COCOEvaluator(dataset, cfg, ...) ignores the config; pass tasks=None, and kpt_oks_sigmas if needed."
         )
         return None
     tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     unknown = [t for t in tasks if t not in TASKS]
     if unknown:
-        raise ValueError(f"unknown tasks {unknown}; COCOEvaluator knows {list(TASKS)}")
+        raise ValueError(f"unknown tasks {unknown}; known are {list(TASKS)}")
     return tasks
 
 
 def category_table(by_class: Mapping[str, float]) -> str:
-    """Names and AP in three pairs of columns."""
+    """Format names and AP in three pairs of columns."""
     cells = [f"{name.removeprefix('AP-')[:28]:<28} {value:8.3f}" for name, value in by_class.items()]
     return "\n".join("   ".join(cells[i : i + 3]) for i in range(0, len(cells), 3))
 
@@ -51,10 +51,9 @@ def evaluate_predictions_on_coco(
     img_ids: Sequence[Any] | None = None,
     max_dets_per_image: Sequence[int] | None = None,
 ) -> COCOeval:
-    """Evaluate COCO result dicts with a class like ``COCOeval``; several projects call this.
+    """Evaluate COCO result dicts with a class like ``COCOeval``; return it with ``eval`` and ``stats``.
 
-    Returns:
-        The evaluator, summarised, with ``eval`` and ``stats``.
+    Projects written for Detectron2 call this function.
     """
     if iou_type == "segm":
         coco_results = [{k: v for k, v in entry.items() if k != "bbox"} for entry in coco_results]
@@ -71,10 +70,10 @@ def evaluate_predictions_on_coco(
 
 
 class COCOevalMaxDets(QuietCOCOeval):
-    """``COCOeval`` whose ``summarize()`` follows ``params.maxDets``, where the original insists on 100."""
+    """``COCOeval`` whose ``summarize()`` uses ``params.maxDets``, while the original always uses 100."""
 
     def summarize(self) -> None:
-        """Fill ``self.stats`` from the largest cap and print them."""
+        """Compute ``self.stats`` for the largest limit and print them."""
         if not self.eval:
             raise RuntimeError("run evaluate() and accumulate() before summarize()")
         figures = engines.figures_from(self, self.params.iouType)

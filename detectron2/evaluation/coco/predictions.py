@@ -1,4 +1,4 @@
-"""The predictions of a process, kept outside of memory, and the files made of them."""
+"""The predictions of a process, stored in a temporary file if there are many, and views of them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _RESULT_KEYS = {"keypoints": "keypoints", "segm": "segmentation"}
 
 
 class PredictionList(RecordList):
-    """Records ``{"image_id": ..., "instances": ..., "proposals": ...}`` and what is asked of all of them together.
+    """A list of records ``{"image_id": ..., "instances": ..., "proposals": ...}`` with their totals.
 
     Attributes:
-        image_ids: of each record.
-        parts: keys that occur beside ``image_id``.
+        image_ids: id of each record.
+        parts: keys of records other than ``image_id``.
         tasks: tasks that some detections allow.
-        boxes: how many detections have a box with an area.
-        detections: how many there are.
+        boxes: number of detections whose box has an area.
+        detections: number of detections.
     """
 
     def __init__(self, records: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -42,7 +42,7 @@ class PredictionList(RecordList):
         self.extend(records)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add the record of one image; its detections may be COCO result dicts."""
+        """Append the record of one image; its detections may be COCO result dicts."""
         if "instances" in record:
             found = from_json_dicts(record["instances"], record["image_id"])
             record = {**record, "instances": found}
@@ -54,17 +54,17 @@ class PredictionList(RecordList):
         self.parts |= record.keys() - {"image_id"}
 
     def in_order_of_ids(self) -> list[int]:
-        """Numbers of the records, by image id."""
+        """Return the indices of the records, sorted by image id."""
         return sorted(range(len(self)), key=lambda i: (str(type(self.image_ids[i])), self.image_ids[i]))
 
 
 class Detections(Sequence[ImageDetections]):
-    """The detections in a list of predictions, read when they are asked for.
+    """The detections in a list of predictions, read on demand.
 
     Args:
-        predictions: where they are kept.
-        convert: applied to each (a data set's own category ids).
-        numbers: which records, in which order; None for those with detections, by image id.
+        predictions: the predictions.
+        convert: applied to the detections of each image, to set the dataset's category ids.
+        numbers: indices of records; None = all, sorted by image id. Records without detections are skipped.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Detections(Sequence[ImageDetections]):
     ) -> None:
         self._predictions, self._convert = predictions, convert
         self._numbers = predictions.in_order_of_ids() if numbers is None else list(numbers)
-        if predictions.parts - {"instances"}:  # some records may be of proposals only
+        if predictions.parts - {"instances"}:  # some records may have only proposals
             self._numbers = [i for i in self._numbers if "instances" in predictions[i]]
 
     @property
     def image_ids(self) -> list[Any]:
-        """Id of each image."""
+        """The id of each image."""
         return [self._predictions.image_ids[i] for i in self._numbers]
 
     def of_images(self, image_ids: Iterable[Any]) -> Detections:
-        """Those of some images."""
+        """Return the detections of some images."""
         wanted = set(image_ids)
         known = self._predictions.image_ids
         return Detections(self._predictions, self._convert, [i for i in self._numbers if known[i] in wanted])
@@ -110,21 +110,21 @@ class Detections(Sequence[ImageDetections]):
 
 
 class ResultDicts(Sequence[dict[str, Any]]):
-    """All detections of some predictions as COCO result dicts, made when they are asked for.
+    """All detections of some predictions as COCO result dicts, created on demand.
 
     Args:
-        predictions: where they are kept.
-        convert: as in :class:`Detections`.
+        predictions: the predictions.
+        convert: see :class:`Detections`.
 
     Attributes:
-        tasks: tasks that some of them allow.
+        tasks: tasks that some detections allow.
     """
 
     def __init__(
         self, predictions: PredictionList, convert: Callable[[ImageDetections], ImageDetections]
     ) -> None:
         self._detections = Detections(predictions, convert)
-        # Models that predict masks alone give empty boxes, which are not to be judged.
+        # Models that predict only masks return empty boxes, which must not be evaluated.
         only_masks = "segm" in predictions.tasks and bool(predictions.detections) and not predictions.boxes
         self.tasks = predictions.tasks - {"bbox"} if only_masks else predictions.tasks | {"bbox"}
 
@@ -140,7 +140,7 @@ class ResultDicts(Sequence[dict[str, Any]]):
 
 
 def tasks_in(predictions: Sequence[Any]) -> list[str]:
-    """Return the tasks for which COCO result dicts, or packed detections, have what is needed."""
+    """Return the tasks that COCO result dicts, or packed detections, allow."""
     if isinstance(predictions, ResultDicts):
         return sorted(predictions.tasks)
     found = {"bbox"}
@@ -153,11 +153,11 @@ def tasks_in(predictions: Sequence[Any]) -> list[str]:
 
 
 def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[ImageDetections], ImageDetections]:
-    """Return a function that puts a data set's category ids in place of contiguous classes.
+    """Return a function that replaces contiguous classes by a dataset's category ids.
 
     Args:
-        mapping: class of each category id; None leaves classes as they are.
-        name: of the data set, for errors.
+        mapping: class of each category id; None keeps the classes.
+        name: name of the dataset, for errors.
     """
     if not mapping:
         return lambda found: found
@@ -170,9 +170,8 @@ def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[Image
         outside = (classes < 0) | (classes >= len(ids))
         if outside.any():
             raise BadValue(
-                f"image {found.image_id!r}: predicted class {int(classes[outside][0])}, but the data set {name!r} has "
-                f"{len(mapping)} classes (0 to {len(ids) - 1}); do the model's NUM_CLASSES and the data set belong "
-                "together?"
+                f"image {found.image_id!r}: predicted class {int(classes[outside][0])}, but the dataset {name!r} has "
+                f"{len(mapping)} classes (0 to {len(ids) - 1}); check the model's NUM_CLASSES"
             )
         changed = copy.copy(found)
         changed.category_ids = ids[classes]
@@ -182,10 +181,10 @@ def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[Image
 
 
 def save_list(path: str, items: Iterable[Any]) -> None:
-    """Write a list of plain values so that ``torch.load`` reads it, one item in memory at a time.
+    """Write a list of plain values for ``torch.load``, with only one item in memory at a time.
 
-    The file is what ``torch.save(list(items), path)`` means: a zip file whose ``data.pkl`` is a pickled list. The
-    list is written as a pickle that begins empty and has each item, pickled on its own, appended to it.
+    Like ``torch.save(list(items), path)``, this writes a zip file whose ``data.pkl`` is a pickled list, but as an empty
+    list to which the separate pickles of the items are appended.
     """
     name = os.path.splitext(os.path.basename(path))[0]
     with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -193,7 +192,9 @@ def save_list(path: str, items: Iterable[Any]) -> None:
             stream.write(pickle.PROTO + bytes([2]) + pickle.EMPTY_LIST)
             for item in items:
                 text = pickle.dumps(item, protocol=2)
-                stream.write(text[2:-1] + pickle.APPEND)  # without the leading protocol and the closing stop
+                stream.write(
+                    text[2:-1] + pickle.APPEND
+                )  # without the protocol at the start and the stop at the end
             stream.write(pickle.STOP)
         archive.writestr(f"{name}/byteorder", "little")
         archive.writestr(f"{name}/version", "3\n")

@@ -1,4 +1,4 @@
-"""pycocotools without its printed lines; ``sys.stdout`` belongs to the whole process and is never redirected."""
+"""pycocotools without its printed lines. ``sys.stdout`` is not redirected, since the whole process shares it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["QuietCOCO", "QuietCOCOeval"]
 
 
 def _silent(function: Callable[..., Any], **names: object) -> Callable[..., Any]:
-    """Copy a function of another module, so that ``print`` does nothing in it, and ``names`` mean what is given."""
+    """Copy a function of another module, with a ``print`` that does nothing, and other globals replaced by ``names``."""
     assert isinstance(function, FunctionType)
     scope = {**function.__globals__, "print": lambda *args, **kwargs: None, **names}
     copy = FunctionType(
@@ -24,12 +24,12 @@ def _silent(function: Callable[..., Any], **names: object) -> Callable[..., Any]
 
 
 class QuietCOCO(COCO):
-    """``COCO`` that prints nothing while it indexes a data set or loads results."""
+    """``COCO`` that prints nothing while it indexes a dataset or loads results."""
 
     createIndex = _silent(COCO.createIndex)
 
     def loadRes(self, resFile: Any) -> COCO:
-        """See ``COCO.loadRes``; an empty list is taken too."""
+        """See ``COCO.loadRes``; also accepts an empty list."""
         if isinstance(resFile, list) and not resFile:
             empty = QuietCOCO()
             empty.dataset = {**self.dataset, "annotations": []}

@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves: predictions and COCO results, in one process or many."""
+"""Writing predictions and COCO results to files, in one process or many."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def collect_results_file(
     world: int,
     results: str = RESULTS,
 ) -> None:
-    """Write predictions and COCO results; several processes write a part each, which the first one joins.
+    """Write predictions and COCO results; the first of several processes joins their results.
 
     Args:
         output_dir: folder, the same for all processes.
-        predictions: records of this process, kept as ``instances_predictions.pth`` (with more than one process:
-            ``instances_predictions.rank{N}.pth`` for each).
-        detections: what goes into the file of results.
-        rank: number of this process.
+        predictions: records of this process for ``instances_predictions.pth`` or, with several processes,
+            ``instances_predictions.rank{N}.pth``.
+        detections: detections of this process.
+        rank: rank of this process.
         world: number of processes.
         results: name of the file of all detections.
     """
     os.makedirs(output_dir, exist_ok=True)
     name = PREDICTIONS if world == 1 else PREDICTIONS.replace(".pth", f".rank{rank}.pth")
     parts = getattr(predictions, "parts", ())
-    if "proposals" in parts:  # Instances, which only torch.save knows
+    if "proposals" in parts:  # Instances, for which torch.save is needed
         with atomic_write(os.path.join(output_dir, name), "wb") as file:
             torch.save([_plain(p) for p in predictions], file)
     else:
@@ -60,7 +60,7 @@ def collect_results_file(
 
 
 def write_proposals(output_dir: str, predictions: Sequence[dict[str, Any]]) -> None:
-    """Write proposals as ``box_proposals.pkl``, which ``PROPOSAL_FILES`` of a config can name."""
+    """Write proposals as ``box_proposals.pkl``, for ``PROPOSAL_FILES`` of a config."""
     content = {
         "boxes": [p["proposals"].proposal_boxes.tensor.numpy() for p in predictions],
         "objectness_logits": [p["proposals"].objectness_logits.numpy() for p in predictions],
@@ -74,19 +74,19 @@ def write_proposals(output_dir: str, predictions: Sequence[dict[str, Any]]) -> N
 
 
 def _plain(prediction: dict[str, Any]) -> dict[str, Any]:
-    """Return a record of ordinary lists and dicts, readable without this package."""
+    """Convert a record to lists and dicts, readable without this package."""
     if "instances" not in prediction:
         return prediction
     return {**prediction, "instances": list(prediction["instances"])}
 
 
 def _join(parts: Sequence[str], target: str) -> None:
-    """Concatenate JSON lists as text; the parts are removed."""
+    """Concatenate files of JSON lists, and remove them."""
     logger = logging.getLogger(__name__)
     absent = [p for p in parts if not os.path.exists(p)]
     if absent:
         logger.warning(
-            "%s lacks the predictions of %d of %d processes, which write to another disk: use a shared output_dir.",
+            "%s lacks the predictions of %d of %d processes, which write to another disk; use a shared output_dir.",
             target, len(absent), len(parts),
         )  # fmt: skip
     with atomic_write(target, "w") as out:

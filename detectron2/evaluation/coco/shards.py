@@ -1,4 +1,4 @@
-"""Matching by classes like pycocotools' ``COCOeval``, image by image, so that processes can share the work."""
+"""Matching by classes like pycocotools' ``COCOeval``, distributed over processes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from . import engines as engines
 from .detections import ImageDetections
 from .engines import CocoFigures
 
-_CHUNK_IMAGES = 500  # as many are matched at a time; the class holds the detections of so many only
+_CHUNK_IMAGES = 500  # number of images matched at a time, whose detections are in memory
 
 Places = dict[tuple[int, int, Any], dict[str, Any]]
 
 
 @dataclass
 class MatchedImages:
-    """How some images were matched, without their detections.
+    """The matches of some images, without their detections.
 
     Attributes:
-        image_ids: the images.
-        places: by number of category, number of area range and image: what ``COCOeval.accumulate`` reads. Places
-            with neither an object nor a detection are left out.
+        image_ids: ids of the images.
+        places: the inputs of ``COCOeval.accumulate`` by category index, area range index and image id; missing if
+            there are neither objects nor detections.
     """
 
     image_ids: list[Any]
@@ -45,11 +45,11 @@ def match_images(
     """Match the images of one process.
 
     Args:
-        truth: the whole ground truth, a ``pycocotools.coco.COCO``.
-        detections: those of this process.
+        truth: the whole ground truth.
+        detections: detections of this process.
         image_ids: all images of this process, with or without detections.
         task: ``bbox``, ``segm`` or ``keypoints``.
-        max_dets: caps on detections per image.
+        max_dets: limits on detections per image.
         sigmas: OKS sigmas.
         evaluator: class to use in place of ``COCOeval``.
     """
@@ -73,7 +73,7 @@ def _ids_of(detections: Any) -> list[Any]:
 
 
 def _places(matcher: COCOeval) -> Places:
-    """Return the matches of a matcher by place; match ids become flags."""
+    """Return the matches of a matcher, see :class:`MatchedImages`; ids of matches are converted to flags."""
     images, areas = len(matcher.params.imgIds), len(matcher.params.areaRng)
     found: Places = {}
     for k, result in enumerate(matcher.evalImgs):
@@ -96,15 +96,12 @@ def joined_figures(
     sigmas: Sequence[float] | None = None,
     evaluator: Callable[..., Any] | None = None,
 ) -> CocoFigures:
-    """Return the arrays of all images that the parts matched.
+    """Compute the arrays of all images from the matches of all processes.
 
     Args:
         truth: the ground truth.
-        parts: one of each process; an image must be in one only.
-        task: as for :func:`match_images`, like the rest.
-        max_dets: caps.
-        sigmas: OKS sigmas.
-        evaluator: class.
+        parts: the matches of each process; an image must be in only one part.
+        task, max_dets, sigmas, evaluator: see :func:`match_images`.
     """
     image_ids: list[Any] = []
     places: Places = {}

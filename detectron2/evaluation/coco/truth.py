@@ -1,4 +1,4 @@
-"""Ground truth in COCO's form: read, completed, and handed to an engine."""
+"""Ground truth in COCO's format: reading, completing, and converting it for an engine."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _TASK_FIELDS = {
 
 
 class GroundTruth:
-    """A COCO data set dict with every annotation complete: id, image, category, box, area, crowd flag.
+    """A COCO dataset dict whose annotations all have id, image, category, box, area and crowd flag.
 
     Args:
-        dataset: ``images``, ``categories`` and (unless the set is a test set without labels) ``annotations``.
-        source: where it came from, for messages.
+        dataset: ``images``, ``categories`` and, except for test sets, ``annotations``.
+        source: name of the dataset, for messages.
     """
 
     def __init__(self, dataset: Mapping[str, Any], source: str = "the ground truth") -> None:
         for key in ("images", "categories"):
             if not isinstance(dataset.get(key), Sequence):
                 raise ValueError(
-                    f"{source} is not in COCO's format: it needs a list {key!r}, has {sorted(dataset)}"
+                    f"{source} is not in COCO's format: it needs a list {key!r}, got the keys {sorted(dataset)}"
                 )
         self.source = source
         self.labelled = "annotations" in dataset
@@ -62,11 +62,11 @@ class GroundTruth:
 
     @cached_property
     def _numbers(self) -> npt.NDArray[np.int64]:
-        """Ids of the categories, sorted."""
+        """The sorted ids of the categories."""
         return np.sort(np.array([c for c in self.category_ids if isinstance(c, int)], dtype=np.int64))
 
     def of_known_categories(self, found: ImageDetections) -> ImageDetections:
-        """Leave out detections of categories that the ground truth does not list: nothing can be said about them."""
+        """Drop detections of categories that the ground truth does not list."""
         known = np.isin(found.category_ids, self._numbers)
         return found if known.all() else found.chosen(known)
 
@@ -77,19 +77,19 @@ class GroundTruth:
 
     @cached_property
     def by_image(self) -> dict[Any, list[dict[str, Any]]]:
-        """Annotations of each image that has any."""
+        """The annotations of each image with annotations."""
         groups: dict[Any, list[dict[str, Any]]] = {}
         for annotation in self.annotations:
             groups.setdefault(annotation["image_id"], []).append(annotation)
         return groups
 
     def slim(self, annotations: Sequence[Mapping[str, Any]], task: str) -> list[dict[str, Any]]:
-        """Annotations with only the fields that a task looks at."""
+        """Copy annotations with only the fields that a task uses."""
         fields = ("id", "image_id", "category_id", "area", "iscrowd", *_TASK_FIELDS[task])
         return [{f: a[f] for f in fields if f in a} for a in annotations]
 
     def hotcoco(self, task: str) -> Any:
-        """Return the data set as a ``hotcoco.COCO`` (built once per task)."""
+        """Return the dataset as a ``hotcoco.COCO``, built once per task."""
         if task not in self._engines:
             import hotcoco
 
@@ -108,7 +108,7 @@ class GroundTruth:
 
     @cached_property
     def pycocotools(self) -> COCO:
-        """The data set as a ``pycocotools.coco.COCO``; polygons that reach far out of their image are clipped."""
+        """The dataset as a ``pycocotools.coco.COCO``; polygons that extend far beyond their image are clipped."""
         api = QuietCOCO()
         api.dataset = {**self.dataset, "annotations": [self._with_bounds(a) for a in self.annotations]}
         api.createIndex()
@@ -130,7 +130,7 @@ def _completed(
     categories: Collection[Any],
     source: str,
 ) -> list[dict[str, Any]]:
-    """Copy the annotations of known images and categories, with missing ids, crowd flags, boxes and areas filled in."""
+    """Copy the annotations of known images and categories, and add missing ids, crowd flags, boxes and areas."""
     complete = [dict(a) for a in annotations]
     for annotation in complete:
         for key in ("id", "image_id", "category_id"):
@@ -139,7 +139,7 @@ def _completed(
     known = [a for a in complete if a.get("image_id") in images and a.get("category_id") in categories]
     if len(known) < len(complete):
         logger.warning(
-            "%s: %d of %d annotations are left out, whose image or category the file does not list.",
+            "%s: %d of %d annotations are ignored, because the file does not list their image or category.",
             source, len(complete) - len(known), len(complete),
         )  # fmt: skip
     _number(known, source)
@@ -150,17 +150,14 @@ def _completed(
 
 
 def _number(annotations: list[dict[str, Any]], source: str) -> None:
-    """Number annotations anew whose ids an engine cannot use; nobody reads the ids later.
-
-    Engines take 0 for "no match", and match an id that occurs twice only once.
-    """
+    """Renumber annotations with ids that an engine cannot use: 0 means "no match", and duplicates match only once."""
     ids = [a.get("id") for a in annotations]
     if None not in ids and 0 not in ids and len(set(ids)) == len(ids):
         return
     doubled = [i for i, n in Counter(i for i in ids if i is not None).items() if n > 1]
     if doubled:
         logger.warning(
-            "%s: %d annotation ids occur more than once (e.g. %s); each annotation is counted on its own.",
+            "%s: %d annotation ids occur more than once (e.g. %s); each annotation is counted separately.",
             source, len(doubled), doubled[0],
         )  # fmt: skip
     for number, annotation in enumerate(annotations, start=1):
@@ -168,7 +165,7 @@ def _number(annotations: list[dict[str, Any]], source: str) -> None:
 
 
 def _fill_geometry(annotation: dict[str, Any], image: Mapping[str, Any], source: str) -> None:
-    """Box and area of an annotation that lacks them, from its mask or box."""
+    """Add a missing box and area to an annotation, computed from its mask or box."""
     has_box, has_area = "bbox" in annotation, annotation.get("area") is not None
     if has_box and has_area:
         return
@@ -191,12 +188,12 @@ def _mask(annotation: Mapping[str, Any], image: Mapping[str, Any], source: str) 
     if isinstance(segmentation, Mapping):
         return decode(segmentation)
     raise ValueError(
-        f"{source}: image {image['id']!r} needs 'height' and 'width', for its masks are polygons"
+        f"{source}: image {image['id']!r} needs 'height' and 'width', because its masks are polygons"
     )
 
 
 def read_coco_json(path: str) -> GroundTruth:
-    """Ground truth from a COCO file; remote paths and ``catalog://`` are resolved by the ``PathManager``."""
+    """Read ground truth from a COCO file; the ``PathManager`` resolves remote paths and ``catalog://``."""
     local = PathManager.get_local_path(path)
     with open(local, encoding="utf-8") as file:
         return GroundTruth(json.load(file), source=os.path.basename(path))
@@ -205,20 +202,20 @@ def read_coco_json(path: str) -> GroundTruth:
 def ground_truth_of(
     dataset_name: str, metadata: Metadata, output_dir: str | None, allow_cached: bool
 ) -> GroundTruth:
-    """Return the ground truth of a registered data set.
+    """Return the ground truth of a registered dataset.
 
-    It is read from the set's ``json_file`` if the metadata name one; else it is made from the data set
-    dicts, and kept in ``output_dir`` as ``{dataset_name}_coco_format.json``.
+    It is read from the ``json_file`` in the metadata, or converted from the dataset's records and saved in
+    ``output_dir`` as ``{dataset_name}_coco_format.json``.
 
     Args:
-        dataset_name: name of a registered data set.
+        dataset_name: name of a registered dataset.
         metadata: its metadata.
         output_dir: folder for the converted file.
-        allow_cached: take a converted file that is there already, if it fits the data set. With False
-            and no ``output_dir`` nothing is written.
+        allow_cached: whether to reuse an existing converted file that matches the dataset. With False and without
+            ``output_dir``, nothing is written.
 
     Raises:
-        ValueError: when there is neither a file nor a place for one, and ``allow_cached`` asks for one.
+        ValueError: if ``json_file`` and ``output_dir`` are missing, but ``allow_cached`` is True.
     """
     json_file = metadata.get("json_file")
     if json_file:
@@ -228,9 +225,8 @@ def ground_truth_of(
     if output_dir is None:
         if allow_cached:
             raise ValueError(
-                f"{dataset_name!r} has no json_file in its metadata, so that its ground truth must be converted: "
-                "pass output_dir=..., where the converted file is kept, or allow_cached_coco=False to convert "
-                "in memory each time."
+                f"{dataset_name!r} has no json_file in its metadata, so its ground truth must be converted: "
+                "pass output_dir=... to save the converted file, or allow_cached_coco=False to convert it in memory."
             )
         return GroundTruth(convert_to_coco_dict(dataset_name), source=dataset_name)
     return _converted(
@@ -245,7 +241,7 @@ def _converted(dataset_name: str, path: str, allow_cached: bool) -> GroundTruth:
     wanted = Counter({d["image_id"]: len(d.get("annotations", ())) for d in dicts})
     found = Counter({image: len(truth.by_image.get(image, ())) for image in truth.images})
     if wanted != found:
-        logger.warning("%s does not fit the data set %r any more; it is made anew.", path, dataset_name)
+        logger.warning("%s does not match the dataset %r any more; it is created again.", path, dataset_name)
         convert_to_coco_json(dataset_name, path, allow_cached=False)
         truth = read_coco_json(path)
     return truth

@@ -1,1 +1,1 @@
-"""Explanations of evaluation results: errors by kind, curves, reasons for a low AP."""
+"""Analysis of evaluation results: errors by kind, curves, reasons for a low AP."""

@@ -1,4 +1,4 @@
-"""Two models on the same images, and how sure the difference of their figures is."""
+"""Comparison of two models on the same images, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def compare_models(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Difference]:
-    """Figures of two models on the same images, with the uncertainty of their difference.
+    """Compute the metrics of two models on the same images, with confidence intervals of their differences.
 
-    Images are drawn again with replacement (bootstrap); both models are judged on the same draw.
+    Images are resampled with replacement (bootstrap); both models are evaluated on the same samples.
 
     Args:
         truth: ground truth.
         a: detections of the first model.
         b: detections of the second model.
         task: ``bbox``, ``segm`` or ``keypoints``.
-        samples: number of draws.
-        confidence: of the interval.
-        seed: of the draws.
+        samples: number of bootstrap samples.
+        confidence: confidence level of the intervals.
+        seed: random seed.
 
     Returns:
-        One entry per figure of COCO's summary that is defined.
+        One entry per metric of COCO's summary that is defined.
     """
     import hotcoco
 
     a, b = ([truth.of_known_categories(d) for d in side] for side in (a, b))
     first, second = (engines.hotcoco_eval(truth, d, task) for d in (a, b))
-    # hotcoco numbers its draws from the seed on: seeds that lie far apart share none
+    # hotcoco uses consecutive seeds for its samples; keep those of different seeds disjoint.
     found = hotcoco.compare(
         first, second, n_bootstrap=samples, seed=(seed << 32) % 2**63, confidence=confidence
     )

@@ -1,6 +1,6 @@
-"""What lies behind an AP: figures per class, curves, kinds of errors, calibration, worst images.
+"""Analysis of detections: metrics per class, curves, kinds of errors, calibration, worst images.
 
-Everything here is plain data computed from ground truth and detections; reports draw it.
+All results are plain data; reports draw them.
 """
 
 # Legend: N detections, K categories, T IoU thresholds, A area ranges.
@@ -62,7 +62,7 @@ __all__ = [
     "worst_images",
 ]
 
-_BACKGROUND = 0.1  # IoU below which a box has nothing to do with an object, after TIDE
+_BACKGROUND = 0.1  # IoU below which a box does not belong to an object, as in TIDE
 
 
 # ------------------------------------------------------------------ matching
@@ -71,13 +71,13 @@ _BACKGROUND = 0.1  # IoU below which a box has nothing to do with an object, aft
 def match_detections(
     matcher: hotcoco.COCOeval, truth: GroundTruth, detections: Sequence[ImageDetections], iou: float = 0.5
 ) -> Matches:
-    """Which detections are right.
+    """Determine which detections are correct.
 
     Args:
-        matcher: from :func:`hotcoco_eval` on the same ground truth and detections.
+        matcher: result of :func:`hotcoco_eval` for the same ground truth and detections.
         truth: ground truth.
         detections: one entry per image.
-        iou: threshold; one of those of the evaluation.
+        iou: IoU threshold, one of those of the evaluation.
     """
     found = matcher.image_diagnostics(iou_thr=iou)
     lengths = np.array([len(d) for d in detections], dtype=np.int64)
@@ -85,7 +85,7 @@ def match_detections(
     status = np.full(n, IGNORED, dtype=np.int8)
     matched = np.zeros(n, dtype=np.int64)
     codes = {"tp": RIGHT, "fp": WRONG}
-    for number, state in found["dt_status"].items():  # detections are numbered from 1 in the order given
+    for number, state in found["dt_status"].items():  # detections are numbered from 1
         status[number - 1] = codes.get(state, IGNORED)
     for number, annotation in found["dt_match"].items():
         matched[number - 1] = annotation
@@ -116,12 +116,12 @@ def match_detections(
 
 
 def curve_of(matches: Matches, category: int) -> Curve:
-    """Precision, recall and F1 of one class over its score thresholds."""
+    """Compute precision, recall and F1 of one class for all score thresholds."""
     own = (matches.category == category) & (matches.status != IGNORED)
     order = np.argsort(-matches.score[own], kind="stable")
     scores, right = matches.score[own][order], matches.status[own][order] == RIGHT
     hits, seen = np.cumsum(right), np.arange(1, len(scores) + 1)
-    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # equal scores pass a threshold together
+    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]  # equal scores share one threshold
     hits, seen, scores = hits[last], seen[last], scores[last]
     positives = matches.positives.get(category, 0)
     precision = hits / np.maximum(seen, 1)
@@ -136,13 +136,13 @@ def curve_of(matches: Matches, category: int) -> Curve:
 def class_table(
     figures: engines.CocoFigures, matches: Matches, curves: Mapping[int, Curve], names: Mapping[int, str]
 ) -> list[ClassRow]:
-    """One row per category, in the order of their ids.
+    """Compute one row per category, in the order of their ids.
 
     Args:
-        figures: ``CocoFigures`` of the same detections.
-        matches: at IoU 0.5.
-        curves: by category id.
-        names: by category id.
+        figures: results for the same detections.
+        matches: matches at IoU 0.5.
+        curves: curves by category id.
+        names: names by category id.
     """
     precision, recall = figures.precision[:, :, :, 0, -1], figures.recall[:, :, 0, -1]
     thresholds = np.asarray(figures.params.iouThrs)
@@ -174,7 +174,7 @@ def _percent(values: FloatArray) -> float:
 
 
 def size_table(figures: engines.CocoFigures) -> dict[str, dict[str, float]]:
-    """``AP``, ``AP50`` and ``AR`` in percent of each area range."""
+    """Compute ``AP``, ``AP50`` and ``AR``, in percent, of each area range."""
     table = {}
     for area in figures.params.areaRngLbl:
         values = {
@@ -187,7 +187,7 @@ def size_table(figures: engines.CocoFigures) -> dict[str, dict[str, float]]:
 
 
 def iou_table(figures: engines.CocoFigures) -> dict[float, float]:
-    """AP in percent at each IoU threshold."""
+    """Compute AP, in percent, at each IoU threshold."""
     curves = figures.precision[..., 0, -1]
     return {round(float(t), 2): _percent(curves[k]) for k, t in enumerate(figures.params.iouThrs)}
 
@@ -195,19 +195,19 @@ def iou_table(figures: engines.CocoFigures) -> dict[float, float]:
 def error_types(
     matcher: hotcoco.COCOeval, matches: Matches, truth: GroundTruth, detections: Sequence[ImageDetections]
 ) -> Errors:
-    """Count each kind of errors, and compute what each costs.
+    """Count the errors of each kind, and compute their costs.
 
     Args:
-        matcher: an engine that has matched.
-        matches: at IoU 0.5.
+        matcher: result of :func:`hotcoco_eval`.
+        matches: matches at IoU 0.5.
         truth: ground truth.
         detections: one entry per image.
     """
     found = matcher.tide_errors()
     counts = {key: int(found["counts"].get(key, 0)) for key in ERROR_NAMES}
     cost = {key: 100 * float(value) for key, value in found["delta_ap"].items()}
-    # TIDE mends a missed object by taking it out of the ground truth. A class of which nothing is left has no AP
-    # then, so that it would cost nothing that all its objects were missed; it costs the whole AP of the class.
+    # TIDE fixes a missed object by removing it from the ground truth. If a class then has no objects, its AP becomes
+    # undefined and the misses would cost nothing; in fact they cost the whole AP of the class.
     overlooked = _overlooked(matches, truth, detections)
     share = 100 * len(overlooked) / max(len(matches.positives), 1)
     cost["Miss"] += share
@@ -216,7 +216,7 @@ def error_types(
 
 
 def _overlooked(matches: Matches, truth: GroundTruth, detections: Sequence[ImageDetections]) -> set[int]:
-    """Find the categories of which every object was missed, without even a box in the wrong place or of another class."""
+    """Find the categories of which every object was missed, without even a misplaced or misclassified box."""
     missed = set(matches.missed)
     left = Counter(a["category_id"] for a in truth.annotations if a["id"] in missed)
     lost = {c for c, n in matches.positives.items() if n and left[c] == n}
@@ -238,14 +238,14 @@ def _overlooked(matches: Matches, truth: GroundTruth, detections: Sequence[Image
 def confusion_matrix(
     matcher: hotcoco.COCOeval, names: Mapping[int, str], min_score: float = 0.3, iou: float = 0.5
 ) -> Confusion:
-    """Which class is taken for which, among detections of at least ``min_score``."""
+    """Compute the confusion matrix of the classes, for detections with at least ``min_score``."""
     found = matcher.confusion_matrix(iou_thr=iou, min_score=min_score)
     labels = tuple(names.get(c, str(c)) for c in found["cat_ids"])
     return Confusion(labels, np.asarray(found["matrix"]).astype(np.int64))
 
 
 def calibration(matches: Matches, bins: int = 10) -> Calibration:
-    """Score against share of right detections, in bins of equal width.
+    """Compare scores with the fraction of correct detections, in bins of equal width.
 
     Reference: Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599
     """
@@ -268,14 +268,14 @@ def worst_images(
     thresholds: Mapping[int, float],
     top: int = 12,
 ) -> list[ImageErrors]:
-    """Return the images with most errors when each class is cut at its own score threshold.
+    """Find the images with the most errors, using a score threshold for each class.
 
     Args:
-        matches: of the detections.
+        matches: matches of the detections.
         truth: ground truth.
         detections: one entry per image.
-        thresholds: score by category id; NaN or absent cuts at 0.5.
-        top: most images to return; images without errors are left out.
+        thresholds: score threshold by category id; NaN or missing = 0.5.
+        top: largest number of images to return; images without errors are skipped.
     """
     cut = {c: t for c, t in thresholds.items() if np.isfinite(t)}
     limit = np.array([cut.get(c, 0.5) for c in matches.category.tolist()])
@@ -288,7 +288,7 @@ def worst_images(
         if annotation["id"] not in found and annotation["id"] not in ignored:
             missed.setdefault(annotation["image_id"], []).append(annotation["id"])
     results = []
-    starts = np.searchsorted(matches.image, np.arange(len(detections) + 1))  # detections lie image by image
+    starts = np.searchsorted(matches.image, np.arange(len(detections) + 1))  # detections are ordered by image
     for k, image in enumerate(detections):
         own = slice(starts[k], starts[k + 1])
         wrong = starts[k] + np.flatnonzero(shown[own] & (matches.status[own] == WRONG))
@@ -317,14 +317,14 @@ def diagnose(
     max_dets: Sequence[int] | None = None,
     top: int = 12,
 ) -> Diagnosis:
-    """Everything that can be said about detections on a ground truth.
+    """Analyse detections.
 
     Args:
         truth: ground truth.
-        detections: with category ids of the ground truth, one entry per image.
+        detections: one entry per image, with category ids of the ground truth.
         task: ``bbox`` or ``segm``.
-        names: class name by category id; None takes those of the ground truth.
-        max_dets: caps on detections per image.
+        names: class names by category id; None = those of the ground truth.
+        max_dets: limits on detections per image.
         top: number of worst images.
     """
     detections = [truth.of_known_categories(d) for d in detections]

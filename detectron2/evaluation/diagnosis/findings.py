@@ -1,4 +1,4 @@
-"""The findings of a diagnosis, as plain data."""
+"""The results of a diagnosis, as plain data."""
 
 # Legend: N detections, K categories, B bins.
 
@@ -28,18 +28,18 @@ ERROR_NAMES = {
 
 @dataclass(frozen=True)
 class Matches:
-    """Each detection, and whether it is right at one IoU threshold.
+    """All detections, and whether they are correct at one IoU threshold.
 
     Attributes:
         iou: the threshold.
-        image: ``[N]`` number of the image in the list of detections.
-        row: ``[N]`` number of the detection within its image.
+        image: ``[N]`` index of the image in the list of detections.
+        row: ``[N]`` index of the detection within its image.
         category: ``[N]`` category id.
         score: ``[N]``.
-        status: ``[N]`` of ``RIGHT``, ``WRONG`` or ``IGNORED`` (in a crowd, or beyond the cap per image).
+        status: ``[N]``, one of ``RIGHT``, ``WRONG`` or ``IGNORED`` (in a crowd, or beyond the limit per image).
         truth: ``[N]`` id of the matched annotation, 0 for none.
-        positives: objects to be found, by category id.
-        missed: annotations that no detection matches.
+        positives: number of objects by category id.
+        missed: ids of annotations without a matching detection.
     """
 
     iou: float
@@ -55,11 +55,11 @@ class Matches:
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall of one class as the score threshold falls.
+    """Precision and recall of one class at descending score thresholds.
 
     Attributes:
-        score: thresholds, falling; every distinct score once.
-        precision, recall, f1: at each threshold, in [0, 1].
+        score: thresholds, the distinct scores in descending order.
+        precision, recall, f1: values at each threshold, in [0, 1].
     """
 
     score: FloatArray
@@ -68,7 +68,7 @@ class Curve:
     f1: FloatArray
 
     def best(self) -> tuple[float, float, float, float]:
-        """Threshold of the best F1, and precision, recall and F1 there; NaN without a right detection."""
+        """Return the threshold with the best F1, and precision, recall and F1 there; NaN without correct detections."""
         if not len(self.f1) or self.f1.max() <= 0:
             return (float("nan"),) * 4
         k = int(self.f1.argmax())
@@ -77,9 +77,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Figures of one class, in percent; NaN where it has no ground truth.
+    """Metrics of one class, in percent; NaN without ground truth.
 
-    ``threshold`` is the score at which F1 is best at IoU 0.5; ``precision``, ``recall`` and ``f1`` are those there.
+    ``threshold`` is the score with the best F1 at IoU 0.5; ``precision``, ``recall`` and ``f1`` are the values there.
     """
 
     category_id: int
@@ -98,12 +98,12 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Errors:
-    """Kinds of errors, after TIDE (https://arxiv.org/abs/2008.08115).
+    """Errors by kind, as defined by TIDE (https://arxiv.org/abs/2008.08115).
 
     Attributes:
-        counts: how often each kind occurs, by the keys of ``ERROR_NAMES``.
-        cost: AP50 points that would be won if all errors of a kind were mended, by the same keys, and ``FP``
-            (all false detections) and ``FN`` (all missed objects).
+        counts: number of errors of each kind, by the keys of ``ERROR_NAMES``.
+        cost: gain in AP50 if all errors of a kind were fixed, by the same keys, ``FP`` (all false detections) and
+            ``FN`` (all missed objects).
         base: AP50, in percent.
     """
 
@@ -114,10 +114,10 @@ class Errors:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Which class is taken for which.
+    """Confusion matrix of classes.
 
     Attributes:
-        names: K class names; row and column K is "nothing": a missed object, a false detection.
+        names: K class names. Row K counts false detections, column K missed objects.
         matrix: ``[K + 1, K + 1]`` counts; rows for ground truth, columns for predictions.
     """
 
@@ -127,13 +127,13 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far scores can be read as probabilities.
+    """Calibration: how well scores agree with probabilities.
 
     Attributes:
-        edges: ``[B + 1]`` of the bins of scores.
+        edges: ``[B + 1]`` edges of the bins of scores.
         confidence: ``[B]`` mean score; NaN in an empty bin.
-        accuracy: ``[B]`` share of right detections.
-        count: ``[B]`` detections.
+        accuracy: ``[B]`` fraction of correct detections.
+        count: ``[B]`` number of detections.
         ece: expected calibration error: mean of ``|accuracy - confidence|`` over detections.
     """
 
@@ -149,9 +149,9 @@ class ImageErrors:
     """The errors of one image at the best score threshold of each class.
 
     Attributes:
-        image_id, file_name: which image.
-        right: number of right detections.
-        false: rows (within the image's detections) of false ones, best score first.
+        image_id, file_name: the image.
+        right: number of correct detections.
+        false: indices (within the image's detections) of false ones, best score first.
         missed: ids of annotations that were not found.
     """
 
@@ -169,7 +169,7 @@ class ImageErrors:
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of two models, with the confidence of their difference (b - a), in percent points."""
+    """A metric of two models, and the confidence interval of their difference (b - a), in percentage points."""
 
     name: str
     a: float
@@ -186,7 +186,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All of it, for one task."""
+    """All results of a diagnosis, for one task."""
 
     task: str
     summary: dict[str, float]

@@ -1,8 +1,8 @@
-"""Why a figure is 0 or undefined: the usual mistakes, looked for in the data.
+"""Detection of common mistakes that cause an AP of 0 or NaN.
 
-A reason is given only if the boxes show it. What is looked at are the best-scored detections of each image, as many
-as it has objects: those of a model that is right lie on the objects, while among all of the hundred that a model may
-give some always fit by chance.
+A reason is reported only if the boxes show it. The checks use the best-scored detections of each image, as many as it
+has objects: those of a good model lie on the objects, while some of all the (up to a hundred) detections always match by
+chance.
 """
 
 # Legend: N detections, M objects.
@@ -21,15 +21,15 @@ from ..coco.detections import ImageDetections
 
 __all__ = ["POOR", "explain", "sample_of"]
 
-POOR = 0.5  # AP in percent, up to which something is likely to be wrong; some boxes always fit by chance
-_SCALE_SAMPLE = 20  # images from which a scale is estimated
-_SCALE_BOXES = 100  # boxes of an image from which a scale is estimated, about
-_SAMPLE = 200  # images looked at
-_FEW = 4  # objects from which nothing is concluded but that boxes do not fit
-_FITS = 0.5  # share of objects with a box on them, from which boxes belong to the objects
-_MISSES = 0.15  # up to which they do not
-_BESIDE = 0.2  # IoU of a box that belongs to an object, but lies too far off
-_UNSURE = 0.5  # scores below which a model does not trust its own boxes
+POOR = 0.5  # AP in percent, up to which there is likely a mistake; some boxes always match by chance
+_SCALE_SAMPLE = 20  # number of images for estimating a scale
+_SCALE_BOXES = 100  # approximate number of boxes per image for estimating a scale
+_SAMPLE = 200  # number of images to check
+_FEW = 4  # with fewer objects, only conclude that boxes do not match
+_FITS = 0.5  # fraction of matched objects from which boxes belong to the objects
+_MISSES = 0.15  # fraction of matched objects up to which they do not
+_BESIDE = 0.2  # IoU from which a box belongs to an object, even if it is too far off
+_UNSURE = 0.5  # scores below which a model is uncertain
 
 FloatArray = npt.NDArray[np.float64]
 Records = Mapping[Any, Mapping[str, Any]]
@@ -54,7 +54,7 @@ def _overlap(
 
 
 def sample_of(detections: Iterable[ImageDetections]) -> list[ImageDetections]:
-    """Choose as many images with detections as :func:`explain` looks at."""
+    """Return the first images with detections, as many as :func:`explain` needs."""
     return list(itertools.islice((d for d in detections if len(d)), _SAMPLE))
 
 
@@ -65,28 +65,28 @@ def explain(
     class_names: Mapping[int, str] | None = None,
     passed_over: int = 0,
 ) -> list[str]:
-    """Find reasons why detections and ground truth do not meet.
+    """Find reasons why detections do not match the ground truth.
 
     Args:
         images: image records by id.
         truth: COCO annotations by image id.
         detections: one entry per image.
         class_names: name of each category id.
-        passed_over: detections that do not count, since the ground truth does not list their categories.
+        passed_over: number of detections that were dropped, since the ground truth does not list their categories.
 
     Returns:
-        Sentences, most telling first; empty when nothing stands out.
+        Sentences, most important first; empty if no reason was found.
     """
     objects = [a for group in truth.values() for a in group]
     if not objects:
-        return ["the ground truth has no annotations: there is nothing to find, so that AP is undefined."]
+        return ["the ground truth has no annotations, so AP is undefined."]
     if all(a.get("iscrowd") for a in objects):
-        return ["every annotation is a crowd (iscrowd=1), and crowds are not counted: AP is undefined."]
+        return ["every annotation is a crowd (iscrowd=1), which is not evaluated, so AP is undefined."]
     found = [d for d in detections if len(d)]
     if not found and passed_over:
         return [
-            "all detections are of categories that the ground truth does not list; where classes of the model are not "
-            "category ids, load the data set before the evaluation."
+            "the ground truth lists none of the detected categories; if the model's classes are not category ids, load "
+            "the dataset before the evaluation."
         ]
     if not found:
         return [
@@ -97,8 +97,8 @@ def explain(
     shown = [_best_scored(d, len(counted[d.image_id])) for d in found if counted.get(d.image_id)][:_SAMPLE]
     if not shown:
         return [
-            f"the model detected something in {len(found)} images, but in none that has annotations; do the image ids of "
-            "predictions and ground truth agree?"
+            f"the model detected objects in {len(found)} images, but none of these has annotations; check whether the "
+            "image ids of predictions and ground truth agree."
         ]
     return _reasons(images, counted, shown, class_names or {})
 
@@ -122,26 +122,26 @@ def _reasons(
         for reason, reread in _readings([images.get(d.image_id, {}) for d in shown], boxes):
             if fit <= _MISSES and _fit([(b, t) for b, (_, t) in zip(reread, pairs)]) >= _FITS:
                 return [
-                    f"predicted and annotated boxes fit if they are read differently: it seems that {reason}."
+                    f"predicted and annotated boxes match if their format is interpreted differently: apparently {reason}."
                 ]
         scale = _scale_between(pairs)
-        # A scale of almost 1 would only mend boxes that lie a little off.
+        # A scale of almost 1 would only correct slightly misplaced boxes.
         off = not 0.9 < scale < 1.1
         if off and fit <= _MISSES and _fit([(b * scale, t) for b, t in pairs]) >= _FITS:
             return [
-                f"the predicted boxes fit when scaled by {scale:.3g}: are 'height' and 'width' of the inputs those of the "
-                "original images?"
+                f"the predicted boxes match when scaled by {scale:.3g}: check whether 'height' and 'width' of the inputs "
+                "are those of the original images."
             ]
     return _far_off(pairs, shown)
 
 
 def _best_overlaps(pairs: Pairs) -> FloatArray:
-    """Best IoU of each object with the boxes of its image."""
+    """Compute the best IoU of each object with the boxes of its image."""
     return np.concatenate([box_iou(b, t).max(axis=0, initial=0) for b, t in pairs])
 
 
 def _fit(pairs: Pairs) -> float:
-    """Share of objects on which a box lies, or of boxes that lie on an object, whichever is less."""
+    """Compute the fraction of objects with a box on them, or of boxes on an object, whichever is smaller."""
     objects = float((_best_overlaps(pairs) >= 0.5).mean())
     boxes = np.concatenate([box_iou(b, t).max(axis=1, initial=0) for b, t in pairs])
     return min(objects, float((boxes >= 0.5).mean()))
@@ -153,7 +153,7 @@ def _fit(pairs: Pairs) -> float:
 def _class_faults(
     truth: Mapping[Any, Annotations], shown: Sequence[ImageDetections], names: Mapping[int, str]
 ) -> list[str]:
-    """Look at the classes of boxes that lie on objects: of which class is the object, of which the box?"""
+    """Compare the classes of objects with those of the boxes on them."""
     met: Counter[tuple[int, int]] = Counter()
     for found in shown:
         objects = truth[found.image_id]
@@ -175,14 +175,14 @@ def _class_faults(
         f"for {name(annotated)} ({times} times)"
     )
     if not {p for p, _ in met} & {t for _, t in met}:
-        text += "; predicted categories and annotated ones have none in common"
+        text += "; predicted and annotated categories have none in common"
     if _one_to_one(met):
-        text += ": is thing_dataset_id_to_contiguous_id the one that the model was trained with?"
-    return [text if text.endswith("?") else text + "."]
+        text += "; check whether the model was trained with the same thing_dataset_id_to_contiguous_id"
+    return [text + "."]
 
 
 def _one_to_one(met: Mapping[tuple[int, int], int]) -> bool:
-    """Return whether each predicted category stands for one annotated category, and no two for the same."""
+    """Return whether predicted and annotated categories correspond one to one."""
     partners: dict[int, Counter[int]] = {}
     for (predicted, annotated), n in met.items():
         partners.setdefault(predicted, Counter())[annotated] += n
@@ -197,20 +197,20 @@ def _one_to_one(met: Mapping[tuple[int, int], int]) -> bool:
 def _readings(
     records: Sequence[Mapping[str, Any]], boxes: Sequence[FloatArray]
 ) -> Iterator[tuple[str, list[FloatArray]]]:
-    """Yield the same numbers under other readings of the box format, each with what it means."""
+    """Yield the boxes under other interpretations of their format, each with its meaning."""
     columns = [b.T for b in boxes]
     yield (
-        "boxes were converted from corners once too often, or never to width and height (bbox_mode XYWH_ABS)",
+        "boxes were converted from corners twice, or never to width and height (bbox_mode XYWH_ABS)",
         [np.stack([x, y, w - x, h - y], 1) for x, y, w, h in columns],
     )
     yield (
-        "either predictions are x, y, width, height where corners are meant (pred_boxes are XYXY_ABS), or annotations "
-        "are corners where x, y, width, height are meant (bbox_mode)",
+        "either predictions are x, y, width, height instead of corners (pred_boxes are XYXY_ABS), or annotations are "
+        "corners instead of x, y, width, height (bbox_mode)",
         [np.stack([x, y, w + x, h + y], 1) for x, y, w, h in columns],
     )
     yield ("x and y are swapped in one of the two", [np.stack([y, x, h, w], 1) for x, y, w, h in columns])
     yield (
-        "predictions are centres and sizes where corners are meant",
+        "predictions are centers and sizes instead of corners",
         [np.stack([x - w / 2, y - h / 2, w, h], 1) for x, y, w, h in columns],
     )
     sizes = [np.tile([float(r.get("width") or 1), float(r.get("height") or 1)], 2) for r in records]
@@ -225,13 +225,13 @@ def _readings(
 
 
 def _scale_between(pairs: Pairs) -> float:
-    """Find the factor by which detections must be scaled to fit the ground truth best."""
+    """Find the factor by which scaled detections match the ground truth best."""
     ends = [
         np.median(np.concatenate([side[:, :2] + side[:, 2:4] for side in sides if len(side)]), axis=0)
         for sides in zip(*pairs)
     ]
     rough = float(np.mean(ends[1] / np.maximum(ends[0], 1e-9)))
-    # Medians are off by some percent, at which small boxes far from the origin do not touch any more.
+    # Medians are off by a few percent, enough to separate small boxes far from the origin.
     factors = [*(rough * np.geomspace(0.8, 1.25, 45)), 0.25, 0.5, 2.0, 4.0]
     # Among thousands of boxes every few of them show the scale as well.
     some = [(b[:: max(len(b) // _SCALE_BOXES, 1)], t) for b, t in pairs[:_SCALE_SAMPLE]]
@@ -239,15 +239,15 @@ def _scale_between(pairs: Pairs) -> float:
 
 
 def _far_off(pairs: Pairs, shown: Sequence[ImageDetections]) -> list[str]:
-    """Say how far boxes are off that belong to no other explanation; nothing if many of them fit."""
+    """Describe how far off boxes are if there is no other explanation; return nothing if many of them match."""
     best = _best_overlaps(pairs)
     on = float((best >= 0.5).mean())
     score = float(np.median(np.concatenate([d.scores for d in shown])))
-    seen = f"of the best-scored boxes, as many as there are objects, {100 * on:.0f} % lie on an object (IoU of 0.5 or more)"
+    seen = f"of the best-scored boxes, as many as objects, {100 * on:.0f} % lie on an object (IoU of 0.5 or more)"
     if on <= _MISSES and (best >= _BESIDE).mean() >= 0.7:
         return [
-            f"predicted boxes lie beside the objects, too far off to count: their mean best IoU is {best.mean():.2f}, and "
-            "0.5 is the least that counts."
+            f"predicted boxes lie near the objects, but too far off to match: their mean best IoU is {best.mean():.2f}, "
+            "and a match needs 0.5."
         ]
     if on > _FITS:
         return []
@@ -257,7 +257,7 @@ def _far_off(pairs: Pairs, shown: Sequence[ImageDetections]) -> list[str]:
         ]
     if on <= _MISSES:
         return [
-            f"{seen}, although the model is sure of them (median score {score:.2f}): are images, image ids and labels those "
-            "that belong together?"
+            f"{seen}, although their scores are high (median {score:.2f}): check whether images, image ids and labels "
+            "belong together."
         ]
     return []

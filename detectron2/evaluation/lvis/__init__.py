@@ -1,1 +1,1 @@
-"""LVIS evaluation: the evaluator and its figures."""
+"""LVIS evaluation: the evaluator and its metrics."""

@@ -1,6 +1,6 @@
-"""Matching by LVIS's rules, image by image, so that processes can share the work.
+"""Matching by the rules of LVIS, image by image, so that it can be distributed over processes.
 
-Reference: Gupta et al., LVIS, https://arxiv.org/abs/1908.03195, and the benchmark's program.
+Reference: Gupta et al., LVIS, https://arxiv.org/abs/1908.03195, and the benchmark's code.
 """
 
 # Legend: N detections of a process.
@@ -27,18 +27,17 @@ if TYPE_CHECKING:
     import hotcoco
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
-_ENGINE_CAP = 300  # detections of an image beyond which the engine drops some
-_IGNORED_AREA = 1e12  # pixels, beyond every range of sizes
+_ENGINE_CAP = 300  # largest number of detections per image in the engine
+_IGNORED_AREA = 1e12  # pixels, larger than every area range
 _MOST_PARTS = 1 << 14
 _FLUSH_IMAGES = 64
 
 
 def best_of_image(found: ImageDetections, cap: int, task: str, truth: GroundTruth) -> ImageDetections:
-    """Choose the detections of an image that count in a task.
+    """Select the detections of an image to evaluate in a task.
 
-    LVIS takes the ``cap`` detections with the best scores, of equal ones the first, and then passes over those of
-    categories that the ground truth does not list, and those without an area: of the box for boxes, of the mask for
-    masks.
+    LVIS takes the ``cap`` detections with the best scores (the first of equal ones), then drops those of categories that
+    the ground truth does not list, and those whose box (or, for ``segm``, mask) has no area.
     """
     if len(found) > cap:
         found = found.chosen(np.sort(np.argsort(-found.scores, kind="stable")[:cap]))
@@ -51,14 +50,14 @@ def best_of_image(found: ImageDetections, cap: int, task: str, truth: GroundTrut
 def best_of_categories(
     found: Iterable[ImageDetections], most: int, shared: bool = False
 ) -> list[npt.NDArray[np.bool_]]:
-    """Which detections are among the best ``most`` of their category over all images of all processes.
+    """Find the ``most`` best detections of each category over all images of all processes.
 
-    Of equal scores those of the lower image id come first, then the order within the image.
+    Equal scores are ordered by image id, then by their order within the image.
 
     Args:
         found: detections of this process's images.
-        most: how many of a category to keep.
-        shared: other processes have other images, and call this too.
+        most: number of detections to keep per category.
+        shared: whether other processes have other images; they must call this function too.
 
     Returns:
         A flag for each detection, by image.
@@ -73,7 +72,7 @@ def best_of_categories(
     row = np.concatenate([np.arange(n) for n in lengths])
     keep = _best(category, score, image, row, most)
     if shared:
-        # only categories of which there are too many in all need a look at the other processes' detections
+        # Only categories with too many detections in total need the detections of other processes.
         known, counts = np.unique(category[keep], return_counts=True)
         total: dict[int, int] = {}
         for part in comm.all_gather(dict(zip(known.tolist(), counts.tolist()))):
@@ -111,12 +110,9 @@ def lvis_shard(
 
     Args:
         truth: ground truth whose images have ``neg_category_ids`` and ``not_exhaustive_category_ids``.
-        found: detections that count, with the data set's category ids; all of an image stand together.
+        found: detections to evaluate, with the dataset's category ids, those of the same image in succession.
         task: ``bbox`` or ``segm``.
-        without_detections: further images.
-
-    Returns:
-        A ``hotcoco.StreamingEval``.
+        without_detections: ids of further images, without detections.
     """
     import hotcoco
 
@@ -143,13 +139,13 @@ Part = tuple[dict[str, Any], list[dict[str, Any]], list[ImageDetections]]
 def _parts_of(
     truth: GroundTruth, image_id: ImageId, found: list[ImageDetections], number: int
 ) -> Iterator[Part]:
-    """Yield an image with its objects and detections, in parts of few enough detections for the engine.
+    """Yield an image with its objects and detections, split into parts with few enough detections for the engine.
 
-    LVIS matches each category of an image on its own, so that an image may be cut in parts by categories. Parts are
-    numbered from ``number`` on, which keeps the order of images.
+    LVIS matches each category separately, so an image can be split by categories. Parts are numbered from ``number``
+    on, which keeps the order of images.
     """
     record = truth.images[image_id]
-    objects = [a for a in truth.by_image.get(image_id, ()) if a["area"] > 0]  # LVIS looks at no others
+    objects = [a for a in truth.by_image.get(image_id, ()) if a["area"] > 0]  # LVIS ignores all others
     for k, members in enumerate(_category_groups(found)):
         own = objects if members is None else [a for a in objects if members(a["category_id"])]
         image: dict[str, Any] = {"id": number + k}
@@ -167,7 +163,7 @@ def _parts_of(
 
 
 def _annotation(annotation: dict[str, Any], image_id: int) -> dict[str, Any]:
-    """Move an annotation to another image; the engine ignores an object only by its size."""
+    """Move an annotation to another image; ignored ones get a huge area, because the engine ignores only by size."""
     area = _IGNORED_AREA if annotation.get("ignore") else annotation["area"]
     return {**annotation, "image_id": image_id, "area": area}
 
@@ -179,13 +175,13 @@ def _moved(found: ImageDetections, image_id: int, members: Callable[[int], bool]
 
 
 def _category_groups(found: list[ImageDetections]) -> list[Any]:
-    """Return the tests of category ids that cut an image in parts of at most ``_ENGINE_CAP`` detections; None for no cut."""
+    """Return predicates on category ids that split an image into parts of at most ``_ENGINE_CAP`` detections; [None] = one part."""
     if sum(len(d) for d in found) <= _ENGINE_CAP:
         return [None]
     known, counts = np.unique(np.concatenate([d.category_ids for d in found]), return_counts=True)
     if counts.max() > _ENGINE_CAP:
         logging.getLogger(__name__).warning(
-            "Image %s has %d detections of one category; LVIS figures look at the best %d of them.",
+            "Image %s has %d detections of one category; LVIS metrics use only the best %d of them.",
             found[0].image_id, counts.max(), _ENGINE_CAP,
         )  # fmt: skip
     groups: list[set[int]] = [set()]
@@ -197,16 +193,16 @@ def _category_groups(found: list[ImageDetections]) -> list[Any]:
         groups[-1].add(category)
         filled += n
     others = set().union(*groups[1:])
-    # categories without detections stay in the first part
+    # Categories without detections stay in the first part.
     return [lambda c: c not in others, *(group.__contains__ for group in groups[1:])]
 
 
 def lvis_figures(stream: hotcoco.StreamingEval, categories: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Compute LVIS's figures in percent of a stream that has seen all images; -100 where there is no ground truth.
+    """Compute the metrics of LVIS, in percent; -100 without ground truth.
 
     Args:
-        stream: a ``hotcoco.StreamingEval``.
-        categories: of the ground truth, with ``frequency`` (``r``, ``c`` or ``f``).
+        stream: the matches of all images.
+        categories: categories of the ground truth, with ``frequency`` (``r``, ``c`` or ``f``).
     """
     figures = figures_of(stream.finalize(), "bbox")
     frequency = {c["id"]: c.get("frequency") for c in categories}

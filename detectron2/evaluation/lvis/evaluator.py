@@ -1,4 +1,4 @@
-"""AP on LVIS: federated annotations, and categories by how frequent they are."""
+"""AP on LVIS, which has federated annotations and groups categories by frequency."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _RESULTS = "lvis_instances_results.json"
 
 
 class LVISEvaluator(PerImageEvaluator):
-    """AP of boxes and masks as LVIS defines it, and recall of proposals.
+    """Computes AP of boxes and masks as LVIS defines it, and recall of proposals.
 
-    In an image, only the categories count that were annotated in it or are known to be absent from it. In a
-    distributed run each process matches its own images, and only the matches travel.
+    Each image evaluates only categories that were annotated in it or are known to be absent from it. In a distributed
+    run, each process matches its own images and sends only the matches.
 
     References: Gupta et al., LVIS, https://arxiv.org/abs/1908.03195; fixed AP: Dave et al.,
     Evaluating Large-Vocabulary Object Detectors, https://arxiv.org/abs/2102.01066
@@ -59,22 +59,24 @@ class LVISEvaluator(PerImageEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: a data set with ``json_file`` in its metadata, in LVIS's format.
-            tasks: of ``bbox`` and ``segm``; None takes those that the predictions allow.
-            distributed: join the predictions of all processes.
+            dataset_name: a dataset with ``json_file`` in its metadata, in LVIS's format.
+            tasks: some of ``bbox`` and ``segm``; None = those that the predictions allow.
+            distributed: whether to evaluate the predictions of all processes.
             output_dir: folder for ``lvis_instances_results.json`` and ``instances_predictions.pth``.
-            max_dets_per_image: cap on the detections of an image; None for LVIS's 300.
-            fixed_ap: cap the detections of each category over all images at 10000 instead, so that scores need
-                not be comparable between categories.
+            max_dets_per_image: largest number of detections per image; None = LVIS's 300.
+            fixed_ap: limit the detections of each category over all images to 10000 instead, so that scores need not be
+                comparable between categories.
         """
         self._logger = logging.getLogger(__name__)
         if isinstance(tasks, Mapping):
             tasks = None
         unknown = sorted(set(tasks or ()) - set(_TASKS))
         if unknown:
-            raise ValueError(f"unknown tasks {unknown}; LVISEvaluator knows {list(_TASKS)}")
+            raise ValueError(f"unknown tasks {unknown}; known are {list(_TASKS)}")
         if fixed_ap and max_dets_per_image is not None:
-            raise ValueError("fixed_ap has no cap per image: leave max_dets_per_image out")
+            raise ValueError(
+                f"fixed_ap has no limit per image; omit max_dets_per_image, got {max_dets_per_image}"
+            )
         self._tasks = tuple(tasks) if tasks is not None else None
         self._distributed = distributed
         self._output_dir = output_dir
@@ -92,7 +94,7 @@ class LVISEvaluator(PerImageEvaluator):
         self._predictions: Any = PredictionList()
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take in one batch.
+        """Process one batch.
 
         Args:
             inputs: dicts with ``image_id``.
@@ -123,9 +125,9 @@ class LVISEvaluator(PerImageEvaluator):
         return set().union(*comm.all_gather(names)) if self._shared else names
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """Return the figures in percent; None on processes other than the main one."""
+        """Compute the metrics, in percent; None on processes other than the main one."""
         kept = self._predictions
-        if not isinstance(kept, PredictionList):  # put in place by a subclass
+        if not isinstance(kept, PredictionList):  # replaced by a subclass
             kept = PredictionList(kept)
         parts = self._everywhere(kept.parts)
         self._results: OrderedDict[str, Any] = OrderedDict()
@@ -138,7 +140,7 @@ class LVISEvaluator(PerImageEvaluator):
         return None if self._shared and not comm.is_main_process() else self._results
 
     def _eval_box_proposals(self, predictions: Any) -> None:
-        """Average recall of the proposals."""
+        """Compute the average recall of the proposals."""
         recall = ProposalRecall()
         for p in predictions:
             if "proposals" in p:
@@ -158,9 +160,9 @@ class LVISEvaluator(PerImageEvaluator):
         return ("bbox", "segm") if any("segmentation" in entry for entry in predictions) else ("bbox",)
 
     def _eval_predictions(self, predictions: Any) -> None:
-        """Write out and judge the detections of this process's images."""
+        """Write and evaluate the detections of this process's images."""
         kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
-        # contiguous classes are dataset ids minus one unless the metadata say otherwise
+        # Contiguous classes are dataset ids minus one, unless the metadata has a mapping.
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
         convert = dataset_ids(mapping, self._truth.source) if mapping else _numbered_from_one
         own = Detections(kept, convert)
@@ -177,7 +179,7 @@ class LVISEvaluator(PerImageEvaluator):
                 _RESULTS,
             )
         if not self._do_evaluation:
-            self._logger.info("The data set has no annotations: predictions are written, not judged.")
+            self._logger.info("The dataset has no annotations: predictions are written, but not evaluated.")
             return
         flags = best_of_categories(own, _FIXED_PER_CLASS, self._shared) if self._fixed_ap else None
         seen = comm.gather(own.image_ids, dst=0) if self._shared else [own.image_ids]
@@ -195,7 +197,7 @@ class LVISEvaluator(PerImageEvaluator):
             self._logger.info("Evaluation of %s:\n%s", task, create_small_table(self._results[task]))
 
     def _capped(self, own: Detections, task: str, flags: Sequence[Any] | None) -> Iterator[ImageDetections]:
-        """Yield the detections that count, image by image."""
+        """Yield the detections to evaluate, image by image."""
         for k, found in enumerate(own):
             if flags is None:
                 yield best_of_image(found, self._max_dets_per_image, task, self._truth)
@@ -204,5 +206,5 @@ class LVISEvaluator(PerImageEvaluator):
 
 
 def _numbered_from_one(found: ImageDetections) -> ImageDetections:
-    """Return detections with category ids as LVIS has them, which are the class numbers plus one."""
+    """Replace classes by the category ids of LVIS, which are larger by one."""
     return replace(found, category_ids=found.category_ids + 1)

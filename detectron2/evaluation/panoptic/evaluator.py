@@ -1,4 +1,4 @@
-"""Panoptic quality on data sets in COCO's panoptic format."""
+"""Panoptic quality on datasets in COCO's panoptic format."""
 
 from __future__ import annotations
 
@@ -28,21 +28,20 @@ from .quality import PanopticCounts, panoptic_results
 
 __all__ = ["COCOPanopticEvaluator"]
 
-_COMPRESSION = 1  # of PNG files: writing them must not take longer than finding out what to write
-_LABELLED_ELSEWHERE = -1  # pixels that a model leaves without a label
+_COMPRESSION = 1  # level of PNG files; higher ones would take longer than the evaluation
+_UNLABELLED = -1  # id of pixels without a label
 
 
 class COCOPanopticEvaluator(PerImageEvaluator):
-    """PQ, SQ and RQ: ``{"panoptic_seg": {"PQ": ..., "PQ_th": ..., ...}}`` in percent.
+    """Computes PQ, SQ and RQ: ``{"panoptic_seg": {"PQ": ..., "PQ_th": ..., ...}}`` in percent.
 
-    Segments are matched image by image as predictions come in; only counts are kept, and in a distributed run
-    only they travel. Predictions are written where an ``output_dir`` is given.
+    Segments are matched image by image in ``process()``; only counts are stored and, in a distributed run, communicated.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
         """
         Args:
-            dataset_name: a data set whose metadata have ``panoptic_json`` and ``panoptic_root``, and
+            dataset_name: a dataset whose metadata has ``panoptic_json``, ``panoptic_root``, and
                 ``thing_``/``stuff_dataset_id_to_contiguous_id``.
             output_dir: folder for ``predictions.json`` and the PNG files of COCO's format; None writes nothing.
         """
@@ -67,10 +66,10 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         self._predictions: list[dict[str, Any]] = []
 
     def _convert_category_id(self, segment_info: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a segment with the data set's category id, and without ``isthing``."""
+        """Return a segment with the dataset's category id, and without ``isthing``."""
         segment = dict(segment_info)
         isthing = segment.pop("isthing", None)
-        if isthing is None:  # its category is the data set's already
+        if isthing is None:  # already has the dataset's category id
             return segment
         table = (
             self._thing_contiguous_id_to_dataset_id if isthing else self._stuff_contiguous_id_to_dataset_id
@@ -79,7 +78,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         if category not in table:
             kind = "thing" if isthing else "stuff"
             raise ValueError(
-                f"the model predicts {kind} class {category}; the data set has {len(table)}: {sorted(table)}"
+                f"the model predicts {kind} class {category}, but the dataset has {len(table)}: {sorted(table)}"
             )
         segment["category_id"] = table[category]
         return segment
@@ -89,8 +88,8 @@ class COCOPanopticEvaluator(PerImageEvaluator):
 
         Args:
             inputs: dicts with ``image_id`` and ``file_name``.
-            outputs: dicts with ``panoptic_seg``: a map of segment ids and the segments' infos (or None, when the
-                ids follow the metadata's ``label_divisor``).
+            outputs: dicts with ``panoptic_seg``: a map of segment ids, and the infos of segments (or None, if the ids
+                follow ``label_divisor`` of the metadata).
         """
         super().process(inputs, outputs)
 
@@ -98,7 +97,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         image_id = plain(record["image_id"])
         if image_id not in self._truth:
             raise ValueError(
-                f"image_id {image_id!r} is not in {self._metadata.panoptic_json}, whose ids are like "
+                f"image_id {image_id!r} is not in {self._metadata.panoptic_json}, which has ids such as "
                 f"{list(itertools.islice(self._truth, 3))}"
             )
         ids, infos = output["panoptic_seg"]
@@ -112,7 +111,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
             "ious": [[c, iou] for c, ious in counts.ious.items() for iou in ious],
             "missed": list(counts.missed.items()),
             "wrong": list(counts.wrong.items()),
-            "prediction": self._write_picture(record, ids, infos) if self._output_dir else None,
+            "prediction": self._write_png(record, ids, infos) if self._output_dir else None,
         }
 
     def _take(self, summary: dict[str, Any]) -> None:
@@ -127,7 +126,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
             self._predictions.append(summary["prediction"])
 
     def _infos_from_ids(self, ids: npt.NDArray) -> tuple[npt.NDArray, list[dict[str, Any]]]:
-        """Segments of a map whose ids are ``class * label_divisor + number``; ids move up by one, -1 becomes 0."""
+        """Create infos for ids ``class * label_divisor + number``; increase ids by one, so that -1 becomes 0."""
         divisor = self._metadata.get("label_divisor")
         if not divisor:
             raise ValueError("panoptic_seg without segments_info needs label_divisor in the metadata")
@@ -135,7 +134,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         infos = [
             {"id": label + 1, "category_id": label // divisor, "isthing": label // divisor in things}
             for label in np.unique(ids).tolist()
-            if label != _LABELLED_ELSEWHERE
+            if label != _UNLABELLED
         ]
         return ids + 1, infos
 
@@ -147,7 +146,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         truth = read_ids(path)
         if truth.shape != ids.shape:
             raise ValueError(
-                f"image {image_id!r}: prediction is {list(ids.shape)}, {path} is {list(truth.shape)}"
+                f"image {image_id!r}: the prediction has shape {list(ids.shape)}, but {path} {list(truth.shape)}"
             )
         unknown = sorted({s["category_id"] for s in infos} - self._is_thing.keys())
         if unknown:
@@ -160,10 +159,10 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         )
         return counts
 
-    def _write_picture(
+    def _write_png(
         self, record: Mapping[str, Any], ids: npt.NDArray, infos: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Write the prediction of an image; returns its entry for ``predictions.json``."""
+        """Write the prediction of an image; return its entry for ``predictions.json``."""
         name = os.path.splitext(os.path.basename(record["file_name"]))[0] + ".png"
         buffer = io.BytesIO()
         Image.fromarray(id2rgb(ids)).save(buffer, format="PNG", compress_level=_COMPRESSION)
@@ -173,7 +172,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         return {"image_id": plain(record["image_id"]), "file_name": name, "segments_info": infos}
 
     def evaluate(self) -> OrderedDict[str, Any] | None:
-        """Compute the figures; None on processes other than the main one."""
+        """Compute the metrics; None on processes other than the main one."""
         parts = comm.gather((self._counts, self._seen, self._predictions), dst=0)
         if not comm.is_main_process():
             return None
@@ -181,7 +180,7 @@ class COCOPanopticEvaluator(PerImageEvaluator):
         absent = len(self._truth) - len(set().union(*(part[1] for part in parts)))
         if absent:
             self._logger.warning(
-                "%d of %d images have no prediction and are left out.", absent, len(self._truth)
+                "%d of %d images have no prediction and are not evaluated.", absent, len(self._truth)
             )
         if self._output_dir:
             content = {"annotations": list(itertools.chain.from_iterable(part[2] for part in parts))}
@@ -193,29 +192,28 @@ class COCOPanopticEvaluator(PerImageEvaluator):
 
 
 def read_ids(path: str) -> npt.NDArray[np.int32]:
-    """Segment ids ``[H, W]`` of a panoptic PNG file."""
+    """Read the segment ids ``[H, W]`` of a panoptic PNG file."""
     with PathManager.open(path, "rb") as file:
-        picture = _rgba(file.read())
-    # the four bytes of a pixel are one number, of which the highest byte (alpha) does not count
-    return picture.view("<i4")[:, :, 0].astype(np.int32, copy=False) & np.int32(0xFFFFFF)
+        image = _rgba(file.read())
+    # View the four bytes of a pixel as one number, and mask the highest byte (alpha).
+    return image.view("<i4")[:, :, 0].astype(np.int32, copy=False) & np.int32(0xFFFFFF)
 
 
 def _rgba(data: bytes) -> npt.NDArray[np.uint8]:
-    """Decode a picture to ``[H, W, 4]``, with OpenCV if it is installed, as it is faster."""
+    """Decode an image to ``[H, W, 4]``, with OpenCV if it is installed, which is faster."""
     try:
         import cv2
     except ImportError:
+        image = None
+    else:
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    if image is None:  # Pillow's error for a broken file is clearer
         return np.array(Image.open(io.BytesIO(data)).convert("RGBA"))
-    picture = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        return np.array(
-            Image.open(io.BytesIO(data)).convert("RGBA")
-        )  # or its error, which says what is wrong
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)
 
 
 def id2rgb(ids: npt.NDArray) -> npt.NDArray[np.uint8]:
-    """Return the picture ``[H, W, 3]`` of segment ids ``R + 256 G + 65536 B``."""
+    """Encode segment ids ``R + 256 G + 65536 B`` as an RGB image ``[H, W, 3]``."""
     return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
 
 

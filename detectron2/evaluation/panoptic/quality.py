@@ -1,9 +1,9 @@
-"""Panoptic quality: matching of segments, and the figures.
+"""Panoptic quality: matching of segments, and the metrics.
 
 Reference: Kirillov et al., Panoptic Segmentation, https://arxiv.org/abs/1801.00868
 """
 
-# Legend: G ground truth segments, P predicted segments, H x W pixels; index 0 of either stands for unlabelled pixels.
+# Legend: G ground truth segments, P predicted segments, H x W pixels; index 0 of both = unlabelled pixels.
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 _ID_RANGE = 256**3
-_MATCH = 0.5  # two segments of a partition cannot both overlap a third one by more
+_MATCH = 0.5  # at most one segment can have a larger IoU with another one
 
 IntArray = npt.NDArray[np.int64]
 
 
 def shared_pixels(truth: npt.NDArray, found: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray, IntArray]:
-    """Return the pairs of ids that lie on the same pixels.
+    """Return the pairs of ids at the same pixels.
 
-    Maps of segments change seldom along a row, so that runs of equal pairs are counted in place of pixels.
+    Ids rarely change along a row, so this counts runs of equal pairs, not pixels.
 
     Args:
         truth: ``[H, W]`` ids.
         found: ``[H, W]`` ids.
 
     Returns:
-        Id of ``truth``, id of ``found``, and number of pixels, of each run.
+        The id of ``truth``, the id of ``found`` and the number of pixels of each run.
     """
     a, b = truth.reshape(-1), found.reshape(-1)
     if not a.size:
@@ -43,10 +43,10 @@ def shared_pixels(truth: npt.NDArray, found: npt.NDArray) -> tuple[npt.NDArray, 
 
 
 def positions(ids: npt.NDArray, known: Sequence[int], what: str) -> IntArray:
-    """Position (from 1) of each id in ``known``; 0 where nothing is labelled (id 0).
+    """Return the position (from 1) of each id in ``known``; 0 for unlabelled pixels (id 0).
 
     Raises:
-        ValueError: when an id is not known, or one is given twice.
+        ValueError: if an id is not in ``known``, or ``known`` has duplicates.
     """
     outside = [i for i in known if not 0 < i < _ID_RANGE]
     if outside or len(set(known)) != len(known):
@@ -59,19 +59,19 @@ def positions(ids: npt.NDArray, known: Sequence[int], what: str) -> IntArray:
     stray = table[place] != ids
     if stray.any():
         raise ValueError(
-            f"{what}: the picture has segment id {int(ids[stray][0])}, which its segments_info lacks"
+            f"{what}: the image has segment id {int(ids[stray][0])}, which its segments_info lacks"
         )
     return place
 
 
 @dataclass
 class PanopticCounts:
-    """Matches of any number of images, by category; those of several processes add up exactly.
+    """Matches of any number of images, by category; those of several processes can be merged exactly.
 
     Attributes:
         ious: IoU of each matched pair.
-        missed: unmatched ground truth segments.
-        wrong: unmatched predicted segments.
+        missed: number of unmatched ground truth segments.
+        wrong: number of unmatched predicted segments.
     """
 
     ious: dict[int, list[float]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class PanopticCounts:
     wrong: dict[int, int] = field(default_factory=dict)
 
     def merge(self, others: Iterable[PanopticCounts]) -> PanopticCounts:
-        """These counts and others in one."""
+        """Return the sum of these and other counts."""
         total = PanopticCounts()
         for part in [self, *others]:
             for category, ious in part.ious.items():
@@ -100,20 +100,20 @@ class PanopticCounts:
         """Count one image.
 
         Args:
-            truth: ``[H, W]`` segment ids, 0 for unlabelled pixels.
-            truth_info: segments with ``id``, ``category_id`` and perhaps ``iscrowd`` and ``area``.
-            found: as ``truth``, of the prediction.
-            found_info: segments with ``id`` and ``category_id``; those without a pixel are left out.
-            what: names of the two, for errors.
+            truth: ``[H, W]`` segment ids of the ground truth, 0 for unlabelled pixels.
+            truth_info: segments with ``id``, ``category_id`` and, optionally, ``iscrowd`` and ``area``.
+            found: ``[H, W]`` segment ids of the prediction.
+            found_info: segments with ``id`` and ``category_id``; those without pixels are ignored.
+            what: names of ground truth and prediction, for errors.
         """
         truth_ids, found_ids, pixels = shared_pixels(truth, found)
         rows = positions(truth_ids, [s["id"] for s in truth_info], what[0])
         columns = positions(found_ids, [s["id"] for s in found_info], what[1])
         g, p = len(truth_info), len(found_info)
-        # sums of whole numbers below 2^53 are exact
+        # Sums of integers below 2^53 are exact.
         pairs = np.bincount(rows * (p + 1) + columns, weights=pixels, minlength=(g + 1) * (p + 1))
         shared = pairs.astype(np.int64).reshape(g + 1, p + 1)
-        # segments that others overlay may have lost all their pixels: they are not there
+        # Ignore segments that other segments cover completely.
         there = np.flatnonzero(shared[:, 1:].sum(axis=0) > 0)
         self._add_table(
             shared[:, np.append(0, there + 1)], truth_info, [found_info[k] for k in there.tolist()]
@@ -140,7 +140,7 @@ class PanopticCounts:
         )
         found_area = shared[:, 1:].sum(axis=0)
 
-        # pixels without ground truth count neither for nor against a prediction
+        # Unlabelled pixels are not part of a prediction's area.
         union = area[:, None] + (found_area - shared[0, 1:])[None] - shared[1:, 1:]
         iou = shared[1:, 1:] / np.maximum(union, 1)
         match = (iou > _MATCH) & (truth_class[:, None] == found_class[None]) & ~crowd[:, None]
@@ -148,7 +148,7 @@ class PanopticCounts:
             self.ious.setdefault(int(truth_class[i]), []).append(float(iou[i, j]))
         for category in truth_class[~match.any(axis=1) & ~crowd].tolist():
             self.missed[category] = self.missed.get(category, 0) + 1
-        # a prediction that lies for the most part where nothing is labelled, or in a crowd of its class, is no error
+        # A prediction that is mostly unlabelled, or mostly in a crowd of its class, is not an error.
         own_crowd = crowd[:, None] & (truth_class[:, None] == found_class[None])
         excused = shared[0, 1:] + (shared[1:, 1:] * own_crowd).sum(axis=0)
         error = ~match.any(axis=0) & (excused <= 0.5 * found_area)
@@ -156,22 +156,22 @@ class PanopticCounts:
             self.wrong[category] = self.wrong.get(category, 0) + 1
 
     def per_category(self) -> dict[int, tuple[float, float, float]]:
-        """PQ, SQ and RQ in [0, 1] of every category that occurs."""
+        """Compute PQ, SQ and RQ, in [0, 1], of every category with segments."""
         figures = {}
         for category in sorted({*self.ious, *self.missed, *self.wrong}):
             ious = self.ious.get(category, [])
             weight = len(ious) + 0.5 * (self.wrong.get(category, 0) + self.missed.get(category, 0))
-            total = math.fsum(ious)  # exact, so that the order of images does not matter
+            total = math.fsum(ious)  # exact, so the order of images does not matter
             figures[category] = (total / weight, total / len(ious) if ious else 0.0, len(ious) / weight)
         return figures
 
 
 def panoptic_results(counts: PanopticCounts, is_thing: Mapping[int, bool]) -> dict[str, float]:
-    """Mean PQ, SQ and RQ in percent: of all categories, of things (``_th``) and of stuff (``_st``).
+    """Compute the mean PQ, SQ and RQ, in percent, of all categories, things (``_th``) and stuff (``_st``).
 
     Args:
-        counts: of all images.
-        is_thing: whether each category is one of things.
+        counts: counts of all images.
+        is_thing: whether each category is a thing.
     """
     figures = counts.per_category()
     results = {}

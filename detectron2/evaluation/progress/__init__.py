@@ -1,1 +1,1 @@
-"""Progress of an evaluation: records on disk, resuming, timing."""
+"""Progress of an evaluation: saved records, resuming, timing."""

@@ -11,10 +11,10 @@ from typing import Any
 
 
 class StageClock:
-    """Adds up the time of the named stages of each batch, leaving out the first ``warmup`` batches.
+    """Measures the total time of named stages of each batch, except the first ``warmup`` batches.
 
     Args:
-        total: number of batches expected, for the time left.
+        total: expected number of batches, to estimate the remaining time.
         warmup: number of first batches that are not counted (caches, cudnn, worker start).
     """
 
@@ -26,17 +26,17 @@ class StageClock:
         self._begin = self._counted_from = self._last = time.perf_counter()
 
     def start(self) -> None:
-        """Begin timing: the next lap counts from here."""
+        """Start the first lap."""
         self._begin = self._counted_from = self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Book the time since the last lap on ``stage``."""
+        """Add the time since the last lap to ``stage``."""
         now = time.perf_counter()
         self._stages[stage] = self._stages.get(stage, 0.0) + now - self._last
         self._last = now
 
     def next_batch(self) -> None:
-        """One batch is over."""
+        """End a batch."""
         self.done += 1
         if self.done == self.warmup:
             self._stages = dict.fromkeys(self._stages, 0.0)
@@ -52,16 +52,16 @@ class StageClock:
         return self._last - self._begin
 
     def seconds_per_batch(self) -> float:
-        """Mean seconds per counted batch."""
+        """Return the mean seconds per counted batch."""
         return (self._last - self._counted_from) / max(self.counted, 1)
 
     def stage_report(self) -> str:
-        """Mean seconds per batch of each stage, as text."""
+        """Format the mean seconds per batch of each stage."""
         n = max(self.counted, 1)
         return ", ".join(f"{name} {seconds / n:.4f} s" for name, seconds in self._stages.items())
 
     def status(self) -> str:
-        """Stage times and time left, as text."""
+        """Format the times of stages and the remaining time."""
         if not self.counted:
             return "warming up"
         left = datetime.timedelta(seconds=int((self.total - self.done) * self.seconds_per_batch()))
@@ -80,19 +80,19 @@ class Bar:
         return self._progress is not None
 
     def advance(self, status: str = "") -> None:
-        """One step further; ``status`` is shown behind the bar."""
+        """Advance by one step, and show ``status`` behind the bar."""
         if self._progress is not None:
             self._progress.update(self._task, advance=1, status=status)
 
 
 @contextmanager
 def progress_bar(total: int, title: str, enabled: bool = True) -> Generator[Bar, None, None]:
-    """Yield a bar on the terminal; nothing at all when the error stream is no terminal.
+    """Show a progress bar if the error stream is a terminal.
 
     Args:
         total: number of steps.
         title: text before the bar.
-        enabled: False for processes that must stay silent.
+        enabled: False for processes that must not show a bar.
     """
     if not (enabled and sys.stderr.isatty()):
         yield Bar()

@@ -1,4 +1,4 @@
-"""Evaluators that sum each image up on its own, so that their work can be kept and taken up again."""
+"""Base class of evaluators that summarise each image separately, so that evaluations can be resumed."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ __all__ = ["PerImageEvaluator"]
 
 
 class PerImageEvaluator(DatasetEvaluator):
-    """An evaluator whose figures follow from one summary of each image, in whatever order these come.
+    """An evaluator whose results depend only on a summary of each image, in any order.
 
-    Subclasses define ``_summarise`` and ``_take``. A summary is made of what ``records.encode`` takes.
+    Subclasses define ``_summarise`` and ``_take``. A summary may contain all that ``records.encode`` supports.
     """
 
     _recorded: list[Any] | None = None
 
     def _summarise(self, record: Mapping[str, Any], output: Mapping[str, Any]) -> Any:
-        """Extract what is kept of an image from a model's input and output."""
+        """Compute the summary of an image from the model's input and output."""
         raise NotImplementedError
 
     def _take(self, summary: Any) -> None:
-        """Count a summary in."""
+        """Add a summary to the results."""
         raise NotImplementedError
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take in one batch.
+        """Process one batch.
 
         Args:
-            inputs: what the model was called with, one dict per image.
-            outputs: what it returned, parallel to ``inputs``.
+            inputs: the inputs of the model, one dict per image.
+            outputs: the outputs of the model, parallel to ``inputs``.
         """
         for record, output in zip(inputs, outputs):
             summary = self._summarise(record, output)
@@ -40,14 +40,14 @@ class PerImageEvaluator(DatasetEvaluator):
                 self._recorded.append(summary)
 
     def record(self, enabled: bool) -> None:
-        """Keep the summaries of the images to come, or stop to do so."""
+        """Start or stop recording the summaries of images."""
         self._recorded = [] if enabled else None
 
     def recorded(self) -> list[Any]:
-        """Return the summaries made since the last call."""
+        """Return the summaries recorded since the last call."""
         summaries, self._recorded = self._recorded or [], []
         return summaries
 
     def take(self, summary: Any) -> None:
-        """Count in a summary that an earlier run has recorded."""
+        """Add a summary that an earlier run has recorded."""
         self._take(summary)

@@ -1,8 +1,8 @@
-"""What evaluators keep of each image, as records in a file that only grows.
+"""Append-only files of records, in which evaluators save the results of each image.
 
-A record is made of dicts, lists, JSON values, arrays, tensors, bytes, detections and instances. It is written as one
-frame: length, checksum, a JSON text, and the raw bytes of the arrays that the text refers to. Reading runs no code.
-A frame that was cut off (the process was killed, the disk was full) is recognised, and what follows is dropped.
+A record consists of dicts, lists, JSON values, arrays, tensors, bytes, detections and instances. It is written as one
+frame: length, checksum, a JSON text, and the raw bytes of the arrays in it. Reading executes no code. A truncated frame
+(the process was killed, or the disk was full) is detected, and everything from it on is dropped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["RecordList", "RecordWriter", "decode", "encode", "read_records"]
 
 _FRAME = struct.Struct("<II")  # bytes that follow, their CRC-32
 _TEXT = struct.Struct("<I")  # bytes of the JSON text
-_IN_MEMORY = 16 << 20  # bytes up to which records without a place of their own stay in memory
+_IN_MEMORY = 16 << 20  # largest size in bytes of a RecordList in memory
 _BOXES = {"boxes": Boxes, "rotated_boxes": RotatedBoxes}
 
 
@@ -40,14 +40,14 @@ def encode(record: Any) -> bytes:
     """Encode a record as bytes.
 
     Raises:
-        TypeError: for something that records cannot hold.
+        TypeError: for unsupported types.
     """
     blobs: list[Any] = []
 
     def plain(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             if value.dtype.hasobject:
-                raise TypeError("records hold arrays of numbers, got an array of objects")
+                raise TypeError("arrays in records must be of numbers, got an array of objects")
             blobs.append(np.ascontiguousarray(value).data if value.size else b"")
             return {"@array": [value.dtype.str, list(value.shape)]}
         if isinstance(value, bytes):
@@ -65,7 +65,7 @@ def encode(record: Any) -> bytes:
             if type(value) is kind:
                 return {f"@{name}": value.tensor}
         raise TypeError(
-            f"records of an evaluation hold JSON values, arrays, tensors, boxes and Instances, got {type(value).__name__}"
+            f"records must consist of JSON values, arrays, tensors, boxes and Instances, got {type(value).__name__}"
         )
 
     text = json.dumps(record, default=plain, separators=(",", ":")).encode()
@@ -73,7 +73,7 @@ def encode(record: Any) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """Decode a record of :func:`encode`; tuples come back as lists. Arrays are views of ``data``."""
+    """Decode a record of :func:`encode`; tuples become lists, and arrays are views of ``data``."""
     (length,) = _TEXT.unpack_from(data)
     at = _TEXT.size + length
 
@@ -100,7 +100,7 @@ def decode(data: bytes) -> Any:
         kind = _BOXES.get(tag.removeprefix("@"))
         return value if kind is None else kind(content)
 
-    # the parser finishes objects in the order in which they were written, as the blobs were
+    # The parser completes objects in the order in which they, and their blobs, were written.
     return json.loads(data[_TEXT.size : _TEXT.size + length], object_hook=rich)
 
 
@@ -123,11 +123,11 @@ def _detections_of_dict(content: dict[str, Any]) -> ImageDetections:
 
 
 class RecordWriter:
-    """Appends records to a file, whole or not at all.
+    """Appends records to a file.
 
     Args:
-        path: of the file.
-        keep: bytes of an older file to keep; what lies behind them is cut off.
+        path: path of the file.
+        keep: number of bytes of an existing file to keep; the rest is truncated.
     """
 
     def __init__(self, path: str, keep: int = 0) -> None:
@@ -136,7 +136,7 @@ class RecordWriter:
         self._file.truncate(keep)
 
     def append(self, record: Any) -> None:
-        """Write one record; it outlives this process when the call returns."""
+        """Write one record, without buffering, so that it survives the end of this process."""
         data = encode(record)
         self._file.write(_FRAME.pack(len(data), zlib.crc32(data)) + data)
 
@@ -146,7 +146,7 @@ class RecordWriter:
 
 
 def read_records(path: str) -> Iterator[tuple[Any, int]]:
-    """Yield the whole records of a file, each with the place where it ends; nothing when there is no file."""
+    """Yield the complete records of a file and the positions where they end; nothing if there is no file."""
     if not os.path.exists(path):
         return
     with open(path, "rb") as file:
@@ -155,7 +155,7 @@ def read_records(path: str) -> Iterator[tuple[Any, int]]:
 
 
 def _read_frame(file: BinaryIO) -> bytes | None:
-    """Return the next frame; None at the end, and when the frame is cut off or damaged."""
+    """Return the next frame; None at the end, or if the frame is truncated or damaged."""
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size:
         return None
@@ -165,7 +165,7 @@ def _read_frame(file: BinaryIO) -> bytes | None:
 
 
 class RecordList(Sequence[Any]):
-    """A list of records that moves to a temporary file when it becomes long; every access reads a record anew."""
+    """A list of records in memory or, if it is large, in a temporary file; every access decodes a record again."""
 
     def __init__(self) -> None:
         self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
@@ -173,14 +173,14 @@ class RecordList(Sequence[Any]):
         self._ends = [0]
 
     def append(self, record: Any) -> None:
-        """Add one record at the end."""
+        """Append one record."""
         data = encode(record)
         self._file.seek(self._ends[-1])
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
 
     def extend(self, records: Iterable[Any]) -> None:
-        """Add several records."""
+        """Append several records."""
         for record in records:
             self.append(record)
 

@@ -1,4 +1,4 @@
-"""Evaluations that can be broken off: what each batch gave is written down at once, and is not computed again."""
+"""Evaluations that can be interrupted: the results of each batch are saved, and not computed again."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ _PATTERN = "evaluated-{title}.{rank}.records"
 
 @contextmanager
 def resumable_evaluation(folder: str, resume: bool = True) -> Generator[None, None, None]:
-    """Let every ``inference_on_dataset`` in this block write down what it finds, batch by batch.
+    """Save the results of every ``inference_on_dataset`` in this block, batch by batch.
 
-    What a process that was killed had written is used again when the same model is evaluated on the same data with
-    the same evaluators: their figures are those of an unbroken run, bit for bit, if a batch gives the same outputs
-    each time. Numbers of processes may differ. Files stay in ``folder``
-    until the next evaluation there with ``resume=False``.
+    After an interruption, evaluating the same model on the same data with the same evaluators reuses these results. If
+    the model is deterministic, the metrics equal those of an uninterrupted run bit for bit. The number of processes may
+    change. The files stay in ``folder`` until the next evaluation there with ``resume=False``.
 
-    All evaluators of this package can be resumed; others are run as ever, with a warning.
+    All evaluators of this package can be resumed; others run without saving, with a warning.
 
     Args:
-        folder: for the files ``evaluated-*.records``, the same for all processes.
-        resume: go on where earlier files end; False removes them first.
+        folder: folder for the files ``evaluated-*.records``, the same for all processes.
+        resume: whether to continue from existing files; False removes them first.
     """
     if not resume:
         comm.synchronize()
@@ -56,12 +55,12 @@ def resumable_evaluation(folder: str, resume: bool = True) -> Generator[None, No
 
 
 class RecordedProgress(Progress):
-    """The batches that are done, in files of one folder, one file a process.
+    """Saves the batches that are done, in one file per process.
 
     Args:
-        folder: of the files.
-        title: what tells this evaluation from others.
-        evaluators: whose summaries are kept.
+        folder: folder of the files.
+        title: identifies this evaluation.
+        evaluators: evaluators whose summaries are saved.
     """
 
     def __init__(self, folder: str, title: str, evaluators: Sequence[PerImageEvaluator]) -> None:
@@ -77,7 +76,7 @@ class RecordedProgress(Progress):
                 self._take(keys, summaries if number % world == rank else None)
                 if path == own:
                     end = place
-        comm.synchronize()  # every process has read every file before any of them changes
+        comm.synchronize()  # every process must read all files before any of them changes
         self._writer = RecordWriter(own, keep=end)
         for evaluator in evaluators:
             evaluator.record(True)
@@ -88,7 +87,7 @@ class RecordedProgress(Progress):
         return sorted(glob.glob(pattern), key=lambda path: int(path.split(".")[-2]))
 
     def _take(self, keys: Sequence[Any], summaries: Sequence[Sequence[Any]] | None) -> None:
-        """Count a batch in; images that another file had already are left out."""
+        """Add a saved batch, except images that were in another file."""
         new = [k for k, key in enumerate(keys) if key not in self.done]
         self.done.update(keys)
         for evaluator, own in zip(self._evaluators, summaries or ()):
@@ -96,7 +95,7 @@ class RecordedProgress(Progress):
                 evaluator.take(own[k])
 
     def remaining(self, loader: Any) -> Loader:
-        """Return the batches of ``loader`` with an image that is not done."""
+        """Return the batches of ``loader`` with images that are not done."""
         if not self.done:
             return loader
         keys = _keys_behind(loader)
@@ -113,32 +112,32 @@ class RecordedProgress(Progress):
         )
 
     def without_done(self, inputs: Any, outputs: Any) -> tuple[Any, Any]:
-        """Return the part of a batch that is not done, which matters when the number of processes has changed."""
+        """Return the part of a batch that is not done; the number of processes may have changed."""
         if not self.done:
             return inputs, outputs
         new = [k for k, record in enumerate(inputs) if key_of(record) not in self.done]
         return [inputs[k] for k in new], [outputs[k] for k in new]
 
     def add(self, inputs: Sequence[Mapping[str, Any]]) -> None:
-        """Write down what the evaluators have noted of a batch."""
-        noted = [evaluator.recorded() for evaluator in self._evaluators]
-        for evaluator, summaries in zip(self._evaluators, noted):
+        """Save the evaluators' summaries of a batch."""
+        recorded = [evaluator.recorded() for evaluator in self._evaluators]
+        for evaluator, summaries in zip(self._evaluators, recorded):
             if len(summaries) != len(inputs):
                 raise ValueError(
-                    f"{type(evaluator).__name__} cannot be resumed: its process() took {len(inputs)} images and noted "
+                    f"{type(evaluator).__name__} cannot be resumed: its process() got {len(inputs)} images and recorded "
                     f"{len(summaries)}. Call super().process(), or evaluate outside of resumable_evaluation()."
                 )
-        self._writer.append([[key_of(record) for record in inputs], noted])
+        self._writer.append([[key_of(record) for record in inputs], recorded])
 
     def close(self) -> None:
-        """Close the file; the evaluators note no more."""
+        """Close the file, and stop recording."""
         self._writer.close()
         for evaluator in self._evaluators:
             evaluator.record(False)
 
 
 class _Remaining:
-    """The batches of a loader of any kind that are not done; all of them are loaded."""
+    """The batches of any loader that are not done; loads all batches and skips the others."""
 
     def __init__(self, loader: Loader, is_done: Callable[[Any], bool]) -> None:
         self._loader, self._is_done = loader, is_done
@@ -153,21 +152,19 @@ class _Remaining:
 def _start(
     model: Callable[[Any], Any], loader: Any, evaluator: DatasetEvaluator, *, folder: str, resume: bool
 ) -> Progress:
-    """Read what earlier processes have written down; nothing is kept where that cannot be done."""
+    """Read the results of earlier runs; nothing is saved if an evaluator does not support it."""
     parts = _flat(evaluator)
     others = [type(e).__name__ for e in parts if not isinstance(e, PerImageEvaluator)]
     logger = logging.getLogger(__name__)
     if others or not parts:
-        logger.warning(
-            "This evaluation cannot be resumed: %s keep their results themselves.", others or "no evaluators"
-        )
+        logger.warning("This evaluation cannot be resumed: %s do not support it.", others or "no evaluators")
         return Progress()
     chosen = [e for e in parts if isinstance(e, PerImageEvaluator)]
     progress = RecordedProgress(folder, title_of(model, loader, chosen), chosen)
     if progress.done:
-        logger.info("%d images are evaluated already (%s).", len(progress.done), folder)
+        logger.info("%d images have already been evaluated (%s).", len(progress.done), folder)
     elif resume:
-        logger.info("No results of this model on these data are in %s: all images are evaluated.", folder)
+        logger.info("No results of this model on this data in %s: all images are evaluated.", folder)
     return progress
 
 
@@ -181,12 +178,14 @@ def key_of(record: Mapping[str, Any]) -> Any:
     """Return the key that identifies an image."""
     key = record.get("image_id", record.get("file_name"))
     if not isinstance(key, (int, str)):
-        raise KeyError(f"inputs need 'image_id' or 'file_name' to be resumed; this one has {sorted(record)}")
+        raise KeyError(
+            f"resumable evaluation needs 'image_id' or 'file_name' of inputs, got the keys {sorted(record)}"
+        )
     return key
 
 
 def _keys_behind(loader: Any) -> Callable[[int], Any] | None:
-    """Return a function from a record to its key that loads no image; None if there is none."""
+    """Return a function from the index of a record to its key that loads no image; None if there is none."""
     if not isinstance(loader, torchdata.DataLoader) or loader.batch_sampler is None:
         return None
     records = getattr(loader.dataset, "_dataset", None)  # the list behind a MapDataset
@@ -195,11 +194,11 @@ def _keys_behind(loader: Any) -> Callable[[int], Any] | None:
     return lambda index: key_of(records[index])
 
 
-# ------------------------------------------------------------------ what tells an evaluation from another
+# ------------------------------------------------------------------ identity of an evaluation
 
 
 def title_of(model: Any, loader: Any, evaluators: Sequence[DatasetEvaluator]) -> str:
-    """Return a fingerprint of weights and settings of a model, how images are prepared, and evaluators."""
+    """Return a fingerprint of a model's weights and settings, the preprocessing of images, and the evaluators."""
     digest = hashlib.sha256()
     for line in _describe(model, loader, evaluators):
         digest.update(line if isinstance(line, bytes) else line.encode())
@@ -227,7 +226,7 @@ def _describe(model: Any, loader: Any, evaluators: Sequence[DatasetEvaluator]) -
 
 
 _PLAIN = (bool, int, float, str, type(None))
-_STATE = {"training", "_recorded", "_output_dir", "_distributed"}  # no settings
+_STATE = {"training", "_recorded", "_output_dir", "_distributed"}  # not settings
 
 
 def _settings(thing: object) -> str:
