@@ -1,6 +1,6 @@
-"""The command ``detectron2``: one argument parser here, one module for each sub-command beside it.
+"""The command ``detectron2``: one argument parser, and one module for each sub-command.
 
-Only the parser is imported until a sub-command runs, so that ``--help`` answers at once.
+Only the parser is imported until a sub-command runs, so that ``--help`` is fast.
 """
 
 import os
@@ -18,15 +18,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command.
 
     Args:
-        argv: words of the command line after the program's name; those of the process by default.
+        argv: words of the command line after the program's name; by default those of this process.
 
     Returns:
-        The exit status: 0 success, 1 the command found a problem, 2 bad input or a machine that lacks something, 130
-        interrupted, 141 nobody reads the output any more.
+        The exit status: 0 success, 1 the command found a problem, 2 bad input or a missing resource of the machine,
+        130 interrupted, 141 the output pipe was closed.
     """
     args = parse(argv)
-    # Before torch is imported: threads that wait must sleep, or a second busy program on the machine makes each step
-    # several times as slow.
+    # Must be set before torch is imported: waiting threads must sleep, or another busy program on the machine slows each
+    # step down several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     trace = args.traceback or bool(os.environ.get("DETECTRON2_TRACEBACK"))
     try:
@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Python flushes once more when it exits, and must not meet the closed pipe again.
+        # Python flushes stdout again at exit, which would fail for the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         problem = problem_of(error)
-        if trace or problem is None:  # else it is a defect of ours, and its traceback is wanted
+        if trace or problem is None:  # without a known problem, it is a bug of ours, whose traceback we need
             raise
         print(f"detectron2 {args.command}: {problem}", file=sys.stderr)
         if not isinstance(error, UserError):

@@ -1,4 +1,4 @@
-"""Every argument of every sub-command, with nothing imported but argparse."""
+"""All arguments of all sub-commands, without slow imports."""
 
 import argparse
 import re
@@ -11,12 +11,12 @@ from detectron2.utils.suggest import closest, did_you_mean
 
 __all__ = ["build_parser", "parse"]
 
-DATA_HELP = "a label file, or a folder with labels of any known format and their images"
+DATA_HELP = "a label file, or a folder of labels in any known format and their images"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: its one-line help, what adds its arguments, and the function ``module:name`` that runs it."""
+    """A sub-command: its one-line help, the function that adds its arguments, and ``module:name`` that runs it."""
 
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
@@ -24,7 +24,7 @@ class Command:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says which known word a mistyped one is nearest to."""
+    """Suggests the closest choice for a misspelt one."""
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the whole command line; the parsed ``run`` names the function to call."""
+    """Build the parser of the whole command line; ``run`` of the result names the function to call."""
     parser = _Parser(
         prog="detectron2",
         description="Detection, segmentation, keypoints and rotated boxes: from images to a trained, "
@@ -55,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse a command line.
 
-    argparse hands out free words (config keys, images) only once; those that stand behind a later option come back
-    as unknown. They join the others here, so that options and words may be mixed.
+    argparse collects positional words (config keys, images) only once, and returns those after a later option as
+    unknown. They are appended here, so that options and words may be mixed.
     """
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
@@ -73,7 +73,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _options_of(parser: argparse.ArgumentParser, command: str) -> list[str]:
-    """All options of a sub-command."""
+    """Return all options of a sub-command."""
     subs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return list(subs.choices[command]._option_string_actions)
 
@@ -82,7 +82,7 @@ def _quickstart(p: argparse.ArgumentParser) -> None:
     p.add_argument("--output", default="output/quickstart", help="folder to write (default: %(default)s)")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument("--seed", type=int, default=7, help="seed of the run (default: %(default)s)")
-    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output")
+    p.add_argument("--resume", action="store_true", help="resume from the last checkpoint in --output")
     _overwrite(p)
     _overrides(p)
 
@@ -92,13 +92,11 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--val",
         metavar="DATA",
-        help="validation data (default: the part that --train has, else a fifth of it)",
+        help="validation data (default: the validation part of --train, else a fifth of it)",
     )
     _labels(p)
-    p.add_argument(
-        "--train-images", metavar="DIR", help="image folder of --train, if it is not found by itself"
-    )
-    p.add_argument("--val-images", metavar="DIR", help="image folder of --val, if it is not found by itself")
+    p.add_argument("--train-images", metavar="DIR", help="image folder of --train, if it is not found")
+    p.add_argument("--val-images", metavar="DIR", help="image folder of --val, if it is not found")
     p.add_argument(
         "--model",
         help="name in the model zoo, or a config file (default: the Faster, Mask or Keypoint R-CNN that fits the labels; "
@@ -108,30 +106,32 @@ def _train(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--weights",
         default="auto",
-        help="auto: the zoo's weights for the model, else its pre-trained backbone, else none with a warning; "
+        help="auto: the zoo's weights for the model, else its pretrained backbone, else none with a warning; "
         "zoo, backbone, none, or a file or URL (default: %(default)s)",
     )
     p.add_argument(
         "--epochs", type=float, help="length in passes over the data (default: from data and model)"
     )
-    p.add_argument("--batch-size", type=int, help="images a step, all devices together")
+    p.add_argument("--batch-size", type=int, help="images per step, over all devices")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
-    p.add_argument("--num-gpus", type=int, default=1, help="processes, one a GPU (default: %(default)s)")
-    p.add_argument("--workers", type=int, help="loader processes (default: from the processor)")
+    p.add_argument("--num-gpus", type=int, default=1, help="processes, one per GPU (default: %(default)s)")
+    p.add_argument("--workers", type=int, help="loader processes (default: from the number of processors)")
     p.add_argument("--seed", type=int, default=0, help="seed of the run (default: %(default)s)")
-    p.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint in --output")
+    p.add_argument(
+        "--resume", action="store_true", help="resume from the last complete checkpoint in --output"
+    )
     _tiles(p, "train on tiles of this side, and validate whole images tile by tile")
     p.add_argument(
         "--empty-tiles",
         type=float,
         default=0.1,
-        metavar="SHARE",
-        help="tiles without an object that are trained on, per tile with one (default: %(default)s)",
+        metavar="RATIO",
+        help="training tiles without an object per tile with one (default: %(default)s)",
     )
     p.add_argument(
         "--dense",
         action="store_true",
-        help="images have very many objects: more proposals, samples and detections, smaller anchors",
+        help="for images with very many objects: more proposals, samples and detections, smaller anchors",
     )
     _overwrite(p)
     _overrides(p)
@@ -146,13 +146,13 @@ def _eval(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--against",
         metavar="OTHER_RUN",
-        help="also write comparison.html: this run less another, on the same data",
+        help="also write comparison.html: this run against another one, on the same data",
     )
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument(
         "--resume",
         action="store_true",
-        help="leave out images that a broken-off evaluation in --output has judged",
+        help="skip images that an interrupted evaluation in --output has evaluated",
     )
     _tiles(p, "predict tiles of this side and merge them (default: as the run was trained; 0: whole images)")
     _overrides(p)
@@ -177,8 +177,8 @@ def _predict(p: argparse.ArgumentParser) -> None:
     p.add_argument("--threshold", type=float, default=0.5, help="lowest score shown (default: %(default)s)")
     p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
-    p.add_argument("--limit", type=int, help="at most so many inputs, and frames of each video")
-    p.add_argument("--classes", metavar="NAMES", help="names of the classes to keep, with commas between")
+    p.add_argument("--limit", type=int, help="largest number of inputs, and of frames per video")
+    p.add_argument("--classes", metavar="NAMES", help="names of the classes to keep, separated by commas")
     p.add_argument(
         "--track",
         nargs="?",
@@ -187,9 +187,7 @@ def _predict(p: argparse.ArgumentParser) -> None:
         help="follow objects through videos: BBoxIOUTracker, VanillaHungarianBBoxIOUTracker, "
         "IOUWeightedHungarianBBoxIOUTracker, or trackers:NAME of the package trackers (default: %(const)s)",
     )
-    p.add_argument(
-        "--batch-size", type=int, default=1, help="pictures that run together (default: %(default)s)"
-    )
+    p.add_argument("--batch-size", type=int, default=1, help="images per batch (default: %(default)s)")
     p.add_argument(
         "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
     )
@@ -281,7 +279,7 @@ def _doctor(p: argparse.ArgumentParser) -> None:
 
 
 def _zoo(p: argparse.ArgumentParser) -> None:
-    p.add_argument("inputs", nargs="*", metavar="WORD", help="words that must occur in the config's path")
+    p.add_argument("inputs", nargs="*", metavar="WORD", help="words in the config's path")
     p.add_argument(
         "--task", default="", help="detection, instance, keypoints, panoptic, semantic, proposals …"
     )
@@ -299,7 +297,7 @@ def _zoo(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--show", metavar="NAME", help="print this config, resolved")
     p.add_argument(
-        "--form", choices=["yaml", "py", "source"], help="how to print it (default: as it is written)"
+        "--form", choices=["yaml", "py", "source"], help="how to print it (default: in its own format)"
     )
     p.add_argument("--json", action="store_true", help="print the list as JSON")
 
@@ -310,9 +308,9 @@ def _config(p: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         metavar="CONFIG",
-        help="files, runs or names in the zoo; after the one of `show` overrides may follow",
+        help="files, runs or names in the zoo; for `show`, one of them and then overrides",
     )
-    p.add_argument("--form", choices=["yaml", "py"], help="how to print (default: as suits the kind)")
+    p.add_argument("--form", choices=["yaml", "py"], help="how to print it (default: yaml)")
 
 
 def _data(p: argparse.ArgumentParser) -> None:
@@ -328,26 +326,26 @@ def _data(p: argparse.ArgumentParser) -> None:
     p.add_argument("--output", metavar="DIR", help="folder to write")
     p.add_argument("--shares", default="train=0.8,val=0.2", help="for split (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="for split (default: %(default)s)")
-    p.add_argument("--limit", type=int, default=24, help="for show: most pictures (default: %(default)s)")
+    p.add_argument(
+        "--limit", type=int, default=24, help="for show: largest number of images (default: %(default)s)"
+    )
     p.add_argument("--near", action="store_true", help="for check: also find resized or recompressed copies")
     p.add_argument("--decode", action="store_true", help="for check: decode every pixel of every image")
     p.add_argument("--json", action="store_true", help="for stats: print JSON")
 
 
 def _replay(p: argparse.ArgumentParser) -> None:
-    p.add_argument("batch", help="a file of bad_batches/, or the folder of a run: its last one")
+    p.add_argument("batch", help="a file of bad_batches/, or the folder of a run, for its last one")
     p.add_argument("--config-file", metavar="FILE", help="config of the training (default: the run's own)")
     p.add_argument("--device", default="cpu", help="cpu, cuda … (default: %(default)s)")
-    p.add_argument(
-        "--dtype", help="float32, float16 or bfloat16 (default: as the training's mixed precision says)"
-    )
+    p.add_argument("--dtype", help="float32, float16 or bfloat16 (default: that of the training)")
     _overrides(p)
 
 
 def _labels(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--format", help="format of the labels (default: found out)")
-    p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format has it")
-    p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: found out)")
+    p.add_argument("--format", help="format of the labels (default: detected)")
+    p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format expects it")
+    p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: detected)")
 
 
 def _tiles(p: argparse.ArgumentParser, what: str) -> None:
@@ -355,22 +353,22 @@ def _tiles(p: argparse.ArgumentParser, what: str) -> None:
     p.add_argument(
         "--overlap",
         type=float,
-        metavar="SHARE",
-        help="with --tile: share of a tile that its neighbour has too (default: 0.2)",
+        metavar="FRACTION",
+        help="with --tile: fraction of a tile that overlaps its neighbour (default: 0.2)",
     )
     p.add_argument(
         "--bands",
         type=int,
         nargs=3,
         metavar=("R", "G", "B"),
-        help="with --tile: bands of a raster, counted from 1 (default: as the file names them, else the first three)",
+        help="with --tile: bands of a raster, counted from 1 (default: by their names in the file, or else the first three)",
     )
     p.add_argument(
         "--value-range",
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="with --tile: values of a raster that become black and white (needed for more than 8 bits)",
+        help="with --tile: values of a raster that map to black and white (required for more than 8 bits)",
     )
 
 
@@ -381,9 +379,7 @@ def _examples(p: argparse.ArgumentParser, *commands: str) -> None:
 
 
 def _overwrite(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--overwrite", action="store_true", help="start anew in --output and remove the run that it holds"
-    )
+    p.add_argument("--overwrite", action="store_true", help="remove the run in --output and start a new one")
 
 
 def _trust(p: argparse.ArgumentParser) -> None:
@@ -393,7 +389,7 @@ def _trust(p: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="import this module of yours, so that configs may name what it defines; may be repeated",
+        help="import your own module, so that configs may name its functions and classes; may be repeated",
     )
     p.add_argument(
         "--trust",
@@ -414,7 +410,7 @@ def _overrides(p: argparse.ArgumentParser) -> None:
 
 COMMANDS = {
     "quickstart": Command(
-        "train, evaluate and explain a small Mask R-CNN on an embedded picture",
+        "train, evaluate and explain a small Mask R-CNN on a built-in image",
         _quickstart,
         "detectron2.cli.commands.quickstart:run",
     ),
@@ -425,7 +421,7 @@ COMMANDS = {
     ),
     "eval": Command("evaluate a trained model", _eval, "detectron2.cli.commands.eval:run"),
     "predict": Command(
-        "run a model on pictures and videos, and draw what it finds",
+        "run a model on images and videos, and draw its predictions",
         _predict,
         "detectron2.cli.commands.predict:run",
     ),
@@ -440,7 +436,7 @@ COMMANDS = {
         "detectron2.cli.commands.data:run",
     ),
     "replay": Command(
-        "run a step whose loss was not finite again, and say where it began",
+        "run a step with a NaN or infinite loss again, and find where it began",
         _replay,
         "detectron2.cli.commands.replay:run",
     ),

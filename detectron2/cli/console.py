@@ -1,4 +1,4 @@
-"""Where tables go."""
+"""The console for tables."""
 
 import sys
 
@@ -6,10 +6,10 @@ from rich.console import Console
 
 __all__ = ["console"]
 
-UNBOUND = 10_000  # columns; a file or a pipe has no edge to cut at
+UNBOUND = 10_000  # columns of a file or pipe, where lines must not wrap
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that wraps at the edge of a terminal, and nowhere when the output goes to a file or a pipe."""
+    """Return a console that wraps lines only on a terminal, not in a file or pipe."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, markup=False, width=None if stream.isatty() else UNBOUND)

@@ -1,4 +1,4 @@
-"""Errors as the command line shows them."""
+"""Messages of errors on the command line."""
 
 import errno
 import re
@@ -10,10 +10,10 @@ __all__ = ["INPUT_ERRORS", "UserError", "environment_problem", "problem_of", "te
 
 
 INPUT_ERRORS = (InputError, ValueError, OSError, ImportError)
-"""What bad input and a machine that lacks something raise. Anything else is a defect of the package."""
+"""Errors raised for bad input or missing resources of the machine. All others are bugs of the package."""
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-# The line that ends a traceback; our own errors are not all named …Error.
+# The last line of a traceback; not all of our errors are named …Error.
 _RAISED_IN_WORKER = re.compile(
     r"^(?:detectron2(?:\.\w+)+|[A-Za-z_][\w.]*(?:Error|Exception|Interrupt))\b(?::\s*)?", re.MULTILINE
 )
@@ -25,21 +25,21 @@ def text_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _FULL:
         return f"disk full: {error}"
     if "Traceback (most recent call last)" in text:
-        # Each line of a traceback is indented, the error at its end is not.
+        # The lines of a traceback are indented, except the error at its end.
         found = list(_RAISED_IN_WORKER.finditer(text))
         return text[found[-1].end() :].strip() if found else text.strip().splitlines()[-1]
     return text
 
 
 def problem_of(error: Exception) -> str | None:
-    """Return what to tell the user about an error; None if it is a defect of the package, whose traceback is wanted."""
+    """Return the message for the user; None if the error is a bug of the package, whose traceback we need."""
     if type(error).__name__ == "ProcessRaisedException":  # of torch, which is not imported for this
         return _problem_in_process(str(error))
     return text_of(error) if isinstance(error, INPUT_ERRORS) else environment_problem(error)
 
 
 def _problem_in_process(text: str) -> str | None:
-    """Return what to tell about an error of another process, of which the traceback is known."""
+    """Return the message for an error of another process, given its traceback."""
     found = list(_RAISED_IN_WORKER.finditer(text))
     if not found:
         return None
@@ -52,13 +52,13 @@ def _problem_in_process(text: str) -> str | None:
 
 
 def environment_problem(error: BaseException) -> str | None:
-    """Say what the machine lacked when torch raised an error of no special kind; None for any other error."""
+    """Return the message for a generic error of torch that is caused by the machine; None for any other error."""
     text = str(error)
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
         first = text.strip().splitlines()[0]
         return (
-            f"{first} Often the memory of the machine is used up: try fewer --workers (0 for none), smaller pictures "
-            "or a smaller batch; `--resume` goes on from the last checkpoint."
+            f"{first} Often the machine has run out of memory: try fewer --workers (0 for none), smaller images or a "
+            "smaller batch; `--resume` continues from the last checkpoint."
         )
     if "out of memory" in text.lower() and isinstance(error, (RuntimeError, MemoryError)):
         return text.strip()

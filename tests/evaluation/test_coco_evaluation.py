@@ -205,7 +205,7 @@ def test_says_why_ap_is_zero(data, caplog, change, words):
             "annotations are relative",
         ),
         (lambda a, w, h: a.update(category_id=9), "none in common"),
-        (lambda a, w, h: a.update(image_id=1000), "do the image ids"),
+        (lambda a, w, h: a.update(image_id=1000), "whether the image ids"),
         (lambda a, w, h: a.update(iscrowd=1), "crowd"),
     ],
     ids=["corners", "relative", "class map", "image ids", "crowds"],

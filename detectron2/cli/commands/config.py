@@ -1,4 +1,4 @@
-"""``detectron2 config``: print a resolved config, or what differs between two."""
+"""``detectron2 config``: print a resolved config, or the differences between two."""
 
 import argparse
 from pathlib import Path

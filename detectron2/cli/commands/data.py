@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> dict[str, Dataset]:
-    """Read the parts of the labels, and say what was left out."""
+    """Read the parts of the labels, and print what was skipped."""
     source = source_of(args, args.inputs[0])
     parts, origin = read_parts(source.path, source.format, source.images, **source.options)
     for dataset in parts.values():
@@ -54,7 +54,7 @@ def _whole(args: argparse.Namespace) -> Dataset:
 
 def _say_skipped(skipped: Sequence[str], when: str) -> None:
     if skipped:
-        print(f"{len(skipped)} labels or files were left out while {when}:")
+        print(f"{len(skipped)} labels or files were skipped while {when}:")
         for line in skipped[:MOST_LISTED]:
             print(f"    {line}")
         if len(skipped) > MOST_LISTED:
@@ -80,7 +80,7 @@ def _target(args: argparse.Namespace) -> Path:
 
 
 def _import(args: argparse.Namespace) -> int:
-    """Check, and write as COCO."""
+    """Check the labels, and write them as COCO."""
     args.to = args.to or "coco"
     plan = plan_data(source_of(args, args.inputs[0]))
     print(plan.health())
@@ -97,7 +97,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, parts: dict[str, Dataset]) -> int:
-    """Write each part; several have a folder each."""
+    """Write each part, in its own folder if there are several."""
     for name, dataset in parts.items():
         folder = _target(args) if len(parts) == 1 else _target(args) / name
         before = len(dataset.skipped)
@@ -108,7 +108,7 @@ def _write(args: argparse.Namespace, parts: dict[str, Dataset]) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Print the report that training gives too; several data sets or parts are also compared for pictures in common."""
+    """Print the data check of training; also compare several datasets or parts for common images."""
     ok = True
     splits = {}
     for path in args.inputs:
@@ -119,13 +119,13 @@ def _check(args: argparse.Namespace) -> int:
         for name, dataset in plan.parts.items():
             splits[path if name == "all" else f"{path} ({name})"] = dataset.records
             for group in find_duplicates(dataset.records, near=args.near)[:MOST_LISTED]:
-                print(f"same picture: {', '.join(group)}")
+                print(f"same image: {', '.join(group)}")
             _print_imbalance(dataset)
     if len(splits) > 1:
         leaks = find_leakage(splits, near=args.near)
         for leak in leaks[:MOST_LISTED]:
             print(f"in both: {leak['file_a']} and {leak['file_b']} (same {leak['how']})")
-        print(f"{len(leaks)} pictures are in more than one of these data sets")
+        print(f"{len(leaks)} images are in more than one of these datasets")
         ok = ok and not leaks
     return int(not ok)
 

@@ -1,4 +1,4 @@
-"""``detectron2 doctor``: what this environment has, what is missing, and what to do about it."""
+"""``detectron2 doctor``: check this environment, and say what is missing and how to fix it."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ __all__ = ["Finding", "examine", "run"]
 
 OK, NOTE, BAD = "ok", "note", "bad"
 
-# extra -> (distributions, what it is for)
+# extra: (distributions, purpose)
 EXTRAS = {
     "viz": (
         ("matplotlib", "opencv-python-headless"),
@@ -44,7 +44,7 @@ STAND_INS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: its state (ok, note, bad), what was seen, and what to do if anything."""
+    """Result of one check: its state (ok, note, bad), what was found, and how to fix it."""
 
     name: str
     state: str
@@ -53,7 +53,7 @@ class Finding:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings; the exit status is 1 when something must be mended."""
+    """Print the findings; return 1 if something must be fixed."""
     findings = list(examine())
     if args.json:
         print(json.dumps([asdict(f) for f in findings], indent=2))
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything that training and prediction need."""
+    """Check everything that training and inference need."""
     version = platform.python_version()
     yield Finding(
         "Python", OK if sys.version_info >= (3, 10) else BAD, f"{version} on {platform.platform()}", ""
@@ -71,7 +71,7 @@ def examine() -> Iterator[Finding]:
     for check in (_torch, _operators, _devices, _packages, _rival, _disk, _cache):
         try:
             yield from check()
-        except Exception as error:  # a broken part is a finding, and must not hide the others
+        except Exception as error:  # a failing check must not hide the others
             yield Finding(
                 _title(check),
                 BAD,
@@ -93,7 +93,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _operators() -> Iterator[Finding]:
-    """Run the operators that need torchvision's binary part: a mismatch with torch shows here first."""
+    """Run operators of torchvision's compiled library, which fail if it does not match torch."""
     import torch
     from torchvision import ops
 
@@ -109,7 +109,7 @@ def _operators() -> Iterator[Finding]:
     todo = (
         ""
         if state == OK
-        else "install the torchvision made for this torch: pip install --upgrade torch torchvision"
+        else "install the torchvision for this torch: pip install --upgrade torch torchvision"
     )
     yield Finding("operators", state, seen, todo)
 
@@ -157,7 +157,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _rival() -> Iterator[Finding]:
-    """Is the detectron2 that is imported the one that is installed?"""
+    """Check that the imported detectron2 is the installed one."""
     import detectron2
 
     here = Path(detectron2.__file__).resolve().parent
@@ -191,7 +191,7 @@ def _disk() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    """Can downloaded weights be kept?"""
+    """Check that downloaded weights can be cached."""
     root = Path(os.environ.get("FVCORE_CACHE", Path.home() / ".torch")).expanduser()
     place = next(p for p in (root, *root.parents) if p.exists())
     try:
@@ -218,4 +218,4 @@ def _print(findings: list[Finding]) -> None:
         table.add_row(Text(f.state, colours[f.state]), f.name, text)
     console().print(table)
     bad = [f.name for f in findings if f.state == BAD]
-    print("Everything that is needed is here." if not bad else f"To mend: {', '.join(bad)}.")
+    print("Everything that is needed is available." if not bad else f"To fix: {', '.join(bad)}.")

@@ -1,4 +1,4 @@
-"""``detectron2 eval``: the figures of a run on its validation data or on others."""
+"""``detectron2 eval``: evaluate a run on its validation data or on other data."""
 
 import argparse
 import shutil
@@ -25,7 +25,7 @@ __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, write the page, and print the figures."""
+    """Evaluate, write the report, and print the main results."""
     device = chosen_device(args.device)
     card = read_run(args.model)
     folder = Path(args.output or Path(args.model) / "eval")
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace, card: RunCard, folder: Path, device: str) -> RunConfig:
-    """Find and check the data, and write the card into the folder of the evaluation."""
+    """Read and check the data, and write the card into the folder of the evaluation."""
     folder.mkdir(parents=True, exist_ok=True)
     setup_logger(str(folder))
     config = load_run_config(Path(args.model) / "config.yaml", args.opts)
@@ -73,12 +73,12 @@ def _prepare(args: argparse.Namespace, card: RunCard, folder: Path, device: str)
 
 
 def _evaluated(run: str, card: RunCard) -> Path:
-    """Return the folder of a run, or of its ``eval``, that holds an evaluation on the data of ``card``."""
+    """Return the folder, of a run or its ``eval``, with an evaluation on the data of ``card``."""
     for folder in (Path(run), Path(run) / "eval"):
         if (folder / "inference" / "coco_instances_results.json").is_file():
             val = read_run(folder).val
             if same_labels(val, card.val):
                 return folder
     raise UserError(
-        f"{run} has no evaluation on {card.val.json}; write one with `detectron2 eval {run} --data {card.val.json}`"
+        f"{run} has no evaluation on {card.val.json}; run `detectron2 eval {run} --data {card.val.json}`"
     )

@@ -1,4 +1,4 @@
-"""``detectron2 quickstart``: the whole path on a real picture that comes with the package."""
+"""``detectron2 quickstart``: training, evaluation and report on a real image that comes with the package."""
 
 import argparse
 import json
@@ -23,16 +23,16 @@ from .train import make_card, open_run, save_run, train
 
 __all__ = ["run", "write_nuclei"]
 
-BORDER = 352  # columns left of it train, the others are held out: the two share no pixel
-HEIGHT = 256  # the picture is cut in rows of this height
-SMALLEST = 20  # pixels; what a cut leaves of a nucleus below this is no label
+BORDER = 352  # columns left of it are for training, the others for validation
+HEIGHT = 256  # height of the images into which the source image is split
+SMALLEST = 20  # pixels; smaller parts of split nuclei are no labels
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the data, train, evaluate, report, and print the two figures."""
+    """Write the data, train, evaluate, write the report, and print the main results."""
     start = time.perf_counter()
     folder = Path(args.output)
-    # Small enough that a processor is the right device unless another is asked for.
+    # The run is small enough for the CPU.
     device = chosen_device(args.device or "cpu")
     with ExitStack() as held:
         with fresh_folder(folder):
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace, folder: Path, device: str) -> tuple[RunCard, RunConfig]:
-    """Write the data, and the card and config of the run."""
+    """Write the data, card and config of the run."""
     assets = resources.files("detectron2.cli") / "quickstart"
     parts = write_nuclei(folder / "data")
     data = plan_training(Source(str(parts["train"])), Source(str(parts["val"])))
@@ -64,13 +64,13 @@ def _prepare(args: argparse.Namespace, folder: Path, device: str) -> tuple[RunCa
 
 
 def write_nuclei(folder: Path) -> dict[str, Path]:
-    """Write the embedded picture as two COCO data sets.
+    """Write the built-in image as two COCO datasets.
 
     Args:
-        folder: gets ``train.json``, ``val.json`` and ``images/``.
+        folder: folder for ``train.json``, ``val.json`` and ``images/``.
 
     Returns:
-        The json of "train" and of "val".
+        The paths of the json files "train" and "val".
     """
     assets = resources.files("detectron2.cli") / "quickstart"
     with (assets / "nuclei.png").open("rb") as f:
@@ -97,13 +97,13 @@ def write_nuclei(folder: Path) -> dict[str, Path]:
 
 
 def _instances(labels: np.ndarray) -> list[np.ndarray]:
-    """One bool mask for each label number of at least SMALLEST pixels."""
+    """Return a boolean mask for each label with at least SMALLEST pixels."""
     numbers, counts = np.unique(labels, return_counts=True)
     return [labels == n for n, c in zip(numbers, counts) if n > 0 and c >= SMALLEST]
 
 
 def _annotation(mask: np.ndarray) -> dict[str, object]:
-    """Return a COCO annotation with an uncompressed run-length mask, which any reader of JSON can take."""
+    """Return a COCO annotation with an uncompressed RLE mask."""
     flat = mask.flatten(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()

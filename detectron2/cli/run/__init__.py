@@ -1,1 +1,1 @@
-"""What the commands share: configs, data sets, recipes and run folders."""
+"""Code shared by the commands: configs, datasets, recipes and run folders."""

@@ -1,4 +1,4 @@
-"""From checked labels to the registered data sets of a run."""
+"""Storing checked labels, and registering the datasets of a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +13,16 @@ from detectron2.engine.run_folder import DataCard, RunCard
 
 __all__ = ["TRAIN", "VAL", "register", "store"]
 
-TRAIN, VAL = "train", "val"  # as messages and the config of the run name them
+TRAIN, VAL = "train", "val"  # names of the datasets in messages and in the config of the run
 
 
 def store(dataset: Dataset, role: str, folder: Path) -> DataCard:
-    """Keep labels for a run: a COCO file of the user's that needs no change is named, all others are written as COCO.
+    """Store the labels of a run: refer to a COCO file of the user that needs no change, or write a COCO file.
 
     Args:
-        dataset: checked labels; the images stay where they are.
-        role: "train" or "val", which is the name of the file in ``labels``; written anew each time.
-        folder: of the run.
+        dataset: checked labels; images are not copied.
+        role: "train" or "val", the name of the file in ``labels``, which is overwritten.
+        folder: folder of the run.
     """
     count = sum(len(r["annotations"]) for r in dataset.records)
     if dataset.file is not None:
@@ -33,12 +33,12 @@ def store(dataset: Dataset, role: str, folder: Path) -> DataCard:
 
 
 def register(card: RunCard, *, train: bool = True, cut: bool = False) -> None:
-    """Register the data sets of a run under the names TRAIN and VAL, with the run's class map.
+    """Register the datasets of a run as TRAIN and VAL, with the run's mapping of classes.
 
     Args:
-        card: of the run.
-        train: also the training data; without them there are still its metadata, which the config refers to.
-        cut: of a run that learns from tiles, let the tiles of the validation data stand for its whole images.
+        card: card of the run.
+        train: whether to register the training data; its metadata, which the config needs, is always registered.
+        cut: for a run trained on tiles, register the tiles of the validation data instead of its whole images.
     """
     val = card.val_tiles if cut and card.val_tiles is not None else card.val
     for name, data in ((TRAIN, card.train), (VAL, val)):
@@ -52,7 +52,7 @@ def register(card: RunCard, *, train: bool = True, cut: bool = False) -> None:
 
 
 def _loader(card: DataCard, category_ids: list[int]) -> Callable[[], list[dict[str, Any]]]:
-    """Return a function that reads the records of ``card`` with class indices in place of the json's category ids."""
+    """Return a function that reads the records of ``card``, with class indices instead of category ids."""
     index = {c: i for i, c in enumerate(category_ids)}
 
     def load() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Evaluating the weights of a run, and writing down what the report shows."""
+"""Evaluating the weights of a run, and writing the results for its report."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -36,9 +36,9 @@ def evaluate_run(
     Args:
         run: config of the run.
         card: card of the run.
-        folder: where to write.
+        folder: folder to write to.
         weights: file with the weights.
-        since: ``time.perf_counter()`` at which the run started, for "seconds" in the summary.
+        since: ``time.perf_counter()`` at the start of the run, for "seconds" in the summary.
 
     Returns:
         The summary.
@@ -88,13 +88,13 @@ def _without_labels(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def figures(summary: Mapping[str, Any]) -> str:
-    """Return the main figures as a line to print."""
+    """Format the main results in one line."""
     parts = [f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k]
     return ", ".join(parts)
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the main figures as shares in [0, 1] (None when undefined): ``box_AP``, ``box_AP50``, ``mask_AP``, …"""
+    """Return the main results ``box_AP``, ``box_AP50``, ``mask_AP``, … in [0, 1], or None if undefined."""
     return {
         f"{label}_{metric}": results[task][metric] / 100 if results[task][metric] >= 0 else None
         for task, label in TASKS.items()

@@ -1,13 +1,14 @@
-"""What a training run leaves in its folder, and reading it back.
+"""The folder of a training run.
 
 config.yaml        the resolved config
 run.json           data, classes, model, seed, versions (class RunCard of engine/run_folder.py)
-model_best.pth     weights with the best validation result; model_final.pth those of the last step
-metrics.json       one JSON object a line, as training went
-summary.json       the figures of the end
-report.html        the page that explains them
-model_card.md      base weights, licences, classes, data and figures
-pictures/          predictions beside labels
+model_best.pth     weights with the best validation result
+model_final.pth    weights of the last step
+metrics.json       training metrics, one JSON object per line
+summary.json       final results
+report.html        a page that explains them
+model_card.md      base weights, licences, classes, data and results
+pictures/          images with predictions and labels side by side
 inference/         predictions in COCO format
 """
 
@@ -22,7 +23,7 @@ from detectron2.utils.logger import close_log_file
 
 __all__ = ["fresh_folder", "has_begun", "remove_run", "same_labels"]
 
-# What a run writes beside its checkpoints.
+# Files that a run writes besides its checkpoints.
 _WRITTEN = (
     "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "report.json", "model_card.md",
     "classes.csv", "*.html", "log.txt*", "events.out.tfevents.*", "labels", "pictures", "inference", "eval", "bad_batches",
@@ -30,14 +31,14 @@ _WRITTEN = (
 
 
 def has_begun(folder: Path) -> bool:
-    """Return whether a training in ``folder`` got as far as its first figures or checkpoint."""
-    figures = folder / "metrics.json"
+    """Return whether a training in ``folder`` has written metrics or a checkpoint."""
+    metrics = folder / "metrics.json"
     kept = any((folder / name).exists() for name in ("last_checkpoint", "bad_batches"))
-    return kept or any(folder.glob("model_*")) or (figures.is_file() and figures.stat().st_size > 0)
+    return kept or any(folder.glob("model_*")) or (metrics.is_file() and metrics.stat().st_size > 0)
 
 
 def remove_run(folder: Path) -> None:
-    """Remove what a run has written into its folder; other files stay."""
+    """Remove the files of a run from its folder; other files stay."""
     for pattern in (*_WRITTEN, "model_*.pth", "model_*.shards"):
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -45,7 +46,7 @@ def remove_run(folder: Path) -> None:
 
 @contextmanager
 def fresh_folder(folder: Path) -> Iterator[None]:
-    """Leave no folder behind when what happens in the ``with`` block, which makes it, is refused."""
+    """Remove ``folder`` if the ``with`` block that creates it raises."""
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         yield
@@ -60,7 +61,7 @@ def fresh_folder(folder: Path) -> Iterator[None]:
 
 
 def same_labels(a: DataCard, b: DataCard) -> bool:
-    """Say whether two cards name the same labels: one file, or two that say the same of the same pictures."""
+    """Return whether two cards name the same labels: the same file, or two files with the same content."""
     if Path(a.json).resolve() == Path(b.json).resolve():
         return True
     if (a.num_images, a.num_instances) != (b.num_images, b.num_instances):

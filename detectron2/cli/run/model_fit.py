@@ -1,4 +1,4 @@
-"""Which model fits the labels, and what has to change so that the two agree."""
+"""Choosing a model for labels, and adapting model and labels to each other."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["ROTATED", "default_model", "fit_labels", "fit_model", "model_kinds"]
 BOXES, MASKS, KEYPOINTS = "faster_rcnn_R_50_FPN_3x", "mask_rcnn_R_50_FPN_3x", "keypoint_rcnn_R_50_FPN_3x"
 OTHER_TASKS = {"panoptic": "panoptic label maps", "semantic": "semantic label maps"}
 
-# What makes a Faster R-CNN with FPN one of rotated boxes; the zoo has none.
+# Changes of a Faster R-CNN with FPN for rotated boxes, for which the zoo has no model.
 ROTATED: dict[str, Any] = {
     "MODEL.ANCHOR_GENERATOR.NAME": "RotatedAnchorGenerator",
     "MODEL.ANCHOR_GENERATOR.ANGLES": [[-90, -60, -30, 0, 30, 60]],
@@ -27,7 +27,7 @@ ROTATED: dict[str, Any] = {
 
 
 def default_model(facts: LabelFacts) -> str:
-    """Choose the zoo's model for labels when the user named none."""
+    """Choose a model of the zoo for labels."""
     _only_instances(facts, None)
     if facts.rotated * 2 > facts.labels:
         return BOXES
@@ -40,16 +40,16 @@ def _only_instances(facts: LabelFacts, model: str | None) -> None:
     kind = "panoptic" if facts.panoptic else "semantic" if facts.semantic else ""
     if kind:
         raise UserError(
-            f"the labels are {OTHER_TASKS[kind]} ({kind}), which {model or 'this command'} cannot learn from: it trains boxes, masks, "
-            "keypoints and rotated boxes. Register them in Python and train with tools/train_net.py"
+            f"the labels are {OTHER_TASKS[kind]} ({kind}), but {model or 'this command'} trains only boxes, masks, keypoints "
+            "and rotated boxes. Register the labels in Python and train with tools/train_net.py"
         )
 
 
 def model_kinds(run: RunConfig) -> dict[str, Any]:
-    """Say what a config's model is trained on: "masks", "rotated", "keypoints" (their number), "other" (a task)."""
+    """Return the labels that a config's model needs: "masks", "rotated", "keypoints" (number), "other" (a task)."""
     meta = str(run.get("MODEL.META_ARCHITECTURE", ""))
     lazy_target = str(run.get("model._target_", ""))
-    # Of models that classify masks the mapper says what the masks stand for.
+    # For models that classify masks, the mapper defines the task.
     mapper = str(run.get("INPUT.DATASET_MAPPER_NAME", ""))
     other = ""
     if "Panoptic" in meta or "Panoptic" in lazy_target or "panoptic" in mapper:
@@ -66,16 +66,16 @@ def model_kinds(run: RunConfig) -> dict[str, Any]:
 
 
 def fit_model(run: RunConfig, plan: DataPlan, model: str, *, chosen: bool) -> list[str]:
-    """Set in a config what the labels decide: kind of masks, number of keypoints, flips, rotated boxes.
+    """Adapt a config to the labels: type of masks, number of keypoints, flips, and rotated boxes.
 
     Args:
         run: config, before the user's own changes.
-        plan: data.
+        plan: the data.
         model: name of the model, for messages.
-        chosen: the model was chosen for these labels.
+        chosen: whether the model was chosen automatically for these labels.
 
     Returns:
-        Lines for the user.
+        Messages for the user.
     """
     facts = label_facts(plan.parts["train"].records)
     notes = []
@@ -105,42 +105,42 @@ def fit_model(run: RunConfig, plan: DataPlan, model: str, *, chosen: bool) -> li
         if yacs and not _flips_known(names, plan.parts["train"]):
             run.set("INPUT.RANDOM_FLIP", "none")
             notes.append(
-                "pictures are not mirrored, since the labels do not say which keypoints are left and right"
+                "images are not flipped, because the labels do not say which keypoints are left and right"
             )
     return notes
 
 
 def _flips_known(names: Any, dataset: Dataset) -> bool:
-    """Say whether mirroring is safe: pairs are known, or names speak and none of them of a side."""
+    """Return whether flips are safe: pairs are known, or keypoints have meaningful names without left or right."""
     if dataset.metadata.get("keypoint_flip_map"):
         return True
-    speaking = bool(names) and not any(n.startswith("keypoint_") or n.isdigit() for n in names)
-    return speaking and not any(side in n.lower() for n in names for side in ("left", "right"))
+    meaningful = bool(names) and not any(n.startswith("keypoint_") or n.isdigit() for n in names)
+    return meaningful and not any(side in n.lower() for n in names for side in ("left", "right"))
 
 
 def fit_labels(run: RunConfig, plan: DataPlan, model: str) -> list[str]:
-    """Bring labels to what the model learns from, where little is lost; refuse where they do not fit.
+    """Convert labels to those that the model needs, if little is lost.
 
     Args:
         run: config with the user's changes.
-        plan: data; the parts are replaced.
+        plan: the data; its parts are changed.
         model: name of the model, for messages.
 
     Returns:
-        Lines for the user.
+        Messages for the user.
 
     Raises:
-        UserError: the labels lack what the model learns from; names a model that fits.
+        UserError: if the labels lack those that the model needs; names a suitable model.
     """
-    # Of an evaluation there is no training part.
     kinds, notes = model_kinds(run), []
+    # An evaluation has no training part.
     facts = label_facts(plan.parts["train" if "train" in plan.parts else "val"].records)
     _only_instances(facts, model)
     fitting = default_model(facts)
-    advice = f"leave --model out, or take {fitting}"
+    advice = f"omit --model, or use {fitting}"
     if kinds["other"]:
         raise UserError(
-            f"{model} learns from {OTHER_TASKS[kinds['other']]} ({kinds['other']}, sem_seg), which the labels do not have: {advice}"
+            f"{model} needs {OTHER_TASKS[kinds['other']]} ({kinds['other']}, sem_seg), which the labels lack: {advice}"
         )
     if kinds["keypoints"]:
         _check_keypoints(facts, kinds["keypoints"], model, advice)
@@ -148,7 +148,7 @@ def fit_labels(run: RunConfig, plan: DataPlan, model: str) -> list[str]:
     if kinds["masks"]:
         if facts.masks * 2 <= facts.labels:
             raise UserError(
-                f"{model} learns masks, but only {facts.masks} of {facts.labels} labels have an outline (segmentation): {advice}"
+                f"{model} needs masks, but only {facts.masks} of {facts.labels} labels have an outline (segmentation): {advice}"
                 + (" (or add MODEL.MASK_ON False)" if run.get("MODEL.MASK_ON") else "")
             )
         notes += _keep(
@@ -157,26 +157,27 @@ def fit_labels(run: RunConfig, plan: DataPlan, model: str) -> list[str]:
     if facts.rotated and not kinds["rotated"]:
         if facts.rotated * 2 > facts.labels:
             raise UserError(
-                f"{facts.rotated} of {facts.labels} labels are rotated boxes (with an angle), and {model} learns upright "
-                f"ones: leave --model out, or use a model of rotated boxes (MODEL.PROPOSAL_GENERATOR.NAME RRPN)"
+                f"{facts.rotated} of {facts.labels} labels are rotated boxes (with an angle), but {model} needs upright "
+                f"ones: omit --model, or use a model for rotated boxes (MODEL.PROPOSAL_GENERATOR.NAME RRPN)"
             )
-        notes += _convert(plan, _upright, "upright boxes are put around {} rotated ones")
+        notes += _convert(plan, _upright, "{} rotated boxes are replaced by the upright boxes around them")
     elif kinds["rotated"]:
-        notes += _convert(plan, _turned, "{} upright boxes are trained as rotated ones of angle 0")
+        notes += _convert(plan, _turned, "{} upright boxes are trained as rotated boxes with angle 0")
     return notes
 
 
 def _check_keypoints(facts: LabelFacts, wanted: int, model: str, advice: str) -> None:
     if not facts.keypoints:
-        raise UserError(f"{model} learns keypoints, which the labels do not have: {advice}")
+        raise UserError(f"{model} needs keypoints, which the labels lack: {advice}")
     if facts.num_keypoints != wanted:
         raise UserError(
-            f"{model} has {wanted} keypoints (MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS), the labels have {facts.num_keypoints}"
+            f"{model} has {wanted} keypoints (MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS), but the labels have "
+            f"{facts.num_keypoints}"
         )
 
 
 def _keep(plan: DataPlan, has: Any, what: str) -> list[str]:
-    """Leave out the labels without something that the model learns."""
+    """Drop labels that lack something that the model needs."""
     notes = []
     for name, dataset in plan.parts.items():
         lost = 0
@@ -186,7 +187,7 @@ def _keep(plan: DataPlan, has: Any, what: str) -> list[str]:
             record["annotations"] = kept
         if lost:
             dataset.file = None
-            notes.append(f"left out of {name}: {lost} labels without {what}, which this model needs")
+            notes.append(f"dropped from {name}: {lost} labels without {what}, which this model needs")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""What the user sees before the first step, and what the commands make of their data options."""
+"""Reading data options, and showing the plan of a training before its first step."""
 
 import argparse
 import datetime
@@ -13,13 +13,13 @@ __all__ = ["ExpectedTime", "say_plan", "schedule_text", "source_of"]
 
 
 def source_of(args: argparse.Namespace, path: str, images: str | None = None) -> Source:
-    """Return where labels are, from the options that ``train``, ``eval`` and ``data`` share."""
+    """Return the source of labels from the options that ``train``, ``eval`` and ``data`` share."""
     options = {"task": args.task} if args.task else {}
     return Source(path, args.format, images or args.images, options)
 
 
 def schedule_text(run: RunConfig, num_images: int, model: str, weights: str) -> str:
-    """Describe model, steps, epochs, batch and rate."""
+    """Describe model, weights, steps, batch size and learning rate."""
     steps = int(run.options.max_iter)
     epochs = steps * run.batch_size / max(num_images, 1)
     rate = run.get(run.rate_path)
@@ -30,7 +30,7 @@ def schedule_text(run: RunConfig, num_images: int, model: str, weights: str) -> 
 
 
 def say_plan(plan: DataPlan, *more: str) -> None:
-    """Log the data, the defects and further lines in one report."""
+    """Log the data check, the data and further lines."""
     logger = setup_logger(name="detectron2")
     found = any(r.findings for r in plan.reports.values())
     (logger.warning if found else logger.info)("Data check: %s", plan.health())
@@ -38,23 +38,21 @@ def say_plan(plan: DataPlan, *more: str) -> None:
 
 
 class ExpectedTime(HookBase):
-    """Says after the first steps how long the training will take."""
+    """Logs an estimate of the remaining time after the first steps."""
 
     def __init__(self, first: int = 5, steps: int = 15) -> None:
         """
         Args:
-            first: steps that are not counted, since much is set up in them.
-            steps: steps that are.
+            first: number of slower first steps, which are not timed.
+            steps: number of timed steps.
         """
         self.first, self.steps = first, steps
         self._start = 0.0
 
     def before_train(self) -> None:
-        """Remember where the training begins."""
         self._begin = self.trainer.iter
 
     def after_step(self) -> None:
-        """Take the time."""
         done = self.trainer.iter + 1 - self._begin
         if done == self.first:
             self._start = time.perf_counter()
@@ -63,4 +61,4 @@ class ExpectedTime(HookBase):
             left = (self.trainer.max_iter - self.trainer.iter - 1) * each
             text = str(datetime.timedelta(seconds=round(left)))
             logger = setup_logger(name="detectron2")
-            logger.info("About %s to go without evaluations, at %.2f s a step", text, each)
+            logger.info("About %s remaining without evaluations, at %.2f s per step", text, each)

@@ -1,4 +1,4 @@
-"""From a model's name and the size of the data to a config that trains it well."""
+"""Fit a model's config to the size of the data."""
 
 import math
 import os
@@ -20,21 +20,21 @@ from .datasets import TRAIN, VAL
 __all__ = ["Plan", "chosen_device", "length_of", "recipe", "starting_weights"]
 
 MIN_ITERATIONS = 300
-REFERENCE_IMAGES = 118_287  # images of COCO train2017, which the zoo's schedules were made for
+REFERENCE_IMAGES = 118_287  # images of COCO train2017, for which the zoo's schedules were made
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the data and the command line say about a training.
+    """Settings of a training that come from the data and the command line.
 
     Attributes:
-        num_classes: classes of the data.
-        num_images: training images.
-        epochs: passes over the data; None for as many as the zoo's schedule makes over its own.
-        batch_size: images a step, all devices together; None for two a device.
-        workers: loader processes; None for one less than the processors, at most four.
+        num_classes: number of classes.
+        num_images: number of training images.
+        epochs: passes over the data; None = as many as the zoo's schedule makes over its own data.
+        batch_size: images per step on all devices together; None = two per device.
+        workers: loader processes; None = one less than the CPU cores, at most four.
         device: device name.
-        num_gpus: processes.
+        num_gpus: number of processes.
     """
 
     num_classes: int
@@ -47,10 +47,10 @@ class Plan:
 
 
 def chosen_device(name: str | None, num_gpus: int = 1) -> str:
-    """Return the device that a command line asks for, or the best there is.
+    """Return the requested device, or the best available one.
 
     Raises:
-        DeviceError: this machine does not have it, or not so many of them.
+        DeviceError: this machine lacks the device, or has fewer than ``num_gpus``.
     """
     device = check_device(name or best_device(), "--device")
     if device.type == "cuda" and num_gpus > torch.cuda.device_count():
@@ -61,16 +61,16 @@ def chosen_device(name: str | None, num_gpus: int = 1) -> str:
 
 
 def recipe(config_file: str, plan: Plan) -> RunConfig:
-    """Fit a model's config to given data: batch, learning rate, length and evaluation.
+    """Fit batch, learning rate, length and evaluation of a model's config to the data.
 
     The length is the zoo's number of passes over its data, at least MIN_ITERATIONS steps. The learning rate grows with
-    the batch (Goyal et al., https://arxiv.org/abs/1706.02677). Decay steps keep their shares of the run; the warm-up
-    keeps its length, up to a tenth of the run. A config that names no data sets was made for these data and keeps its
-    own schedule, unless the plan says otherwise.
+    the batch (Goyal et al., https://arxiv.org/abs/1706.02677). Decay steps keep their relative positions in the run;
+    the warm-up keeps its length, up to a tenth of the run. A config that names no datasets was made for this data and
+    keeps its own schedule, unless the plan says otherwise.
 
     Args:
-        config_file: of either kind.
-        plan: what to fit it to.
+        config_file: a YAML or Python config.
+        plan: settings to fit it to.
     """
     if plan.batch_size and plan.batch_size % max(plan.num_gpus, 1):
         raise UserError(f"--batch-size {plan.batch_size} is not a multiple of --num-gpus {plan.num_gpus}")
@@ -91,23 +91,23 @@ def recipe(config_file: str, plan: Plan) -> RunConfig:
 
 
 def length_of(plan: Plan, batch: int, old_batch: int, old_length: int) -> int:
-    """Steps of a training whose zoo schedule has ``old_length`` steps of ``old_batch`` images."""
+    """Return the steps of a training whose zoo schedule has ``old_length`` steps of ``old_batch`` images."""
     passes = plan.epochs if plan.epochs is not None else old_length * old_batch / REFERENCE_IMAGES
     steps = math.ceil(passes * plan.num_images / batch)
     return max(steps, 1) if plan.epochs is not None else max(steps, MIN_ITERATIONS)
 
 
 def starting_weights(own: str, zoo_name: str | None, which: str, load: Callable[[str], object]) -> str:
-    """Choose what training starts from, and fetch it now, so that a missing network is known before the first step.
+    """Choose the initial weights and fetch them now, so that a missing network shows before the first step.
 
     Args:
-        own: weights that the config names: a pre-trained backbone; "" for none.
-        zoo_name: name of the config in the zoo, if it is there.
+        own: pre-trained backbone that the config names; "" = none.
+        zoo_name: name of the config in the zoo; None = not in the zoo.
         which: "auto", "zoo", "backbone", "none", or a path or URL.
-        load: brings a path or URL to a local file; raises OSError when it cannot.
+        load: fetches a path or URL into a local file; raises OSError on failure.
 
     Returns:
-        A path or URL; "" to start from random weights.
+        A path or URL; "" = random weights.
     """
     if which == "none":
         return ""
@@ -123,19 +123,19 @@ def starting_weights(own: str, zoo_name: str | None, which: str, load: Callable[
             problems.append(f"{url}: {error}")
     if which != "auto":
         raise UserError(
-            "cannot fetch the weights asked for: " + ("; ".join(problems) or "the config names none")
+            "cannot fetch the requested weights: " + ("; ".join(problems) or "the config names none")
         )
     if problems:
         setup_logger(name="detectron2").warning(
-            "Pre-trained weights cannot be fetched, so the model starts from random weights and will need a longer "
-            "training for a lower result. (%s) Give a local file with --weights FILE.",
+            "Cannot fetch pre-trained weights (%s). The model starts from random weights, which needs longer training "
+            "and gives lower results. Give a local file with --weights FILE.",
             "; ".join(problems),
         )
     return ""
 
 
 def _candidates(own: str, zoo_name: str | None, which: str) -> list[str]:
-    """Weights to try, best first."""
+    """Return the weights to try, best first."""
     found = []
     if which in ("auto", "zoo") and zoo_name is not None:
         try:

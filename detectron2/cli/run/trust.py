@@ -1,4 +1,4 @@
-"""What a command line allows the configs of its command to name."""
+"""The options ``--import`` and ``--trust``, which allow configs to name more callables."""
 
 import os
 import sys
@@ -15,10 +15,10 @@ __all__ = ["trusting"]
 
 @contextmanager
 def trusting(imports: Sequence[str], trust: bool) -> Iterator[None]:
-    """Import the modules of ``--import``, whose callables configs may then name; ``--trust`` allows all others.
+    """Allow configs to name callables of imported modules or, with ``trust``, any callable, in a ``with`` block.
 
     Args:
-        imports: modules, also from the working directory.
+        imports: modules to import, also from the working directory.
         trust: whether configs may name any callable.
 
     Raises:
@@ -33,7 +33,7 @@ def trusting(imports: Sequence[str], trust: bool) -> Iterator[None]:
             if e.name is None or not f"{name}.".startswith(f"{e.name}."):
                 raise
             raise UserError(
-                f"--import {name}: there is no module {e.name} here or among the installed ones"
+                f"--import {name}: there is no module {e.name} in this folder or installed"
             ) from e
     with trusted(trust):
         yield
