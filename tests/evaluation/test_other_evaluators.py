@@ -111,7 +111,7 @@ def test_rotated_boxes_as_tensors():
     assert RotatedCOCOeval.is_rotated([[1, 2, 3, 4, 5]])
     assert not RotatedCOCOeval.is_rotated([[1, 2, 3, 4]])
     assert RotatedCOCOeval.boxlist_to_tensor([[0, 0, 4, 2]], 5).tolist() == [[2, 1, 4, 2, 0]]
-    with pytest.raises(ValueError, match="four"):
+    with pytest.raises(ValueError, match="output_box_dim 4"):
         RotatedCOCOeval.boxlist_to_tensor([[1, 2, 3, 4, 5]], 4)
     iou = RotatedCOCOeval(iouType="bbox").compute_iou_dt_gt([[5, 5, 4, 4, 30]], [[5, 5, 8, 8, 30]], [0])
     crowd = RotatedCOCOeval(iouType="bbox").compute_iou_dt_gt([[5, 5, 4, 4, 30]], [[5, 5, 8, 8, 30]], [1])

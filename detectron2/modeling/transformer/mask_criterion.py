@@ -43,7 +43,7 @@ class MaskCriterion(nn.Module):
     """Compare classes and masks of matched queries; subclasses say which predictions are matched.
 
     Args:
-        num_classes: classes, without "no object".
+        num_classes: number of classes, without "no object".
         matcher: called with outputs and targets, gives :data:`.Indices`.
         weight_dict: weight of each loss by name; applied by the model, not here.
         eos_coef: weight of "no object" in the cross-entropy of classes.
@@ -80,7 +80,7 @@ class MaskCriterion(nn.Module):
     def cross_entropy(
         self, outputs: dict[str, Any], targets: Targets, indices: Indices, num_masks: Tensor | float
     ) -> dict[str, Tensor]:
-        """Cross-entropy of all queries; those without an object belong to the last class, "no object".
+        """Compute the cross-entropy of all queries; unmatched queries have the last class, "no object".
 
         Returns:
             ``loss_ce``, the weighted mean.
@@ -92,7 +92,7 @@ class MaskCriterion(nn.Module):
     def loss_masks(
         self, outputs: dict[str, Any], targets: Targets, indices: Indices, num_masks: Tensor | float
     ) -> dict[str, Tensor]:
-        """Binary cross-entropy and dice loss of the pairs, at points.
+        """Compute the binary cross-entropy and the dice loss of the pairs, at points.
 
         Returns:
             ``loss_mask`` and ``loss_dice``, sums over the pairs divided by ``num_masks``.
@@ -125,7 +125,7 @@ class MaskCriterion(nn.Module):
         """Compute the losses of one of the names in ``losses``, such as "labels" or "masks"."""
         table = self._table()
         if loss not in table:
-            raise BadValue(f"no loss named {loss!r}; there are {', '.join(table)}")
+            raise BadValue(f"loss must be one of {', '.join(table)}, got {loss!r}")
         return table[loss](outputs, targets, indices, num_masks)
 
     def pair_losses(

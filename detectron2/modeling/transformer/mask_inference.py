@@ -1,4 +1,4 @@
-"""From classified masks to instances, label maps and panoptic segments.
+"""Convert classified masks to instances, label maps and panoptic segments.
 
 Q queries with class probabilities [Q, classes], "no object" left out, and mask logits [Q, H, W]. All shapes are fixed,
 so that these functions can be part of a graph.
@@ -15,7 +15,7 @@ __all__ = ["TopMasks", "semantic_scores", "top_masks", "winning_segments"]
 
 
 def semantic_scores(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """Sum up, for each class and pixel, probability of the class times probability of the mask over all queries.
+    """Sum class probability times mask probability over all queries, for each class and pixel.
 
     Args:
         probabilities: [Q, classes].
@@ -51,7 +51,7 @@ def top_masks(probabilities: Tensor, masks: Tensor, count: int) -> TopMasks:
     Args:
         probabilities: [Q, classes].
         masks: [Q, H, W] logits.
-        count: pairs wanted; all of them if there are fewer.
+        count: largest number of pairs.
     """
     scores, index = probabilities.flatten().topk(min(count, probabilities.numel()))
     queries = index // probabilities.shape[1]
@@ -70,21 +70,21 @@ def winning_segments(
     is_thing: Tensor,
     overlap_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """Give every pixel to one query, and drop queries that lose most of their mask.
+    """Assign every pixel to one query, and drop queries that lose most of their mask.
 
-    Regions of one stuff class are one segment, things are a segment each. Segments are numbered from 1, in the order
-    of the queries.
+    All regions of a stuff class form one segment, each thing its own. Segments are numbered from 1 in the order of the
+    queries.
 
     Args:
-        scores: [Q] of the queries.
-        classes: [Q] of the queries.
+        scores: [Q] scores of the queries.
+        classes: [Q] classes of the queries.
         masks: [Q, H, W] probabilities.
         wanted: bool [Q]; other queries get no pixel.
-        is_thing: bool [Q], whether the query's class is one of things.
-        overlap_threshold: least share of the pixels with a probability of 0.5 or more that a query must win.
+        is_thing: bool [Q], whether the query's class is a thing.
+        overlap_threshold: minimum fraction of its pixels with a probability of at least 0.5 that a query must win.
 
     Returns:
-        int32 [H, W] numbers of segments, 0 where there is none; and [Q] the segment of each query, 0 for none.
+        int32 [H, W] segment numbers, 0 = none; and [Q] the segment of each query, 0 = none.
     """
     q = scores.shape[0]
     if q == 0:

@@ -32,13 +32,13 @@ class MSDeformAttnTransformerEncoderOnly(nn.Module):
 
     Args:
         d_model: channels.
-        nhead: heads.
-        num_encoder_layers: layers.
-        dim_feedforward: channels inside the feed-forward networks.
-        dropout: rate of dropout.
+        nhead: number of heads.
+        num_encoder_layers: number of layers.
+        dim_feedforward: hidden channels of the feed-forward networks.
+        dropout: dropout rate.
         activation: "relu" or "gelu".
-        num_feature_levels: maps.
-        enc_n_points: points of each head on each map.
+        num_feature_levels: number of maps.
+        enc_n_points: points per head and map.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MSDeformAttnTransformerEncoderOnly(nn.Module):
         nn.init.normal_(self.level_embed)
 
     def get_valid_ratio(self, mask: Tensor) -> Tensor:
-        """Measure how much of the width and height of maps is not padding; see :func:`.valid_ratio`."""
+        """Return the fraction of the width and height of maps that is not padding; see :func:`.valid_ratio`."""
         return valid_ratio(mask)
 
     def encode(
@@ -82,7 +82,7 @@ class MSDeformAttnTransformerEncoderOnly(nn.Module):
 
         Args:
             srcs: L maps [N, C, H_l, W_l].
-            pos_embeds: their positions, of the same shapes.
+            pos_embeds: position embeddings of the same shapes.
             masks: L masks [N, H_l, W_l], True in padding; None: there is no padding.
 
         Returns:
@@ -114,7 +114,7 @@ class MSDeformAttnTransformerEncoderOnly(nn.Module):
         """Transform maps; for the arguments see :meth:`encode`.
 
         Returns:
-            [N, S, C] pixels of all maps, the sizes [L, 2] of the maps, and the index [L] of the first pixel of each.
+            [N, S, C] pixels of all maps, sizes [L, 2] of the maps, and the index [L] of each map's first pixel.
         """
         flat, shapes = flatten_levels(srcs)
         sizes = torch.stack([shapes_to_tensor(s, flat.device) for s in shapes])
@@ -167,7 +167,7 @@ class DeformablePixelDecoder(nn.Module):
         missing = sorted(set(in_features) - set(strides))
         if missing or not in_features:
             raise BadValue(f"the encoder needs the feature maps {missing}, but there are {sorted(strides)}")
-        self.in_features = sorted(strides, key=strides.__getitem__)  # fine first
+        self.in_features = sorted(strides, key=strides.__getitem__)  # finest first
         self.transformer_in_features = [name for name in self.in_features if name in in_features]
         self.common_stride = common_stride
         self.conv_dim, self.mask_dim = conv_dim, mask_dim
@@ -186,7 +186,7 @@ class DeformablePixelDecoder(nn.Module):
         self.mask_features = Conv2d(conv_dim, mask_dim, 1)
         c2_xavier_fill(self.mask_features)
 
-        # One finer map for each doubling from the encoder's finest stride down to the common one.
+        # One finer map for each halving of the stride from the encoder's finest one down to the common one.
         doublings = (strides[self.transformer_in_features[0]] // common_stride).bit_length() - 1
         self.num_fpn_levels = max(doublings, least_finer_levels)
         for i, name in enumerate(self.in_features[: self.num_fpn_levels], start=1):

@@ -1,4 +1,4 @@
-"""Convolutions that DeepLab's and Panoptic-DeepLab's heads are made of."""
+"""Convolutions of the heads of DeepLab and Panoptic-DeepLab."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from detectron2.layers.weight_init import c2_xavier_fill
 __all__ = ["Norm", "conv_norm_relu", "predictor", "two_convs"]
 
 Norm = str | Callable[[int], nn.Module]
-"""A name for :func:`detectron2.layers.get_norm` (``""`` for none), or a function of the number of channels."""
+"""A name for :func:`detectron2.layers.get_norm` (``""`` = none), or a function of the number of channels."""
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:
@@ -36,14 +36,14 @@ def _unfilled(in_channels: int, out_channels: int, kernel_size: int, norm: Norm)
 def two_convs(
     in_channels: int, mid_channels: int, out_channels: int, norm: Norm, separable: bool = False
 ) -> nn.Module:
-    """Build a layer that sees 5x5 pixels.
+    """Build a layer with a receptive field of 5x5 pixels.
 
     Args:
         in_channels: channels of the input.
         mid_channels: channels between the two convolutions.
         out_channels: channels of the output.
         norm: norm of the convolutions.
-        separable: one separable 5x5 convolution in place of two 3x3 ones.
+        separable: use one separable 5x5 convolution instead of two 3x3 ones.
     """
     if separable:
         return DepthwiseSeparableConv2d(

@@ -1,4 +1,4 @@
-"""From a config to a learning rate schedule, DeepLab's included."""
+"""Build the learning rate schedule of a config, DeepLab's included."""
 
 import torch
 
@@ -16,7 +16,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
 
     Args:
         cfg: a config with the keys of ``add_deeplab_config``.
-        optimizer: what the schedule drives.
+        optimizer: optimizer whose learning rates the schedule sets.
     """
     options = cfg.SOLVER
     if options.LR_SCHEDULER_NAME != "WarmupPolyLR":

@@ -11,7 +11,7 @@ def add_deeplab_config(cfg: CfgNode) -> None:
     Args:
         cfg: config to extend in place, such as ``get_cfg()``.
     """
-    # Largest share of a training crop that one class may cover, in (0, 1]; 1: any crop will do.
+    # Largest fraction of a training crop that one class may cover, in (0, 1]; 1 = allow any crop.
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
 
     # Schedule WarmupPolyLR: (1 - step / MAX_ITER) ** POLY_LR_POWER, never below POLY_LR_CONSTANT_ENDING.
@@ -21,7 +21,7 @@ def add_deeplab_config(cfg: CfgNode) -> None:
     resnets = cfg.MODEL.RESNETS
     resnets.STEM_TYPE = "deeplab"  # "basic" or "deeplab"
     resnets.RES4_DILATION = 1  # 1 or 2
-    resnets.RES5_MULTI_GRID = [1, 2, 4]  # factor on RES5_DILATION for each block of res5
+    resnets.RES5_MULTI_GRID = [1, 2, 4]  # factor of RES5_DILATION for each block of res5
 
     head = cfg.MODEL.SEM_SEG_HEAD
     head.LOSS_TYPE = "hard_pixel_mining"  # or "cross_entropy"

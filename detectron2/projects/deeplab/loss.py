@@ -7,10 +7,10 @@ __all__ = ["DeepLabCE", "PixelCrossEntropy", "build_pixel_loss"]
 
 
 class PixelCrossEntropy(nn.Module):
-    """Mean cross-entropy over the labelled pixels; 0 where there are none.
+    """Mean cross-entropy over the labelled pixels; 0 if there are none.
 
     Args:
-        ignore_label: label of the pixels that do not count.
+        ignore_label: label of ignored pixels.
     """
 
     def __init__(self, ignore_label: int = -1) -> None:
@@ -35,17 +35,17 @@ class PixelCrossEntropy(nn.Module):
 class DeepLabCE(nn.Module):
     """Mean cross-entropy over the pixels with the largest losses.
 
-    Unlabelled pixels have a loss of 0, and count in the mean where they are among the chosen ones.
+    Unlabelled pixels have a loss of 0, and count in the mean if they are among the chosen ones.
 
     Args:
-        ignore_label: label of the pixels without a loss.
-        top_k_percent_pixels: share of all pixels that is chosen, in (0, 1] despite its name.
+        ignore_label: label of unlabelled pixels.
+        top_k_percent_pixels: fraction of all pixels to choose, in (0, 1] despite its name.
         weight: factor of each class [C].
 
     Raises:
-        ValueError: if ``top_k_percent_pixels`` lies outside of (0, 1].
+        ValueError: ``top_k_percent_pixels`` is outside (0, 1].
 
-    Reference: DeeperLab, https://arxiv.org/abs/1902.05093, section 3.4 (there with the chosen share falling over time).
+    Reference: DeeperLab, https://arxiv.org/abs/1902.05093, section 3.4 (where the chosen fraction falls over time).
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DeepLabCE(nn.Module):
         super().__init__()
         if not 0 < top_k_percent_pixels <= 1:
             raise ValueError(
-                f"top_k_percent_pixels is a share of the pixels in (0, 1], got {top_k_percent_pixels}"
+                f"top_k_percent_pixels must be a fraction of the pixels in (0, 1], got {top_k_percent_pixels}"
             )
         self.top_k_percent_pixels = top_k_percent_pixels
         self.ignore_label = ignore_label
@@ -78,15 +78,15 @@ class DeepLabCE(nn.Module):
 
 
 def build_pixel_loss(loss_type: str, ignore_label: int, top_k: float) -> nn.Module:
-    """Build the loss that ``MODEL.SEM_SEG_HEAD.LOSS_TYPE`` names.
+    """Build the loss named by ``MODEL.SEM_SEG_HEAD.LOSS_TYPE``.
 
     Args:
         loss_type: "cross_entropy" (all pixels) or "hard_pixel_mining" (those with the largest losses).
-        ignore_label: label of the pixels that do not count.
-        top_k: share of the pixels that "hard_pixel_mining" chooses, in (0, 1].
+        ignore_label: label of ignored pixels.
+        top_k: fraction of the pixels that "hard_pixel_mining" chooses, in (0, 1].
 
     Raises:
-        ValueError: for any other type.
+        ValueError: ``loss_type`` is unknown.
     """
     if loss_type == "cross_entropy":
         return PixelCrossEntropy(ignore_label)

@@ -9,17 +9,17 @@ __all__ = ["WarmupPolyLR"]
 
 
 class WarmupPolyLR(LRScheduler):
-    """A polynomial fall to 0, multiplied by a warm-up; counted in steps.
+    """A polynomial decay to 0, multiplied by a warm-up, in steps.
 
     Args:
         optimizer: its groups hold the initial rates.
-        max_iters: steps in the whole training; the rate stays where it is after them.
+        max_iters: steps of the whole training; afterwards the rate stays constant.
         warmup_factor: factor of the warm-up at the first step.
-        warmup_iters: steps of warm-up.
+        warmup_iters: warm-up steps.
         warmup_method: "linear" or "constant".
-        last_epoch: step to resume after; -1 starts anew.
-        power: power of the share of steps that is left.
-        constant_ending: after the warm-up the rate falls no lower than this share of the initial one.
+        last_epoch: step to resume after; -1 = start anew.
+        power: exponent of the fraction of steps left.
+        constant_ending: after the warm-up the rate is at least this fraction of the initial rate.
 
     Reference: ParseNet, https://arxiv.org/abs/1506.04579 (the "poly" policy)
     """
@@ -44,7 +44,7 @@ class WarmupPolyLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Return the rates of the groups for the coming step."""
+        """Return the rates of the groups for the next step."""
         step = self.last_epoch
         factor = max(1 - step / self.max_iters, 0.0) ** self.power
         if step >= self.warmup_iters:

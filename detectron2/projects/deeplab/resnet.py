@@ -19,7 +19,7 @@ _BLOCKS_PER_STAGE = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class DeepLabStem(CNNBlockBase):
-    """First layers with three 3x3 convolutions in place of one 7x7, then 3x3 max pooling; total stride 4.
+    """Stem of three 3x3 convolutions instead of one 7x7, then 3x3 max pooling; total stride 4.
 
     Args:
         in_channels: channels of the images.
@@ -45,7 +45,7 @@ class DeepLabStem(CNNBlockBase):
             c2_msra_fill(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, C_out, H / 4, W / 4]."""
+        """Map [N, C_in, H, W] to [N, C_out, H / 4, W / 4]."""
         for conv in (self.conv1, self.conv2, self.conv3):
             x = F.relu_(conv(x))
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
@@ -55,7 +55,7 @@ _STEMS = {"basic": BasicStem, "deeplab": DeepLabStem}
 
 
 def _check(options: CfgNode) -> None:
-    """Check ``MODEL.RESNETS``; raise ValueError with all that is wrong."""
+    """Check ``MODEL.RESNETS``; raise ValueError with all problems."""
     depth, res4, res5 = options.DEPTH, options.RES4_DILATION, options.RES5_DILATION
     grid = options.RES5_MULTI_GRID
     wrong = [
@@ -115,10 +115,10 @@ def build_resnet_deeplab_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNe
 
     Args:
         cfg: a config with the keys of ``add_deeplab_config``.
-        input_shape: the channels of the images.
+        input_shape: ``channels`` of the images.
 
     Raises:
-        ValueError: if an option of ``MODEL.RESNETS`` is not supported.
+        ValueError: an option of ``MODEL.RESNETS`` is not supported.
 
     Reference: https://arxiv.org/abs/1706.05587, section 3.2 (multi-grid)
     """

@@ -1,6 +1,6 @@
 """The segmentation heads of DeepLabV3 and DeepLabV3+.
 
-N images, C classes, S the stride that predictions are made at.
+N images, C classes, S the stride of predictions.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from .loss import DeepLabCE, build_pixel_loss
 __all__ = ["DeepLabCE", "DeepLabV3Head", "DeepLabV3PlusHead"]
 
 _HARDEST_PIXELS = 0.2
-"""Share of the pixels that LOSS_TYPE "hard_pixel_mining" learns from."""
+"""Fraction of the pixels that LOSS_TYPE "hard_pixel_mining" learns from."""
 
 
 def train_size(cfg: CfgNode) -> tuple[int, int] | None:
-    """Return the (height, width) of all training images, or None when it is not known.
+    """Return the (height, width) of all training images; None = unknown.
 
     Raises:
-        ValueError: if ``INPUT.CROP`` is enabled with another type than "absolute".
+        ValueError: ``INPUT.CROP`` is enabled with a type other than "absolute".
     """
     crop = cfg.INPUT.CROP
     if not crop.ENABLED:
@@ -49,13 +49,13 @@ def _pyramid(
     size: Sequence[int] | None,
     separable: bool,
 ) -> ASPP:
-    """Build the atrous spatial pyramid on the deepest feature map; ``size`` is that of the training images."""
+    """Build the atrous spatial pyramid on the deepest feature map, for training images of ``size``."""
     stride, window = shape.stride or 1, None
     if size is not None:
         height, width = size
         if height % stride or width % stride:
             raise ValueError(f"INPUT.CROP.SIZE {height, width} must be a multiple of the stride {stride}")
-        # Pooling the same windows in testing as in training, where an image has no more than one.
+        # Test images are pooled in windows of the training size; a training image is one window.
         window = (height // stride, width // stride)
     return ASPP(
         shape.channels or 0,
@@ -70,18 +70,18 @@ def _pyramid(
 
 
 def required(targets: Tensor | None) -> Tensor:
-    """Return the targets; raise ValueError where there are none."""
+    """Return the targets; raise ValueError if there are none."""
     if targets is None:
         raise ValueError("a segmentation head needs targets in training; call .eval() to predict only")
     return targets
 
 
 class _SegmentationHead(nn.Module):
-    """Scores at stride S by ``layers``, compared with labels, or returned, at full resolution.
+    """Base of heads: upsample the scores of ``layers`` from stride S to full resolution; in training compute the loss.
 
     Args:
         common_stride: S.
-        ignore_value: label of the pixels that do not count.
+        ignore_value: label of ignored pixels.
         loss_weight: factor of the loss.
     """
 
@@ -123,14 +123,14 @@ class _SegmentationHead(nn.Module):
     def pixel_losses(
         self, predictions: Tensor, targets: Tensor, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Compute the loss as ``losses`` does, with a factor for each pixel, ``weights`` [N, H, W]."""
+        """Compute the loss like ``losses``, with a factor ``weights`` [N, H, W] for each pixel."""
         assert self.loss is not None
         scores = self.enlarge(predictions.float())  # half precision loses small logits
         return {"loss_sem_seg": self.loss(scores, targets, weights) * self.loss_weight}
 
     def enlarge(self, x: Tensor) -> Tensor:
-        """Bring a map from stride S to full resolution."""
-        # Whole sizes instead of a scale: in a graph with unknown sizes their equality can be proved.
+        """Upsample a map from stride S to full resolution."""
+        # Sizes instead of a scale: in a graph with unknown sizes their equality can be proved.
         size = (x.shape[-2] * self.common_stride, x.shape[-1] * self.common_stride)
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
@@ -183,24 +183,24 @@ class DeepLabV3Head(_SegmentationHead):
 class DeepLabV3PlusHead(_SegmentationHead):
     """An atrous spatial pyramid on the deepest feature map, refined by shallower ones, and a classifier.
 
-    The decoder goes from the deepest map to the shallowest: at each level, what came so far is enlarged, joined to
-    the projected features of the level, and mixed by two convolutions.
+    The decoder goes from the deepest map to the shallowest: at each level it upsamples the previous result,
+    concatenates the projected features of the level, and mixes them with two convolutions.
 
     Args:
         input_shape: the n feature maps to use, with channels and stride.
-        project_channels: channels that the features of each level but the deepest are projected to, from the
-            shallowest on; n - 1 numbers.
+        project_channels: channels of the projected features of each level but the deepest, from the shallowest on;
+            n - 1 numbers.
         aspp_dilations: the three dilations of the pyramid.
         aspp_dropout: probability of dropping values of the pyramid in training.
         decoder_channels: output channels of each level, from the shallowest on; n numbers, of which the last is that
             of the pyramid.
         common_stride: S, the stride of the shallowest map.
-        norm: norm of the convolutions; "" for none.
-        train_size: (height, width) of the training images, the size of the image pooling; None: pool whole images.
+        norm: norm of the convolutions; "" = none.
+        train_size: (height, width) of the training images, the size of the image pooling; None = pool whole images.
         loss_weight: factor of the loss.
         loss_type: "cross_entropy" or "hard_pixel_mining".
-        ignore_value: label of the pixels that do not count.
-        num_classes: C; None for a decoder only, which returns its features in place of scores.
+        ignore_value: label of ignored pixels.
+        num_classes: C; None = only a decoder, which returns features instead of scores.
         use_depthwise_separable_conv: use separable convolutions in the pyramid and the decoder.
 
     Reference: https://arxiv.org/abs/1802.02611
@@ -278,7 +278,7 @@ class DeepLabV3PlusHead(_SegmentationHead):
         }
 
     def forward(self, features: dict[str, Tensor], targets: Tensor | None = None) -> Any:
-        """Compute losses in training and class scores in evaluation; a decoder only always returns its features.
+        """Compute losses in training and class scores in evaluation; without classes always return features.
 
         Args:
             features: feature maps by name.
@@ -286,12 +286,12 @@ class DeepLabV3PlusHead(_SegmentationHead):
 
         Returns:
             In training ``(None, losses)``; in evaluation scores at full resolution [N, C, H, W] and an empty dict.
-            From a decoder only [N, decoder_channels[0], H / S, W / S].
+            Without classes, features [N, decoder_channels[0], H / S, W / S].
         """
         return self.layers(features) if self.decoder_only else super().forward(features, targets)
 
     def layers(self, features: dict[str, Tensor]) -> Tensor:
-        """Compute scores (or, as a decoder only, features) at stride S from feature maps."""
+        """Compute scores (without classes: features) at stride S from feature maps."""
         *others, deepest = self.in_features
         x = self._part(deepest, "project_conv")(features[deepest])
         for name in reversed(others):

@@ -1,4 +1,4 @@
-"""Detection with EVA-02: a vision transformer with rotary positions under cascade heads.
+"""Detection with EVA-02: a vision transformer with rotary positions, and cascade heads.
 
 Reference: EVA-02: A Visual Representation for Neon Genesis, https://arxiv.org/abs/2303.11331
 """

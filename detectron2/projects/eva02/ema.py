@@ -1,7 +1,7 @@
-"""The moving average of the weights as EVA-02 and detrex keep it: beside the model, under ``ema_state`` of a checkpoint.
+"""The moving average of the weights as in EVA-02 and detrex: outside the model, as ``ema_state`` of a checkpoint.
 
-``e = decay * e + (1 - decay) * weight`` over parameters and buffers. :class:`detectron2.engine.hooks.EMAHook` is the
-average of this package's own trainings.
+``e = decay * e + (1 - decay) * weight`` over parameters and buffers. This package's own trainings use
+:class:`detectron2.engine.hooks.EMAHook`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class EMAState:
 
     @classmethod
     def FromModel(cls, model: nn.Module, device: str = "") -> EMAState:
-        """Make the state of a model, whose average is the model itself.
+        """Create the state of a model, with the model's weights as the average.
 
         Args:
-            model: the model, also inside wrappers.
-            device: where to keep the average; "" for that of the model.
+            model: the model, with or without wrappers.
+            device: device of the average; "" = that of the model.
         """
         made = cls()
         made.save_from(model, device)
@@ -50,15 +50,15 @@ class EMAState:
 
     @property
     def device(self) -> torch.device | None:
-        """Device of the average; None if there is none yet."""
+        """Device of the average; None = no average yet."""
         return next((t.device for t in self.state.values()), None)
 
     def has_inited(self) -> bool:
-        """Tell whether there is an average."""
+        """Return whether there is an average."""
         return bool(self.state)
 
     def clear(self) -> EMAState:
-        """Forget the average."""
+        """Discard the average."""
         self.state.clear()
         return self
 
@@ -75,11 +75,11 @@ class EMAState:
 
     @torch.no_grad()
     def save_from(self, model: nn.Module, device: str = "") -> None:
-        """Take a copy of the model as the average.
+        """Copy the model's weights to the average.
 
         Args:
             model: the model.
-            device: where to keep it; "" for that of the model.
+            device: device of the average; "" = that of the model.
         """
         for name, t in self.get_model_state_iterator(model):
             self.state[name] = t.detach().clone().to(device or t.device)
@@ -89,16 +89,16 @@ class EMAState:
         """Copy the average into a model.
 
         Raises:
-            ValueError: if the average lacks a tensor of the model.
+            ValueError: the average lacks a tensor of the model.
         """
         for name, t in self.get_model_state_iterator(model):
             if name not in self.state:
-                raise BadValue(f"the average has no {name!r}; was it made of another model?")
+                raise BadValue(f"the average has no {name!r}; was it made from another model?")
             t.copy_(self.state[name])
 
     @contextmanager
     def apply_and_restore(self, model: nn.Module) -> Iterator[None]:
-        """Put the average into a model for the block, and its weights back afterwards."""
+        """Use the average as the model's weights within the ``with`` block."""
         kept = EMAState.FromModel(model)
         self.apply_to(model)
         try:
@@ -117,11 +117,11 @@ class EMAState:
         return self.state
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> None:
-        """Take over an average.
+        """Load an average.
 
         Args:
             state_dict: name -> tensor.
-            strict: forget what is there first.
+            strict: discard the current average first.
         """
         if strict:
             self.clear()
@@ -129,12 +129,12 @@ class EMAState:
 
 
 class EMAUpdater:
-    """Moves the average towards the weights.
+    """Update the average from the weights.
 
     Args:
         state: the average.
-        decay: share of the old average that a step keeps, in [0, 1].
-        device: where to keep the average; "" for that of the model.
+        decay: fraction of the old average that a step keeps, in [0, 1].
+        device: device of the average; "" = that of the model.
     """
 
     def __init__(self, state: EMAState, decay: float = 0.999, device: str = "") -> None:
@@ -143,13 +143,13 @@ class EMAUpdater:
         self.device = device
 
     def init_state(self, model: nn.Module) -> None:
-        """Begin with the model itself as the average."""
+        """Start with the model's weights as the average."""
         self.state.clear()
         self.state.save_from(model, self.device)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take one step; whole numbers, such as counters, are copied."""
+        """Update the average; integers, such as counters, are copied."""
         for name, t in self.state.get_model_state_iterator(model):
             average = self.state.state[name]
             now = t.detach().to(average.device)
@@ -168,12 +168,12 @@ def may_build_model_ema(cfg: Config, model: nn.Module) -> None:
 def _state_of(model: nn.Module) -> EMAState:
     state = getattr(unwrap_model(model), "ema_state", None)
     if not isinstance(state, EMAState):
-        raise BadValue("the model has no average: call may_build_model_ema(cfg, model) before")
+        raise BadValue("the model has no average: call may_build_model_ema(cfg, model) first")
     return state
 
 
 def may_get_ema_checkpointer(cfg: Config, model: nn.Module) -> dict[str, Any]:
-    """Return what a checkpointer must save and load beside the model: ``{"ema_state": ...}``, or nothing."""
+    """Return the additional checkpointables of a checkpointer: ``{"ema_state": ...}``, or none."""
     return {"ema_state": _state_of(model)} if cfg.train.model_ema.enabled else {}
 
 
@@ -184,8 +184,8 @@ def apply_model_ema(
 
     Args:
         model: the model.
-        state: the average; None for that of the model.
-        save_current: return the weights that were there before.
+        state: the average; None = that of the model.
+        save_current: return the previous weights.
     """
     kept = EMAState.FromModel(model) if save_current else None
     (state or _state_of(model)).apply_to(model)
@@ -194,22 +194,22 @@ def apply_model_ema(
 
 @contextmanager
 def apply_model_ema_and_restore(model: nn.Module, state: EMAState | None = None) -> Iterator[None]:
-    """Put the average into the model for the block, and its weights back afterwards.
+    """Use the average as the model's weights within the ``with`` block.
 
     Args:
         model: the model.
-        state: the average; None for that of the model.
+        state: the average; None = that of the model.
     """
     with (state or _state_of(model)).apply_and_restore(model):
         yield
 
 
 class EMAHook(HookBase):
-    """Updates the ``ema_state`` of a model after each step, with the decay and device of ``train.model_ema``.
+    """Update the ``ema_state`` of a model after each step, with the decay and device of ``train.model_ema``.
 
     Args:
         cfg: LazyConfig with ``train.model_ema``.
-        model: a model that :func:`may_build_model_ema` has prepared.
+        model: a model prepared by :func:`may_build_model_ema`.
     """
 
     def __init__(self, cfg: Config, model: nn.Module) -> None:
@@ -219,7 +219,7 @@ class EMAHook(HookBase):
         self.updater = EMAUpdater(self.ema, options.decay, options.device)
 
     def before_train(self) -> None:
-        """Begin with the model as the average, unless one was loaded."""
+        """Start with the model's weights as the average, unless one was loaded."""
         if self.ema.has_inited():
             device = self.updater.device or next(self.model.parameters()).device
             self.ema.to(device)

@@ -1,4 +1,4 @@
-"""Cascade heads with soft-NMS and mask scores, as EVA-02's system-level results use them."""
+"""Cascade heads with soft-NMS and mask scores, as in EVA-02's system-level results."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def fast_rcnn_inference(
     override_score_thresh: float | None = None,
     keep_all_before_merge: bool = False,
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Select the detections of each image by NMS, by soft-NMS or by their score alone.
+    """Select the detections of each image by NMS, soft-NMS or score alone.
 
     Args:
         boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image: see
             :func:`detectron2.modeling.roi_heads.fast_rcnn.fast_rcnn_inference`.
-        use_soft_nms: soft-NMS, which keeps any number of detections.
+        use_soft_nms: use soft-NMS, which keeps any number of detections.
         method, iou_threshold, sigma, class_wise: see :class:`detectron2.layers.soft_nms.SoftNMS`.
-        override_score_thresh: takes the place of ``score_thresh`` unless None.
-        keep_all_before_merge: keep every box whose score is high enough, for merging with those of other images.
+        override_score_thresh: replaces ``score_thresh``; None = no change.
+        keep_all_before_merge: keep every box above the score threshold, to merge with those of other images.
 
     Returns:
-        For each image the detections, and the proposals that they come from.
+        For each image the detections, and the indices of their proposals.
     """
     threshold = score_thresh if override_score_thresh is None else override_score_thresh
     if keep_all_before_merge:
@@ -71,7 +71,7 @@ def fast_rcnn_inference_single_image(
     override_score_thresh: float | None = None,
     keep_all: bool = False,
 ) -> tuple[Instances, Tensor]:
-    """Do what :func:`fast_rcnn_inference` does, for one image."""
+    """Select the detections of one image; see :func:`fast_rcnn_inference`."""
     found, rows = fast_rcnn_inference(
         [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image, use_soft_nms, method,
         iou_threshold, sigma, class_wise, override_score_thresh, keep_all,
@@ -80,7 +80,7 @@ def fast_rcnn_inference_single_image(
 
 
 class CascadeROIHeads(cascade_rcnn.CascadeROIHeads):
-    """Cascade heads that may use soft-NMS, and score detections by their masks as well.
+    """Cascade heads with optional soft-NMS and mask scores.
 
     Args:
         box_in_features, box_pooler, box_heads, box_predictors, proposal_matchers: see
@@ -88,8 +88,8 @@ class CascadeROIHeads(cascade_rcnn.CascadeROIHeads):
         use_soft_nms, method, iou_threshold, sigma, class_wise, override_score_thresh: see
             :func:`fast_rcnn_inference`.
         maskness_thresh: the score of a detection is multiplied by the mean probability of its mask's pixels above
-            this, in [0, 1); None leaves scores alone.
-        kwargs: for :class:`detectron2.modeling.roi_heads.StandardROIHeads`.
+            this, in [0, 1); None = no mask scores.
+        kwargs: further arguments of :class:`detectron2.modeling.roi_heads.StandardROIHeads`.
     """
 
     @configurable
@@ -150,7 +150,7 @@ class CascadeROIHeads(cascade_rcnn.CascadeROIHeads):
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Add masks, and multiply the scores by how sure they are."""
+        """Add masks, and multiply the scores by the mask scores."""
         found = super().forward_with_given_boxes(features, instances)
         if self.maskness_thresh is not None:
             for image in found:
@@ -159,10 +159,10 @@ class CascadeROIHeads(cascade_rcnn.CascadeROIHeads):
         return found
 
     def check_tensor_form(self) -> None:
-        """Raise ValueError if the detections are not those of ordinary NMS; see :class:`.TensorInference`."""
+        """Raise ValueError unless detections come from ordinary NMS; see :class:`.TensorInference`."""
         if self.use_soft_nms or self.maskness_thresh is not None:
             raise ValueError(
-                "a graph holds neither soft-NMS nor mask scores: set use_soft_nms=False, maskness_thresh=None"
+                "a graph supports neither soft-NMS nor mask scores: set use_soft_nms=False, maskness_thresh=None"
             )
         super().check_tensor_form()
 
@@ -182,6 +182,6 @@ class CascadeROIHeads(cascade_rcnn.CascadeROIHeads):
 
 
 def _maskness(masks: Tensor, threshold: float) -> Tensor:
-    """Mean probability of the pixels above a threshold, [R] from masks [R, 1, h, w]; 0 if there are none."""
+    """Return the mean probability [R] of the pixels above a threshold in masks [R, 1, h, w]; 0 if there are none."""
     sure = (masks > threshold).flatten(1)
     return (masks.flatten(1) * sure).sum(dim=1) / sure.sum(dim=1).clamp(min=1)

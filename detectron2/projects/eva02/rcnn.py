@@ -1,4 +1,4 @@
-"""R-CNN whose square of padding grows with the images."""
+"""R-CNN whose padding square grows with the images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class GeneralizedRCNN(rcnn.GeneralizedRCNN):
 
         Args:
             batched_inputs, detected_instances, do_postprocess: see there.
-            keep_all_before_merge: keep every box whose score is high enough, without NMS.
+            keep_all_before_merge: keep every box above the score threshold, without NMS.
         """
         if not keep_all_before_merge:
             return super().inference(batched_inputs, detected_instances, do_postprocess)

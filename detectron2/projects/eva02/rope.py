@@ -13,7 +13,7 @@ __all__ = ["VisionRotaryEmbedding", "VisionRotaryEmbeddingFast", "rotate_half"]
 
 
 def rotate_half(x: Tensor) -> Tensor:
-    """Turn each pair of neighbours (a, b) of the last axis into (-b, a)."""
+    """Replace each pair of neighbours (a, b) on the last axis by (-b, a)."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((-b, a), dim=-1).flatten(-2)
 
@@ -21,7 +21,7 @@ def rotate_half(x: Tensor) -> Tensor:
 def _frequencies(
     dim: int, custom: Tensor | None, kind: str, theta: float, max_freq: float, num_freqs: int
 ) -> Tensor:
-    """Return the angular frequencies, [dim / 2] of kind "lang" and "pixel", [num_freqs] of kind "constant"."""
+    """Return the angular frequencies: [dim / 2] for "lang" and "pixel", [num_freqs] for "constant"."""
     if custom is not None:
         return custom
     if kind == "lang":
@@ -34,23 +34,23 @@ def _frequencies(
 
 
 class VisionRotaryEmbedding(nn.Module):
-    """Rotates queries or keys of a square map by angles that grow with row and column.
+    """Rotate queries or keys of a square map by angles proportional to row and column.
 
     A side of ``ft_seq_len`` positions spans the ``pt_seq_len`` of pretraining. The first half of the rotated channels
-    belongs to the row, the second to the column.
+    encodes the row, the second the column.
 
     Args:
-        dim: half of the channels that are rotated.
-        pt_seq_len: positions on a side in pretraining.
-        ft_seq_len: positions on a side here; None for the same number.
-        custom_freqs: angular frequencies; None computes them from the following.
+        dim: half the number of rotated channels.
+        pt_seq_len: positions per side in pretraining.
+        ft_seq_len: positions per side here; None = ``pt_seq_len``.
+        custom_freqs: angular frequencies; None = computed from the arguments below.
         freqs_for: "lang" for ``theta ** (-2j / dim)``, "pixel" for steps up to ``max_freq / 2``, "constant" for ones.
         theta: base of "lang".
-        max_freq: of "pixel".
-        num_freqs: of "constant".
+        max_freq: maximum frequency of "pixel".
+        num_freqs: number of frequencies of "constant".
 
     Raises:
-        ValueError: for another ``freqs_for``.
+        ValueError: ``freqs_for`` is unknown.
     """
 
     freqs_cos: Tensor
@@ -82,7 +82,7 @@ class VisionRotaryEmbedding(nn.Module):
         return table
 
     def forward(self, t: Tensor, start_index: int = 0) -> Tensor:
-        """Rotate [..., side, side, C], in the channels from ``start_index`` on."""
+        """Rotate the channels of [..., side, side, C] from ``start_index`` on."""
         width = self.freqs_cos.shape[-1]
         if start_index + width > t.shape[-1]:
             raise BadValue(
@@ -93,7 +93,7 @@ class VisionRotaryEmbedding(nn.Module):
         return torch.cat((before, turned, after), dim=-1)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        """Keep the own tables if those of a checkpoint belong to another size: they hold nothing learned."""
+        """Keep this module's tables if those of a checkpoint have another size: they hold nothing learned."""
         assert isinstance(state_dict, dict)
         for name in ("freqs_cos", "freqs_sin"):
             own = getattr(self, name)
@@ -103,10 +103,10 @@ class VisionRotaryEmbedding(nn.Module):
 
 
 class VisionRotaryEmbeddingFast(VisionRotaryEmbedding):
-    """The same for maps whose positions are in one axis, and all of whose channels are rotated.
+    """:class:`VisionRotaryEmbedding` for maps with all positions on one axis; rotates all channels.
 
     Args:
-        dim: half of the channels.
+        dim: half the number of channels.
         pt_seq_len, ft_seq_len, custom_freqs, freqs_for, theta, max_freq, num_freqs: see
             :class:`VisionRotaryEmbedding`.
     """
@@ -131,7 +131,7 @@ class VisionRotaryEmbeddingFast(VisionRotaryEmbedding):
         """Rotate [..., side * side, C].
 
         Raises:
-            ValueError: if ``t`` has another number of positions.
+            ValueError: ``t`` has the wrong number of positions.
         """
         if t.shape[-2] != self.freqs_cos.shape[0]:
             raise BadValue(

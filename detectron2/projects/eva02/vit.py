@@ -1,4 +1,4 @@
-"""The vision transformer of EVA-02: rotary positions, SwiGLU and norms inside the sub-layers.
+"""The vision transformer of EVA-02: rotary positions, SwiGLU, and norms inside the sub-layers.
 
 Reference: Fang et al., EVA-02: A Visual Representation for Neon Genesis, https://arxiv.org/abs/2303.11331
 """
@@ -29,12 +29,12 @@ class SwiGLU(nn.Module):
 
     Args:
         in_features: channels of the input.
-        hidden_features: channels between; None for those of the input.
-        out_features: channels of the output; None for those of the input.
+        hidden_features: hidden channels; None = those of the input.
+        out_features: channels of the output; None = those of the input.
         act_layer: class of the activation.
-        drop: dropout of the output.
+        drop: dropout rate of the output.
         norm_layer: class of the norm.
-        subln: whether there is a norm.
+        subln: apply the norm.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Attention(nn.Module):
 
     Args:
         dim: channels.
-        num_heads: heads.
-        qkv_bias: whether queries and values have biases.
-        qk_scale: factor on the logits; None for one over the root of a head's channels.
-        attn_head_dim: channels of a head; None for ``dim // num_heads``.
-        rope: rotates queries and keys; None for no positions.
-        xattn: accepted for configs that choose a memory-efficient kernel; attention here always is.
+        num_heads: number of heads.
+        qkv_bias: add biases to queries and values.
+        qk_scale: factor of the logits; None = one over the square root of a head's channels.
+        attn_head_dim: channels of a head; None = ``dim // num_heads``.
+        rope: rotates queries and keys; None = no positions.
+        xattn: ignored; configs use it to choose a memory-efficient kernel, which is always used here.
     """
 
     def __init__(
@@ -110,17 +110,17 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each with a norm before and a shortcut around; attention within windows if wanted.
+    """Attention, optionally within windows, and SwiGLU, each with a norm before it and a shortcut around it.
 
     Args:
         dim: channels.
-        num_heads: attention heads.
-        mlp_ratio: channels inside SwiGLU over ``dim``.
-        qkv_bias: whether queries and values have biases.
+        num_heads: number of attention heads.
+        mlp_ratio: hidden channels of SwiGLU divided by ``dim``.
+        qkv_bias: add biases to queries and values.
         drop_path: rate of stochastic depth.
         norm_layer: class of the norms.
-        window_size: side of the windows; 0 for attention over the whole map.
-        use_residual_block: whether a convolutional residual block follows.
+        window_size: side of the windows; 0 = attention over the whole map.
+        use_residual_block: append a convolutional residual block.
         rope: rotary positions of the window, or of the map.
         xattn: see :class:`Attention`.
     """
@@ -166,9 +166,9 @@ class Block(nn.Module):
 
 
 class ViT(Backbone):
-    """EVA-02's transformer with one output map.
+    """The vision transformer of EVA-02, with one output map.
 
-    Images must be padded to squares of ``img_size``, since the tables of the rotary positions have this size.
+    Images must be padded to squares of ``img_size``, the size of the rotary position tables.
 
     Args:
         img_size: side of the images, in pixels.
@@ -176,22 +176,22 @@ class ViT(Backbone):
         in_chans: channels of the images.
         embed_dim: channels of the map.
         depth: number of blocks.
-        num_heads: attention heads of each.
-        mlp_ratio: channels inside SwiGLU over ``embed_dim``.
-        qkv_bias: whether queries and values have biases.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        num_heads: number of attention heads per block.
+        mlp_ratio: hidden channels of SwiGLU divided by ``embed_dim``.
+        qkv_bias: add biases to queries and values.
+        drop_path_rate: stochastic depth rate of the last block; it grows linearly from 0.
         norm_layer: class of the norms.
-        act_layer, use_rel_pos: accepted and unused, as in the released configs.
-        use_abs_pos: learned absolute positions.
-        rope: rotary positions.
-        pt_hw_seq_len: patches on a side in pretraining.
-        intp_freq: whether the rotary positions of pretraining are spread over the window and over the map.
+        act_layer, use_rel_pos: unused; released configs set them.
+        use_abs_pos: add learned absolute positions.
+        rope: use rotary positions.
+        pt_hw_seq_len: patches per side in pretraining.
+        intp_freq: interpolate the rotary positions of pretraining to the window and the map.
         window_size: side of the windows, in patches.
-        window_block_indexes: blocks that attend within windows; the others see the whole map.
+        window_block_indexes: blocks that attend within windows; the others attend to the whole map.
         residual_block_indexes: blocks that end with a convolutional residual block.
         use_act_checkpoint: trade time for memory in training.
-        pretrain_img_size: side of the images of pretraining; it fixes the number of absolute positions.
-        pretrain_use_cls_token: absolute positions have a first row for a class token, which is skipped.
+        pretrain_img_size: side of the images in pretraining, which sets the number of absolute positions.
+        pretrain_use_cls_token: the absolute positions start with a class token, which is skipped.
         out_feature: name of the output.
         xattn: see :class:`Attention`.
     """
@@ -263,7 +263,7 @@ class ViT(Backbone):
         self._out_feature_strides = {out_feature: patch_size}
         for block in self.blocks:
             for name, child in block.named_children():
-                if name != "residual":  # keeps its own initialisation, which makes it the identity
+                if name != "residual":  # keeps its own initialisation, an identity
                     child.apply(init_transformer)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -277,17 +277,17 @@ class ViT(Backbone):
 
 
 class SimpleFeaturePyramid(simple_pyramid.SimpleFeaturePyramid):
-    """ViTDet's pyramid, which pads images to its square only.
+    """ViTDet's pyramid, which pads images only to its square.
 
     Args: see :class:`detectron2.modeling.SimpleFeaturePyramid`.
     """
 
     @property
     def size_divisibility(self) -> int:
-        """0: the square alone decides."""
+        """0, because only the square matters."""
         return 0
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """``"square_size"``, 0 for no square."""
+        """``"square_size"``; 0 = no square."""
         return {"square_size": self._square_pad}

@@ -1,12 +1,12 @@
 """Mask2Former: semantic, instance and panoptic segmentation by one architecture, with masked attention.
 
-Importing this package registers its models and data sets; :func:`add_maskformer2_config` adds its keys to a config.
+Importing this package registers its models and datasets; :func:`add_maskformer2_config` adds its keys to a config.
 
 Example:
     >>> cfg = get_cfg()
     >>> add_deeplab_config(cfg)
     >>> add_maskformer2_config(cfg)
-    >>> cfg.merge_from_file("configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml")  # below this package
+    >>> cfg.merge_from_file("configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml")  # in this package
     >>> model = build_model(cfg)  # doctest: +SKIP
 
 Reference: Masked-attention Mask Transformer for Universal Image Segmentation, https://arxiv.org/abs/2112.01527

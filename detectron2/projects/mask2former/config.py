@@ -12,11 +12,11 @@ def add_maskformer2_config(cfg: CfgNode) -> None:
         cfg: config to extend in place, such as ``get_cfg()``.
     """
     add_data_config(cfg)
-    # Which mapper reads the data: "mask_former_semantic", "mask_former_panoptic", "mask_former_instance",
+    # Mapper that reads the data: "mask_former_semantic", "mask_former_panoptic", "mask_former_instance",
     # "coco_instance_lsj" or "coco_panoptic_lsj".
     cfg.INPUT.DATASET_MAPPER_NAME = "mask_former_semantic"
     node = cfg.MODEL.MASK_FORMER = CfgNode()
-    node.DEEP_SUPERVISION = True  # losses also on the predictions before the last
+    node.DEEP_SUPERVISION = True  # compute losses on all predictions, not only the last
     node.NO_OBJECT_WEIGHT = 0.1
     node.CLASS_WEIGHT = 1.0
     node.DICE_WEIGHT = 1.0
@@ -25,15 +25,15 @@ def add_maskformer2_config(cfg: CfgNode) -> None:
     node.DROPOUT = 0.1  # of the pixel decoder; the transformer decoder has none
     node.DIM_FEEDFORWARD = 2048  # of the transformer decoder; the pixel decoder has 1024
     node.ENC_LAYERS = 0
-    node.DEC_LAYERS = 6  # predictions; the first is made before the first layer
+    node.DEC_LAYERS = 6  # number of predictions; the first is made before the first layer
     node.PRE_NORM = False
     node.HIDDEN_DIM = 256
     node.NUM_OBJECT_QUERIES = 100
     node.TRANSFORMER_IN_FEATURE = "res5"  # released configs: "multi_scale_pixel_decoder"
     node.ENFORCE_INPUT_PROJ = False
-    node.SIZE_DIVISIBILITY = 32  # sides to which batches are padded
+    node.SIZE_DIVISIBILITY = 32  # pad batches to multiples of it
     node.TRANSFORMER_DECODER_NAME = "MultiScaleMaskedTransformerDecoder"
-    # Points at which masks are compared in matching and in losses; see PointRend.
+    # Points at which matching and losses compare masks; see PointRend.
     node.TRAIN_NUM_POINTS = 112 * 112
     node.OVERSAMPLE_RATIO = 3.0
     node.IMPORTANCE_SAMPLE_RATIO = 0.75
@@ -42,10 +42,10 @@ def add_maskformer2_config(cfg: CfgNode) -> None:
     test.SEMANTIC_ON = True
     test.INSTANCE_ON = False
     test.PANOPTIC_ON = False
-    test.OBJECT_MASK_THRESHOLD = 0.0  # least score of a query in panoptic segmentation
-    test.OVERLAP_THRESHOLD = 0.0  # least share of its mask that a query must win there
+    test.OBJECT_MASK_THRESHOLD = 0.0  # minimum score of a query in panoptic segmentation
+    test.OVERLAP_THRESHOLD = 0.0  # minimum fraction of its mask that a query must win there
     test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = (
-        False  # resize masks to the output before they become classes
+        False  # resize masks to the output size before computing classes
     )
 
     add_encoder_config(cfg)
@@ -58,15 +58,15 @@ def add_maskformer2_config(cfg: CfgNode) -> None:
 def add_data_config(cfg: CfgNode) -> None:
     """Add the keys of mappers and of the optimizer."""
     cfg.INPUT.COLOR_AUG_SSD = False
-    cfg.INPUT.SIZE_DIVISIBILITY = -1  # side to which mappers pad a training image, -1: not at all
-    # Large-scale jitter of the "lsj" mappers: scale by MIN_SCALE … MAX_SCALE, then crop or pad to IMAGE_SIZE.
+    cfg.INPUT.SIZE_DIVISIBILITY = -1  # side to which mappers pad training images; -1 = no padding
+    # Large-scale jitter of the "lsj" mappers: scale by MIN_SCALE to MAX_SCALE, then crop or pad to IMAGE_SIZE.
     cfg.INPUT.IMAGE_SIZE = 1024
     cfg.INPUT.MIN_SCALE = 0.1
     cfg.INPUT.MAX_SCALE = 2.0
 
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     cfg.SOLVER.OPTIMIZER = "ADAMW"
-    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1  # factor on the learning rate of the backbone
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1  # factor of the backbone's learning rate
 
 
 def add_encoder_config(cfg: CfgNode) -> None:

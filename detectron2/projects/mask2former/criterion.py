@@ -21,7 +21,7 @@ __all__ = ["SetCriterion", "calculate_uncertainty", "dice_loss", "sigmoid_ce_los
 
 
 class SetCriterion(MaskCriterion):
-    """Match queries with objects, then compare classes and masks of the pairs.
+    """Match queries to objects, then compare classes and masks of the pairs.
 
     Arguments are those of :class:`.MaskCriterion`; ``losses`` are "labels" and "masks", or one of them.
     """
@@ -33,11 +33,11 @@ class SetCriterion(MaskCriterion):
         return self.cross_entropy(outputs, targets, indices, num_masks)
 
     def forward(self, outputs: dict[str, Any], targets: Targets) -> dict[str, Tensor]:
-        """Compute all losses of the last prediction and of those before it.
+        """Compute all losses of the last prediction and the intermediate ones.
 
         Args:
             outputs: ``pred_logits`` [N, Q, classes + 1], ``pred_masks`` [N, Q, h, w] and optionally
-                ``aux_outputs``, a list of such dicts. Each is matched for itself.
+                ``aux_outputs``, a list of such dicts. Each is matched separately.
             targets: for each image ``labels`` [T] and ``masks`` [T, H, W].
 
         Returns:

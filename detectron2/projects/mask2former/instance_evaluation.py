@@ -1,4 +1,4 @@
-"""Evaluation of instance masks as COCO does it."""
+"""COCO evaluation of instance masks."""
 
 import os
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ __all__ = ["InstanceSegEvaluator"]
 class InstanceSegEvaluator(COCOEvaluator):
     """The COCO evaluator, for models that predict masks and need not predict boxes.
 
-    It is the core's evaluator, under the name and with the arguments that programs for Mask2Former use.
+    The core's evaluator, with the name and arguments that Mask2Former's programs use.
 
     Args:
-        dataset_name: a registered data set.
-        tasks: of ``bbox``, ``segm``, ``keypoints``; None takes those that the predictions allow.
-        distributed: join the predictions of all processes.
-        output_dir: folder for the results; None writes nothing.
-        max_dets_per_image: cap on the detections per image that count.
-        use_fast_impl: False for pycocotools in place of the fast engine.
-        kpt_oks_sigmas: one per keypoint; empty for COCO's 17.
-        allow_cached_coco: reuse a converted file in ``output_dir`` if it still fits the data set.
+        dataset_name: a registered dataset.
+        tasks: some of ``bbox``, ``segm``, ``keypoints``; None = all that the predictions allow.
+        distributed: gather the predictions of all processes.
+        output_dir: folder for the results; None = write nothing.
+        max_dets_per_image: largest number of evaluated detections per image.
+        use_fast_impl: use the fast engine instead of pycocotools.
+        kpt_oks_sigmas: one per keypoint; empty = COCO's 17.
+        allow_cached_coco: reuse a converted file in ``output_dir`` if it still fits the dataset.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The head of Mask2Former: a pixel decoder, and a transformer decoder on what it makes."""
+"""The head of Mask2Former: a pixel decoder, followed by a transformer decoder."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ class MaskFormerHead(nn.Module):
 
     Args:
         input_shape: channels and stride of the feature maps.
-        num_classes: classes, without "no object".
-        pixel_decoder: has ``forward_features``, see :class:`.MSDeformAttnPixelDecoder`.
+        num_classes: number of classes, without "no object".
+        pixel_decoder: module with ``forward_features``, see :class:`.MSDeformAttnPixelDecoder`.
         loss_weight: unused.
-        ignore_value: label of pixels that do not count.
+        ignore_value: label of ignored pixels.
         transformer_predictor: the transformer decoder.
-        transformer_in_feature: what it sees: "multi_scale_pixel_decoder" (three levels), "transformer_encoder" (the
+        transformer_in_feature: input of the transformer decoder: "multi_scale_pixel_decoder" (three levels), "transformer_encoder" (the
             coarsest level), "pixel_embedding" (the mask features), or a feature map of the backbone.
     """
 
@@ -74,7 +74,7 @@ class MaskFormerHead(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict[str, Any], *args: Any
     ) -> None:
-        # At first the layers of the pixel decoder were in the head. A dict without a version may be old or new.
+        # Early versions had the layers of the pixel decoder in the head. A dict without a version may be old or new.
         if (local_metadata.get("version") or 1) < 2:
             known = (f"{prefix}pixel_decoder.", f"{prefix}predictor.")
             for name in [n for n in state_dict if n.startswith(prefix) and not n.startswith(known)]:
@@ -82,7 +82,7 @@ class MaskFormerHead(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def forward(self, features: dict[str, Tensor], mask: Tensor | None = None) -> dict[str, Any]:
-        """Predict; see :meth:`layers`."""
+        """Predict classes and masks; see :meth:`layers`."""
         return self.layers(features, mask)
 
     def layers(self, features: dict[str, Tensor], mask: Tensor | None = None) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class MaskFormerHead(nn.Module):
 
         Args:
             features: maps [N, C, H, W] by name.
-            mask: handed on to the transformer decoder.
+            mask: passed to the transformer decoder.
 
         Returns:
             See :meth:`.MultiScaleMaskedTransformerDecoder.forward`.

@@ -1,4 +1,4 @@
-"""The architecture: a backbone and a head that predicts a set of masks, for all three kinds of segmentation.
+"""The architecture: a backbone and a head that predicts a set of masks, for semantic, instance and panoptic results.
 
 References: MaskFormer, https://arxiv.org/abs/2107.06278; Mask2Former, https://arxiv.org/abs/2112.01527
 """
@@ -19,7 +19,7 @@ __all__ = ["MaskFormer"]
 
 @META_ARCH_REGISTRY.register()
 class MaskFormer(MaskClassifier):
-    """Semantic, instance and panoptic segmentation as the classification of masks, by softmax with "no object".
+    """Semantic, instance and panoptic segmentation by classifying masks, with a softmax over classes and "no object".
 
     Arguments are those of :class:`.MaskClassifier`; for the head see :class:`.MaskFormerHead`, for the criterion
     :class:`.SetCriterion`.
@@ -27,7 +27,7 @@ class MaskFormer(MaskClassifier):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Read ``MODEL.MASK_FORMER`` and build the children; metadata are those of ``DATASETS.TRAIN[0]``."""
+        """Read ``MODEL.MASK_FORMER`` and build the children; the metadata is that of ``DATASETS.TRAIN[0]``."""
         arguments = cls.arguments_of(cfg, cfg.MODEL.MASK_FORMER)
         criterion = _build_criterion(cfg, arguments["sem_seg_head"].num_classes)
         return {**arguments, "criterion": criterion}
@@ -48,7 +48,7 @@ class MaskFormer(MaskClassifier):
         return self.instance_inference(logits, masks)
 
     def instance_inference(self, mask_cls: Tensor, mask_pred: Tensor) -> Instances:
-        """Choose the best pairs of a query and a class; with panoptic results on, only things among them.
+        """Choose the best pairs of a query and a class; with panoptic results on, keep only things.
 
         Args:
             mask_cls: [Q, classes + 1] logits.
@@ -62,7 +62,7 @@ class MaskFormer(MaskClassifier):
 
 
 def _build_criterion(cfg: CfgNode, num_classes: int) -> SetCriterion:
-    """Build the criterion by ``MODEL.MASK_FORMER``; every prediction has the same weights."""
+    """Build the criterion that ``MODEL.MASK_FORMER`` describes, with the same weights for every prediction."""
     node = cfg.MODEL.MASK_FORMER
     weights = {"loss_ce": node.CLASS_WEIGHT, "loss_mask": node.MASK_WEIGHT, "loss_dice": node.DICE_WEIGHT}
     matcher = HungarianMatcher(

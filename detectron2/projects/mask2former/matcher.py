@@ -1,4 +1,4 @@
-"""Matching of queries with the objects of an image, by class and by masks at sampled points.
+"""Match queries to the objects of an image, by class and by masks at sampled points.
 
 Reference: section 3.3 of Mask2Former, https://arxiv.org/abs/2112.01527
 """
@@ -22,12 +22,12 @@ __all__ = ["HungarianMatcher"]
 
 
 class HungarianMatcher(nn.Module):
-    """Give every object the query that suits it, no query to two of them.
+    """Match every object to a different query, at the lowest total cost.
 
     Args:
-        cost_class: weight of the class's probability.
+        cost_class: weight of the class probability.
         cost_mask: weight of the binary cross-entropy of masks.
-        cost_dice: weight of their dice loss.
+        cost_dice: weight of the dice loss of masks.
         num_points: random points at which masks are compared, the same for all masks of an image.
     """
 
@@ -44,7 +44,7 @@ class HungarianMatcher(nn.Module):
 
     @torch.no_grad()
     def memory_efficient_forward(self, outputs: dict[str, Any], targets: list[dict[str, Tensor]]) -> Indices:
-        """Match image by image, with masks at points only; see :meth:`forward`."""
+        """Match image by image, comparing masks at points only; see :meth:`forward`."""
         costs = []
         for logits, masks, target in zip(outputs["pred_logits"], outputs["pred_masks"], targets):
             predicted, wanted = masks_at_points(masks, target["masks"], self.num_points)
@@ -56,7 +56,7 @@ class HungarianMatcher(nn.Module):
         return assign(costs)
 
     def forward(self, outputs: dict[str, Any], targets: list[dict[str, Tensor]]) -> Indices:
-        """Match.
+        """Match queries to objects.
 
         Args:
             outputs: ``pred_logits`` [N, Q, classes + 1] and ``pred_masks`` [N, Q, h, w].

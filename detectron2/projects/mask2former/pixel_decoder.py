@@ -20,18 +20,18 @@ _NUM_LEVELS_OUT = 3
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class MSDeformAttnPixelDecoder(DeformablePixelDecoder):
-    """From the feature maps of a backbone to three transformed levels and one map of mask features.
+    """Compute three transformed levels and one map of mask features from the feature maps of a backbone.
 
     Args:
         input_shape: channels and stride of the feature maps.
         transformer_dropout: dropout of the encoder.
-        transformer_nheads: heads of the encoder.
-        transformer_dim_feedforward: channels inside its feed-forward networks.
-        transformer_enc_layers: its layers.
-        conv_dim: channels of all maps inside.
+        transformer_nheads: number of heads of the encoder.
+        transformer_dim_feedforward: hidden channels of its feed-forward networks.
+        transformer_enc_layers: number of its layers.
+        conv_dim: channels of all internal maps.
         mask_dim: channels of the mask features.
-        norm: norm of the pyramid's convolutions, such as "GN"; "" for none.
-        transformer_in_features: feature maps that the encoder sees.
+        norm: norm of the pyramid's convolutions, such as "GN"; "" = none.
+        transformer_in_features: feature maps of the encoder.
         common_stride: stride of the mask features. Maps between it and the finest of the encoder are only added.
     """
 
@@ -72,7 +72,7 @@ class MSDeformAttnPixelDecoder(DeformablePixelDecoder):
             "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
             "transformer_dropout": former.DROPOUT,
             "transformer_nheads": former.NHEADS,
-            "transformer_dim_feedforward": 1024,  # of all released weights, whatever DIM_FEEDFORWARD says
+            "transformer_dim_feedforward": 1024,  # as in all released weights, whatever DIM_FEEDFORWARD is
             "transformer_enc_layers": head.TRANSFORMER_ENC_LAYERS,
             "conv_dim": head.CONVS_DIM,
             "mask_dim": head.MASK_DIM,
@@ -89,7 +89,7 @@ class MSDeformAttnPixelDecoder(DeformablePixelDecoder):
 
         Returns:
             The mask features [N, mask_dim, H, W] of the common stride, the coarsest level, and three levels
-            [N, conv_dim, H, W], coarse first.
+            [N, conv_dim, H, W], coarsest first.
         """
         mask_features, levels = self.decode(features)
         return mask_features, levels[0], levels[:_NUM_LEVELS_OUT]

@@ -1,4 +1,4 @@
-"""Swin as Mask2Former's configs know it: its feature maps are called like those of a ResNet."""
+"""Swin with the feature map names of a ResNet, as in Mask2Former's configs."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ __all__ = ["D2SwinTransformer", "SwinTransformer"]
 
 
 def _res(name: str) -> str:
-    """``"p0"`` -> ``"res2"``, and so on."""
+    """Convert ``"p0"`` to ``"res2"``, and so on."""
     return f"res{int(name[1:]) + 2}"
 
 
@@ -78,12 +78,10 @@ class SwinTransformer(CoreSwinTransformer):
         """Initialise all weights at random, as the constructor does.
 
         Args:
-            pretrained: None. Weights of a file are loaded by ``MODEL.WEIGHTS``.
+            pretrained: None; set ``MODEL.WEIGHTS`` to load a file.
         """
         if pretrained is not None:
-            raise BadValue(
-                f"init_weights() loads no file, but was given {pretrained!r}; set MODEL.WEIGHTS to it"
-            )
+            raise BadValue(f"init_weights() loads no file, got {pretrained!r}; set MODEL.WEIGHTS instead")
         self.apply(self._init_weights)
 
     def train(self, mode: bool = True) -> "SwinTransformer":
@@ -98,11 +96,11 @@ class SwinTransformer(CoreSwinTransformer):
 
 @BACKBONE_REGISTRY.register()
 class D2SwinTransformer(SwinTransformer, Backbone):
-    """Swin by ``MODEL.SWIN``, with the outputs ``MODEL.SWIN.OUT_FEATURES``.
+    """The Swin transformer that ``MODEL.SWIN`` describes, with the outputs ``MODEL.SWIN.OUT_FEATURES``.
 
     Args:
         cfg: config with the keys of :func:`.add_maskformer2_config`.
-        input_shape: channels of the images; None means those of ``MODEL.PIXEL_MEAN``.
+        input_shape: ``channels`` of the images; None = those of ``MODEL.PIXEL_MEAN``.
     """
 
     def __init__(self, cfg: CfgNode, input_shape: ShapeSpec | None) -> None:
@@ -133,13 +131,13 @@ class D2SwinTransformer(SwinTransformer, Backbone):
         self._out_features = list(swin.OUT_FEATURES)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute the wanted feature maps of images [N, C, H, W]."""
+        """Compute the output feature maps of images [N, C, H, W]."""
         if x.dim() != 4:
             raise BadValue(f"Swin takes images [N, C, H, W], got {tuple(x.shape)}")
         return {name: level for name, level in super().forward(x).items() if name in self._out_features}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of the wanted feature maps."""
+        """Return channels and stride of the output feature maps."""
         return {
             name: ShapeSpec(channels=self._out_feature_channels[name], stride=self._out_feature_strides[name])
             for name in self._out_features

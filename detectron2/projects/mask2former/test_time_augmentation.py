@@ -1,4 +1,4 @@
-"""Semantic segmentation of several versions of an image."""
+"""Test-time augmentation of semantic segmentation."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ __all__ = ["SemanticSegmentorWithTTA"]
 
 
 class SemanticSegmentorWithTTA(CoreSemanticSegmentorWithTTA):
-    """The core's test-time augmentation, for models whose ``sem_seg`` needs no softmax before it is averaged.
+    """The core's test-time augmentation, for models whose ``sem_seg`` is averaged without a softmax.
 
     Arguments are those of :class:`detectron2.modeling.SemanticSegmentorWithTTA`.
     """

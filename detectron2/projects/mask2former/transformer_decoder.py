@@ -1,4 +1,4 @@
-"""The transformer decoder with masked attention: each query looks only where its last mask was.
+"""The transformer decoder with masked attention: each query attends only to the pixels of its last mask.
 
 Reference: section 3.2 of Mask2Former, https://arxiv.org/abs/2112.01527
 """
@@ -29,11 +29,11 @@ Modules that turn pixel features into queries with a class and a mask. An entry 
 
 
 def build_transformer_decoder(cfg: CfgNode, in_channels: int, mask_classification: bool = True) -> nn.Module:
-    """Build the decoder that ``MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME`` names.
+    """Build the decoder named by ``MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME``.
 
     Args:
         cfg: config with the keys of :func:`.add_maskformer2_config`.
-        in_channels: channels of the levels it sees.
+        in_channels: channels of its input levels.
         mask_classification: predict a class for each mask.
     """
     name = cfg.MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME
@@ -42,22 +42,22 @@ def build_transformer_decoder(cfg: CfgNode, in_channels: int, mask_classificatio
 
 @TRANSFORMER_DECODER_REGISTRY.register()
 class MultiScaleMaskedTransformerDecoder(nn.Module):
-    """Layers of masked cross attention, self-attention and a feed-forward network, each on the next of three levels.
+    """Layers of masked cross-attention, self-attention and a feed-forward network, which cycle through three levels.
 
     The same heads predict classes and masks before the first layer and after every one.
 
     Args:
         in_channels: channels of the levels.
         mask_classification: predict a class for each mask; must be True.
-        num_classes: classes, without "no object".
+        num_classes: number of classes, without "no object".
         hidden_dim: channels of queries.
-        num_queries: queries.
-        nheads: heads of attention.
-        dim_feedforward: channels inside the feed-forward networks.
-        dec_layers: layers.
-        pre_norm: norms ahead of the layers.
+        num_queries: number of queries.
+        nheads: number of attention heads.
+        dim_feedforward: hidden channels of the feed-forward networks.
+        dec_layers: number of layers.
+        pre_norm: apply norms before the layers instead of after.
         mask_dim: channels of the mask features.
-        enforce_input_project: a convolution on each level even if ``in_channels`` is ``hidden_dim``.
+        enforce_input_project: project each level with a convolution even if ``in_channels`` equals ``hidden_dim``.
     """
 
     _version = 2
@@ -81,7 +81,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         super().__init__()
         if not mask_classification:
             raise BadValue(
-                "MultiScaleMaskedTransformerDecoder only classifies masks: mask_classification=True"
+                "MultiScaleMaskedTransformerDecoder only classifies masks: set mask_classification=True"
             )
         self.mask_classification = mask_classification
         self.num_heads = nheads
@@ -146,16 +146,16 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
         """Predict classes and masks.
 
         Args:
-            x: three levels [N, in_channels, H_l, W_l], coarse first.
+            x: three levels [N, in_channels, H_l, W_l], coarsest first.
             mask_features: [N, mask_dim, H, W].
-            mask: unused, padding is not masked.
+            mask: unused; padding is not masked.
 
         Returns:
             ``pred_logits`` [N, Q, classes + 1] and ``pred_masks`` [N, Q, H, W], logits of the last layer, and
-            ``aux_outputs``, a list of such dicts of the predictions before it.
+            ``aux_outputs``, a list of such dicts of the earlier predictions.
         """
         if len(x) != self.num_feature_levels:
-            raise BadValue(f"the decoder takes {self.num_feature_levels} levels, got {len(x)}")
+            raise BadValue(f"the decoder needs {self.num_feature_levels} levels, got {len(x)}")
         sizes = [(level.shape[2], level.shape[3]) for level in x]
         pixels, positions = [], []
         for i, level in enumerate(x):
@@ -184,7 +184,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
     def forward_prediction_heads(
         self, output: Tensor, mask_features: Tensor, attn_mask_target_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict from queries, and say where they must not look next.
+        """Predict from queries, and compute the attention mask of the next layer.
 
         Args:
             output: [Q, N, C] queries.
@@ -193,7 +193,7 @@ class MultiScaleMaskedTransformerDecoder(nn.Module):
 
         Returns:
             Class logits [N, Q, classes + 1], mask logits [N, Q, H, W], and bool [N * heads, Q, pixels of the level],
-            where True forbids a pixel to a query. A query without any pixel left may see all.
+            where True masks a pixel for a query. A query without any pixel left attends to all.
         """
         queries = self.decoder_norm(output).transpose(0, 1)
         masks = (self.mask_embed(queries) @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])

@@ -1,7 +1,7 @@
 """Layers of the transformer decoder: attention among queries, attention to pixels, a feed-forward network.
 
-Queries and pixels come with their place as the first axis: Q queries, S pixels, N images, C channels. Every layer adds
-its result to its input; the norm comes after the sum, or with ``normalize_before`` ahead of the layer.
+Q queries, S pixels, N images, C channels; queries and pixels are the first axis. Every layer adds its result to its
+input; the norm follows the sum, or precedes the layer with ``normalize_before``.
 
 Reference: Attention Is All You Need, https://arxiv.org/abs/1706.03762
 """
@@ -14,7 +14,7 @@ __all__ = ["CrossAttentionLayer", "FFNLayer", "SelfAttentionLayer"]
 
 
 class _Layer(nn.Module):
-    """What the layers have in common: norm, dropout and sum."""
+    """Common parts of the layers: norm, dropout and sum."""
 
     def __init__(self, d_model: int, dropout: float, normalize_before: bool) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class _Layer(nn.Module):
         self.normalize_before = normalize_before
 
     def with_pos_embed(self, tensor: Tensor, pos: Tensor | None) -> Tensor:
-        """Add positions, if there are any."""
+        """Add position embeddings, if given."""
         return tensor if pos is None else tensor + pos
 
     def _init_matrices(self) -> None:
@@ -37,10 +37,10 @@ class SelfAttentionLayer(_Layer):
 
     Args:
         d_model: channels.
-        nhead: heads.
-        dropout: rate of dropout.
+        nhead: number of heads.
+        dropout: dropout rate.
         activation: unused; there is no activation.
-        normalize_before: where the norm stands.
+        normalize_before: apply the norm before the layer instead of after.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class SelfAttentionLayer(_Layer):
 
         Args:
             tgt: [Q, N, C] queries.
-            tgt_mask: bool [Q, Q] or [N * heads, Q, Q]; True forbids a pair.
-            tgt_key_padding_mask: bool [N, Q]; True hides a query from the others.
-            query_pos: [Q, N, C] positions of the queries.
+            tgt_mask: bool [Q, Q] or [N * heads, Q, Q]; True masks a pair.
+            tgt_key_padding_mask: bool [N, Q]; True masks a query for the others.
+            query_pos: [Q, N, C] position embeddings of the queries.
 
         Returns:
             [Q, N, C].
@@ -111,10 +111,10 @@ class CrossAttentionLayer(_Layer):
 
     Args:
         d_model: channels.
-        nhead: heads.
-        dropout: rate of dropout.
+        nhead: number of heads.
+        dropout: dropout rate.
         activation: unused; there is no activation.
-        normalize_before: where the norm stands.
+        normalize_before: apply the norm before the layer instead of after.
     """
 
     def __init__(
@@ -188,10 +188,10 @@ class CrossAttentionLayer(_Layer):
         Args:
             tgt: [Q, N, C] queries.
             memory: [S, N, C] pixels.
-            memory_mask: bool [Q, S] or [N * heads, Q, S]; True forbids a pair.
-            memory_key_padding_mask: bool [N, S]; True hides a pixel.
-            pos: [S, N, C] positions of the pixels.
-            query_pos: [Q, N, C] positions of the queries.
+            memory_mask: bool [Q, S] or [N * heads, Q, S]; True masks a pair.
+            memory_key_padding_mask: bool [N, S]; True masks a pixel.
+            pos: [S, N, C] position embeddings of the pixels.
+            query_pos: [Q, N, C] position embeddings of the queries.
 
         Returns:
             [Q, N, C].
@@ -206,9 +206,9 @@ class FFNLayer(_Layer):
     Args:
         d_model: channels.
         dim_feedforward: channels between the layers.
-        dropout: rate of dropout.
+        dropout: dropout rate.
         activation: "relu" or "gelu".
-        normalize_before: where the norm stands.
+        normalize_before: apply the norm before the layer instead of after.
     """
 
     def __init__(

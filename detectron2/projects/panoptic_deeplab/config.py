@@ -25,7 +25,7 @@ def add_panoptic_deeplab_config(cfg: CfgNode) -> None:
 
     semantic = cfg.MODEL.SEM_SEG_HEAD
     semantic.HEAD_CHANNELS = 256
-    semantic.LOSS_TOP_K = 0.2  # share of the pixels that LOSS_TYPE "hard_pixel_mining" learns from
+    semantic.LOSS_TOP_K = 0.2  # fraction of the pixels that LOSS_TYPE "hard_pixel_mining" learns from
 
     instance = cfg.MODEL.INS_EMBED_HEAD = CfgNode()
     instance.NAME = "PanopticDeepLabInsEmbedHead"  # name in INS_EMBED_BRANCHES_REGISTRY
@@ -43,11 +43,11 @@ def add_panoptic_deeplab_config(cfg: CfgNode) -> None:
     instance.OFFSET_LOSS_WEIGHT = 0.01
 
     panoptic = cfg.MODEL.PANOPTIC_DEEPLAB = CfgNode()
-    panoptic.STUFF_AREA = 2048  # stuff regions of fewer pixels are dropped
-    panoptic.CENTER_THRESHOLD = 0.1  # least height of a centre in the heat map
-    panoptic.NMS_KERNEL = 7  # side of the window in which a centre must be the highest
+    panoptic.STUFF_AREA = 2048  # drop stuff regions of fewer pixels
+    panoptic.CENTER_THRESHOLD = 0.1  # minimum heat map value of a centre
+    panoptic.NMS_KERNEL = 7  # side of the window in which a centre must be the maximum
     panoptic.TOP_K_INSTANCE = 200
     panoptic.USE_DEPTHWISE_SEPARABLE_CONV = False  # must equal that of SEM_SEG_HEAD
-    panoptic.SIZE_DIVISIBILITY = -1  # batches are padded to multiples of it; below 1: what the backbone needs
+    panoptic.SIZE_DIVISIBILITY = -1  # pad batches to multiples of it; below 1 = as the backbone needs
     panoptic.BENCHMARK_NETWORK_SPEED = False  # run the network only, and return nothing
-    panoptic.PREDICT_INSTANCES = True  # things also as Instances, with a score
+    panoptic.PREDICT_INSTANCES = True  # also return things as Instances with scores

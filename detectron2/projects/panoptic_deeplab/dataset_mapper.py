@@ -1,4 +1,4 @@
-"""From a record of a panoptic data set to what Panoptic-DeepLab is trained with."""
+"""Convert records of a panoptic dataset to training inputs of Panoptic-DeepLab."""
 
 import copy
 import logging
@@ -22,13 +22,13 @@ __all__ = ["PanopticDeeplabDatasetMapper"]
 class PanopticDeeplabDatasetMapper:
     """Read an image and its panoptic PNG, augment both, and make targets.
 
-    For training only. The result has ``image``, uint8 [C, H, W], and all that
-    :class:`PanopticDeepLabTargetGenerator` makes.
+    For training only. The result has ``image``, uint8 [C, H, W], and the targets of
+    :class:`PanopticDeepLabTargetGenerator`.
 
     Args:
-        augmentations: augmentations or transforms, first applied first.
-        image_format: order of the channels, see :func:`detectron2.data.detection_utils.read_image`.
-        panoptic_target_generator: makes targets of segment ids [H, W] and a record's ``segments_info``.
+        augmentations: augmentations or transforms, in order of application.
+        image_format: channel order, see :func:`detectron2.data.detection_utils.read_image`.
+        panoptic_target_generator: makes targets from segment ids [H, W] and ``segments_info``.
     """
 
     @configurable
@@ -46,7 +46,7 @@ class PanopticDeeplabDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Read ``INPUT`` and the metadata of the first of ``DATASETS.TRAIN``."""
+        """Read ``INPUT`` and the metadata of the first dataset in ``DATASETS.TRAIN``."""
         augmentations = utils.build_augmentation(cfg, is_train=True)
         if cfg.INPUT.CROP.ENABLED:
             augmentations.insert(1, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
@@ -70,12 +70,12 @@ class PanopticDeeplabDatasetMapper:
         """Map one record.
 
         Args:
-            dataset_dict: with ``file_name``, ``pan_seg_file_name`` and ``segments_info``; it is not changed.
+            dataset_dict: record with ``file_name``, ``pan_seg_file_name`` and ``segments_info``; not changed.
         """
         record: dict[str, Any] = dict(copy.deepcopy(dataset_dict))
         image = utils.read_image(record["file_name"], self.image_format)
         utils.check_image_size(record, image)
-        # The picture itself is augmented: each resampling filter then takes the same pixels as in Detectron2.
+        # Augment the PIL image itself, so that each resampling filter uses the same pixels as in Detectron2.
         inputs = T.AugInput(image, sem_seg=utils.read_image(record.pop("pan_seg_file_name"), "RGB"))
         self.augmentations(inputs)
         assert inputs.sem_seg is not None

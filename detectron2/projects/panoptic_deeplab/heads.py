@@ -1,6 +1,6 @@
-"""The two heads of Panoptic-DeepLab, each with an atrous spatial pyramid and a decoder of its own.
+"""The two heads of Panoptic-DeepLab, each with its own atrous spatial pyramid and decoder.
 
-N images, C classes, S the stride that predictions are made at.
+N images, C classes, S the stride of predictions.
 """
 
 from collections.abc import Sequence
@@ -35,14 +35,14 @@ class PanopticDeepLabSemSegHead(DeepLabV3PlusHead):
     Args:
         input_shape: the feature maps to use.
         decoder_channels: output channels of each level, see :class:`.DeepLabV3PlusHead`.
-        norm: norm of the convolutions; "" for none.
+        norm: norm of the convolutions; "" = none.
         head_channels: channels of the classifier's input.
         loss_weight: factor of the loss.
         loss_type: "cross_entropy" or "hard_pixel_mining".
-        loss_top_k: share of the pixels that "hard_pixel_mining" learns from, in (0, 1].
-        ignore_value: label of the pixels that do not count.
+        loss_top_k: fraction of the pixels that "hard_pixel_mining" learns from, in (0, 1].
+        ignore_value: label of ignored pixels.
         num_classes: C.
-        kwargs: for :class:`.DeepLabV3PlusHead`.
+        kwargs: further arguments of :class:`.DeepLabV3PlusHead`.
     """
 
     @configurable
@@ -119,16 +119,16 @@ class PanopticDeepLabSemSegHead(DeepLabV3PlusHead):
 
 @INS_EMBED_BRANCHES_REGISTRY.register()
 class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
-    """The decoder of DeepLabV3+, and a branch each for centres of objects and for offsets to them.
+    """The decoder of DeepLabV3+, and one branch each for centres of objects and for offsets to them.
 
     Args:
         input_shape: the feature maps to use.
         decoder_channels: output channels of each level, see :class:`.DeepLabV3PlusHead`.
-        norm: norm of the convolutions; "" for none.
+        norm: norm of the convolutions; "" = none.
         head_channels: channels of the last layers' input.
         center_loss_weight: factor of the loss on centres.
         offset_loss_weight: factor of the loss on offsets.
-        kwargs: for :class:`.DeepLabV3PlusHead`.
+        kwargs: further arguments of :class:`.DeepLabV3PlusHead`.
     """
 
     @configurable
@@ -221,7 +221,7 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
         return center, offset
 
     def _offsets(self, offset: Tensor) -> Tensor:
-        """Bring offsets to full resolution and to pixels."""
+        """Upsample offsets to full resolution and convert them to pixels."""
         return self.enlarge(offset) * self.common_stride
 
     def center_losses(self, predictions: Tensor, targets: Tensor, weights: Tensor) -> dict[str, Tensor]:
@@ -248,6 +248,6 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
 
 
 def _weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Divide the weighted sum by the sum of the weights; 0 where all weights are 0."""
+    """Return the weighted mean; 0 if all weights are 0."""
     total = weights.sum()
     return (losses * weights).sum() / torch.where(total > 0, total, 1)

@@ -1,4 +1,4 @@
-"""The architecture of Panoptic-DeepLab. Its heads are in ``heads.py``."""
+"""The architecture of Panoptic-DeepLab; its heads are in ``heads.py``."""
 
 from collections.abc import Collection
 from typing import Any
@@ -28,21 +28,21 @@ __all__ = [
 publish(__name__, PanopticDeepLabInsEmbedHead, PanopticDeepLabSemSegHead)
 
 VOID = -1
-"""Segment of the pixels that belong to none."""
+"""Segment id of pixels without a segment."""
 
 
 def build_ins_embed_branch(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """Build the head that ``MODEL.INS_EMBED_HEAD.NAME`` names."""
+    """Build the head named by ``MODEL.INS_EMBED_HEAD.NAME``."""
     return INS_EMBED_BRANCHES_REGISTRY.get(cfg.MODEL.INS_EMBED_HEAD.NAME)(cfg, input_shape)
 
 
 @META_ARCH_REGISTRY.register()
 class PanopticDeepLab(SemanticSegmentor):
-    """A segmentor with a second head that tells the objects of a class apart.
+    """A segmentor with a second head that separates the objects of a class.
 
     Args:
-        cfg: a config with the keys of ``add_panoptic_deeplab_config``. The first of ``DATASETS.TRAIN`` gives
-            ``thing_dataset_id_to_contiguous_id`` and ``label_divisor`` for evaluation.
+        cfg: a config with the keys of ``add_panoptic_deeplab_config``. Evaluation takes
+            ``thing_dataset_id_to_contiguous_id`` and ``label_divisor`` from the first dataset in ``DATASETS.TRAIN``.
 
     Reference: https://arxiv.org/abs/1911.10194
     """
@@ -68,15 +68,15 @@ class PanopticDeepLab(SemanticSegmentor):
         """Compute losses in training, segments in evaluation.
 
         Args:
-            batched_inputs: for each image a dict with ``image`` [C, H, W], in training the maps that
-                :class:`.PanopticDeepLabTargetGenerator` makes (``sem_seg_weights`` may be missing), and optionally
-                ``height`` and ``width``, the size that results are wanted in.
+            batched_inputs: for each image a dict with ``image`` [C, H, W], in training the maps of
+                :class:`.PanopticDeepLabTargetGenerator` (``sem_seg_weights`` may be missing), and optionally
+                ``height`` and ``width``, the output size.
 
         Returns:
             In training a dict of losses. In evaluation for each image a dict with ``sem_seg``, class scores
-            [C, height, width]; ``panoptic_seg``, a pair of segments int64 [height, width] (-1: none, else
+            [C, height, width]; ``panoptic_seg``, a pair of segments int64 [height, width] (-1 = none, otherwise
             ``class * label_divisor + number``) and None; and, if ``PREDICT_INSTANCES``, ``instances``, the things.
-            With ``BENCHMARK_NETWORK_SPEED`` an empty list.
+            With ``BENCHMARK_NETWORK_SPEED``, an empty list.
         """
         images = self._make_batch(batched_inputs)
         features = self.backbone(images.tensor)
@@ -107,7 +107,7 @@ class PanopticDeepLab(SemanticSegmentor):
             return self._pad([item[name].to(self.device) for item in batched_inputs], padding).tensor
 
         weighted = all("sem_seg_weights" in item for item in batched_inputs)
-        head: Any = self.sem_seg_head  # unlike others it takes weights
+        head: Any = self.sem_seg_head  # unlike other heads it takes weights
         ignore = head.ignore_value
         _, losses = head(features, batch("sem_seg", ignore), batch("sem_seg_weights") if weighted else None)
         _, _, center_losses, offset_losses = self.ins_embed_head(
@@ -125,10 +125,10 @@ class PanopticDeepLab(SemanticSegmentor):
         """Make the result of one image.
 
         Args:
-            scores: of the classes [C, H, W], with padding.
+            scores: class scores [C, H, W], with padding.
             center: heat map of centres [1, H, W].
             offset: [2, H, W].
-            item: may hold the wanted ``height`` and ``width``.
+            item: model input, with the output ``height`` and ``width`` if given.
             size: height and width of the image without padding.
         """
         height, width = item.get("height", size[0]), item.get("width", size[1])
@@ -160,14 +160,13 @@ class PanopticDeepLab(SemanticSegmentor):
 def instances_of_segments(
     segments: Tensor, probabilities: Tensor, center: Tensor, thing_ids: Collection[int], label_divisor: int
 ) -> Instances:
-    """Make Instances of the segments that are things.
+    """Convert the segments of things to Instances.
 
-    The score is the mean probability of the class over the segment, times the height of the heat map in the middle
-    of the segment.
+    The score is the mean probability of the class over the segment, times the heat map at the centre of the segment.
 
     Args:
-        segments: ``class * label_divisor + number``, int64 [H, W]; negative where there is none.
-        probabilities: of the classes [C, H, W].
+        segments: ``class * label_divisor + number``, int64 [H, W]; negative = no segment.
+        probabilities: class probabilities [C, H, W].
         center: heat map of centres [H, W].
         thing_ids: classes that are things.
         label_divisor: see ``segments``.
@@ -178,7 +177,7 @@ def instances_of_segments(
     height, width = segments.shape
     labels, index, area = torch.unique(segments, return_inverse=True, return_counts=True)
     classes = labels.div(label_divisor, rounding_mode="floor")
-    # [H, W]: probability of the class that each pixel's segment has
+    # [H, W]: probability of the class of each pixel's segment
     own = probabilities.gather(0, classes.clamp(min=0)[index][None])[0]
     rows = torch.arange(height, device=segments.device, dtype=own.dtype)[:, None].expand(height, width)
     columns = torch.arange(width, device=segments.device, dtype=own.dtype).expand(height, width)

@@ -1,4 +1,4 @@
-"""From the maps that Panoptic-DeepLab predicts to segments.
+"""Convert the predicted maps of Panoptic-DeepLab to segments.
 
 H, W: size of the image. K: number of centres.
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 _PIXELS_AT_ONCE = 1 << 16
-"""Pixels whose distances to all centres are in memory together."""
+"""Pixels whose distances to all centres are held in memory at once."""
 
 
 def find_instance_center(
@@ -31,11 +31,11 @@ def find_instance_center(
     Args:
         center_heatmap: [1, H, W].
         threshold: a peak must be higher than this.
-        nms_kernel: odd side in pixels of the window in which a peak must be the highest.
+        nms_kernel: side of the window in which a peak must be the maximum, odd, in pixels.
         top_k: keep only peaks that are higher than the ``top_k``-th one, hence fewer than ``top_k``.
 
     Returns:
-        int64 [K, 2], the peaks (y, x) in the order of the rows.
+        Peaks (y, x), int64 [K, 2], in row order.
     """
     heat = F.threshold(center_heatmap, threshold, -1)
     highest = F.max_pool2d(heat, nms_kernel, stride=1, padding=nms_kernel // 2)
@@ -47,14 +47,14 @@ def find_instance_center(
 
 
 def group_pixels(center_points: Tensor, offsets: Tensor) -> Tensor:
-    """Give each pixel to the centre that is nearest to where its offset points.
+    """Assign each pixel to the centre nearest to the end of its offset.
 
     Args:
         center_points: (y, x) [K, 2].
         offsets: from each pixel to the centre of its object, in (y, x) [2, H, W].
 
     Returns:
-        int64 [1, H, W]: 1 for the first centre, and so on; all 0 when there is no centre.
+        int64 [1, H, W]: 1 for the first centre, and so on; all 0 if there is no centre.
     """
     _, height, width = offsets.shape
     if len(center_points) == 0:
@@ -64,7 +64,7 @@ def group_pixels(center_points: Tensor, offsets: Tensor) -> Tensor:
     pixels = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
     targets = (pixels + offsets).flatten(1).T  # [H * W, 2]
     centers = center_points.to(offsets.dtype)
-    # The quick way by matrix products is off by several pixels in large images.
+    # Fast distances by matrix products are off by several pixels in large images.
     nearest = [
         torch.cdist(part, centers, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
         for part in targets.split(_PIXELS_AT_ONCE)
@@ -85,17 +85,17 @@ def get_instance_segmentation(
     """Divide the pixels of things among objects.
 
     Args:
-        sem_seg: classes, int64 [1, H, W]; not used.
+        sem_seg: not used.
         center_heatmap: [1, H, W].
         offsets: from each pixel to the centre of its object, in (y, x) [2, H, W].
         thing_seg: 1 on things, 0 elsewhere [1, H, W].
-        thing_ids: classes that are things; not used.
+        thing_ids: not used.
         threshold: see :func:`find_instance_center`.
         nms_kernel: see :func:`find_instance_center`.
         top_k: see :func:`find_instance_center`.
 
     Returns:
-        Numbers of objects int64 [1, H, W], from 1 on, 0 outside of things; and their centres int64 [1, K, 2].
+        Object numbers int64 [1, H, W], from 1 on, 0 = no thing; and their centres int64 [1, K, 2].
     """
     centers = find_instance_center(center_heatmap, threshold, nms_kernel, top_k)
     return group_pixels(centers, offsets) * thing_seg, centers[None]
@@ -110,18 +110,18 @@ def merge_semantic_and_instance(
     stuff_area: int,
     void_label: int,
 ) -> Tensor:
-    """Make segments of classes and objects.
+    """Combine classes and objects into segments.
 
-    An object gets the class that most of its pixels have.
+    An object gets the most frequent class of its pixels.
 
     Args:
         sem_seg: classes, int64 [1, H, W].
-        ins_seg: numbers of objects, int64 [1, H, W]; 0: none.
+        ins_seg: object numbers, int64 [1, H, W]; 0 = none.
         semantic_thing_seg: 1 on things, 0 elsewhere [1, H, W].
-        label_divisor: factor between classes and segments, above the number of objects of a class.
+        label_divisor: factor of the class in segment ids, larger than the number of objects of a class.
         thing_ids: classes that are things.
-        stuff_area: stuff of fewer pixels is dropped.
-        void_label: what pixels without a segment get.
+        stuff_area: drop stuff of fewer pixels.
+        void_label: value of pixels without a segment.
 
     Returns:
         int64 [1, H, W]: ``class * label_divisor`` for stuff, ``class * label_divisor + n`` for the n-th object of a
@@ -164,7 +164,7 @@ def get_panoptic_segmentation(
     top_k: int | None = 200,
     foreground_mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Make segments of what the network predicts for one image.
+    """Convert the predictions for one image to segments.
 
     Args:
         sem_seg: classes, int64 [1, H, W].
@@ -172,18 +172,18 @@ def get_panoptic_segmentation(
         offsets: from each pixel to the centre of its object, in (y, x) [2, H, W].
         thing_ids: classes that are things.
         label_divisor: see :func:`merge_semantic_and_instance`.
-        stuff_area: stuff of fewer pixels is dropped.
-        void_label: what pixels without a segment get.
+        stuff_area: drop stuff of fewer pixels.
+        void_label: value of pixels without a segment.
         threshold: see :func:`find_instance_center`.
         nms_kernel: see :func:`find_instance_center`.
         top_k: see :func:`find_instance_center`.
-        foreground_mask: 1 on things, 0 elsewhere [1, H, W]; by default where ``sem_seg`` is among ``thing_ids``.
+        foreground_mask: 1 on things, 0 elsewhere [1, H, W]; None = where ``sem_seg`` is in ``thing_ids``.
 
     Returns:
-        Segments int64 [1, H, W] as of :func:`merge_semantic_and_instance`, and centres int64 [1, K, 2].
+        Segments int64 [1, H, W] as in :func:`merge_semantic_and_instance`, and centres int64 [1, K, 2].
 
     Raises:
-        ValueError: if a map has another shape.
+        ValueError: a map has the wrong shape.
     """
     maps = {"sem_seg": (sem_seg, 1), "center_heatmap": (center_heatmap, 1), "offsets": (offsets, 2)}
     for name, (value, channels) in maps.items():

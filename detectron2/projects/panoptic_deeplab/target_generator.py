@@ -1,4 +1,4 @@
-"""What Panoptic-DeepLab learns from: classes, centres of objects, and offsets to them."""
+"""Training targets of Panoptic-DeepLab: classes, centres of objects, and offsets to them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ _NO_SEGMENT = -1
 
 
 class PanopticDeepLabTargetGenerator:
-    """Turn the segments of an image into maps of targets and their weights.
+    """Convert the segments of an image to maps of targets and weights.
 
     Args:
-        ignore_label: class of pixels that belong to no segment.
+        ignore_label: class of pixels without a segment.
         thing_ids: classes that are things; all others are stuff.
         sigma: standard deviation in pixels of the Gaussian around the centre of a thing.
-        ignore_stuff_in_offset: learn offsets on things only.
-        small_instance_area: things of fewer pixels count as small.
-        small_instance_weight: weight of their pixels in the loss on classes; others have 1.
+        ignore_stuff_in_offset: train offsets on things only.
+        small_instance_area: things with fewer pixels are small.
+        small_instance_weight: weight of their pixels in the class loss; other pixels have 1.
         ignore_crowd_in_semantic: give the pixels of crowds the class ``ignore_label``.
 
     Reference: https://arxiv.org/abs/1911.10194, section 3
@@ -54,15 +54,14 @@ class PanopticDeepLabTargetGenerator:
         """Make the targets of one image.
 
         Args:
-            panoptic: segment ids, integers of 0 or more [H, W].
-            segments_info: a dict for each segment with ``id``, ``category_id`` and, if so, ``iscrowd``. Segments without
-                pixels have no targets, and pixels without a segment have weight 0 but for the class.
+            panoptic: segment ids, non-negative integers [H, W].
+            segments_info: for each segment a dict with ``id``, ``category_id`` and optionally ``iscrowd``. Segments
+                without pixels have no targets; pixels without a segment have weight 0, except for the class.
 
         Returns:
             Tensors: ``sem_seg`` int64 [H, W], the class; ``sem_seg_weights`` [H, W]; ``center`` [H, W] in [0, 1],
             Gaussians around centres; ``center_weights`` [1, H, W]; ``offset`` [2, H, W], from a pixel of a thing to
-            its centre in (y, x); ``offset_weights`` [1, H, W]. Further ``center_points``, the list of the centres
-            [y, x].
+            its centre in (y, x); ``offset_weights`` [1, H, W]. Also ``center_points``, a list of centres [y, x].
         """
         # One row for each segment, and a last one for pixels without a segment.
         ids = np.array([s["id"] for s in segments_info] + [_NO_SEGMENT])
@@ -95,7 +94,7 @@ class PanopticDeepLabTargetGenerator:
         return targets
 
     def _heat_map(self, places: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Draw a Gaussian at each place (y, x); where several meet, the highest counts."""
+        """Draw a Gaussian at each place (y, x), and take the maximum where they overlap."""
         heat = np.zeros(shape, dtype=np.float32)
         for place in places:
             first = np.rint(place).astype(int) - self._radius
@@ -108,19 +107,19 @@ class PanopticDeepLabTargetGenerator:
 
 
 def _coordinates(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Make the y of each row [H, 1] and the x of each column [W]."""
+    """Return the y of each row [H, 1] and the x of each column [W]."""
     return np.arange(shape[0])[:, None], np.arange(shape[1])
 
 
 def _row_of(panoptic: npt.NDArray[Any], ids: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """Find the place in ``ids`` of each pixel's id; those that are not there get the last place."""
+    """Return the index in ``ids`` of each pixel's id; unknown ids get the last index."""
     order = np.argsort(ids)
     nearest = order[np.minimum(np.searchsorted(ids, panoptic, sorter=order), len(ids) - 1)]
     return np.where(ids[nearest] == panoptic, nearest, len(ids) - 1)
 
 
 def _centers(segment: npt.NDArray[np.intp], area: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """Compute the mean (y, x) of the pixels of each segment, [segments, 2]; 0 for those without pixels."""
+    """Return the mean (y, x) of the pixels of each segment, [segments, 2]; 0 for segments without pixels."""
     sums = [
         np.bincount(
             segment.ravel(), weights=np.broadcast_to(along, segment.shape).ravel(), minlength=len(area)

@@ -1,11 +1,11 @@
-"""PointRend: masks and label maps that are refined at uncertain points, like edges in rendering.
+"""PointRend: masks and label maps refined at uncertain points, as in rendering.
 
 Importing this package registers its heads; :func:`add_pointrend_config` adds its keys to a config.
 
 Example:
     >>> cfg = get_cfg()
     >>> add_pointrend_config(cfg)
-    >>> cfg.merge_from_file("configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml")  # below this package
+    >>> cfg.merge_from_file("configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml")  # in this package
     >>> model = build_model(cfg)  # doctest: +SKIP
 
 References: PointRend: Image Segmentation as Rendering, https://arxiv.org/abs/1912.08193; implicit PointRend in

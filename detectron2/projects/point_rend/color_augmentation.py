@@ -1,4 +1,4 @@
-"""Random changes of colours, as in the training of SSD."""
+"""Random colour changes, as in the training of SSD."""
 
 import random
 from typing import Any
@@ -11,17 +11,17 @@ __all__ = ["ColorAugSSDTransform"]
 
 
 class ColorAugSSDTransform(T.Transform):
-    """Change brightness, contrast, saturation and hue, each with probability 1/2; shapes stay as they are.
+    """Change brightness, contrast, saturation and hue, each with probability 1/2; the geometry stays.
 
-    Contrast comes directly after brightness or last, at random. New amounts are drawn for every image, by Python's own
-    generator (``random``) as in Detectron2, so that a seed gives the same colours.
+    Contrast comes directly after brightness or last, at random. New amounts are drawn for every image with Python's
+    ``random``, as in Detectron2, so that a seed gives the same colours.
 
     Args:
-        img_format: "BGR" or "RGB", the order of channels of the images.
-        brightness_delta: at most this much is added or subtracted, in [0, 255].
+        img_format: channel order of the images, "BGR" or "RGB".
+        brightness_delta: largest amount added or subtracted, in [0, 255].
         contrast_low, contrast_high: range of the factor of all values.
         saturation_low, saturation_high: range of the factor of the saturation.
-        hue_delta: at most this much is added to the hue or subtracted, in steps of 2 degrees.
+        hue_delta: largest amount added to the hue or subtracted, in steps of 2 degrees.
 
     Reference: SSD: Single Shot MultiBox Detector, https://arxiv.org/abs/1512.02325
     """
@@ -46,19 +46,19 @@ class ColorAugSSDTransform(T.Transform):
         self.hue_delta = hue_delta
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Return the points as they are."""
+        """Return the points unchanged."""
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """Return the label map as it is."""
+        """Return the label map unchanged."""
         return segmentation
 
     def inverse(self) -> T.Transform:
-        """Return a no-op: shapes did not change, and colours cannot be brought back."""
+        """Return a no-op: the geometry did not change, and colours cannot be restored."""
         return T.NoOpTransform()
 
     def apply_image(self, img: np.ndarray, interp: Any = None) -> np.ndarray:
-        """Change the colours of a uint8 image [H, W, 3]; ``interp`` has no meaning here."""
+        """Change the colours of a uint8 image [H, W, 3]; ``interp`` is not used."""
         if self.is_rgb:
             img = img[:, :, ::-1]
         img = self.brightness(img)
@@ -69,23 +69,23 @@ class ColorAugSSDTransform(T.Transform):
         return np.ascontiguousarray(img[:, :, ::-1] if self.is_rgb else img)
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
-        """``alpha * img + beta``, clipped to [0, 255] and cut to whole numbers, as uint8."""
+        """Return ``alpha * img + beta``, clipped to [0, 255] and truncated to uint8."""
         return np.clip(img.astype(np.float32) * alpha + beta, 0, 255).astype(np.uint8)
 
     def brightness(self, img: np.ndarray) -> np.ndarray:
-        """Perhaps add a random number to all values of a BGR image."""
+        """Add a random number to all values of a BGR image, with probability 1/2."""
         if not _coin():
             return img
         return self.convert(img, beta=random.uniform(-self.brightness_delta, self.brightness_delta))
 
     def contrast(self, img: np.ndarray) -> np.ndarray:
-        """Perhaps multiply all values of a BGR image by a random factor."""
+        """Multiply all values of a BGR image by a random factor, with probability 1/2."""
         if not _coin():
             return img
         return self.convert(img, alpha=random.uniform(self.contrast_low, self.contrast_high))
 
     def saturation(self, img: np.ndarray) -> np.ndarray:
-        """Perhaps multiply the saturation of a BGR image by a random factor."""
+        """Multiply the saturation of a BGR image by a random factor, with probability 1/2."""
         if not _coin():
             return img
         hue, saturation, value = _hsv(img)
@@ -93,7 +93,7 @@ class ColorAugSSDTransform(T.Transform):
         return _bgr(hue, self.convert(saturation, alpha=factor), value)
 
     def hue(self, img: np.ndarray) -> np.ndarray:
-        """Perhaps turn the hue of a BGR image by a random angle."""
+        """Rotate the hue of a BGR image by a random angle, with probability 1/2."""
         if not _coin():
             return img
         hue, saturation, value = _hsv(img)
@@ -105,13 +105,13 @@ def _coin() -> bool:
 
 
 def _rounded_ratio(numerator: np.ndarray, factor: int, divisor: np.ndarray) -> np.ndarray:
-    """``factor * numerator / divisor`` to the nearest whole number by a table of 12 binary digits, as OpenCV does."""
+    """Return ``factor * numerator / divisor``, rounded with a table of 12 binary digits as in OpenCV."""
     table = np.rint((factor << 12) / np.maximum(divisor, 1)).astype(np.int64)
     return (numerator * table + (1 << 11)) >> 12
 
 
 def _hsv(img: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hue in [0, 180), saturation and value in [0, 255] of a BGR image, whole numbers [H, W, 1] as OpenCV has them."""
+    """Return hue in [0, 180), saturation and value in [0, 255] of a BGR image: integers [H, W, 1] as in OpenCV."""
     pixels = img.astype(np.int64)
     value = pixels.max(axis=2, keepdims=True)
     chroma = value - pixels.min(axis=2, keepdims=True)
@@ -125,20 +125,20 @@ def _hsv(img: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _bgr(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Make a BGR image of what ``_hsv`` gives, rounded as OpenCV does it."""
-    # In float32 throughout, since a fraction is cut off in the end.
+    """Convert the output of ``_hsv`` to a BGR image, rounded as in OpenCV."""
+    # float32 throughout, because the result is truncated.
     one, most = np.float32(1), np.float32(255)
     v, s = (x.astype(np.float32) * (one / most) for x in (value, saturation))
     sixths = hue.astype(np.float32) * np.float32(1 / 30)
     part = sixths - np.floor(sixths)
-    # Each channel falls short of the value by a share of the chroma that rises and falls with the hue.
+    # Each channel is below the value by a fraction of the chroma, which depends on the hue.
     phases = (np.floor(sixths) + np.asarray([1, 3, 5], dtype=np.float32)) % 6
     shares = np.select(
         [phases == 0, phases == 3, (phases == 1) | (phases == 2)], [part, one - part, one], 0 * one
     )
-    less = (1 - s.astype(np.float64) * shares).astype(np.float32)  # one rounding, as fused operations have
+    less = (1 - s.astype(np.float64) * shares).astype(np.float32)  # one rounding, as in fused operations
     pixels = v * less * most
-    # OpenCV cuts fractions off in blocks of 32 pixels, and rounds the rest of a row.
+    # OpenCV truncates in blocks of 32 pixels, and rounds the rest of a row.
     width = hue.shape[1]
     rest = np.arange(width) >= width - width % 32
     return (pixels + np.where(rest, np.float32(0.5), np.float32(0))[:, None]).astype(np.uint8)

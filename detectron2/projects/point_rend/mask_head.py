@@ -54,14 +54,14 @@ Features = dict[str, Tensor]
 
 
 def calculate_uncertainty(logits: Tensor, classes: Any) -> Tensor:
-    """Measure how near masks are to the decision boundary.
+    """Measure how close masks are to the decision boundary.
 
     Args:
-        logits: [R, K, ...], or [R, 1, ...] where classes share a mask.
+        logits: [R, K, ...], or [R, 1, ...] if classes share a mask.
         classes: R classes, integers in [0, K).
 
     Returns:
-        [R, 1, ...] minus the absolute logit of each box's class: 0 is the most uncertain.
+        [R, 1, ...] negative absolute logit of each box's class: 0 is the most uncertain.
     """
     return -masks_of_classes(logits, torch.as_tensor(classes)).abs()[:, None]
 
@@ -108,7 +108,7 @@ class ConvFCHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Arguments of a head that predicts a coarse mask of each class, from ``MODEL.ROI_MASK_HEAD``."""
+        """Read the arguments of a head that predicts a coarse mask per class from ``MODEL.ROI_MASK_HEAD``."""
         node = cfg.MODEL.ROI_MASK_HEAD
         side = node.OUTPUT_SIDE_RESOLUTION
         return {
@@ -119,7 +119,7 @@ class ConvFCHead(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """[R, C, H, W] features to [R, *output_shape] predictions."""
+        """Map features [R, C, H, W] to predictions [R, *output_shape]."""
         for conv in self.conv_layers:
             x = conv(x)
         x = x.flatten(1)
@@ -136,8 +136,8 @@ class ConvFCHead(nn.Module):
 class PointRendMaskHead(nn.Module):
     """A coarse mask, refined at its uncertain points.
 
-    Without a point head (``MODEL.ROI_MASK_HEAD.POINT_HEAD_ON``) the coarse mask is the result. It takes whole feature
-    maps: ``MODEL.ROI_MASK_HEAD.POOLER_TYPE`` has to be "".
+    Without a point head (``MODEL.ROI_MASK_HEAD.POINT_HEAD_ON``) the coarse mask is the result. The head
+    takes whole feature maps, so ``MODEL.ROI_MASK_HEAD.POOLER_TYPE`` must be "".
 
     Args:
         cfg: config with the keys of :func:`add_pointrend_config`.
@@ -176,9 +176,9 @@ class PointRendMaskHead(nn.Module):
         self.point_head = build_point_head(cfg, self._shape_of(self.point_features, 1))
 
     def _subdivision_plan(self, cfg: CfgNode) -> tuple[int, int]:
-        """Return the side of the first mask of points, and how often it is doubled."""
+        """Return the side of the first point mask, and the number of doublings."""
         side, steps = cfg.MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION, cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS
-        # A step that would refine every pixel needs no step before it.
+        # A step that refines every pixel makes the steps before it superfluous.
         while steps > 0 and 4 * side**2 <= self.subdivision_num_points:
             side, steps = 2 * side, steps - 1
         return side, steps
@@ -212,7 +212,7 @@ class PointRendMaskHead(nn.Module):
     def losses(
         self, features: Features, boxes: Sequence[Tensor], instances: list[Instances]
     ) -> dict[str, Tensor]:
-        """``loss_mask`` of the coarse masks and ``loss_mask_point`` of points.
+        """Return ``loss_mask`` of the coarse masks and ``loss_mask_point`` of the points.
 
         Args:
             features: maps [N, C, H, W] by name.
@@ -256,11 +256,11 @@ class PointRendMaskHead(nn.Module):
         return logits[:, 0].sigmoid().unflatten(0, classes.shape)
 
     def _describe(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """Compute what the point head needs to know about each box: here its coarse mask, [R, K, side, side] logits."""
+        """Compute the point head's input per box: here its coarse mask, logits [R, K, side, side]."""
         return self.coarse_head(self._grid(features, boxes))
 
     def _grid(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """Features [R, C, side, side] on a regular grid of points in each box."""
+        """Sample features [R, C, side, side] on a regular grid of points in each box."""
         side = self.grid_side
         num_boxes = sum(b.shape[0] for b in boxes)
         coords = generate_regular_grid_point_coords(num_boxes, side, boxes[0].device)
@@ -269,14 +269,14 @@ class PointRendMaskHead(nn.Module):
     def _sample(
         self, features: Features, names: Sequence[str], boxes: Sequence[Tensor], coords: Tensor
     ) -> Tensor:
-        """Features [R, C, P] at points [R, P, 2] of boxes."""
+        """Sample features [R, C, P] at points [R, P, 2] of boxes."""
         maps, scales = [features[name] for name in names], [self._scales[name] for name in names]
         return point_sample_pyramid(maps, scales, boxes, coords)[0]
 
     def _points(
         self, features: Features, boxes: Sequence[Tensor], coords: Tensor, description: Tensor
     ) -> Tensor:
-        """Logits [R, K or 1, P] at points [R, P, 2] of boxes."""
+        """Predict logits [R, K or 1, P] at points [R, P, 2] of boxes."""
         fine = self._sample(features, self.point_features, boxes, coords)
         return self._point_logits(fine, coords, description)
 
@@ -292,7 +292,7 @@ class PointRendMaskHead(nn.Module):
     def _training_points(
         self, boxes: Sequence[Tensor], instances: list[Instances], description: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Points to train on, [R, P, 2] coordinates in their boxes, and their labels [R, P]."""
+        """Return the training points, [R, P, 2] coordinates in their boxes, and their labels [R, P]."""
         classes = cat([x.gt_classes for x in instances])
         coords = get_uncertain_point_coords_with_randomness(
             description,
@@ -309,9 +309,9 @@ class PointRendMaskHead(nn.Module):
     def _subdivide(
         self, features: Features, boxes: Sequence[Tensor], classes: Tensor, description: Tensor
     ) -> Tensor:
-        """Predict a mask of few points; double its resolution and predict its uncertain points, again and again.
+        """Predict a small mask, then repeatedly double its resolution and predict its uncertain points anew.
 
-        Only the logits of each box's class are kept. Masks of no boxes keep the first resolution.
+        Only the logits of each box's class are kept. Without boxes, the masks keep the first resolution.
 
         Returns:
             [R, 1, M, M] logits.
@@ -336,7 +336,7 @@ class PointRendMaskHead(nn.Module):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class ImplicitPointRendMaskHead(PointRendMaskHead):
-    """Masks as functions of the position, whose parameters are predicted for each box; no coarse mask is needed.
+    """Masks as functions of position, whose parameters are predicted per box; no coarse mask is needed.
 
     Args:
         cfg: config with the keys of :func:`add_pointrend_config`.
@@ -365,7 +365,7 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
     def losses(
         self, features: Features, boxes: Sequence[Tensor], instances: list[Instances]
     ) -> dict[str, Tensor]:
-        """``loss_l2``, which keeps predicted parameters small, and ``loss_mask_point`` of points.
+        """Return ``loss_l2``, which keeps predicted parameters small, and ``loss_mask_point`` of the points.
 
         Args:
             features: maps [N, C, H, W] by name.

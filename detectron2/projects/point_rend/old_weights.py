@@ -1,4 +1,4 @@
-"""Names in the weights of the first releases of PointRend."""
+"""Parameter names of the first PointRend releases."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ def rename_entries(state_dict: dict[str, Tensor], prefix: str, names: Mapping[st
     """Rename entries of a state dict in place.
 
     Args:
-        state_dict: of a whole model.
-        prefix: of the module within the model.
-        names: beginnings of names within the module: old to new.
+        state_dict: state dict of a whole model.
+        prefix: prefix of the module within the model.
+        names: old to new prefixes of names within the module.
     """
     for old, new in names.items():
         for name in [name for name in state_dict if name.startswith(prefix + old)]:

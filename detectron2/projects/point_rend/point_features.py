@@ -37,8 +37,8 @@ def point_sample_fine_grained_features(
 
     Args:
         features_list: L maps [N, C_l, H_l, W_l].
-        feature_scales: L sizes of the maps relative to the image, such as 1 / stride.
-        boxes: the Boxes of each of N images; R in all.
+        feature_scales: L scales of the maps relative to the image, such as 1 / stride.
+        boxes: Boxes of each of N images; R in total.
         point_coords: [R, P, 2] coordinates in [0, 1] of each box.
 
     Returns:
@@ -52,14 +52,14 @@ def sample_point_labels(instances: Sequence[Instances], point_coords: Tensor) ->
     """Interpolate ground-truth masks at points.
 
     Args:
-        instances: N Instances with ``gt_masks``, BitMasks of the size of the image; R in all.
+        instances: N Instances with ``gt_masks``, BitMasks of image size; R in total.
         point_coords: [R, P, 2] coordinates in pixels of the images.
 
     Returns:
-        [R, P] labels in [0, 1]; values in between stand for points at the edge of a mask.
+        [R, P] labels in [0, 1]; points at the edge of a mask have values in between.
 
     Raises:
-        TypeError: when the masks are not BitMasks.
+        TypeError: the masks are not BitMasks.
     """
     per_image = point_coords.split([len(x) for x in instances])
     # An image without objects has no masks at all.

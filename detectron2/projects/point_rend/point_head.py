@@ -1,6 +1,6 @@
 """Heads that predict classes of points, and their loss.
 
-R boxes (or images), K classes, P points in each, C channels.
+R boxes (or images), K classes, P points per box, C channels.
 """
 
 import math
@@ -42,12 +42,12 @@ def roi_mask_point_loss(mask_logits: Tensor, instances: Sequence[Instances], poi
     """Binary cross-entropy of points, averaged over all of them; ignored points count as 0.
 
     Args:
-        mask_logits: [R, K, P], or [R, 1, P] where classes share a mask.
-        instances: Instances with ``gt_classes``, R in all.
+        mask_logits: [R, K, P], or [R, 1, P] if classes share a mask.
+        instances: Instances with ``gt_classes``, R in total.
         point_labels: [R, P] labels in [0, 1], or -1 for points to ignore.
 
     Returns:
-        A scalar; 0, and attached to the predictions, when R = 0.
+        A scalar; for R = 0 it is 0 and attached to the predictions.
     """
     if not mask_logits.shape[0]:
         return mask_logits.sum() * 0.0
@@ -117,19 +117,19 @@ class StandardPointHead(nn.Module):
 
 @POINT_HEAD_REGISTRY.register()
 class ImplicitPointHead(nn.Module):
-    """A multi-layer perceptron whose weights are predicted for each box: a mask as a function of the position.
+    """A multi-layer perceptron whose weights are predicted per box: a mask as a function of position.
 
-    It sees random Fourier features of the position in the box, and fine features of the point.
+    Its input is random Fourier features of the position in the box, and fine features of the point.
 
     Args:
         cfg: config with ``MODEL.POINT_HEAD`` and ``MODEL.IMPLICIT_POINTREND``.
         input_shape: ``channels`` of the fine features.
 
     Attributes:
-        num_params: number of weights and biases that each box needs.
+        num_params: number of weights and biases per box.
 
     Raises:
-        ValueError: when the head would see neither features nor positions.
+        ValueError: the head would get neither features nor positions.
 
     References: section 4 of Pointly-Supervised Instance Segmentation, https://arxiv.org/abs/2104.06404; Fourier
     Features Let Networks Learn High Frequency Functions, https://arxiv.org/abs/2006.10739
@@ -179,14 +179,14 @@ class ImplicitPointHead(nn.Module):
         return x
 
     def _encode(self, coords: Tensor) -> Tensor:
-        """Fourier features [R, 256, P] of positions [R, P, 2] in [0, 1]."""
+        """Return Fourier features [R, 256, P] of positions [R, P, 2] in [0, 1]."""
         matrix: Any = self.positional_encoding_gaussian_matrix
         phases = 2 * math.pi * ((2 * coords - 1).to(matrix.dtype) @ matrix)
         return torch.cat([phases.sin(), phases.cos()], dim=2).transpose(1, 2)
 
 
 def build_point_head(cfg: CfgNode, input_channels: ShapeSpec) -> Any:
-    """Build the registered head that ``MODEL.POINT_HEAD.NAME`` names.
+    """Build the registered head named by ``MODEL.POINT_HEAD.NAME``.
 
     Args:
         cfg: config with ``MODEL.POINT_HEAD``.

@@ -1,4 +1,4 @@
-"""R-CNN heads that read PointRend models of the first releases."""
+"""R-CNN heads that read models of the first PointRend releases."""
 
 import logging
 from typing import Any
@@ -18,16 +18,16 @@ _OLD_NAMES = {"mask_point_head.": "mask_head.point_head.", "mask_coarse_head.": 
 
 @ROI_HEADS_REGISTRY.register()
 class PointRendROIHeads(StandardROIHeads):
-    """StandardROIHeads that also understand configs and weights of the first PointRend releases.
+    """StandardROIHeads that also read configs and weights of the first PointRend releases.
 
-    New configs name ``StandardROIHeads``. Arguments are those of :class:`StandardROIHeads`.
+    New configs use ``StandardROIHeads``. Arguments are those of :class:`StandardROIHeads`.
     """
 
     @classmethod
     def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         if cfg.MODEL.MASK_ON and cfg.MODEL.ROI_MASK_HEAD.NAME == "CoarseMaskHead":
             logging.getLogger(__name__).warning(
-                "the config is one of an early PointRend: MODEL.ROI_MASK_HEAD.NAME 'CoarseMaskHead' is taken for "
+                "the config is from an early PointRend: MODEL.ROI_MASK_HEAD.NAME 'CoarseMaskHead' is read as "
                 "'PointRendMaskHead', with POOLER_TYPE ''"
             )
             cfg = cfg.clone()

@@ -1,4 +1,4 @@
-"""Augmentations that semantic PointRend is trained with."""
+"""Training augmentations of semantic PointRend."""
 
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -9,7 +9,7 @@ __all__ = ["build_sem_seg_train_aug"]
 
 
 def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
-    """Resize, crop, change colours and mirror, as ``INPUT`` says.
+    """Build the augmentations that ``INPUT`` describes: resize, crop, change colours, flip.
 
     Use it as ``DatasetMapper(cfg, is_train=True, augmentations=build_sem_seg_train_aug(cfg))``.
 

@@ -1,4 +1,4 @@
-"""Semantic segmentation that is refined at points.
+"""Semantic segmentation refined at points.
 
 N images, K classes, P points in each image.
 """
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def calculate_uncertainty(sem_seg_logits: Tensor) -> Tensor:
-    """Measure how near the two best classes of each point are to each other.
+    """Measure how close the two best classes of each point are.
 
     Args:
         sem_seg_logits: [N, K, ...].
@@ -43,10 +43,10 @@ def calculate_uncertainty(sem_seg_logits: Tensor) -> Tensor:
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class PointRendSemSegHead(nn.Module):
-    """A coarse segmentation head whose result is refined at its uncertain points.
+    """A coarse segmentation head, refined at its uncertain points.
 
-    In evaluation the coarse resolution is doubled ``MODEL.POINT_HEAD.SUBDIVISION_STEPS`` times; 2 lead from stride 4
-    to that of the image.
+    In evaluation the coarse resolution is doubled ``MODEL.POINT_HEAD.SUBDIVISION_STEPS`` times; 2 doublings lead from
+    stride 4 to the resolution of the image.
 
     Args:
         cfg: config with the keys of :func:`add_pointrend_config`; ``MODEL.POINT_HEAD.COARSE_SEM_SEG_HEAD_NAME`` names
@@ -78,7 +78,7 @@ class PointRendSemSegHead(nn.Module):
     def forward(
         self, features: dict[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """(None, losses) in training; in evaluation class scores [N, K, H, W] and no losses.
+        """Return (None, losses) in training; in evaluation class scores [N, K, H, W] and no losses.
 
         Args:
             features: feature maps by name.
@@ -94,12 +94,12 @@ class PointRendSemSegHead(nn.Module):
         return None, losses
 
     def _predict_points(self, features: dict[str, Tensor], coarse: Tensor, coords: Tensor) -> Tensor:
-        """Logits [N, K, P] at points [N, P, 2] of the images."""
+        """Predict logits [N, K, P] at points [N, P, 2] of the images."""
         fine = [point_sample(features[name], coords, align_corners=False) for name in self.in_features]
         return self.point_head(torch.cat(fine, dim=1), point_sample(coarse, coords, align_corners=False))
 
     def _point_loss(self, features: dict[str, Tensor], coarse: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy over the drawn points that count; 0 when none does."""
+        """Return the mean cross-entropy over the drawn points that count; 0 if there is none."""
         coords = get_uncertain_point_coords_with_randomness(
             coarse,
             calculate_uncertainty,
@@ -113,7 +113,7 @@ class PointRendSemSegHead(nn.Module):
         return total / (labels != self.ignore_value).sum().clamp(min=1)
 
     def _subdivide(self, features: dict[str, Tensor], coarse: Tensor) -> Tensor:
-        """Double the resolution and predict the uncertain points anew, step by step."""
+        """Repeatedly double the resolution and predict the uncertain points anew."""
         logits = coarse
         for _ in range(self.subdivision_steps):
             size = (logits.shape[-2] * 2, logits.shape[-1] * 2)

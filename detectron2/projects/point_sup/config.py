@@ -12,4 +12,4 @@ def add_point_sup_config(cfg: CfgNode) -> None:
         cfg: config to extend in place, such as ``get_cfg()``.
     """
     cfg.INPUT.POINT_SUP = False  # train from points instead of masks
-    cfg.INPUT.SAMPLE_POINTS = 0  # points that are drawn of each object in every iteration; 0 = all of them
+    cfg.INPUT.SAMPLE_POINTS = 0  # points drawn per object and iteration; 0 = all

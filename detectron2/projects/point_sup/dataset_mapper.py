@@ -1,4 +1,4 @@
-"""From a record with annotated points to the input of a model."""
+"""Convert records with annotated points to model inputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,16 +16,16 @@ __all__ = ["PointSupDatasetMapper"]
 
 
 class PointSupDatasetMapper(DatasetMapper):
-    """Read an image, augment it with its boxes and points, and make tensors of them.
+    """Read an image, augment it with its boxes and points, and convert them to tensors.
 
-    It returns what :class:`detectron2.data.DatasetMapper` returns; ``instances`` have ``gt_point_coords`` and
+    The result is that of :class:`detectron2.data.DatasetMapper`, but ``instances`` have ``gt_point_coords`` and
     ``gt_point_labels`` instead of masks.
 
     Args:
         is_train: in testing, annotations are dropped.
-        augmentations: augmentations or transforms, first applied first.
+        augmentations: augmentations or transforms, in order of application.
         image_format: see :func:`detectron2.data.detection_utils.read_image`.
-        sample_points: points to draw of each object in every iteration; 0 = all.
+        sample_points: points to draw per object and iteration; 0 = all.
     """
 
     @configurable
@@ -45,10 +45,10 @@ class PointSupDatasetMapper(DatasetMapper):
         """Read ``INPUT``.
 
         Raises:
-            ValueError: when ``INPUT.CROP`` is enabled: boxes of cropped objects could not be made tight again.
+            ValueError: ``INPUT.CROP`` is enabled: without masks, boxes of cropped objects cannot be made tight.
         """
         if cfg.INPUT.CROP.ENABLED and is_train:
-            raise ValueError("training from points works on whole images: set INPUT.CROP.ENABLED to False")
+            raise ValueError("training from points needs whole images: set INPUT.CROP.ENABLED to False")
         return {
             "is_train": is_train,
             "augmentations": utils.build_augmentation(cfg, is_train),
@@ -63,7 +63,7 @@ class PointSupDatasetMapper(DatasetMapper):
         for annotation in annos:
             annotation.pop("segmentation", None)
             annotation.pop("keypoints", None)
-            if "point_coords" in annotation:  # indices of pixels, whose centres lie half a pixel further
+            if "point_coords" in annotation:  # pixel indices; pixel centres lie half a pixel further
                 annotation["point_coords"] = np.asarray(annotation["point_coords"], dtype=np.float64) + 0.5
             transform_instance_annotations(annotation, transforms, image_shape)
         instances = annotations_to_instances(annos, image_shape, self.sample_points)

@@ -1,4 +1,4 @@
-"""Annotated points of one image: transform them, and put them into ``Instances``."""
+"""Transform the annotated points of one image, and put them into ``Instances``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,11 +22,11 @@ def transform_instance_annotations(
     *,
     keypoint_hflip_indices: Sequence[int] | np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Apply transforms to one annotation, points included.
+    """Apply transforms to one annotation, including its points.
 
     Args:
         annotation: in Detectron2's format; changed in place. ``point_coords`` (P, 2) in pixels and ``point_labels``
-            (P) become float64 arrays; points that end outside of the image get the label -1.
+            (P) become float64 arrays; points that end outside the image get the label -1.
         transforms: one transform or a sequence of them.
         image_size: (height, width) of the image after the transforms.
         keypoint_hflip_indices: see :func:`detectron2.data.detection_utils.create_keypoint_hflip_indices`.
@@ -56,16 +56,16 @@ def transform_instance_annotations(
 def annotations_to_instances(
     annos: list[dict[str, Any]], image_size: tuple[int, int], sample_points: int = 0
 ) -> Instances:
-    """Turn the annotations of one image into the Instances that models train on.
+    """Convert the annotations of one image to the Instances that models train on.
 
     Args:
-        annos: annotations with the same number of points each, already transformed.
+        annos: transformed annotations, each with the same number of points.
         image_size: (height, width) of the image.
-        sample_points: points to draw of each object: different ones, unless the object has fewer; 0 = all.
+        sample_points: points to draw per object, with repetition only if the object has fewer; 0 = all.
 
     Returns:
-        Instances with the fields of :func:`detectron2.data.detection_utils.annotations_to_instances`, and with
-        ``gt_point_coords`` [N, P, 2] and ``gt_point_labels`` [N, P] where there are annotations with points.
+        Instances with the fields of :func:`detectron2.data.detection_utils.annotations_to_instances` and, if
+        annotations have points, ``gt_point_coords`` [N, P, 2] and ``gt_point_labels`` [N, P].
     """
     target = utils.annotations_to_instances(annos, image_size)
     with_points = [a for a in annos if "point_coords" in a]
@@ -75,7 +75,7 @@ def annotations_to_instances(
     if len(with_points) < len(annos) or len(counts) > 1:
         raise ValueError(
             f"all objects of an image need the same number of points, got {sorted(counts)} points for "
-            f"{len(with_points)} of {len(annos)} objects; pad with points of the label -1"
+            f"{len(with_points)} of {len(annos)} objects; pad with points labelled -1"
         )
     coords = np.stack([a["point_coords"] for a in annos])
     labels = np.stack([a["point_labels"] for a in annos])
@@ -89,7 +89,7 @@ def annotations_to_instances(
 
 
 def _draw(shape: tuple[int, ...], count: int) -> np.ndarray:
-    """For each of N objects with P points, ``count`` indices of points: (N, P) to (N, count)."""
+    """Draw ``count`` point indices for each of N objects with P points: (N, P) to (N, count)."""
     objects, points = shape
     if count > points:
         return np.random.randint(points, size=(objects, count))

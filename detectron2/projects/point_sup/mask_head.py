@@ -22,7 +22,7 @@ __all__ = ["ImplicitPointRendPointSupHead", "MaskRCNNConvUpsamplePointSupHead"]
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class MaskRCNNConvUpsamplePointSupHead(MaskRCNNConvUpsampleHead):
-    """The mask head of Mask R-CNN, whose masks are compared with the annotation at labelled points only.
+    """The mask head of Mask R-CNN, with a loss at labelled points only.
 
     Arguments are those of :class:`MaskRCNNConvUpsampleHead`.
     """
@@ -33,7 +33,7 @@ class MaskRCNNConvUpsamplePointSupHead(MaskRCNNConvUpsampleHead):
         Args:
             x: pooled features [R, C, H, W].
             instances: in training with the fields of :func:`get_point_coords_from_point_annotation` and
-                ``gt_classes``, in evaluation with ``pred_classes``; R in all.
+                ``gt_classes``, in evaluation with ``pred_classes``; R in total.
         """
         logits = self.layers(x)
         if not self.training:

@@ -1,4 +1,4 @@
-"""Annotated points, seen from proposals."""
+"""Annotated points in the coordinates of proposals."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,11 @@ def get_point_coords_from_point_annotation(instances: Sequence[Instances]) -> tu
 
     Args:
         instances: Instances with ``proposal_boxes``, ``gt_point_coords`` [R_i, P, 2] in pixels of the image and
-            ``gt_point_labels`` [R_i, P]; R in all. Only those without proposals may lack points.
+            ``gt_point_labels`` [R_i, P]; R in total. Only Instances without proposals may lack points.
 
     Returns:
-        [R, P, 2] coordinates, in [0, 1] within the boxes, and [R, P] labels: 1 on the object, 0 beside it, -1 for
-        points to ignore, which those outside of their box are.
+        [R, P, 2] coordinates, in [0, 1] within the boxes, and [R, P] labels: 1 = object, 0 = background, -1 = ignored,
+        as are all points outside their box.
     """
     present = [x for x in instances if len(x)]
     if not present:

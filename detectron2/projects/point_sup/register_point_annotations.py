@@ -16,7 +16,7 @@ __all__ = [
     "register_coco_instances_with_points",
 ]
 
-# Name -> (folder of the images, JSON file), below the root.
+# Name -> (image folder, JSON file), relative to the root.
 _COCO_POINTS = {
     "coco_2017_train_points_n10_v1_without_masks": (
         "coco/train2017",
@@ -31,13 +31,13 @@ def register_coco_instances_with_points(
     json_file: str,
     image_root: str,
 ) -> None:
-    """Register a data set in COCO's format whose annotations also have ``point_coords`` and ``point_labels``.
+    """Register a dataset in COCO format whose annotations also have ``point_coords`` and ``point_labels``.
 
     Args:
-        name: name of the data set.
-        metadata: further metadata, or a function that returns them and is called when they are first asked for.
-        json_file: path or address of the JSON file.
-        image_root: folder against which ``file_name`` of the images is meant.
+        name: name of the dataset.
+        metadata: further metadata, or a function that returns it and is called on first use.
+        json_file: path or URL of the JSON file.
+        image_root: folder to which ``file_name`` of the images is relative.
     """
     keys = ["point_coords", "point_labels"]
     DatasetCatalog.register(name, partial(load_coco_json, json_file, image_root, name, keys))
@@ -48,7 +48,7 @@ def register_all_coco_train_points(root: str) -> None:
     """Register COCO's training images with ten points of each object.
 
     Args:
-        root: folder below which ``coco`` lies.
+        root: folder that contains ``coco``.
     """
     for name, (images, annotations) in _COCO_POINTS.items():
         register_coco_instances_with_points(

@@ -1,6 +1,6 @@
-"""The windows of TensorMask, and which object each of them is to segment.
+"""The windows of TensorMask, and the object assigned to each.
 
-N images, L levels, A windows at each cell, R windows in all, G objects.
+N images, L levels, A windows per cell, R windows in total, G objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["TensorMaskAnchorGenerator", "match_windows"]
 
 
 class TensorMaskAnchorGenerator(DefaultAnchorGenerator):
-    """Windows at each cell of each map, with the length of a cell and the place of each window."""
+    """Windows at each cell of each map, with the cell size and the position of each window."""
 
     def forward(  # type: ignore[override]
         self, features: Sequence[Tensor]
@@ -25,9 +25,8 @@ class TensorMaskAnchorGenerator(DefaultAnchorGenerator):
         """Make the windows for feature maps [N, C, H, W].
 
         Returns:
-            For each image and level: the windows, ``Boxes`` [H * W * A]; the unit length of each, float [H * W * A], in
-            pixels; and int64 [H * W * A, 5]: its level, 0, its row, its column and its number in [0, A). All images
-            share these.
+            For each image and level: the windows, ``Boxes`` [H * W * A]; their unit lengths in pixels, float
+            [H * W * A]; and int64 [H * W * A, 5]: level, 0, row, column and number in [0, A). All images share these.
         """
         anchors = super().forward(features)
         units = [a.tensor.new_full((len(a),), float(s)) for a, s in zip(anchors, self.strides)]
@@ -42,7 +41,7 @@ class TensorMaskAnchorGenerator(DefaultAnchorGenerator):
 
 
 def match_windows(gt_boxes: Tensor, windows: Tensor, units: Tensor, min_size: float) -> tuple[Tensor, Tensor]:
-    """Give each window the one object that it is to segment, if there is just one.
+    """Assign each window the object that fits it, if there is exactly one.
 
     A window fits an object if it contains it, is not much larger (its longer side less one unit is at most twice the
     longer side of the object, or at most ``min_size``, so that small objects have a window too), and is centred
@@ -52,7 +51,7 @@ def match_windows(gt_boxes: Tensor, windows: Tensor, units: Tensor, min_size: fl
         gt_boxes: [G, 4] XYXY.
         windows: [R, 4] XYXY.
         units: [R], the distance between neighbouring windows of a level, in pixels.
-        min_size: in pixels.
+        min_size: see above, in pixels.
 
     Returns:
         The object of each window, int64 [R], and bool [R]: whether it has one.

@@ -1,7 +1,7 @@
-"""The model of TensorMask.
+"""The TensorMask model.
 
 TensorMask (Chen et al. 2019, https://arxiv.org/abs/1903.12174).
-N images, L levels, A windows at each cell, R windows of one image in all, K classes, F windows with an object.
+N images, L levels, A windows per cell, R windows per image, K classes, F windows with an object.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MaskTargets = tuple[list[list[Tensor | None]], list[list[Tensor | None]]]
 
 @META_ARCH_REGISTRY.register()
 class TensorMask(ImageModel):
-    """Predict a class, a box and a mask at every window of a few sizes at every cell.
+    """Predict a class, a box and a mask for windows of a few sizes at every cell.
 
     Args:
-        cfg: read are ``MODEL.TENSOR_MASK``, ``MODEL.ANCHOR_GENERATOR``, ``MODEL.MASK_ON``, the backbone's keys, the
-            pixel statistics and ``TEST.DETECTIONS_PER_IMAGE``.
+        cfg: config; the model reads ``MODEL.TENSOR_MASK``, ``MODEL.ANCHOR_GENERATOR``, ``MODEL.MASK_ON``, the backbone's
+            keys, the pixel statistics and ``TEST.DETECTIONS_PER_IMAGE``.
 
     Raises:
-        ValueError: if windows are not a whole number of cells, the same number on all levels.
+        ValueError: windows are not the same whole number of cells on all levels.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -65,7 +65,7 @@ class TensorMask(ImageModel):
         self.anchor_generator = TensorMaskAnchorGenerator(cfg, shapes)  # type: ignore[call-arg,misc]
         self.mask_sizes = _cells_per_window(cfg.MODEL.ANCHOR_GENERATOR, self.anchor_generator.strides)
         self.num_anchors = len(self.mask_sizes)
-        # Up to this size the smallest window, less a cell, takes all objects, however small.
+        # Objects up to this size, however small, fit the smallest window less a cell.
         self.min_anchor_size = (min(self.mask_sizes) - 1) * self.anchor_generator.strides[0]
         self.head = TensorMaskHead(cfg, shapes[0].channels, self.num_levels, self.mask_sizes)  # type: ignore[call-arg,misc]
         self.box2box_transform = Box2BoxTransform(weights=node.BBOX_REG_WEIGHTS)
@@ -76,12 +76,11 @@ class TensorMask(ImageModel):
         return self._make_batch(batched_inputs)
 
     def forward(self, batched_inputs: list[ModelInput]) -> Any:
-        """Losses in training, results in evaluation.
+        """Compute losses in training and results in evaluation.
 
         Args:
             batched_inputs: for each image a dict with ``image``, in training ``instances`` (with ``gt_boxes``,
-                ``gt_classes`` and ``gt_masks``), and optionally ``height`` and ``width``, the size that results are
-                wanted in.
+                ``gt_classes`` and ``gt_masks``), and optionally ``height`` and ``width``, the output size.
 
         Returns:
             In training ``loss_cls``, ``loss_box_reg`` and ``loss_mask``; in evaluation for each image a dict whose
@@ -112,7 +111,7 @@ class TensorMask(ImageModel):
         pred_deltas: list[Tensor],
         pred_masks: list[list[Tensor]] | None,
     ) -> dict[str, Tensor]:
-        """Compute the losses, each over the number of windows with an object.
+        """Compute the losses, each divided by the number of windows with an object.
 
         Args:
             gt_class_info, gt_delta_info, gt_mask_info, num_fg: from :meth:`get_ground_truth`.
@@ -132,13 +131,13 @@ class TensorMask(ImageModel):
         return found
 
     def _mask_loss(self, gt_mask_info: MaskTargets, pred_masks: list[list[Tensor]]) -> Tensor:
-        """Sum over windows of the mean cross-entropy of a mask."""
+        """Return the sum over windows of the mean cross-entropy of their masks."""
         total = pred_masks[0][0].new_zeros(())
         weight = torch.tensor(self.mask_pos_weight, device=total.device)
         for predicted, masks, places in zip(pred_masks, *gt_mask_info):
             for logits, target, place in zip(predicted, masks, places):
                 if target is None or place is None:
-                    total = total + logits[:0].sum()  # nothing, but the layer takes part in the graph
+                    total = total + logits[:0].sum()  # 0, but keeps the layer in the graph
                     continue
                 image, y, x = place.unbind(1)
                 loss = F.binary_cross_entropy_with_logits(
@@ -158,7 +157,7 @@ class TensorMask(ImageModel):
         indexes: list[list[Tensor]],
         targets: list[Instances],
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], MaskTargets, int]:
-        """Compute what each window of a batch is to predict.
+        """Compute the target of each window of a batch.
 
         Args:
             anchors, unit_lengths, indexes: from the anchor generator.
@@ -185,7 +184,7 @@ class TensorMask(ImageModel):
             objects.append(matches[rows])
         foreground = torch.cat(foregrounds)
         masks = self._mask_targets(anchors, indexes, targets, chosen, objects) if self.mask_on else ([], [])
-        everything = torch.ones_like(foreground)  # no window is in doubt, as it is in detectors by IoU
+        everything = torch.ones_like(foreground)  # unlike with IoU thresholds, no window is ignored
         count = sum(len(rows) for rows in chosen)
         return (torch.cat(classes), everything), (torch.cat(deltas), foreground), masks, count
 
@@ -197,7 +196,7 @@ class TensorMask(ImageModel):
         chosen: list[Tensor],
         objects: list[Tensor],
     ) -> MaskTargets:
-        """Return the masks of the chosen windows, each cut to its window and brought to the window's resolution."""
+        """Return the masks of the chosen windows, each cropped to its window and resized to the window's resolution."""
         masks: list[list[Any]] = [[[] for _ in range(self.num_anchors)] for _ in range(self.num_levels)]
         places: list[list[Any]] = [[[] for _ in range(self.num_anchors)] for _ in range(self.num_levels)]
         for image, (boxes, index, gt) in enumerate(zip(anchors, indexes, targets)):
@@ -287,8 +286,8 @@ def _cells_per_window(node: Any, strides: Sequence[int]) -> list[int]:
     sides = [[size / stride for size in level] for level, stride in zip(node.SIZES, strides)]
     if len(sides) != len(strides) or any(s != sides[0] for s in sides) or any(s % 1 for s in sides[0]):
         raise ValueError(
-            "MODEL.ANCHOR_GENERATOR.SIZES must be multiples of the strides, the same ones on all levels, as masks are "
-            f"made of cells; got {sides} cells for the strides {list(strides)}"
+            "MODEL.ANCHOR_GENERATOR.SIZES must be multiples of the strides, the same ones on all levels, because masks "
+            f"consist of cells; got {sides} cells for the strides {list(strides)}"
         )
     if any(ratio != 1.0 for ratios in node.ASPECT_RATIOS for ratio in ratios):
         raise ValueError(
@@ -302,7 +301,7 @@ def _joined(lists: list[list[Any]]) -> list[list[Tensor | None]]:
 
 
 def _focal_loss_star(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Return the sum of FL*: cross-entropy of logits that are ``gamma`` times as steep, over ``gamma``.
+    """Return the sum of FL*: cross-entropy of logits multiplied by ``gamma``, divided by ``gamma``.
 
     Focal Loss for Dense Object Detection (Lin et al. 2017, https://arxiv.org/abs/1708.02002), appendix A.
     """

@@ -1,4 +1,4 @@
-"""The keys that TensorMask adds to a config."""
+"""Config keys of TensorMask."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ def add_tensormask_config(cfg: Any) -> None:
     """Add ``MODEL.TENSOR_MASK`` to a config.
 
     Args:
-        cfg: the config, changed in place.
+        cfg: config to extend in place.
     """
     cfg.MODEL.TENSOR_MASK = CfgNode(
         {
             "NUM_CLASSES": 80,
             "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6", "p7"],
-            # Heads: how many 3x3 convolutions, and their channels
+            # Heads: number of 3x3 convolutions, and their channels
             "NUM_CONVS": 4,
             "CLS_CHANNELS": 256,
             "BBOX_CHANNELS": 128,

@@ -1,6 +1,6 @@
 """The head of TensorMask: classes, boxes and masks at every window.
 
-N images, L levels, A windows at each cell, K classes. Masks of window a have V_a x V_a entries, and with a bipyramid
+N images, L levels, A windows per cell, K classes. Masks of window a have V_a x V_a entries, and with a bipyramid
 (2^l V_a) x (2^l V_a) on level l.
 """
 
@@ -32,13 +32,13 @@ class TensorMaskHead(nn.Module):
         num_classes: K.
         cls_channels, bbox_channels, mask_channels: channels of the towers for classes, boxes and masks.
         num_convs: convolutions in each tower.
-        mask_on: whether to predict masks.
-        aligned_on: whether the layers predict aligned masks, which are turned into natural ones.
-        bipyramid_on: whether masks of all levels have the resolution of the finest one. Needs ``aligned_on``.
-        prior_prob: the probability of foreground that classification starts with.
+        mask_on: predict masks.
+        aligned_on: predict aligned masks and convert them to natural ones.
+        bipyramid_on: give the masks of all levels the resolution of the finest one. Needs ``aligned_on``.
+        prior_prob: initial foreground probability of the classification.
 
     Raises:
-        ValueError: for a bipyramid of natural masks, which would not fit the cells of their level.
+        ValueError: a bipyramid of natural masks, which would not fit the cells of their level.
 
     Reference: https://arxiv.org/abs/1903.12174, section 4
     """
@@ -99,7 +99,7 @@ class TensorMaskHead(nn.Module):
     def from_config(
         cls, cfg: Any, in_channels: int, num_levels: int, mask_sizes: Sequence[int]
     ) -> dict[str, Any]:
-        """Arguments from ``MODEL.TENSOR_MASK``."""
+        """Read the arguments from ``MODEL.TENSOR_MASK``."""
         node = cfg.MODEL.TENSOR_MASK
         return {
             "in_channels": in_channels,
@@ -137,7 +137,7 @@ class TensorMaskHead(nn.Module):
         return [[convert(p(m)) for p in predict] for m, convert in zip(maps, self.to_natural)]
 
     def _at_finest_level(self, maps: list[Tensor]) -> list[Tensor]:
-        """Each map enlarged to the cells of the finest and fused with it."""
+        """Return each map upsampled to the finest one and fused with it."""
         finest = maps[0]
         height, width = finest.shape[-2:]
         fused = []

@@ -1,4 +1,4 @@
-"""From windows and their masks to masks of an image."""
+"""Paste the masks of windows into an image."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ def paste_windows(
 ) -> Instances:
     """Rescale detections to an output size, drop empty boxes, and paste the masks of windows into the image.
 
-    It is :func:`.detector_postprocess` for masks that cover ``pred_windows`` instead of ``pred_boxes`` and differ in
-    size.
+    :func:`.detector_postprocess` for masks that cover ``pred_windows`` instead of ``pred_boxes`` and differ in size.
 
     Args:
-        results: from :meth:`.TensorMask.inference`; ``image_size`` is the size at which they were made. Left as it is.
-        output_height, output_width: the wanted size, in pixels.
-        mask_threshold: where a soft mask becomes foreground.
+        results: from :meth:`.TensorMask.inference`; ``image_size`` is the input size. Not changed.
+        output_height, output_width: output size, in pixels.
+        mask_threshold: threshold of soft masks.
     """
     if not results.has("pred_masks"):
         return detector_postprocess(results, output_height, output_width)
@@ -42,7 +41,7 @@ def paste_windows(
 
 
 def _paste(masks: list[Tensor], windows: Boxes, size: tuple[int, int], threshold: float) -> Tensor:
-    """Bool [D, H, W] of D soft masks [V, V] of different sizes; those of one size together."""
+    """Return bool [D, H, W] of D soft masks [V, V] of different sizes; masks of the same size are pasted together."""
     pasted = torch.zeros((len(masks), *size), dtype=torch.bool, device=windows.device)
     for side in {len(mask) for mask in masks}:
         rows = [i for i, mask in enumerate(masks) if len(mask) == side]

@@ -1,4 +1,4 @@
-"""TridentNet: branches of different dilation and shared weights, one for each range of object sizes.
+"""TridentNet: branches with different dilations and shared weights, one for each range of object sizes.
 
 Reference: Scale-Aware Trident Networks for Object Detection, https://arxiv.org/abs/1901.01892
 """

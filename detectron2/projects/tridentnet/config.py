@@ -1,4 +1,4 @@
-"""The keys that TridentNet adds to a config."""
+"""Config keys of TridentNet."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ def add_tridentnet_config(cfg: Any) -> None:
     """Add ``MODEL.TRIDENT`` to a config.
 
     Args:
-        cfg: the config, changed in place.
+        cfg: config to extend in place.
     """
     cfg.MODEL.TRIDENT = CfgNode(
         {
-            # Branches that share their weights and differ in dilation only.
+            # Number of branches, which share their weights and differ only in dilation.
             "NUM_BRANCH": 3,
             "BRANCH_DILATIONS": [1, 2, 3],
-            # The stage whose blocks have branches. Stages after it would have to be part of the box heads.
+            # The stage whose blocks have branches. Later stages must be part of the box heads.
             "TRIDENT_STAGE": "res4",
             # The only branch that runs in evaluation (TridentNet Fast); -1 = all run, and their detections are merged.
             "TEST_BRANCH_IDX": 1,

@@ -27,10 +27,10 @@ __all__ = ["TridentBottleneckBlock", "build_trident_resnet_backbone", "make_trid
 
 
 class TridentBottleneckBlock(BottleneckBlock):
-    """A bottleneck block in several branches of different dilation that share all weights.
+    """A bottleneck block in several branches with different dilations and shared weights.
 
-    Each branch sees objects of a range of sizes best, as its receptive field differs. B branches run in training, and
-    all or one of them in evaluation.
+    The receptive field of each branch fits a range of object sizes. B branches run in training, and all or one of them
+    in evaluation.
 
     Args:
         in_channels: channels of the input.
@@ -41,9 +41,8 @@ class TridentBottleneckBlock(BottleneckBlock):
         norm: normalisation after each convolution, see :func:`detectron2.layers.get_norm`.
         stride_in_1x1: stride in the first 1x1 convolution instead of the 3x3.
         num_branch: B.
-        dilations: of the 3x3 convolution in each branch.
-        concat_output: return one tensor with the branches along the batch, as the next layers without branches
-            want it.
+        dilations: dilation of the 3x3 convolution in each branch.
+        concat_output: return one tensor with the branches along the batch, for following layers without branches.
         test_branch_idx: the only branch that runs in evaluation; -1 = all.
 
     Reference: Scale-Aware Trident Networks for Object Detection, https://arxiv.org/abs/1901.01892, figure 3
@@ -112,7 +111,7 @@ def make_trident_stage(block_class: type[CNNBlockBase], num_blocks: int, **kwarg
 
     Args:
         block_class: :class:`TridentBottleneckBlock`, or a class with its arguments.
-        num_blocks: how many blocks.
+        num_blocks: number of blocks.
         kwargs: further arguments of :meth:`.ResNet.make_stage`.
     """
     joins = [i == num_blocks - 1 for i in range(num_blocks)]
@@ -126,7 +125,7 @@ def build_trident_resnet_backbone(cfg: Any, input_shape: ShapeSpec) -> ResNet:
     Features of that stage and of later ones have B * N rows, branch after branch, unless only one branch runs.
 
     Raises:
-        ValueError: if there is no such stage, it would have deformable convolutions, or the depth is below 50.
+        ValueError: there is no such stage, it has deformable convolutions, or the depth is below 50.
     """
     stages = ["res2", "res3", "res4", "res5"]
     place = cfg.MODEL.TRIDENT.TRIDENT_STAGE

@@ -16,16 +16,16 @@ __all__ = ["TridentConv", "running_branches"]
 
 
 def running_branches(module: nn.Module, num_branch: int, test_branch_idx: int) -> range:
-    """Which branches run now: all in training, and in evaluation the chosen one (all, if it is -1)."""
+    """Return the branches that run: all in training, the chosen one in evaluation (-1 = all)."""
     if module.training or test_branch_idx == -1:
         return range(num_branch)
     return range(test_branch_idx, test_branch_idx + 1)
 
 
 class TridentConv(nn.Module):
-    """Apply the same weight in each branch, with the branch's own dilation and padding.
+    """Apply the same weight in each branch, with the dilation and padding of the branch.
 
-    B branches. Norm and activation follow in each of them.
+    Norm and activation follow in each of the B branches.
 
     Args:
         in_channels: channels of each input.
@@ -34,16 +34,16 @@ class TridentConv(nn.Module):
         stride: step, the same for all branches.
         paddings: one for all branches, or a list of B.
         dilations: one for all branches, or a list of B.
-        groups: groups of channels.
+        groups: number of channel groups.
         num_branch: B.
-        test_branch_idx: the only branch that runs in evaluation; -1 = all of them.
-        bias: whether to add a bias, which the branches share too.
-        norm: layer after the convolution.
+        test_branch_idx: the only branch that runs in evaluation; -1 = all.
+        bias: add a bias, which the branches share too.
+        norm: norm layer after the convolution.
         activation: function after the norm.
 
     Raises:
-        ValueError: if there are not as many paddings or dilations as branches, or the branch for evaluation is none
-            of them.
+        ValueError: the number of paddings or dilations differs from that of branches, or there is no branch
+            ``test_branch_idx``.
 
     Reference: Scale-Aware Trident Networks for Object Detection, https://arxiv.org/abs/1901.01892, section 4
     """
@@ -95,7 +95,7 @@ class TridentConv(nn.Module):
             [N, C', H', W'] for each of them.
 
         Raises:
-            ValueError: for another number of inputs.
+            ValueError: the number of inputs is wrong.
         """
         branches = running_branches(self, self.num_branch, self.test_branch_idx)
         if len(inputs) != len(branches):
@@ -111,7 +111,7 @@ class TridentConv(nn.Module):
         return x
 
     def extra_repr(self) -> str:
-        """Return the arguments, in the order in which readers of older logs know them."""
+        """Return the arguments, in the order of older logs."""
         names = [
             *("in_channels", "out_channels", "kernel_size", "num_branch", "test_branch_idx"),
             *("stride", "paddings", "dilations", "groups"),
@@ -121,7 +121,7 @@ class TridentConv(nn.Module):
 
 
 def _one_per_branch(values: int | Sequence[Any], num_branch: int, name: str) -> list[tuple[int, int]]:
-    """(height, width) of each branch."""
+    """Return (height, width) of each branch."""
     each = [values] * num_branch if isinstance(values, int) else list(values)
     if len(each) != num_branch:
         raise ValueError(f"{name} must have one entry for each of {num_branch} branches, got {len(each)}")

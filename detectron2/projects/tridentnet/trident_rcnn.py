@@ -1,4 +1,4 @@
-"""Heads of R-CNN for features in branches.
+"""R-CNN heads for features in branches.
 
 N images, B branches.
 """
@@ -22,13 +22,13 @@ __all__ = ["TridentRes5ROIHeads", "TridentStandardROIHeads", "merge_branch_insta
 def merge_branch_instances(
     instances: list[Instances], num_branch: int, nms_thresh: float, topk_per_image: int
 ) -> list[Instances]:
-    """Merge the detections that the branches found in each image.
+    """Merge the detections of the branches in each image.
 
     Args:
         instances: B * N Instances with ``pred_boxes``, ``scores`` and ``pred_classes``, branch after branch.
-        num_branch: B; 1 = there is nothing to merge, and they come back as they are.
-        nms_thresh: IoU above which the lower score of a class goes.
-        topk_per_image: how many to keep of each image; negative = all.
+        num_branch: B; 1 = return the instances unchanged.
+        nms_thresh: IoU above which the detection with the lower score of a class is dropped.
+        topk_per_image: number of detections to keep per image; negative = all.
 
     Returns:
         N Instances in descending order of score.
@@ -45,7 +45,7 @@ def merge_branch_instances(
 
 
 class _BranchedHeads(ROIHeads):
-    """What both heads below add: every branch learns all ground truth, and detections of the branches are merged."""
+    """Base of both heads below: every branch learns all ground truth, and detections of the branches are merged."""
 
     def __init__(self, cfg: Any, input_shape: dict[str, ShapeSpec]) -> None:
         super().__init__(cfg, input_shape)  # type: ignore[call-arg,arg-type,misc]
@@ -75,8 +75,8 @@ class TridentRes5ROIHeads(_BranchedHeads, Res5ROIHeads):
     """:class:`.Res5ROIHeads` for features in branches.
 
     Args:
-        cfg: ``MODEL.TRIDENT`` says how many branches run; the rest is as for the base class.
-        input_shape: the feature maps by name.
+        cfg: config; ``MODEL.TRIDENT`` sets the number of branches, the rest is as for the base class.
+        input_shape: shapes of the feature maps by name.
     """
 
 
@@ -85,6 +85,6 @@ class TridentStandardROIHeads(_BranchedHeads, StandardROIHeads):
     """:class:`.StandardROIHeads` for features in branches.
 
     Args:
-        cfg: ``MODEL.TRIDENT`` says how many branches run; the rest is as for the base class.
-        input_shape: the feature maps by name.
+        cfg: config; ``MODEL.TRIDENT`` sets the number of branches, the rest is as for the base class.
+        input_shape: shapes of the feature maps by name.
     """

@@ -18,11 +18,11 @@ __all__ = ["TridentRPN"]
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class TridentRPN(RPN):
-    """An :class:`.RPN` that treats each branch of N images as images of their own.
+    """An :class:`.RPN` that treats each branch of N images as separate images.
 
     Args:
-        cfg: ``MODEL.TRIDENT`` says how many branches run; the rest is as for :class:`.RPN`.
-        input_shape: the feature maps by name.
+        cfg: config; ``MODEL.TRIDENT`` sets the number of branches, the rest is as for :class:`.RPN`.
+        input_shape: shapes of the feature maps by name.
     """
 
     def __init__(self, cfg: Any, input_shape: dict[str, ShapeSpec]) -> None:
@@ -31,7 +31,7 @@ class TridentRPN(RPN):
         self.test_branch_idx = cfg.MODEL.TRIDENT.TEST_BRANCH_IDX
 
     def check_tensor_form(self) -> None:
-        """Raise TypeError if several branches run: their detections are merged, which has no tensor form."""
+        """Raise TypeError if several branches run: merging their detections has no tensor form."""
         if len(running_branches(self, self.num_branch, self.test_branch_idx)) > 1:
             raise TypeError(
                 f"no tensor form for {self.num_branch} branches whose detections are merged; choose one of them by "
@@ -44,7 +44,7 @@ class TridentRPN(RPN):
         features: dict[str, Tensor],
         gt_instances: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Propose for each branch of each image; see :meth:`.RPN.forward`.
+        """Predict proposals for each branch of each image; see :meth:`.RPN.forward`.
 
         Args:
             images: N images.
@@ -55,6 +55,6 @@ class TridentRPN(RPN):
             B * N Instances, branch after branch, and the losses.
         """
         count = len(running_branches(self, self.num_branch, self.test_branch_idx))
-        # an RPN reads the sizes of the images, never their pixels: no need to repeat those
+        # an RPN reads only the sizes of images: no need to repeat their pixels
         repeated = ImageList(images.tensor, images.image_sizes * count)
         return super().forward(repeated, features, None if gt_instances is None else gt_instances * count)

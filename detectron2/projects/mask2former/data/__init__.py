@@ -1,4 +1,4 @@
-"""Data of Mask2Former: what reads them, and data sets beyond the built-in ones."""
+"""Data of Mask2Former: mappers, and datasets beyond the built-in ones."""
 
 from . import datasets  # registers them
 from .lsj_mappers import COCOInstanceNewBaselineDatasetMapper, COCOPanopticNewBaselineDatasetMapper

@@ -1,7 +1,7 @@
-"""Data sets that Mask2Former is trained on, beyond the built-in ones. Registering them reads no file.
+"""Training datasets of Mask2Former beyond the built-in ones. Registering them reads no file.
 
 ADE20K (https://groups.csail.mit.edu/vision/datasets/ADE20K), COCO-Stuff (https://github.com/nightrome/cocostuff10k),
-Mapillary Vistas (https://www.mapillary.com/dataset/vistas); COCO's panoptic segments with semantic labels beside them.
+Mapillary Vistas (https://www.mapillary.com/dataset/vistas); COCO's panoptic segments with semantic labels.
 """
 
 import functools
@@ -25,7 +25,7 @@ _ADE = "ADEChallengeData2016"
 
 @functools.cache
 def _table(name: str) -> Any:
-    """Return a table of ``tables.json`` by name; do not change what comes back."""
+    """Return a table of ``tables.json`` by name; callers must not change it."""
     text = resources.files(__package__).joinpath("tables.json").read_text(encoding="utf-8")
     return json.loads(text)[name]
 
@@ -38,15 +38,15 @@ def load_panoptic(
     meta: object,
     image_id: Callable[[Any], Any] = str,
 ) -> list[dict[str, Any]]:
-    """Load a file in COCO's panoptic format, with a label map for each image.
+    """Load a file in COCO panoptic format, with a label map for each image.
 
     Args:
         json_file: path of the JSON file.
-        image_dir: folder of the images, JPEG files named like their segments.
-        gt_dir: folder of the PNG files of segments.
-        semseg_dir: folder of the label maps, named like the segments.
+        image_dir: folder of the images, JPEG files named like their segment files.
+        gt_dir: folder of the segment files (PNG).
+        semseg_dir: folder of the label maps, named like the segment files.
         meta: metadata with the maps from category ids to classes.
-        image_id: makes an id of what the file has.
+        image_id: converts the ids in the file to image ids.
 
     Returns:
         Records with ``file_name``, ``image_id``, ``pan_seg_file_name``, ``sem_seg_file_name`` and ``segments_info``.
@@ -64,11 +64,11 @@ def load_panoptic(
 
 
 def _panoptic_meta(rows: list[dict[str, Any]], all_as_things: bool = False) -> dict[str, Any]:
-    """Describe categories with ``id``, ``name``, ``color`` and ``isthing``; a class is a place among all of them.
+    """Return the metadata of categories with ``id``, ``name``, ``color`` and ``isthing``; classes are their indices.
 
     Args:
         rows: the categories.
-        all_as_things: whether ``thing_classes`` lists stuff as well.
+        all_as_things: list stuff in ``thing_classes`` too.
     """
     things = [r for r in rows if r["isthing"] or all_as_things]
     numbered = {r["id"]: i for i, r in enumerate(rows)}
@@ -121,13 +121,13 @@ def _register_panoptic(
     image_id: Callable[[Any], Any] = str,
     **facts: Any,
 ) -> None:
-    """Register one panoptic data set.
+    """Register one panoptic dataset.
 
     Args:
-        name: of the data set.
-        meta: makes the metadata of its classes.
+        name: name of the dataset.
+        meta: returns the metadata of its classes.
         folders: ``image_root``, ``panoptic_root``, ``panoptic_json`` and ``labels``.
-        image_id: makes an id of what the file has.
+        image_id: converts the ids in the file to image ids.
         **facts: further metadata.
     """
 
@@ -241,7 +241,7 @@ def _register_sem_seg(
     ignore_label: int,
     gt_ext: str = "png",
 ) -> None:
-    """Register a data set of images and label maps; ``folders`` are theirs."""
+    """Register a dataset of images and label maps in ``folders``."""
     images, labels = folders
     DatasetCatalog.register(name, partial(load_sem_seg, labels, images, gt_ext=gt_ext, image_ext="jpg"))
     set_metadata(
@@ -255,10 +255,10 @@ def _register_sem_seg(
 
 
 def register_all(root: str | None = None) -> None:
-    """Register all data sets of this project; importing the project calls it once.
+    """Register all datasets of this project; importing the project calls it once.
 
     Args:
-        root: folder below which the data lie; default: ``$DETECTRON2_DATASETS``, else ``datasets``.
+        root: folder of the data; None = ``$DETECTRON2_DATASETS``, otherwise ``datasets``.
     """
     if root is None:
         root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))

@@ -29,14 +29,14 @@ __all__ = [
 
 
 def build_transform_gen(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.Transform]:
-    """Mirror, scale by ``MIN_SCALE`` to ``MAX_SCALE``, and crop or pad to ``IMAGE_SIZE``, as ``INPUT`` says.
+    """Build the augmentations of ``INPUT``: flip, scale by ``MIN_SCALE`` to ``MAX_SCALE``, crop or pad to ``IMAGE_SIZE``.
 
     Args:
         cfg: config with the keys of :func:`.add_maskformer2_config`.
         is_train: must be True.
     """
     if not is_train:
-        raise BadValue("large-scale jitter is for training only; for testing give augmentations of your own")
+        raise BadValue("large-scale jitter is for training only; for testing pass your own augmentations")
     node = cfg.INPUT
     augmentations: list[T.Augmentation | T.Transform] = []
     if node.RANDOM_FLIP != "none":
@@ -53,8 +53,8 @@ class AugmentingMapper:
 
     Args:
         is_train: annotations are wanted.
-        tfm_gens: augmentations or transforms, first applied first.
-        image_format: order of the channels.
+        tfm_gens: augmentations or transforms, in order of application.
+        image_format: channel order.
     """
 
     @configurable
@@ -109,7 +109,7 @@ class AugmentingMapper:
 
 @DATASET_MAPPER_REGISTRY.register(name="coco_instance_lsj")
 class COCOInstanceNewBaselineDatasetMapper(AugmentingMapper):
-    """Makes inputs for instance segmentation of records in COCO's format.
+    """Convert records in COCO format to inputs for instance segmentation.
 
     The result has ``image``, uint8 [C, H, W]; ``padding_mask``, bool [H, W], True where a label map of ones would be 0
     (crops pad label maps with 255, so that their padding does not count); and in training ``instances`` with
@@ -117,12 +117,12 @@ class COCOInstanceNewBaselineDatasetMapper(AugmentingMapper):
 
     Args:
         is_train: in testing, annotations are dropped.
-        tfm_gens: augmentations or transforms, first applied first.
-        image_format: order of the channels.
+        tfm_gens: augmentations or transforms, in order of application.
+        image_format: channel order.
     """
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Map one record, which is not changed."""
+        """Map one record, without changing it."""
         record, transforms = self.read(dataset_dict)
         labels = transforms.apply_segmentation(np.ones((record["height"], record["width"])))
         record["padding_mask"] = torch.as_tensor(np.ascontiguousarray(labels == 0))
@@ -131,7 +131,7 @@ class COCOInstanceNewBaselineDatasetMapper(AugmentingMapper):
 
 
 def _instances(annotations: list[dict[str, Any]], size: tuple[int, int], boxes_of_masks: bool) -> Instances:
-    """Make instances of transformed annotations, polygons or masks, without those that a crop removed."""
+    """Convert transformed annotations, polygons or masks, to Instances, without those that a crop removed."""
     if not annotations:
         none = torch.zeros(0, *size, dtype=torch.uint8)
         found = instances_of_masks([], none, with_boxes=True)
@@ -152,19 +152,19 @@ def _instances(annotations: list[dict[str, Any]], size: tuple[int, int], boxes_o
 
 @DATASET_MAPPER_REGISTRY.register(name="coco_panoptic_lsj")
 class COCOPanopticNewBaselineDatasetMapper(AugmentingMapper):
-    """Makes inputs for panoptic segmentation of records in COCO's panoptic format.
+    """Convert records in COCO panoptic format to inputs for panoptic segmentation.
 
-    The result has ``image``, uint8 [C, H, W], and in training ``instances``, the segments that are no crowds, with
+    The result has ``image``, uint8 [C, H, W], and in training ``instances``, the segments that are not crowds, with
     ``gt_boxes``, ``gt_classes`` and ``gt_masks``, a bool tensor [T, H, W].
 
     Args:
         is_train: in testing, annotations are dropped.
-        tfm_gens: augmentations or transforms, first applied first.
-        image_format: order of the channels.
+        tfm_gens: augmentations or transforms, in order of application.
+        image_format: channel order.
     """
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Map one record, which is not changed."""
+        """Map one record, without changing it."""
         record, transforms = self.read(dataset_dict)
         if not self.is_train:
             record.pop("annotations", None)

@@ -1,4 +1,4 @@
-"""Mappers that resize, crop, change colours and mirror, for ADE20K, Cityscapes and Mapillary Vistas.
+"""Mappers that resize, crop, change colours and flip, for ADE20K, Cityscapes and Mapillary Vistas.
 
 Reference: MaskFormer, https://arxiv.org/abs/2107.06278
 """
@@ -35,7 +35,7 @@ def _chw(image: np.ndarray) -> Tensor:
 
 
 class _TrainingMapper:
-    """What these mappers have in common: they are for training, and may pad to a fixed size."""
+    """Base of these mappers: for training only, with optional padding to a fixed size."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class _TrainingMapper:
 
     def _read(self, dataset_dict: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
         if not self.is_train:
-            raise BadValue(f"{type(self).__name__} is for training; DatasetMapper reads data for testing")
+            raise BadValue(f"{type(self).__name__} is for training; use DatasetMapper for testing")
         record = copy.deepcopy(dataset_dict)
         image = utils.read_image(record["file_name"], format=self.img_format)
         utils.check_image_size(record, image)
@@ -64,17 +64,17 @@ class _TrainingMapper:
 
 @DATASET_MAPPER_REGISTRY.register(name="mask_former_semantic")
 class MaskFormerSemanticDatasetMapper(_TrainingMapper):
-    """Makes inputs for semantic segmentation: every class of the label map is one mask.
+    """Convert records to inputs for semantic segmentation: every class of the label map is one mask.
 
     The result has ``image``, uint8 [C, H, W]; ``sem_seg``, int64 [H, W]; and ``instances`` with ``gt_classes`` and
     ``gt_masks``, a bool tensor [T, H, W]. For training only.
 
     Args:
         is_train: must be True when records are mapped.
-        augmentations: augmentations or transforms, first applied first.
-        image_format: order of the channels.
-        ignore_label: label of pixels that belong to no class.
-        size_divisibility: side to which images are padded; negative: not at all.
+        augmentations: augmentations or transforms, in order of application.
+        image_format: channel order.
+        ignore_label: label of pixels without a class.
+        size_divisibility: side to which images are padded; negative = no padding.
     """
 
     @configurable
@@ -92,7 +92,7 @@ class MaskFormerSemanticDatasetMapper(_TrainingMapper):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """Read ``INPUT`` and the metadata of the first of ``DATASETS.TRAIN``."""
+        """Read ``INPUT`` and the metadata of the first dataset in ``DATASETS.TRAIN``."""
         return {
             "is_train": is_train,
             "augmentations": build_sem_seg_train_aug(cfg),
@@ -104,7 +104,7 @@ class MaskFormerSemanticDatasetMapper(_TrainingMapper):
     def _augment(self, record: dict[str, Any], image: np.ndarray) -> T.Transform:
         """Augment image and label map together, and put both into the record."""
         labels = record.pop("sem_seg_file_name", None)
-        # As floating point, for which resizing picks the pixels that released weights were trained on.
+        # As floats: resizing then picks the pixels that released weights were trained on.
         sem_seg = None if labels is None else utils.read_label_map(labels).astype(np.float64)
         inputs = T.AugInput(image, sem_seg=sem_seg)
         transforms = T.AugmentationList(self.tfm_gens)(inputs)
@@ -115,7 +115,7 @@ class MaskFormerSemanticDatasetMapper(_TrainingMapper):
         return transforms
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Map one record, which is not changed."""
+        """Map one record, without changing it."""
         record, image = self._read(dataset_dict)
         if "sem_seg_file_name" not in record:
             raise BadValue(
@@ -123,7 +123,9 @@ class MaskFormerSemanticDatasetMapper(_TrainingMapper):
                 "'sem_seg_file_name'"
             )
         if "annotations" in record:
-            raise BadValue("a semantic data set has no 'annotations'; use another mapper for instances")
+            raise BadValue(
+                "records of a semantic dataset must not have 'annotations'; use another mapper for instances"
+            )
         self._augment(record, image)
         present = record["sem_seg"].unique()
         classes = present[present != self.ignore_label]
@@ -134,29 +136,29 @@ class MaskFormerSemanticDatasetMapper(_TrainingMapper):
 
 @DATASET_MAPPER_REGISTRY.register(name="mask_former_panoptic")
 class MaskFormerPanopticDatasetMapper(MaskFormerSemanticDatasetMapper):
-    """Makes inputs for panoptic segmentation: every segment that is no crowd is one mask.
+    """Convert records to inputs for panoptic segmentation: every segment that is not a crowd is one mask.
 
-    The result has ``image``, uint8 [C, H, W]; ``sem_seg``, int64 [H, W], where records have a label map; and
+    The result has ``image``, uint8 [C, H, W]; ``sem_seg``, int64 [H, W], if records have a label map; and
     ``instances`` with ``gt_classes`` and ``gt_masks``, a bool tensor [T, H, W]. For training only.
 
     Args:
         is_train: must be True when records are mapped.
-        augmentations: augmentations or transforms, first applied first.
-        image_format: order of the channels.
-        ignore_label: label of pixels that belong to no class.
-        size_divisibility: side to which images are padded; negative: not at all.
+        augmentations: augmentations or transforms, in order of application.
+        image_format: channel order.
+        ignore_label: label of pixels without a class.
+        size_divisibility: side to which images are padded; negative = no padding.
     """
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Map one record, which is not changed."""
+        """Map one record, without changing it."""
         record, image = self._read(dataset_dict)
         if "pan_seg_file_name" not in record:
             raise BadValue(
-                f"panoptic segmentation needs a picture of segments, but the record of {record['file_name']} has no "
+                f"panoptic segmentation needs a segment file, but the record of {record['file_name']} has no "
                 "'pan_seg_file_name'"
             )
         if "annotations" in record:
-            raise BadValue("a panoptic data set has 'segments_info', no 'annotations'")
+            raise BadValue("records of a panoptic dataset must have 'segments_info' instead of 'annotations'")
         transforms = self._augment(record, image)
         picture = transforms.apply_segmentation(utils.read_image(record.pop("pan_seg_file_name"), "RGB"))
         ids = self._padded(torch.from_numpy(segment_ids(picture)), 0)
@@ -167,16 +169,16 @@ class MaskFormerPanopticDatasetMapper(MaskFormerSemanticDatasetMapper):
 
 @DATASET_MAPPER_REGISTRY.register(name="mask_former_instance")
 class MaskFormerInstanceDatasetMapper(_TrainingMapper):
-    """Makes inputs for instance segmentation of records in COCO's format.
+    """Convert records in COCO format to inputs for instance segmentation.
 
     The result has ``image``, uint8 [C, H, W], and ``instances`` with ``gt_classes`` and ``gt_masks``, a bool tensor
-    [T, H, W]; objects that a crop removed are left out. For training only.
+    [T, H, W], without objects that a crop removed. For training only.
 
     Args:
         is_train: must be True when records are mapped.
-        augmentations: augmentations or transforms, first applied first.
-        image_format: order of the channels.
-        size_divisibility: side to which images are padded; negative: not at all.
+        augmentations: augmentations or transforms, in order of application.
+        image_format: channel order.
+        size_divisibility: side to which images are padded; negative = no padding.
     """
 
     @configurable
@@ -210,7 +212,7 @@ class MaskFormerInstanceDatasetMapper(_TrainingMapper):
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Map one record, which is not changed."""
+        """Map one record, without changing it."""
         record, image = self._read(dataset_dict)
         if "annotations" not in record:
             raise BadValue(f"the record of {record['file_name']} has no 'annotations'")

@@ -1,4 +1,4 @@
-"""What the mappers have in common: padding, and instances with masks as tensors."""
+"""Common parts of the mappers: padding, and Instances with masks as tensors."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,25 +17,25 @@ IMAGE_PADDING = 128.0
 
 
 def pad_to(map: Tensor, side: int, value: float) -> Tensor:
-    """Pad a map [..., H, W] below and to the right to at least ``side`` in both directions."""
+    """Pad a map [..., H, W] at the bottom and right to at least ``side`` in both directions."""
     height, width = map.shape[-2:]
     return F.pad(map, (0, max(side - width, 0), 0, max(side - height, 0)), value=value)
 
 
 def segment_ids(picture: np.ndarray) -> np.ndarray:
-    """Turn a panoptic RGB picture [H, W, 3] into segment ids [H, W]: red + 256 green + 65536 blue."""
+    """Convert a panoptic RGB image [H, W, 3] to segment ids [H, W]: red + 256 green + 65536 blue."""
     return picture.astype(np.int64) @ np.array([1, 256, 65536])
 
 
 def segment_masks(ids: Tensor, segments: Iterable[dict[str, Any]]) -> tuple[list[int], Tensor]:
-    """Cut a map of segment ids into masks, without crowds.
+    """Split a map of segment ids into masks, without crowds.
 
     Args:
         ids: [H, W].
         segments: dicts with ``id``, ``category_id`` and ``iscrowd``.
 
     Returns:
-        the classes, and bool masks [T, H, W].
+        Classes, and bool masks [T, H, W].
     """
     single = [s for s in segments if not s.get("iscrowd", 0)]
     wanted = torch.tensor([s["id"] for s in single], dtype=ids.dtype)
@@ -43,10 +43,10 @@ def segment_masks(ids: Tensor, segments: Iterable[dict[str, Any]]) -> tuple[list
 
 
 def instances_of_masks(classes: Sequence[int], masks: Tensor, with_boxes: bool = False) -> Instances:
-    """Make the ground truth of one image.
+    """Build the ground truth of one image.
 
     Args:
-        classes: of the T objects.
+        classes: classes of the T objects.
         masks: bool [T, H, W]. Without objects they become float, as in Mask2Former.
         with_boxes: add ``gt_boxes`` around the masks.
     """

@@ -1,4 +1,4 @@
-"""The operator between the two representations of TensorMask."""
+"""The operator that converts between the mask representations of TensorMask."""
 
 from .swap_align2nat import SwapAlign2Nat, swap_align2nat
 

@@ -2,7 +2,7 @@
 
 TensorMask (Chen et al. 2019, https://arxiv.org/abs/1903.12174), sections 3.3 to 3.5. A tensor [V, U, H, W] holds a
 V x U mask at each of H x W places. In the natural representation entry (v, u, y, x) belongs to the window *centred* at
-(y, x); in the aligned one it says what the pixel *at* (y, x) is to a window centred elsewhere.
+(y, x); in the aligned one it describes the pixel *at* (y, x), as part of a window centred elsewhere.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ __all__ = ["SwapAlign2Nat", "swap_align2nat"]
 
 
 def swap_align2nat(X: Tensor, lambda_val: int, pad_val: float = -6.0) -> Tensor:
-    """Turn aligned masks into natural ones that are finer by a factor, at places that are coarser by it.
+    """Turn aligned masks into natural ones with a finer mask resolution on a coarser map.
 
     The natural entry (v', u', y', x') is the aligned tensor at mask coordinates ``(v' + 0.5) / lambda - 0.5`` (and
     so for u') and at the place ``lambda y' + v' + 0.5 - lambda V / 2`` (and so for x): bilinear in all four, with
     ``pad_val`` beyond every border.
 
     Args:
-        X: [N, V * V, H, W], aligned, the V x V entries of a mask along the channels.
+        X: aligned masks [N, V * V, H, W], the V x V entries of a mask along the channels.
         lambda_val: the factor, 1 or more.
-        pad_val: what lies outside; as a logit, -6 is background for certain.
+        pad_val: value beyond the borders; as a logit, -6 is certain background.
 
     Returns:
         [N, (lambda V)², ceil(H / lambda), ceil(W / lambda)].
 
     Raises:
-        ValueError: if the channels are no square number or ``lambda_val`` is below 1.
+        ValueError: the channels are not a square number, or ``lambda_val`` is below 1.
     """
     if X.dim() != 4:
         raise ValueError(f"SwapAlign2Nat takes [N, V * V, H, W], got {tuple(X.shape)}")
@@ -43,7 +43,7 @@ def swap_align2nat(X: Tensor, lambda_val: int, pad_val: float = -6.0) -> Tensor:
         raise ValueError(f"lambda_val must be a whole number of 1 or more, got {lambda_val}")
     scale = int(lambda_val)
     n, _, height, width = X.shape
-    # What lies outside is zero from here on; the operator is linear, and the same for rows and for columns.
+    # From here on the padding is zero; the operator is linear and the same for rows and columns.
     x = (X - pad_val).reshape(n, side, side, height, width).transpose(2, 3)  # [N, V, H, U, W]
     x = _along_one_axis(x.flatten(3), scale)  # [N, lambda V, H', U * W]
     fine, coarse = x.shape[1:3]
@@ -55,9 +55,9 @@ def swap_align2nat(X: Tensor, lambda_val: int, pad_val: float = -6.0) -> Tensor:
 
 
 def _along_one_axis(x: Tensor, scale: int) -> Tensor:
-    """Return the operator for rows alone: aligned [B, V, H, M] to natural [B, scale * V, ceil(H / scale), M].
+    """Apply the operator to rows alone: aligned [B, V, H, M] to natural [B, scale * V, ceil(H / scale), M].
 
-    Places fall on the grid if ``scale * V`` is odd, and else halfway between two rows; which two, depends on v' and y'.
+    Places fall on the grid if ``scale * V`` is odd, and otherwise halfway between two rows, which depend on v' and y'.
     """
     side, length = x.shape[1], x.shape[2]
     fine, coarse = scale * side, (length + scale - 1) // scale
@@ -69,7 +69,7 @@ def _along_one_axis(x: Tensor, scale: int) -> Tensor:
     place = v[:, None] - (fine - 1) // 2 + scale * y  # [V', H']
     inside = (place >= 0) & (place < rows)
     place = place.clamp(0, rows - 1)
-    # mask coordinate (v + 0.5) / scale - 0.5, as its whole part and a fraction in [0, 1)
+    # mask coordinate (v + 0.5) / scale - 0.5: integer part, and fraction in [0, 1)
     doubled = 2 * v + 1 - scale
     low = torch.div(doubled, 2 * scale, rounding_mode="floor")
     fraction = (doubled - low * 2 * scale).to(x.dtype) / (2 * scale)
@@ -91,7 +91,7 @@ class SwapAlign2Nat(nn.Module):
 
     Args:
         lambda_val: the factor by which masks become finer and places coarser, 1 or more.
-        pad_val: what lies outside of the map and of the masks.
+        pad_val: value beyond the borders of map and masks.
     """
 
     def __init__(self, lambda_val: int, pad_val: float = -6.0) -> None:
@@ -100,7 +100,7 @@ class SwapAlign2Nat(nn.Module):
         self.pad_val = pad_val
 
     def forward(self, X: Tensor) -> Tensor:
-        """[N, V * V, H, W] to [N, (lambda V)², ceil(H / lambda), ceil(W / lambda)]."""
+        """Map [N, V * V, H, W] to [N, (lambda V)², ceil(H / lambda), ceil(W / lambda)]."""
         return swap_align2nat(X, self.lambda_val, self.pad_val)
 
     def __repr__(self) -> str:
