@@ -154,7 +154,7 @@ def _eval(p: argparse.ArgumentParser) -> None:
         action="store_true",
         help="skip images that an interrupted evaluation in --output has evaluated",
     )
-    _tiles(p, "predict tiles of this side and merge them (default: as the run was trained; 0: whole images)")
+    _tiles(p, "predict tiles of this side and merge them (default: as in the training; 0 = whole images)")
     _overrides(p)
 
 
@@ -192,7 +192,7 @@ def _predict(p: argparse.ArgumentParser) -> None:
         "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
     )
     p.add_argument("--compile", action="store_true", help="compile the backbone; worth it for long videos")
-    _tiles(p, "predict tiles of this side and merge them (default: as the run was trained; 0: whole images)")
+    _tiles(p, "predict tiles of this side and merge them (default: as in the training; 0 = whole images)")
     _trust(p)
 
 
