@@ -230,9 +230,9 @@ def test_confidence_based_points() -> None:
     for chart in certain.i.unique():
         leftmost = uniform.x[uniform.i == chart].sort()[0][:2]
         assert certain.x[certain.i == chart].max() <= leftmost.max() + 1e-3
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="mutually exclusive"):
         samplers.DensePoseConfidenceBasedSampler("sigma_2", 2, 2.0, 0.5)
-    with pytest.raises(ValueError, match="predicts no 'sigma_2'"):
+    with pytest.raises(ValueError, match="does not predict 'sigma_2'"):
         samplers.DensePoseConfidenceBasedSampler("sigma_2", 2)(predictions())
 
 

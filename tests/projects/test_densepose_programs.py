@@ -78,7 +78,7 @@ def test_evaluators_are_built_after_the_loader(
     cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.FLIP = (64,), False
     results = Trainer.test_with_TTA(cfg, build_model(cfg))
     assert {"bbox_TTA", "densepose_gps_TTA"} <= set(results)
-    with pytest.raises(ValueError, match="1 test data sets"):
+    with pytest.raises(ValueError, match="1 test datasets"):
         Trainer.test(cfg, build_model(cfg), [])
 
 

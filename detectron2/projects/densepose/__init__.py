@@ -1,4 +1,4 @@
-"""DensePose: from every pixel of a person or an animal to a point on a surface model.
+"""DensePose: map the pixels of people and animals to points on a surface model.
 
 References:
     DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
@@ -13,7 +13,7 @@ from .config import (
     add_hrnet_config,
     load_bootstrap_config,
 )
-from .data.datasets import builtin as _builtin  # noqa: F401  (registers data sets and meshes)
+from .data.datasets import builtin as _builtin  # noqa: F401  (registers datasets and meshes)
 from .evaluation import DensePoseCOCOEvaluator
 from .modeling.hrfpn import build_hrfpn_backbone
 from .modeling.roi_heads import DensePoseROIHeads

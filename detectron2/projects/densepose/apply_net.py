@@ -55,30 +55,34 @@ VISUALIZERS: dict[str, Callable[..., Any]] = {
     "dp_vertex": DensePoseOutputsVertexVisualizer,
     "bbox": ScoredBoundingBoxVisualizer,
 }
-"""what ``show`` can draw"""
+"""visualizations of ``show``"""
 
 
 def create_argument_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Build the command-line parser."""
     parser = argparse.ArgumentParser(
         prog="python -m detectron2.projects.densepose.apply_net",
         description="Apply a trained DensePose model to images.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     dump = _add_command(commands, "dump", "write the predictions to a file", _dump)
-    _add_rest(dump, "results.pkl", "file to write, read it with torch.load")
+    _add_rest(dump, "results.pkl", "output file; read it with torch.load")
     show = _add_command(commands, "show", "draw the predictions on the images", _show)
     known = ", ".join(sorted(VISUALIZERS))
-    show.add_argument("visualizations", help=f"what to draw, separated by commas, of {known}")
+    show.add_argument("visualizations", help=f"what to draw, separated by commas: {known}")
     show.add_argument(
         "--min_score",
         type=float,
         default=0.8,
         metavar="SCORE",
-        help="least score of a detection (%(default)s)",
+        help="minimum score of a detection (%(default)s)",
     )
     show.add_argument(
-        "--nms_thresh", type=float, default=None, metavar="IOU", help="IoU from which the lower score goes"
+        "--nms_thresh",
+        type=float,
+        default=None,
+        metavar="IOU",
+        help="IoU threshold of non-maximum suppression",
     )
     show.add_argument(
         "--texture_atlas", default=None, metavar="FILE", help="image of 24 charts, for dp_iuv_texture"
@@ -86,15 +90,15 @@ def create_argument_parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--texture_atlases_map", default=None, metavar="JSON", help="mesh names to images, for dp_cse_texture"
     )
-    _add_rest(show, "outputres.png", "pictures to write, a number is put before the extension")
+    _add_rest(show, "outputres.png", "output images; a number is added before the extension")
     return parser
 
 
 def _add_command(commands: Any, name: str, text: str, function: Callable[..., None]) -> Any:
     command = commands.add_parser(name, help=text, description=text)
-    command.add_argument("-v", "--verbosity", action="count", help="-v for messages, -vv for details")
+    command.add_argument("-v", "--verbosity", action="count", help="-v for info, -vv for debug messages")
     command.add_argument("cfg", help="config file")
-    command.add_argument("model", help="checkpoint, path or address")
+    command.add_argument("model", help="checkpoint, path or URL")
     command.add_argument("input", help="image, folder of images or pattern such as 'images/*.jpg'")
     command.set_defaults(func=function)
     return command
@@ -106,7 +110,7 @@ def _add_rest(command: Any, output: str, text: str) -> None:
         "--opts",
         default=[],
         nargs=argparse.REMAINDER,
-        help="changes of the config, KEY VALUE pairs, at the end",
+        help="config overrides, KEY VALUE pairs, at the end",
     )
 
 
@@ -124,7 +128,7 @@ def _input_files(given: str) -> list[str]:
     """Return the files that ``input`` names.
 
     Raises:
-        FileNotFoundError: if there are none.
+        FileNotFoundError: there are none.
     """
     if os.path.isdir(given):
         paths = [os.path.join(given, name) for name in sorted(os.listdir(given))]
@@ -133,13 +137,13 @@ def _input_files(given: str) -> list[str]:
     files = [path for path in paths if os.path.isfile(path)]
     if not files:
         raise FileNotFoundError(
-            f"no images: {given!r} is no file, no folder with files and no pattern of files"
+            f"no images: {given!r} is neither a file nor a folder with files nor a pattern that matches files"
         )
     return files
 
 
 def _predictions(cfg: CfgNode, given: str) -> Iterator[tuple[str, Any, Instances]]:
-    """Path, image (H, W, 3), blue first, and detections of each image."""
+    """Yield path, BGR image (H, W, 3) and detections of each image."""
     files = _input_files(given)
     logger.info("Loading the model from %s", cfg.MODEL.WEIGHTS)
     predictor = DefaultPredictor(cfg)
@@ -177,7 +181,7 @@ def _densepose_of(instances: Instances) -> Any:
 
 
 def _show(args: argparse.Namespace) -> None:
-    """Draw the predictions of each image and write the picture."""
+    """Draw the predictions of each image and write the result."""
     further: list[Any] = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", args.min_score]
     if args.nms_thresh is not None:
         further += ["MODEL.ROI_HEADS.NMS_THRESH_TEST", args.nms_thresh]
@@ -193,7 +197,7 @@ def _visualizer(args: argparse.Namespace, cfg: CfgNode) -> CompoundVisualizer:
     names = args.visualizations.split(",")
     unknown = sorted(set(names) - set(VISUALIZERS))
     if unknown:
-        raise ValueError(f"unknown visualizations {unknown}; known are {', '.join(sorted(VISUALIZERS))}")
+        raise ValueError(f"unknown visualizations {unknown}; available are {', '.join(sorted(VISUALIZERS))}")
     for name, option in (("dp_iuv_texture", "texture_atlas"), ("dp_cse_texture", "texture_atlases_map")):
         if name in names and getattr(args, option) is None:
             raise ValueError(f"{name} needs --{option}")
@@ -202,7 +206,7 @@ def _visualizer(args: argparse.Namespace, cfg: CfgNode) -> CompoundVisualizer:
         "texture_atlas": get_texture_atlas(args.texture_atlas),
         "texture_atlases_dict": get_texture_atlases(args.texture_atlases_map),
     }
-    # Contours hand further arguments on to Matplotlib, so they get none.
+    # Contours pass further arguments to Matplotlib, so they get none.
     return CompoundVisualizer([VISUALIZERS[n](**({} if n == "dp_contour" else options)) for n in names])
 
 
@@ -210,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program.
 
     Args:
-        argv: command line without the name of the program; default: that of the process.
+        argv: command-line arguments; None = those of the process.
     """
     args = create_argument_parser().parse_args(argv)
     setup_logger(name="detectron2").setLevel(verbosity_to_level(args.verbosity))

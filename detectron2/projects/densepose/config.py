@@ -29,7 +29,7 @@ def add_densepose_config(cfg: CfgNode) -> None:
 
 
 def add_densepose_head_config(cfg: CfgNode) -> None:
-    """Add the keys of the DensePose head and of the rotations that its training and testing may use.
+    """Add the keys of the DensePose head and of rotations in training and testing.
 
     Args:
         cfg: config to extend in place.
@@ -45,7 +45,7 @@ def add_densepose_head_config(cfg: CfgNode) -> None:
     head.POOLER_TYPE = "ROIAlignV2"
     head.POOLER_RESOLUTION = 28
     head.POOLER_SAMPLING_RATIO = 2
-    # The decoder merges the levels of the feature pyramid into one map, from which the head then crops.
+    # The decoder merges the levels of the feature pyramid into one map, from which the head pools features.
     head.DECODER_ON = True
     head.DECODER_NUM_CLASSES = 256  # channels of that map
     head.DECODER_CONV_DIMS = 256
@@ -54,24 +54,24 @@ def add_densepose_head_config(cfg: CfgNode) -> None:
 
     head.PREDICTOR_NAME = "DensePoseChartWithConfidencePredictor"  # name in DENSEPOSE_PREDICTOR_REGISTRY
     head.DECONV_KERNEL = 4
-    head.UP_SCALE = 2  # bilinear enlargement after the transposed convolution
+    head.UP_SCALE = 2  # bilinear upsampling factor after the transposed convolution
     head.HEATMAP_SIZE = 112  # side of the predicted maps: 2 * UP_SCALE * POOLER_RESOLUTION
     head.NUM_COARSE_SEGM_CHANNELS = 2  # 2: background and body; 15: background and 14 parts
-    head.NUM_PATCHES = 24  # charts of the surface; background is counted apart
+    head.NUM_PATCHES = 24  # charts of the surface, without background
 
     head.LOSS_NAME = "DensePoseChartWithConfidenceLoss"  # name in DENSEPOSE_LOSS_REGISTRY
-    head.FG_IOU_THRESHOLD = 0.7  # proposals that overlap their ground truth less do not train the head
+    head.FG_IOU_THRESHOLD = 0.7  # minimum IoU of the proposals that train the head
     head.POINT_REGRESSION_WEIGHTS = 0.01  # weight of the U and V losses
     head.PART_WEIGHTS = 1.0  # weight of the loss on fine segmentation
     head.INDEX_WEIGHTS = 5.0  # weight of the loss on coarse segmentation
-    head.COARSE_SEGM_TRAINED_BY_MASKS = False  # train it on instance masks, not on DensePose's own
+    head.COARSE_SEGM_TRAINED_BY_MASKS = False  # train it on instance masks instead of DensePose's part labels
 
     # Predicted uncertainty of U and V. "iid_iso": one deviation for both; "indep_aniso": a full covariance.
     head.UV_CONFIDENCE = CfgNode({"ENABLED": False, "EPSILON": 0.01, "TYPE": "iid_iso"})
     head.SEGM_CONFIDENCE = CfgNode({"ENABLED": False, "EPSILON": 0.01})
     add_densepose_head_cse_config(cfg)
 
-    # One of these angles (degrees) is drawn for each training image.
+    # Angles in degrees, one of which is drawn for each training image.
     cfg.INPUT.ROTATION_ANGLES = [0]
     cfg.TEST.AUG.ROTATION_ANGLES = ()
 
@@ -137,7 +137,7 @@ def add_hrnet_config(cfg: CfgNode) -> None:
 
 
 def add_bootstrap_config(cfg: CfgNode) -> None:
-    """Add the keys of training on a model's own predictions.
+    """Add the keys of bootstrapping: training on a model's own predictions.
 
     Args:
         cfg: config to extend in place.
@@ -147,10 +147,10 @@ def add_bootstrap_config(cfg: CfgNode) -> None:
 
 
 def get_bootstrap_dataset_config() -> CfgNode:
-    """Make the config of one entry of ``BOOTSTRAP_DATASETS``, with default values."""
+    """Return the default config of one entry of ``BOOTSTRAP_DATASETS``."""
     node = CfgNode()
     node.DATASET = ""
-    node.RATIO = 0.1  # its batches per batch of annotated data
+    node.RATIO = 0.1  # batches per batch of annotated data
     node.IMAGE_LOADER = CfgNode(new_allowed=True)
     node.IMAGE_LOADER.TYPE = ""
     node.IMAGE_LOADER.BATCH_SIZE = 4
@@ -165,7 +165,7 @@ def get_bootstrap_dataset_config() -> CfgNode:
 
 
 def load_bootstrap_config(cfg: CfgNode) -> None:
-    """Turn the entries of ``BOOTSTRAP_DATASETS``, plain dictionaries in a YAML file, into complete configs.
+    """Convert the entries of ``BOOTSTRAP_DATASETS``, plain dicts in a YAML file, to complete configs.
 
     Args:
         cfg: config to change in place.
@@ -179,13 +179,15 @@ def load_bootstrap_config(cfg: CfgNode) -> None:
 
 
 def add_dataset_category_config(cfg: CfgNode) -> None:
-    """Add the keys that select and merge categories; each is a node with a key per data set or class.
+    """Add the keys that select and merge categories; each is a node with a key per dataset or class.
 
     Args:
         cfg: config to extend in place.
     """
     cfg.DATASETS.WHITELISTED_CATEGORIES = CfgNode(new_allowed=True)
-    cfg.DATASETS.CATEGORY_MAPS = CfgNode(new_allowed=True)  # category id: category id it counts as
+    cfg.DATASETS.CATEGORY_MAPS = CfgNode(
+        new_allowed=True
+    )  # category id -> id of the category it is merged into
     cfg.DATASETS.CLASS_TO_MESH_NAME_MAPPING = CfgNode(new_allowed=True)
 
 
@@ -195,10 +197,10 @@ def add_evaluation_config(cfg: CfgNode) -> None:
     Args:
         cfg: config to extend in place.
     """
-    # "iuv" for charts or "cse" for surface embeddings; the default, an old name, is taken as "iuv".
+    # "iuv" for charts or "cse" for surface embeddings; the default is an old name of "iuv".
     node = cfg.DENSEPOSE_EVALUATION = CfgNode()
     node.TYPE = "iou"
-    node.STORAGE = "none"  # where predictions wait until all are there: "none" (memory), "ram" or "file"
+    node.STORAGE = "none"  # storage of predictions: "none" (memory), "ram" or "file"
     node.MIN_IOU_THRESHOLD = 0.5
     node.DISTRIBUTED_INFERENCE = True
     node.EVALUATE_MESH_ALIGNMENT = False

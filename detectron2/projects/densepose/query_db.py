@@ -1,4 +1,4 @@
-"""Look into data sets with DensePose annotations: ``python -m detectron2.projects.densepose.query_db --help``."""
+"""Show datasets with DensePose annotations: ``python -m detectron2.projects.densepose.query_db --help``."""
 
 import argparse
 import logging
@@ -39,36 +39,36 @@ VISUALIZERS: dict[str, Callable[[], Any]] = {
     "dp_pts": DensePoseDataPointsVisualizer,
     "bbox": BoundingBoxVisualizer,
 }
-"""what ``show`` can draw"""
+"""visualizations of ``show``"""
 
-# What an annotation must have for a visualizer to draw it; boxes all have.
+# Keys of an annotation that a visualizer needs; all annotations have boxes.
 _NEEDS = {"dp_segm": "segm", "dp_i": "i", "dp_u": "u", "dp_v": "v", "dp_pts": "x"}
 
 
 def create_argument_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Build the command-line parser."""
     parser = argparse.ArgumentParser(
         prog="python -m detectron2.projects.densepose.query_db",
-        description="Look into data sets with DensePose annotations.",
+        description="Show datasets with DensePose annotations.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_command(commands, "print", "print records", _print)
     show = _add_command(commands, "show", "draw the annotations on the images", _show)
     known = ", ".join(sorted(VISUALIZERS))
-    show.add_argument("visualizations", help=f"what to draw, separated by commas, of {known}")
+    show.add_argument("visualizations", help=f"what to draw, separated by commas: {known}")
     show.add_argument(
         "--output",
         default="output.png",
         metavar="FILE",
-        help="pictures to write, a number is put before the extension (%(default)s)",
+        help="output images; a number is added before the extension (%(default)s)",
     )
     return parser
 
 
 def _add_command(commands: Any, name: str, text: str, function: Callable[..., None]) -> Any:
     command = commands.add_parser(name, help=text, description=text)
-    command.add_argument("-v", "--verbosity", action="count", help="-v for messages, -vv for details")
-    command.add_argument("dataset", help="name of a registered data set")
+    command.add_argument("-v", "--verbosity", action="count", help="-v for info, -vv for debug messages")
+    command.add_argument("dataset", help="name of a registered dataset")
     command.add_argument(
         "selector", help="'*' for all records, or conditions such as image_id:int=10-20,file_name=a.jpg"
     )
@@ -93,7 +93,7 @@ def _show(args: argparse.Namespace) -> None:
     names = args.visualizations.split(",")
     unknown = sorted(set(names) - set(VISUALIZERS))
     if unknown:
-        raise ValueError(f"unknown visualizations {unknown}; known are {', '.join(sorted(VISUALIZERS))}")
+        raise ValueError(f"unknown visualizations {unknown}; available are {', '.join(sorted(VISUALIZERS))}")
     visualizer = CompoundVisualizer([VISUALIZERS[name]() for name in names])
     for number, entry in enumerate(_entries(args), start=1):
         image = to_grey(read_image(entry["file_name"], format="BGR"))
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the program.
 
     Args:
-        argv: command line without the name of the program; default: that of the process.
+        argv: command-line arguments; None = those of the process.
     """
     args = create_argument_parser().parse_args(argv)
     setup_logger(name="detectron2").setLevel(verbosity_to_level(args.verbosity))

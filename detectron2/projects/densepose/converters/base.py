@@ -1,4 +1,4 @@
-"""Converters that find the right function by the type of their input."""
+"""Converters that select a function by the type of the input."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ IntTupleBox = tuple[int, int, int, int]
 
 
 class BaseConverter:
-    """Conversion to one type from several. Subclasses define ``registry`` (an empty dictionary) and ``dst_type``.
+    """Converts several types to one. Subclasses define ``registry`` (an empty dict) and ``dst_type``.
 
     Attributes:
         registry: for each type of input, the function that converts it.
@@ -24,11 +24,11 @@ class BaseConverter:
 
     @classmethod
     def register(cls, from_type: type, converter: Callable[..., Any] | None = None) -> Any:
-        """Say how a type of input is converted; subclasses of the type are converted in the same way.
+        """Register the conversion of an input type and its subclasses.
 
         Args:
             from_type: type of input.
-            converter: the function; without it, the result is a decorator for it.
+            converter: the function; None = return a decorator.
         """
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,10 +44,10 @@ class BaseConverter:
         Args:
             instance: object to convert.
             args: further arguments of the registered function.
-            kwargs: further keyword arguments of it.
+            kwargs: further keyword arguments of the registered function.
 
         Raises:
-            KeyError: No function is registered for the type of ``instance``, nor for a type that it derives from.
+            KeyError: no function is registered for the type of ``instance`` or its base classes.
         """
         kind = type(instance)
         known = next((base for base in kind.__mro__ if base in cls.registry), None)
@@ -61,7 +61,7 @@ class BaseConverter:
 
 
 def make_int_box(box: Tensor) -> IntTupleBox:
-    """Cut the decimals of four numbers off.
+    """Truncate four numbers to integers.
 
     Args:
         box: [4], such as x, y, width and height.

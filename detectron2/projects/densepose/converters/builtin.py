@@ -1,4 +1,4 @@
-"""Registers the conversions of the outputs that the package knows."""
+"""Register the conversions of the package's outputs."""
 
 from ..structures import DensePoseChartPredictorOutput, DensePoseEmbeddingPredictorOutput
 from .chart_output_hflip import densepose_chart_predictor_output_hflip

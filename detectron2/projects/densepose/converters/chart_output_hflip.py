@@ -1,4 +1,4 @@
-"""Mirroring chart outputs."""
+"""Horizontal flips of chart outputs."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -14,10 +14,10 @@ __all__ = ["densepose_chart_predictor_output_hflip"]
 def densepose_chart_predictor_output_hflip(
     densepose_predictor_output: DensePoseChartPredictorOutput, transform_data: DensePoseTransformData
 ) -> DensePoseChartPredictorOutput:
-    """Mirror chart outputs: every map is reversed, left and right charts swap, and coordinates are mirrored.
+    """Flip chart outputs: reverse every map, swap left and right charts, and mirror their coordinates.
 
     Args:
-        densepose_predictor_output: output for N instances, which stays as it is.
+        densepose_predictor_output: output for N instances; not changed.
         transform_data: symmetries of charts and labels.
     """
     output: Any = densepose_predictor_output

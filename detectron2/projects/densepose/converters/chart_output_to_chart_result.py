@@ -1,4 +1,4 @@
-"""From predictions over boxes to charts of pixels."""
+"""Convert predictions over boxes to charts of pixels."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ _OF_PIXEL = ("fine_segm_confidence", "coarse_segm_confidence")
 def densepose_chart_predictor_output_to_result(
     predictor_output: DensePoseChartPredictorOutput, boxes: Boxes
 ) -> DensePoseChartResult:
-    """Find charts and coordinates of the pixels of one instance.
+    """Compute charts and coordinates of the pixels of one instance.
 
     Args:
         predictor_output: output for one instance.
         boxes: its box, in pixels.
 
     Raises:
-        ValueError: There are several instances, or none.
+        ValueError: there is not exactly one instance.
     """
     box = _only_box(predictor_output, boxes)
     labels = resample_fine_and_coarse_segm_to_bbox(predictor_output, box)[0]
@@ -44,14 +44,14 @@ def densepose_chart_predictor_output_to_result(
 def densepose_chart_predictor_output_to_result_with_confidences(
     predictor_output: DensePoseChartPredictorOutput, boxes: Boxes
 ) -> DensePoseChartResultWithConfidences:
-    """Find charts, coordinates and confidences of the pixels of one instance.
+    """Compute charts, coordinates and confidences of the pixels of one instance.
 
     Args:
         predictor_output: output for one instance, with or without confidences.
         boxes: its box, in pixels.
 
     Raises:
-        ValueError: There are several instances, or none.
+        ValueError: there is not exactly one instance.
     """
     box = _only_box(predictor_output, boxes)
     labels = resample_fine_and_coarse_segm_to_bbox(predictor_output, box)[0]
@@ -63,7 +63,7 @@ def densepose_chart_predictor_output_to_result_with_confidences(
 
 
 def resample_uv_to_bbox(predictor_output: Any, labels: Tensor, box_xywh_abs: IntTupleBox) -> Tensor:
-    """Find the coordinates of the pixels of a box; see ``resample_uv_tensors_to_bbox``.
+    """Compute the coordinates of the pixels of a box; see ``resample_uv_tensors_to_bbox``.
 
     Args:
         predictor_output: ``u`` and ``v`` of one instance.
@@ -74,7 +74,7 @@ def resample_uv_to_bbox(predictor_output: Any, labels: Tensor, box_xywh_abs: Int
 
 
 def resample_uv_tensors_to_bbox(u: Tensor, v: Tensor, labels: Tensor, box_xywh_abs: IntTupleBox) -> Tensor:
-    """Find the coordinates of the pixels of a box, each in its chart.
+    """Compute the coordinates of the pixels of a box, each in its chart.
 
     Args:
         u: [1, 25, S, S] first coordinate for each chart.
@@ -91,15 +91,15 @@ def resample_uv_tensors_to_bbox(u: Tensor, v: Tensor, labels: Tensor, box_xywh_a
 def resample_confidences_to_bbox(
     predictor_output: object, labels: Tensor, box_xywh_abs: IntTupleBox
 ) -> dict[str, Tensor | None]:
-    """Find the confidences of the pixels of a box.
+    """Compute the confidences of the pixels of a box.
 
     Args:
-        predictor_output: confidences of one instance; it may lack any of them.
+        predictor_output: confidences of one instance; any of them may be missing.
         labels: [height, width] charts.
         box_xywh_abs: x, y, width and height in pixels.
 
     Returns:
-        For each name [height, width], or None if it is lacking. Confidences in coordinates are those of the
+        For each name [height, width], or None if it is missing. Confidences of coordinates are those of the
         chart of each pixel, and 0 for background.
     """
     found: dict[str, Tensor | None] = {}
@@ -115,7 +115,7 @@ def resample_confidences_to_bbox(
 
 
 def _of_label(maps: Tensor, labels: Tensor, box: IntTupleBox) -> Tensor:
-    """Pick [height, width] from [1, 25, S, S]: the channel of each pixel's label, 0 for label 0."""
+    """Select [height, width] from [1, 25, S, S]: the channel of each pixel's label, 0 for label 0."""
     picked = interpolate_to_box(maps, box)[0].gather(0, labels[None])[0]
     return torch.where(labels > 0, picked, 0)
 

@@ -14,7 +14,7 @@ from ..structures.transform_data import DensePoseTransformData
 
 __all__ = ["densepose_embedding_predictor_output_hflip"]
 
-# Distances between so many pixels and all vertices are in memory at a time.
+# Number of pixels whose distances to all vertices are in memory at once.
 _PIXELS_AT_ONCE = 2048
 
 
@@ -30,8 +30,8 @@ def densepose_embedding_predictor_output_hflip(
     have no opposite vertices; their maps are only reversed.
 
     Args:
-        densepose_predictor_output: output for N instances, which stays as it is.
-        transform_data: symmetries of charts, which play no part here.
+        densepose_predictor_output: output for N instances; not changed.
+        transform_data: symmetries of charts; unused.
         embedder: gives the [V, E] embeddings of the vertices of a mesh.
         mesh_names: mesh of each instance.
     """
@@ -40,7 +40,7 @@ def densepose_embedding_predictor_output_hflip(
         raise ValueError(f"expected one mesh name per instance, got {len(mesh_names)} for {len(output)}")
     values = {f.name: getattr(output, f.name) for f in fields(output)}
     mirrored = {name: maps.flip(3) for name, maps in values.items() if maps is not None}
-    embedding = mirrored["embedding"]  # a new tensor already: it may be written to
+    embedding = mirrored["embedding"]  # a new tensor, which may be changed
     for name in set(mesh_names):
         symmetry = load_mesh_symmetry(MeshCatalog[name].symmetry)
         if symmetry is None:
@@ -55,7 +55,7 @@ def densepose_embedding_predictor_output_hflip(
 
 
 def _replace(pixels: Tensor, vertices: Tensor, opposite: Tensor) -> Tensor:
-    """[P, E] -> [P, E]: the vector opposite to the nearest vertex, as long as the pixel's own."""
+    """Replace vectors [P, E] by the embedding opposite to the nearest vertex, with unchanged length."""
     directions = torch.nn.functional.normalize(vertices, dim=1)
     nearest = (pixels @ directions.T).argmax(dim=1)
     unit = torch.nn.functional.normalize(opposite, dim=1)[nearest]

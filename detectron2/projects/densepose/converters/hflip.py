@@ -1,4 +1,4 @@
-"""Mirroring the outputs of predictors."""
+"""Horizontal flips of predictor outputs."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["HFlipConverter"]
 
 
 class HFlipConverter(BaseConverter):
-    """Conversion of outputs for a mirrored image to outputs for the image itself."""
+    """Converts outputs for a flipped image to outputs for the original image."""
 
     registry = {}
     dst_type = None
@@ -22,14 +22,14 @@ class HFlipConverter(BaseConverter):
         *args: object,
         **kwargs: object,
     ) -> Any:
-        """Mirror an output, positions as well as what they mean.
+        """Flip an output: positions and labels.
 
         Args:
             predictor_outputs: output for N instances.
             transform_data: symmetries of charts and labels.
             args: further arguments of the registered function; for surface embeddings the embedder and the mesh
                 name of each instance.
-            kwargs: further keyword arguments of it.
+            kwargs: further keyword arguments of the registered function.
 
         Returns:
             A new object of the same type.

@@ -1,4 +1,4 @@
-"""From segmentation logits over boxes to labels of pixels and masks of images."""
+"""Convert segmentation logits over boxes to labels of pixels and masks of images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def interpolate_to_box(maps: Tensor, box_xywh_abs: IntTupleBox) -> Tensor:
 
     Args:
         maps: [N, C, S, S].
-        box_xywh_abs: x, y, width and height in pixels; the sides count as 1 at least.
+        box_xywh_abs: x, y, width and height in pixels; sides are at least 1.
 
     Returns:
         [N, C, height, width].
@@ -36,7 +36,7 @@ def interpolate_to_box(maps: Tensor, box_xywh_abs: IntTupleBox) -> Tensor:
 
 
 def resample_coarse_segm_tensor_to_bbox(coarse_segm: Tensor, box_xywh_abs: IntTupleBox) -> Tensor:
-    """Find the coarse label of every pixel of a box.
+    """Compute the coarse label of every pixel of a box.
 
     Args:
         coarse_segm: [1, D, S, S] logits.
@@ -51,7 +51,7 @@ def resample_coarse_segm_tensor_to_bbox(coarse_segm: Tensor, box_xywh_abs: IntTu
 def resample_fine_and_coarse_segm_tensors_to_bbox(
     fine_segm: Tensor, coarse_segm: Tensor, box_xywh_abs: IntTupleBox
 ) -> Tensor:
-    """Find the chart of every pixel of a box: the best fine label where the coarse one is not background.
+    """Compute the chart of every pixel of a box: the best fine label where the coarse label is not background.
 
     Args:
         fine_segm: [1, 25, S, S] logits.
@@ -66,7 +66,7 @@ def resample_fine_and_coarse_segm_tensors_to_bbox(
 
 
 def resample_fine_and_coarse_segm_to_bbox(predictor_output: Any, box_xywh_abs: IntTupleBox) -> Tensor:
-    """Find the chart of every pixel of a box; see ``resample_fine_and_coarse_segm_tensors_to_bbox``.
+    """Compute the chart of every pixel of a box; see ``resample_fine_and_coarse_segm_tensors_to_bbox``.
 
     Args:
         predictor_output: ``fine_segm`` and ``coarse_segm`` of one instance.
@@ -88,7 +88,7 @@ def predictor_output_with_coarse_segm_to_mask(
         image_size_hw: height and width of the image.
 
     Returns:
-        N masks as large as the image.
+        N masks of the size of the image.
     """
     segm = predictor_output.coarse_segm
     return _paste(boxes, image_size_hw, lambda i, box: resample_coarse_segm_tensor_to_bbox(segm[i], box))
@@ -105,7 +105,7 @@ def predictor_output_with_fine_and_coarse_segm_to_mask(
         image_size_hw: height and width of the image.
 
     Returns:
-        N masks as large as the image.
+        N masks of the size of the image.
     """
     fine, coarse = predictor_output.fine_segm, predictor_output.coarse_segm
     return _paste(
@@ -118,8 +118,7 @@ def predictor_output_with_fine_and_coarse_segm_to_mask(
 def _paste(
     boxes: Boxes, image_size_hw: tuple[int, int], label: Callable[[slice, IntTupleBox], Tensor]
 ) -> BitMasks:
-    """Put the labels of each box where it lies. What is beyond the image is cut off, and a box without a whole
-    pixel stays empty."""
+    """Paste the labels of each box into the image, clipped to it; a box of less than a pixel stays empty."""
     height, width = image_size_hw
     masks = torch.zeros((len(boxes), height, width), dtype=torch.bool, device=boxes.tensor.device)
     for i, row in enumerate(BoxMode.convert(boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)):

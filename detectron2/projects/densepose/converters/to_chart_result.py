@@ -1,4 +1,4 @@
-"""Chart results from the outputs of predictors."""
+"""Convert predictor outputs to chart results."""
 
 from detectron2.structures import Boxes
 
@@ -9,7 +9,7 @@ __all__ = ["ToChartResultConverter", "ToChartResultConverterWithConfidences"]
 
 
 class ToChartResultConverter(BaseConverter):
-    """Conversion of predictor outputs to ``DensePoseChartResult``."""
+    """Converts predictor outputs to ``DensePoseChartResult``."""
 
     registry = {}
     dst_type = DensePoseChartResult
@@ -18,19 +18,19 @@ class ToChartResultConverter(BaseConverter):
     def convert(  # type: ignore[override]
         cls, predictor_outputs: object, boxes: Boxes, *args: object, **kwargs: object
     ) -> DensePoseChartResult:
-        """Find charts and coordinates of the pixels of one instance.
+        """Compute charts and coordinates of the pixels of one instance.
 
         Args:
             predictor_outputs: output for one instance.
             boxes: its box, in pixels.
             args: further arguments of the registered function.
-            kwargs: further keyword arguments of it.
+            kwargs: further keyword arguments of the registered function.
         """
         return super().convert(predictor_outputs, boxes, *args, **kwargs)
 
 
 class ToChartResultConverterWithConfidences(BaseConverter):
-    """Conversion of predictor outputs to ``DensePoseChartResultWithConfidences``."""
+    """Converts predictor outputs to ``DensePoseChartResultWithConfidences``."""
 
     registry = {}
     dst_type = DensePoseChartResultWithConfidences
@@ -39,12 +39,12 @@ class ToChartResultConverterWithConfidences(BaseConverter):
     def convert(  # type: ignore[override]
         cls, predictor_outputs: object, boxes: Boxes, *args: object, **kwargs: object
     ) -> DensePoseChartResultWithConfidences:
-        """Find charts, coordinates and confidences of the pixels of one instance.
+        """Compute charts, coordinates and confidences of the pixels of one instance.
 
         Args:
-            predictor_outputs: output for one instance; the confidences that it lacks stay None.
+            predictor_outputs: output for one instance; missing confidences stay None.
             boxes: its box, in pixels.
             args: further arguments of the registered function.
-            kwargs: further keyword arguments of it.
+            kwargs: further keyword arguments of the registered function.
         """
         return super().convert(predictor_outputs, boxes, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Masks from the outputs of predictors."""
+"""Convert predictor outputs to masks."""
 
 from detectron2.structures import BitMasks, Boxes
 
@@ -8,7 +8,7 @@ __all__ = ["ToMaskConverter"]
 
 
 class ToMaskConverter(BaseConverter):
-    """Conversion of predictor outputs to ``BitMasks``."""
+    """Converts predictor outputs to ``BitMasks``."""
 
     registry = {}
     dst_type = BitMasks
@@ -29,9 +29,9 @@ class ToMaskConverter(BaseConverter):
             boxes: their N boxes, in pixels.
             image_size_hw: height and width of the image.
             args: further arguments of the registered function.
-            kwargs: further keyword arguments of it.
+            kwargs: further keyword arguments of the registered function.
 
         Returns:
-            N masks as large as the image.
+            N masks of the size of the image.
         """
         return super().convert(densepose_predictor_outputs, boxes, image_size_hw, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""DensePose data: data sets, meshes, loaders, mappers and samplers of annotations from predictions."""
+"""DensePose data: datasets, meshes, loaders, mappers and samplers of annotations from predictions."""
 
-from . import meshes  # isort: skip (structures look meshes up, and the rest is made of structures)
+from . import meshes  # isort: skip (structures need meshes, and the other modules need structures)
 from . import datasets, samplers
 from .build import (
     BootstrapDatasetFactoryCatalog,

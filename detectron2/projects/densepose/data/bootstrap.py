@@ -1,4 +1,4 @@
-"""Building the loaders of images without annotations, which a trained model annotates for bootstrapping."""
+"""Build the loaders of unannotated images, which a trained model annotates for bootstrapping."""
 
 import logging
 from collections import UserDict
@@ -56,17 +56,17 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Share of the pixels among which confidence-based samplers choose.
+# Fraction of the pixels among which confidence-based samplers choose.
 _SEARCH_PROPORTION = 0.5
 
 
 class _BootstrapDatasetFactoryCatalog(UserDict):
-    """Kind of a data set -> function of its metadata and of the config of its image loader that builds it."""
+    """Dataset type -> function that builds a dataset from its metadata and the config of its image loader."""
 
     def register(self, dataset_type: DatasetType, factory: Callable[[Any, CfgNode], Dataset | None]) -> None:
-        """Give a kind its function; another one for the same kind is replaced, which the log reports."""
+        """Register the function of a type; replacing one is logged."""
         if dataset_type in self:
-            logger.warning("The factory of %s data sets is replaced", dataset_type)
+            logger.warning("The factory of %s datasets is replaced", dataset_type)
         self[dataset_type] = factory
 
 
@@ -78,13 +78,13 @@ def _unknown(key: str, value: str, known: Iterable[str]) -> ValueError:
 
 
 def build_frame_selector(cfg: CfgNode) -> Callable[[list[int]], list[int]] | None:
-    """Make what selects the frames of a video.
+    """Build the frame selector of videos.
 
     Args:
         cfg: ``STRATEGY``, a value of :class:`FrameSelectionStrategy`, and ``NUM_IMAGES``.
 
     Returns:
-        The selector; None to take all frames.
+        The selector; None = take all frames.
     """
     strategy = FrameSelectionStrategy(cfg.STRATEGY)
     if strategy is FrameSelectionStrategy.ALL:
@@ -98,14 +98,14 @@ def build_frame_selector(cfg: CfgNode) -> Callable[[list[int]], list[int]] | Non
 
 
 def build_transform(cfg: CfgNode, data_type: str) -> ImageResizeTransform:
-    """Make the transform of the images.
+    """Build the transform of the images.
 
     Args:
         cfg: ``TYPE`` "resize", ``MIN_SIZE`` and ``MAX_SIZE``.
         data_type: "image".
 
     Raises:
-        ValueError: another ``TYPE`` or kind of data.
+        ValueError: ``TYPE`` or ``data_type`` is unknown.
     """
     if cfg.TYPE != "resize":
         raise _unknown("TRANSFORM.TYPE", cfg.TYPE, ["resize"])
@@ -115,7 +115,7 @@ def build_transform(cfg: CfgNode, data_type: str) -> ImageResizeTransform:
 
 
 def build_video_list_dataset(meta: Any, cfg: CfgNode) -> Dataset | None:
-    """Make a data set of videos.
+    """Build a dataset of videos.
 
     Args:
         meta: metadata with ``video_list_fpath``, ``video_base_path`` and ``category``.
@@ -123,7 +123,7 @@ def build_video_list_dataset(meta: Any, cfg: CfgNode) -> Dataset | None:
             ``KEYFRAME_HELPER``.
 
     Returns:
-        The data set; None for another ``TYPE``.
+        The dataset; None for another ``TYPE``.
     """
     if cfg.TYPE != "video_keyframe":
         return None
@@ -140,14 +140,14 @@ BootstrapDatasetFactoryCatalog.register(DatasetType.VIDEO_LIST, build_video_list
 
 
 def build_bootstrap_dataset(dataset_name: str, cfg: CfgNode) -> Dataset:
-    """Make a data set of images without annotations.
+    """Build a dataset of images without annotations.
 
     Args:
-        dataset_name: a registered data set whose metadata have ``dataset_type``.
+        dataset_name: a registered dataset whose metadata has ``dataset_type``.
         cfg: ``IMAGE_LOADER`` of its entry in ``BOOTSTRAP_DATASETS``. Its categories go into the metadata.
 
     Raises:
-        ValueError: nothing builds data sets of this kind, or not with this ``TYPE`` of loader.
+        ValueError: no function builds datasets of this type with this ``TYPE`` of loader.
     """
     renew_metadata(
         dataset_name,
@@ -160,8 +160,8 @@ def build_bootstrap_dataset(dataset_name: str, cfg: CfgNode) -> Dataset:
     dataset = None if factory is None else factory(meta, cfg)
     if dataset is None:
         raise ValueError(
-            f"data set {dataset_name!r} of type {meta.dataset_type} cannot be built with IMAGE_LOADER.TYPE "
-            f"{cfg.TYPE!r}: register what builds it with BootstrapDatasetFactoryCatalog.register"
+            f"dataset {dataset_name!r} of type {meta.dataset_type} cannot be built with IMAGE_LOADER.TYPE "
+            f"{cfg.TYPE!r}: register a function that builds it with BootstrapDatasetFactoryCatalog.register"
         )
     return dataset
 
@@ -169,12 +169,12 @@ def build_bootstrap_dataset(dataset_name: str, cfg: CfgNode) -> Dataset:
 def build_data_sampler(
     cfg: CfgNode, sampler_cfg: CfgNode, embedder: nn.Module | None
 ) -> PredictionToGroundTruthSampler:
-    """Make what turns predictions into annotations.
+    """Build the sampler that converts predictions to annotations.
 
     Args:
         cfg: the whole config.
         sampler_cfg: ``TYPE``, ``COUNT_PER_CLASS`` and, for surface embeddings, ``USE_GROUND_TRUTH_CATEGORIES``.
-        embedder: embeddings of the vertices, for surface embeddings.
+        embedder: vertex embeddings, for surface embeddings.
 
     Raises:
         ValueError: an unknown ``TYPE``.
@@ -210,7 +210,7 @@ def build_data_sampler(
 
 
 def build_data_filter(cfg: CfgNode) -> ScoreBasedFilter:
-    """Make the filter of predictions.
+    """Build the filter of predictions.
 
     Args:
         cfg: ``TYPE`` "detection_score" and ``MIN_VALUE``.
@@ -226,13 +226,13 @@ def build_data_filter(cfg: CfgNode) -> ScoreBasedFilter:
 def build_inference_based_loader(
     cfg: CfgNode, dataset_cfg: CfgNode, model: nn.Module, embedder: nn.Module | None = None
 ) -> InferenceBasedLoader:
-    """Make a loader of training data that a model predicts.
+    """Build a loader of training data from a model's predictions.
 
     Args:
         cfg: the whole config.
         dataset_cfg: an entry of ``BOOTSTRAP_DATASETS``.
         model: the trained detector.
-        embedder: embeddings of the vertices, for surface embeddings.
+        embedder: vertex embeddings, for surface embeddings.
     """
     dataset: Any = build_bootstrap_dataset(dataset_cfg.DATASET, dataset_cfg.IMAGE_LOADER)
     images: DataLoader = DataLoader(
@@ -256,21 +256,21 @@ def build_inference_based_loader(
 
 
 def has_inference_based_loaders(cfg: CfgNode) -> bool:
-    """Say whether a config has data sets for bootstrapping."""
+    """Return whether a config has datasets for bootstrapping."""
     return len(cfg.BOOTSTRAP_DATASETS) > 0
 
 
 def build_inference_based_loaders(
     cfg: CfgNode, model: nn.Module
 ) -> tuple[list[InferenceBasedLoader], list[float]]:
-    """Make the loaders of all data sets for bootstrapping.
+    """Build the loaders of all datasets for bootstrapping.
 
     Args:
         cfg: the whole config.
         model: the trained detector.
 
     Returns:
-        The loaders, and how often each is drawn from (annotated data count 1).
+        The loaders, and their sampling ratios (annotated data has 1).
     """
     embedder = build_densepose_embedder(cfg)
     if embedder is not None:
@@ -287,12 +287,12 @@ def build_inference_based_loaders(
 def build_combined_loader(
     cfg: CfgNode, loaders: Collection[Iterable[Any]], ratios: Sequence[float]
 ) -> CombinedDataLoader:
-    """Make a loader that mixes the elements of several.
+    """Build a loader that mixes the elements of several.
 
     Args:
-        cfg: ``SOLVER.IMS_PER_BATCH`` elements make a batch over all processes.
-        loaders: give batches as lists.
-        ratios: how often each is drawn from, relative to the others.
+        cfg: config; ``SOLVER.IMS_PER_BATCH`` is the batch size over all processes.
+        loaders: loaders that yield batches as lists.
+        ratios: relative sampling ratio of each loader.
     """
     world, total = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
     if total < world or total % world:

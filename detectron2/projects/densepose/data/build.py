@@ -1,4 +1,4 @@
-"""Loaders for training and testing, with categories selected and merged as the config says."""
+"""Loaders for training and testing, with categories selected and merged by the config."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -58,31 +58,31 @@ def combine_detection_dataset_dicts(
     keep_instance_predicate: Predicate | None = None,
     proposal_files: Sequence[str] | None = None,
 ) -> list[Record]:
-    """Load data sets, merge their categories and join them to one list of records.
+    """Load datasets, merge their categories and concatenate their records.
 
-    Writes the classes to the metadata of the data sets.
+    Writes the classes to the metadata of the datasets.
 
     Args:
-        dataset_names: registered data sets.
-        keep_instance_predicate: says of a record whether it stays; None keeps all.
-        proposal_files: one file of precomputed proposals per data set, or None.
+        dataset_names: registered datasets.
+        keep_instance_predicate: returns whether to keep a record; None = keep all.
+        proposal_files: one file of precomputed proposals per dataset, or None.
 
     Returns:
         Records whose annotations have contiguous class numbers.
 
     Raises:
-        ValueError: no data sets, a data set without records, or a wrong number of proposal files.
+        ValueError: no datasets, a dataset without records, or a wrong number of proposal files.
     """
     if not dataset_names:
-        raise ValueError("no data set named: DATASETS.TRAIN (or TEST) is empty")
+        raise ValueError("no datasets: DATASETS.TRAIN (or TEST) is empty")
     loaded = {name: DatasetCatalog.get(name) for name in dataset_names}
     empty = [name for name, records in loaded.items() if not records]
     if empty:
-        raise ValueError(f"data sets without records: {empty}")
+        raise ValueError(f"datasets without records: {empty}")
     if proposal_files:
         if len(proposal_files) != len(dataset_names):
             raise ValueError(
-                f"{len(dataset_names)} data sets need as many proposal files, got {proposal_files}"
+                f"{len(dataset_names)} datasets need as many proposal files, got {proposal_files}"
             )
         for name, file in zip(dataset_names, proposal_files):
             load_proposals_into_dataset(loaded[name], file)
@@ -103,7 +103,7 @@ def _with_densepose(annotation: Record) -> bool:
 
 
 def _tests_of_annotations(cfg: CfgNode) -> list[Callable[[Record], bool]]:
-    """For each task of a model, whether an annotation is of use for it."""
+    """Return for each task of a model a function that tells whether an annotation can train it."""
     tests: list[Callable[[Record], bool]] = []
     if cfg.MODEL.MASK_ON:
         tests.append(lambda a: "segmentation" in a)
@@ -132,14 +132,14 @@ def _is_of_use(cfg: CfgNode) -> Predicate:
 
 
 def build_detection_train_loader(cfg: CfgNode, mapper: Callable[[Record], Any] | None = None) -> Any:
-    """Make an endless loader of training batches.
+    """Build an endless loader of training batches.
 
-    Images that can train no part of the model are left out, and with ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` those
-    without an annotation that is no crowd region.
+    Images that can train no part of the model are dropped, and with ``DATALOADER.FILTER_EMPTY_ANNOTATIONS`` those with
+    only crowd annotations.
 
     Args:
         cfg: a config with the keys of DensePose.
-        mapper: turns a record into what the model takes; default: ``DatasetMapper(cfg, True)``.
+        mapper: converts a record to a model input; None = ``DatasetMapper(cfg, True)``.
     """
     add_category_settings_to_metadata(cfg)
     records = combine_detection_dataset_dicts(
@@ -153,14 +153,14 @@ def build_detection_train_loader(cfg: CfgNode, mapper: Callable[[Record], Any] |
 def build_detection_test_loader(
     cfg: CfgNode, dataset_name: str, mapper: Callable[[Record], Any] | None = None
 ) -> Any:
-    """Make a loader that gives each image of a data set once.
+    """Build a loader that yields each image of a dataset once.
 
-    Images without an annotation of the categories in use are left out if ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``.
+    Images without an annotation of the used categories are dropped with ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``.
 
     Args:
         cfg: a config with the keys of DensePose.
-        dataset_name: a data set of ``DATASETS.TEST``.
-        mapper: turns a record into what the model takes; default: ``DatasetMapper(cfg, False)``.
+        dataset_name: a dataset of ``DATASETS.TEST``.
+        mapper: converts a record to a model input; None = ``DatasetMapper(cfg, False)``.
     """
     add_category_settings_to_metadata(cfg)
     files = None

@@ -1,7 +1,7 @@
-"""Selecting and merging the categories of several data sets, and numbering the classes that result.
+"""Select and merge the categories of several datasets, and number the resulting classes.
 
-Configs name categories by their ids in the files: ``DATASETS.WHITELISTED_CATEGORIES`` says which are used, and
-``DATASETS.CATEGORY_MAPS`` which count as another one.
+Configs name categories by their ids in the files: ``DATASETS.WHITELISTED_CATEGORIES`` lists the used categories, and
+``DATASETS.CATEGORY_MAPS`` merges categories into others.
 """
 
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def renew_metadata(dataset_name: str, **values: object) -> None:
-    """Set metadata even where they had other values: categories follow the config, which may change."""
+    """Set metadata, overwriting old values: categories follow the config, which may change."""
     metadata = MetadataCatalog.get(dataset_name)
     for key, value in values.items():
         metadata.__dict__.pop(key, None)
@@ -34,7 +34,7 @@ def renew_metadata(dataset_name: str, **values: object) -> None:
 
 
 def add_category_settings_to_metadata(cfg: CfgNode) -> None:
-    """Write what a config says about categories to the metadata of its data sets.
+    """Write the category settings of a config to the metadata of its datasets.
 
     These are ``whitelisted_categories``, ``category_map`` and ``class_to_mesh_name``.
 
@@ -52,11 +52,11 @@ def add_category_settings_to_metadata(cfg: CfgNode) -> None:
 
 @dataclass(frozen=True)
 class MergedCategories:
-    """The categories in use of several data sets.
+    """The used categories of several datasets.
 
     Attributes:
-        merged_ids: name of a data set -> id of a category in use -> id of the category that it counts as.
-        names: id of a category that others count as -> its name, in the order of the ids.
+        merged_ids: name of a dataset -> id of a used category -> id of the category it is merged into.
+        names: id of a merged category -> its name, in the order of the ids.
     """
 
     merged_ids: dict[str, dict[int, int]]
@@ -68,10 +68,10 @@ class MergedCategories:
         return list(self.names.values())
 
     def write_metadata(self) -> None:
-        """Write the classes to the metadata of the data sets.
+        """Write the classes to the metadata of the datasets.
 
-        ``thing_classes`` names those that a data set has, ``thing_dataset_id_to_contiguous_id`` numbers them among
-        the classes of all data sets, and ``thing_dataset_id_to_merged_id`` gives what the categories count as.
+        ``thing_classes`` lists the classes of a dataset, ``thing_dataset_id_to_contiguous_id`` numbers them among
+        the classes of all datasets, and ``thing_dataset_id_to_merged_id`` maps categories to merged ones.
         """
         number = {merged: i for i, merged in enumerate(self.names)}
         for dataset_name, merged_ids in self.merged_ids.items():
@@ -85,12 +85,12 @@ class MergedCategories:
 
 
 def merge_categories(dataset_names: Iterable[str]) -> MergedCategories:
-    """Find out which categories are in use and what they count as.
+    """Determine the used categories and the categories they are merged into.
 
-    Categories of different data sets with the same id are the same class; the log warns where their names differ.
+    Categories of different datasets with the same id are the same class; a warning is logged if their names differ.
 
     Args:
-        dataset_names: data sets that have been loaded, so that their metadata have ``categories``.
+        dataset_names: loaded datasets, whose metadata has ``categories``.
     """
     merged_ids: dict[str, dict[int, int]] = {}
     for name in dataset_names:
@@ -109,7 +109,7 @@ def merge_categories(dataset_names: Iterable[str]) -> MergedCategories:
 
 
 def _name_of(merged: int, merged_ids: Mapping[str, Mapping[int, int]]) -> str:
-    """Return the name of a class; data sets that use the category itself know it best."""
+    """Return the name of a class, preferably from datasets that use the category itself."""
     names = {d: MetadataCatalog.get(d).categories.get(merged) for d in merged_ids}
     using = [d for d, ids in merged_ids.items() if merged in ids]
     found = dict.fromkeys(names[d] for d in (*using, *merged_ids) if names[d] is not None)
@@ -120,10 +120,10 @@ def _name_of(merged: int, merged_ids: Mapping[str, Mapping[int, int]]) -> str:
 
 
 def with_contiguous_ids(dataset_name: str, dataset_dicts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave only the annotations of categories in use, with contiguous class numbers.
+    """Keep only the annotations of used categories, with contiguous class numbers.
 
     Args:
-        dataset_name: data set whose metadata have ``thing_dataset_id_to_contiguous_id``.
+        dataset_name: dataset whose metadata has ``thing_dataset_id_to_contiguous_id``.
         dataset_dicts: its records; not changed.
 
     Returns:

@@ -12,13 +12,13 @@ class CombinedDataLoader:
     """Draw the elements of each batch from several loaders, in given proportions.
 
     Args:
-        loaders: give batches as lists, of any size.
+        loaders: loaders that yield batches as lists of any size.
         batch_size: number of elements of a batch.
-        ratios: how often each loader is drawn from, relative to the others.
+        ratios: relative sampling ratio of each loader.
     """
 
     BATCH_COUNT = 100
-    """batches for which the sources are drawn at once"""
+    """number of batches whose sources are drawn together"""
 
     def __init__(self, loaders: Collection[Iterable[Any]], batch_size: int, ratios: Sequence[float]) -> None:
         if len(loaders) != len(ratios):
@@ -28,7 +28,7 @@ class CombinedDataLoader:
         self.ratios = ratios
 
     def __iter__(self) -> Iterator[list[Any]]:
-        """Give batches until a loader that is drawn from has ended; what does not fill a batch is left out."""
+        """Yield batches until a drawn loader ends; an incomplete last batch is dropped."""
         streams = [chain.from_iterable(loader) for loader in self.loaders]
         while True:
             count = self.batch_size * self.BATCH_COUNT

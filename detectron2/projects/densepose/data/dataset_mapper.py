@@ -1,4 +1,4 @@
-"""From records with DensePose annotations to what models take."""
+"""Convert records with DensePose annotations to model inputs."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ __all__ = ["DatasetMapper", "MetadataCatalog", "build_augmentation"]
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
-    """Make the augmentations of a config: those of the core, and in training a rotation.
+    """Build the augmentations of a config: those of the core, and a rotation in training.
 
     Args:
-        cfg: has ``INPUT.ROTATION_ANGLES``, in degrees, one of which is drawn for each image.
-        is_train: for training or for testing.
+        cfg: config with ``INPUT.ROTATION_ANGLES``, in degrees, one of which is drawn for each image.
+        is_train: build augmentations for training instead of testing.
     """
     augmentations = utils.build_augmentation(cfg, is_train)
     if is_train:
@@ -35,27 +35,26 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 
 
 def _load_symmetries(cfg: CfgNode) -> DensePoseTransformData:
-    """Return the symmetry tables, which all data sets of a config must share."""
+    """Return the symmetry tables, which all datasets of a config must share."""
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     sources = {name: MetadataCatalog.get(name).densepose_transform_src for name in names}
     if len(set(sources.values())) != 1:
         raise ValueError(
-            "data sets that are used together must have the same metadata densepose_transform_src, "
-            f"got {sources or 'no data sets in DATASETS.TRAIN and DATASETS.TEST'}"
+            "datasets that are used together must have the same metadata densepose_transform_src, "
+            f"got {sources or 'no datasets in DATASETS.TRAIN and DATASETS.TEST'}"
         )
     return DensePoseTransformData.load(PathManager.get_local_path(next(iter(sources.values()))))
 
 
 class DatasetMapper(CoreDatasetMapper):
-    """Read an image, augment it with its annotations, and make tensors of them.
+    """Read an image, augment it with its annotations, and convert them to tensors.
 
-    As the mapper of the core; the instances also have ``gt_densepose``, a :class:`DensePoseList`, where an
-    annotation of the image has DensePose data. Images are not cropped, since DensePose data are relative to whole
-    boxes.
+    Like the core's mapper; the instances also have ``gt_densepose``, a :class:`DensePoseList`, if an annotation of the
+    image has DensePose data. Images are not cropped, since DensePose data is relative to whole boxes.
 
     Args:
         cfg: a config with the keys of DensePose.
-        is_train: for training or for testing, where annotations are dropped.
+        is_train: map for training; for testing, drop annotations.
     """
 
     def __init__(self, cfg: CfgNode, is_train: bool = True) -> None:
@@ -88,7 +87,7 @@ class DatasetMapper(CoreDatasetMapper):
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: Any, image_shape: tuple[int, int]
     ) -> None:
-        """Replace ``annotations`` by ``instances``; crowd regions are left out."""
+        """Replace ``annotations`` by ``instances``, without crowd regions."""
         annos = [a for a in dataset_dict.pop("annotations") if not a.get("iscrowd", 0)]
         for annotation in annos:
             if not self.use_instance_mask:
@@ -109,7 +108,7 @@ class DatasetMapper(CoreDatasetMapper):
         dataset_dict["instances"] = instances[instances.gt_boxes.nonempty()]
 
     def _densepose_of(self, annotation: dict[str, Any], transforms: Any) -> DensePoseDataRelative | None:
-        """Take the DensePose data out of an annotation, transformed; None if they are not whole."""
+        """Return the transformed DensePose data of an annotation; None = incomplete."""
         if self.densepose_on and DensePoseDataRelative.validate_annotation(annotation)[0]:
             data = DensePoseDataRelative(annotation, cleanup=True)
             data.apply_transform(transforms, self.densepose_transform_data)
@@ -119,7 +118,7 @@ class DatasetMapper(CoreDatasetMapper):
 
 
 def _mask_from_parts(data: DensePoseDataRelative, box: object, image_shape: tuple[int, int]) -> np.ndarray:
-    """Paste the annotated body parts into an image, as one mask, uint8 (H, W)."""
+    """Paste the annotated body parts into an image as one mask, uint8 (H, W)."""
     body = (data.segm > 0).float()[None]
     boxes = torch.as_tensor(np.asarray(box, dtype=np.float32))[None]
     return paste_masks_in_image(body, boxes, image_shape, threshold=0.5)[0].numpy().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Images of a list of files, without annotations."""
+"""Images from a list of files, without annotations."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ ImageTransform = Callable[[torch.Tensor], torch.Tensor]
 
 
 def empty_images() -> torch.Tensor:
-    """Return a batch of no images."""
+    """Return an empty batch of images."""
     return torch.empty((0, 3, 1, 1))
 
 
 def checked_categories(
     categories: str | Sequence[str | None] | None, files: Sequence[str]
 ) -> Sequence[str | None]:
-    """Give each file its category.
+    """Return the category of each file.
 
     Args:
-        categories: one for each file, or one for all, or None.
+        categories: one per file, one for all, or None.
         files: paths.
 
     Raises:
@@ -44,13 +44,13 @@ def checked_categories(
 class ImageListDataset(Dataset):
     """Images of a list of files.
 
-    An element is a dict of ``images``, a float32 tensor (1, 3, H, W) in BGR order
-    with values in [0, 255], and ``categories``, a list of one name
-    (None if unknown). Of a file that cannot be read there are no images, (0, 3, 1, 1), and no categories.
+    An element is a dict of ``images``, a float32 tensor (1, 3, H, W) in BGR order with values in [0, 255], and
+    ``categories``, a list of one name (None if unknown). An unreadable file gives no images, (0, 3, 1, 1), and no
+    categories.
 
     Args:
-        image_list: paths or addresses.
-        category_list: category of each image, or of all; None if unknown.
+        image_list: paths or URLs.
+        category_list: category of each image, or of all; None = unknown.
         transform: applied to each tensor of images.
     """
 
@@ -69,7 +69,7 @@ class ImageListDataset(Dataset):
         try:
             image = read_image(path, format="BGR")
         except OSError as reason:
-            logger.warning("The image %s cannot be read (%s) and is passed over", path, reason)
+            logger.warning("Skipping the unreadable image %s (%s)", path, reason)
             return {"images": empty_images(), "categories": []}
         images = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float()
         if self.transform is not None:

@@ -1,4 +1,4 @@
-"""Training data made of a model's own predictions on images without annotations.
+"""Training data from a model's own predictions on unannotated images.
 
 Reference: Sanakoyeu et al., Transferring Dense Pose to Proximal Animal Classes, https://arxiv.org/abs/2003.00080
 """
@@ -16,7 +16,7 @@ Outputs = list[dict[str, Any]]
 
 
 def _chunks(items: Sequence[Any], size: int, drop_last: bool = False) -> Iterator[Sequence[Any]]:
-    """Successive parts of ``size`` items; the last may be shorter, or is left out."""
+    """Yield successive parts of ``size`` items; the last may be shorter, or is dropped."""
     for start in range(0, len(items), size):
         if not drop_last or start + size <= len(items):
             yield items[start : start + size]
@@ -26,7 +26,7 @@ class ScoreBasedFilter:
     """Keep the detections with a high score.
 
     Args:
-        min_score: least score, in [0, 1].
+        min_score: minimum score, in [0, 1].
     """
 
     def __init__(self, min_score: float = 0.8) -> None:
@@ -36,7 +36,7 @@ class ScoreBasedFilter:
         """Filter the output of a model.
 
         Args:
-            model_output: dicts with ``instances``; those without scores stay as they are.
+            model_output: dicts with ``instances``; those without scores are not filtered.
 
         Returns:
             New dicts, one per image.
@@ -51,21 +51,21 @@ class ScoreBasedFilter:
 
 
 class InferenceBasedLoader:
-    """Give the predictions of a model on the images of a loader, ready to train on.
+    """Yield the predictions of a model on the images of a loader, as training data.
 
     An element is a dict of ``image``, tensor (3, H, W) on the device of the model, and ``instances`` with the
-    field ``dataset_classes``, the class that the data set gives to the whole image. Batches do not mix the images
+    field ``dataset_classes``, the class of the whole image in the dataset. Batches do not mix the images
     of different batches of ``data_loader``.
 
     Args:
         model: a detector, called with a list of dicts with ``image`` and ``category``.
-        data_loader: gives lists of dicts with ``images``, tensors (N, 3, H, W), and ``categories``.
-        data_sampler: turns the outputs of the model into training data, and may leave some out; None keeps them.
-        data_filter: filters the outputs of the model before that; None keeps them.
-        shuffle: whether to mix the elements of one batch of ``data_loader``.
-        batch_size: number of elements of the batches given.
-        inference_batch_size: number of images that the model takes at once.
-        drop_last: whether to leave out batches that are not full.
+        data_loader: yields lists of dicts with ``images``, tensors (N, 3, H, W), and ``categories``.
+        data_sampler: converts the outputs of the model to training data, and may drop some; None = no conversion.
+        data_filter: filters the outputs of the model first; None = no filter.
+        shuffle: shuffle the elements of each batch of ``data_loader``.
+        batch_size: number of elements per batch.
+        inference_batch_size: number of images per inference batch.
+        drop_last: drop incomplete batches.
         category_to_class_mapping: category to class; others, and all if None, are class 0.
     """
 
@@ -107,7 +107,7 @@ class InferenceBasedLoader:
             yield from _chunks(elements, self.batch_size, self.drop_last)  # type: ignore[misc]
 
     def _predict(self, pairs: Sequence[dict[str, Any]]) -> Outputs:
-        """Training data from a few images."""
+        """Return training data from a few images."""
         inputs = [{**pair, "image": pair["image"].to(self.model.device)} for pair in pairs]
         with torch.no_grad():
             outputs = self.model(inputs)

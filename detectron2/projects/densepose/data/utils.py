@@ -14,17 +14,17 @@ __all__ = [
 
 
 def is_relative_local_path(path: str | os.PathLike[str]) -> bool:
-    """Say whether a path names a file of this machine relative to some folder, and is no address."""
+    """Return whether a path is a relative local path, not a URL."""
     text = os.fsdecode(path)
     return "://" not in text and not os.path.isabs(text)
 
 
 def maybe_prepend_base_path(base_path: str | None, path: str) -> str:
-    """Join a base path and a path; absolute paths and addresses stay as they are.
+    """Join a base path and a path; absolute paths and URLs stay unchanged.
 
     Args:
-        base_path: folder, or None to leave ``path`` alone.
-        path: path of a file, or its address.
+        base_path: folder; None = return ``path`` unchanged.
+        path: path or URL of a file.
     """
     if base_path is None or not is_relative_local_path(path):
         return path
@@ -37,7 +37,7 @@ def get_class_to_mesh_name_mapping(cfg: Config) -> dict[int, str]:
 
 
 def get_category_to_class_mapping(dataset_cfg: CfgNode) -> dict[str, int]:
-    """Read which class each category of a bootstrapping data set counts as.
+    """Read the mapping from categories of a bootstrapping dataset to classes.
 
     Args:
         dataset_cfg: ``IMAGE_LOADER`` of an entry of ``BOOTSTRAP_DATASETS``.

@@ -39,12 +39,12 @@ _WINDOW = 20
 
 
 class SampleCountingLoader:
-    """Gives the batches of a loader, and notes how many instances of each come from which data set.
+    """Yields the batches of a loader, and counts their instances per dataset.
 
-    The figures go to the open event storage as ``batch/<data set>``.
+    The counts are written to the current event storage as ``batch/<dataset>``.
 
     Args:
-        loader: gives batches of dicts with ``instances`` and ``dataset``.
+        loader: yields batches of dicts with ``instances`` and ``dataset``.
     """
 
     def __init__(self, loader: Iterable[list[dict[str, Any]]]) -> None:
@@ -62,7 +62,7 @@ class SampleCountingLoader:
 
 
 class SampleCountMetricPrinter(EventWriter):
-    """Logs the figures of :class:`SampleCountingLoader`, averaged over 20 batches."""
+    """Logs the counts of :class:`SampleCountingLoader`, averaged over 20 batches."""
 
     def __init__(self) -> None:
         self.logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class SampleCountMetricPrinter(EventWriter):
 
 
 class Trainer(DefaultTrainer):
-    """Trains a DensePose model as its config says, on annotated data and on what a trained model annotates.
+    """Trains a DensePose model by its config, on annotated data and on data annotated by a trained model.
 
     Args:
         cfg: a config with the keys of DensePose.
@@ -83,10 +83,10 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def extract_embedder_from_model(cls, model: nn.Module) -> Embedder | None:
-        """Return the embeddings of vertices that a model has learnt, None if it has none.
+        """Return the learned vertex embeddings of a model, None if it has none.
 
         Args:
-            model: possibly wrapped for several processes.
+            model: the model, with or without wrappers.
         """
         return getattr(getattr(unwrap_model(model), "roi_heads", None), "embedder", None)
 
@@ -97,19 +97,19 @@ class Trainer(DefaultTrainer):
         model: nn.Module,
         evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None,
     ) -> Mapping[str, Any]:
-        """Evaluate a model on all test data sets of a config.
+        """Evaluate a model on all test datasets of a config.
 
         Args:
             cfg: a config with the keys of DensePose.
             model: the model; its mode is restored.
-            evaluators: one for each data set; None makes them from the config.
+            evaluators: one per dataset; None = build them from the config.
 
         Returns:
-            Results by data set; the results themselves when there is only one. Where
-            ``DENSEPOSE_EVALUATION.DISTRIBUTED_INFERENCE`` is off, processes other than the main one get empty ones.
+            Results by dataset, or the results themselves if there is only one dataset. Without
+            ``DENSEPOSE_EVALUATION.DISTRIBUTED_INFERENCE``, only the main process gets results.
 
         Raises:
-            ValueError: if the numbers of evaluators and data sets differ.
+            ValueError: the numbers of evaluators and datasets differ.
         """
         given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
         return cls._test(cfg, model, given)
@@ -124,12 +124,12 @@ class Trainer(DefaultTrainer):
     ) -> Mapping[str, Any]:
         names = list(cfg.DATASETS.TEST)
         if evaluators is not None and len(evaluators) != len(names):
-            raise ValueError(f"{len(names)} test data sets need as many evaluators, got {len(evaluators)}")
+            raise ValueError(f"{len(names)} test datasets need as many evaluators, got {len(evaluators)}")
         takes_part = cfg.DENSEPOSE_EVALUATION.DISTRIBUTED_INFERENCE or comm.is_main_process()
         embedder = cls.extract_embedder_from_model(model)
         results: dict[str, Any] = {}
         for i, name in enumerate(names):
-            # First the loader: it decides which categories are in use, by which the evaluator judges.
+            # Build the loader first: it determines the used categories, which the evaluator needs.
             loader = cls.build_test_loader(cfg, name)
             results[name] = {}
             if takes_part:
@@ -150,18 +150,18 @@ class Trainer(DefaultTrainer):
         output_folder: str | None = None,
         embedder: Embedder | None = None,
     ) -> DatasetEvaluators:
-        """Make the evaluators of one test data set: of boxes and masks, and of DensePose.
+        """Build the evaluators of one test dataset: of boxes and masks, and of DensePose.
 
         Args:
             cfg: a config with the keys of DensePose.
-            dataset_name: a data set whose loader has been built, so that its classes are known.
-            output_folder: folder for result files; default: ``inference`` in the output folder.
-            embedder: embeddings of vertices, for surface embeddings.
+            dataset_name: a dataset whose loader has been built, which determines its classes.
+            output_folder: folder for result files; None = ``inference`` in the output folder.
+            embedder: vertex embeddings, for surface embeddings.
         """
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
         settings = cfg.DENSEPOSE_EVALUATION
         distributed = settings.DISTRIBUTED_INFERENCE
-        # LVIS's data sets too are judged by COCO's figures, so that all can be compared.
+        # LVIS datasets are evaluated with COCO metrics too, so that all results can be compared.
         evaluators: list[DatasetEvaluator] = [
             Detectron2COCOEvaluatorAdapter(dataset_name, output_dir=folder, distributed=distributed)
         ]
@@ -183,7 +183,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: Any, model: nn.Module) -> torch.optim.Optimizer:
-        """Make the optimizer; embeddings of vertices and their features learn at rates of their own.
+        """Build the optimizer; vertex embeddings and their features have their own learning rates.
 
         Args:
             cfg: ``MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDING_LR_FACTOR`` and ``FEATURES_LR_FACTOR`` multiply the rate.
@@ -201,12 +201,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: Any, dataset_name: str) -> Iterable[Any]:
-        """Make the loader of one test data set."""
+        """Build the loader of one test dataset."""
         return build_detection_test_loader(cfg, dataset_name, mapper=DatasetMapper(cfg, False))
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Iterable[Any]:
-        """Make the endless stream of training batches, of annotated data and of those for bootstrapping."""
+        """Build the endless stream of training batches, of annotated data and bootstrapping data."""
         annotated = build_detection_train_loader(cfg, mapper=DatasetMapper(cfg, True))
         if not has_inference_based_loaders(cfg):
             return annotated
@@ -217,19 +217,19 @@ class Trainer(DefaultTrainer):
         return SampleCountingLoader(build_combined_loader(cfg, [annotated, *loaders], [1.0, *ratios]))
 
     def build_writers(self) -> list[EventWriter]:
-        """Make the writers of the main process, with one for the sources of the training data."""
+        """Build the writers of the main process, including one for the sources of the training data."""
         return [*super().build_writers(), SampleCountMetricPrinter()]
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """Evaluate a model with test-time augmentation on all test data sets.
+        """Evaluate a model with test-time augmentation on all test datasets.
 
         Args:
             cfg: a config with the keys of DensePose, versions of images in ``TEST.AUG``.
             model: the model.
 
         Returns:
-            Results as of :meth:`test`, their names with ``_TTA``.
+            Results as in :meth:`test`, with ``_TTA`` appended to their names.
         """
         logger.info("Running inference with test-time augmentation ...")
         versions = DensePoseGeneralizedRCNNWithTTA(

@@ -1,4 +1,4 @@
-"""COCO's usual figures on data sets whose categories are selected and merged."""
+"""COCO metrics on datasets with selected and merged categories."""
 
 from typing import Any
 
@@ -19,15 +19,14 @@ __getattr__ = passed_on(
 
 
 class Detectron2COCOEvaluatorAdapter(COCOEvaluator):
-    """AP and AR of detections and masks for the classes that are in use.
+    """AP and AR of detections and masks for the used classes.
 
-    Categories that are not in use are left out of the ground truth, and those that are merged count as the first
-    of them.
+    Unused categories are dropped from the ground truth, and merged categories count as the first of them.
 
     Args:
-        dataset_name: a data set whose metadata have ``json_file`` and ``thing_dataset_id_to_contiguous_id``.
-        output_dir: folder for result files; None writes nothing.
-        distributed: join the predictions of all processes.
+        dataset_name: a dataset whose metadata has ``json_file`` and ``thing_dataset_id_to_contiguous_id``.
+        output_dir: folder for result files; None = write nothing.
+        distributed: gather the predictions of all processes.
     """
 
     def __init__(self, dataset_name: str, output_dir: str | None = None, distributed: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""COCO's figures for DensePose: geodesic point similarity (GPS) takes the place of IoU.
+"""COCO metrics for DensePose, with geodesic point similarity (GPS) instead of IoU.
 
 References:
     Güler et al., DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
@@ -42,7 +42,7 @@ __getattr__ = passed_on(
     ),
 )
 
-# Positions in ``stats`` after AP: thresholds that are reported only where the evaluation starts that low.
+# Positions in ``stats`` after AP: thresholds that are reported only if the evaluation includes them.
 _LOW_THRESHOLDS = (0.2, 0.3, 0.4)
 
 DensePoseEvalMode.__module__ = DensePoseDataMode.__module__ = __name__
@@ -62,25 +62,25 @@ class Params(CocoParams):
         self.iouType = iouType
 
     def setUvParams(self) -> None:
-        """Set what holds for DensePose: the areas and the 20 detections per image of keypoints."""
+        """Set the parameters of DensePose: areas and 20 detections per image, as for keypoints."""
         self.setKpParams()
 
 
 class DensePoseCocoEval(PointSimilarity, COCOeval):
-    """Judges detections with DensePose, after ``pycocotools.cocoeval.COCOeval``, which it extends.
+    """Evaluates DensePose detections; extends ``pycocotools.cocoeval.COCOeval``.
 
-    Call ``evaluate``, ``accumulate`` and ``summarize``; ``stats`` then holds AP, AP at IoU 0.2, 0.3, 0.4 (where
-    ``params.iouThrs`` start that low), 0.5 and 0.75, AP of medium and large objects, AR, AR at 0.5 and 0.75, AR of
+    Call ``evaluate``, ``accumulate`` and ``summarize``; ``stats`` then holds AP, AP at IoU 0.2, 0.3, 0.4 (if
+    ``params.iouThrs`` includes them), 0.5 and 0.75, AP of medium and large objects, AR, AR at 0.5 and 0.75, AR of
     medium and large objects.
 
     Args:
         cocoGt: ground truth, a ``pycocotools.coco.COCO``.
         cocoDt: detections, from its ``loadRes``.
-        iouType: ``densepose``, or a type that COCO itself knows.
-        multi_storage: holds the predictions of detections that only have a ``record_id``.
-        embedder: gives the embeddings of the vertices of a mesh, to judge surface embeddings.
-        dpEvalMode: kind of similarity.
-        dpDataMode: which chart coordinates are judged.
+        iouType: ``densepose``, or a type of COCO.
+        multi_storage: holds the predictions of detections with a ``record_id``.
+        embedder: returns the vertex embeddings of a mesh, to evaluate surface embeddings.
+        dpEvalMode: type of similarity.
+        dpDataMode: evaluated chart coordinates.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
             params.imgIds, params.catIds = sorted(cocoGt.getImgIds()), sorted(cocoGt.getCatIds())
         self.params: Any = params
         self.dpEvalMode = dpEvalMode
-        self.ignoreThrBB = 0.7  # share of a box in a region that is not annotated, from which it is left out
-        self.ignoreThrUV = 0.9  # the same for a mask
+        self.ignoreThrBB = 0.7  # minimum fraction of a box in an unannotated region for it to be ignored
+        self.ignoreThrUV = 0.9  # the same for masks
         self.real_ious: dict[tuple[Any, Any], Any] = {}
 
-    # ------------------------------------------------------------------ the course of an evaluation
+    # ------------------------------------------------------------------ steps of an evaluation
     def evaluate(self) -> None:
-        """Compare detections and ground truth image by image."""
+        """Match detections to ground truth, image by image."""
         if self.params.iouType != "densepose":
             super().evaluate()
             return
@@ -122,13 +122,13 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         self._match_all()
 
     def in_mode(self, mode: DensePoseEvalMode) -> DensePoseCocoEval:
-        """Judge the same detections by another similarity, without comparing them anew.
+        """Evaluate the same detections by another similarity, reusing the comparisons.
 
         Args:
-            mode: kind of similarity.
+            mode: type of similarity.
 
         Returns:
-            A new evaluation, on which ``evaluate`` has been called as it has been on this one.
+            A new evaluation, for which ``evaluate`` has been called like for this one.
         """
         other = copy.copy(self)
         other.params = copy.deepcopy(self.params)
@@ -150,7 +150,7 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         self._paramsEval = copy.deepcopy(p)
 
     def _prepare(self) -> None:
-        """Sort annotations and detections by image and category, without those in regions that are not annotated."""
+        """Group annotations and detections by image and category, without those in unannotated regions."""
         p = self.params
         if p.iouType == "segm":
             self._fill_empty_segmentations()
@@ -170,7 +170,7 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         self.evalImgs, self.eval = [], {}
 
     def _fill_empty_segmentations(self) -> None:
-        # PoseTrack has annotations with an empty list of polygons, which COCO cannot turn into a mask.
+        # PoseTrack has annotations with an empty list of polygons, which COCO cannot convert to a mask.
         for a in self.cocoGt.anns.values():
             if not a.get("segmentation", True):
                 size = self.cocoGt.imgs[a["image_id"]]
@@ -192,11 +192,11 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         Args:
             imgId: image.
             catId: category.
-            aRng: least and greatest area of the ground truth that is judged.
-            maxDet: number of detections that count.
+            aRng: smallest and largest area of evaluated ground truth.
+            maxDet: number of evaluated detections.
 
         Returns:
-            What ``accumulate`` needs; None if there is neither detection nor ground truth.
+            Input of ``accumulate``; None if there is neither detection nor ground truth.
         """
         if self.params.iouType != "densepose":
             return super().evaluateImg(imgId, catId, aRng, maxDet)
@@ -235,8 +235,8 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         """Compute the geodesic point similarities of the detections of one category in one image.
 
         Returns:
-            (D, G) similarities of the D best detections to the ground truth, 0 where that is not annotated; and
-            (D, G) IoUs of their boxes. An empty list if there is no detection or no ground truth.
+            (D, G) similarities of the D best detections to the ground truth, 0 without annotation; and (D, G) IoUs of
+            their boxes. An empty list if there is no detection or no ground truth.
         """
         gts, dts = self._gts[imgId, catId], self._best_detections(imgId, catId, self.params.maxDets[-1])
         if not gts or not dts:
@@ -265,9 +265,9 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
         truth = [ground_truth_rle(g, size) for g in gts]
         return mask_util.iou(masks, truth, [int(g.get("iscrowd", 0)) for g in gts])
 
-    # ------------------------------------------------------------------ figures
+    # ------------------------------------------------------------------ metrics
     def summarize(self) -> None:
-        """Compute ``stats`` from what ``accumulate`` found, and print them."""
+        """Compute ``stats`` from the result of ``accumulate``, and print them."""
         if self.params.iouType != "densepose":
             super().summarize()
             return
@@ -307,8 +307,8 @@ def _image_record(
     partner: npt.NDArray[np.int64],
     unjudged: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Return the record of one image in the form that COCO's ``accumulate`` takes."""
-    gt_ids = np.asarray([*(g["id"] for g in gts), 0])  # the last one is that of partner -1
+    """Return the record of one image in the format of COCO's ``accumulate``."""
+    gt_ids = np.asarray([*(g["id"] for g in gts), 0])  # the last id is for partner -1
     gt_matches = np.zeros((len(partner), len(gts)))
     for t, d in zip(*np.nonzero(partner >= 0)):
         gt_matches[t, partner[t, d]] = dts[d]["id"]

@@ -1,4 +1,4 @@
-"""Evaluation of DensePose on data sets in COCO's format."""
+"""Evaluation of DensePose on datasets in COCO format."""
 
 import contextlib
 import copy
@@ -53,7 +53,7 @@ __all__ = [
     "prediction_to_dict",
 ]
 
-# Name of each kind of similarity among the results.
+# Name of each type of similarity in the results.
 _RESULTS = {
     "densepose_gps": DensePoseEvalMode.GPS,
     "densepose_gpsm": DensePoseEvalMode.GPSM,
@@ -67,20 +67,20 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
     """AP and AR of DensePose by geodesic point similarity (GPS), by its mean with the IoU of masks, and by that IoU.
 
     The results are ``{"densepose_gps": {"AP": ..., "AP50": ..., "AR": ...}, "densepose_gpsm": {...},
-    "densepose_segm": {...}}`` in percent, -100 where there is no ground truth, -1 without any prediction; with several
+    "densepose_segm": {...}}`` in percent, -100 without ground truth, -1 without predictions; with several
     classes also ``AP-<class>``. With mesh alignment there is ``"densepose_mesh_alignment": {"GE": ..., "GPS": ...}``.
 
     Args:
-        dataset_name: a data set whose metadata have ``json_file``, ``thing_dataset_id_to_contiguous_id`` and, for
+        dataset_name: a dataset whose metadata has ``json_file``, ``thing_dataset_id_to_contiguous_id`` and, for
             surface embeddings, ``class_to_mesh_name``.
-        distributed: join the predictions of all processes.
-        output_dir: folder for ``coco_densepose_predictions.pth``; None writes nothing.
+        distributed: gather the predictions of all processes.
+        output_dir: folder for ``coco_densepose_predictions.pth``; None = write nothing.
         evaluator_type: "iuv" for charts, "cse" for surface embeddings.
-        min_iou_threshold: least similarity of the thresholds, which go up to 0.95 in steps of 0.05.
-        storage: where predictions are kept; None keeps them in memory (charts quantised).
-        embedder: gives the embeddings of the vertices of a mesh, for surface embeddings.
+        min_iou_threshold: smallest similarity threshold; thresholds go up to 0.95 in steps of 0.05.
+        storage: storage of predictions; None = memory, with quantised charts.
+        embedder: returns the vertex embeddings of a mesh, for surface embeddings.
         should_evaluate_mesh_alignment: also compare the embeddings of different meshes.
-        mesh_alignment_mesh_names: the meshes to compare; all if None or empty.
+        mesh_alignment_mesh_names: meshes to compare; None or empty = all.
 
     References:
         https://arxiv.org/abs/1802.00434, https://arxiv.org/abs/2011.12438
@@ -108,7 +108,9 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
         self._mesh_alignment: MeshAlignmentEvaluator | None = None
         if should_evaluate_mesh_alignment:
             if embedder is None:
-                raise ValueError("should_evaluate_mesh_alignment compares embeddings: it needs an embedder")
+                raise ValueError(
+                    "should_evaluate_mesh_alignment needs an embedder, whose embeddings it compares"
+                )
             self._mesh_alignment = MeshAlignmentEvaluator(embedder, mesh_alignment_mesh_names)
         self._metadata = MetadataCatalog.get(dataset_name)
         with contextlib.redirect_stdout(io.StringIO()):
@@ -120,11 +122,11 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
         self._predictions = []
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take in one batch.
+        """Add one batch.
 
         Args:
             inputs: dicts with ``image_id``.
-            outputs: dicts with ``instances``; those without ``pred_densepose`` are passed over.
+            outputs: dicts with ``instances``; those without ``pred_densepose`` are skipped.
         """
         for record, output in zip(inputs, outputs):
             instances = output["instances"].to(torch.device("cpu"))
@@ -138,17 +140,17 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
                 )
 
     def _stored(self, prediction: dict[str, Any]) -> dict[str, Any]:
-        """Put the maps of a prediction into the storage, if there is one, and keep only where they are."""
+        """Move the maps of a prediction to the storage, if there is one, and keep only their record id."""
         if self._storage is None:
             return prediction
         maps = {name: prediction.pop(name) for name in self._storage.data_schema}
         return {**prediction, "record_id": self._storage.put(maps), "rank": comm.get_rank()}
 
     def evaluate(self, img_ids: Sequence[Any] | None = None) -> OrderedDict[str, Any] | None:  # type: ignore[override]
-        """Compute the figures.
+        """Compute the metrics.
 
         Args:
-            img_ids: images to judge; None for all images of the data set.
+            img_ids: images to evaluate; None = all images of the dataset.
 
         Returns:
             The results; None on processes other than the main one.
@@ -176,7 +178,7 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
         results: OrderedDict[str, Any] = OrderedDict()
         metrics = _metric_names(self._min_threshold)
         if not predictions:
-            self._logger.warning("The evaluator of DensePose got no predictions: all figures are -1.")
+            self._logger.warning("The DensePose evaluator got no predictions: all metrics are -1.")
             results.update({name: dict.fromkeys(metrics, -1) for name in _RESULTS})
         else:
             for name, evaluation in self._evaluations(predictions, storage, img_ids):
@@ -192,7 +194,7 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
         storage: MultiProcessTensorStorage | None,
         img_ids: Sequence[Any] | None,
     ) -> Any:
-        """Yield the evaluations by each kind of similarity; detections and ground truth are compared once."""
+        """Yield the evaluation for each type of similarity; detections and ground truth are compared once."""
         with contextlib.redirect_stdout(io.StringIO()):
             detections = self._coco_api.loadRes(copy.copy(predictions))
         first = DensePoseCocoEval(self._coco_api, detections, "densepose", storage, self._embedder)
@@ -231,7 +233,7 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
 
 
 def _metric_names(min_threshold: float) -> list[str]:
-    """Return the names of the figures in ``DensePoseCocoEval.stats``."""
+    """Return the names of the metrics in ``DensePoseCocoEval.stats``."""
     low = [f"AP{t}" for t in (20, 30, 40) if t / 100 >= min_threshold - 1e-3]
     return ["AP", *low, "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
 
@@ -243,20 +245,20 @@ def prediction_to_dict(
     class_to_mesh_name: Mapping[int, str],
     use_storage: bool,
 ) -> list[dict[str, Any]]:
-    """Turn the detections of one image into result dicts of COCO.
+    """Convert the detections of one image to COCO result dicts.
 
     Args:
         instances: N detections, on the CPU.
         img_id: image.
-        embedder: unused; kept for its callers.
-        class_to_mesh_name: unused; likewise.
-        use_storage: give raw maps, ready for a tensor storage, instead of quantised charts.
+        embedder: unused; kept for compatibility.
+        class_to_mesh_name: unused; kept for compatibility.
+        use_storage: return raw maps for a tensor storage instead of quantised charts.
 
     Returns:
         N dicts.
 
     Raises:
-        TypeError: the kind of prediction is not known.
+        TypeError: the type of prediction is unknown.
     """
     output = instances.pred_densepose
     if isinstance(output, DensePoseEmbeddingPredictorOutput):
@@ -279,7 +281,7 @@ def prediction_to_dict(
 
 
 def densepose_chart_predictions_to_dict(instances: Instances) -> list[dict[str, Any]]:
-    """Turn predicted charts into quantised ones, ``densepose``, and the mask of the image, ``segmentation``.
+    """Convert predicted charts to quantised charts, ``densepose``, and image masks, ``segmentation``.
 
     Args:
         instances: N detections.
@@ -299,7 +301,7 @@ def densepose_chart_predictions_to_dict(instances: Instances) -> list[dict[str, 
 
 
 def densepose_chart_predictions_to_storage_dict(instances: Instances) -> list[dict[str, Any]]:
-    """Take the raw maps of predicted charts apart: ``coarse_segm``, ``fine_segm``, ``u`` and ``v``.
+    """Split predicted charts into raw maps per instance: ``coarse_segm``, ``fine_segm``, ``u`` and ``v``.
 
     Args:
         instances: N detections.
@@ -313,13 +315,13 @@ def densepose_cse_predictions_to_dict(
     class_to_mesh_name: Mapping[int, str],
     use_storage: bool,
 ) -> list[dict[str, Any]]:
-    """Take the maps of predicted surface embeddings apart: ``coarse_segm`` and ``embedding``.
+    """Split predicted surface embeddings into maps per instance: ``coarse_segm`` and ``embedding``.
 
     Args:
         instances: N detections.
-        embedder: unused; kept for its callers.
-        class_to_mesh_name: unused; likewise.
-        use_storage: unused; likewise.
+        embedder: unused; kept for compatibility.
+        class_to_mesh_name: unused; kept for compatibility.
+        use_storage: unused; kept for compatibility.
     """
     return _rows(instances.pred_densepose, _EMBEDDING_MAPS)
 
@@ -330,7 +332,7 @@ def _rows(output: object, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def build_densepose_evaluator_storage(cfg: CfgNode, output_folder: str) -> SingleProcessTensorStorage | None:
-    """Make where an evaluator keeps predictions.
+    """Build the prediction storage of an evaluator.
 
     Args:
         cfg: ``DENSEPOSE_EVALUATION.STORAGE`` is "none", "ram" or "file", and ``TYPE`` "iuv" (or its old name "iou")
@@ -341,7 +343,7 @@ def build_densepose_evaluator_storage(cfg: CfgNode, output_folder: str) -> Singl
         The storage of this process; None for "none".
 
     Raises:
-        ValueError: an unknown ``STORAGE`` or ``TYPE``.
+        ValueError: ``STORAGE`` or ``TYPE`` is unknown.
     """
     kind, place = cfg.DENSEPOSE_EVALUATION.TYPE, cfg.DENSEPOSE_EVALUATION.STORAGE
     kind = "iuv" if kind == "iou" else kind

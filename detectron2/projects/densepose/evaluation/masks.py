@@ -18,7 +18,7 @@ def parts_of(dp_masks: object) -> Mask:
     """Decode the body parts of an annotation.
 
     Args:
-        dp_masks: run-length encodings, one per part.
+        dp_masks: RLE, one per part.
 
     Returns:
         int64 array (256, 256) of parts, 0 for background.
@@ -32,15 +32,15 @@ def _encode(mask: Mask) -> dict[str, Any]:
 
 
 def prediction_rle(mask: Mask, box_xywh: Iterable[float], image_size: tuple[int, int]) -> dict[str, Any]:
-    """Put the mask of a box into an image; what is beyond it is cut off.
+    """Paste the mask of a box into an image, clipped to it.
 
     Args:
-        mask: (h, w), of the pixels of the box.
+        mask: (h, w) pixels of the box.
         box_xywh: the box.
         image_size: height and width.
 
     Returns:
-        A run-length encoding.
+        RLE.
     """
     x, y, w, h = box_xywh
     left, top = int(x), int(y)
@@ -53,9 +53,9 @@ def prediction_rle(mask: Mask, box_xywh: Iterable[float], image_size: tuple[int,
 
 
 def _zoom(mask: Mask, height: float, width: float) -> Mask:
-    """Resample a mask linearly so that its corners stay corners.
+    """Resample a mask linearly, keeping its corners in place.
 
-    SciPy's own rounding decides the exact halves, which are frequent, as it does for published figures.
+    SciPy's rounding decides exact halves, which are frequent, as for published results.
     """
     try:
         from scipy.ndimage import zoom
@@ -66,14 +66,14 @@ def _zoom(mask: Mask, height: float, width: float) -> Mask:
 
 
 def ground_truth_rle(annotation: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
-    """Make the mask of an annotation in its image: of its body parts if it has any, else of its segmentation.
+    """Make the image mask of an annotation, from its body parts if it has any, or else from its segmentation.
 
     Args:
         annotation: an annotation of a COCO file.
         image_size: height and width.
 
     Returns:
-        A run-length encoding; of an empty mask if the annotation has neither.
+        RLE; an empty mask if the annotation has neither.
     """
     if DensePoseDataRelative.S_KEY in annotation:
         body = (parts_of(annotation[DensePoseDataRelative.S_KEY]) > 0).astype(float)
@@ -89,13 +89,13 @@ def ground_truth_rle(annotation: dict[str, Any], image_size: tuple[int, int]) ->
 
 
 def ignored_region(image: dict[str, Any]) -> Mask | None:
-    """Draw the polygons of an image in which nothing is annotated, as PoseTrack has them.
+    """Draw the polygons of unannotated regions in an image, as in PoseTrack.
 
     Args:
         image: entry of ``images`` of a COCO file, with ``ignore_regions_x`` and ``ignore_regions_y``.
 
     Returns:
-        uint8 array (height, width); None if there are none.
+        uint8 array (height, width); None = no such regions.
     """
     if not image.get("ignore_regions_x"):
         return None
@@ -108,15 +108,15 @@ def ignored_region(image: dict[str, Any]) -> Mask | None:
 
 
 def share_in_region(mask: Mask | None, box_xywh: Iterable[float], region: Mask) -> float | None:
-    """Compute which share of a box, or of the mask in it, lies in a region.
+    """Compute the fraction of a box, or of the mask in it, that lies in a region.
 
     Args:
-        mask: (h, w), of the pixels of the box; None for the whole box.
+        mask: (h, w) pixels of the box; None = the whole box.
         box_xywh: the box.
-        region: (height, width), of the image.
+        region: (height, width) pixels of the image.
 
     Returns:
-        The share, in [0, 1]; None for an empty box.
+        The fraction, in [0, 1]; None for an empty box.
     """
     x, y, w, h = (int(value) for value in box_xywh)
     if w <= 0 or h <= 0:

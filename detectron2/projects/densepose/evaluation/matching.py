@@ -1,4 +1,4 @@
-"""Assigning detections to ground truth, as COCO's evaluation does, and what counts for nothing.
+"""Match detections to ground truth as in COCO's evaluation, and determine ignored detections.
 
 Reference: https://cocodataset.org/#detection-eval
 """
@@ -13,13 +13,13 @@ __all__ = ["match_detections"]
 Bools = npt.NDArray[np.bool_]
 
 _SAME_OBJECT = 0.8
-"""box IoU from which an unmatched detection is taken to be of an object that is not judged"""
+"""minimum box IoU with an ignored object for an unmatched detection to be ignored"""
 
 
 def _best_partner(
     similarities: npt.NDArray[Any], free: Bools, ignored: Bools, threshold: float
 ) -> int | None:
-    """Return the most similar ground truth; one that is judged goes before one that is not, and of equals the last."""
+    """Return the most similar ground truth, preferring evaluated over ignored ones, and the last one of ties."""
     for group in (~ignored, ignored):
         candidates = np.flatnonzero(free & group & (similarities >= threshold) & (similarities > 0))
         if len(candidates):
@@ -37,19 +37,18 @@ def match_detections(
 ) -> tuple[npt.NDArray[np.int64], Bools]:
     """Match detections at several thresholds.
 
-    Each detection, the best first, takes the most similar free ground truth. One that finds none, but whose box
-    covers a free object that is not judged, does not count as wrong.
+    Each detection, best first, takes the most similar free ground truth. An unmatched detection whose box covers a free
+    ignored object is ignored.
 
     Args:
-        similarities: (D, G), in [0, 1], of the detections, the best first, to the ground truth.
-        box_ious: (D, G) of their boxes.
-        ignored: (G,) ground truth that is not judged.
-        crowd: (G,) ground truth that several detections may match.
-        thresholds: (T,) least similarities.
+        similarities: (D, G) similarities in [0, 1] of the detections, best first, to the ground truth.
+        box_ious: (D, G) IoUs of their boxes.
+        ignored: (G,) whether ground truth is ignored.
+        crowd: (G,) whether several detections may match the ground truth.
+        thresholds: (T,) minimum similarities.
 
     Returns:
-        (T, D) number of the ground truth of each detection, -1 for none; and (T, D) whether the detection counts
-        for nothing.
+        (T, D) index of the ground truth of each detection, -1 = none; and (T, D) whether the detection is ignored.
     """
     shape = (len(thresholds), len(similarities))
     partner = np.full(shape, -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How well embeddings of different meshes agree.
+"""Agreement of the embeddings of different meshes.
 
 Reference: Neverova et al., Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438
 """
@@ -20,11 +20,11 @@ __all__ = ["MeshAlignmentEvaluator"]
 
 
 class MeshAlignmentEvaluator:
-    """Compares annotated key vertices, such as the nose, with those that the embeddings find on another mesh.
+    """Compares annotated key vertices, such as the nose, with those found by embeddings on another mesh.
 
     Args:
-        embedder: gives the embeddings of the vertices of a mesh.
-        mesh_names: meshes to compare; all of the embedder's if None or empty.
+        embedder: returns the vertex embeddings of a mesh.
+        mesh_names: meshes to compare; None or empty = all meshes of the embedder.
     """
 
     def __init__(self, embedder: Any, mesh_names: Sequence[str] | None) -> None:
@@ -39,7 +39,7 @@ class MeshAlignmentEvaluator:
 
         Returns:
             The mean error, in metres; the mean similarity, in [0, 1]; and both for each mesh whose key vertices
-            were looked for on all others: ``{"GE": {mesh: ...}, "GPS": {mesh: ...}}``. With fewer than two meshes
+            were searched on all others: ``{"GE": {mesh: ...}, "GPS": {mesh: ...}}``. With fewer than two meshes
             they are NaN.
         """
         errors: dict[str, float] = {}
@@ -54,7 +54,7 @@ class MeshAlignmentEvaluator:
         return mean(errors.values()), mean(similarities.values()), {"GE": errors, "GPS": similarities}
 
     def _distances(self, source: str, target: str) -> torch.Tensor:
-        """Geodesic distances on ``target`` between its key vertices and those found for the ones of ``source``."""
+        """Return geodesic distances on ``target`` between its key vertices and those found for ``source``."""
         names = self.mesh_keyvertices[source]
         embeddings = self.embedder(target)
         found = (self.embedder(source)[list(names.values())] @ embeddings.T).argmax(dim=1).cpu()

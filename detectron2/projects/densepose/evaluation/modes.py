@@ -1,4 +1,4 @@
-"""What an evaluation of DensePose judges."""
+"""Modes of the DensePose evaluation."""
 
 from enum import Enum
 
@@ -6,7 +6,7 @@ __all__ = ["DensePoseDataMode", "DensePoseEvalMode"]
 
 
 class DensePoseEvalMode(str, Enum):
-    """What the similarity of a detection and its ground truth is."""
+    """Similarity of a detection and its ground truth."""
 
     GPSM = "gpsm"
     """geometric mean of GPS and the IoU of the masks"""
@@ -17,7 +17,7 @@ class DensePoseEvalMode(str, Enum):
 
 
 class DensePoseDataMode(str, Enum):
-    """Which of chart, U and V are taken from the detection (DT), from the ground truth (GT), or are 0."""
+    """Source of chart, U and V: the detection (DT), the ground truth (GT), or 0."""
 
     IUV_DT = "iuvdt"
     IUV_GT = "iuvgt"

@@ -25,16 +25,16 @@ _SMPL_MESH = "smpl_27554"
 
 
 class PointSimilarity:
-    """Compares the points of an annotation with what a detection predicts there.
+    """Compares the points of an annotation with the predictions of a detection there.
 
     In all methods ``dt`` is a detection (a COCO result dict), ``gt`` an annotation of a COCO file, ``px`` and ``py``
     (K,) are the columns and rows of the K annotated points in the box of the detection, and ``pt_mask`` (K,) is -1 for
-    points outside of it.
+    points outside it.
 
     Args:
-        multi_storage: holds the predictions of detections that only have a ``record_id``.
-        embedder: gives the embeddings of the vertices of a mesh, to judge surface embeddings.
-        data_mode: which chart coordinates are judged.
+        multi_storage: holds the predictions of detections with a ``record_id``.
+        embedder: returns the vertex embeddings of a mesh, to evaluate surface embeddings.
+        data_mode: evaluated chart coordinates.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class PointSimilarity:
         self.embedder = embedder
         self.dpDataMode = data_mode
         self._smpl: SmplGeodesics | None = None
-        # Annotated points are compared with many detections; their vertices are looked up once.
+        # Annotated points are compared with many detections, so their vertices are cached.
         self._gt_vertices: dict[int, tuple[Any, Any]] = {}
 
     @property
     def smpl(self) -> SmplGeodesics:
-        """The human surface, loaded when it is first needed: surface embeddings do without it."""
+        """The human surface, loaded on first use; surface embeddings do not need it."""
         if self._smpl is None:
             self._smpl = load_smpl_geodesics()
         return self._smpl
@@ -61,7 +61,7 @@ class PointSimilarity:
         """Compute the similarity of a detection and an annotation.
 
         Returns:
-            The mean over the points, in [0, 1]; 0 where none of them lies in the box of the detection.
+            The mean over the points, in [0, 1]; 0 if none of them lies in the box of the detection.
         """
         x, y, w, h = gt["bbox"]
         px = (np.asarray(gt["dp_x"]) * w / _ANNOTATION_SIZE + x - dt["bbox"][0]).astype(int)
@@ -75,7 +75,7 @@ class PointSimilarity:
     def computeOgps_single_pair(
         self, dt: dict[str, Any], gt: dict[str, Any], py: object, px: object, pt_mask: object
     ) -> float:
-        """Compute the similarity at given points, whatever form the prediction has."""
+        """Compute the similarity at given points for any form of prediction."""
         dt = maps_of(dt, self.multi_storage)
         if "embedding" in dt:
             return self.computeOgps_single_pair_cse(
@@ -88,17 +88,17 @@ class PointSimilarity:
     def extract_iuv_from_quantized(
         self, dt: dict[str, Any], gt: dict[str, Any], py: object, px: object, pt_mask: object
     ) -> Points:
-        """Read charts, U and V, (K,) each, from quantised charts; chart 0 for points outside of the box."""
+        """Read charts, U and V, (K,) each, from quantised charts; chart 0 for points outside the box."""
         return self._in_data_mode(points_of_quantized(dt, py, px), gt, pt_mask)
 
     def extract_iuv_from_raw(
         self, dt: dict[str, Any], gt: dict[str, Any], py: object, px: object, pt_mask: object
     ) -> Points:
-        """Read charts, U and V, (K,) each, from raw maps; chart 0 for points outside of the box."""
+        """Read charts, U and V, (K,) each, from raw maps; chart 0 for points outside the box."""
         return self._in_data_mode(points_of_raw(dt, py, px), gt, pt_mask)
 
     def _in_data_mode(self, predicted: Points, gt: dict[str, Any], pt_mask: object) -> Points:
-        """Replace parts of a prediction as ``dpDataMode`` says."""
+        """Replace parts of a prediction according to ``dpDataMode``."""
         mode = self.dpDataMode
         charts, u, v = (np.array(values) for values in predicted)
         if mode in (DensePoseDataMode.IUV_GT, DensePoseDataMode.I_GT_UV_0, DensePoseDataMode.I_GT_UV_DT):
@@ -116,7 +116,7 @@ class PointSimilarity:
         """Compute the similarity of predicted chart coordinates.
 
         Args:
-            dt: detection; unused.
+            dt: unused.
             gt: annotation.
             ipoints: (K,) charts.
             upoints: (K,) first coordinates.
@@ -156,11 +156,11 @@ class PointSimilarity:
         """Look up geodesic distances on the human surface.
 
         Args:
-            cVertsGT: (K,) annotated vertices of the coarse surface, numbered from 1 on; 0 ones are left out.
-            cVerts: (K,) predicted ones; 0 for none.
+            cVertsGT: (K,) annotated vertices of the coarse surface, numbered from 1 on; 0 = ignored.
+            cVerts: (K,) predicted vertices; 0 = none.
 
         Returns:
-            (K',) distances in metres, infinite where nothing is predicted.
+            (K',) distances in metres, infinite without a prediction.
         """
         annotated = np.asarray(cVertsGT) > 0
         return self.smpl.distances_between(np.asarray(cVertsGT)[annotated], np.asarray(cVerts)[annotated])
@@ -180,11 +180,11 @@ class PointSimilarity:
         """Compute the similarity of predicted surface embeddings.
 
         Args:
-            dt: detection; unused.
+            dt: unused.
             gt: annotation.
             py: (K,) rows of the points.
             px: (K,) columns of the points.
-            pt_mask: (K,) -1 for points outside of the box.
+            pt_mask: (K,) -1 for points outside the box.
             coarse_segm: (C, S, S) logits over the box.
             embedding: (D, S, S) embeddings over the box.
             bbox_xywh_abs: the box.
@@ -208,7 +208,7 @@ class PointSimilarity:
         """Find the vertices whose embeddings are nearest to those of pixels.
 
         Args:
-            embedding: (D, H, W), of each pixel.
+            embedding: (D, H, W) embeddings of the pixels.
             py: (K,) rows.
             px: (K,) columns.
             mask: (H, W), greater than 0 on the body.
@@ -223,7 +223,7 @@ class PointSimilarity:
     @torch.no_grad()
     def _nearest_vertices(self, embeddings: Tensor, mesh_name: str) -> Tensor:
         if self.embedder is None:
-            raise ValueError("judging surface embeddings needs the embedder of the model, got None")
+            raise ValueError("evaluating surface embeddings needs the embedder of the model, got None")
         vertices = self.embedder(mesh_name)
         return squared_euclidean_distance_matrix(embeddings.to(vertices), vertices).argmin(dim=1).cpu()
 
@@ -232,16 +232,16 @@ class PointSimilarity:
 
         Args:
             cVertsGT: int64 tensor (K,) of annotated vertices.
-            cVerts: int64 tensor (K,) of predicted ones; -1 for none.
+            cVerts: int64 tensor (K,) of predicted vertices; -1 = none.
             mesh_name: mesh of the vertices.
 
         Returns:
-            (K,) distances in metres, infinite where either is none.
+            (K,) distances in metres, infinite if either is none.
         """
         known = (cVertsGT >= 0) & (cVerts >= 0)
         geodists = create_mesh(mesh_name, torch.device("cpu")).geodists
         if geodists is None:
-            raise ValueError(f"the mesh {mesh_name!r} is registered without geodesic distances")
+            raise ValueError(f"the mesh {mesh_name!r} has no geodesic distances")
         distances = torch.full(cVertsGT.shape, float("inf"), dtype=torch.float64)
         distances[known] = geodists[cVertsGT[known], cVerts[known]].double()
         return distances.numpy()

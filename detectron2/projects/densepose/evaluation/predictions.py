@@ -1,4 +1,4 @@
-"""What detections predict at given pixels of their boxes, in any of the forms in which they are kept.
+"""Read predictions of detections at given pixels of their boxes, from any storage form.
 
 A detection is a COCO result dict. It holds its prediction as ``densepose`` (quantised charts), as raw maps
 (``coarse_segm`` with ``fine_segm``, ``u`` and ``v``, or with ``embedding``), or as ``rank`` and ``record_id`` of such
@@ -26,13 +26,13 @@ Points = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def int_box(box_xywh: Iterable[float]) -> tuple[int, int, int, int]:
-    """Cut the decimals of a box off."""
+    """Truncate a box to integers."""
     x, y, w, h = (int(value) for value in box_xywh)
     return x, y, w, h
 
 
 def maps_of(dt: dict[str, Any], storage: MultiProcessTensorStorage | None) -> dict[str, Any]:
-    """Return the detection with its prediction, fetched from the storage if it is there."""
+    """Return the detection with its prediction, read from the storage if necessary."""
     if "record_id" not in dt:
         return dt
     if storage is None:
@@ -41,7 +41,7 @@ def maps_of(dt: dict[str, Any], storage: MultiProcessTensorStorage | None) -> di
 
 
 def mask_of(dt: dict[str, Any]) -> npt.NDArray[np.bool_]:
-    """Find which pixels of the box the detection covers.
+    """Return the pixels of the box that the detection covers.
 
     Args:
         dt: a detection with its prediction.
@@ -60,7 +60,7 @@ def mask_of(dt: dict[str, Any]) -> npt.NDArray[np.bool_]:
 
 
 def sample_at_pixels(maps: Tensor, rows: object, columns: object, box_xywh: Iterable[float]) -> Tensor:
-    """Read maps over a box at some of its pixels, as if they were resampled to all of them bilinearly.
+    """Read maps over a box at some of its pixels, as after bilinear resampling to all pixels.
 
     Args:
         maps: (C, S, S).

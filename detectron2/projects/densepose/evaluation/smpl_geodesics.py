@@ -22,9 +22,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MEAN_DISTANCE = 0.255
-"""mean geodesic distance within a part, in metres, where the part is not known"""
+"""mean geodesic distance within a part, in metres, if the part is unknown"""
 
-# The same for each of 8 coarse parts (torso, hands, ...), and which of them each chart belongs to; 0 is background.
+# The same for each of 8 coarse parts (torso, hands, ...), and the coarse part of each chart; 0 is background.
 _MEAN_DISTANCES = np.asarray([0, 0.351, 0.107, 0.126, 0.237, 0.173, 0.142, 0.128, 0.150])
 _COARSE_PART = np.asarray([0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7, 8, 8])
 
@@ -39,7 +39,7 @@ def mean_distances(charts: object) -> Floats:
 
 
 def similarity(distances: Any, scale: Any) -> Any:
-    """Turn geodesic distances into similarities, 1 for no distance and 0 for an infinite one.
+    """Convert geodesic distances to similarities: 1 for distance 0, 0 for infinite distance.
 
     Args:
         distances: array or tensor, in metres.
@@ -51,7 +51,7 @@ def similarity(distances: Any, scale: Any) -> Any:
 
 @dataclass
 class SmplGeodesics:
-    """The finely subdivided SMPL surface with V vertices, and distances between those of the coarser one.
+    """The finely subdivided SMPL surface with V vertices, and distances on the coarser surface.
 
     Attributes:
         chart_ids: (V,) chart 1 to 24 of each vertex.
@@ -99,11 +99,11 @@ class SmplGeodesics:
         """Look up distances on the coarser surface.
 
         Args:
-            first: (K,) vertices, numbered from 1 on; 0 for none.
-            second: (K,) likewise.
+            first: (K,) vertices, numbered from 1 on; 0 = none.
+            second: (K,) vertices, numbered likewise.
 
         Returns:
-            (K,) distances in metres; infinite where either is none.
+            (K,) distances in metres; infinite if either is none.
         """
         first, second = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
         high, low = np.maximum(first, second) - 1, np.minimum(first, second) - 1
@@ -115,10 +115,10 @@ class SmplGeodesics:
 
 
 def load_smpl_geodesics() -> SmplGeodesics:
-    """Load the published surface and distances, about 1.5 GB; kept for the next call.
+    """Load the published surface and distances, about 1.5 GB, and cache them.
 
     Raises:
-        ImportError: SciPy, which reads MATLAB files, is not installed.
+        ImportError: SciPy is not installed, which is needed for MATLAB files.
     """
     names = ("SMPL_subdiv.mat", "SMPL_SUBDIV_TRANSFORM.mat", "Pdist_matrix.pkl")
     return _load(*(PathManager.get_local_path(DENSEPOSE_METADATA_URL_PREFIX + name) for name in names))

@@ -1,7 +1,6 @@
-"""Storage of records of equally shaped tensors, in memory or in a file, of one process or of all.
+"""Storage of records of tensors of fixed shapes, in memory or in a file, for one process or several.
 
-Predictions of a whole test set do not fit into memory as dense maps; a file holds them, and one process reads what
-the others wrote.
+Dense maps of a whole test set do not fit into memory, so a file holds them, and one process reads the files of all.
 """
 
 import io
@@ -42,16 +41,16 @@ class SizeData:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that the tensor takes."""
+        """Size of the tensor in bytes."""
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
 class SingleProcessTensorStorage:
-    """Records of one process, one behind the other in a binary stream.
+    """Records of one process, consecutive in a binary stream.
 
     Args:
-        data_schema: name of each tensor of a record to its type and shape.
-        storage_impl: binary stream that can seek.
+        data_schema: type and shape of each tensor of a record, by name.
+        storage_impl: seekable binary stream.
     """
 
     def __init__(self, data_schema: Mapping[str, SizeData], storage_impl: IO[bytes]) -> None:
@@ -89,16 +88,16 @@ class SingleProcessTensorStorage:
         """Write a record.
 
         Args:
-            data: name to tensor, as the schema says.
+            data: name to tensor, matching the schema.
 
         Returns:
             The number of the record.
 
         Raises:
-            ValueError: tensors are missing or too many, or have another type or shape.
+            ValueError: the tensors or their types and shapes do not match the schema.
         """
         if set(data) != set(self.data_schema):
-            raise ValueError(f"a record has the tensors {sorted(self.data_schema)}, got {sorted(data)}")
+            raise ValueError(f"a record must have the tensors {sorted(self.data_schema)}, got {sorted(data)}")
         arrays = []
         for name, size in sorted(self.data_schema.items()):
             array = data[name].detach().cpu().numpy()
@@ -131,7 +130,7 @@ class SingleProcessFileTensorStorage(SingleProcessTensorStorage):
         super().__init__(data_schema, open(fpath, mode))
 
     def __del__(self) -> None:
-        # Storages have no end that anybody declares; without this, Python warns of a file left open.
+        # Nobody closes storages; without this, Python warns about an open file.
         if hasattr(self, "storage_impl"):
             self.storage_impl.close()
 
@@ -189,7 +188,7 @@ class MultiProcessRamTensorStorage(MultiProcessTensorStorage):
 
     Args:
         data_schema: see :class:`SingleProcessTensorStorage`.
-        rank_to_buffer: rank of a process to what holds its records.
+        rank_to_buffer: rank of a process to the buffer of its records.
     """
 
     def __init__(self, data_schema: Mapping[str, SizeData], rank_to_buffer: Mapping[int, io.BytesIO]) -> None:
@@ -203,8 +202,7 @@ def storage_gather(
 ) -> MultiProcessTensorStorage | None:
     """Give one process access to the records of all; every process must call it.
 
-    Records in files are read from there, so that all processes must see the same file system; those in memory
-    travel.
+    Records in files are read from the files, so all processes must share a file system; records in memory are sent.
 
     Args:
         storage: records of this process.
@@ -220,12 +218,12 @@ def storage_gather(
 
 
 def own_storage(storage: SingleProcessTensorStorage) -> MultiProcessTensorStorage:
-    """Give access to the records of this process alone, which need not wait for the others."""
+    """Give access only to the records of this process, without waiting for others."""
     return _reader(storage, {comm.get_rank(): _source(storage)})
 
 
 def _source(storage: SingleProcessTensorStorage) -> str | bytes:
-    """Where the records of a process can be read: the path of their file, or they themselves."""
+    """Return the source of a process's records: the path of their file, or the records themselves."""
     if isinstance(storage, SingleProcessFileTensorStorage):
         storage.storage_impl.flush()
         return os.path.abspath(storage.fpath)

@@ -1,4 +1,4 @@
-"""Building the parts of a DensePose model from a config."""
+"""Build the parts of a DensePose model from a config."""
 
 from typing import Any
 
@@ -24,10 +24,10 @@ __all__ = [
 
 
 def build_densepose_predictor(cfg: CfgNode, input_channels: int) -> nn.Module:
-    """Make the predictor that ``MODEL.ROI_DENSEPOSE_HEAD.PREDICTOR_NAME`` names.
+    """Build the predictor named by ``MODEL.ROI_DENSEPOSE_HEAD.PREDICTOR_NAME``.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
         input_channels: channels of the features.
     """
     name = cfg.MODEL.ROI_DENSEPOSE_HEAD.PREDICTOR_NAME
@@ -35,37 +35,37 @@ def build_densepose_predictor(cfg: CfgNode, input_channels: int) -> nn.Module:
 
 
 def build_densepose_data_filter(cfg: CfgNode) -> DensePoseDataFilter:
-    """Make the filter of proposals to train on.
+    """Build the filter of training proposals.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
     """
     return DensePoseDataFilter(cfg)
 
 
 def build_densepose_head(cfg: CfgNode, input_channels: int) -> Any:
-    """Make the head that ``MODEL.ROI_DENSEPOSE_HEAD.NAME`` names.
+    """Build the head named by ``MODEL.ROI_DENSEPOSE_HEAD.NAME``.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
         input_channels: channels of the features.
     """
     return ROI_DENSEPOSE_HEAD_REGISTRY.get(cfg.MODEL.ROI_DENSEPOSE_HEAD.NAME)(cfg, input_channels)
 
 
 def build_densepose_losses(cfg: CfgNode) -> Any:
-    """Make the losses that ``MODEL.ROI_DENSEPOSE_HEAD.LOSS_NAME`` names.
+    """Build the losses named by ``MODEL.ROI_DENSEPOSE_HEAD.LOSS_NAME``.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
     """
     return DENSEPOSE_LOSS_REGISTRY.get(cfg.MODEL.ROI_DENSEPOSE_HEAD.LOSS_NAME)(cfg)
 
 
 def build_densepose_embedder(cfg: CfgNode) -> Embedder | None:
-    """Make the embedder of mesh vertices; None for a model of charts.
+    """Build the embedder of mesh vertices; None for chart models.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
     """
     return Embedder(cfg) if cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDERS else None

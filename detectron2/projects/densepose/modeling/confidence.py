@@ -31,7 +31,7 @@ class DensePoseUVConfidenceConfig:
     """Confidence of U and V.
 
     Args:
-        enabled: whether it is predicted.
+        enabled: predict it.
         epsilon: smallest variance.
         type: model of the error.
     """
@@ -46,7 +46,7 @@ class DensePoseSegmConfidenceConfig:
     """Confidence of the segmentations.
 
     Args:
-        enabled: whether it is predicted.
+        enabled: predict it.
         epsilon: smallest confidence.
     """
 
@@ -71,7 +71,7 @@ class DensePoseConfidenceModelConfig:
         """Read ``UV_CONFIDENCE`` and ``SEGM_CONFIDENCE`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
 
         Args:
-            cfg: whole config.
+            cfg: the whole config.
         """
         uv = cfg.MODEL.ROI_DENSEPOSE_HEAD.UV_CONFIDENCE
         segm = cfg.MODEL.ROI_DENSEPOSE_HEAD.SEGM_CONFIDENCE

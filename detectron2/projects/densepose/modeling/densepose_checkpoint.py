@@ -8,20 +8,20 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 __all__ = ["DensePoseCheckpointer"]
 
-# Published HRNets of every width have so many entries, and so many of them in stages 2 to 4.
+# Numbers of entries of published HRNets (of any width), in total and in stages 2 to 4.
 _HRNET_ENTRIES = 1956
 _HRNET_STAGE_ENTRIES = 1716
 
 
 class DensePoseCheckpointer(DetectionCheckpointer):
-    """A ``DetectionCheckpointer`` that also takes the published weights of a bare HRNet, for the backbone.
+    """A ``DetectionCheckpointer`` that also loads published weights of a bare HRNet into the backbone.
 
-    Weights in the names of Caffe2 (``AnnIndex_lowres_w``) are read as by ``DetectionCheckpointer``.
+    It reads weights with Caffe2 names (``AnnIndex_lowres_w``) like ``DetectionCheckpointer``.
 
     Args:
         model: the model.
         save_dir: folder for checkpoints.
-        save_to_disk: whether this process writes; by default the main process does.
+        save_to_disk: whether this process writes; None = only the main process.
         checkpointables: other objects to save and load.
     """
 

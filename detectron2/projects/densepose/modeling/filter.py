@@ -1,4 +1,4 @@
-"""Choosing the proposals that train a DensePose head."""
+"""Select the proposals that train a DensePose head."""
 
 from torch import Tensor
 
@@ -13,8 +13,8 @@ class DensePoseDataFilter:
     """Keeps proposals that overlap their ground truth well and have an annotation to learn from.
 
     Args:
-        cfg: whole config; reads ``FG_IOU_THRESHOLD`` and ``COARSE_SEGM_TRAINED_BY_MASKS`` of
-            ``MODEL.ROI_DENSEPOSE_HEAD``. With the latter an instance mask is enough of an annotation.
+        cfg: the whole config; reads ``FG_IOU_THRESHOLD`` and ``COARSE_SEGM_TRAINED_BY_MASKS`` of
+            ``MODEL.ROI_DENSEPOSE_HEAD``. With the latter an instance mask is a sufficient annotation.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -27,12 +27,12 @@ class DensePoseDataFilter:
         """Filter the proposals of several images.
 
         Args:
-            features: feature maps, which come back as they are.
+            features: feature maps, returned unchanged.
             proposals_with_targets: ``proposal_boxes`` and ground truth of each image.
 
         Returns:
-            The features, and the proposals that remain. Images without any annotation of the right kind are
-            left out of the list; an image may also remain with 0 proposals.
+            The features, and the remaining proposals. Images without a suitable annotation are dropped; other images
+            may have 0 proposals.
         """
         kept = [self._select(p) for p in proposals_with_targets if self._has_annotations(p)]
         return features, kept

@@ -1,4 +1,4 @@
-"""A feature pyramid over all resolutions of HRNet together."""
+"""A feature pyramid over all resolutions of HRNet."""
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,18 @@ __all__ = ["HRFPN", "build_hrfpn_backbone"]
 
 
 class HRFPN(Backbone):
-    """Brings all maps of a network to its highest resolution, and makes a pyramid of them.
+    """Upsample all maps of a network to its highest resolution, and build a pyramid from them.
 
-    Its features ``p1``, ``p2``, ... have strides 4, 8, ... Maps lose their right and lower margins where sizes do not
-    fit, so that each is exactly twice as large as the next.
+    The features ``p1``, ``p2``, ... have strides 4, 8, ... Maps are cropped at the right and bottom, so that each is
+    exactly twice as large as the next.
 
     Args:
-        bottom_up: network whose first map has stride 4, and each other one twice the stride of the one before.
+        bottom_up: network whose first map has stride 4, and each further map twice the stride of the previous one.
         in_features: names of its maps, the largest first.
         n_out_features: levels of the pyramid.
         in_channels: channels of the maps.
         out_channels: channels of each level.
-        pooling: has no effect: levels are made by convolutions.
+        pooling: unused; convolutions compute the levels.
         share_conv: use one last convolution for all levels.
 
     Reference: Deep High-Resolution Representation Learning for Visual Recognition, https://arxiv.org/abs/1908.07919
@@ -104,11 +104,11 @@ class HRFPN(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_hrfpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> HRFPN:
-    """Make an HRNet with its feature pyramid, which has one level per feature of the heads.
+    """Build an HRNet with its feature pyramid, which has one level per input feature of the heads.
 
     Args:
-        cfg: whole config; reads ``MODEL.HRNET`` and ``MODEL.ROI_HEADS.IN_FEATURES``.
-        input_shape: shape of the images, which have 3 channels.
+        cfg: the whole config; reads ``MODEL.HRNET`` and ``MODEL.ROI_HEADS.IN_FEATURES``.
+        input_shape: shape of the images; they must have 3 channels.
     """
     node = cfg.MODEL.HRNET
     bottom_up = build_pose_hrnet_backbone(cfg, input_shape)

@@ -1,4 +1,4 @@
-"""HRNet: several resolutions side by side, which exchange what they found."""
+"""HRNet: parallel branches of several resolutions, which exchange features."""
 
 from itertools import pairwise
 from typing import Any
@@ -21,7 +21,7 @@ def _conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[
 
 
 def _downsample(inputs: int, outputs: int, relu: bool) -> nn.Sequential:
-    """Make a convolution that halves the resolution."""
+    """Build a convolution that halves the resolution."""
     return nn.Sequential(*_conv_norm(inputs, outputs, 3, stride=2), *([nn.ReLU()] if relu else []))
 
 
@@ -30,7 +30,7 @@ class _Block(nn.Module):
 
     Args:
         inputs: input channels.
-        width: channels within; the output has ``expansion`` times as many.
+        width: internal channels; the output has ``expansion`` times as many.
     """
 
     expansion: int
@@ -49,7 +49,7 @@ class _Block(nn.Module):
             self.downsample = nn.Sequential(*_conv_norm(inputs, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] -> [N, width * expansion, H, W]."""
+        """Map [N, inputs, H, W] to [N, width * expansion, H, W]."""
         y = x
         for i in range(1, len(self.kernels) + 1):
             y = F.relu(y) if i > 1 else y
@@ -81,8 +81,8 @@ class _Module(nn.Module):
 
     Args:
         kind: block.
-        widths: channels within the blocks of each resolution.
-        numbers: blocks of each resolution.
+        widths: internal channels of the blocks of each resolution.
+        numbers: number of blocks of each resolution.
     """
 
     def __init__(self, kind: type[_Block], widths: list[int], numbers: list[int]) -> None:
@@ -107,7 +107,7 @@ class _Module(nn.Module):
 
 
 def _exchange(channels: list[int], to: int, source: int) -> nn.Module:
-    """Make the layers from one resolution to another."""
+    """Build the layers from one resolution to another."""
     if source == to:
         return nn.Identity()
     if source > to:
@@ -119,13 +119,13 @@ def _exchange(channels: list[int], to: int, source: int) -> nn.Module:
 
 
 class PoseHigherResolutionNet(Backbone):
-    """A backbone that keeps a map of high resolution from end to end, and adds smaller ones stage by stage.
+    """A backbone that keeps a high-resolution map throughout, and adds smaller maps stage by stage.
 
     Its features ``p1``, ``p2``, ... have 1/4, 1/8, ... of the resolution of the image.
 
     Args:
-        cfg: whole config; reads ``MODEL.HRNET``.
-        kwargs: have no effect.
+        cfg: the whole config; reads ``MODEL.HRNET``.
+        kwargs: unused.
 
     Reference: Deep High-Resolution Representation Learning for Visual Recognition, https://arxiv.org/abs/1908.07919
     """
@@ -143,7 +143,7 @@ class PoseHigherResolutionNet(Backbone):
         self.transition3, self.stage4, channels = _stage(node.STAGE4, channels)
         self._out_features = [f"p{i}" for i in range(1, len(channels) + 1)]
         self._out_feature_channels = dict(zip(self._out_features, channels))
-        # Not the true strides: these are what the reference says, and only HRFPN uses this network.
+        # Not the true strides, but those of the reference; only HRFPN uses this network.
         self._out_feature_strides = {name: 1 for name in self._out_features}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -163,18 +163,18 @@ class PoseHigherResolutionNet(Backbone):
             (self.transition2, self.stage3),
             (self.transition3, self.stage4),
         ):
-            # What is new comes from the smallest map there is.
+            # New maps are computed from the smallest existing one.
             maps = [layer(maps[min(i, len(maps) - 1)]) for i, layer in enumerate(transition)]
             maps = stage(maps)
         return dict(zip(self._out_features, maps))
 
 
 def _stage(node: Any, before: list[int]) -> tuple[nn.ModuleList, nn.Sequential, list[int]]:
-    """Make the layers that lead to a stage, the stage, and the channels of its maps.
+    """Build the layers before a stage and the stage, and return them with the channels of its maps.
 
     Args:
         node: config of the stage.
-        before: channels of the maps of the stage before.
+        before: channels of the maps of the previous stage.
     """
     if node.FUSE_METHOD != "SUM" or node.BLOCK not in _BLOCKS:
         raise ValueError(
@@ -205,10 +205,10 @@ def _stage(node: Any, before: list[int]) -> tuple[nn.ModuleList, nn.Sequential, 
 
 @BACKBONE_REGISTRY.register()
 def build_pose_hrnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PoseHigherResolutionNet:
-    """Make an HRNet.
+    """Build an HRNet.
 
     Args:
-        cfg: whole config; reads ``MODEL.HRNET``.
-        input_shape: shape of the images, which have 3 channels.
+        cfg: the whole config; reads ``MODEL.HRNET``.
+        input_shape: shape of the images; they must have 3 channels.
     """
     return PoseHigherResolutionNet(cfg)

@@ -1,4 +1,4 @@
-"""Handing predictions to detections."""
+"""Assign predictions to detections."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def densepose_inference(densepose_predictor_output: Any, detections: list[Instan
     """Set ``pred_densepose`` of the detections of several images, in place.
 
     Args:
-        densepose_predictor_output: output for all instances of all images, in their order; None sets nothing.
+        densepose_predictor_output: output for all instances of all images, in their order; None = set nothing.
         detections: instances of each image.
     """
     if densepose_predictor_output is None:

@@ -12,7 +12,7 @@ an attribute ``n_out_channels``.
 
 DENSEPOSE_PREDICTOR_REGISTRY = Registry("DENSEPOSE_PREDICTOR")
 DENSEPOSE_PREDICTOR_REGISTRY.__doc__ = """
-Modules that turn the features of a head into predictions. An entry is called with ``(cfg, input_channels)``.
+Modules that convert the features of a head to predictions. An entry is called with ``(cfg, input_channels)``.
 """
 
 DENSEPOSE_LOSS_REGISTRY = Registry("DENSEPOSE_LOSS")

@@ -1,4 +1,4 @@
-"""Test-time augmentation of DensePose models: sizes, mirrored images and rotations."""
+"""Test-time augmentation of DensePose models: sizes, flips and rotations."""
 
 import copy
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ from ..structures import DensePoseEmbeddingPredictorOutput, DensePoseTransformDa
 
 __all__ = ["DensePoseDatasetMapperTTA", "DensePoseGeneralizedRCNNWithTTA", "rotate_box_inverse"]
 
-# Mirroring leaves them with the chart that they were predicted for, so that versions do not add up.
+# Flips keep them with the chart for which they were predicted, so versions cannot be averaged.
 _NOT_AVERAGED = ("sigma_1", "sigma_2", "kappa_u", "kappa_v")
 
 
 class DensePoseDatasetMapperTTA(DatasetMapperTTA):
-    """Makes versions of an image: those of the base, and one for each of ``TEST.AUG.ROTATION_ANGLES``.
+    """Create versions of an image: those of the base class, and one per angle of ``TEST.AUG.ROTATION_ANGLES``.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -44,15 +44,15 @@ class DensePoseDatasetMapperTTA(DatasetMapperTTA):
         self.angles: Sequence[float] = cfg.TEST.AUG.ROTATION_ANGLES
 
     def __call__(self, dataset_dict: dict[str, Any]) -> list[dict[str, Any]]:
-        """Make versions of one input of a model.
+        """Create versions of one model input.
 
         Args:
             dataset_dict: ``image`` [C, H, W], and ``height`` and ``width`` of the original.
 
         Returns:
             A copy of the input for each version, with its own ``image`` and, under ``transforms``, the
-            ``TransformList`` from the original to it. Rotated versions have the size of the input, with space for
-            its corners.
+            ``TransformList`` from the original to it. Rotated versions are enlarged so that the corners
+            of the input fit.
         """
         versions = super().__call__(dataset_dict)
         image = dataset_dict["image"].permute(1, 2, 0).cpu().numpy()
@@ -72,17 +72,17 @@ class DensePoseDatasetMapperTTA(DatasetMapperTTA):
 
 
 class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
-    """A DensePose R-CNN that sees several versions of each image. Evaluation only.
+    """A DensePose R-CNN that runs on several versions of each image. Evaluation only.
 
-    Boxes come from the versions without rotation, for rotated boxes are too large; maps are the means over all
+    Boxes come from the versions without rotation, because rotated boxes are too large; maps are averaged over all
     versions.
 
     Args:
         cfg: config of the model.
         model: the model.
-        transform_data: symmetries of charts and labels; None will do for models of surface embeddings.
-        tta_mapper: makes the versions; without it there are no rotations.
-        batch_size: how many versions go through the model at once.
+        transform_data: symmetries of charts and labels; may be None for models of surface embeddings.
+        tta_mapper: creates the versions; None = without rotations.
+        batch_size: number of versions per batch.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
     def _get_augmented_boxes(
         self, augmented_inputs: list[dict[str, Any]], tfms: list[TransformList]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes, scores and classes of all versions without rotation together."""
+        """Return boxes, scores and classes of all versions without rotation."""
         upright = [i for i, t in enumerate(tfms) if not _is_rotated(t)]
         return super()._get_augmented_boxes(
             [augmented_inputs[i] for i in upright], [tfms[i] for i in upright]
@@ -130,7 +130,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
     def _reduce_pred_densepose(
         self, outputs: list[Instances], tfms: list[TransformList], merged: Instances
     ) -> Any:
-        """Return the mean of the maps of all versions, turned back.
+        """Return the mean of the maps of all versions, transformed back.
 
         Args:
             outputs: ``pred_densepose`` of the N merged detections in each version.
@@ -162,7 +162,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
         return output
 
     def _embedder_and_meshes(self, output: object, merged: Instances) -> tuple[Any, ...]:
-        """Return the further arguments of mirroring; none for charts."""
+        """Return the further arguments of flips; none for charts."""
         if not isinstance(output, DensePoseEmbeddingPredictorOutput):
             return ()
         embedder: Any = self.model.roi_heads.embedder
@@ -174,7 +174,7 @@ class DensePoseGeneralizedRCNNWithTTA(GeneralizedRCNNWithTTA):
         unknown = sorted(set(classes) - names.keys())
         if unknown:
             raise ValueError(
-                f"mirrored versions need the mesh of each class, and DATASETS.CLASS_TO_MESH_NAME_MAPPING has none for "
+                f"flipped versions need the mesh of each class, but DATASETS.CLASS_TO_MESH_NAME_MAPPING has none for "
                 f"{unknown}: {names}. Add them, or set TEST.AUG.FLIP to False."
             )
         return embedder, [names[c] for c in classes]
@@ -204,10 +204,10 @@ def _rotate_back(output: Any, rotation: RotationTransform, before: np.ndarray, a
 
 
 def rotate_box_inverse(rot_tfm: RotationTransform, rotated_box: np.ndarray) -> np.ndarray:
-    """Find the boxes that a rotation made larger ones of.
+    """Recover boxes that were enlarged by a rotation.
 
-    A rotated box is the smallest upright one around the corners of the original, so rotating it back alone would
-    make it larger once more.
+    A rotated box is the smallest upright box around the corners of the original, so rotating it back would enlarge it
+    again.
 
     Args:
         rot_tfm: the rotation, not by 45 degrees.
@@ -217,8 +217,8 @@ def rotate_box_inverse(rot_tfm: RotationTransform, rotated_box: np.ndarray) -> n
         [N, 4] XYXY, before the rotation.
 
     Raises:
-        ValueError: The rotation is by 45 degrees, where all boxes around a point with the same sum of sides become
-            one.
+        ValueError: the rotation is by 45 degrees, which maps all boxes with the same centre and sum of sides to
+            the same box.
     """
     cos, sin = rot_tfm.abs_cos, rot_tfm.abs_sin
     determinant = cos**2 - sin**2

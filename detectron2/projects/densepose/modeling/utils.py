@@ -1,4 +1,4 @@
-"""What the heads share."""
+"""Common parts of the heads."""
 
 from torch import nn
 
@@ -6,10 +6,10 @@ __all__ = ["initialize_module_params"]
 
 
 def initialize_module_params(module: nn.Module) -> None:
-    """Fill biases with zeros and weights as He et al. do for layers before a ReLU, by the fan of the output.
+    """Initialise biases with zeros and weights as in He et al. for layers before a ReLU, by the fan-out.
 
     Args:
-        module: module to fill in place.
+        module: module to initialise in place.
 
     Reference: Delving Deep into Rectifiers, https://arxiv.org/abs/1502.01852
     """

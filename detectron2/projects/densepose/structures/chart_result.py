@@ -50,10 +50,10 @@ class DensePoseChartResultWithConfidences(_Movable):
         uv: [2, H, W] coordinates in the chart.
         sigma_1: uncertainty of U and V.
         sigma_2: second uncertainty of U and V.
-        kappa_u: part of the direction in which they are uncertain together.
-        kappa_v: its other part.
-        fine_segm_confidence: confidence in the chart.
-        coarse_segm_confidence: confidence in the body part.
+        kappa_u: U component of the direction of their joint uncertainty.
+        kappa_v: V component of that direction.
+        fine_segm_confidence: confidence of the chart.
+        coarse_segm_confidence: confidence of the body part.
     """
 
     labels: Tensor
@@ -93,10 +93,10 @@ class DensePoseChartResultCompressed:
 def quantize_densepose_chart_result(
     result: DensePoseChartResult | DensePoseChartResultWithConfidences,
 ) -> DensePoseChartResultQuantized:
-    """Round charts to bytes; coordinates are cut to 0..1 and then rounded down.
+    """Convert charts to bytes; coordinates are clipped to 0..1 and rounded down.
 
     Args:
-        result: charts of an instance; confidences are left out.
+        result: charts of an instance; confidences are dropped.
     """
     uv = (result.uv * 255).clamp(0, 255)
     return DensePoseChartResultQuantized(torch.cat([result.labels[None].byte(), uv.byte()]))

@@ -21,8 +21,8 @@ __all__ = ["DensePoseDataRelative"]
 class DensePoseDataRelative:
     """DensePose annotation of one instance, in coordinates that run from 0 to 256 over its box.
 
-    K points have either chart coordinates (``i``, ``u``, ``v``) or vertices of a mesh (``vertex_ids``); what an
-    annotation lacks is no attribute.
+    K points have either chart coordinates (``i``, ``u``, ``v``) or vertices of a mesh (``vertex_ids``). Missing parts of
+    an annotation have no attribute.
 
     Args:
         annotation: dictionary in the format of DensePose-COCO.
@@ -76,7 +76,7 @@ class DensePoseDataRelative:
             self.cleanup_annotation(annotation)
 
     def to(self, device: torch.device) -> "DensePoseDataRelative":
-        """Return the annotation on another device; itself if it is there."""
+        """Return the annotation on another device; the same object if it is there already."""
         if self.device == device:
             return self
         moved = copy.copy(self)
@@ -91,11 +91,11 @@ class DensePoseDataRelative:
         """Read the part labels of an annotation.
 
         Args:
-            annotation: its ``dp_masks`` is a list of 14 run-length encodings, of which parts that are not seen
-                are empty; or one encoding, of the whole body; or a tensor of labels.
+            annotation: its ``dp_masks`` is a list of 14 RLEs, empty for invisible parts; or one RLE of the whole
+                body; or a tensor of labels.
 
         Returns:
-            [256, 256] float32 labels; a tensor comes back as it is.
+            [256, 256] float32 labels; a tensor is returned unchanged.
         """
         parts = annotation[DensePoseDataRelative.S_KEY]
         if isinstance(parts, Tensor):
@@ -108,7 +108,7 @@ class DensePoseDataRelative:
 
     @staticmethod
     def validate_annotation(annotation: dict[str, Any]) -> tuple[bool, str | None]:
-        """Tell whether an annotation has points, with charts or with vertices.
+        """Check that an annotation has points, with charts or with vertices.
 
         Returns:
             Whether it is valid, and what is missing if not.
@@ -118,7 +118,7 @@ class DensePoseDataRelative:
         embedding = {keys.X_KEY, keys.Y_KEY, keys.VERTEX_IDS_KEY, keys.MESH_NAME_KEY} - annotation.keys()
         if not chart or not embedding:
             return True, None
-        return False, f"for charts it lacks {sorted(chart)}; for surface embeddings {sorted(embedding)}"
+        return False, f"charts need {sorted(chart)}; surface embeddings need {sorted(embedding)}"
 
     @staticmethod
     def cleanup_annotation(annotation: dict[str, Any]) -> None:
@@ -133,14 +133,14 @@ class DensePoseDataRelative:
     def apply_transform(
         self, transforms: TransformList, densepose_transform_data: DensePoseTransformData
     ) -> None:
-        """Change the annotation, in place, as its image is changed.
+        """Transform the annotation in place.
 
-        Only horizontal flips and rotations matter, for all else keeps positions within the box. Flips are
-        taken to come before rotations.
+        Only horizontal flips and rotations matter, since others keep positions relative to the box. Flips are assumed
+        to precede rotations.
 
         Args:
             transforms: transforms of the image.
-            densepose_transform_data: what mirroring does to charts and labels.
+            densepose_transform_data: symmetries of charts and labels.
         """
         if sum(isinstance(t, HFlipTransform) for t in transforms.transforms) % 2 == 1:
             self._flip(densepose_transform_data)
@@ -152,7 +152,7 @@ class DensePoseDataRelative:
         self.x = self.MASK_SIZE - self.x
         if hasattr(self, "vertex_ids"):
             mesh = load_mesh_symmetry(MeshCatalog[MeshCatalog.get_mesh_name(self.mesh_id)].symmetry)
-            if mesh is not None:  # else the mesh knows no left and right
+            if mesh is not None:  # otherwise the mesh has no left and right
                 self.vertex_ids = mesh["vertex_transforms"].to(self.device)[self.vertex_ids]
         if hasattr(self, "i"):
             tables = symmetries.uv_symmetries
@@ -165,7 +165,7 @@ class DensePoseDataRelative:
             self.segm = _look_up(symmetries.mask_label_symmetries, self.segm.flip(1))
 
     def _rotate(self, rotation: RotationTransform) -> None:
-        """Turn as if the box were the whole image."""
+        """Rotate as if the box were the whole image."""
         scale = np.asarray([rotation.w, rotation.h]) / self.MASK_SIZE
         points = torch.stack([self.x, self.y], dim=1).cpu().numpy() * scale
         turned = torch.as_tensor(rotation.apply_coords(points) / scale).to(self.x)

@@ -20,11 +20,11 @@ class DensePoseList:
         densepose_datas: annotation of each instance, or None.
         boxes_xyxy_abs: [N, 4] boxes that the annotations refer to, in pixels.
         image_size_hw: height and width of the image.
-        device: where annotations and boxes are moved to.
+        device: target device of annotations and boxes.
 
     Raises:
-        ValueError: The numbers of annotations and boxes differ.
-        TypeError: An annotation is not a ``DensePoseDataRelative``.
+        ValueError: the numbers of annotations and boxes differ.
+        TypeError: an annotation is not a ``DensePoseDataRelative``.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class DensePoseList:
         self.device = torch.device(device)
 
     def to(self, device: torch.device) -> "DensePoseList":
-        """Return the list on another device; itself if it is there."""
+        """Return the list on another device; the same object if it is there already."""
         if self.device == torch.device(device):
             return self
         return DensePoseList(self.densepose_datas, self.boxes_xyxy_abs, self.image_size_hw, device)

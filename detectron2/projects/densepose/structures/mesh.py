@@ -1,4 +1,4 @@
-"""Surface meshes whose parts are read when they are first asked for."""
+"""Surface meshes whose parts are read on first access."""
 
 from dataclasses import astuple
 from functools import lru_cache
@@ -21,19 +21,19 @@ _TENSORS = ("vertices", "faces", "geodists", "texcoords")
 class Mesh:
     """A triangle mesh with V vertices and F faces.
 
-    What is not given is read from the files of ``mesh_info`` when it is first used, and is None without a file.
+    Missing parts are read from the files of ``mesh_info`` on first access; they are None without a file.
 
     Args:
         vertices: [V, 3] coordinates.
         faces: [F, 3] numbers of the vertices of each triangle.
         geodists: [V, V] geodesic distances between vertices.
-        symmetry: ``vertex_transforms``, [V] int64, is the vertex that each vertex is mirrored to.
+        symmetry: ``vertex_transforms``, [V] int64, is the mirror image of each vertex.
         texcoords: [V, 2] texture coordinates.
         mesh_info: files of the mesh.
-        device: where the tensors live; by default that of the given tensors, or the CPU.
+        device: device of the tensors; None = that of the given tensors, or the CPU.
 
     Raises:
-        ValueError: Neither vertices nor files are given, or a tensor is on another device.
+        ValueError: neither vertices nor files are given, or a tensor is on another device.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Mesh:
         device: torch.device | None = None,
     ) -> None:
         if vertices is None and mesh_info is None:
-            raise ValueError("Mesh needs vertices, or mesh_info to read them from; got neither")
+            raise ValueError("Mesh needs vertices or mesh_info, got neither")
         given = dict(zip(_TENSORS, (vertices, faces, geodists, texcoords)))
         devices = {name: t.device for name, t in given.items() if t is not None}
         self.device = torch.device(device or next(iter(devices.values()), _CPU))
@@ -61,7 +61,7 @@ class Mesh:
         self._texcoords = texcoords
 
     def to(self, device: torch.device) -> "Mesh":
-        """Return the mesh on another device; itself if it is there. Parts that are not read yet stay so."""
+        """Return the mesh on another device; the same object if it is there already. Parts that have not been read stay unread."""
         if device == self.device:
             return self
         moved: dict[str, Any] = {}
@@ -119,9 +119,9 @@ def load_mesh_data(mesh_fpath: str | None, field: str, device: torch.device | No
     """Read one entry of the main file of a mesh.
 
     Args:
-        mesh_fpath: path or address of a pickled dictionary of arrays; None for none.
+        mesh_fpath: path or URL of a pickled dictionary of arrays; None = none.
         field: ``"vertices"`` or ``"faces"``.
-        device: where the result lives; the CPU by default.
+        device: device of the result; None = the CPU.
 
     Returns:
         The array as float32; None without a file.
@@ -135,8 +135,8 @@ def load_mesh_auxiliary_data(fpath: str | None, device: torch.device | None = No
     """Read a pickled array, such as geodesic distances, as float32; None without a file.
 
     Args:
-        fpath: path or address; None for none.
-        device: where the result lives; the CPU by default.
+        fpath: path or URL; None = none.
+        device: device of the result; None = the CPU.
     """
     if fpath is None:
         return None
@@ -147,11 +147,11 @@ def load_mesh_auxiliary_data(fpath: str | None, device: torch.device | None = No
 def load_mesh_symmetry(
     symmetry_fpath: str | None, device: torch.device | None = None
 ) -> dict[str, Tensor] | None:
-    """Read which vertices are mirror images of each other. Every file is read only once.
+    """Read the mirror image of each vertex. Every file is read only once.
 
     Args:
-        symmetry_fpath: path or address of a pickled dictionary of index arrays; None for none.
-        device: where the result lives; the CPU by default.
+        symmetry_fpath: path or URL of a pickled dictionary of index arrays; None = none.
+        device: device of the result; None = the CPU.
 
     Returns:
         ``vertex_transforms``: [V] int64; None without a file.
@@ -163,16 +163,16 @@ def load_mesh_symmetry(
 
 
 def create_mesh(mesh_name: str, device: torch.device | None = None) -> Mesh:
-    """Return the mesh with a name in ``MeshCatalog``, the same one each time.
+    """Return a mesh of ``MeshCatalog``, the same object each time.
 
     Args:
         mesh_name: name of the mesh.
-        device: where it lives; the CPU by default.
+        device: device of the mesh; None = the CPU.
     """
     return _mesh_of_files(astuple(MeshCatalog[mesh_name]), device)
 
 
 @lru_cache
 def _mesh_of_files(info: tuple[Any, ...], device: torch.device | None) -> Mesh:
-    """Remember meshes by their files, so that a mesh registered anew is also read anew."""
+    """Cache meshes by their files, so that a mesh registered again is also read again."""
     return Mesh(mesh_info=MeshInfo(*info), device=device)

@@ -1,4 +1,4 @@
-"""What the outputs of all predictors share: records of tensors with one row per instance."""
+"""Base of the outputs of all predictors: records of tensors with one row per instance."""
 
 from collections.abc import Callable
 from dataclasses import field, fields, make_dataclass
@@ -20,7 +20,7 @@ class PredictorOutput:
         return self.coarse_segm.size(0)
 
     def __getitem__(self, item: int | slice | Tensor) -> Self:
-        """Return some of the instances (slice, mask or indices); an integer gives one, and keeps the dimension."""
+        """Return some of the instances (slice, mask or indices); an integer selects one and keeps the dimension."""
         rows = slice(item, item + 1 or None) if isinstance(item, int) else item
         return self._map(lambda tensor: tensor[rows])
 
@@ -35,7 +35,7 @@ class PredictorOutput:
 
 @cache
 def with_confidences(base: type, names: tuple[str, ...]) -> type:
-    """Derive an output that has further fields, None by default; the same class each time.
+    """Derive an output class with further fields, None by default; the same class for each call.
 
     Args:
         base: a dataclass.

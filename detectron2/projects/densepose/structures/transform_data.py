@@ -1,4 +1,4 @@
-"""How charts and labels of the body change when an image is mirrored."""
+"""Changes of charts and body labels under horizontal flips."""
 
 from typing import IO, Any
 
@@ -10,13 +10,13 @@ __all__ = ["DensePoseTransformData", "normalized_coords_transform"]
 
 
 def normalized_coords_transform(x0: float, y0: float, w: float, h: float) -> Any:
-    """Make a function from image coordinates to those of a box, which run from -1 to 1.
+    """Return a function from image coordinates to those of a box, which run from -1 to 1.
 
     Args:
         x0: left side of the box.
-        y0: its upper side.
-        w: its width.
-        h: its height.
+        y0: top side of the box.
+        w: width of the box.
+        h: height of the box.
 
     Returns:
         A function that takes and returns a point ``(x, y)``.
@@ -29,16 +29,16 @@ def normalized_coords_transform(x0: float, y0: float, w: float, h: float) -> Any
 
 
 class DensePoseTransformData:
-    """Symmetries of the body: which labels swap, and where a point of a chart goes.
+    """Symmetries of the body: swaps of labels, and changes of chart coordinates.
 
     Args:
         uv_symmetries: ``U_transforms`` and ``V_transforms``, [24, 256, 256]: the coordinate after mirroring, for
             each chart and each V (rows) and U (columns) in steps of 1 / 255.
-        device: where the tables of points live.
+        device: device of the coordinate tables.
 
     Attributes:
-        mask_label_symmetries: for background and 14 parts, the part that each one is mirrored to.
-        point_label_symmetries: the same for background and 24 charts.
+        mask_label_symmetries: mirror image of background and each of the 14 parts.
+        point_label_symmetries: mirror image of background and each of the 24 charts.
         uv_symmetries: as given, on ``device``.
     """
 
@@ -59,8 +59,8 @@ class DensePoseTransformData:
         """Return the tables on a device.
 
         Args:
-            device: where they shall live.
-            copy: make new ones even if they are there already.
+            device: target device.
+            copy: copy tables that are there already.
         """
         if self.device == device and not copy:
             return self

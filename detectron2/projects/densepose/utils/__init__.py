@@ -1,1 +1,1 @@
-"""Symmetry tables of data sets, verbosity of the programs, selectors of annotations."""
+"""Symmetry tables of datasets, verbosity of the programs, selectors of annotations."""

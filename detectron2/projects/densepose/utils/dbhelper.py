@@ -1,4 +1,4 @@
-"""Selecting records of a data set by conditions in text form."""
+"""Select records of a dataset by conditions given as text."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,15 +17,15 @@ class EntrySelector:
 
     @staticmethod
     def from_string(spec: str) -> "EntrySelector":
-        """Make the selector that a text describes.
+        """Build a selector from its description.
 
         Args:
-            spec: ``*`` for all records, or conditions, see :class:`FieldEntrySelector`.
+            spec: ``*`` = all records, or conditions, see :class:`FieldEntrySelector`.
         """
         return AllEntrySelector() if spec == AllEntrySelector.SPECIFIER else FieldEntrySelector(spec)
 
     def __call__(self, entry: Mapping[str, Any]) -> bool:
-        """Say whether a record is selected."""
+        """Return whether a record is selected."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
@@ -44,7 +44,7 @@ class FieldEntrySelector(EntrySelector):
 
     Args:
         spec: conditions such as ``image_id:int=10-20,file_name=images/cat.jpg``. Each compares a field with a value
-            of type ``str`` (the default), ``int`` or ``float``; of numbers, also with a range, ends included.
+            of type ``str`` (the default), ``int`` or ``float``, or a number with a closed range.
 
     Raises:
         ValueError: a condition cannot be read.
@@ -54,7 +54,7 @@ class FieldEntrySelector(EntrySelector):
         self._conditions = [_condition(part) for part in spec.split(",")]
 
     def __call__(self, entry: Mapping[str, Any]) -> bool:
-        """Say whether a record meets the conditions; one that lacks a field does not.
+        """Return whether a record meets the conditions; a record without the field does not.
 
         Args:
             entry: a record.

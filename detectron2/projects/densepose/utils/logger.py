@@ -6,7 +6,7 @@ __all__ = ["verbosity_to_level"]
 
 
 def verbosity_to_level(verbosity: int | None) -> int:
-    """Turn the number of ``-v`` flags into a logging level: none warns, one informs, more debug."""
+    """Convert the number of ``-v`` flags to a logging level: 0 = warning, 1 = info, more = debug."""
     if not verbosity:
         return logging.WARNING
     return logging.INFO if verbosity == 1 else logging.DEBUG

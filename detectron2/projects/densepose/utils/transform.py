@@ -1,4 +1,4 @@
-"""Loading the tables that mirror DensePose coordinates."""
+"""Load the symmetry tables of DensePose coordinates."""
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -10,15 +10,15 @@ __all__ = ["load_for_dataset", "load_from_cfg"]
 
 
 def load_for_dataset(dataset_name: str) -> DensePoseTransformData:
-    """Load the symmetry tables of a data set.
+    """Load the symmetry tables of a dataset.
 
     Args:
-        dataset_name: a data set whose metadata have ``densepose_transform_src``.
+        dataset_name: a dataset whose metadata has ``densepose_transform_src``.
     """
     path = MetadataCatalog.get(dataset_name).densepose_transform_src
     return DensePoseTransformData.load(PathManager.get_local_path(path))
 
 
 def load_from_cfg(cfg: CfgNode) -> DensePoseTransformData:
-    """Load the symmetry tables of the first training data set of a config."""
+    """Load the symmetry tables of the first training dataset of a config."""
     return load_for_dataset(cfg.DATASETS.TRAIN[0])

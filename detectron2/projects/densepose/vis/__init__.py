@@ -1,1 +1,1 @@
-"""Pictures of DensePose annotations and predictions."""
+"""Visualization of DensePose annotations and predictions."""

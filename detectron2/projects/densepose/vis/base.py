@@ -1,6 +1,6 @@
-"""Visualizers of plain things: matrices over boxes, rectangles, points, text.
+"""Visualizers of basic elements: matrices over boxes, rectangles, points, text.
 
-Images are uint8 arrays (H, W, 3), blue first. Unless said otherwise they are drawn on in place, and returned.
+Images are uint8 BGR arrays (H, W, 3). Unless stated otherwise, visualizers draw on them in place and return them.
 """
 
 import logging
@@ -32,12 +32,12 @@ class MatrixVisualizer:
     """Draws a matrix over a box in the colours of a colour map.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         val_scale: factor from the values to the range 0..255 of the colour map.
         alpha: opacity, in [0, 1].
-        interp_method_matrix: OpenCV's number of the interpolation of the matrix.
-        interp_method_mask: the same of the mask.
+        interp_method_matrix: OpenCV id of the interpolation of the matrix.
+        interp_method_mask: OpenCV id of the interpolation of the mask.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class MatrixVisualizer:
             image_bgr: image.
             mask: uint8 array (h, w); nothing is drawn where it is 0.
             matrix: array (h, w) of values.
-            bbox_xywh: where it lies, which may reach beyond the image. Both arrays are resized to it.
+            bbox_xywh: position, which may extend beyond the image. Both arrays are resized to it.
 
         Returns:
-            The image with the matrix; the image as it is for an empty box.
+            The image with the matrix; the unchanged image for an empty box.
         """
         if mask.shape != matrix.shape or mask.ndim != 2:
             raise ValueError(
@@ -82,7 +82,7 @@ class MatrixVisualizer:
             matrix = cv2.resize(matrix, size, interpolation=self.interp_method_matrix)
         values = matrix.astype(np.float32) * self.val_scale
         if values.max() > 255.001:
-            logger.warning("Values up to %.1f are beyond 255, the end of the colour map", values.max())
+            logger.warning("Values up to %.1f exceed 255, the end of the colour map", values.max())
         colors = cv2.applyColorMap(values.clip(0, 255).astype(np.uint8), self.cmap)
         target = image_bgr if self.inplace else np.zeros_like(image_bgr)
         place, part = clip_to_image(target, bbox_xywh)
@@ -95,7 +95,7 @@ class RectangleVisualizer:
 
     Args:
         color: blue, green and red.
-        thickness: of the line, in pixels.
+        thickness: line width, in pixels.
     """
 
     def __init__(self, color: Color = _GREEN, thickness: int = 1) -> None:
@@ -109,13 +109,13 @@ class RectangleVisualizer:
         color: Color | None = None,
         thickness: int | None = None,
     ) -> Image:
-        """Draw a box; decimals are cut off.
+        """Draw a box, truncated to integers.
 
         Args:
             image_bgr: image.
             bbox_xywh: the box.
-            color: instead of the usual one.
-            thickness: likewise.
+            color: overrides the default colour.
+            thickness: overrides the default thickness.
         """
         x, y, w, h = (int(value) for value in bbox_xywh)
         color, thickness = color or self.color, thickness or self.thickness
@@ -146,9 +146,9 @@ class PointsVisualizer:
 
         Args:
             image_bgr: image.
-            pts_xy: pairs x and y, rounded to whole pixels.
-            colors_bgr: one for each point, instead of the usual one.
-            rs: likewise for radii.
+            pts_xy: pairs x and y, rounded to integers.
+            colors_bgr: one colour per point, overriding the default.
+            rs: one radius per point, overriding the default.
         """
         cv2 = opencv()
         for i, (x, y) in enumerate(pts_xy):
@@ -160,19 +160,19 @@ class PointsVisualizer:
 
 
 class TextVisualizer:
-    """Writes a line of text, in a frame and on a ground if these are not wholly transparent.
+    """Draws a line of text, with optional frame and background.
 
     Args:
-        font_face: OpenCV's number of the font.
-        font_color_bgr: of the text.
-        font_scale: relative to the font's own size.
-        font_line_type: OpenCV's number of the kind of line.
-        font_line_thickness: in pixels.
-        fill_color_bgr: of the ground.
-        fill_color_transparency: 0 for an opaque ground, 1 for none.
-        frame_color_bgr: of the frame.
-        frame_color_transparency: 0 for an opaque frame, 1 for none.
-        frame_thickness: in pixels.
+        font_face: OpenCV id of the font.
+        font_color_bgr: colour of the text.
+        font_scale: scale relative to the font's base size.
+        font_line_type: OpenCV id of the line type.
+        font_line_thickness: line width, in pixels.
+        fill_color_bgr: colour of the background.
+        fill_color_transparency: 0 = opaque background, 1 = none.
+        frame_color_bgr: colour of the frame.
+        frame_color_transparency: 0 = opaque frame, 1 = none.
+        frame_thickness: line width of the frame, in pixels.
     """
 
     def __init__(
@@ -200,12 +200,12 @@ class TextVisualizer:
         self.frame_thickness = frame_thickness
 
     def visualize(self, image_bgr: Image, txt: str, topleft_xy: Any) -> Image:
-        """Write text.
+        """Draw text.
 
         Args:
             image_bgr: image.
             txt: the text.
-            topleft_xy: upper left corner; decimals are cut off.
+            topleft_xy: top left corner, truncated to integers.
         """
         x, y = (int(value) for value in topleft_xy)
         width, height = self.get_text_size_wh(txt)
@@ -239,21 +239,21 @@ class CompoundVisualizer:
     """Draws with several visualizers, one after the other.
 
     Args:
-        visualizers: they all have ``visualize(image_bgr, data)``.
+        visualizers: objects with ``visualize(image_bgr, data)``.
     """
 
     def __init__(self, visualizers: Sequence[Any]) -> None:
         self.visualizers = visualizers
 
     def visualize(self, image_bgr: Image, data: Sequence[Any]) -> Image:
-        """Draw.
+        """Draw with all visualizers.
 
         Args:
             image_bgr: image.
-            data: one entry for each visualizer.
+            data: one entry per visualizer.
         """
         if len(data) != len(self.visualizers):
-            raise ValueError(f"there are {len(self.visualizers)} visualizers, got data for {len(data)}")
+            raise ValueError(f"expected data for {len(self.visualizers)} visualizers, got {len(data)}")
         for visualizer, entry in zip(self.visualizers, data):
             image_bgr = visualizer.visualize(image_bgr, entry)
         return image_bgr

@@ -20,7 +20,7 @@ class BoundingBoxVisualizer:
 
         Args:
             image_bgr: image.
-            boxes_xywh: (N, 4); None draws nothing.
+            boxes_xywh: (N, 4); None = draw nothing.
         """
         for box in () if boxes_xywh is None else boxes_xywh:
             image_bgr = self.rectangle_visualizer.visualize(image_bgr, box)
@@ -28,12 +28,12 @@ class BoundingBoxVisualizer:
 
 
 class ScoredBoundingBoxVisualizer:
-    """Draws the outlines of boxes and writes their scores.
+    """Draws the outlines of boxes and their scores.
 
     Args:
         bbox_visualizer_params: arguments of :class:`RectangleVisualizer`.
         score_visualizer_params: arguments of :class:`TextVisualizer`.
-        **kwargs: unused; programs hand the same options to every visualizer.
+        **kwargs: unused; programs pass the same options to every visualizer.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ScoredBoundingBoxVisualizer:
 
         Args:
             image_bgr: image.
-            scored_bboxes: boxes (N, 4) as x, y, width and height, and scores (N,); None draws nothing.
+            scored_bboxes: boxes (N, 4) as x, y, width and height, and scores (N,); None = draw nothing.
         """
         boxes, scores = scored_bboxes
         if boxes is None or scores is None:

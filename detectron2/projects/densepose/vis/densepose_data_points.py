@@ -26,8 +26,8 @@ class DensePoseDataCoarseSegmentationVisualizer:
     """Draws the body parts of annotations.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         **kwargs: unused.
     """
@@ -44,7 +44,7 @@ class DensePoseDataCoarseSegmentationVisualizer:
 
         Args:
             image_bgr: image.
-            bbox_densepose_datas: boxes as x, y, width and height, and their annotations; None draws nothing.
+            bbox_densepose_datas: boxes as x, y, width and height, and their annotations; None = draw nothing.
         """
         image_bgr = image_bgr if self.inplace else np.zeros_like(image_bgr)
         for box, data in zip(*(bbox_densepose_datas or ((), ()))):
@@ -57,9 +57,9 @@ class DensePoseDataPointsVisualizer:
     """Draws the points of annotations.
 
     Args:
-        densepose_data_to_value_fn: gives an annotation's values (K,) in 0..255, which decide the colours; None draws
-            all points in one colour.
-        cmap: OpenCV's number of the colour map.
+        densepose_data_to_value_fn: returns values (K,) of an annotation in 0..255, which set the colours; None = one
+            colour for all points.
+        cmap: OpenCV id of the colour map.
         **kwargs: unused.
     """
 
@@ -78,7 +78,7 @@ class DensePoseDataPointsVisualizer:
 
         Args:
             image_bgr: image.
-            bbox_densepose_datas: boxes as x, y, width and height, and their annotations; None draws nothing.
+            bbox_densepose_datas: boxes as x, y, width and height, and their annotations; None = draw nothing.
         """
         for box, data in zip(*(bbox_densepose_datas or ((), ()))):
             x0, y0, w, h = (float(value) for value in box)
@@ -108,7 +108,7 @@ class DensePoseDataPointsUVisualizer(DensePoseDataPointsVisualizer):
     """Draws the points of annotations in colours for U.
 
     Args:
-        **kwargs: go to :class:`DensePoseDataPointsVisualizer`.
+        **kwargs: passed to :class:`DensePoseDataPointsVisualizer`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -119,7 +119,7 @@ class DensePoseDataPointsVVisualizer(DensePoseDataPointsVisualizer):
     """Draws the points of annotations in colours for V.
 
     Args:
-        **kwargs: go to :class:`DensePoseDataPointsVisualizer`.
+        **kwargs: passed to :class:`DensePoseDataPointsVisualizer`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -130,7 +130,7 @@ class DensePoseDataPointsIVisualizer(DensePoseDataPointsVisualizer):
     """Draws the points of annotations in colours for their charts.
 
     Args:
-        **kwargs: go to :class:`DensePoseDataPointsVisualizer`.
+        **kwargs: passed to :class:`DensePoseDataPointsVisualizer`.
     """
 
     def __init__(self, **kwargs: Any) -> None:

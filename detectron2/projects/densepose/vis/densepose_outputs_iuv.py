@@ -1,4 +1,4 @@
-"""Visualizers of predicted charts as they leave the model, before they are resampled to pixels."""
+"""Visualizers of predicted charts before they are resampled to pixels."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ class DensePoseOutputsVisualizer:
     """Draws charts, U or V.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         to_visualize: "I" for charts, "U" or "V".
         **kwargs: unused.
@@ -52,7 +52,7 @@ class DensePoseOutputsVisualizer:
 
         Args:
             image_bgr: image.
-            dp_output_with_bboxes: outputs for N instances, and boxes (N, 4) as x, y, width and height; None draws
+            dp_output_with_bboxes: outputs for N instances, and boxes (N, 4) as x, y, width and height; None = draw
                 nothing.
         """
         output, boxes = dp_output_with_bboxes
@@ -74,8 +74,8 @@ class DensePoseOutputsUVisualizer(DensePoseOutputsVisualizer):
     """Draws U.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         **kwargs: unused.
     """
@@ -90,8 +90,8 @@ class DensePoseOutputsVVisualizer(DensePoseOutputsVisualizer):
     """Draws V.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         **kwargs: unused.
     """
@@ -106,8 +106,8 @@ class DensePoseOutputsFineSegmentationVisualizer(DensePoseOutputsVisualizer):
     """Draws charts.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         **kwargs: unused.
     """

@@ -35,7 +35,7 @@ def get_texture_atlases(json_str: str | None) -> dict[str, npt.NDArray[np.uint8]
     """Read the texture atlases of several meshes.
 
     Args:
-        json_str: JSON of a dict, name of a mesh to path of an image; None for none.
+        json_str: JSON of a dict, name of a mesh to path of an image; None = none.
     """
     if json_str is None:
         return None
@@ -43,14 +43,14 @@ def get_texture_atlases(json_str: str | None) -> dict[str, npt.NDArray[np.uint8]
 
 
 class DensePoseOutputsVertexVisualizer:
-    """Draws which vertices the pixels are nearest to, in colours that change smoothly over the surface.
+    """Draws the nearest vertex of each pixel, in colours that change smoothly over the surface.
 
     Args:
-        cfg: config of the model, with the meshes of the classes and the embeddings of their vertices.
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        cfg: config of the model, with the meshes of the classes and their vertex embeddings.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
-        device: where the vertices are looked for; the CPU instead of "cuda" where there is none.
+        device: device for the vertex search; the CPU instead of an unavailable "cuda".
         default_class: class of instances without one.
         **kwargs: unused.
     """
@@ -88,8 +88,8 @@ class DensePoseOutputsVertexVisualizer:
         """Draw the vertices of several instances.
 
         Args:
-            image_bgr: uint8 image (H, W, 3), blue first.
-            outputs_boxes_xywh_classes: outputs for N instances, boxes (N, 4) and classes; None draws nothing.
+            image_bgr: uint8 BGR image (H, W, 3).
+            outputs_boxes_xywh_classes: outputs for N instances, boxes (N, 4) and classes; None = draw nothing.
         """
         if outputs_boxes_xywh_classes[0] is None:
             return image_bgr
@@ -102,7 +102,7 @@ class DensePoseOutputsVertexVisualizer:
         return image_bgr
 
     def _instances(self, given: OutputsBoxesClasses) -> Iterator[tuple[list[int], str, Tensor, Tensor]]:
-        """Box, mesh, nearest vertices (h, w) and mask (h, w) of each instance whose box has pixels."""
+        """Yield box, mesh, nearest vertices (h, w) and mask (h, w) of each instance with a nonempty box."""
         segm, embeddings, number, boxes, classes = self.extract_and_check_outputs_and_boxes(given)
         for n in range(number):
             box = boxes[n].int().tolist()
@@ -123,13 +123,13 @@ class DensePoseOutputsVertexVisualizer:
     def extract_and_check_outputs_and_boxes(
         self, outputs_boxes_xywh_classes: OutputsBoxesClasses
     ) -> tuple[Tensor, Tensor, int, Tensor, Any]:
-        """Take the input of :meth:`visualize` apart.
+        """Check and split the input of :meth:`visualize`.
 
         Returns:
             Logits of coarse segmentation, embeddings, the number N of instances, their boxes and their classes.
 
         Raises:
-            TypeError: the outputs are no surface embeddings.
+            TypeError: the outputs are not surface embeddings.
             ValueError: the numbers of outputs, boxes and classes differ.
         """
         output, boxes, classes = outputs_boxes_xywh_classes
@@ -149,10 +149,10 @@ class DensePoseOutputsTextureVisualizer(DensePoseOutputsVertexVisualizer):
     """Draws textures on instances. The image itself is not changed.
 
     Args:
-        cfg: config of the model, with the meshes of the classes and the embeddings of their vertices.
-        texture_atlases_dict: name of a mesh to its texture, (H, W, 3) or (H, W, 4), blue first. Instances of other
-            meshes are not drawn.
-        device: where the vertices are looked for; the CPU instead of "cuda" where there is none.
+        cfg: config of the model, with the meshes of the classes and their vertex embeddings.
+        texture_atlases_dict: name of a mesh to its texture, (H, W, 3) or (H, W, 4), BGR. Instances of other meshes
+            are not drawn.
+        device: device for the vertex search; the CPU instead of an unavailable "cuda".
         default_class: class of instances without one.
         **kwargs: unused.
     """
@@ -195,8 +195,8 @@ class DensePoseOutputsTextureVisualizer(DensePoseOutputsVertexVisualizer):
         Args:
             bbox_image_bgr: (h, w, 3), the image in the box.
             uv_array: (2, h, w) texture coordinates, in [0, 1].
-            mask: (h, w), where to draw.
-            mesh_name: its mesh.
+            mask: (h, w), pixels to draw.
+            mesh_name: mesh of the instance.
 
         Returns:
             A new image (h, w, 3).

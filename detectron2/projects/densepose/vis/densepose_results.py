@@ -32,21 +32,21 @@ __getattr__ = passed_on(
 )
 
 Iuv = npt.NDArray[np.uint8]
-"""(3, h, w): charts, and U and V times 255"""
+"""(3, h, w): charts, U * 255 and V * 255"""
 
 
 class DensePoseResultsVisualizer:
     """Base of the visualizers of charts.
 
-    Subclasses define ``visualize_iuv_arr``, and the context that it draws on if that is not the image itself.
+    Subclasses define ``visualize_iuv_arr``, and the context to draw on if it is not the image itself.
     """
 
     def visualize(self, image_bgr: Image, results_and_boxes_xywh: tuple[Any, Any]) -> Image:
         """Draw the charts of several instances.
 
         Args:
-            image_bgr: uint8 image (H, W, 3), blue first; drawn on in place unless the class says otherwise.
-            results_and_boxes_xywh: N chart results, and boxes (N, 4); None draws nothing.
+            image_bgr: uint8 BGR image (H, W, 3); drawn on in place unless the class states otherwise.
+            results_and_boxes_xywh: N chart results, and boxes (N, 4); None = draw nothing.
 
         Returns:
             The image with the charts.
@@ -62,7 +62,7 @@ class DensePoseResultsVisualizer:
         return self.context_to_image_bgr(context)
 
     def create_visualization_context(self, image_bgr: Image) -> Any:
-        """Make what the instances of an image are drawn on."""
+        """Create the context to draw on."""
         return image_bgr
 
     def visualize_iuv_arr(self, context: Any, iuv_arr: Iuv, bbox_xywh: Sequence[float] | Tensor) -> None:
@@ -76,11 +76,11 @@ class DensePoseResultsVisualizer:
         raise NotImplementedError(f"{type(self).__name__} must define visualize_iuv_arr")
 
     def context_to_image_bgr(self, context: Any) -> Image:
-        """Make an image of what was drawn."""
+        """Convert the context to an image."""
         return context
 
     def get_image_bgr_from_context(self, context: Any) -> Image:
-        """Return the image that is drawn on."""
+        """Return the image of the context."""
         return context
 
 
@@ -88,10 +88,10 @@ class DensePoseMaskedColormapResultsVisualizer(DensePoseResultsVisualizer):
     """Draws a value of each pixel in the colours of a colour map.
 
     Args:
-        data_extractor: gives the values (h, w) of an array (3, h, w) of charts, U and V.
-        segm_extractor: gives its charts; nothing is drawn where they are 0.
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        data_extractor: returns the values (h, w) of an array (3, h, w) of charts, U and V.
+        segm_extractor: returns its charts; nothing is drawn where they are 0.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         val_scale: factor from the values to the range 0..255 of the colour map.
         **kwargs: unused.
@@ -136,8 +136,8 @@ class DensePoseResultsFineSegmentationVisualizer(DensePoseMaskedColormapResultsV
     """Draws charts.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         **kwargs: unused.
     """
@@ -153,8 +153,8 @@ class DensePoseResultsUVisualizer(DensePoseMaskedColormapResultsVisualizer):
     """Draws U.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         **kwargs: unused.
     """
@@ -169,8 +169,8 @@ class DensePoseResultsVVisualizer(DensePoseMaskedColormapResultsVisualizer):
     """Draws V.
 
     Args:
-        inplace: draw on the image; else on a new black one.
-        cmap: OpenCV's number of the colour map.
+        inplace: draw on the image instead of a new black one.
+        cmap: OpenCV id of the colour map.
         alpha: opacity, in [0, 1].
         **kwargs: unused.
     """
@@ -186,7 +186,7 @@ class DensePoseResultsMplContourVisualizer(DensePoseResultsVisualizer):
 
     Args:
         levels: number of lines.
-        **kwargs: go to Matplotlib's ``contour``, such as ``linewidths``.
+        **kwargs: passed to Matplotlib's ``contour``, such as ``linewidths``.
     """
 
     def __init__(self, levels: int = 10, **kwargs: Any) -> None:
@@ -233,7 +233,7 @@ class DensePoseResultsMplContourVisualizer(DensePoseResultsVisualizer):
 
 
 class DensePoseResultsCustomContourVisualizer(DensePoseResultsVisualizer):
-    """Draws lines of equal U and equal V within each chart, in colours for the value, without Matplotlib.
+    """Draws lines of equal U and equal V within each chart, coloured by value, without Matplotlib.
 
     Args:
         levels: number of steps between the lines.
@@ -255,7 +255,7 @@ class DensePoseResultsCustomContourVisualizer(DensePoseResultsVisualizer):
 
 
 def _borders(charts: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Pixels whose step differs from that of the pixel to the right or below, within the same chart."""
+    """Return the pixels whose step differs from that of the pixel to the right or below, within the same chart."""
     found = np.zeros(charts.shape, dtype=bool)
     for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
         same_chart = (charts[here] == charts[there]) & (charts[here] > 0)
@@ -267,4 +267,4 @@ _WITH_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 DensePoseResultsContourVisualizer: type[DensePoseResultsVisualizer] = (
     DensePoseResultsMplContourVisualizer if _WITH_MATPLOTLIB else DensePoseResultsCustomContourVisualizer
 )
-"""draws with Matplotlib where it is installed"""
+"""draws with Matplotlib if it is installed"""

@@ -1,4 +1,4 @@
-"""Dressing people in textures: the colours of a texture atlas at the predicted points of the surface."""
+"""Draw textures on people: the colours of a texture atlas at the predicted points of the surface."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,7 +23,7 @@ __getattr__ = passed_on(
     ("projects.densepose.structures.chart_result.DensePoseChartResult",),
 )
 
-# The atlas shows the 24 charts in 4 columns of 6, the first column first.
+# The atlas has the 24 charts in 4 columns of 6, in column order.
 _COLUMNS, _ROWS = 4, 6
 
 
@@ -32,10 +32,10 @@ def get_texture_atlas(path: str | None) -> npt.NDArray[np.uint8] | None:
     """Read a texture atlas.
 
     Args:
-        path: path or address of an image; None for none.
+        path: path or URL of an image; None = none.
 
     Returns:
-        uint8 array (H, W, 3), blue first, or (H, W, 4) with opacity; None without a path.
+        uint8 BGR array (H, W, 3), or (H, W, 4) with opacity; None without a path.
     """
     if path is None:
         return None
@@ -46,7 +46,7 @@ def get_texture_atlas(path: str | None) -> npt.NDArray[np.uint8] | None:
 
 
 def split_alpha(texture: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Take colours and opacity of a texture apart; without an opacity of its own, black is transparent.
+    """Split a texture into colours and opacity; without an opacity channel, black is transparent.
 
     Args:
         texture: (..., 3), or (..., 4) with opacity in 0..255.
@@ -63,7 +63,7 @@ class DensePoseResultsVisualizerWithTexture(DensePoseResultsVisualizer):
     """Draws a texture on people. The image itself is not changed.
 
     Args:
-        texture_atlas: (H, W, 3) or (H, W, 4), blue first, from :func:`get_texture_atlas`: 24 squares, in 4 columns of
+        texture_atlas: (H, W, 3) or (H, W, 4), BGR, from :func:`get_texture_atlas`: 24 squares, in 4 columns of
             6.
         **kwargs: unused.
     """
@@ -73,7 +73,7 @@ class DensePoseResultsVisualizerWithTexture(DensePoseResultsVisualizer):
         self.body_part_size = texture_atlas.shape[0] // _ROWS
         if self.body_part_size < 1 or texture_atlas.shape[1] != self.body_part_size * _COLUMNS:
             raise ValueError(
-                f"texture_atlas must hold {_ROWS} x {_COLUMNS} equal squares, got the shape {texture_atlas.shape}"
+                f"texture_atlas must have {_ROWS} x {_COLUMNS} equal squares, got the shape {texture_atlas.shape}"
             )
 
     def create_visualization_context(self, image_bgr: Image) -> Any:
@@ -95,7 +95,7 @@ class DensePoseResultsVisualizerWithTexture(DensePoseResultsVisualizer):
         image[place] = self.generate_image_with_texture(texture, alpha, image[place], iuv)
 
     def get_texture(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Cut the atlas into charts.
+        """Split the atlas into charts.
 
         Returns:
             Colours (24, S, S, 3), and opacity (24, S, S) in [0, 1].
@@ -117,7 +117,7 @@ class DensePoseResultsVisualizerWithTexture(DensePoseResultsVisualizer):
             texture_image: (24, S, S, 3), from :meth:`get_texture`.
             alpha: (24, S, S) opacity.
             bbox_image_bgr: (h, w, 3), the image in the box.
-            iuv_array: (3, h, w): charts, and U and V in [0, 1].
+            iuv_array: (3, h, w): charts, U and V in [0, 1].
 
         Returns:
             A new image (h, w, 3).

@@ -1,4 +1,4 @@
-"""What the visualizers share: OpenCV, and parts of images under boxes."""
+"""Common parts of the visualizers: OpenCV, and image regions of boxes."""
 
 from collections.abc import Iterable
 from types import ModuleType
@@ -10,12 +10,12 @@ import numpy.typing as npt
 __all__ = ["BLUE_TO_YELLOW", "RAINBOW", "Image", "blend", "clip_to_image", "opencv"]
 
 Image = npt.NDArray[np.uint8]
-"""(H, W, 3), blue first"""
+"""(H, W, 3), BGR"""
 
 BLUE_TO_YELLOW = 12
-"""OpenCV's number of its colour map Parula"""
+"""OpenCV id of the colour map Parula"""
 RAINBOW = 2
-"""OpenCV's number of its colour map Jet"""
+"""OpenCV id of the colour map Jet"""
 
 
 def opencv() -> ModuleType:
@@ -32,15 +32,15 @@ def opencv() -> ModuleType:
 
 
 def clip_to_image(image: Image, box_xywh: Iterable[float]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Find the part of a box that lies in an image.
+    """Return the part of a box that lies in an image.
 
     Args:
         image: (H, W, ...).
-        box_xywh: the box; decimals are cut off.
+        box_xywh: the box, truncated to integers.
 
     Returns:
-        Rows and columns of the image, and rows and columns counted from the corner of the box; empty where the
-        two do not meet.
+        Rows and columns of the image, and rows and columns relative to the corner of the box; empty if they do not
+        overlap.
     """
     x, y, w, h = (int(value) for value in box_xywh)
     height, width = image.shape[:2]
@@ -50,12 +50,12 @@ def clip_to_image(image: Image, box_xywh: Iterable[float]) -> tuple[tuple[slice,
 
 
 def blend(image: Image, region: Any, colors: Any, alpha: Any) -> None:
-    """Lay colours over a region of an image, in place.
+    """Blend colours into a region of an image, in place.
 
     Args:
         image: (H, W, 3).
-        region: index into it.
-        colors: broadcast to the region.
-        alpha: opacity, in [0, 1], broadcast likewise.
+        region: index of the region.
+        colors: colours, broadcast to the region.
+        alpha: opacity in [0, 1], broadcast to the region.
     """
     image[region] = (image[region] * (1.0 - alpha) + np.asarray(colors) * alpha).astype(np.uint8)

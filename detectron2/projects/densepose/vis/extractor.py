@@ -1,4 +1,4 @@
-"""From detections to what visualizers draw."""
+"""Extract the input of visualizers from detections."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ def extract_scores_from_instances(instances: Instances, select: object = None) -
 
     Args:
         instances: detections.
-        select: mask or indices of those wanted; None for all.
+        select: mask or indices of the detections to extract; None = all.
     """
     if not instances.has("scores"):
         return None
@@ -60,7 +60,7 @@ def extract_boxes_xywh_from_instances(instances: Instances, select: object = Non
 
     Args:
         instances: detections.
-        select: mask or indices of those wanted; None for all.
+        select: mask or indices of the detections to extract; None = all.
     """
     if not instances.has("pred_boxes"):
         return None
@@ -69,13 +69,13 @@ def extract_boxes_xywh_from_instances(instances: Instances, select: object = Non
 
 
 def create_extractor(visualizer: object) -> Extractor | None:
-    """Make what prepares detections for a visualizer.
+    """Create the extractor for a visualizer.
 
     Args:
         visualizer: a visualizer of this package.
 
     Returns:
-        A callable of detections and, optionally, a selection; None for an unknown kind, which the log reports.
+        A callable of detections and, optionally, a selection; None for an unknown type, which is logged.
     """
     if isinstance(visualizer, CompoundVisualizer):
         parts = [create_extractor(v) for v in visualizer.visualizers]
@@ -104,11 +104,11 @@ class ScoredBoundingBoxExtractor:
     """Extracts boxes and scores."""
 
     def __call__(self, instances: Instances, select: object = None) -> tuple[Tensor | None, Tensor | None]:
-        """Extract boxes (N, 4) and scores (N,), either None if the detections have none.
+        """Extract boxes (N, 4) and scores (N,), each None if the detections have none.
 
         Args:
             instances: detections.
-            select: mask or indices of those wanted; None for all.
+            select: mask or indices of the detections to extract; None = all.
         """
         return (
             extract_boxes_xywh_from_instances(instances, select),
@@ -120,11 +120,11 @@ class DensePoseResultExtractor:
     """Extracts charts of the pixels of boxes."""
 
     def __call__(self, instances: Instances, select: object = None) -> tuple[list[Any] | None, Tensor | None]:
-        """Extract chart results, with confidences where the model predicts them, and boxes (N, 4).
+        """Extract chart results, with confidences if the model predicts them, and boxes (N, 4).
 
         Args:
             instances: detections.
-            select: mask or indices of those wanted; None for all.
+            select: mask or indices of the detections to extract; None = all.
 
         Returns:
             Both; both None if the detections have no predictions or no boxes.
@@ -140,7 +140,7 @@ class DensePoseResultExtractor:
 
 
 class DensePoseOutputsExtractor:
-    """Extracts predictions as they leave the model."""
+    """Extracts raw model outputs."""
 
     def __call__(
         self, instances: Instances, select: object = None
@@ -149,7 +149,7 @@ class DensePoseOutputsExtractor:
 
         Args:
             instances: detections.
-            select: mask or indices of those wanted; None for all.
+            select: mask or indices of the detections to extract; None = all.
 
         Returns:
             All three; the classes None if the detections have none, everything None without predictions or boxes.
@@ -169,18 +169,18 @@ class CompoundExtractor:
     """Extracts with several extractors.
 
     Args:
-        extractors: called in their order.
+        extractors: extractors, in order.
     """
 
     def __init__(self, extractors: Sequence[Extractor]) -> None:
         self.extractors = extractors
 
     def __call__(self, instances: Instances, select: object = None) -> list[Any]:
-        """Return what each extractor gives.
+        """Return the results of all extractors.
 
         Args:
             instances: detections.
-            select: mask or indices of those wanted; None for all.
+            select: mask or indices of the detections to extract; None = all.
         """
         return [extractor(instances, select) for extractor in self.extractors]
 
@@ -190,11 +190,11 @@ def _both(first: Tensor | None, second: Tensor) -> Tensor:
 
 
 class NmsFilteredExtractor:
-    """Extracts from the detections that non-maximum suppression leaves.
+    """Extracts from the detections that remain after non-maximum suppression.
 
     Args:
         extractor: called with the selection.
-        iou_threshold: IoU from which the box of lower score is suppressed.
+        iou_threshold: IoU above which the box with the lower score is suppressed.
     """
 
     def __init__(self, extractor: Extractor, iou_threshold: float) -> None:
@@ -202,11 +202,11 @@ class NmsFilteredExtractor:
         self.iou_threshold = iou_threshold
 
     def __call__(self, instances: Instances, select: Tensor | None = None) -> Any:
-        """Extract from what is left.
+        """Extract from the remaining detections.
 
         Args:
-            instances: detections; None comes back if they have no scores or no boxes.
-            select: mask of those wanted; None for all.
+            instances: detections; without scores or boxes the result is None.
+            select: mask of the detections to extract; None = all.
         """
         scores = extract_scores_from_instances(instances)
         if scores is None or not instances.has("pred_boxes"):
@@ -221,7 +221,7 @@ class ScoreThresholdedExtractor:
 
     Args:
         extractor: called with the selection.
-        min_score: scores must be above it.
+        min_score: threshold that scores must exceed.
     """
 
     def __init__(self, extractor: Extractor, min_score: float) -> None:
@@ -229,11 +229,11 @@ class ScoreThresholdedExtractor:
         self.min_score = min_score
 
     def __call__(self, instances: Instances, select: Tensor | None = None) -> Any:
-        """Extract from what is left.
+        """Extract from the remaining detections.
 
         Args:
-            instances: detections; None comes back if they have no scores.
-            select: mask of those wanted; None for all.
+            instances: detections; without scores the result is None.
+            select: mask of the detections to extract; None = all.
         """
         scores = extract_scores_from_instances(instances)
         if scores is None:

@@ -1,4 +1,4 @@
-"""Names of the pictures that the programs write."""
+"""Output images of the programs."""
 
 import os
 
@@ -10,10 +10,10 @@ __all__ = ["to_grey", "write_numbered"]
 
 
 def to_grey(image_bgr: Image) -> Image:
-    """Take the colours of an image away, so that those drawn on it stand out.
+    """Convert an image to grey, so that drawn colours stand out.
 
     Args:
-        image_bgr: uint8 array (H, W, 3), blue first.
+        image_bgr: uint8 BGR array (H, W, 3).
 
     Returns:
         A new array of the same shape.
@@ -22,15 +22,15 @@ def to_grey(image_bgr: Image) -> Image:
 
 
 def write_numbered(image_bgr: Image, path: str, number: int) -> str:
-    """Write a picture with a number in its name.
+    """Write an image with a number in its name.
 
     Args:
-        image_bgr: uint8 array (H, W, 3), blue first.
-        path: such as ``out/result.png``; folders are made where they are missing.
+        image_bgr: uint8 BGR array (H, W, 3).
+        path: path such as ``out/result.png``; missing folders are created.
         number: 1 gives ``out/result.0001.png``.
 
     Returns:
-        The path of the picture.
+        The path of the image.
     """
     base, extension = os.path.splitext(path)
     name = f"{base}.{number:04d}{extension or '.png'}"

@@ -1,4 +1,4 @@
-"""One number per vertex of a mesh that changes smoothly over the surface, to colour it by."""
+"""One value per vertex of a mesh that changes smoothly over the surface, for colours."""
 
 from functools import lru_cache
 from typing import Any
@@ -19,14 +19,14 @@ _SMPL_MESH = "smpl_27554"
 
 @lru_cache
 def get_xyz_vertex_embedding(mesh_name: str, device: torch.device) -> torch.Tensor:
-    """Number the vertices of a mesh smoothly.
+    """Return values of the vertices of a mesh that change smoothly over the surface.
 
-    For the human mesh this is the first dimension of a published embedding that keeps geodesic distances, for
-    others the sum of the coordinates, normalised and squared.
+    For the human mesh this is the first dimension of a published embedding that preserves geodesic distances, for other
+    meshes the sum of the coordinates, normalised and squared.
 
     Args:
         mesh_name: name of the mesh.
-        device: where the result lives.
+        device: device of the result.
 
     Returns:
         (V,) float32 in [0, 1].
@@ -37,7 +37,7 @@ def get_xyz_vertex_embedding(mesh_name: str, device: torch.device) -> torch.Tens
         return _normalized(torch.as_tensor(embedding[:, 0], dtype=torch.float32, device=device))
     vertices = create_mesh(mesh_name, device).vertices
     assert vertices is not None
-    return _normalized(vertices.sum(dim=1)) ** 2  # squared, which sets the extremities off
+    return _normalized(vertices.sum(dim=1)) ** 2  # squared, to emphasise the extremities
 
 
 def _normalized(values: torch.Tensor) -> torch.Tensor:
@@ -46,7 +46,7 @@ def _normalized(values: torch.Tensor) -> torch.Tensor:
 
 
 class _PickledDtype:
-    """What a pickle says about a dtype, where that may be of objects."""
+    """A pickled dtype, which may be of objects."""
 
     def __init__(self, kind: object, *_: object) -> None:
         self.kind = str(kind)
@@ -57,7 +57,7 @@ class _PickledDtype:
 
 
 class _PickledArray:
-    """What a pickle says about an array, where that may be of objects."""
+    """A pickled array, which may be of objects."""
 
     value: Any = None
 
@@ -78,7 +78,7 @@ def read_object_array(path: str) -> list[Any]:
         path: local file.
 
     Raises:
-        UnsafeCheckpointError: if there is anything else in it.
+        UnsafeCheckpointError: the file contains anything else.
     """
     cores = ("numpy.core", "numpy._core")
     names: dict[str, Any] = {f"{c}.multiarray._reconstruct": lambda *_: _PickledArray() for c in cores}
@@ -90,5 +90,5 @@ def read_object_array(path: str) -> list[Any]:
         header(file)
         outer = restricted_load(file, path, names={**names, "numpy.dtype": _PickledDtype})
     if not isinstance(outer, _PickledArray) or not isinstance(outer.value, list):
-        raise UnsafeCheckpointError(f"{path} is no array of arrays")
+        raise UnsafeCheckpointError(f"{path} is not an array of arrays")
     return [item.value if isinstance(item, _PickledArray) else item for item in outer.value]

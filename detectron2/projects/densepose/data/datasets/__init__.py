@@ -1,4 +1,4 @@
-"""Data sets with DensePose annotations; the built-in ones register themselves."""
+"""Datasets with DensePose annotations; the built-in ones register themselves."""
 
 from . import builtin
 

@@ -1,4 +1,4 @@
-"""The built-in data sets, registered when this module is imported; no file is read then."""
+"""The built-in datasets, registered when this module is imported; importing reads no file."""
 
 from .chimpnsee import register_dataset as register_chimpnsee_dataset
 from .coco import BASE_DATASETS as BASE_COCO_DATASETS

@@ -11,7 +11,7 @@ CHIMPNSEE_DATASET_NAME = "chimpnsee"
 
 
 def register_dataset(datasets_root: str | None = None) -> None:
-    """Register the list of videos; as a data set of records it is empty.
+    """Register the list of videos; the dataset has no records.
 
     Args:
         datasets_root: folder that contains ``chimpnsee/``.

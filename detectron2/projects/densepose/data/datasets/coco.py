@@ -1,4 +1,4 @@
-"""Data sets in COCO's format with DensePose annotations.
+"""Datasets in COCO format with DensePose annotations.
 
 Reference: Güler et al., DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
 """
@@ -48,7 +48,7 @@ DENSEPOSE_METADATA_URL_PREFIX = "https://dl.fbaipublicfiles.com/densepose/data/"
 
 @dataclass
 class CocoDatasetInfo:
-    """Name and files of a data set.
+    """Name and files of a dataset.
 
     Attributes:
         name: name to register.
@@ -61,7 +61,7 @@ class CocoDatasetInfo:
     annotations_fpath: str
 
 
-# Name, images, annotations; all below one folder.
+# Name, images, annotations; relative to one folder.
 DATASETS = [
     CocoDatasetInfo(*row)
     for row in (
@@ -86,14 +86,14 @@ BASE_DATASETS = [
     CocoDatasetInfo(f"base_coco_2017_{name}", f"coco/{name[:3] if 'val' in name else name}2017", f"coco/annotations/instances_{split}.json")
     for name, split in (("train", "train2017"), ("val", "val2017"), ("val_100", "val2017_100"))
 ]  # fmt: skip
-"""COCO's own annotations, with the categories as they are in the file"""
+"""COCO's own annotations, with the categories of the file"""
 
 
 def get_metadata(base_path: str | None) -> dict[str, Any]:
-    """Name the files that every DensePose data set needs: symmetry tables and the subdivided SMPL surface.
+    """Return the files that every DensePose dataset needs: symmetry tables and the subdivided SMPL surface.
 
     Args:
-        base_path: folder or address that holds them; None for bare file names.
+        base_path: folder or URL that contains them; None = bare file names.
     """
     files = {
         "densepose_transform_src": "UV_symmetry_transforms.mat",
@@ -104,19 +104,19 @@ def get_metadata(base_path: str | None) -> dict[str, Any]:
 
 
 def load_coco_json(annotations_json_file: str, image_root: str, dataset_name: str) -> list[dict[str, Any]]:
-    """Load a file in COCO's format with DensePose annotations.
+    """Load a file in COCO format with DensePose annotations.
 
-    Writes ``categories`` (id to name) to the metadata of the data set, and ``video_frame_mapping`` if the images
+    Writes ``categories`` (id to name) to the metadata of the dataset, and ``video_frame_mapping`` if the images
     are frames of videos.
 
     Args:
-        annotations_json_file: path or address of the JSON file.
-        image_root: folder against which ``file_name`` of the images is meant.
-        dataset_name: name of the data set.
+        annotations_json_file: path or URL of the JSON file.
+        image_root: folder to which ``file_name`` of the images is relative.
+        dataset_name: name of the dataset.
 
     Returns:
         Records in the order of the image ids, with ``category_id`` as in the file, DensePose's keys in the
-        annotations, the name of the data set under ``dataset``, and for frames ``frame_id`` and ``video_id``.
+        annotations, the name of the dataset under ``dataset``; frames also have ``frame_id`` and ``video_id``.
 
     Raises:
         ValueError: ids are used twice, or an annotation lacks a box.
@@ -139,11 +139,11 @@ def _frame_of(image: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def create_video_frame_mapping(dataset_name: str, dataset_dicts: Iterable[Mapping[str, Any]]) -> None:
-    """Write to the metadata, as ``video_frame_mapping``, which file is which frame of which video.
+    """Write ``video_frame_mapping``, from videos and frames to files, to the metadata.
 
     Args:
-        dataset_name: name of the data set.
-        dataset_dicts: records; those without ``video_id`` are passed over.
+        dataset_name: name of the dataset.
+        dataset_dicts: records; those without ``video_id`` are skipped.
     """
     mapping: dict[Any, dict[Any, str]] = {}
     for record in dataset_dicts:
@@ -153,11 +153,11 @@ def create_video_frame_mapping(dataset_name: str, dataset_dicts: Iterable[Mappin
 
 
 def register_dataset(dataset_data: CocoDatasetInfo, datasets_root: str | None = None) -> None:
-    """Register a data set in COCO's format; its file is read when the data set is first used.
+    """Register a dataset in COCO format; its file is read when the dataset is first used.
 
     Args:
         dataset_data: name and files.
-        datasets_root: folder below which relative paths are meant.
+        datasets_root: folder to which paths are relative.
     """
     register_with_loader(dataset_data, datasets_root, load_coco_json)
 
@@ -168,11 +168,11 @@ def register_with_loader(
     load: Callable[[str, str, str], list[dict[str, Any]]],
     **metadata: object,
 ) -> None:
-    """Register a data set that a given function reads.
+    """Register a dataset with a loading function.
 
     Args:
         dataset_data: name and files.
-        datasets_root: folder below which relative paths are meant.
+        datasets_root: folder to which paths are relative.
         load: called with the JSON file, the folder of the images and the name.
         **metadata: further metadata.
     """
@@ -186,16 +186,16 @@ def register_with_loader(
 
 
 def register_datasets(datasets_data: Iterable[CocoDatasetInfo], datasets_root: str | None = None) -> None:
-    """Register several data sets, see :func:`register_dataset`."""
+    """Register several datasets, see :func:`register_dataset`."""
     for dataset_data in datasets_data:
         register_dataset(dataset_data, datasets_root)
 
 
 def get_contiguous_id_to_category_id_map(metadata: Any) -> dict[int, int]:
-    """Invert ``thing_dataset_id_to_contiguous_id``; of several categories that were merged, the first stands for all.
+    """Invert ``thing_dataset_id_to_contiguous_id``; of merged categories the first represents all.
 
     Args:
-        metadata: metadata of a data set.
+        metadata: metadata of a dataset.
 
     Returns:
         Contiguous class number to category id.
@@ -207,10 +207,10 @@ def get_contiguous_id_to_category_id_map(metadata: Any) -> dict[int, int]:
 
 
 def maybe_filter_and_map_categories_cocoapi(dataset_name: str, coco_api: Any) -> None:
-    """Leave only the categories in use in a ``COCO`` object, numbered by their contiguous class numbers.
+    """Keep only the used categories in a ``COCO`` object, with contiguous class numbers as ids.
 
     Args:
-        dataset_name: data set whose metadata have ``thing_dataset_id_to_contiguous_id``.
+        dataset_name: dataset whose metadata has ``thing_dataset_id_to_contiguous_id``.
         coco_api: a ``pycocotools.coco.COCO``; changed in place.
     """
     numbers = MetadataCatalog.get(dataset_name).thing_dataset_id_to_contiguous_id
@@ -226,10 +226,10 @@ def maybe_filter_and_map_categories_cocoapi(dataset_name: str, coco_api: Any) ->
 
 
 def maybe_filter_categories_cocoapi(dataset_name: str, coco_api: Any) -> None:
-    """Leave only the categories in use in a ``COCO`` object, with ids of the file; merged ones become one.
+    """Keep only the used categories in a ``COCO`` object, with the ids of the file; merged ones become one.
 
     Args:
-        dataset_name: data set whose metadata have ``thing_dataset_id_to_contiguous_id``.
+        dataset_name: dataset whose metadata has ``thing_dataset_id_to_contiguous_id``.
         coco_api: a ``pycocotools.coco.COCO``; changed in place.
     """
     coco_api.dataset.update(filter_categories(MetadataCatalog.get(dataset_name), coco_api.dataset))
@@ -237,10 +237,10 @@ def maybe_filter_categories_cocoapi(dataset_name: str, coco_api: Any) -> None:
 
 
 def filter_categories(metadata: Any, content: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Select the categories in use and their annotations; of merged categories the first stands for all.
+    """Select the used categories and their annotations; of merged categories the first represents all.
 
     Args:
-        metadata: has ``thing_dataset_id_to_contiguous_id``.
+        metadata: metadata with ``thing_dataset_id_to_contiguous_id``.
         content: ``categories`` and ``annotations`` of a COCO file; not changed.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Kinds of data sets without annotations, from which images are taken for bootstrapping."""
+"""Types of unannotated datasets for bootstrapping."""
 
 from enum import Enum
 
@@ -6,7 +6,7 @@ __all__ = ["DatasetType"]
 
 
 class DatasetType(Enum):
-    """Kind of a data set, in its metadata under ``dataset_type``."""
+    """Type of a dataset, ``dataset_type`` in its metadata."""
 
     VIDEO_LIST = "video_list"
     """a text file that lists one video per line"""

@@ -1,4 +1,4 @@
-"""Data sets in LVIS's format with DensePose annotations of people and animals."""
+"""Datasets in LVIS format with DensePose annotations of people and animals."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ __getattr__ = passed_on(
 
 logger = logging.getLogger(__name__)
 
-# The folder of an image, train2017 or val2017, is part of its address in the file; it is put behind "coco_".
+# The folder of an image, train2017 or val2017, is part of its URL in the file; "coco_" is prepended.
 DATASETS = [
     CocoDatasetInfo(f"densepose_lvis_v1_{split}", "coco_", f"lvis/densepose_lvis_v1_{file}.json")
     for split, file in (
@@ -51,19 +51,19 @@ DATASETS = [
 
 
 def load_lvis_json(annotations_json_file: str, image_root: str, dataset_name: str) -> list[dict[str, Any]]:
-    """Load a file in LVIS's format with DensePose annotations.
+    """Load a file in LVIS format with DensePose annotations.
 
-    Writes ``categories`` (id to name) to the metadata of the data set.
+    Writes ``categories`` (id to name) to the metadata of the dataset.
 
     Args:
-        annotations_json_file: path or address of the JSON file.
-        image_root: what stands before ``train2017/...`` or ``val2017/...`` in the paths of the images.
-        dataset_name: name of the data set.
+        annotations_json_file: path or URL of the JSON file.
+        image_root: prefix of ``train2017/...`` or ``val2017/...`` in the paths of the images.
+        dataset_name: name of the dataset.
 
     Returns:
         Records in the order of the image ids, with ``category_id`` as in the file, DensePose's keys in the
         annotations, LVIS's lists ``not_exhaustive_category_ids`` and ``neg_category_ids``, and the name of the
-        data set under ``dataset``.
+        dataset under ``dataset``.
 
     Raises:
         ValueError: ids are used twice, or an annotation lacks a box.
@@ -85,16 +85,16 @@ def load_lvis_json(annotations_json_file: str, image_root: str, dataset_name: st
 
 
 def register_dataset(dataset_data: CocoDatasetInfo, datasets_root: str | None = None) -> None:
-    """Register a data set in LVIS's format; its file is read when the data set is first used.
+    """Register a dataset in LVIS format; its file is read when the dataset is first used.
 
     Args:
         dataset_data: name and files.
-        datasets_root: folder below which relative paths are meant.
+        datasets_root: folder to which paths are relative.
     """
     register_with_loader(dataset_data, datasets_root, load_lvis_json, evaluator_type="lvis")
 
 
 def register_datasets(datasets_data: Iterable[CocoDatasetInfo], datasets_root: str | None = None) -> None:
-    """Register several data sets, see :func:`register_dataset`."""
+    """Register several datasets, see :func:`register_dataset`."""
     for dataset_data in datasets_data:
         register_dataset(dataset_data, datasets_root)

@@ -1,4 +1,4 @@
-"""Reading records with DensePose keys from files in COCO's or LVIS's format."""
+"""Read records with DensePose keys from files in COCO or LVIS format."""
 
 import json
 import logging
@@ -25,13 +25,13 @@ def read_records(
     extra_keys: Collection[str],
     fields_of_image: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> tuple[list[dict[str, Any]], dict[int, str]]:
-    """Read a file in COCO's or LVIS's format.
+    """Read a file in COCO or LVIS format.
 
     Args:
-        json_file: path or address.
-        dataset_name: goes into each record as ``dataset``.
+        json_file: path or URL.
+        dataset_name: value of ``dataset`` in each record.
         extra_keys: further keys of the annotations to keep.
-        fields_of_image: from an entry of ``images``, what to add to its record; at least ``file_name``.
+        fields_of_image: returns the fields of a record, at least ``file_name``, from an entry of ``images``.
 
     Returns:
         The records in the order of the image ids, and the names of the categories by id.
@@ -65,7 +65,7 @@ def read_records(
 
 
 def _check_ids(json_file: str, images: list[Any], annotations: list[Any]) -> None:
-    # Some published splits called "minival" repeat annotation ids; the annotations themselves are whole.
+    # Some published "minival" splits repeat annotation ids, although the annotations are complete.
     unique = [("image", images)]
     if "minival" not in os.path.basename(json_file):
         unique.append(("annotation", annotations))
@@ -78,7 +78,7 @@ def _check_ids(json_file: str, images: list[Any], annotations: list[Any]) -> Non
 def _convert(
     annotation: Mapping[str, Any], extra_keys: Collection[str], source: str
 ) -> dict[str, Any] | None:
-    """One annotation of a record; None if it has polygons of which none is valid."""
+    """Convert one annotation; None = it has polygons, but no valid one."""
     if not annotation.get("bbox"):
         raise ValueError(
             f"{source}: annotation {annotation.get('id')} of image {annotation.get('image_id')} has no bbox. "
@@ -92,14 +92,14 @@ def _convert(
             return None
         made["segmentation"] = segmentation
     if annotation.get("keypoints"):
-        # COCO counts keypoints in whole pixels, boxes in continuous coordinates: a pixel's centre is at 0.5.
+        # COCO has keypoints in pixel indices and boxes in continuous coordinates: pixel centres are at 0.5.
         values = annotation["keypoints"]
         made["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(values)]
     return made
 
 
 def _valid_segmentation(segmentation: Any) -> Any:
-    """RLE in its compressed form, or the polygons with at least 3 points."""
+    """Return compressed RLE, or the polygons with at least 3 points."""
     if isinstance(segmentation, Mapping):
         if isinstance(segmentation["counts"], list):
             return mask_util.frPyObjects(dict(segmentation), *segmentation["size"])

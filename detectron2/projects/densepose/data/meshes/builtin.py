@@ -1,4 +1,4 @@
-"""The published meshes. Their files are fetched when they are first used."""
+"""The published meshes; their files are downloaded on first use."""
 
 from .catalog import MeshInfo, register_meshes
 

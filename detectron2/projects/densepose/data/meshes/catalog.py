@@ -1,4 +1,4 @@
-"""The catalog of meshes: which files hold the surface of a person, a cat, ..."""
+"""The catalog of meshes: the files of the surfaces of people, cats, ..."""
 
 import dataclasses
 import logging
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class MeshInfo:
-    """Files of one mesh, each a path or an address of a pickle.
+    """Files of one mesh: paths or URLs of pickles.
 
     Attributes:
         name: name of the mesh.
         data: vertices and faces.
         geodists: matrix of geodesic distances between all vertices.
-        symmetry: for each vertex its mirror image.
+        symmetry: mirror image of each vertex.
         texcoords: texture coordinates of each vertex, in [0, 1].
     """
 
@@ -35,7 +35,7 @@ class MeshInfo:
 
 
 class _MeshCatalog(UserDict):
-    """Mesh name -> :class:`MeshInfo`. Each name also has a number, which stays the same while the process lives."""
+    """Mesh name -> :class:`MeshInfo`. Each name also has a number, fixed within a process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _MeshCatalog(UserDict):
             KeyError: no mesh has this number.
         """
         if mesh_id not in self.mesh_names:
-            raise KeyError(f"no mesh has the number {mesh_id}; known are 0 to {self.max_mesh_id}")
+            raise KeyError(f"no mesh has the number {mesh_id}; numbers are 0 to {self.max_mesh_id}")
         return self.mesh_names[mesh_id]
 
 
@@ -79,11 +79,11 @@ MeshCatalog = _MeshCatalog()
 
 
 def register_mesh(mesh_info: MeshInfo, base_path: str | None) -> None:
-    """Give a mesh a place in the catalog, replacing one of the same name.
+    """Add a mesh to the catalog, replacing one of the same name.
 
     Args:
         mesh_info: name and files of the mesh.
-        base_path: folder or address below which relative paths are meant; None leaves them as they are.
+        base_path: folder or URL to which paths are relative; None = no change.
     """
     paths = {
         field.name: maybe_prepend_base_path(base_path, path)

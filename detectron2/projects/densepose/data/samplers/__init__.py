@@ -1,4 +1,4 @@
-"""Annotations made of predictions, for training on a model's own output."""
+"""Annotations sampled from predictions, for training on a model's own output."""
 
 from .densepose_confidence_based import DensePoseConfidenceBasedSampler
 from .densepose_cse_confidence_based import DensePoseCSEConfidenceBasedSampler

@@ -1,4 +1,4 @@
-"""Which pixels become annotated points."""
+"""Choose the pixels that become annotated points."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ __all__ = ["check_search", "choose_smallest", "choose_uniformly"]
 
 
 def choose_uniformly(number: int, count: int) -> Tensor:
-    """Draw different indices, all with the same chance.
+    """Draw distinct indices uniformly at random.
 
     Args:
-        number: indices are below it.
-        count: how many to draw, at most ``number``.
+        number: upper bound of the indices, exclusive.
+        count: number of indices, at most ``number``.
 
     Returns:
         int64 tensor (count,).
@@ -20,14 +20,14 @@ def choose_uniformly(number: int, count: int) -> Tensor:
 
 
 def choose_smallest(values: Tensor, count: int, multiplier: float | None, proportion: float | None) -> Tensor:
-    """Draw different indices among those of the smallest values.
+    """Draw distinct indices among those of the smallest values.
 
     Args:
         values: tensor (K,).
-        count: how many to draw, at most K.
-        multiplier: draw from the first ``count * multiplier``; None for no such rule.
-        proportion: draw from the first ``K * proportion``; None for no such rule. Without either rule the first
-            ``count`` are taken.
+        count: number of indices, at most K.
+        multiplier: draw from the first ``count * multiplier``; None = unused.
+        proportion: draw from the first ``K * proportion``; None = unused. Without both, the first ``count`` are
+            taken.
 
     Returns:
         int64 tensor (count,).
@@ -44,13 +44,13 @@ def choose_smallest(values: Tensor, count: int, multiplier: float | None, propor
 
 
 def check_search(multiplier: float | None, proportion: float | None) -> None:
-    """Check that at most one rule says how many candidates there are.
+    """Check that at most one rule for the number of candidates is given.
 
     Raises:
         ValueError: both are given.
     """
     if multiplier is not None and proportion is not None:
         raise ValueError(
-            "search_count_multiplier and search_proportion exclude each other, "
+            "search_count_multiplier and search_proportion are mutually exclusive, "
             f"got {multiplier} and {proportion}: leave one of them None"
         )

@@ -1,4 +1,4 @@
-"""Points sampled from predicted charts: what all samplers have in common."""
+"""Base of the samplers of points from predicted charts."""
 
 from typing import Any
 
@@ -15,17 +15,17 @@ from ...structures.list import DensePoseList
 
 __all__ = ["DensePoseBaseSampler"]
 
-# Which of the 14 annotated body parts each of the 24 charts belongs to; 0 is background.
+# The annotated body part (1 to 14) of each of the 24 charts; 0 is background.
 _PART_OF_CHART = torch.tensor(
     [0, 1, 1, 2, 3, 4, 5, 6, 7, 6, 7, 8, 9, 8, 9, 10, 11, 10, 11, 12, 13, 12, 13, 14, 14]
 )
 
 
 def points_in_box(rows: Tensor, columns: Tensor, box_xywh: IntTupleBox) -> dict[str, list[float]]:
-    """Return the positions of pixels in the coordinates of annotations, which run from 0 to 256 over the box.
+    """Return the positions of pixels in annotation coordinates, which run from 0 to 256 over the box.
 
     Args:
-        rows: int tensor (K,), rows of the pixels from the upper side of the box.
+        rows: int tensor (K,), rows of the pixels from the top of the box.
         columns: int tensor (K,), their columns.
         box_xywh: the box.
 
@@ -41,12 +41,12 @@ def points_in_box(rows: Tensor, columns: Tensor, box_xywh: IntTupleBox) -> dict[
 
 
 class DensePoseBaseSampler:
-    """Base of the samplers that turn predicted charts into annotations.
+    """Base of the samplers that convert predicted charts to annotations.
 
-    Subclasses say in ``_produce_index_sample`` which pixels are taken.
+    Subclasses choose pixels in ``_produce_index_sample``.
 
     Args:
-        count_per_class: points of each chart, at most.
+        count_per_class: largest number of points per chart.
     """
 
     def __init__(self, count_per_class: int = 8) -> None:
@@ -78,7 +78,7 @@ class DensePoseBaseSampler:
             bbox_xywh: its box.
 
         Returns:
-            The annotation but for its mask.
+            The annotation without its mask.
         """
         labels, values = self._produce_labels_and_results(instance)
         chosen = [torch.zeros(0, dtype=torch.int64)]
@@ -102,8 +102,8 @@ class DensePoseBaseSampler:
         """Choose among the pixels of one chart.
 
         Args:
-            values: tensor (C, K), what :meth:`_produce_labels_and_results` gives, of K pixels.
-            count: how many to choose, at most K.
+            values: tensor (C, K) from :meth:`_produce_labels_and_results`, for K pixels.
+            count: number of pixels to choose, at most K.
 
         Returns:
             int64 tensor (count,) of indices below K.
@@ -121,7 +121,7 @@ class DensePoseBaseSampler:
         return result.labels.cpu(), result.uv.cpu()
 
     def _resample_mask(self, output: Any) -> Tensor:
-        """Convert a prediction to the parts of an annotation.
+        """Convert a prediction to the part labels of an annotation.
 
         Args:
             output: prediction of one detection.
@@ -134,7 +134,7 @@ class DensePoseBaseSampler:
 
 
 def resample_to_annotation(logits: Tensor) -> Tensor:
-    """Find the best channel at each pixel of an annotation's mask.
+    """Return the best channel at each pixel of an annotation's mask.
 
     Args:
         logits: tensor (1, C, H, W).

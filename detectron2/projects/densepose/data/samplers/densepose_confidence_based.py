@@ -15,14 +15,14 @@ __all__ = ["DensePoseConfidenceBasedSampler"]
 class DensePoseConfidenceBasedSampler(DensePoseBaseSampler):
     """Choose among the pixels of each chart with the smallest values of one channel.
 
-    The smallest deviations ``sigma_1`` and ``sigma_2`` are where the model is most certain. Confidences of
-    segmentation are taken from the small end too, as the published animal models were trained.
+    The model is most certain where the deviations ``sigma_1`` and ``sigma_2`` are smallest. Confidences of segmentation
+    are also chosen from the small end, as in the training of the published animal models.
 
     Args:
         confidence_channel: ``sigma_1``, ``sigma_2``, ``fine_segm_confidence`` or ``coarse_segm_confidence``.
-        count_per_class: points of each chart, at most.
-        search_count_multiplier: choose among so many times as many pixels.
-        search_proportion: choose among this share of the pixels. Without either, the first ones are taken.
+        count_per_class: largest number of points per chart.
+        search_count_multiplier: choose among this many times the number of chosen pixels.
+        search_proportion: choose among this fraction of the pixels. Without either, the first ones are taken.
 
     Raises:
         ValueError: both rules are given.
@@ -49,6 +49,6 @@ class DensePoseConfidenceBasedSampler(DensePoseBaseSampler):
         uncertainty = getattr(result, self.confidence_channel)
         if uncertainty is None:
             raise ValueError(
-                f"the model predicts no {self.confidence_channel!r}: choose another sampler, or a model with it"
+                f"the model does not predict {self.confidence_channel!r}: use another sampler or a model that predicts it"
             )
         return result.labels.cpu(), torch.cat([result.uv, uncertainty[None]]).cpu()

@@ -1,4 +1,4 @@
-"""Points sampled from predicted surface embeddings: what the samplers have in common."""
+"""Base of the samplers of points from predicted surface embeddings."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ __all__ = ["DensePoseCSEBaseSampler"]
 
 
 class DensePoseCSEBaseSampler(DensePoseBaseSampler):
-    """Base of the samplers that turn predicted embeddings into annotated vertices.
+    """Base of the samplers that convert predicted embeddings to annotated vertices.
 
     Args:
-        cfg: names the mesh of each class.
-        use_gt_categories: take the class of the data set instead of the predicted one.
-        embedder: gives the embeddings of the vertices of a mesh.
-        count_per_class: points of each instance, at most.
+        cfg: config with the mesh of each class.
+        use_gt_categories: use the class of the dataset instead of the predicted one.
+        embedder: returns the vertex embeddings of a mesh.
+        count_per_class: largest number of points per instance.
     """
 
     def __init__(

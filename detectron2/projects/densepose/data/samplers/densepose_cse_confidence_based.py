@@ -16,13 +16,13 @@ class DensePoseCSEConfidenceBasedSampler(DensePoseCSEBaseSampler):
     """Choose among the most certain pixels of the body.
 
     Args:
-        cfg: names the mesh of each class.
-        use_gt_categories: take the class of the data set instead of the predicted one.
-        embedder: gives the embeddings of the vertices of a mesh.
+        cfg: config with the mesh of each class.
+        use_gt_categories: use the class of the dataset instead of the predicted one.
+        embedder: returns the vertex embeddings of a mesh.
         confidence_channel: output that is largest where the model is most certain, ``coarse_segm_confidence``.
-        count_per_class: points of each instance, at most.
-        search_count_multiplier: choose among so many times as many pixels.
-        search_proportion: choose among this share of the pixels. Without either, the most certain ones are taken.
+        count_per_class: largest number of points per instance.
+        search_count_multiplier: choose among this many times the number of chosen pixels.
+        search_proportion: choose among this fraction of the pixels. Without either, the most certain ones are taken.
 
     Raises:
         ValueError: both rules are given.

@@ -1,4 +1,4 @@
-"""Points sampled from predicted surface embeddings, all with the same chance."""
+"""Points sampled from predicted surface embeddings, uniformly at random."""
 
 from torch import nn
 
@@ -11,13 +11,13 @@ __all__ = ["DensePoseCSEUniformSampler"]
 
 
 class DensePoseCSEUniformSampler(DensePoseCSEBaseSampler, DensePoseUniformSampler):
-    """Choose pixels of the body with the same chance.
+    """Choose pixels of the body uniformly at random.
 
     Args:
-        cfg: names the mesh of each class.
-        use_gt_categories: take the class of the data set instead of the predicted one.
-        embedder: gives the embeddings of the vertices of a mesh.
-        count_per_class: points of each instance, at most.
+        cfg: config with the mesh of each class.
+        use_gt_categories: use the class of the dataset instead of the predicted one.
+        embedder: returns the vertex embeddings of a mesh.
+        count_per_class: largest number of points per instance.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Points sampled from predicted charts, all with the same chance."""
+"""Points sampled from predicted charts, uniformly at random."""
 
 from torch import Tensor
 
@@ -9,10 +9,10 @@ __all__ = ["DensePoseUniformSampler"]
 
 
 class DensePoseUniformSampler(DensePoseBaseSampler):
-    """Choose pixels of each chart with the same chance.
+    """Choose pixels of each chart uniformly at random.
 
     Args:
-        count_per_class: points of each chart, at most.
+        count_per_class: largest number of points per chart.
     """
 
     def __init__(self, count_per_class: int = 8) -> None:

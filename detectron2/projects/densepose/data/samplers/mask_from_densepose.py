@@ -1,4 +1,4 @@
-"""Masks from predictions."""
+"""Make masks from predictions."""
 
 from detectron2.structures import BitMasks, Instances
 
@@ -8,7 +8,7 @@ __all__ = ["MaskFromDensePoseSampler"]
 
 
 class MaskFromDensePoseSampler:
-    """Take the pixels that DensePose does not call background as the mask of an instance."""
+    """Use the pixels that DensePose does not label as background as the mask of an instance."""
 
     def __call__(self, instances: Instances) -> BitMasks:
         """Make masks.
@@ -17,6 +17,6 @@ class MaskFromDensePoseSampler:
             instances: N detections with ``pred_boxes`` and ``pred_densepose``.
 
         Returns:
-            N masks as large as the image.
+            N masks of the size of the image.
         """
         return ToMaskConverter.convert(instances.pred_densepose, instances.pred_boxes, instances.image_size)

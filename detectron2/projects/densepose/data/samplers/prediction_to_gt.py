@@ -1,4 +1,4 @@
-"""Predictions in the place of ground truth."""
+"""Use predictions as ground truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ FieldFunction = Callable[[Instances], Any]
 
 @dataclass(frozen=True)
 class _FieldRule:
-    """How one field of predictions becomes one of ground truth; without ``target`` it is only dropped."""
+    """Rule that converts one field of predictions to one of ground truth; without ``target`` the field is dropped."""
 
     source: str
     target: str | None
@@ -21,13 +21,13 @@ class _FieldRule:
 
 
 class PredictionToGroundTruthSampler:
-    """Turn the output of a model into training data, by one rule per field.
+    """Convert the output of a model to training data, by one rule per field.
 
-    From the start ``pred_boxes`` become ``gt_boxes``, ``pred_classes`` become ``gt_classes`` and ``scores`` are
-    dropped. Fields without a rule stay.
+    By default ``pred_boxes`` become ``gt_boxes``, ``pred_classes`` become ``gt_classes`` and ``scores`` are dropped.
+    Fields without a rule stay.
 
     Args:
-        dataset_name: goes into each element as ``dataset``.
+        dataset_name: value of ``dataset`` in each element.
     """
 
     def __init__(self, dataset_name: str = "") -> None:
@@ -38,7 +38,7 @@ class PredictionToGroundTruthSampler:
         self.register_sampler("scores")
 
     def __call__(self, model_output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Turn predictions into training data.
+        """Convert predictions to training data.
 
         Args:
             model_output: dicts with ``instances``.
@@ -66,12 +66,12 @@ class PredictionToGroundTruthSampler:
     def register_sampler(
         self, prediction_attr: str, gt_attr: str | None = None, func: FieldFunction | None = None
     ) -> None:
-        """Add the rule for a field, or replace it.
+        """Add or replace the rule for a field.
 
         Args:
             prediction_attr: field of the predictions, which is dropped.
-            gt_attr: field of the training data; None makes none.
-            func: computes it from all fields of the predictions; None takes it as it is.
+            gt_attr: field of the training data; None = none.
+            func: computes it from all fields of the predictions; None = copy the field.
         """
         self._rules[prediction_attr, gt_attr] = _FieldRule(prediction_attr, gt_attr, func)
 
@@ -80,11 +80,11 @@ class PredictionToGroundTruthSampler:
 
         Args:
             prediction_attr: as in :meth:`register_sampler`.
-            gt_attr: likewise.
+            gt_attr: as in :meth:`register_sampler`.
 
         Raises:
             KeyError: there is no such rule.
         """
         if (prediction_attr, gt_attr) not in self._rules:
-            raise KeyError(f"no rule from {prediction_attr!r} to {gt_attr!r}; there are {list(self._rules)}")
+            raise KeyError(f"no rule from {prediction_attr!r} to {gt_attr!r}; rules are {list(self._rules)}")
         del self._rules[prediction_attr, gt_attr]

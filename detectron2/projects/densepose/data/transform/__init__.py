@@ -1,4 +1,4 @@
-"""Transforms of images that are read for bootstrapping."""
+"""Transforms of images for bootstrapping."""
 
 from .image import ImageResizeTransform
 

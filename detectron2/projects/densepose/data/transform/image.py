@@ -1,4 +1,4 @@
-"""Resizing batches of images."""
+"""Resize batches of images."""
 
 import torch
 import torch.nn.functional as F
@@ -7,11 +7,11 @@ __all__ = ["ImageResizeTransform"]
 
 
 class ImageResizeTransform:
-    """Resize images of one size so that the shorter side gets a given length.
+    """Resize images of the same size to a given shorter side.
 
     Args:
         min_size: length of the shorter side, in pixels.
-        max_size: upper bound on the longer side; the shorter side gets shorter where it is reached.
+        max_size: upper bound of the longer side, which takes precedence.
     """
 
     def __init__(self, min_size: int = 800, max_size: int = 1333) -> None:

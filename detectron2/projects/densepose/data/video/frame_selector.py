@@ -1,4 +1,4 @@
-"""Which frames of a video are used."""
+"""Select frames of a video."""
 
 import random
 from enum import Enum
@@ -7,7 +7,7 @@ __all__ = ["FirstKFramesSelector", "FrameSelectionStrategy", "LastKFramesSelecto
 
 
 class FrameSelectionStrategy(Enum):
-    """Ways to select frames, as configs name them."""
+    """Ways to select frames, by their names in configs."""
 
     RANDOM_K = "random_k"
     FIRST_K = "first_k"
@@ -16,17 +16,17 @@ class FrameSelectionStrategy(Enum):
 
 
 class RandomKFramesSelector:
-    """Select frames at random, each at most once; they stay in the order of time.
+    """Select distinct frames at random, in temporal order.
 
     Args:
-        k: number of frames; a video that has no more gives all.
+        k: number of frames; a video with fewer frames gives all.
     """
 
     def __init__(self, k: int) -> None:
         self.k = k
 
     def __call__(self, frame_tss: list[int]) -> list[int]:
-        """Select from the time stamps of a video's frames."""
+        """Select from the time stamps of the frames of a video."""
         chosen = random.sample(range(len(frame_tss)), min(self.k, len(frame_tss)))
         return [frame_tss[i] for i in sorted(chosen)]
 
@@ -35,14 +35,14 @@ class FirstKFramesSelector:
     """Select the first frames.
 
     Args:
-        k: number of frames; a video that has no more gives all.
+        k: number of frames; a video with fewer frames gives all.
     """
 
     def __init__(self, k: int) -> None:
         self.k = k
 
     def __call__(self, frame_tss: list[int]) -> list[int]:
-        """Select from the time stamps of a video's frames."""
+        """Select from the time stamps of the frames of a video."""
         return frame_tss[: self.k]
 
 
@@ -50,12 +50,12 @@ class LastKFramesSelector:
     """Select the last frames.
 
     Args:
-        k: number of frames; a video that has no more gives all.
+        k: number of frames; a video with fewer frames gives all.
     """
 
     def __init__(self, k: int) -> None:
         self.k = k
 
     def __call__(self, frame_tss: list[int]) -> list[int]:
-        """Select from the time stamps of a video's frames."""
+        """Select from the time stamps of the frames of a video."""
         return frame_tss[max(len(frame_tss) - self.k, 0) :]

@@ -1,4 +1,4 @@
-"""Reading the key frames of videos with PyAV, the optional package ``av``."""
+"""Read the key frames of videos with PyAV, the optional package ``av``."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def _video_stream(video_fpath: str, stream_idx: int) -> Iterator[tuple[Any, Any]
     """Yield an open video and one of its streams, set to decode key frames only.
 
     Raises:
-        OSError: there is no such file, or it is no video.
+        OSError: the file does not exist or is not a video.
     """
     with PathManager.open(video_fpath, "rb") as file:
         try:
@@ -47,12 +47,12 @@ def _video_stream(video_fpath: str, stream_idx: int) -> Iterator[tuple[Any, Any]
             with av.open(file) as container:
                 if stream_idx >= len(container.streams.video):
                     raise OSError(
-                        f"there are {len(container.streams.video)} video streams, no number {stream_idx}"
+                        f"the file has {len(container.streams.video)} video streams, got stream_idx {stream_idx}"
                     )
                 stream = container.streams.video[stream_idx]
                 stream.codec_context.skip_frame = "NONKEY"
                 yield container, stream
-        except av.FFmpegError as reason:  # some kinds of it are no OSError
+        except av.FFmpegError as reason:  # some of its subclasses are not OSErrors
             raise OSError(str(reason)) from reason
 
 
@@ -60,17 +60,17 @@ def list_keyframes(video_fpath: str, video_stream_idx: int = 0) -> list[int]:
     """List the key frames of a video.
 
     Args:
-        video_fpath: path or address of the video.
+        video_fpath: path or URL of the video.
         video_stream_idx: number among its video streams.
 
     Returns:
-        Presentation time stamps in the time base of the stream, in order. A video that cannot be read, wholly or
-        from some point on, is reported in the log and gives those found.
+        Presentation time stamps in the time base of the stream, in order. An unreadable or
+        damaged video is logged and gives the key frames found so far.
     """
     stamps: list[int] = []
     try:
         with _video_stream(video_fpath, video_stream_idx) as (container, stream):
-            for packet in container.demux(stream):  # which says so without decoding
+            for packet in container.demux(stream):  # packets are marked without decoding
                 if packet.is_keyframe and packet.pts is not None:
                     stamps.append(packet.pts)
     except OSError as reason:
@@ -82,13 +82,13 @@ def read_keyframes(video_fpath: str, keyframes: list[int], video_stream_idx: int
     """Read given key frames of a video.
 
     Args:
-        video_fpath: path or address of the video.
+        video_fpath: path or URL of the video.
         keyframes: presentation time stamps, from :func:`list_keyframes`.
         video_stream_idx: number among its video streams.
 
     Returns:
-        ``av.VideoFrame`` objects, one per time stamp. A video that cannot be read, wholly or from some point on,
-        is reported in the log and gives those that were read.
+        ``av.VideoFrame`` objects, one per time stamp. An unreadable or damaged video is logged and gives
+        the frames read so far.
     """
     frames: list[Any] = []
     try:
@@ -110,30 +110,30 @@ def video_list_from_file(video_list_fpath: str, base_path: str | None = None) ->
     """Read a text file with the path of one video per line.
 
     Args:
-        video_list_fpath: path or address of the text file.
-        base_path: folder below which relative paths are meant.
+        video_list_fpath: path or URL of the text file.
+        base_path: folder to which paths are relative.
     """
     with PathManager.open(video_list_fpath, "r") as file:
         return [maybe_prepend_base_path(base_path, line.strip()) for line in file if line.strip()]
 
 
 def read_keyframe_helper_data(fpath: str) -> dict[int, list[int]] | None:
-    """Read a table of key frames, which saves looking for them.
+    """Read a table of key frames, which avoids searching for them.
 
     The file is CSV with a header that names the columns ``video_id``, the number of the video in its list, and
     ``keyframes``, the time stamps, such as ``"[1,11,21]"``.
 
     Args:
-        fpath: path or address of the file.
+        fpath: path or URL of the file.
 
     Returns:
-        Number of the video to its time stamps; None if the file cannot be read, which the log reports.
+        Number of the video -> time stamps; None if the file cannot be read, which is logged.
     """
     try:
         with PathManager.open(fpath, "r", newline="") as file:
             return {int(row["video_id"]): json.loads(row["keyframes"]) for row in csv.DictReader(file)}
     except (OSError, KeyError, ValueError) as reason:
-        logger.warning("The table of key frames %s cannot be read (%r) and is not used", fpath, reason)
+        logger.warning("Ignoring the unreadable table of key frames %s (%r)", fpath, reason)
         return None
 
 
@@ -141,13 +141,13 @@ class VideoKeyframeDataset(Dataset):
     """Key frames of videos.
 
     An element is a dict of ``images``, a float32 tensor (N, 3, H, W) in BGR order with values in [0, 255] of N
-    frames of one video, and ``categories``, a list of N names (None if unknown). Of a video that cannot be read
-    there are no images, (0, 3, 1, 1), and no categories.
+    frames of one video, and ``categories``, a list of N names (None if unknown). An unreadable video gives no
+    images, (0, 3, 1, 1), and no categories.
 
     Args:
-        video_list: paths or addresses.
-        category_list: category of each video, or of all; None if unknown.
-        frame_selector: selects from the time stamps of the key frames; None takes all.
+        video_list: paths or URLs.
+        category_list: category of each video, or of all; None = unknown.
+        frame_selector: selects from the time stamps of the key frames; None = all.
         transform: applied to each tensor of images.
         keyframe_helper_fpath: table of key frames, see :func:`read_keyframe_helper_data`.
     """

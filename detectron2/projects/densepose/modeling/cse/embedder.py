@@ -18,7 +18,7 @@ __all__ = ["Embedder", "EmbedderType", "create_embedder"]
 
 
 class EmbedderType(Enum):
-    """Kinds of embedders.
+    """Types of embedders.
 
     ``VERTEX_DIRECT``: a free embedding for each vertex. ``VERTEX_FEATURE``: a linear map of vertex features.
     """
@@ -28,7 +28,7 @@ class EmbedderType(Enum):
 
 
 def create_embedder(embedder_spec: Any, embedder_dim: int) -> nn.Module:
-    """Make the embedder of one mesh.
+    """Build the embedder of one mesh.
 
     Args:
         embedder_spec: ``TYPE``, ``NUM_VERTICES``, ``IS_TRAINABLE``, ``INIT_FILE`` (empty: zeros), and, for vertex
@@ -36,7 +36,7 @@ def create_embedder(embedder_spec: Any, embedder_dim: int) -> nn.Module:
         embedder_dim: length of an embedding.
 
     Raises:
-        ValueError: The type is unknown.
+        ValueError: the type is unknown.
     """
     kind = EmbedderType(embedder_spec.TYPE)
     embedder: VertexEmbedder
@@ -62,7 +62,7 @@ class Embedder(nn.Module):
     The embedder of a mesh is the child ``embedder_<mesh name>``.
 
     Args:
-        cfg: whole config; reads ``EMBEDDERS`` and ``EMBED_SIZE`` of ``MODEL.ROI_DENSEPOSE_HEAD.CSE``.
+        cfg: the whole config; reads ``EMBEDDERS`` and ``EMBED_SIZE`` of ``MODEL.ROI_DENSEPOSE_HEAD.CSE``.
     """
 
     DEFAULT_MODEL_CHECKPOINT_PREFIX = "roi_heads.embedder."
@@ -84,7 +84,7 @@ class Embedder(nn.Module):
         return embeddings
 
     def has_embeddings(self, mesh_name: str) -> bool:
-        """Tell whether there are embeddings for a mesh.
+        """Return whether there are embeddings for a mesh.
 
         Args:
             mesh_name: name of the mesh.
@@ -92,11 +92,11 @@ class Embedder(nn.Module):
         return mesh_name in self.mesh_names
 
     def load_from_model_checkpoint(self, fpath: str, prefix: str | None = None) -> None:
-        """Read the embeddings out of the checkpoint of a whole model; tables that it lacks stay as they are.
+        """Load the embeddings from the checkpoint of a whole model; missing tables stay unchanged.
 
         Args:
-            fpath: path or address of the checkpoint.
-            prefix: what names of the embedder's tables begin with there.
+            fpath: path or URL of the checkpoint.
+            prefix: prefix of the embedder's tables in the checkpoint.
         """
         prefix = self.DEFAULT_MODEL_CHECKPOINT_PREFIX if prefix is None else prefix
         content = read_checkpoint_file(PathManager.get_local_path(fpath))

@@ -10,7 +10,7 @@ __all__ = [
     "squared_euclidean_distance_matrix",
 ]
 
-# Distances between so many pixels and all vertices are in memory at a time.
+# Number of pixels whose distances to all vertices are in memory at once.
 _PIXELS_AT_ONCE = 10_000
 
 
@@ -33,7 +33,7 @@ def normalize_embeddings(embeddings: Tensor, epsilon: float = 1e-6) -> Tensor:
 
     Args:
         embeddings: [N, E].
-        epsilon: vectors shorter than this are divided by it.
+        epsilon: minimum divisor, for short vectors.
     """
     return F.normalize(embeddings, dim=1, eps=epsilon)
 
@@ -47,12 +47,12 @@ def get_closest_vertices_mask_from_ES(
         E: [1, E, S, S] embeddings of pixels.
         S: [1, 2, S, S] logits of background and body.
         h: height of the box in pixels.
-        w: its width.
+        w: width of the box in pixels.
         mesh_vertex_embeddings: [V, E].
-        device: where the result lives.
+        device: device of the result.
 
     Returns:
-        [h, w] int64 vertices, 0 for background, and [h, w] bool, true for the body.
+        [h, w] int64 vertices, 0 = background, and [h, w] bool, true for the body.
     """
     pixels = F.interpolate(E, (h, w), mode="bilinear", align_corners=False)[0]
     logits = F.interpolate(S, (h, w), mode="bilinear", align_corners=False)[0]

@@ -10,7 +10,7 @@ __all__ = ["VertexDirectEmbedder"]
 
 
 class VertexDirectEmbedder(VertexEmbedder):
-    """Embeddings that are learnt for every vertex of its own.
+    """Separate learned embeddings of all vertices.
 
     Args:
         num_vertices: V, vertices of the mesh.

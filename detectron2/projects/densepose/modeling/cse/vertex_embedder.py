@@ -1,4 +1,4 @@
-"""What the embedders of vertices share."""
+"""Base class of vertex embedders."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ __all__ = ["VertexEmbedder"]
 
 
 class VertexEmbedder(nn.Module):
-    """Base of embedders, which return one vector per vertex of a mesh; all tables begin as zeros."""
+    """Base of embedders, which return one vector per vertex of a mesh; all tables start as zeros."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -20,13 +20,13 @@ class VertexEmbedder(nn.Module):
 
     @torch.no_grad()
     def load(self, fpath: str) -> None:
-        """Read tables from a file; those that it lacks stay as they are.
+        """Load tables from a file; missing tables stay unchanged.
 
         Args:
-            fpath: path or address of a pickled dictionary of arrays with the names of this module's tables.
+            fpath: path or URL of a pickled dictionary of arrays with the names of this module's tables.
 
         Raises:
-            ValueError: A table has another shape.
+            ValueError: a table has the wrong shape.
         """
         content = read_checkpoint_file(PathManager.get_local_path(fpath))
         for name, table in self.state_dict().items():

@@ -10,13 +10,13 @@ __all__ = ["VertexFeatureEmbedder"]
 
 
 class VertexFeatureEmbedder(VertexEmbedder):
-    """Embeddings that are a learnt linear map of features, such as eigenfunctions of the surface's Laplacian.
+    """Embeddings as a learned linear map of features, such as eigenfunctions of the surface's Laplacian.
 
     Args:
         num_vertices: V, vertices of the mesh.
         feature_dim: F, features of a vertex.
         embed_dim: E, length of an embedding.
-        train_features: learn the features too.
+        train_features: train the features too.
     """
 
     features: Tensor

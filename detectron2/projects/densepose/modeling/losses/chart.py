@@ -25,10 +25,10 @@ _Losses = dict[str, Tensor]
 class DensePoseChartLoss:
     """Losses on coordinates (U and V), charts (I) and coarse segmentation (S).
 
-    U and V take a sum of smooth L1 over annotated points, I and S a mean cross-entropy.
+    U and V have a sum of smooth L1 losses over annotated points, I and S a mean cross-entropy.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD``.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD``.
 
     Reference: DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
     """
@@ -51,7 +51,7 @@ class DensePoseChartLoss:
         Args:
             proposals_with_gt: proposals of each image with their ground truth.
             densepose_predictor_outputs: outputs for all proposals.
-            kwargs: arguments of other losses, which play no part.
+            kwargs: arguments of other losses; unused.
 
         Returns:
             ``loss_densepose_U``, ``loss_densepose_V``, ``loss_densepose_I`` and ``loss_densepose_S``.
@@ -85,7 +85,7 @@ class DensePoseChartLoss:
     def produce_fake_densepose_losses_uv(
         self, densepose_predictor_outputs: DensePoseChartPredictorOutput
     ) -> _Losses:
-        """Return losses on coordinates of 0.
+        """Return coordinate losses of 0.
 
         Args:
             densepose_predictor_outputs: outputs for all proposals.
@@ -98,7 +98,7 @@ class DensePoseChartLoss:
     def produce_fake_densepose_losses_segm(
         self, densepose_predictor_outputs: DensePoseChartPredictorOutput
     ) -> _Losses:
-        """Return losses on segmentations of 0.
+        """Return segmentation losses of 0.
 
         Args:
             densepose_predictor_outputs: outputs for all proposals.
@@ -116,14 +116,14 @@ class DensePoseChartLoss:
         interpolator: BilinearInterpolationHelper,
         j_valid_fg: Tensor,
     ) -> _Losses:
-        """Compute the losses on coordinates.
+        """Compute the coordinate losses.
 
         Args:
             proposals_with_gt: proposals of each image with their ground truth.
             densepose_predictor_outputs: outputs for all proposals.
             packed_annotations: their annotations, with P points.
             interpolator: reads predictions at the points.
-            j_valid_fg: [P] whether a point counts.
+            j_valid_fg: [P] whether a point is used.
         """
         losses = {}
         for name in ("u", "v"):
@@ -141,14 +141,14 @@ class DensePoseChartLoss:
         interpolator: BilinearInterpolationHelper,
         j_valid_fg: Tensor,
     ) -> _Losses:
-        """Compute the losses on segmentations; for charts also points on the background count.
+        """Compute the segmentation losses; for charts, points on the background are used too.
 
         Args:
             proposals_with_gt: proposals of each image with their ground truth.
             densepose_predictor_outputs: outputs for all proposals.
             packed_annotations: their annotations, with P points.
             interpolator: reads predictions at the points.
-            j_valid_fg: [P] whether a point counts for coordinates.
+            j_valid_fg: [P] whether a point is used for coordinates.
         """
         logits = interpolator.extract_channels_at_points(densepose_predictor_outputs.fine_segm)
         inside = interpolator.j_valid

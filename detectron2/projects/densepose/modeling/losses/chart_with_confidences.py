@@ -1,4 +1,4 @@
-"""Loss of models that predict charts and how certain they are of coordinates."""
+"""Loss of models that predict charts and the confidence of coordinates."""
 
 import math
 from typing import Any
@@ -91,17 +91,17 @@ class IndepAnisotropicGaussianUVLoss(nn.Module):
         error_u, error_v = u - target_u, v - target_v
         along = error_u * kappa_u_est + error_v * kappa_v_est
         determinant = variance * (variance + kappa_u_est.square() + kappa_v_est.square())
-        # Sherman and Morrison's formula for the inverse of the covariance.
+        # Sherman-Morrison formula for the inverse of the covariance.
         distance = (error_u.square() + error_v.square()) / variance - along.square() / determinant
         return 0.5 * (_LOG_2PI + determinant.log() + distance).sum()
 
 
 @DENSEPOSE_LOSS_REGISTRY.register()
 class DensePoseChartWithConfidenceLoss(DensePoseChartLoss):
-    """Losses of charts; with confidences in coordinates their likelihood replaces smooth L1.
+    """Losses of charts; with confidences, the likelihood of coordinates replaces smooth L1.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD``.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD``.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -117,7 +117,7 @@ class DensePoseChartWithConfidenceLoss(DensePoseChartLoss):
             self._confidences = ("sigma_2", "kappa_u", "kappa_v")
 
     def produce_fake_densepose_losses_uv(self, densepose_predictor_outputs: Any) -> dict[str, Tensor]:
-        """Return losses on coordinates of 0.
+        """Return coordinate losses of 0.
 
         Args:
             densepose_predictor_outputs: outputs for all proposals.
@@ -135,14 +135,14 @@ class DensePoseChartWithConfidenceLoss(DensePoseChartLoss):
         interpolator: BilinearInterpolationHelper,
         j_valid_fg: Tensor,
     ) -> dict[str, Tensor]:
-        """Compute the losses on coordinates.
+        """Compute the coordinate losses.
 
         Args:
             proposals_with_gt: proposals of each image with their ground truth.
             densepose_predictor_outputs: outputs for all proposals.
             packed_annotations: their annotations, with P points.
             interpolator: reads predictions at the points.
-            j_valid_fg: [P] whether a point counts.
+            j_valid_fg: [P] whether a point is used.
 
         Returns:
             ``loss_densepose_UV``; without confidences, the losses of ``DensePoseChartLoss``.

@@ -25,7 +25,7 @@ class DensePoseCseLoss:
     """Losses on coarse segmentation (S) and on the embeddings of each mesh (E and its name); cycle losses if enabled.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD``.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD``.
 
     Reference: Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438
     """
@@ -52,13 +52,13 @@ class DensePoseCseLoss:
 
     @classmethod
     def create_embed_loss(cls, cfg: CfgNode) -> VertexLoss:
-        """Make the loss that ``MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBED_LOSS_NAME`` names.
+        """Build the loss named by ``MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBED_LOSS_NAME``.
 
         Args:
-            cfg: whole config.
+            cfg: the whole config.
 
         Raises:
-            ValueError: The name is unknown.
+            ValueError: the name is unknown.
         """
         name = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBED_LOSS_NAME
         if name not in cls._EMBED_LOSSES:
@@ -76,7 +76,7 @@ class DensePoseCseLoss:
         Args:
             proposals_with_gt: proposals of each image with their ground truth.
             densepose_predictor_outputs: outputs for all proposals.
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
 
         Returns:
             ``loss_densepose_S``, ``loss_densepose_E<mesh name>`` for each mesh, and ``loss_shape2shape`` and
@@ -107,7 +107,7 @@ class DensePoseCseLoss:
 
         Args:
             densepose_predictor_outputs: outputs for all proposals.
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
         """
         output = densepose_predictor_outputs
         losses = {"loss_densepose_S": self.segm_loss.fake_value(output)}

@@ -19,10 +19,10 @@ __all__ = ["PixToShapeCycleLoss", "squared_euclidean_distance_matrix"]
 
 
 class PixToShapeCycleLoss(nn.Module):
-    """Going from a pixel to a mesh and back by embeddings shall lead near the pixel one came from.
+    """Cycle consistency: mapping a pixel to a mesh and back by embeddings should end near the same pixel.
 
     Args:
-        cfg: whole config; reads ``EMBEDDERS`` and ``PIX_TO_SHAPE_CYCLE_LOSS`` of ``MODEL.ROI_DENSEPOSE_HEAD.CSE``.
+        cfg: the whole config; reads ``EMBEDDERS`` and ``PIX_TO_SHAPE_CYCLE_LOSS`` of ``MODEL.ROI_DENSEPOSE_HEAD.CSE``.
 
     Reference: Discovering Relationships between Object Categories via Universal Canonical Maps,
     https://arxiv.org/abs/2106.09758
@@ -49,17 +49,17 @@ class PixToShapeCycleLoss(nn.Module):
         """Compute the mean loss over instances and meshes.
 
         Args:
-            proposals_with_gt: proposals of each image with ``gt_masks``, which tell the pixels of the body.
+            proposals_with_gt: proposals of each image with ``gt_masks``, which select the pixels of the body.
             densepose_predictor_outputs: ``embedding`` and ``coarse_segm`` of all proposals.
-            packed_annotations: their annotations, which tell the meshes.
-            embedder: embeddings of vertices.
+            packed_annotations: their annotations, which name the meshes.
+            embedder: vertex embeddings.
         """
         output = densepose_predictor_outputs
         names = self.shape_names
         if not self.use_all_meshes_not_gt_only:
             ids = packed_annotations.vertex_mesh_ids_gt.unique().tolist()
             names = [MeshCatalog.get_mesh_name(i) for i in ids]
-        # The embeddings take the place of the segmentation: of both, rows with a mask are picked.
+        # Pass embeddings instead of the segmentation: either way, rows with a mask are selected.
         data = extract_data_for_mask_loss_from_matches(proposals_with_gt, output.embedding)
         if data.masks_gt is None or data.masks_est is None or not names:
             return self.fake_value(output, embedder)
@@ -91,7 +91,7 @@ class PixToShapeCycleLoss(nn.Module):
 
         Args:
             densepose_predictor_outputs: outputs with ``embedding``.
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
         """
         total = densepose_predictor_outputs.embedding.sum()
         return sum((embedder(name).sum() for name in self.shape_names), total) * 0

@@ -17,12 +17,12 @@ __all__ = ["ShapeToShapeCycleLoss"]
 
 
 class ShapeToShapeCycleLoss(nn.Module):
-    """Going from one mesh to another and back by embeddings shall lead near the vertex one came from.
+    """Cycle consistency: mapping a vertex to another mesh and back by embeddings should end near the same vertex.
 
-    Every call takes another pair of meshes, until all have had their turn.
+    Each call uses the next pair of meshes, and cycles through all pairs.
 
     Args:
-        cfg: whole config; reads ``EMBEDDERS`` and ``SHAPE_TO_SHAPE_CYCLE_LOSS`` of ``MODEL.ROI_DENSEPOSE_HEAD.CSE``.
+        cfg: the whole config; reads ``EMBEDDERS`` and ``SHAPE_TO_SHAPE_CYCLE_LOSS`` of ``MODEL.ROI_DENSEPOSE_HEAD.CSE``.
 
     Reference: Discovering Relationships between Object Categories via Universal Canonical Maps,
     https://arxiv.org/abs/2106.09758
@@ -47,7 +47,7 @@ class ShapeToShapeCycleLoss(nn.Module):
         """Compute the loss of the next pair of meshes; 0 with a single mesh.
 
         Args:
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
         """
         if len(self.shape_names) < 2:
             return self.fake_value(embedder)
@@ -75,6 +75,6 @@ class ShapeToShapeCycleLoss(nn.Module):
         """Return 0, attached to all embeddings.
 
         Args:
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
         """
         return sum((embedder(name).sum() for name in self.shape_names), torch.zeros(())) * 0

@@ -9,7 +9,7 @@ from .embed_utils import PackedCseAnnotations
 from .utils import BilinearInterpolationHelper
 from .vertex_losses import VertexLoss
 
-# The first five come from elsewhere: older code takes them from here.
+# The first five are defined elsewhere; older code imports them from here.
 __all__ = [
     "BilinearInterpolationHelper",
     "EmbeddingLoss",

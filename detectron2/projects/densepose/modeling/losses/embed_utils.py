@@ -1,4 +1,4 @@
-"""Gathering annotations that name vertices of meshes."""
+"""Gather annotations of mesh vertices."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ __all__ = ["AnnotationsAccumulator", "CseAnnotationsAccumulator", "PackedCseAnno
 
 @dataclass
 class PackedCseAnnotations:
-    """Vertex annotations of B boxes with P points in all, of R matched proposals.
+    """Vertex annotations of B boxes with P points in total, of R matched proposals.
 
     Args:
         x_gt: [P] positions in the ground-truth box, from 0 to 256.
@@ -51,6 +51,6 @@ class CseAnnotationsAccumulator(BoxAnnotationsAccumulator):
         return {**points, "vertex_mesh_ids_gt": meshes, "vertex_ids_gt": data.vertex_ids}
 
     def pack(self) -> PackedCseAnnotations | None:
-        """Return everything that was added, in one object; None if there was nothing."""
+        """Return all added annotations as one object; None if there are none."""
         content = self._pack()
         return None if content is None else PackedCseAnnotations(**content)

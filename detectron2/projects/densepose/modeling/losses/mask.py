@@ -18,7 +18,7 @@ class DataForMaskLoss:
     """Masks of R proposals, true and predicted; both None if there are none.
 
     Args:
-        masks_gt: [R, S, S] true masks, cut out by the proposals.
+        masks_gt: [R, S, S] true masks, cropped to the proposals.
         masks_est: [R, D, S, S] predicted logits.
     """
 
@@ -32,11 +32,11 @@ def extract_data_for_mask_loss_from_matches(
     """Gather true and predicted masks.
 
     Args:
-        proposals_targets: ``proposal_boxes`` and ``gt_masks`` of each image; images without masks do not count.
+        proposals_targets: ``proposal_boxes`` and ``gt_masks`` of each image; images without masks are ignored.
         estimated_segm: [R, D, S, S] logits for all proposals of all images.
 
     Raises:
-        ValueError: Proposals and logits do not fit together.
+        ValueError: proposals and logits do not match.
     """
     counts = [len(p) for p in proposals_targets]
     if sum(counts) != len(estimated_segm) or estimated_segm.shape[2] != estimated_segm.shape[3]:

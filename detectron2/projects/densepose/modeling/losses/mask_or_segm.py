@@ -1,4 +1,4 @@
-"""Coarse segmentation trained on one kind of labels or the other."""
+"""Loss of coarse segmentation, on instance masks or part labels."""
 
 from torch import Tensor
 
@@ -14,10 +14,10 @@ __all__ = ["MaskOrSegmentationLoss"]
 
 
 class MaskOrSegmentationLoss:
-    """The loss on instance masks if the config asks for it, else that on part labels.
+    """The loss on instance masks if set in the config, or else the loss on part labels.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS``.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.COARSE_SEGM_TRAINED_BY_MASKS``.
     """
 
     def __init__(self, cfg: CfgNode) -> None:

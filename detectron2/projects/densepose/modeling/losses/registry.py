@@ -1,4 +1,4 @@
-"""The registry of this package; it lives with the others."""
+"""The registry of this package, defined with the others."""
 
 from ..registries import DENSEPOSE_LOSS_REGISTRY
 

@@ -16,7 +16,7 @@ class SegmentationLoss:
     """Mean cross-entropy between coarse segmentation and part labels.
 
     Args:
-        cfg: whole config; reads ``HEATMAP_SIZE`` and ``NUM_COARSE_SEGM_CHANNELS`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
+        cfg: the whole config; reads ``HEATMAP_SIZE`` and ``NUM_COARSE_SEGM_CHANNELS`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
             With 2 channels all parts count as one.
     """
 
@@ -33,7 +33,7 @@ class SegmentationLoss:
         """Compute the loss.
 
         Args:
-            proposals_with_gt: proposals of each image, which play no part.
+            proposals_with_gt: proposals of each image; unused.
             densepose_predictor_outputs: ``coarse_segm`` of all proposals.
             packed_annotations: their annotations.
         """

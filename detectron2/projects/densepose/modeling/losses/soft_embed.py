@@ -12,7 +12,7 @@ from .embed_utils import PackedCseAnnotations
 from .utils import BilinearInterpolationHelper
 from .vertex_losses import VertexLoss
 
-# The first five come from elsewhere: older code takes them from here.
+# The first five are defined elsewhere; older code imports them from here.
 __all__ = [
     "BilinearInterpolationHelper",
     "MeshCatalog",
@@ -24,10 +24,10 @@ __all__ = [
 
 
 class SoftEmbeddingLoss(VertexLoss):
-    """Mean cross-entropy with targets that fall with the geodesic distance from the annotated vertex.
+    """Mean cross-entropy with targets that decrease with the geodesic distance from the annotated vertex.
 
     Args:
-        cfg: whole config; reads ``EMBEDDING_DIST_GAUSS_SIGMA`` and ``GEODESIC_DIST_GAUSS_SIGMA`` of
+        cfg: the whole config; reads ``EMBEDDING_DIST_GAUSS_SIGMA`` and ``GEODESIC_DIST_GAUSS_SIGMA`` of
             ``MODEL.ROI_DENSEPOSE_HEAD.CSE``.
 
     Reference: Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438

@@ -1,4 +1,4 @@
-"""Gathering annotations of matched proposals, and reading predictions at annotated points.
+"""Gather annotations of matched proposals, and read predictions at annotated points.
 
 Annotated points lie on a grid of 256 x 256 over the ground-truth box; predictions lie on a grid over the proposal.
 """
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class PackedAnnotations(Protocol):
-    """What the annotations of charts and of vertices share, see :class:`PackedChartBasedAnnotations`."""
+    """Common fields of chart and vertex annotations, see :class:`PackedChartBasedAnnotations`."""
 
     x_gt: Tensor
     y_gt: Tensor
@@ -42,7 +42,7 @@ class PackedAnnotations(Protocol):
 
 @dataclass
 class PackedChartBasedAnnotations:
-    """Chart annotations of B boxes with P points in all, of R matched proposals.
+    """Chart annotations of B boxes with P points in total, of R matched proposals.
 
     Args:
         fine_segm_labels_gt: [P] int64 charts.
@@ -84,11 +84,11 @@ class AnnotationsAccumulator(ABC):
 
     @abstractmethod
     def pack(self) -> PackedAnnotations | None:
-        """Return everything that was added, in one object; None if there was nothing."""
+        """Return all added annotations as one object; None if there are none."""
 
 
 class BoxAnnotationsAccumulator(AnnotationsAccumulator):
-    """Gathers boxes, part labels and the points of each box. Subclasses say which tables of points they need."""
+    """Gathers boxes, part labels and the points of each box. Subclasses define the tables of points."""
 
     def __init__(self) -> None:
         self._boxes_seen = 0
@@ -100,13 +100,13 @@ class BoxAnnotationsAccumulator(AnnotationsAccumulator):
 
     @abstractmethod
     def _tables_of(self, data: DensePoseDataRelative) -> dict[str, Tensor] | None:
-        """Return tables [K] by the name of their field; None if the annotation is of another kind."""
+        """Return tables [K] by field name; None if the annotation has another type."""
 
     def accumulate(self, instances_one_image: Instances) -> None:
         """Add the annotations of an image.
 
         Args:
-            instances_one_image: ``proposal_boxes``, ``gt_boxes`` and perhaps ``gt_densepose``.
+            instances_one_image: ``proposal_boxes``, ``gt_boxes`` and optionally ``gt_densepose``.
         """
         first = self._boxes_seen
         self._boxes_seen += len(instances_one_image)
@@ -162,7 +162,7 @@ class ChartBasedAnnotationsAccumulator(BoxAnnotationsAccumulator):
         return {"fine_segm_labels_gt": data.i.long(), **points}
 
     def pack(self) -> PackedChartBasedAnnotations | None:
-        """Return everything that was added, in one object; None if there was nothing."""
+        """Return all added annotations as one object; None if there are none."""
         content = self._pack()
         return None if content is None else PackedChartBasedAnnotations(**content)
 
@@ -177,7 +177,7 @@ def extract_packed_annotations_from_matches(
         accumulator: gathers them.
 
     Returns:
-        What ``accumulator.pack()`` makes of them.
+        The result of ``accumulator.pack()``.
     """
     for proposals in proposals_with_targets:
         accumulator.accumulate(proposals)
@@ -187,15 +187,15 @@ def extract_packed_annotations_from_matches(
 def sample_random_indices(
     n_indices: int, n_samples: int, device: torch.device | None = None
 ) -> Tensor | None:
-    """Draw different indices.
+    """Draw distinct indices.
 
     Args:
-        n_indices: they are below this number.
-        n_samples: how many to draw.
-        device: where the result lives.
+        n_indices: upper bound of the indices, exclusive.
+        n_samples: number of indices.
+        device: device of the result.
 
     Returns:
-        [n_samples] int64; None, which means all, if there are no more than that, or if it is not positive.
+        [n_samples] int64; None = all, if ``n_samples`` is not positive or at least ``n_indices``.
     """
     if n_samples <= 0 or n_indices <= n_samples:
         return None
@@ -211,7 +211,7 @@ def resample_data(
     mode: str = "nearest",
     padding_mode: str = "zeros",
 ) -> Tensor:
-    """Move maps from one box to another.
+    """Resample maps from one box to another.
 
     Args:
         z: [N, C, H, W] maps, whose corner pixels have their centres in the corners of the first boxes.
@@ -220,7 +220,7 @@ def resample_data(
         wout: width of the result.
         hout: height of the result.
         mode: interpolation, as in ``grid_sample``.
-        padding_mode: what lies beyond the first boxes, as in ``grid_sample``.
+        padding_mode: values beyond the first boxes, as in ``grid_sample``.
 
     Returns:
         [N, C, hout, wout]; a pixel is the value at its upper left corner.
@@ -237,7 +237,7 @@ def resample_data(
 def _positions(
     relative: Tensor, near_gt: Tensor, size_gt: Tensor, near_est: Tensor, size_est: Tensor, cells: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Find points [P] on a grid over proposals, along one axis.
+    """Compute the positions of points [P] on a grid over proposals, along one axis.
 
     Returns:
         Whether each is within its proposal, the cell before it, the cell after it, and the weight of the latter.
@@ -289,7 +289,7 @@ class BilinearInterpolationHelper:
     def from_matches(
         packed_annotations: PackedAnnotations, densepose_outputs_size_hw: tuple[int, int]
     ) -> "BilinearInterpolationHelper":
-        """Find out where the points lie on the grid of the predictions.
+        """Compute the positions of the points on the grid of the predictions.
 
         Args:
             packed_annotations: the points and their boxes.
@@ -330,9 +330,9 @@ class BilinearInterpolationHelper:
             slice_fine_segm: channel to read, by default that of each point's chart. With all channels
                 (``slice(None)``) give the weights as [P, 1].
             w_ylo_xlo: weights to use instead of the helper's own.
-            w_ylo_xhi: likewise.
-            w_yhi_xlo: likewise.
-            w_yhi_xhi: likewise.
+            w_ylo_xhi: as ``w_ylo_xlo``.
+            w_yhi_xlo: as ``w_ylo_xlo``.
+            w_yhi_xhi: as ``w_ylo_xlo``.
 
         Returns:
             [P], or [P, C] with all channels.

@@ -1,4 +1,4 @@
-"""What the losses that compare pixels with mesh vertices share."""
+"""Base of losses that compare pixels with mesh vertices."""
 
 from abc import ABC, abstractmethod
 
@@ -18,12 +18,12 @@ __all__ = ["VertexLoss"]
 
 
 class VertexLoss(ABC):
-    """A loss per mesh, on how likely each vertex is for each annotated pixel.
+    """A loss per mesh, from the likelihood of each vertex for each annotated pixel.
 
-    The likelihood falls with the squared distance between the embeddings of pixel and vertex.
+    The likelihood decreases with the squared distance between the embeddings of pixel and vertex.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDING_DIST_GAUSS_SIGMA``.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDING_DIST_GAUSS_SIGMA``.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -34,7 +34,7 @@ class VertexLoss(ABC):
         """Compute the loss of one mesh.
 
         Args:
-            logits: [P, V] of the vertices for each pixel.
+            logits: [P, V] logits of the vertices for each pixel.
             vertices: [P] true vertices.
             mesh_name: name of the mesh.
         """
@@ -50,11 +50,11 @@ class VertexLoss(ABC):
         """Compute the losses of all meshes.
 
         Args:
-            proposals_with_gt: proposals of each image, which play no part.
+            proposals_with_gt: proposals of each image; unused.
             densepose_predictor_outputs: ``embedding`` of all proposals.
             packed_annotations: their annotations.
             interpolator: reads predictions at annotated points.
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
 
         Returns:
             The loss by mesh name, 0 for meshes without annotated pixels.
@@ -81,7 +81,7 @@ class VertexLoss(ABC):
 
         Args:
             densepose_predictor_outputs: outputs with ``embedding``.
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
         """
         return {
             name: self.fake_value(densepose_predictor_outputs, embedder, name)
@@ -98,7 +98,7 @@ class VertexLoss(ABC):
 
         Args:
             densepose_predictor_outputs: outputs with ``embedding``.
-            embedder: embeddings of vertices.
+            embedder: vertex embeddings.
             mesh_name: name of a mesh.
         """
         return (densepose_predictor_outputs.embedding.sum() + embedder(mesh_name).sum()) * 0

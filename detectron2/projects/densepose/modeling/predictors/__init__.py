@@ -1,4 +1,4 @@
-"""Predictors: from the features of a head to charts or surface embeddings."""
+"""Predictors: compute charts or surface embeddings from the features of a head."""
 
 from ..registries import DENSEPOSE_PREDICTOR_REGISTRY
 from .chart import DensePoseChartPredictor

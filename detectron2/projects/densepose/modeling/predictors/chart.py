@@ -14,10 +14,10 @@ __all__ = ["DensePoseChartPredictor", "initialize_module_params"]
 
 @DENSEPOSE_PREDICTOR_REGISTRY.register()
 class DensePoseChartPredictor(UpsamplingPredictor):
-    """Predicts body parts, charts and coordinates in them, each from a transposed convolution of its own.
+    """Predicts body parts, charts and coordinates in them, each with its own transposed convolution.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
         input_channels: channels of the features.
 
     Reference: DensePose: Dense Human Pose Estimation In The Wild, https://arxiv.org/abs/1802.00434
@@ -28,7 +28,7 @@ class DensePoseChartPredictor(UpsamplingPredictor):
     def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__(cfg, input_channels)
         node = cfg.MODEL.ROI_DENSEPOSE_HEAD
-        charts = node.NUM_PATCHES + 1  # and background
+        charts = node.NUM_PATCHES + 1  # plus background
         self.ann_index_lowres = upsampling_layer(cfg, input_channels, node.NUM_COARSE_SEGM_CHANNELS)
         self.index_uv_lowres = upsampling_layer(cfg, input_channels, charts)
         self.u_lowres = upsampling_layer(cfg, input_channels, charts)

@@ -16,10 +16,10 @@ __all__ = ["DensePoseChartConfidencePredictorMixin", "initialize_module_params"]
 
 
 class DensePoseChartConfidencePredictorMixin:
-    """Adds confidences to a predictor of charts, which must follow it among the bases of a class.
+    """Adds confidences to a predictor of charts, which must follow it in the list of base classes.
 
     Args:
-        cfg: whole config; reads ``UV_CONFIDENCE`` and ``SEGM_CONFIDENCE`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
+        cfg: the whole config; reads ``UV_CONFIDENCE`` and ``SEGM_CONFIDENCE`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
         input_channels: channels of the features.
 
     Reference: Correlated Uncertainty for Learning Dense Correspondences from Noisy Labels (NeurIPS 2019)
@@ -30,7 +30,7 @@ class DensePoseChartConfidencePredictorMixin:
         base: type = self.output_class  # type: ignore[attr-defined]
         self._class_with_confidences = decorate_predictor_output_class_with_confidences(base)
         self.confidence_model_cfg = DensePoseConfidenceModelConfig.from_cfg(cfg)
-        charts = cfg.MODEL.ROI_DENSEPOSE_HEAD.NUM_PATCHES + 1  # and background
+        charts = cfg.MODEL.ROI_DENSEPOSE_HEAD.NUM_PATCHES + 1  # plus background
         self._uv_names: tuple[str, ...] = ()
         if self.confidence_model_cfg.uv_confidence.enabled:
             aniso = self.confidence_model_cfg.uv_confidence.type is DensePoseUVConfidenceType.INDEP_ANISO

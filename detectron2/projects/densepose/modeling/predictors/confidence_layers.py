@@ -17,7 +17,7 @@ def add_confidence_layers(
 
     Args:
         module: predictor to add them to.
-        cfg: whole config.
+        cfg: the whole config.
         input_channels: channels of the features.
         channels: output channels by name.
     """
@@ -26,7 +26,7 @@ def add_confidence_layers(
 
 
 def segm_confidence(logits: Tensor, epsilon: float) -> Tensor:
-    """Turn the output of a layer into a confidence, by which segmentation logits are then multiplied.
+    """Convert the output of a layer to a confidence, which multiplies segmentation logits.
 
     Args:
         logits: any shape.

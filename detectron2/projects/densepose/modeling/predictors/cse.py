@@ -17,7 +17,7 @@ class DensePoseEmbeddingPredictor(UpsamplingPredictor):
     """Predicts body and background, and the embedding of each pixel.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
         input_channels: channels of the features.
 
     Reference: Continuous Surface Embeddings, https://arxiv.org/abs/2011.12438

@@ -16,10 +16,10 @@ __all__ = ["DensePoseEmbeddingConfidencePredictorMixin", "initialize_module_para
 
 
 class DensePoseEmbeddingConfidencePredictorMixin:
-    """Adds a confidence to a predictor of embeddings, which must follow it among the bases of a class.
+    """Adds a confidence to a predictor of embeddings, which must follow it in the list of base classes.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.SEGM_CONFIDENCE``.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.SEGM_CONFIDENCE``.
         input_channels: channels of the features.
     """
 

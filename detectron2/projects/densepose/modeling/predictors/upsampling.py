@@ -1,4 +1,4 @@
-"""What the predictors share."""
+"""Base of the predictors."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,10 +10,10 @@ __all__ = ["UpsamplingPredictor", "upsampling_layer"]
 
 
 def upsampling_layer(cfg: CfgNode, input_channels: int, channels: int) -> ConvTranspose2d:
-    """Make a transposed convolution that doubles the resolution; predictors fill it together with all others.
+    """Build a transposed convolution that doubles the resolution; predictors initialise it with their other layers.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.DECONV_KERNEL``, an even number.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.DECONV_KERNEL``, an even number.
         input_channels: channels of its input.
         channels: channels of its output.
     """
@@ -22,10 +22,10 @@ def upsampling_layer(cfg: CfgNode, input_channels: int, channels: int) -> ConvTr
 
 
 class UpsamplingPredictor(nn.Module):
-    """Base of predictors whose layers double the resolution and whose outputs are enlarged further.
+    """Base of predictors whose layers double the resolution and whose outputs are upsampled further.
 
     Args:
-        cfg: whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.UP_SCALE``.
+        cfg: the whole config; reads ``MODEL.ROI_DENSEPOSE_HEAD.UP_SCALE``.
         input_channels: channels of the features.
     """
 
@@ -34,7 +34,7 @@ class UpsamplingPredictor(nn.Module):
         self.scale_factor = cfg.MODEL.ROI_DENSEPOSE_HEAD.UP_SCALE
 
     def interp2d(self, tensor_nchw: Tensor) -> Tensor:
-        """Enlarge maps bilinearly.
+        """Upsample maps bilinearly.
 
         Args:
             tensor_nchw: [N, C, H, W].

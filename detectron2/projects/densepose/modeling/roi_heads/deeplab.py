@@ -19,10 +19,10 @@ _GROUPS = 32
 
 @ROI_DENSEPOSE_HEAD_REGISTRY.register()
 class DensePoseDeepLabHead(nn.Module):
-    """Views of the features at several dilations, then convolutions of the same width.
+    """Convolutions with several dilations in parallel, then convolutions of the same width.
 
     Args:
-        cfg: whole config; reads ``CONV_HEAD_DIM``, ``CONV_HEAD_KERNEL``, ``NUM_STACKED_CONVS``, ``DEEPLAB.NORM`` and
+        cfg: the whole config; reads ``CONV_HEAD_DIM``, ``CONV_HEAD_KERNEL``, ``NUM_STACKED_CONVS``, ``DEEPLAB.NORM`` and
             ``DEEPLAB.NONLOCAL_ON`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
         input_channels: channels of the features.
 
@@ -95,7 +95,7 @@ class ASPPConv(nn.Sequential):
 
 
 class ASPPPooling(nn.Sequential):
-    """The average over the map, a 1x1 convolution, group norm and ReLU, spread over the map again.
+    """Global average pooling, a 1x1 convolution, group norm and ReLU, broadcast to the size of the map.
 
     Args:
         in_channels: input channels.
@@ -107,12 +107,12 @@ class ASPPPooling(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), conv, nn.GroupNorm(_GROUPS, out_channels), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, C_out, H, W]."""
+        """Map [N, C_in, H, W] to [N, C_out, H, W]."""
         return super().forward(x).expand(-1, -1, *x.shape[-2:])
 
 
 class ASPP(DilatedBranches):
-    """The package's pyramid pooling with group norm in every branch, and without norm in the mixture.
+    """The package's pyramid pooling with group norm in every branch, and no norm after mixing.
 
     Args:
         in_channels: input channels.
@@ -123,7 +123,7 @@ class ASPP(DilatedBranches):
     """
 
     def __init__(self, in_channels: int, atrous_rates: Sequence[int], out_channels: int) -> None:
-        nn.Module.__init__(self)  # published weights name other layers than those the base makes
+        nn.Module.__init__(self)  # published weights have other layers than the base class
         self.pool_kernel_size = None
         self.dropout = 0.0
         first = _conv(in_channels, out_channels, 1)
@@ -139,15 +139,15 @@ class ASPP(DilatedBranches):
 
 
 class NONLocalBlock2D(nn.Module):
-    """Adds to every pixel a mean over all pixels, weighted by how well their embeddings agree.
+    """Adds to every pixel a mean over all pixels, weighted by the similarity of their embeddings.
 
-    Begins as the identity where it has a norm, whose scale is 0.
+    With a norm it starts as the identity, because the norm's scale is 0.
 
     Args:
         in_channels: C, input and output channels.
-        inter_channels: channels of the embeddings; half of C by default.
-        sub_sample: halve the resolution of the pixels over which the mean is taken.
-        bn_layer: whether the output has a group norm.
+        inter_channels: channels of the embeddings; None = C / 2.
+        sub_sample: halve the resolution of the averaged pixels.
+        bn_layer: apply a group norm to the output.
 
     Reference: Non-local Neural Networks, https://arxiv.org/abs/1711.07971
     """
@@ -180,7 +180,7 @@ class NONLocalBlock2D(nn.Module):
         self.phi = embedding()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]."""
+        """Map [N, C, H, W] to the same shape."""
         query, key, value = (f(x).flatten(2).transpose(1, 2) for f in (self.theta, self.phi, self.g))
         mean = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # [N, H * W, inner]
         return x + self.W(mean.transpose(1, 2).unflatten(2, x.shape[-2:]))

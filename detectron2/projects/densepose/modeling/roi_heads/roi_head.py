@@ -29,7 +29,7 @@ class Decoder(SemSegFPNHead):
     """Merges the levels of a feature pyramid into one map.
 
     Args:
-        cfg: whole config; reads ``DECODER_NUM_CLASSES``, ``DECODER_CONV_DIMS``, ``DECODER_COMMON_STRIDE`` and
+        cfg: the whole config; reads ``DECODER_NUM_CLASSES``, ``DECODER_CONV_DIMS``, ``DECODER_COMMON_STRIDE`` and
             ``DECODER_NORM`` of ``MODEL.ROI_DENSEPOSE_HEAD``.
         input_shape: channels and strides by name.
         in_features: names of the maps to merge, the largest first.
@@ -61,10 +61,10 @@ class Decoder(SemSegFPNHead):
 
 @ROI_HEADS_REGISTRY.register()
 class DensePoseROIHeads(StandardROIHeads):
-    """The standard heads, and one that maps the pixels of each instance to a surface.
+    """The standard heads with an additional head that maps the pixels of each instance to a surface.
 
     Args:
-        cfg: whole config.
+        cfg: the whole config.
         input_shape: channels and strides of the feature maps by name.
     """
 
@@ -95,7 +95,7 @@ class DensePoseROIHeads(StandardROIHeads):
         self.embedder = build_densepose_embedder(cfg)
 
     def _forward_densepose(self, features: dict[str, Tensor], instances: list[Instances]) -> Any:
-        """Losses in training; in evaluation the same detections with ``pred_densepose``, if there are any."""
+        """Compute losses in training; in evaluation add ``pred_densepose`` to the detections, if there are any."""
         if not self.densepose_on:
             return {} if self.training else instances
         maps = self._maps(features)
@@ -105,7 +105,7 @@ class DensePoseROIHeads(StandardROIHeads):
             return instances
 
         proposals, _ = select_foreground_proposals(instances, self.num_classes)
-        # One image at a time, so that boxes stay with the features of their image where others are left out.
+        # One image at a time, so that boxes keep the features of their image if other images are dropped.
         kept = [self.densepose_data_filter(maps, [p])[1] for p in proposals]
         boxes = [k[0].proposal_boxes if k else p.proposal_boxes[:0] for k, p in zip(kept, proposals)]
         annotated = [p for k in kept for p in k if len(p)]
@@ -113,7 +113,7 @@ class DensePoseROIHeads(StandardROIHeads):
         return self.densepose_losses(annotated, output, embedder=self.embedder)
 
     def _predict(self, maps: list[Tensor], boxes: list[Boxes], allow_empty: bool = False) -> Any:
-        """Outputs for all boxes together; None without boxes, unless it shall be empty."""
+        """Predict for all boxes together; None without boxes, unless ``allow_empty``."""
         pooled = self.densepose_pooler(maps, boxes)
         if len(pooled) == 0 and not allow_empty:
             return None
@@ -127,7 +127,7 @@ class DensePoseROIHeads(StandardROIHeads):
             found: ``boxes``, ``scores``, ``classes`` and ``valid`` of D detections in each image.
 
         Returns:
-            What the standard heads predict, and the fields of the DensePose output, [N, D, ...] each, such as
+            The predictions of the standard heads, and the fields of the DensePose output, [N, D, ...] each, such as
             ``densepose_u``.
         """
         described = super().describe_tensors(features, found)
@@ -142,7 +142,7 @@ class DensePoseROIHeads(StandardROIHeads):
         return described
 
     def _maps(self, features: dict[str, Tensor]) -> list[Tensor]:
-        """Return the maps that the branch cuts its features out of."""
+        """Return the maps from which the branch pools its features."""
         maps = [features[name] for name in self.in_features]
         return [self.decoder(maps)] if self.use_decoder else maps
 
@@ -159,12 +159,12 @@ class DensePoseROIHeads(StandardROIHeads):
             images: N images.
             features: feature maps [N, C, H, W] by name.
             proposals: proposals of each image.
-            targets: ground truth of each image, needed in training; with ``gt_densepose``, a ``DensePoseList``, where
+            targets: ground truth of each image, needed in training; with ``gt_densepose``, a ``DensePoseList``, if
                 there are annotations.
 
         Returns:
-            In training the drawn proposals and the losses; in evaluation the detections, with ``pred_densepose``
-            unless there are none in all images, and an empty dict.
+            In training the sampled proposals and the losses; in evaluation the detections, with ``pred_densepose``
+            unless no image has detections, and an empty dict.
         """
         found, losses = super().forward(images, features, proposals, targets)
         if self.training:
@@ -174,13 +174,13 @@ class DensePoseROIHeads(StandardROIHeads):
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Predict everything but boxes, for given boxes (evaluation only).
+        """Predict masks, keypoints and DensePose for given boxes (evaluation only).
 
         Args:
             features: feature maps [N, C, H, W] by name.
             instances: ``pred_boxes`` and ``pred_classes`` of each image.
 
         Returns:
-            The instances with what was predicted for them.
+            The instances with their predictions.
         """
         return self._forward_densepose(features, super().forward_with_given_boxes(features, instances))

@@ -17,7 +17,7 @@ class DensePoseV1ConvXHead(nn.Module):
     """Convolutions of the same width, each followed by a ReLU.
 
     Args:
-        cfg: whole config; reads ``CONV_HEAD_DIM``, ``CONV_HEAD_KERNEL`` and ``NUM_STACKED_CONVS`` of
+        cfg: the whole config; reads ``CONV_HEAD_DIM``, ``CONV_HEAD_KERNEL`` and ``NUM_STACKED_CONVS`` of
             ``MODEL.ROI_DENSEPOSE_HEAD``.
         input_channels: channels of the features.
     """
