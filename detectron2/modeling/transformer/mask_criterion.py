@@ -1,4 +1,4 @@
-"""Losses over a set of classified masks, the part that models have in common.
+"""Common losses over a set of classified masks.
 
 Reference: sections 3.3 and 4.1 of Mask2Former, https://arxiv.org/abs/2112.01527
 """
@@ -18,14 +18,14 @@ from .set_losses import dice_loss, matched_masks_at_points, sigmoid_ce_loss
 __all__ = ["MaskCriterion", "Targets", "matched_labels"]
 
 Targets: TypeAlias = list[dict[str, Tensor]]
-"""For each image ``labels`` [T], ``masks`` [T, H, W] and, where boxes are predicted, ``boxes`` [T, 4]."""
+"""For each image ``labels`` [T], ``masks`` [T, H, W] and, if boxes are predicted, ``boxes`` [T, 4]."""
 
 
 def matched_labels(logits: Tensor, targets: Targets, indices: Indices, background: int) -> Tensor:
-    """Give every query a class.
+    """Assign a class to every query.
 
     Args:
-        logits: [N, Q, classes], of which only the size and the device count.
+        logits: [N, Q, classes]; only the shape and the device are used.
         targets: ground truth.
         indices: matched queries and objects of each image.
         background: class of queries without an object.
@@ -40,17 +40,17 @@ def matched_labels(logits: Tensor, targets: Targets, indices: Indices, backgroun
 
 
 class MaskCriterion(nn.Module):
-    """Compare classes and masks of matched queries; subclasses say which predictions are matched.
+    """Compare classes and masks of matched queries; subclasses define the matched predictions.
 
     Args:
         num_classes: number of classes, without "no object".
-        matcher: called with outputs and targets, gives :data:`.Indices`.
+        matcher: called with outputs and targets, returns :data:`.Indices`.
         weight_dict: weight of each loss by name; applied by the model, not here.
         eos_coef: weight of "no object" in the cross-entropy of classes.
-        losses: names that :meth:`get_loss` takes.
+        losses: names for :meth:`get_loss`.
         num_points: points at which the masks of a pair are compared.
-        oversample_ratio: how many times as many candidates are drawn for them.
-        importance_sample_ratio: share of them that is chosen for its uncertainty.
+        oversample_ratio: candidates per point.
+        importance_sample_ratio: fraction of the points chosen by uncertainty.
     """
 
     empty_weight: Tensor
@@ -111,7 +111,7 @@ class MaskCriterion(nn.Module):
         }
 
     def _table(self) -> dict[str, Callable[..., dict[str, Tensor]]]:
-        """Return the methods that compute losses, by the names in ``losses``."""
+        """Return the methods that compute losses, by name."""
         return {"labels": self.cross_entropy, "masks": self.loss_masks}
 
     def get_loss(
@@ -122,7 +122,7 @@ class MaskCriterion(nn.Module):
         indices: Indices,
         num_masks: Tensor | float,
     ) -> dict[str, Tensor]:
-        """Compute the losses of one of the names in ``losses``, such as "labels" or "masks"."""
+        """Compute the losses of one name in ``losses``, such as "labels" or "masks"."""
         table = self._table()
         if loss not in table:
             raise BadValue(f"loss must be one of {', '.join(table)}, got {loss!r}")
@@ -140,12 +140,12 @@ class MaskCriterion(nn.Module):
         """Compute several losses of one prediction.
 
         Args:
-            losses: names that :meth:`get_loss` takes.
+            losses: names for :meth:`get_loss`.
             outputs: the prediction.
             targets: ground truth.
             indices: matched queries and objects of each image.
-            number: of objects, to divide sums by.
-            suffix: put after the name of each loss.
+            number: number of objects, by which sums are divided.
+            suffix: suffix of the name of each loss.
         """
         found = {}
         for loss in losses:

@@ -1,6 +1,6 @@
 """Convert classified masks to instances, label maps and panoptic segments.
 
-Q queries with class probabilities [Q, classes], "no object" left out, and mask logits [Q, H, W]. All shapes are fixed,
+Q queries with class probabilities [Q, classes], without "no object", and mask logits [Q, H, W]. All shapes are fixed,
 so that these functions can be part of a graph.
 
 Reference: section 3.3 of MaskFormer, https://arxiv.org/abs/2107.06278

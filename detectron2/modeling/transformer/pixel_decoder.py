@@ -1,4 +1,4 @@
-"""Pixel decoders: deformable attention among the coarse levels, and a pyramid up to fine mask features.
+"""Pixel decoders: deformable attention over the coarse levels, and a pyramid up to fine mask features.
 
 References: section 3.3 of Mask2Former, https://arxiv.org/abs/2112.01527; MaskDINO, https://arxiv.org/abs/2206.02777
 """
@@ -83,7 +83,7 @@ class MSDeformAttnTransformerEncoderOnly(nn.Module):
         Args:
             srcs: L maps [N, C, H_l, W_l].
             pos_embeds: position embeddings of the same shapes.
-            masks: L masks [N, H_l, W_l], True in padding; None: there is no padding.
+            masks: L masks [N, H_l, W_l], True in padding; None = no padding.
 
         Returns:
             L maps of the same shapes.
@@ -126,21 +126,21 @@ class MSDeformAttnTransformerEncoderOnly(nn.Module):
 
 
 class DeformablePixelDecoder(nn.Module):
-    """From the feature maps of a backbone to transformed levels and one map of mask features.
+    """Compute transformed levels and one map of mask features from the feature maps of a backbone.
 
     Args:
         input_shape: channels and stride of the feature maps.
-        nheads: heads of the encoder.
-        dim_feedforward: channels inside its feed-forward networks.
-        enc_layers: its layers.
-        dropout: its dropout.
-        conv_dim: channels of all maps inside.
+        nheads: number of heads of the encoder.
+        dim_feedforward: hidden channels of its feed-forward networks.
+        enc_layers: number of its layers.
+        dropout: its dropout rate.
+        conv_dim: channels of all internal maps.
         mask_dim: channels of the mask features.
-        norm: norm of the pyramid's convolutions, such as "GN"; "" for none.
-        in_features: feature maps that the encoder sees.
+        norm: norm of the pyramid's convolutions, such as "GN"; "" = none.
+        in_features: feature maps of the encoder.
         common_stride: stride of the mask features. Maps between it and the finest of the encoder are only added.
-        least_finer_levels: levels that the pyramid has at least, even if the encoder sees maps of that stride.
-        extra_levels: levels beyond the coarsest feature map, each half as large as the one before.
+        least_finer_levels: minimum number of levels of the pyramid, even if the encoder has maps of that stride.
+        extra_levels: levels beyond the coarsest feature map, each half the size of the previous one.
         coarse_first: order of the levels.
     """
 
@@ -193,7 +193,7 @@ class DeformablePixelDecoder(nn.Module):
             self._add_finer_level(i, channels[name], norm)
 
     def _seen(self) -> list[str]:
-        """Feature maps that the encoder sees, in the order of the levels."""
+        """Feature maps of the encoder, in the order of the levels."""
         fine_first = self.transformer_in_features
         return fine_first[::-1] if self.coarse_first else fine_first
 
@@ -206,7 +206,7 @@ class DeformablePixelDecoder(nn.Module):
             self.add_module(name, conv)
 
     def _project(self, features: dict[str, Tensor]) -> list[Tensor]:
-        """Bring all levels to [N, conv_dim, H_l, W_l]; extra ones are made of the coarsest feature map."""
+        """Project all levels to [N, conv_dim, H_l, W_l]; extra ones come from the coarsest feature map."""
         seen = self._seen()
         levels = [project(features[f].float()) for f, project in zip(seen, self.input_proj)]
         coarsest, extra = features[self.transformer_in_features[-1]].float(), []
@@ -222,11 +222,11 @@ class DeformablePixelDecoder(nn.Module):
 
         Args:
             features: maps [N, C, H, W] by name.
-            masks: for each level [N, H_l, W_l], True in padding; None: there is no padding.
+            masks: for each level [N, H_l, W_l], True in padding; None = no padding.
 
         Returns:
             The mask features [N, mask_dim, H, W] of the common stride, and the levels [N, conv_dim, H_l, W_l] in their
-            order, followed by those of the pyramid, coarse first.
+            order, followed by those of the pyramid, coarsest first.
         """
         device = next(iter(features.values())).device
         with torch.autocast(device.type, enabled=False):
@@ -243,7 +243,7 @@ class DeformablePixelDecoder(nn.Module):
 
 
 def _projection(channels: int, conv_dim: int, halve: bool = False) -> nn.Sequential:
-    """Make a convolution to ``conv_dim`` channels, of one pixel or to half the size, and its norm."""
+    """Build a convolution to ``conv_dim`` channels, 1x1 or halving the size, with its norm."""
     conv = (
         nn.Conv2d(channels, conv_dim, 3, stride=2, padding=1) if halve else nn.Conv2d(channels, conv_dim, 1)
     )

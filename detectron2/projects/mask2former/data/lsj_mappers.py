@@ -49,10 +49,10 @@ def build_transform_gen(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T
 
 
 class AugmentingMapper:
-    """Reads and augments an image; base of mappers.
+    """Base of mappers: reads and augments an image.
 
     Args:
-        is_train: annotations are wanted.
+        is_train: return annotations.
         tfm_gens: augmentations or transforms, in order of application.
         image_format: channel order.
     """
@@ -77,7 +77,7 @@ class AugmentingMapper:
         return {"is_train": is_train, "tfm_gens": gens, "image_format": cfg.INPUT.FORMAT}
 
     def read(self, dataset_dict: dict[str, Any]) -> tuple[dict[str, Any], T.TransformList]:
-        """Copy a record, with its image as an augmented tensor; also return how it was augmented."""
+        """Return a copy of a record with its augmented image as a tensor, and the transforms."""
         record = copy.deepcopy(dataset_dict)
         image = utils.read_image(record["file_name"], format=self.img_format)
         utils.check_image_size(record, image)
@@ -92,9 +92,9 @@ class AugmentingMapper:
         """Replace the ``annotations`` of a record by ``instances``; in testing, drop them.
 
         Args:
-            record: with its image, already augmented.
-            transforms: how that was done.
-            boxes_of_masks: let boxes be those around the augmented masks, rather than the augmented boxes.
+            record: record with its augmented image.
+            transforms: transforms of the image.
+            boxes_of_masks: compute boxes from the augmented masks instead of augmenting boxes.
         """
         annotations = record.pop("annotations", None)
         if annotations is None or not self.is_train:
