@@ -121,7 +121,8 @@ def stack_detections(
     """Stack the detections of N images, padded to the same count.
 
     Args:
-        images: for each image boxes [k, 4], scores [k], classes [k], and bool [k]: which rows are real; k <= count.
+        images: for each image boxes [k, 4], or [k, 5] rotated ones, scores [k], classes [k], and bool [k]: which rows
+            are real; k <= count.
         count: number of rows after padding, D below.
 
     Returns:
@@ -129,7 +130,7 @@ def stack_detections(
         boxes too.
     """
     columns = [
-        (boxes, scores, classes, real & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+        (boxes, scores, classes, real & (_sides(boxes) > 0).all(dim=1))
         for boxes, scores, classes, real in images
     ]
     names = ("boxes", "scores", "classes", "valid")
@@ -137,6 +138,11 @@ def stack_detections(
         name: torch.stack([_pad_rows(column, count) for column in values])
         for name, values in zip(names, zip(*columns))
     }
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    """Return width and height [R, 2] of XYXY or rotated boxes."""
+    return boxes[:, 2:4] - boxes[:, :2] if boxes.shape[-1] == 4 else boxes[:, 2:4]
 
 
 def _pad_rows(rows: Tensor, count: int) -> Tensor:

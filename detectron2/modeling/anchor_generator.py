@@ -94,7 +94,8 @@ def _grid_centers(height: int, width: int, stride: int, offset: float, like: Ten
     """Compute x and y of every cell of a map in row-major order, two vectors [height * width]."""
     # Division, because repeating and reshaping by symbolic sizes would add constraints on them to an exported graph.
     cell = torch.arange(height * width, device=like.device)
-    column, row = cell % width, torch.div(cell, width, rounding_mode="floor")
+    row = torch.div(cell, width, rounding_mode="floor")
+    column = cell - row * width  # ONNX has no remainder by a size
     return (column.to(like.dtype) + offset) * stride, (row.to(like.dtype) + offset) * stride
 
 

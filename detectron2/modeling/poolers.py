@@ -159,15 +159,16 @@ class ROIPooler(nn.Module):
 
         Args:
             x: feature maps [N, C, H, W], one for each scale.
-            boxes: [N, R, 4] in image coordinates.
+            boxes: [N, R, 4], or [N, R, 5] rotated ones, in image coordinates.
 
         Returns:
             [N * R, C, height, width]
         """
         image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
         index = image[:, None, None].expand(-1, boxes.shape[1], 1)
-        rois = torch.cat((index, boxes), dim=2).flatten(0, 1)  # [N * R, 5]
-        return self.pool(x, rois, (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2]))
+        rois = torch.cat((index, boxes), dim=2).flatten(0, 1)  # [N * R, 1 + D]
+        sides = rois[:, 3:5] - rois[:, 1:3] if boxes.shape[2] == 4 else rois[:, 3:5]
+        return self.pool(x, rois, sides[:, 0] * sides[:, 1])
 
     def pool(self, x: list[Tensor], rois: Tensor, areas: Tensor) -> Tensor:
         """Pool ``rois`` [R, 1 + D] (image index, box) of the given ``areas`` [R]."""

@@ -24,7 +24,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from detectron2.layers import paste_masks_in_image
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, RotatedBoxes
 from detectron2.utils.errors import BadType
 
 __all__ = ["TensorInference", "Tensors", "outputs_to_instances", "tensor_method"]
@@ -78,7 +78,7 @@ class TensorInference(nn.Module):
         Returns:
             Tensors in image coordinates, each with a leading N if the input has one:
 
-            * R-CNN and dense models: ``boxes`` [D, 4], ``scores`` [D], ``classes`` [D] and ``valid`` bool [D], in
+            * R-CNN and dense models: ``boxes`` [D, 4], or [D, 5] rotated ones, ``scores`` [D], ``classes`` [D] and ``valid`` bool [D], in
               descending order of score; with mask heads ``masks`` [D, M, M], soft masks within the boxes; with
               keypoint heads ``keypoints`` [D, keypoints, 3] (x, y, score); further heads add [D, ...] by name;
             * ProposalNetwork: ``boxes`` [P, 4], ``logits`` [P] and ``valid`` [P];
@@ -116,7 +116,8 @@ def outputs_to_instances(outputs: Tensors, image_size: tuple[int, int]) -> Insta
         image_size: (H, W).
     """
     rows = outputs["valid"]
-    boxes = Boxes(outputs["boxes"][rows])
+    kind = Boxes if outputs["boxes"].shape[-1] == 4 else RotatedBoxes
+    boxes = kind(outputs["boxes"][rows])
     if "logits" in outputs:
         return Instances(image_size, proposal_boxes=boxes, objectness_logits=outputs["logits"][rows])
     found = Instances(

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._heatmap_peaks import find_peaks
+
 __all__ = ["decode_heatmaps"]
 
 _CELLS_AT_ONCE = 1 << 24  # 64 MiB of float32
@@ -90,6 +92,17 @@ def _decode(maps: Tensor, rois: Tensor) -> Tensor:
     return out
 
 
+def _decode_in_graph(maps: Tensor, rois: Tensor) -> Tensor:
+    """Decode with operators that every format of exported models knows."""
+    maps, rois = maps.float(), rois.float()
+    size = (rois[:, 2:] - rois[:, :2]).clamp(min=1)
+    pixels = size.ceil()
+    x, y, best = find_peaks(maps, pixels)
+    xy = (torch.stack([x, y], -1) + 0.5) * (size / pixels)[:, None] + rois[:, None, :2]
+    score = (best - maps.flatten(2).logsumexp(-1)).exp()
+    return torch.cat([xy, best[..., None], score[..., None]], -1)
+
+
 @torch.library.custom_op("detectron2::heatmaps_to_keypoints", mutates_args=())
 def _decode_op(maps: Tensor, rois: Tensor) -> Tensor:
     return _decode(maps, rois)
@@ -123,5 +136,7 @@ def decode_heatmaps(maps: Tensor, rois: Tensor) -> Tensor:
     """Map [R, K, S, S] logits and [R, 4] regions to [R, K, 4] of (x, y, logit, score)."""
     if torch.jit.is_tracing():
         return _decode_one_by_one(maps, rois)
+    if torch.compiler.is_exporting():
+        return _decode_in_graph(maps, rois)
     # The size of the enlarged maps depends on values: for a compiled graph this is one opaque step.
     return _decode_op(maps, rois) if torch.compiler.is_compiling() else _decode(maps, rois)

@@ -8,7 +8,23 @@ from detectron2.layers.rotated_boxes import pairwise_iou_rotated
 from ._indexing import as_rows
 from .boxes import Boxes
 
-__all__ = ["RotatedBoxes", "pairwise_iou", "pairwise_iou_rotated"]
+__all__ = ["RotatedBoxes", "clip_rotated", "pairwise_iou", "pairwise_iou_rotated"]
+
+
+def clip_rotated(
+    boxes: Tensor, height: int | Tensor, width: int | Tensor, clip_angle_threshold: float = 1.0
+) -> Tensor:
+    """Return [N, 5] boxes as :meth:`RotatedBoxes.clip` leaves them; the size may be numbers or scalars."""
+    centre, size = boxes[:, :2], boxes[:, 2:4]
+    angle = _normalized(boxes[:, 4:])
+    low, high = centre - size / 2, centre + size / 2
+    near, far = (
+        torch.stack([side[:, 0].clamp(min=0).clamp(max=width), side[:, 1].clamp(min=0).clamp(max=height)], 1)
+        for side in (low, high)
+    )
+    # Rounding must not let a box grow.
+    cut = torch.cat([(near + far) / 2, torch.minimum(size, far - near), angle], 1)
+    return torch.where(angle.abs() <= clip_angle_threshold, cut, torch.cat([boxes[:, :4], angle], 1))
 
 
 class RotatedBoxes(Boxes):
@@ -49,17 +65,7 @@ class RotatedBoxes(Boxes):
             box_size: (height, width).
             clip_angle_threshold: largest angle of boxes to clip, in degrees.
         """
-        height, width = box_size
-        self.normalize_angles()
-        centre, size, angle = self.tensor.split([2, 2, 1], 1)
-        limit = torch.stack(
-            [torch.as_tensor(s, dtype=size.dtype, device=size.device) for s in (width, height)]
-        )
-        near = (centre - size / 2).clamp(min=0).minimum(limit)
-        far = (centre + size / 2).clamp(min=0).minimum(limit)
-        # Rounding must not let a box grow.
-        cut = torch.cat([(near + far) / 2, torch.minimum(size, far - near), angle], 1)
-        self.tensor = torch.where(angle.abs() <= clip_angle_threshold, cut, self.tensor)
+        self.tensor = clip_rotated(self.tensor, *box_size, clip_angle_threshold)
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
         """Return [N] bool: whether both sides are longer than ``threshold`` pixels."""

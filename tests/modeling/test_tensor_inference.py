@@ -27,6 +27,7 @@ NAMES = (
     "semantic",
     "panoptic",
     "rpn",
+    "rotated",
     "vitdet",
     "swin",
 )
@@ -178,9 +179,3 @@ def test_padding_is_that_of_the_model(square: int) -> None:
         for run in (lambda: model([large]), lambda: TensorInference(model)(large["image"])):
             with pytest.raises(ValueError, match="square_size=96"):
                 run()
-
-
-@pytest.mark.slow
-def test_models_without_a_tensor_form_are_refused() -> None:
-    with pytest.raises(TypeError, match="RRPN"):
-        TensorInference(small_model("rotated"))

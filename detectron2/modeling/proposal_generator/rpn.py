@@ -21,6 +21,7 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
 from detectron2.utils.registry import Registry
 
+from .._selection import clip_boxes
 from ..anchor_generator import AnchorGenerator, build_anchor_generator
 from ..box_regression import Box2BoxTransform, BoxTransform, _dense_box_regression_loss
 from ..matcher import Matcher, match_boxes
@@ -123,6 +124,8 @@ class RPN(nn.Module):
         box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
         smooth_l1_beta: error at which smooth L1 changes from quadratic to linear; 0 = plain L1.
     """
+
+    _clip: Any = staticmethod(clip_boxes)
 
     @configurable
     def __init__(
@@ -353,6 +356,7 @@ class RPN(nn.Module):
             self.pre_nms_topk[False],
             self.post_nms_topk[False],
             self.min_box_size,
+            self._clip,
         )
         boxes, scores, real = (torch.stack(column) for column in zip(*chosen))
         return boxes, scores, real

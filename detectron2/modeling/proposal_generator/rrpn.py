@@ -13,7 +13,7 @@ from torch import Tensor
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances, RotatedBoxes, pairwise_iou_rotated
-from detectron2.utils.errors import BadType
+from detectron2.structures.rotated_boxes import clip_rotated
 from detectron2.utils.memory import retry_if_cuda_oom
 from detectron2.utils.reexports import passed_on
 
@@ -25,13 +25,6 @@ from .rpn import RPN
 __all__ = ["RRPN", "find_top_rrpn_proposals"]
 
 __getattr__ = passed_on(__name__)
-
-
-def clip_rotated_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Clip rotated boxes [R, 5] that are nearly horizontal to the image; leave the others unchanged."""
-    clipped = RotatedBoxes(boxes.clone())
-    clipped.clip((height, width))
-    return clipped.tensor
 
 
 def find_top_rrpn_proposals(
@@ -48,7 +41,7 @@ def find_top_rrpn_proposals(
     boxes, logits, levels = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
     options = (nms_thresh, post_nms_topk, min_box_size)
     return proposals_as_instances(
-        boxes, logits, levels, image_sizes, options, training, clip_rotated_boxes, RotatedBoxes
+        boxes, logits, levels, image_sizes, options, training, clip_rotated, RotatedBoxes
     )
 
 
@@ -67,6 +60,8 @@ def _break_ties(iou: Tensor) -> Tensor:
 class RRPN(RPN):
     """An :class:`.RPN` whose anchors, proposals and overlaps are rotated. Takes the same arguments."""
 
+    _clip = staticmethod(clip_rotated)
+
     @configurable
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,10 +79,6 @@ class RRPN(RPN):
 
     def _pairwise_quality(self, gt: Boxes, anchors: Boxes) -> Tensor:
         return _break_ties(retry_if_cuda_oom(pairwise_iou_rotated)(gt, anchors))
-
-    def check_tensor_form(self) -> None:
-        """Raise TypeError: rotated boxes have no tensor form."""
-        raise BadType(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     @torch.no_grad()
     def predict_proposals(  # type: ignore[override]

@@ -22,7 +22,7 @@ from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.reexports import passed_on, publish
 
-from .._selection import stack_detections
+from .._selection import clip_boxes, stack_detections
 from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss
 from .detections import (
     fast_rcnn_inference,
@@ -93,6 +93,9 @@ class FastRCNNOutputLayers(nn.Module):
     """
 
     fed_loss_cls_weights: Tensor
+
+    _clip: Any = staticmethod(clip_boxes)
+    _box_dim = 4
 
     @configurable
     def __init__(
@@ -326,7 +329,9 @@ class FastRCNNOutputLayers(nn.Module):
                 self.test_score_thresh,
                 self.test_nms_thresh,
                 self.test_topk_per_image,
-                valid=valid,
+                self._clip,
+                self._box_dim,
+                valid,
             )
             images.append((box, score, classes, kept))
         return stack_detections(images, self.test_topk_per_image)

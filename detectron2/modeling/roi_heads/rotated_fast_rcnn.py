@@ -13,11 +13,11 @@ from torch import Tensor
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances, RotatedBoxes, pairwise_iou_rotated
-from detectron2.utils.errors import BadType, BadValue
+from detectron2.structures.rotated_boxes import clip_rotated
+from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
 
 from ..box_regression import Box2BoxTransformRotated
-from ..proposal_generator.rrpn import clip_rotated_boxes
 from ._base import ROI_HEADS_REGISTRY, build_pooler, pooled_shape
 from .box_head import build_box_head
 from .detections import detections_as_instances
@@ -45,7 +45,7 @@ def fast_rcnn_inference_rotated(
     """Select detections as :func:`.fast_rcnn_inference`, for rotated boxes [R_i, K * 5] or [R_i, 5]."""
     options = (score_thresh, nms_thresh, topk_per_image)
     return detections_as_instances(
-        boxes, scores, image_shapes, options, clip_rotated_boxes, RotatedBoxes, box_dim=5
+        boxes, scores, image_shapes, options, clip_rotated, RotatedBoxes, box_dim=5
     )
 
 
@@ -66,6 +66,9 @@ def fast_rcnn_inference_single_image_rotated(
 
 class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
     """Predicts class scores and five deltas per class. Takes the arguments of :class:`.FastRCNNOutputLayers`."""
+
+    _clip = staticmethod(clip_rotated)
+    _box_dim = 5
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -126,10 +129,6 @@ class RROIHeads(StandardROIHeads):
             "box_head": head,
             "box_predictor": RotatedFastRCNNOutputLayers(cfg, head.output_shape),
         }
-
-    def check_tensor_form(self) -> None:
-        """Raise TypeError: rotated boxes have no tensor form."""
-        raise BadType(f"no tensor form for {type(self).__name__}: rotated boxes have none")
 
     def _pairwise_quality(  # type: ignore[override]
         self, gt: RotatedBoxes, proposals: RotatedBoxes
