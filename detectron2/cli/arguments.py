@@ -138,7 +138,9 @@ def _train(p: argparse.ArgumentParser) -> None:
 
 
 def _eval(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="folder that `detectron2 train` wrote")
+    p.add_argument(
+        "model", help="folder that `detectron2 train` wrote, or a file that `detectron2 export` wrote"
+    )
     p.add_argument("--data", metavar="DATA", help=f"{DATA_HELP} (default: the run's validation data)")
     _labels(p)
     p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
@@ -271,6 +273,45 @@ def _analyze(p: argparse.ArgumentParser) -> None:
         p,
         "detectron2 analyze mask_rcnn_R_50_FPN_3x --input-size 800 1333",
         "detectron2 analyze runs/nuclei --image nuclei/42.png --depth 3 --json",
+    )
+
+
+def _export(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    p.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="PICTURE",
+        help="images and folders to prove the file on (default: the validation images)",
+    )
+    p.add_argument(
+        "--to", default="onnx", help="pt2, onnx, openvino, torchscript or aoti (default: %(default)s)"
+    )
+    p.add_argument(
+        "--precision",
+        default="fp32",
+        help="fp32, fp16, bf16 or int8; all but fp32 also tell the AP before and after (default: %(default)s)",
+    )
+    p.add_argument(
+        "--static",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="fix height and width, in pixels; pictures are fitted into them (default: any size)",
+    )
+    p.add_argument(
+        "--batch", type=int, metavar="N", help="fix the number of images that the file takes at once"
+    )
+    p.add_argument("--data", metavar="DATA", help=f"{DATA_HELP} (default: the run's validation data)")
+    _labels(p)
+    p.add_argument("--weights", help="best, final, or a file (default: best)")
+    p.add_argument("--output", metavar="FILE", help="file to write (default: model.SUFFIX in the run)")
+    p.add_argument("--limit", type=int, default=8, help="most pictures to prove it on (default: %(default)s)")
+    _trust(p)
+    _examples(
+        p,
+        "detectron2 export runs/nuclei --to onnx",
+        "detectron2 export mask_rcnn_R_50_FPN_3x photos/ --to openvino --precision fp16",
     )
 
 
@@ -429,6 +470,11 @@ COMMANDS = {
         "answer HTTP requests with what a model finds in their pictures",
         _serve,
         "detectron2.cli.commands.serve:run",
+    ),
+    "export": Command(
+        "write a model as ONNX, OpenVINO, torch.export … and prove that the file gives what the model gives",
+        _export,
+        "detectron2.cli.commands.export:run",
     ),
     "data": Command(
         "import, check, show, convert and split labels of any format, or write a small sample",

@@ -1,7 +1,8 @@
 """Models as graphs that run without this package's Python code.
 
-:func:`export_program` makes one ``torch.export`` graph of a whole model; :class:`TracingAdapter` adapts any model with
-structured inputs and outputs to exporters that want tensors.
+:func:`export_model` writes a whole model to a file of one of five formats and proves the file on pictures;
+:func:`load_exported` runs such files. :func:`export_program` makes one ``torch.export`` graph of a whole model;
+:class:`TracingAdapter` adapts any model with structured inputs and outputs to exporters that want tensors.
 """
 
 import warnings
@@ -9,17 +10,26 @@ from typing import Any, TypeVar
 
 from ._retired import RetiredError, retired_modules
 from ._torch_export import export_program, load_program, save_program
+from .exported import ExportedModel, is_exported, load_exported
 from .flatten import TracingAdapter, flatten_to_tuple
+from .proof import Agreement
 from .torchscript import dump_torchscript_IR, scripting_with_instances
+from .writing import ExportOptions, export_model
 
 __all__ = [
     "STABLE_ONNX_OPSET_VERSION",
+    "Agreement",
+    "ExportOptions",
+    "ExportedModel",
     "RetiredError",
     "TracingAdapter",
     "add_export_config",
     "dump_torchscript_IR",
+    "export_model",
     "export_program",
     "flatten_to_tuple",
+    "is_exported",
+    "load_exported",
     "load_program",
     "save_program",
     "scripting_with_instances",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from detectron2.modeling.tensor_inference import TensorInference
@@ -52,13 +54,17 @@ def export_program(
         warnings.filterwarnings("ignore", message=".*create_unbacked_symint", category=FutureWarning)
         # Of some conditions on sizes that transformers make the tracer cannot prove that they always hold. Deferred, they
         # become assertions in the graph.
-        return torch.export.export(
+        program = torch.export.export(
             graph,
             (image,),
             dynamic_shapes={"image": sizes} if dynamic else None,
             strict=True,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+    for part in program.graph_module.modules():  # loops are modules of their own
+        if isinstance(part, fx.GraphModule):
+            _split_sums(part)
+    return program
 
 
 def save_program(program: ExportedProgram, path: str | os.PathLike[str]) -> None:
@@ -88,6 +94,21 @@ def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
     import torchvision  # noqa: F401  (registers its operators)
 
     return torch.export.load(os.fspath(path))
+
+
+def _split_sums(module: fx.GraphModule) -> None:
+    """Replace ``torch.sym_sum`` of several sizes by additions of two: PyTorch makes such nodes and cannot write them."""
+    for node in module.graph.find_nodes(op="call_function", target=torch.sym_sum):
+        (terms,) = node.args
+        total: Any = terms[0]
+        with module.graph.inserting_before(node):
+            for term in terms[1:]:
+                values = [t.meta["val"] if isinstance(t, fx.Node) else t for t in (total, term)]
+                total = module.graph.call_function(operator.add, (total, term))
+                total.meta["val"] = values[0] + values[1]
+        node.replace_all_uses_with(total)
+        module.graph.erase_node(node)
+    module.recompile()
 
 
 def _check_image(image: object, min_size: int, max_size: int, dynamic: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, overload
 import numpy.typing as npt
 
 from detectron2.data import Metadata
+from detectron2.export import is_exported
 from detectron2.structures.exchange import table_html
 from detectron2.structures.types import ModelOutput
 from detectron2.utils.errors import BadValue
@@ -23,6 +24,7 @@ from .backends import Backend, Prepared, TorchBackend
 from .batching import batched, in_batches, read_ahead
 from .columns import Columns, pictures_of, result_columns
 from .drawing import draw_outputs
+from .exported import ExportedBackend
 from .inputs import ChannelOrder, Picture, check_order, is_several, to_rgb
 from .models import ModelName, choose_model
 from .selection import class_indices, on_cpu, select
@@ -80,7 +82,8 @@ class Predictor:
     An object may be used by several threads at once, and pickled: it takes its weights along.
 
     Args:
-        model: folder of a run, name in the model zoo, config file, or config of either kind.
+        model: folder of a run, name in the model zoo, config file, config of either kind, or a file that
+            ``detectron2 export`` wrote.
         weights: "best" or "final" of a run; a file or URL; None for the best of a run, the published ones of a zoo name,
             or those that the config names.
         scores: lowest score of an instance; None for the model's own threshold, below which nothing is ever found.
@@ -120,8 +123,11 @@ class Predictor:
         self.input_format = check_order(input_format)
         self.batch_size = batch_size
         self.scores = scores
-        choice = choose_model(model, weights, device)
-        self.backend: Backend = TorchBackend(choice, precision, compile)
+        self.backend: Backend
+        if is_exported(model):
+            self.backend = ExportedBackend(model, weights, device, precision, compile)
+        else:
+            self.backend = TorchBackend(choose_model(model, weights, device), precision, compile)
         self.metadata = self.backend.metadata
         self.classes = class_indices(classes, self.metadata)
 

@@ -19,7 +19,7 @@ OTHERS = {
     "--force-reinstall", "--upgrade", "--shm-size", "--standalone", "--nproc-per-node", "--max-restarts", "--nnodes", "--rdzv-endpoint",
     "--rdzv-backend", "--extra-index-url", "--index-url", "--no-deps", "--no-build-isolation", "--version", "--help", "--node-rank",
     "--master-addr", "--master-port", "--editable", "--local-addr", "--cpus-per-task", "--gpus-per-node", "--nodes", "--signal",
-    "--ntasks-per-node", "--rdzv-conf", "--rdzv-id", "--strict", "--shade",
+    "--onnx", "--fp16", "--save", "--ntasks-per-node", "--rdzv-conf", "--rdzv-id", "--strict", "--shade",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""``detectron2 eval``: evaluate a run on its validation data or on other data."""
+"""``detectron2 eval``: evaluate a run, or an exported file, on validation data."""
 
 import argparse
 import shutil
@@ -9,12 +9,14 @@ from detectron2.data.formats import plan_validation
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.run_folder import RunCard, read_run, weights_of
 from detectron2.evaluation import resumable_evaluation
+from detectron2.export import is_exported, load_exported
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from ..run.datasets import VAL, register, store
-from ..run.evaluation import evaluate_run, figures
+from ..run.evaluation import evaluate_model, evaluate_run, figures
+from ..run.exported import card_of_file, picture_loader, whole_pictures
 from ..run.folder import fresh_folder, same_labels
 from ..run.model_fit import fit_labels
 from ..run.plan import say_plan, source_of
@@ -26,6 +28,8 @@ __all__ = ["run"]
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report, and print the main results."""
+    if is_exported(args.model):
+        return _run_file(args)
     device = chosen_device(args.device)
     card = read_run(args.model)
     folder = Path(args.output or Path(args.model) / "eval")
@@ -44,6 +48,35 @@ def run(args: argparse.Namespace) -> int:
         )
     print(figures(summary))
     print("\n".join(f"see {page}" for page in pages))
+    return 0
+
+
+def _run_file(args: argparse.Namespace) -> int:
+    """Evaluate an exported file."""
+    if not args.data:
+        raise UserError(f"{args.model} is an exported file and has no data of its own: name them with --data")
+    if args.against or args.opts or args.tile is not None:
+        raise UserError(
+            "an exported file takes no --against, no --tile and no config keys: evaluate the run instead"
+        )
+    exported = load_exported(args.model)
+    path = Path(args.model)
+    folder = Path(args.output or path.with_name(f"{path.name}.eval"))
+    with fresh_folder(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        setup_logger(str(folder))
+        card = card_of_file(exported, args.model)
+        plan = plan_validation(source_of(args, args.data, args.images), card.classes, card.category_ids)
+        say_plan(plan)
+        card.health = plan.health()
+        card.val = store(plan.parts["val"], "val", folder)
+        register(card, train=False)
+        card.save(folder)
+    about = {"weights": path.name, "precision": exported.metadata["precision"]}
+    with resumable_evaluation(str(folder / "inference"), resume=args.resume):
+        summary = evaluate_model(whole_pictures(exported), picture_loader(exported), card, folder, about)
+    print(figures(summary))
+    print(f"see {write_training_report(folder)}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Evaluating the weights of a run, and writing the results for its report."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from detectron2.utils.file_io.atomic import write_json
 
 from .datasets import VAL
 
-__all__ = ["evaluate_run", "figures", "summarise"]
+__all__ = ["evaluate_model", "evaluate_run", "figures", "summarise"]
 
 TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
@@ -46,16 +46,38 @@ def evaluate_run(
     run.put(output_dir=str(folder))
     model, loader = _tiled(run, card, folder, weights) if card.tiles else _whole(run, card, weights)
     sigmas = tuple(run.get("TEST.KEYPOINT_OKS_SIGMAS", ()))
+    about = {"weights": Path(weights).name, "iterations": run.options.max_iter}
+    return evaluate_model(model, loader, card, folder, about, sigmas=sigmas, since=since)
+
+
+def evaluate_model(
+    model: Callable[[Any], Any],
+    loader: Iterable[Any],
+    card: RunCard,
+    folder: Path,
+    about: Mapping[str, Any],
+    *,
+    sigmas: tuple[float, ...] = (),
+    since: float | None = None,
+) -> dict[str, Any]:
+    """Evaluate a model on the registered validation data and write what :func:`evaluate_run` writes.
+
+    Args:
+        model: takes a batch of ``loader``.
+        loader: of the validation data.
+        card: card of the run.
+        folder: where to write.
+        about: more for the summary.
+        sigmas: of keypoints; none for COCO's.
+        since: see :func:`evaluate_run`.
+
+    Returns:
+        The summary.
+    """
     evaluator = evaluator_for(VAL, str(folder / "inference"), kpt_oks_sigmas=sigmas)
     results = inference_on_dataset(model, loader, evaluator)
     explain_predictions(evaluator, VAL, folder, results or {})
-    summary = {
-        **summarise(results or {}),
-        "weights": Path(weights).name,
-        "iterations": run.options.max_iter,
-        "images": card.val.num_images,
-        "seed": card.seed,
-    }
+    summary = {**summarise(results or {}), **about, "images": card.val.num_images, "seed": card.seed}
     if since is not None:
         summary["seconds"] = round(time.perf_counter() - since, 1)
     write_json(folder / "summary.json", summary)

@@ -1,0 +1,126 @@
+"""Running a file beside its model, and the table of how far they agree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..exported import ExportedModel
+from .compare import TOLERANCES, Difference, Tolerance, compare
+from .scenes import Scene
+
+__all__ = ["Agreement", "prove"]
+
+
+@dataclass
+class Agreement:
+    """How far a file agrees with its model.
+
+    Attributes:
+        path: of the file.
+        scenes: pictures that were tried.
+        differences: one for each.
+        model_ms, file_ms: median time for a picture, in milliseconds, one call after the other on this machine.
+        tolerance: what was allowed.
+        figures: rows of AP before and after, by name: (model, file).
+    """
+
+    path: Path
+    scenes: list[Scene]
+    differences: list[Difference]
+    model_ms: float
+    file_ms: float
+    tolerance: Tolerance
+    figures: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """What does not agree, each with its picture; empty if all does."""
+        found = [
+            f"{scene.name} at {scene.size}: {problem}"
+            for scene, difference in zip(self.scenes, self.differences)
+            for problem in difference.problems
+        ]
+        seen = any(d.objects or d.labels is not None for d in self.differences)
+        return (
+            found
+            if seen
+            else [*found, "the model finds nothing on these pictures, which proves nothing; name others"]
+        )
+
+    def table(self) -> str:
+        """Return the comparison as a Markdown table, one row a picture."""
+        heads = ["picture", "height x width", "objects", "missing", "box (px)", "score"]
+        extra = [
+            n
+            for n in ("mask_iou", "keypoint", "labels")
+            if any(getattr(d, n) is not None for d in self.differences)
+        ]
+        names = {"mask_iou": "lowest mask IoU", "keypoint": "keypoint (px)", "labels": "equal pixels"}
+        rows = [[*heads, *(names[n] for n in extra), "agrees"]]
+        rows.append(["---"] * len(rows[0]))
+        for scene, d in zip(self.scenes, self.differences):
+            more = ["" if getattr(d, n) is None else f"{getattr(d, n):.4g}" for n in extra]
+            rows.append(
+                [scene.name.replace("|", "/"), scene.size, str(d.objects), str(d.missing), f"{d.box:.2g}", f"{d.score:.2g}", *more,
+                 "no" if d.problems else "yes"]
+            )  # fmt: skip
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        if self.figures:
+            lines += ["", "| figure | model | file |", "| --- | --- | --- |"]
+            lines += [f"| {name} | {_share(a)} | {_share(b)} |" for name, (a, b) in self.figures.items()]
+        lines += ["", f"Median time for a picture: model {self.model_ms:.0f} ms, file {self.file_ms:.0f} ms."]
+        return "\n".join(lines) + "\n"
+
+
+def _share(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def prove(model: nn.Module, exported: ExportedModel, scenes: Sequence[Scene], path: Path) -> Agreement:
+    """Run a file and its model on the same pictures and compare.
+
+    Args:
+        model: in evaluation mode.
+        exported: the file.
+        scenes: pictures.
+        path: where the file is going to be.
+    """
+    tolerance = TOLERANCES[exported.metadata["precision"]]
+    about = exported.metadata
+    cut = (about["score_threshold"] or 0.0, about["most_detections"])
+    differences, times = [], []
+    for scene in scenes:
+        inputs = [{"image": scene.image}]
+        wanted, model_s = _timed(_infer, model, inputs)
+        try:
+            found, file_s = _timed(exported.predict, inputs)
+        except Exception as error:  # of the runtime, which is not ours
+            text = str(error).strip().splitlines()
+            differences.append(
+                Difference(problems=[f"the file does not run: {text[0] if text else type(error).__name__}"])
+            )
+            continue
+        times.append((model_s, file_s))
+        differences.append(compare(wanted[0], found[0], tolerance, *cut))
+    # The first picture warms up caches on both sides.
+    model_ms, file_ms = (1000 * median(column) for column in zip(*(times[1:] or times or [(0.0, 0.0)])))
+    return Agreement(path, list(scenes), differences, model_ms, file_ms, tolerance)
+
+
+def _infer(model: Any, inputs: list[dict[str, Any]]) -> Any:
+    with torch.no_grad():
+        return model(inputs)
+
+
+def _timed(call: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = call(*args)
+    return result, time.perf_counter() - start

@@ -1,0 +1,89 @@
+"""From a run to a file that is proved, evaluated and refused, on the command line."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from detectron2 import Predictor
+from detectron2.cli import main
+
+from .conftest import TINY, write_discs
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps."""
+    folder = tmp_path_factory.mktemp("export")
+    discs = write_discs(folder / "discs")
+    config = folder / "tiny.yaml"
+    config.write_text(TINY)
+    data = ["--train", str(discs), "--val", str(discs), "--model", str(config), "--weights", "none"]
+    length = ["--epochs", "2", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
+    find_all = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    assert main(["train", *data, *length, "--output", str(folder / "run"), *find_all]) == 0
+    return folder / "run"
+
+
+def test_a_run_is_exported_and_its_file_evaluated(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--to", "torchscript", "--limit", "2"]) == 0
+    said = capsys.readouterr().out
+    file, table = run / "model.ts", run / "model.ts.agreement.md"
+    assert f"{file} agrees with the model" in said and table.read_text().strip() in said
+    assert "| 1.jpg | 64 x 80 |" in said and "| blank |" in said
+    data = run.parent / "discs" / "discs.json"
+    assert main(["eval", str(file), "--data", str(data)]) == 0
+    of_file = json.loads((run / "model.ts.eval" / "summary.json").read_text())
+    assert (run / "model.ts.eval" / "report.html").is_file()
+    of_run = json.loads((run / "summary.json").read_text())
+    for name in ("box_AP", "mask_AP50"):
+        assert of_file[name] == pytest.approx(of_run[name], abs=0.02)  # Pillow here, torch there
+    assert of_file["images"] == 6 and of_file["precision"] == "fp32"
+    assert main(["eval", str(file)]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_half_precision_comes_with_its_ap(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", str(run), "--to", "torchscript", "--precision", "fp16", "--limit", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert (run / "model-fp16.ts").is_file() and "| box_AP |" in said and "| mask_AP50 |" in said
+
+
+def test_what_cannot_be_exported_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ["--weights", str(run / "model_final.pth")]
+    for words, said in (
+        ([str(run), "--to", "onx"], "onnx"),
+        ([str(run), "--to", "pt2", "--precision", "int8"], "onnx, openvino"),
+        ([str(run), "no-pictures"], "no-pictures"),
+        ([str(run / "none"), "--to", "pt2"], "none"),
+        ([str(run / "config.yaml"), *weights, "--to", "torchscript"], "name some"),
+        (
+            [str(run), "--to", "torchscript", "--limit", "1", "--static", "96", "128", "--batch", "2"],
+            "one image",
+        ),
+    ):
+        assert main(["export", *words]) == 2
+        err = capsys.readouterr().err
+        assert said in err and "Traceback" not in err
+    assert not list(tmp_path.glob("*.ts"))
+
+
+def test_the_predictor_takes_a_file(run: Path) -> None:
+    assert main(["export", str(run), "--to", "torchscript", "--limit", "1"]) == 0
+    pictures = [str(run.parent / "discs" / "images" / f"{i}.jpg") for i in (1, 2)]
+    of_run, of_file = Predictor(str(run), scores=None, device="cpu"), Predictor(run / "model.ts", scores=None)
+    assert of_file.metadata.thing_classes == ["red", "blue"]
+    again = pickle.loads(pickle.dumps(of_file))
+    for wanted, found, third in zip(of_run(pictures), of_file(pictures), again(pictures)):
+        assert len(wanted["instances"]) > 0
+        for other in (found["instances"], third["instances"]):
+            torch.testing.assert_close(
+                other.pred_boxes.tensor, wanted["instances"].pred_boxes.tensor, rtol=1e-4, atol=1e-3
+            )
+    with pytest.raises(ValueError, match="fixed in it"):
+        Predictor(run / "model.ts", precision="float16")
