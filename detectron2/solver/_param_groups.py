@@ -12,7 +12,13 @@ from torch import nn
 from detectron2.layers.batch_norm import LayerNorm
 from detectron2.utils.errors import BadValue
 
-__all__ = ["get_default_optimizer_params", "layer_decay", "pattern_factors", "reduce_param_groups"]
+__all__ = [
+    "get_default_optimizer_params",
+    "layer_decay",
+    "layer_decay_params",
+    "pattern_factors",
+    "reduce_param_groups",
+]
 
 Group = dict[str, Any]
 
@@ -160,8 +166,8 @@ def pattern_factors(rules: Sequence[tuple[str, float]]) -> Callable[[str], float
     return factor_of
 
 
-_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers|res|stage)\.?(\d+)(?:\.|$)")
-_FRONT = re.compile(r"(?:^|\.)(?:stem|patch_embed|pos_embed|cls_token)(?:\.|$)")
+_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers|res|stages?)[._]?(\d+)(?:\.|$)")
+_FRONT = re.compile(r"(?:^|\.)(?:stem|patch_embed|pos_embed|cls_token|reg_token)(?:[._]|$)")
 
 
 def layer_decay(model: nn.Module, rate: float) -> Callable[[str], float]:
@@ -197,3 +203,17 @@ def layer_decay(model: nn.Module, rate: float) -> Callable[[str], float]:
         return 1.0 if block is None else rate ** (depth + 1 - block)
 
     return factor_of
+
+
+def layer_decay_params(model: nn.Module, base_lr: float, rate: float, **options: Any) -> list[Group]:
+    """Make parameter groups with rates that shrink towards the input, as a Python config asks for them in one line.
+
+    ``optimizer.params = L(layer_decay_params)(base_lr="${..lr}", rate=0.8, weight_decay_norm=0.0)``
+
+    Args:
+        model: the model; a config leaves it out.
+        base_lr: learning rate of the heads.
+        rate: see :func:`layer_decay`.
+        options: further arguments of :func:`get_default_optimizer_params`.
+    """
+    return get_default_optimizer_params(model, base_lr, lr_factor_func=layer_decay(model, rate), **options)

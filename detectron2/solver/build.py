@@ -15,7 +15,13 @@ from detectron2.utils.suggest import did_you_mean
 
 from ._clip import Clipper, GradientClipType, clip_full_norm, clip_norm, clip_value, with_gradient_clipping
 from ._param_groups import expand_param_groups as _expand_param_groups
-from ._param_groups import get_default_optimizer_params, layer_decay, pattern_factors, reduce_param_groups
+from ._param_groups import (
+    get_default_optimizer_params,
+    layer_decay,
+    layer_decay_params,
+    pattern_factors,
+    reduce_param_groups,
+)
 from ._schedules import LR_SCHEDULE_REGISTRY, WITHOUT_WARMUP
 from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 from .param_scheduler import (
@@ -44,7 +50,10 @@ __all__ = [
     "build_lr_scheduler",
     "build_optimizer",
     "get_default_optimizer_params",
+    "layer_decay",
+    "layer_decay_params",
     "maybe_add_gradient_clipping",
+    "pattern_factors",
     "reduce_param_groups",
 ]
 

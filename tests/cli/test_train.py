@@ -88,6 +88,14 @@ def test_recipe_scales_with_batch_and_data() -> None:
     assert large.SOLVER.BASE_LR == pytest.approx(0.02)
 
 
+def test_the_rate_of_adam_follows_the_root_of_the_batch() -> None:
+    for name, rate in (("maskformer2_R50_bs16_50ep", 1e-4), ("dino_r50_4scale_12ep", 1e-4)):
+        folder = "Mask2Former/configs/coco/instance-segmentation/" if "mask" in name else ""
+        config, _ = find_model(f"{folder}{name}.yaml" if folder else name)
+        run = recipe(config, Plan(num_classes=5, num_images=10, batch_size=4, device="cpu"))
+        assert run.get(run.rate_path) == pytest.approx(rate / 2)
+
+
 @pytest.mark.parametrize(
     "name", ["COCO-Detection/retinanet_R_50_FPN_1x.py", "new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py"]
 )

@@ -18,6 +18,7 @@ from detectron2.utils.registry import locate
 
 sys.path.insert(0, str(Path(__file__).parent))
 import modern
+from _modern_runs import tiny_detr
 
 CONFIGS = Path(dino.__file__).parent / "configs"
 RECORDED = {k: v for k, v in modern.configs("lazy").items() if not k.startswith("eva02/")}
@@ -97,8 +98,8 @@ def test_old_paths_find_the_new_classes() -> None:
 
 
 def _whole(path: str) -> TensorInference:
-    model: Any = _small(path)
-    model.select_box_nums_for_evaluation = 20
+    torch.manual_seed(0)
+    model: Any = instantiate(tiny_detr(path).model)
     return TensorInference(model)
 
 

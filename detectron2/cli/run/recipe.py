@@ -64,9 +64,10 @@ def recipe(config_file: str, plan: Plan) -> RunConfig:
     """Fit batch, learning rate, length and evaluation of a model's config to the data.
 
     The length is the zoo's number of passes over its data, at least MIN_ITERATIONS steps. The learning rate grows with
-    the batch (Goyal et al., https://arxiv.org/abs/1706.02677). Decay steps keep their relative positions in the run;
-    the warm-up keeps its length, up to a tenth of the run. A config that names no datasets was made for this data and
-    keeps its own schedule, unless the plan says otherwise.
+    the batch (Goyal et al., https://arxiv.org/abs/1706.02677); with Adam and AdamW it grows with the square root of the
+    batch (Malladi et al., https://arxiv.org/abs/2205.10287). Decay steps keep their relative positions in the run; the
+    warm-up keeps its length, up to a tenth of the run. A config that names no datasets was made for this data and keeps
+    its own schedule, unless the plan says otherwise.
 
     Args:
         config_file: a YAML or Python config.
@@ -83,11 +84,19 @@ def recipe(config_file: str, plan: Plan) -> RunConfig:
         return run
     batch = plan.batch_size or 2 * max(plan.num_gpus, 1)
     steps = length_of(plan, batch, run.batch_size, parse_length(run.options.max_iter, None))
-    warmup = run.warmup
+    warmup, old_batch = run.warmup, run.batch_size
     run = run.rescaled(batch, steps)
+    if _is_adaptive(run):
+        run.set(run.rate_path, run.get(run.rate_path) * math.sqrt(old_batch / batch))
     run.warmup = min(warmup, max(steps / 10, 1))
     run.put(eval_period=max(steps // 5, 1), checkpoint_period=max(steps // 10, 1))
     return run
+
+
+def _is_adaptive(run: RunConfig) -> bool:
+    """Return whether the optimizer divides gradients by their size, so that its steps do not grow with the batch."""
+    name = run.get("SOLVER.OPTIMIZER") or run.get("optimizer._target_") or ""
+    return "adam" in str(name).lower()
 
 
 def length_of(plan: Plan, batch: int, old_batch: int, old_length: int) -> int:

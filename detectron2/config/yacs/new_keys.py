@@ -63,6 +63,21 @@ def add_new_keys(cfg: BaseNode) -> None:
     # Share of the training, 0 to 1, at its end without these three; default 0: they are used to the end.
     cfg.INPUT.add_optional("MULTI_SAMPLE_CLOSE", 0.0)
 
+    # Network of timm for MODEL.BACKBONE.NAME timm_backbone, timm_fpn_backbone and timm_simple_pyramid_backbone: its name,
+    # whether its weights are downloaded, its maps, whether it learns; size of square images (Hiera) in pixels, 0: timm's or
+    # the builder's; rate of stochastic depth.
+    maps = ["res2", "res3", "res4", "res5"]
+    _group(
+        cfg.MODEL,
+        "TIMM",
+        NAME="resnet50",
+        PRETRAINED=False,
+        OUT_FEATURES=maps,
+        FREEZE=False,
+        IMG_SIZE=0,
+        DROP_PATH_RATE=0.0,
+    )
+
     # Soft-NMS for the detections of R-CNN models: METHOD linear, gaussian or naive (equal to NMS); minimum IoU at which
     # linear acts; width of the Gaussian; scores below MIN_SCORE are dropped; CLASS_WISE: each class separately.
     _group(

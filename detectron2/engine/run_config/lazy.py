@@ -13,13 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.config.python.save import to_text
 from detectron2.config.training_options import OPTIONS, Option, TrainingOptions
 from detectron2.config.yacs.values import check_type
 from detectron2.data.transforms import Augmentation, AugmentationList
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.solver import LRMultiplier
+from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.solver.param_scheduler import ParamScheduler
 from detectron2.utils.device import check_device
 from detectron2.utils.errors import UnknownNameError
@@ -35,8 +36,15 @@ __all__ = ["LazyRunConfig"]
 # Where configs of EVA-02 and detrex have an option, and which other keys of theirs are accepted without effect.
 _ALSO = {"train.ema.enabled": "train.model_ema.enabled", "train.ema.decay": "train.model_ema.decay"}
 _ACCEPTED = ("train.model_ema.device", "train.model_ema.use_ema_weights_for_eval_only")
+# Clipping of the joint norm of all gradients, as configs of detrex have it.
+_CLIP = {"enabled": False, "params.max_norm": 0.1, "params.norm_type": 2.0}
+# Names of a mapper's augmentations and of the order of its channels: the package's own, and detrex's.
+_AUGMENTATIONS, _FORMATS = ("augmentations", "augmentation"), ("image_format", "img_format")
 
-CLASS_PLACES = ("model.num_classes", "model.roi_heads.num_classes", "model.head.num_classes")
+CLASS_PLACES = (
+    *("model.num_classes", "model.criterion.num_classes"),
+    *("model.roi_heads.num_classes", "model.head.num_classes"),
+)
 
 
 class LazyRunConfig(RunConfig):
@@ -107,7 +115,12 @@ class LazyRunConfig(RunConfig):
         params = {key: self.cfg.optimizer.params[key] for key in self.cfg.optimizer.params}
         node["params"] = instantiate({**params, "model": model})
         optimizer: torch.optim.Optimizer = instantiate(node)
-        return optimizer
+        clip = {key: self.get(f"train.clip_grad.{key}", default) for key, default in _CLIP.items()}
+        if not clip["enabled"]:
+            return optimizer
+        limits = CfgNode({"CLIP_TYPE": "full_model", "CLIP_VALUE": float(clip["params.max_norm"])})
+        limits.update(ENABLED=True, NORM_TYPE=float(clip["params.norm_type"]))
+        return maybe_add_gradient_clipping(CfgNode({"SOLVER": {"CLIP_GRADIENTS": limits}}), optimizer)
 
     def schedule(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
         curve = instantiate(self.cfg.lr_multiplier)
@@ -127,7 +140,12 @@ class LazyRunConfig(RunConfig):
     def validation_loader(self) -> Iterable[Any]:
         node = self.cfg.dataloader.test.copy()
         mapper = self.cfg.dataloader.train.mapper.copy()
-        mapper.augmentations = self.cfg.dataloader.test.mapper.augmentations
+        tested = self.cfg.dataloader.test.mapper
+        for name in _AUGMENTATIONS:
+            if name in tested:
+                mapper[name] = tested[name]
+        if "augmentation_with_crop" in mapper:
+            mapper.augmentation_with_crop = None
         node.mapper = mapper
         loader: Iterable[Any] = instantiate(node)
         return loader
@@ -137,11 +155,15 @@ class LazyRunConfig(RunConfig):
         return evaluator
 
     def test_augmentation(self) -> Augmentation:
-        return AugmentationList(list(instantiate(self.get("dataloader.test.mapper.augmentations", []))))
+        return AugmentationList(list(instantiate(self._of_test_mapper(_AUGMENTATIONS, []))))
 
     @property
     def input_format(self) -> str:
-        return str(self.get("dataloader.test.mapper.image_format", "BGR"))
+        return str(self._of_test_mapper(_FORMATS, "BGR"))
+
+    def _of_test_mapper(self, names: Sequence[str], default: Any) -> Any:
+        found = (self.get(f"dataloader.test.mapper.{name}") for name in names)
+        return next((value for value in found if value is not None), default)
 
     def dataset_names(self, part: Part) -> list[str]:
         names = self.get(f"dataloader.{part}.dataset.names", [])
@@ -216,6 +238,7 @@ def _check_names(train: Mapping[str, Any]) -> None:
     if not hasattr(train, "keys"):
         raise ValueError(f"train must be a group of options, got {str(train)[:80]!r}")
     known = [*(option.lazy for option in OPTIONS.values()), *_ALSO.values(), *_ACCEPTED]
+    known += [f"train.clip_grad.{key}" for key in _CLIP]
     unknown = list(_unknown(train, "train", known))
     for path in unknown:
         parent, _, name = path.rpartition(".")

@@ -8,7 +8,7 @@ from .mvit import MViT
 from .regnet import RegNet
 from .resnet import BasicStem, BottleneckBlock, ResNet, ResNetBlockBase, build_resnet_backbone, make_stage
 from .swin import SwinTransformer
-from .timm import TimmBackbone, add_timm_config
+from .timm import TimmBackbone, add_timm_config, timm_fpn, timm_simple_pyramid
 from .vit import SimpleFeaturePyramid, ViT, get_vit_lr_decay_rate
 
 __all__ = [
@@ -32,4 +32,6 @@ __all__ = [
     "get_vit_lr_decay_rate",
     "make_stage",
     "optimize_for_inference",
+    "timm_fpn",
+    "timm_simple_pyramid",
 ]

@@ -13,8 +13,7 @@ __all__ = ["inverse_sigmoid", "pixel_reference_points", "refine_boxes", "valid_r
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Compute the logits of probabilities ``x``, clamped such that ``x`` and ``1 - x`` are at least ``eps``."""
-    x = x.clamp(0, 1)
-    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+    return (x.clamp(eps, 1.0) / (1 - x).clamp(eps, 1.0)).log()
 
 
 def refine_boxes(deltas: Tensor, reference: Tensor, eps: float = 1e-5) -> Tensor:
