@@ -132,6 +132,7 @@ def run_of(name: str, folder: Path, steps: int = 30, **options: Any) -> RunConfi
         "log_period": 1,
         "ema": True,
         "ema_decay": 0.9,
+        "amp": False,
         "report_period": 0,
     }
     run.put(**(defaults | options))
