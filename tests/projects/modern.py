@@ -35,7 +35,9 @@ def tree(node: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        if str(value.get("_target_")).endswith(".pattern_factors") and value["rules"] == [["backbone", 0.1]]:
+        target = value.get("_target_")
+        name = str(getattr(target, "__name__", target)).rpartition(".")[2]
+        if name == "pattern_factors" and value["rules"] == [["backbone", 0.1]]:
             return "(name -> 0.1 if 'backbone' in name else 1)"
         if set(value) - {"_target_"} == {"channels", "height", "width", "stride"}:
             return {"_shape": {k: v for k, v in value.items() if k != "_target_" and v is not None}}
