@@ -184,7 +184,7 @@ class Metadata(SimpleNamespace):
             setattr(self, key, val)
         return self
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """Return the value of ``key``, or ``default`` if it is not set."""
         return self.__dict__.get(_RENAMED.get(key, key), default)
 
@@ -233,7 +233,7 @@ class _MetadataCatalog(UserDict):
         """Return the names of all data sets that have metadata."""
         return list(dict.fromkeys([*self.data, *self._deferred]))
 
-    def pop(self, name: str, *default: Any) -> Any:
+    def pop(self, name: str, *default: object) -> Any:
         """Remove and return the metadata of ``name``."""
         if name not in self and default:
             return default[0]

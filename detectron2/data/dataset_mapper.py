@@ -43,7 +43,7 @@ def build_train_mapper(cfg: CfgNode) -> Callable[[dict[str, Any]], Any]:
     return DATASET_MAPPER_REGISTRY.get(name)(cfg, True)
 
 
-def _copy_record(value: Any) -> Any:
+def _copy_record(value: object) -> Any:
     """Copy the dicts, lists and arrays of a record; numbers and text are shared.
 
     For records this is as safe as ``copy.deepcopy`` and much faster: a list of numbers is copied at once.

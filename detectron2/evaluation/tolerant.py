@@ -43,7 +43,7 @@ class TolerantEvaluators(DatasetEvaluators):
         self._failed = False
         self._try(super().reset)
 
-    def process(self, inputs: Any, outputs: Any) -> None:
+    def process(self, inputs: object, outputs: object) -> None:
         self._try(lambda: super(TolerantEvaluators, self).process(inputs, outputs))
 
     def evaluate(self) -> OrderedDict[str, Any]:

@@ -180,7 +180,7 @@ def _to_mmdet_masks(masks: BitMasks | PolygonMasks, size: Sequence[int]) -> obje
     return core.PolygonMasks(masks.polygons, height, width)
 
 
-def _to_instances(found: Any, size: tuple[int, int]) -> Instances:
+def _to_instances(found: object, size: tuple[int, int]) -> Instances:
     """Convert MMDetection results (boxes [R, 5] with scores, and optional masks, per class) to Instances."""
     boxes, masks = found if isinstance(found, tuple) else (found, None)
     table = torch.from_numpy(np.concatenate(boxes)).float()

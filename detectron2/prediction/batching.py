@@ -49,7 +49,7 @@ def read_ahead(items: Iterable[S], size: int) -> Generator[S, None, None]:
 
 
 def _fill(items: Iterable[Any], waiting: queue.Queue[Any], unwanted: threading.Event) -> None:
-    def put(item: Any) -> bool:
+    def put(item: object) -> bool:
         while not unwanted.is_set():
             try:
                 waiting.put(item, timeout=_POLL)

@@ -198,7 +198,7 @@ class Predictor:
 
     def stream(
         self,
-        sources: Any,
+        sources: object,
         *,
         skip: bool = False,
         read_ahead: int | None = None,
@@ -241,7 +241,7 @@ class PredictionStream(Iterator[Prediction]):
     _MOST_SAID = 5  # broken frames of one video
 
     def __init__(
-        self, predictor: Predictor, sources: Any, skip: bool, ahead: int, max_frames: int | None
+        self, predictor: Predictor, sources: object, skip: bool, ahead: int, max_frames: int | None
     ) -> None:
         self.skipped: list[tuple[str, int | None, str]] = []
         self.broken_frames: Counter[str] = Counter()
@@ -264,7 +264,7 @@ class PredictionStream(Iterator[Prediction]):
         self._iterator.close()
 
     def _iterate(
-        self, sources: Any, skip: bool, ahead: int, max_frames: int | None
+        self, sources: object, skip: bool, ahead: int, max_frames: int | None
     ) -> Generator[Prediction, None, None]:
         predictor = self._predictor
         found = frames(sources, predictor.input_format, self._broken if skip else None, max_frames)

@@ -108,7 +108,7 @@ def find_files(names: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 
 def frames(
-    source: Any, input_format: ChannelOrder = "BGR", broken: Broken | None = None, most: int | None = None
+    source: object, input_format: ChannelOrder = "BGR", broken: Broken | None = None, most: int | None = None
 ) -> Generator[Frame, None, None]:
     """Read everything that a source stands for, one frame at a time.
 

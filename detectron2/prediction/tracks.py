@@ -29,7 +29,7 @@ _SETTINGS = {"max_num_instances": 1000, "max_lost_frame_count": 25, "min_box_rel
 class FrameTracker(Protocol):
     """Gives the instances of successive frames identities."""
 
-    def update(self, instances: Instances, image: Any, time: float) -> Instances:
+    def update(self, instances: Instances, image: object, time: float) -> Instances:
         """Take in the next frame.
 
         Args:

@@ -67,7 +67,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}"
 
 
-def without_nan(value: Any) -> Any:
+def without_nan(value: object) -> Any:
     """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, Mapping):
         return {k: without_nan(v) for k, v in value.items()}

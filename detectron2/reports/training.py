@@ -284,7 +284,7 @@ def _last(records: Sequence[Mapping[str, Any]], key: str) -> Any:
     return next((r[key] for r in reversed(records) if key in r), "–")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if not isinstance(value, (int, float)) or not math.isfinite(value) or value == UNDEFINED:
         return "–"
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"

@@ -74,7 +74,7 @@ def as_arrays(found: Fields) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _array(value: Any) -> npt.NDArray[Any]:
+def _array(value: object) -> npt.NDArray[Any]:
     """Convert a field to an array; widen half precision, since NumPy has no bfloat16 and JSON cannot write float16."""
     tensor = getattr(value, "tensor", value)
     if not isinstance(tensor, torch.Tensor):
@@ -84,7 +84,7 @@ def _array(value: Any) -> npt.NDArray[Any]:
     return (tensor.float() if half else tensor).numpy()
 
 
-def _pixels(masks: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _pixels(masks: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     if isinstance(masks, PolygonMasks):
         shape = (len(masks), *size)
         return np.array([polygons_to_bitmask(p, *size) for p in masks.polygons], dtype=bool).reshape(shape)
@@ -246,11 +246,11 @@ def table_html(found: Fields, class_names: Sequence[str] | None) -> str:
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>{more}"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1 else html.escape(_plain(value))
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 

@@ -13,7 +13,7 @@ __all__ = ["Instances", "create_prediction_pairs"]
 
 
 def create_prediction_pairs(
-    instances: Instances, prev_instances: Instances, iou_all: Any, threshold: float = 0.5
+    instances: Instances, prev_instances: Instances, iou_all: object, threshold: float = 0.5
 ) -> list[dict[str, Any]]:
     """Return the pairs of instances that overlap enough to be the same object.
 

@@ -276,7 +276,7 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def find_unused_parameters(model: nn.Module, inputs: Any) -> list[str]:
+def find_unused_parameters(model: nn.Module, inputs: object) -> list[str]:
     """Return the names of the parameters that get no gradient when training on the given inputs.
 
     Args:

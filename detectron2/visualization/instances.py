@@ -142,15 +142,15 @@ class InstanceDrawing(Primitives):
 
     # ------------------------------------------------------------------ what subclasses replace
 
-    def _convert_boxes(self, boxes: Any) -> npt.NDArray[np.float64]:
+    def _convert_boxes(self, boxes: object) -> npt.NDArray[np.float64]:
         """Convert boxes of any form to ``[N, 4]``, or ``[N, 5]`` when they are rotated."""
         return as_boxes(boxes)
 
-    def _convert_masks(self, masks_or_polygons: Any) -> list[GenericMask]:
+    def _convert_masks(self, masks_or_polygons: object) -> list[GenericMask]:
         """Convert masks of any form to single masks."""
         return as_masks(masks_or_polygons, self.output.height, self.output.width)
 
-    def _convert_keypoints(self, keypoints: Any) -> npt.NDArray[np.float64]:
+    def _convert_keypoints(self, keypoints: object) -> npt.NDArray[np.float64]:
         """Keypoints of any form as ``[N, K, 3]``."""
         return as_keypoints(keypoints)
 

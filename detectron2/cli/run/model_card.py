@@ -119,5 +119,5 @@ def _versions(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _figure(value: Any) -> str:
+def _figure(value: object) -> str:
     return "undefined" if value is None else f"{value:.3f}"

@@ -45,7 +45,7 @@ def _scalar(text: str) -> object:
     return text
 
 
-def _cast(value: Any, kind: str) -> Any:
+def _cast(value: object, kind: str) -> Any:
     if isinstance(value, list):
         return [_cast(v, kind) for v in value]
     if isinstance(value, dict):

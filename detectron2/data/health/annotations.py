@@ -138,7 +138,7 @@ def _mask_defects(anno: Mapping[str, Any], size: Size, expected: Expected) -> It
         yield from mask_defects(masks, size)
 
 
-def _keypoint_defects(keypoints: Any, expected: Expected) -> Iterator[tuple[str, str]]:
+def _keypoint_defects(keypoints: object, expected: Expected) -> Iterator[tuple[str, str]]:
     if keypoints is None or not hasattr(keypoints, "__len__") or not len(keypoints):
         return
     try:

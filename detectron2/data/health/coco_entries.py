@@ -226,7 +226,7 @@ def _short(value: object) -> str:
     return repr(value)[:80]
 
 
-def _label(raw: Mapping[str, Any], category: int, name: Any, out: CocoEntries) -> dict[str, Any]:
+def _label(raw: Mapping[str, Any], category: int, name: object, out: CocoEntries) -> dict[str, Any]:
     made: dict[str, Any] = {"category_id": category, "iscrowd": _crowd(raw.get("iscrowd", 0), out)}
     made |= {k: raw[k] for k in _KEPT if k in raw}
     made["id"] = name
@@ -253,7 +253,7 @@ def _crowd(value: object, out: CocoEntries) -> int:
     return int(_whole(value) == 1 or value is True)
 
 
-def _numbers(values: Any, what: str, out: CocoEntries) -> Any:
+def _numbers(values: object, what: str, out: CocoEntries) -> Any:
     """Convert numbers given as text; other values are returned unchanged, for the check."""
     if isinstance(values, (list, tuple)) and any(isinstance(v, str) for v in values):
         try:
@@ -273,7 +273,7 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
 
 
-def _segmentation(value: Any, out: CocoEntries) -> Any:
+def _segmentation(value: object, out: CocoEntries) -> Any:
     """Return polygons or RLE, or None if empty; outlines as pairs or as one flat list become polygons."""
     if value is None or (isinstance(value, (list, Mapping, str)) and not len(value)):
         return None

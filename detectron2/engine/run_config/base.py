@@ -59,7 +59,7 @@ class RunConfig(ABC):
     def path_of(option: Option) -> str:
         """Return the dotted path of a training option."""
 
-    def get(self, path: str, default: Any = None) -> Any:
+    def get(self, path: str, default: object = None) -> Any:
         """Return the value at a dotted path; the default if it is missing or None."""
         node: Any = self.cfg
         for part in path.split("."):

@@ -41,7 +41,7 @@ def flatten(cfg: Config) -> dict[str, Any]:
     return dict(_leaves(content, ""))
 
 
-def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, place: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and (value or not place):
         for key, inner in value.items():
             yield from _leaves(inner, f"{place}.{key}" if place else str(key))

@@ -182,7 +182,7 @@ def _finding(
     return Finding(name, type(module).__name__, finite, peak, nans, infs, total)
 
 
-def _to(value: Any, device: torch.device) -> Any:
+def _to(value: object, device: torch.device) -> Any:
     """Move a batch to another device; the model would move images but not everything else."""
     if isinstance(value, (torch.Tensor, Boxes, RotatedBoxes, Instances)):
         return value.to(device)

@@ -28,7 +28,7 @@ class QuietCOCO(COCO):
 
     createIndex = _silent(COCO.createIndex)
 
-    def loadRes(self, resFile: Any) -> COCO:
+    def loadRes(self, resFile: object) -> COCO:
         """See ``COCO.loadRes``; also accepts an empty list."""
         if isinstance(resFile, list) and not resFile:
             empty = QuietCOCO()

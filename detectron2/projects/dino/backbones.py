@@ -127,7 +127,7 @@ class TimmBackbone(Backbone):
         checkpoint_path: str = "",
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
-        norm_layer: Any = None,
+        norm_layer: object = None,
     ) -> None:
         super().__init__()
         try:

@@ -109,7 +109,7 @@ def get_config(config_path: str) -> Config:
     return LazyConfig.load(path)
 
 
-def try_get_key(cfg: Config, *keys: str, default: Any = None) -> Any:
+def try_get_key(cfg: Config, *keys: str, default: object = None) -> Any:
     """Return the value of the first of dotted keys that a config has.
 
     Args:
@@ -118,7 +118,7 @@ def try_get_key(cfg: Config, *keys: str, default: Any = None) -> Any:
         default: the value if there is none.
     """
     for key in keys:
-        node: Any = cfg if not hasattr(cfg, "dump") else OmegaConf.create(dict(cfg))
+        node: object = cfg if not hasattr(cfg, "dump") else OmegaConf.create(dict(cfg))
         for part in key.split("."):
             node = node.get(part) if hasattr(node, "get") else None
             if node is None:

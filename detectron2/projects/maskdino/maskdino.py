@@ -57,7 +57,7 @@ class MaskDINO(MaskClassifier):
         num_queries: int,
         object_mask_threshold: float,
         overlap_threshold: float,
-        metadata: Any,
+        metadata: object,
         size_divisibility: int,
         sem_seg_postprocess_before_inference: bool,
         pixel_mean: Sequence[float],

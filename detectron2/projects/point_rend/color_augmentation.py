@@ -57,7 +57,7 @@ class ColorAugSSDTransform(T.Transform):
         """Return a no-op: the geometry did not change, and colours cannot be restored."""
         return T.NoOpTransform()
 
-    def apply_image(self, img: np.ndarray, interp: Any = None) -> np.ndarray:
+    def apply_image(self, img: np.ndarray, interp: object = None) -> np.ndarray:
         """Change the colours of a uint8 image [H, W, 3]; ``interp`` is not used."""
         if self.is_rgb:
             img = img[:, :, ::-1]

@@ -53,7 +53,7 @@ __all__ = [
 Features = dict[str, Tensor]
 
 
-def calculate_uncertainty(logits: Tensor, classes: Any) -> Tensor:
+def calculate_uncertainty(logits: Tensor, classes: object) -> Tensor:
     """Measure how close masks are to the decision boundary.
 
     Args:

@@ -63,7 +63,7 @@ def _permissions(path: str) -> int:
         return 0o666 & ~mask
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write JSON in one step: a reader sees either the old file or the complete new one."""
     with atomic_write(path) as f:
         json.dump(value, f, indent=2)

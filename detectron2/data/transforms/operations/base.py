@@ -182,7 +182,7 @@ class TransformList(Transform):
                 raise BadType(f"transforms must be Transform objects, got {type(item).__name__}: {item!r}")
             self.transforms.extend(item.transforms if isinstance(item, TransformList) else [item])
 
-    def _chain(self, name: str, data: Any) -> Any:
+    def _chain(self, name: str, data: object) -> Any:
         for transform in self.transforms:
             data = getattr(transform, name)(data)
         return data

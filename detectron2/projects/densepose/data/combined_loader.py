@@ -44,4 +44,4 @@ class CombinedDataLoader:
                 yield batch
 
 
-_END: Any = object()
+_END: object = object()

@@ -299,7 +299,7 @@ class DensePoseCocoEval(PointSimilarity, COCOeval):
 def _image_record(
     imgId: Any,
     catId: Any,
-    aRng: Any,
+    aRng: object,
     maxDet: int,
     gts: Sequence[dict[str, Any]],
     dts: Sequence[dict[str, Any]],
