@@ -1,7 +1,6 @@
 """Random colour changes, as in the training of SSD."""
 
 import random
-from typing import Any
 
 import numpy as np
 
