@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +175,7 @@ def fit_batch_size(measure: Callable[[int], int | None], budget: int, limit: int
 def _largest(records: list[Any]) -> list[Any]:
     """Sort images by size, largest first: by pixels, then by instances."""
 
-    def size(record: Any) -> tuple[int, int]:
+    def size(record: Mapping[str, Any]) -> tuple[int, int]:
         return record["image"].numel(), len(record.get("instances", ()))
 
     return sorted(records, key=size, reverse=True)

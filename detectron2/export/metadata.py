@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from detectron2 import __version__
-from detectron2.data.transforms import AugmentationList, ResizeShortestEdge
+from detectron2.data import Metadata as CatalogEntry
+from detectron2.data.transforms import Augmentation, AugmentationList, ResizeShortestEdge
 
 __all__ = ["Metadata", "describe_classes", "describe_model", "describe_resize", "side_limits", "versions"]
 
@@ -33,7 +34,7 @@ def describe_model(model: nn.Module) -> Metadata:
     """
     heads = getattr(model, "roi_heads", None)
     predictors = [] if heads is None else [m for m in heads.modules() if hasattr(m, "test_score_thresh")]
-    decider: Any = (predictors or [model])[-1]
+    decider: object = (predictors or [model])[-1]
     found: Metadata = {
         "architecture": type(model).__name__,
         "score_threshold": _number(getattr(decider, "test_score_thresh", None)),
@@ -48,11 +49,11 @@ def describe_model(model: nn.Module) -> Metadata:
     return found
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def describe_resize(augmentation: Any) -> Metadata:
+def describe_resize(augmentation: Augmentation) -> Metadata:
     """Return how pictures are resized before the model sees them.
 
     Args:
@@ -69,7 +70,7 @@ def describe_resize(augmentation: Any) -> Metadata:
     return {"min_size": None, "max_size": None}
 
 
-def describe_classes(metadata: Any) -> Metadata:
+def describe_classes(metadata: CatalogEntry) -> Metadata:
     """Return the names of classes and keypoints.
 
     Args:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from detectron2 import tracking
 from detectron2.structures import Boxes, Instances, RotatedBoxes
@@ -29,7 +30,7 @@ _SETTINGS = {"max_num_instances": 1000, "max_lost_frame_count": 25, "min_box_rel
 class FrameTracker(Protocol):
     """Gives the instances of successive frames identities."""
 
-    def update(self, instances: Instances, image: object, time: float) -> Instances:
+    def update(self, instances: Instances, image: npt.NDArray[Any], time: float) -> Instances:
         """Take in the next frame.
 
         Args:
@@ -93,7 +94,7 @@ class HeadTracker:
     def __init__(self, tracker: tracking.BaseTracker) -> None:
         self._tracker = tracker
 
-    def update(self, instances: Instances, image: Any, time: float) -> Instances:
+    def update(self, instances: Instances, image: npt.NDArray[Any], time: float) -> Instances:
         """Take in the next frame; see :class:`FrameTracker`."""
         count = len(instances)
         seen = Instances(instances.image_size, pred_boxes=_boxes_of(instances))
@@ -120,7 +121,7 @@ class PackageTracker:
         self._tracker = tracker
         self._takes = set(inspect.signature(tracker.update).parameters)
 
-    def update(self, instances: Instances, image: Any, time: float) -> Instances:
+    def update(self, instances: Instances, image: npt.NDArray[Any], time: float) -> Instances:
         """Take in the next frame; see :class:`FrameTracker`."""
         _boxes_of(instances)
         light = Instances(instances.image_size)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def can_read_videos() -> bool:
     return find_spec("av") is not None
 
 
-def require_av() -> Any:
+def require_av() -> ModuleType:
     """Return the module ``av``.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from detectron2.data import DatasetCatalog
 from detectron2.engine.run_folder import read_run
@@ -187,7 +187,7 @@ class _Progress:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._bar: Progress | None = None
-        self._task: Any = None
+        self._task = TaskID(0)
         self._total: int | None = None
 
     def begin(self, source: str, total: int | None) -> None:

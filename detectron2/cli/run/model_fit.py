@@ -1,5 +1,6 @@
 """Choosing a model for labels, and adapting model and labels to each other."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.data.formats import DataPlan, Dataset, LabelFacts, label_facts
@@ -110,7 +111,7 @@ def fit_model(run: RunConfig, plan: DataPlan, model: str, *, chosen: bool) -> li
     return notes
 
 
-def _flips_known(names: Any, dataset: Dataset) -> bool:
+def _flips_known(names: Sequence[str], dataset: Dataset) -> bool:
     """Return whether flips are safe: pairs are known, or keypoints have meaningful names without left or right."""
     if dataset.metadata.get("keypoint_flip_map"):
         return True
@@ -176,7 +177,7 @@ def _check_keypoints(facts: LabelFacts, wanted: int, model: str, advice: str) ->
         )
 
 
-def _keep(plan: DataPlan, has: Any, what: str) -> list[str]:
+def _keep(plan: DataPlan, has: Callable[[dict[str, Any]], bool], what: str) -> list[str]:
     """Drop labels that lack something that the model needs."""
     notes = []
     for name, dataset in plan.parts.items():
@@ -191,7 +192,7 @@ def _keep(plan: DataPlan, has: Any, what: str) -> list[str]:
     return notes
 
 
-def _convert(plan: DataPlan, change: Any, text: str) -> list[str]:
+def _convert(plan: DataPlan, change: Callable[[dict[str, Any]], bool], text: str) -> list[str]:
     changed = 0
     for dataset in plan.parts.values():
         before = changed

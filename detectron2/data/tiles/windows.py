@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from detectron2.utils.errors import BadValue
 from detectron2.utils.image_io import READ_ERRORS, exif_orientation, read_image
 
 from .grid import Tile
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 __all__ = ["GeoReference", "ReadOptions", "Windows", "any_size", "open_windows"]
 
@@ -253,7 +256,7 @@ class _ArrayWindows(_Opened):
 class _RasterWindows(_Opened):
     """Windows of a raster whose blocks can be read in any order."""
 
-    def __init__(self, dataset: Any, name: str, options: ReadOptions) -> None:
+    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions) -> None:
         self._dataset, self._name, self._options = dataset, name, options
         self.height, self.width = dataset.height, dataset.width
         self._bands = _bands_of(dataset, name, options)
@@ -285,7 +288,7 @@ class _LineWindows(_RasterWindows):
     The lines of the current row of tiles stay in memory, so that the next row decodes only the lines below them.
     """
 
-    def __init__(self, dataset: Any, name: str, options: ReadOptions) -> None:
+    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions) -> None:
         super().__init__(dataset, name, options)
         self._band = np.zeros((0, self.width, 3), np.uint8)
         self._first = 0  # the line of the image at the top of the band
@@ -302,7 +305,7 @@ class _LineWindows(_RasterWindows):
         return np.ascontiguousarray(self._band[top : top + tile.height, tile.x0 : tile.x1])
 
 
-def _bands_of(dataset: Any, name: str, options: ReadOptions) -> list[int]:
+def _bands_of(dataset: DatasetReader, name: str, options: ReadOptions) -> list[int]:
     """Choose the bands for red, green and blue, or a single one for a grey image."""
     if options.bands is not None:
         if not all(1 <= b <= dataset.count for b in options.bands):
@@ -314,7 +317,7 @@ def _bands_of(dataset: Any, name: str, options: ReadOptions) -> list[int]:
     return [1, 2, 3] if dataset.count >= 3 else [1]
 
 
-def _color_table(dataset: Any) -> npt.NDArray[np.uint8] | None:
+def _color_table(dataset: DatasetReader) -> npt.NDArray[np.uint8] | None:
     """Return the colours ``[256, 3]`` of the values of a palette image; None for other images."""
     try:
         table = dataset.colormap(1)
@@ -327,7 +330,7 @@ def _color_table(dataset: Any) -> npt.NDArray[np.uint8] | None:
     return colors
 
 
-def _reference_of(dataset: Any) -> GeoReference | None:
+def _reference_of(dataset: DatasetReader) -> GeoReference | None:
     if dataset.crs is None:
         return None
     code = dataset.crs.to_authority()

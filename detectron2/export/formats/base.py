@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ def dump(metadata: Metadata) -> str:
     return json.dumps(metadata, ensure_ascii=True)
 
 
-def optional(module: str, what: str) -> Any:
+def optional(module: str, what: str) -> ModuleType:
     """Import a package of the extra ``export``.
 
     Args:

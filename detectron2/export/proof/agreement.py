@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from torch import nn
 from ..exported import ExportedModel
 from .compare import TOLERANCES, Difference, Tolerance, compare
 from .scenes import Scene
+
+T = TypeVar("T")
 
 __all__ = ["Agreement", "prove"]
 
@@ -115,12 +117,12 @@ def prove(model: nn.Module, exported: ExportedModel, scenes: Sequence[Scene], pa
     return Agreement(path, list(scenes), differences, model_ms, file_ms, tolerance)
 
 
-def _infer(model: Any, inputs: list[dict[str, Any]]) -> Any:
+def _infer(model: Callable[..., T], inputs: list[dict[str, Any]]) -> T:
     with torch.no_grad():
         return model(inputs)
 
 
-def _timed(call: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+def _timed(call: Callable[..., T], *args: object) -> tuple[T, float]:
     start = time.perf_counter()
     result = call(*args)
     return result, time.perf_counter() - start

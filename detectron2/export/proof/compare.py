@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from detectron2.structures import Instances, pairwise_iou, pairwise_iou_rotated
+from detectron2.structures import Boxes, Instances, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
 from detectron2.structures.types import ModelOutput, SegmentInfo
 
 __all__ = ["TOLERANCES", "Difference", "Tolerance", "compare"]
@@ -113,7 +112,7 @@ def _scores(objects: Instances) -> Tensor:
     return objects.scores if objects.has("scores") else objects.objectness_logits
 
 
-def _boxes(objects: Instances) -> Any:
+def _boxes(objects: Instances) -> Boxes | RotatedBoxes:
     return objects.pred_boxes if objects.has("pred_boxes") else objects.proposal_boxes
 
 
@@ -175,8 +174,11 @@ def _compare_details(wanted: Instances, found: Instances, limits: Tolerance, res
 
 def _pair(wanted: Instances, found: Instances, overlap: float) -> Tensor:
     """Pair objects of one class one to one, those that overlap most first; rows of (wanted, found)."""
-    iou_of = pairwise_iou if _boxes(wanted).tensor.shape[1] == 4 else pairwise_iou_rotated
-    iou = iou_of(_boxes(wanted), _boxes(found))
+    ours, theirs = _boxes(wanted), _boxes(found)
+    if isinstance(ours, RotatedBoxes) and isinstance(theirs, RotatedBoxes):
+        iou = pairwise_iou_rotated(ours, theirs)
+    else:
+        iou = pairwise_iou(ours, theirs)
     if wanted.has("pred_classes"):
         same = wanted.pred_classes[:, None] == found.pred_classes[None]
         iou = torch.where(same, iou, -1.0)

@@ -17,6 +17,7 @@ DINOv3 ViTs), as in ViTDet.
 import math
 import re
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ _ONE_SIZE = {"hiera": 1024}
 LAST = "last_feat"
 
 
-def _timm() -> Any:
+def _timm() -> ModuleType:
     try:
         import timm
     except ImportError as e:
@@ -150,12 +151,12 @@ class TimmBackbone(Backbone):
         return found
 
 
-def _family(timm: Any, name: str) -> str:
+def _family(timm: ModuleType, name: str) -> str:
     """Return the module of timm that a model comes from, such as ``"eva"``."""
     return str(timm.model_entrypoint(name.split(".")[0]).__module__.rpartition(".")[2])
 
 
-def _size_options(timm: Any, name: str) -> dict[str, Any]:
+def _size_options(timm: ModuleType, name: str) -> dict[str, Any]:
     """Return the arguments that let a network take images for detection."""
     family = _family(timm, name)
     options = dict(_ANY_SIZE.get(family, {}))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detectron2.structures import Instances
 from detectron2.structures.types import ModelInput
 
 from .decoder import refined
@@ -86,7 +87,7 @@ class DeformableDETR(DeformableDetector):
             decoder.class_embed = self.class_embed
             decoder.bbox_embed = self.bbox_embed
 
-    def forward(self, batched_inputs: list[ModelInput]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """Compute losses in training; predict in evaluation.
 
         Args:

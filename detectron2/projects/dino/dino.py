@@ -135,7 +135,7 @@ class DINO(DeformableDetector):
         )
         return outputs_class[:, :, count:], outputs_coord[:, :, count:]
 
-    def forward(self, batched_inputs: list[ModelInput]) -> Any:
+    def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """Compute losses in training; predict in evaluation.
 
         Args:
