@@ -55,17 +55,16 @@ def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: s
     # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
     storage.put_scalar(f"{prefix}/cls_accuracy", (predicted == gt_classes).float().mean())
     if len(foreground):
-        right = (predicted_fg == gt_classes[foreground]).float().mean()
-        storage.put_scalar(f"{prefix}/fg_cls_accuracy", right)
+        storage.put_scalar(
+            f"{prefix}/fg_cls_accuracy", (predicted_fg == gt_classes[foreground]).float().mean()
+        )
         storage.put_scalar(f"{prefix}/false_negative", (predicted_fg == background).float().mean())
 
 
 def soft_nms_of(cfg: CfgNode) -> SoftNMS | None:
     """Return the soft-NMS of ``TEST.SOFT_NMS``; None if it is disabled."""
-    node = cfg.TEST.SOFT_NMS
-    if not node.ENABLED:
-        return None
-    return SoftNMS(node.METHOD, node.IOU_THRESH, node.SIGMA, node.MIN_SCORE, node.CLASS_WISE)
+    n = cfg.TEST.SOFT_NMS
+    return SoftNMS(n.METHOD, n.IOU_THRESH, n.SIGMA, n.MIN_SCORE, n.CLASS_WISE) if n.ENABLED else None
 
 
 class FastRCNNOutputLayers(nn.Module):
@@ -93,7 +92,6 @@ class FastRCNNOutputLayers(nn.Module):
     """
 
     fed_loss_cls_weights: Tensor
-
     _clip: Any = staticmethod(clip_boxes)
     _box_dim = 4
 

@@ -1,0 +1,73 @@
+"""Arguments that several commands take."""
+
+import argparse
+
+__all__ = ["DATA_HELP", "examples", "labels", "overrides", "overwrite", "tiles", "trust"]
+
+DATA_HELP = "a label file, or a folder of labels in any known format and their images"
+
+
+def labels(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--format", help="format of the labels (default: detected)")
+    p.add_argument("--images", metavar="DIR", help="image folder, if it is not where the format expects it")
+    p.add_argument("--task", help="for yolo: detect, segment, pose, obb (default: detected)")
+
+
+def tiles(p: argparse.ArgumentParser, what: str) -> None:
+    p.add_argument("--tile", type=int, metavar="PIXELS", help=f"large images: {what}")
+    p.add_argument(
+        "--overlap",
+        type=float,
+        metavar="FRACTION",
+        help="with --tile: fraction of a tile that overlaps its neighbour (default: 0.2)",
+    )
+    p.add_argument(
+        "--bands",
+        type=int,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        help="with --tile: bands of a raster, counted from 1 (default: by their names in the file, or else the first three)",
+    )
+    p.add_argument(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="with --tile: values of a raster that map to black and white (required for more than 8 bits)",
+    )
+
+
+def examples(p: argparse.ArgumentParser, *commands: str) -> None:
+    """Show example commands at the end of a sub-command's help."""
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.epilog = "examples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+def overwrite(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--overwrite", action="store_true", help="remove the run in --output and start a new one")
+
+
+def trust(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import your own module, so that configs may name its functions and classes; may be repeated",
+    )
+    p.add_argument(
+        "--trust",
+        action="store_true",
+        help="let configs name any callable; only for files that you would run as programs",
+    )
+
+
+def overrides(p: argparse.ArgumentParser) -> None:
+    trust(p)
+    p.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="config keys, such as SOLVER.BASE_LR 0.001 or SOLVER.BASE_LR=0.001",
+    )
