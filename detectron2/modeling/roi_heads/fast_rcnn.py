@@ -50,15 +50,13 @@ def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: s
     background = pred_logits.shape[1] - 1
     predicted = pred_logits.argmax(dim=1)
     foreground = torch.nonzero((gt_classes >= 0) & (gt_classes < background))[:, 0]
-    predicted_fg = predicted[foreground]
+    found = predicted[foreground]
     storage = get_event_storage()
     # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
     storage.put_scalar(f"{prefix}/cls_accuracy", (predicted == gt_classes).float().mean())
     if len(foreground):
-        storage.put_scalar(
-            f"{prefix}/fg_cls_accuracy", (predicted_fg == gt_classes[foreground]).float().mean()
-        )
-        storage.put_scalar(f"{prefix}/false_negative", (predicted_fg == background).float().mean())
+        storage.put_scalar(f"{prefix}/fg_cls_accuracy", (found == gt_classes[foreground]).float().mean())
+        storage.put_scalar(f"{prefix}/false_negative", (found == background).float().mean())
 
 
 def soft_nms_of(cfg: CfgNode) -> SoftNMS | None:
@@ -182,8 +180,7 @@ class FastRCNNOutputLayers(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute scores [R, K + 1] and deltas [R, K * D] (or [R, D]) from features [R, ...]."""
-        if x.dim() > 2:
-            x = x.flatten(1)
+        x = x.flatten(1)
         return self.cls_score(x), self.bbox_pred(x)
 
     def losses(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> dict[str, Tensor]:
