@@ -25,10 +25,9 @@ __all__ = [
     "Segmentation",
     "bounded_polygons",
     "decode",
-    "decode_window",
     "encode",
     "encode_masks",
-    "encode_placed",
+    "encode_runs",
     "mask_box",
     "run_lengths",
     "to_mask",
@@ -43,7 +42,6 @@ _GROUP = 240  # words whose bytes can be summed without overflow
 _MAX_PIXELS = (
     1 << 29
 )  # of one mask; larger than any readable image, and one byte per pixel still fits in memory
-_MOST_ENCODED = (1 << 31) - 1  # pixels that runs of 32 bits can count
 
 
 def to_mask(segmentation: Segmentation, height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -107,18 +105,6 @@ def decode(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> npt.N
     inside[-1] = False  # the rest
     pixels = np.repeat(inside, np.append(runs, height * width - runs.sum()))
     return pixels.reshape(width, height).T
-
-
-def decode_window(rle: Mapping[str, Any], x0: int, y0: int, x1: int, y1: int) -> npt.NDArray[np.bool_]:
-    """Decode columns ``[x0, x1)`` and rows ``[y0, y1)`` of an RLE, whose whole bitmap may be too large for memory.
-
-    Returns:
-        bool ``[y1 - y0, x1 - x0]``.
-    """
-    height, _ = _size_of(rle)
-    ends = np.cumsum(run_lengths(rle))
-    places = np.arange(x0, x1)[None, :] * height + np.arange(y0, y1)[:, None]
-    return np.searchsorted(ends, places, side="right") % 2 == 1
 
 
 def _size_of(rle: Mapping[str, Any]) -> tuple[int, int]:
@@ -240,34 +226,6 @@ def encode_masks(masks: npt.NDArray[np.bool_], boxes: npt.NDArray | None = None)
     return _encode_windows(_cut(masks, windows), windows, (h, w))
 
 
-def encode_placed(
-    crops: Sequence[npt.NDArray[np.bool_]], corners: Sequence[tuple[int, int]], size: tuple[int, int]
-) -> EncodedMasks:
-    """Encode masks of an image that is too large for whole bitmaps.
-
-    Args:
-        crops: N masks, bool ``[h, w]`` each; everything outside a crop is background.
-        corners: column and row of the image where each crop starts.
-        size: (height, width) of the image, with fewer than 2^31 pixels.
-
-    Raises:
-        ValueError: if the image is larger, or a crop leaves it.
-    """
-    height, width = size
-    if height * width > _MOST_ENCODED:
-        raise BadValue(
-            f"COCO's run-length encoding holds fewer than 2^31 pixels, got an image of {height} x {width}"
-        )
-    sides = [crop.shape for crop in crops]
-    windows = np.array([(x, y, x + w, y + h) for (x, y), (h, w) in zip(corners, sides)], dtype=np.int64)
-    windows = windows.reshape(-1, 4)
-    if (windows[:, :2] < 0).any() or (windows[:, 2:] > (width, height)).any():
-        raise BadValue(f"crops leave their image of {height} x {width} pixels")
-    if not len(windows):
-        return EncodedMasks([], np.zeros(0, dtype=np.int64), size)
-    return _encode_windows(crops, windows, size)
-
-
 def _cut(masks: npt.NDArray[np.bool_], windows: IntArray) -> list[npt.NDArray[np.bool_]]:
     """Return views of the masks' pixels in their windows."""
     return [masks[i, y0:y1, x0:x1] for i, (x0, y0, x1, y1) in enumerate(windows.tolist())]
@@ -310,14 +268,28 @@ def _windows_of_masks(masks: npt.NDArray[np.bool_]) -> IntArray:
 def _encode_windows(
     crops: Sequence[npt.NDArray[np.bool_]], windows: IntArray, size: tuple[int, int]
 ) -> EncodedMasks:
-    n, (h, w) = len(crops), size
-    start, length, owner = _runs(crops, windows, h)
-    stop = start + length
+    start, length, owner = _runs(crops, windows, size[0])
+    return encode_runs(start, start + length, owner, len(crops), size)
+
+
+def encode_runs(
+    start: IntArray, stop: IntArray, owner: IntArray, count: int, size: tuple[int, int]
+) -> EncodedMasks:
+    """Encode masks that are given by their runs in column order.
+
+    Args:
+        start: ``[R]`` first position ``x * H + y`` of each run, rising within a mask; runs may meet, but not overlap.
+        stop: ``[R]`` position behind each run.
+        owner: ``[R]`` mask of each run, not falling.
+        count: masks.
+        size: (height, width) of the image, of less than 2^31 pixels.
+    """
+    n, (h, w) = count, size
     meets = (start[1:] == stop[:-1]) & (owner[1:] == owner[:-1])
     if meets.any():  # a column filled to its end runs on in the next one
         start, stop = start[np.append(True, ~meets)], stop[np.append(~meets, True)]
         owner = owner[np.append(True, ~meets)]
-        length = stop - start
+    length = stop - start
     areas = np.bincount(owner, weights=length, minlength=n).astype(np.int64)
 
     # COCO's runs of a mask: gap, run, gap, run, ..., rest. One row (gap, run) for each run, one (rest, -) for each mask.

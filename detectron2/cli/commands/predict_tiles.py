@@ -11,7 +11,13 @@ from PIL import Image
 from detectron2.data.tiles import TileOptions, any_size, open_windows
 from detectron2.prediction import Predictor
 from detectron2.prediction.sources import is_video
-from detectron2.prediction.tiles import LargePrediction, TiledPredictor, coco_objects, draw_small, geojson
+from detectron2.prediction.tiles import (
+    LargePrediction,
+    TiledPredictor,
+    coco_objects,
+    draw_small,
+    write_geojson,
+)
 from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.file_io.names import distinct_names
 from detectron2.utils.image_io import READ_ERRORS
@@ -56,7 +62,7 @@ def predict_tiles(
                 continue
             if found.geo is not None:
                 with atomic_write(output / f"{name}.geojson") as features:
-                    json.dump(geojson(found, found.geo), features)
+                    write_geojson(found, found.geo, features)
             file.write(",\n" if done else "\n")
             _write_record(file, found, picture)
             total, done = total + len(found), done + 1

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from detectron2.structures import BoxMode
-from detectron2.structures.rle import decode_window, encode, mask_box, run_lengths
+from detectron2.structures.placed_masks import decode_window
+from detectron2.structures.rle import encode, mask_box, run_lengths
 
 from .. import transforms as T
 from ..annotations import boxes_as_xyxy, transform_keypoint_annotations

@@ -2,7 +2,7 @@
 
 from .large import LargePrediction, TiledModel, TiledPredictor
 from .merge import MergeRule, merge_pieces
-from .output import coco_objects, draw_small, geojson
+from .output import coco_objects, draw_small, geojson, write_geojson
 from .pieces import Crop, Pieces, pieces_of
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "geojson",
     "merge_pieces",
     "pieces_of",
+    "write_geojson",
 ]

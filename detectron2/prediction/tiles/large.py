@@ -19,7 +19,7 @@ from detectron2.data import Metadata
 from detectron2.data.tiles import GeoReference, Tile, TileOptions, Windows, open_windows
 from detectron2.engine.run_config import run_config
 from detectron2.structures import Boxes, Instances, RotatedBoxes
-from detectron2.structures.rle import encode_placed
+from detectron2.structures.placed_masks import join_placed
 from detectron2.utils.errors import UserError
 
 from ..backends import Prepared
@@ -79,11 +79,9 @@ class LargePrediction:
         made.scores = torch.from_numpy(found.scores.copy())
         made.pred_classes = torch.from_numpy(found.classes.copy())
         if found.masks is not None:
-            encoded = encode_placed(
-                [m.bits() for m in found.masks], [(m.window.x0, m.window.y0) for m in found.masks], self.size
-            )
-            counts = [c.decode("ascii") for c in encoded.counts]
-            made.pred_rle = [{"size": list(self.size), "counts": c} for c in counts]
+            made.pred_rle = [
+                join_placed([m.rle], [(m.window.x0, m.window.y0)], self.size) for m in found.masks
+            ]
         if found.keypoints is not None:
             made.pred_keypoints = torch.from_numpy(found.keypoints.copy())
         return made

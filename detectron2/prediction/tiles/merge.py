@@ -25,9 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detectron2.data.tiles import Tile
+from detectron2.structures.placed_masks import join_placed
+from detectron2.structures.rle import run_lengths
 from detectron2.utils.errors import BadValue
 
-from .pieces import Crop, Pieces, crop_of
+from .pieces import Crop, Pieces
 from .shapes import corners_of, extents_of, intersection, shape_in
 
 __all__ = ["MergeRule", "merge_pieces"]
@@ -141,7 +143,7 @@ def _areas(pieces: Pieces) -> Array:
     areas = np.abs((x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)) / 2
     for i, crop in enumerate(pieces.masks or ()):
         if crop.window.width:
-            areas[i] = np.count_nonzero(crop.bits())
+            areas[i] = run_lengths(crop.rle)[1::2].sum()
     return areas
 
 
@@ -241,11 +243,9 @@ def _union(crops: Sequence[Crop]) -> Crop:
         return crops[0]
     windows = np.array([crop.window for crop in filled])
     around = Tile(*windows[:, :2].min(axis=0).tolist(), *windows[:, 2:].max(axis=0).tolist())
-    bits = np.zeros((around.height, around.width), dtype=bool)
-    for crop in filled:
-        x, y = crop.window.x0 - around.x0, crop.window.y0 - around.y0
-        bits[y : y + crop.window.height, x : x + crop.window.width] |= crop.bits()
-    return crop_of(bits, around)
+    corners = [(crop.window.x0 - around.x0, crop.window.y0 - around.y0) for crop in filled]
+    joined = join_placed([crop.rle for crop in filled], corners, (around.height, around.width))
+    return Crop(around, joined["counts"])
 
 
 def _in_order(pieces: Pieces, objects: Sequence[_Object]) -> Pieces:

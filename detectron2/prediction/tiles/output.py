@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from detectron2.data import Metadata
 from detectron2.data.tiles import GeoReference
 from detectron2.structures.exchange import class_texts
 from detectron2.structures.outlines import trace_outlines
-from detectron2.structures.rle import encode_placed
+from detectron2.structures.placed_masks import join_placed, sample_window
 from detectron2.visualization import VisImage, Visualizer
 from detectron2.visualization.colors import palette_color
 
@@ -20,13 +22,14 @@ from .large import LargePrediction
 from .pieces import Crop, Pieces
 from .shapes import corners_of
 
-__all__ = ["coco_objects", "draw_small", "geojson"]
+__all__ = ["coco_objects", "draw_small", "geojson", "write_geojson"]
 
 Points = npt.NDArray[np.float64]
 
 # Keypoint heads answer in continuous coordinates, where a pixel's centre lies at +0.5; COCO's files count pixels.
 _KEYPOINT_SHIFT = 0.5
 _MOST_ENCODED = (1 << 31) - 1  # pixels of an image that COCO's run-length encodings can count
+_MOST_TRACED = 1 << 24  # pixels in which the outlines of a mask are traced
 _MOST_OUTLINED = 500  # objects above which the small picture shows boxes only
 _MOST_DRAWN = 5000
 
@@ -65,18 +68,21 @@ def coco_objects(prediction: LargePrediction) -> Iterator[dict[str, Any]]:
 def _segmentation(crop: Crop, size: tuple[int, int]) -> Any:
     if size[0] * size[1] > _MOST_ENCODED:
         return [outline.reshape(-1).tolist() for outline, hole in _outlines(crop) if not hole]
-    encoded = encode_placed([crop.bits()], [(crop.window.x0, crop.window.y0)], size)
-    return {"size": list(size), "counts": encoded.counts[0].decode("ascii")}
+    return join_placed([crop.rle], [(crop.window.x0, crop.window.y0)], size)
 
 
 def _outlines(crop: Crop) -> list[tuple[Points, bool]]:
-    """Outlines of a mask in the frame of the image, and whether each surrounds a hole."""
-    corner = np.array([crop.window.x0, crop.window.y0], dtype=np.float64)
-    return (
-        [(outline + corner, hole) for outline, hole in trace_outlines(crop.bits())]
-        if crop.window.width
-        else []
-    )
+    """Outlines of a mask in the frame of the image, and whether each surrounds a hole.
+
+    Of a mask whose window has more than 16 million pixels only every few columns and rows are looked at.
+    """
+    window = crop.window
+    if not window.width:
+        return []
+    step = math.ceil(math.sqrt(window.width * window.height / _MOST_TRACED))
+    bits = sample_window(crop.rle, np.arange(0, window.width, step), np.arange(0, window.height, step))
+    corner, end = np.array([window.x0, window.y0]), np.array([window.x1, window.y1])
+    return [(np.minimum(outline * step + corner, end), hole) for outline, hole in trace_outlines(bits)]
 
 
 # ------------------------------------------------------------------ GeoJSON
@@ -86,27 +92,30 @@ def geojson(prediction: LargePrediction, geo: GeoReference) -> dict[str, Any]:
     Each object is the outline of its mask, with holes, or of its box, with the properties ``class``, ``category_id`` and
     ``score``. The system is named by the member ``crs`` (GeoJSON 2008), which GDAL and QGIS read.
     """
-    found = prediction.found
-    features = [
-        {
-            "type": "Feature",
-            "geometry": _geometry(found, i, geo),
-            "properties": {
-                "class": name,
-                "category_id": int(found.classes[i]),
-                "score": float(found.scores[i]),
-            },
-        }
-        for i, name in enumerate(class_names(prediction))
-    ]
+    return {**_collection(geo), "features": list(_features(prediction, geo))}
+
+
+def write_geojson(prediction: LargePrediction, geo: GeoReference, file: IO[str]) -> None:
+    """Write what :func:`geojson` returns, object by object, since all outlines together may be large."""
+    file.write(json.dumps(_collection(geo))[:-1] + ', "features": [')
+    for number, feature in enumerate(_features(prediction, geo)):
+        file.write((",\n" if number else "\n") + json.dumps(feature))
+    file.write("\n]}\n")
+
+
+def _collection(geo: GeoReference) -> dict[str, Any]:
+    """Return the collection without its features."""
     authority, _, code = geo.crs.partition(":")
     known = code.isalnum() and authority.isalnum()
     named = f"urn:ogc:def:crs:{authority}::{code}" if known else geo.crs
-    return {
-        "type": "FeatureCollection",
-        "crs": {"type": "name", "properties": {"name": named}},
-        "features": features,
-    }
+    return {"type": "FeatureCollection", "crs": {"type": "name", "properties": {"name": named}}}
+
+
+def _features(prediction: LargePrediction, geo: GeoReference) -> Iterator[dict[str, Any]]:
+    found = prediction.found
+    for i, name in enumerate(class_names(prediction)):
+        properties = {"class": name, "category_id": int(found.classes[i]), "score": float(found.scores[i])}
+        yield {"type": "Feature", "geometry": _geometry(found, i, geo), "properties": properties}
 
 
 def _geometry(found: Pieces, number: int, geo: GeoReference) -> dict[str, Any]:

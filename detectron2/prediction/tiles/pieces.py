@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from detectron2.data.tiles import Tile
 from detectron2.structures import Instances
+from detectron2.structures.placed_masks import decode_window
 from detectron2.structures.rle import decode, encode
 from detectron2.utils.errors import BadValue
 
@@ -20,6 +21,7 @@ __all__ = ["Crop", "Pieces", "crop_of", "joined", "pieces_of"]
 
 Array = npt.NDArray[Any]
 Bits = npt.NDArray[np.bool_]
+_SMALL = 1 << 24  # pixels of a window that is decoded whole, which is faster
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,33 @@ class Crop:
     window: Tile
     counts: str
 
+    @property
+    def rle(self) -> dict[str, Any]:
+        """The run-length encoding of the window."""
+        return {"size": [self.window.height, self.window.width], "counts": self.counts}
+
     def bits(self) -> Bits:
         """Return the pixels of the window, bool ``[h, w]``."""
-        return decode({"size": [self.window.height, self.window.width], "counts": self.counts})
+        return decode(self.rle)
 
     def within(self, region: Tile) -> Bits:
         """Return the pixels of a region, bool ``[h, w]``."""
         pixels = np.zeros((max(region.height, 0), max(region.width, 0)), dtype=bool)
         common = self.window.shared(region)
         if common.width > 0 and common.height > 0:
-            rows = slice(common.y0 - self.window.y0, common.y1 - self.window.y0)
-            columns = slice(common.x0 - self.window.x0, common.x1 - self.window.x0)
+            inside = self._part(common)
             pixels[
                 common.y0 - region.y0 : common.y1 - region.y0, common.x0 - region.x0 : common.x1 - region.x0
-            ] = self.bits()[rows, columns]
+            ] = inside
         return pixels
+
+    def _part(self, common: Tile) -> Bits:
+        """Return the pixels of a part of the window."""
+        x, y = self.window.x0, self.window.y0
+        left, top, right, bottom = common.x0 - x, common.y0 - y, common.x1 - x, common.y1 - y
+        if self.window.width * self.window.height <= _SMALL:
+            return self.bits()[top:bottom, left:right]
+        return decode_window(self.rle, left, top, right, bottom)
 
 
 @dataclass(frozen=True)

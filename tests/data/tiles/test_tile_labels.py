@@ -12,7 +12,8 @@ from PIL import Image
 from detectron2.data.formats import Dataset
 from detectron2.data.tiles import Tile, TileOptions, cut_dataset, labels_in, tile_grid
 from detectron2.structures import BoxMode
-from detectron2.structures.rle import decode_window, encode, encode_placed, to_mask
+from detectron2.structures.placed_masks import decode_window, join_placed
+from detectron2.structures.rle import encode, to_mask
 
 HEIGHT, WIDTH = 90, 120
 
@@ -85,17 +86,31 @@ def test_window_of_an_encoded_mask_without_its_bitmap() -> None:
     rng = np.random.default_rng(3)
     mask = rng.random((31, 47)) < 0.4
     np.testing.assert_array_equal(decode_window(encode(mask), 5, 3, 30, 28), mask[3:28, 5:30])
-    placed = encode_placed([mask], [(9, 4)], (60, 70))
+    placed = join_placed([encode(mask)], [(9, 4)], (60, 70))
     whole = np.zeros((60, 70), dtype=bool)
     whole[4:35, 9:56] = mask
-    assert placed.counts[0].decode() == encode(whole)["counts"]
-    far = encode_placed([mask], [(19_000, 20_000)], (21_000, 20_000))  # 420 million pixels
-    rle = {"size": [21_000, 20_000], "counts": far.counts[0]}
-    np.testing.assert_array_equal(decode_window(rle, 19_000, 20_000, 19_047, 20_031), mask)
-    with pytest.raises(ValueError, match="leave"):
-        encode_placed([mask], [(50, 0)], (60, 70))
+    assert placed == encode(whole)
+    far = join_placed([encode(mask)], [(19_000, 20_000)], (21_000, 20_000))  # 420 million pixels
+    np.testing.assert_array_equal(decode_window(far, 19_000, 20_000, 19_047, 20_031), mask)
+    with pytest.raises(ValueError, match="leaves"):
+        join_placed([encode(mask)], [(50, 0)], (60, 70))
     with pytest.raises(ValueError, match="2\\^31"):
-        encode_placed([mask], [(50, 0)], (60_000, 70_000))
+        join_placed([encode(mask)], [(50, 0)], (60_000, 70_000))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_union_of_placed_masks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = (int(rng.integers(1, 40)), int(rng.integers(1, 40)))
+    whole, masks, corners = np.zeros(size, dtype=bool), [], []
+    for _ in range(int(rng.integers(0, 5))):
+        y0, x0 = (int(rng.integers(0, s)) for s in size)
+        h, w = int(rng.integers(0, size[0] - y0 + 1)), int(rng.integers(0, size[1] - x0 + 1))
+        mask = rng.random((h, w)) < rng.choice([0.0, 0.3, 0.9, 1.0])
+        whole[y0 : y0 + h, x0 : x0 + w] |= mask
+        masks.append(encode(mask))
+        corners.append((x0, y0))
+    assert join_placed(masks, corners, size) == encode(whole)
 
 
 def large_images(folder: Path) -> Dataset:

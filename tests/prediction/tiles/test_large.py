@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from detectron2.prediction.tiles import (
     draw_small,
     geojson,
     pieces_of,
+    write_geojson,
 )
 from detectron2.prediction.tiles.pieces import Crop, crop_of
 from detectron2.structures import Boxes, Instances
@@ -184,6 +187,9 @@ def test_geojson_lies_on_the_ground_with_holes_and_parts() -> None:
     assert areas == [[5.0], [150.0, -12.5]]  # square metres; outer rings counter-clockwise
     outer = np.array(max(polygons, key=len)[0])
     assert outer.min(0).tolist() == [500_005, 5_399_985] and outer.max(0).tolist() == [500_020, 5_399_995]
+    text = io.StringIO()
+    write_geojson(with_hole(), geo, text)
+    assert json.loads(text.getvalue()) == content
     wkt = geojson(with_hole(), GeoReference("PROJCS[...]", geo.transform))
     assert wkt["crs"]["properties"]["name"] == "PROJCS[...]"
 
