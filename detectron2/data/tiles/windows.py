@@ -26,6 +26,7 @@ __all__ = ["GeoReference", "ReadOptions", "Windows", "any_size", "open_windows"]
 logger = logging.getLogger(__name__)
 
 RGB = npt.NDArray[np.uint8]
+_BLOCK_CACHE = 256_000_000  # bytes of decoded blocks that GDAL keeps
 _LARGE = 1 << 26  # pixels; decoding a larger image whole logs a warning
 _TIFF = {"compression": 259, "planar": 284, "offsets": 273, "counts": 279, "tile_width": 322, "bits": 258}
 
@@ -188,6 +189,8 @@ def _by_rasterio(name: str, options: ReadOptions) -> Windows | None:
         return None
     import warnings
 
+    # By itself GDAL keeps decoded blocks in 5 % of the machine's memory.
+    limit = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": _BLOCK_CACHE}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
@@ -195,8 +198,8 @@ def _by_rasterio(name: str, options: ReadOptions) -> Windows | None:
         except rasterio.errors.RasterioIOError:
             return None
     if dataset.driver in ("PNG", "JPEG", "GIF", "BMP"):
-        return _LineWindows(dataset, name, options)
-    return _RasterWindows(dataset, name, options)
+        return _LineWindows(dataset, name, options, rasterio.Env(**limit))
+    return _RasterWindows(dataset, name, options, rasterio.Env(**limit))
 
 
 def _decoded(name: str, options: ReadOptions, turned: bool) -> Windows:
@@ -256,7 +259,8 @@ class _ArrayWindows(_Opened):
 class _RasterWindows(_Opened):
     """Windows of a raster whose blocks can be read in any order."""
 
-    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions) -> None:
+    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions, settings: Any) -> None:
+        self._settings = settings  # of GDAL, while the raster is in use
         self._dataset, self._name, self._options = dataset, name, options
         self.height, self.width = dataset.height, dataset.width
         self._bands = _bands_of(dataset, name, options)
@@ -278,8 +282,13 @@ class _RasterWindows(_Opened):
             return self._colors[values[:, :, 0]]
         return self._options.to_rgb(values, self._name)
 
-    def __exit__(self, *_: object) -> None:
+    def __enter__(self) -> Any:
+        self._settings.__enter__()
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
         self._dataset.close()
+        self._settings.__exit__(*reason)
 
 
 class _LineWindows(_RasterWindows):
@@ -288,8 +297,8 @@ class _LineWindows(_RasterWindows):
     The lines of the current row of tiles stay in memory, so that the next row decodes only the lines below them.
     """
 
-    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions) -> None:
-        super().__init__(dataset, name, options)
+    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions, settings: Any) -> None:
+        super().__init__(dataset, name, options, settings)
         self._band = np.zeros((0, self.width, 3), np.uint8)
         self._first = 0  # the line of the image at the top of the band
 
