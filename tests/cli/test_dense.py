@@ -17,6 +17,7 @@ from detectron2.cli.run.tiles import most_detections
 from detectron2.data.tiles import TileOptions
 from detectron2.engine.run_config import load_run_config
 from detectron2.model_zoo import get_config_file
+from detectron2.utils.errors import UserError
 
 from .conftest import TINY
 
@@ -93,14 +94,8 @@ def test_preset_of_a_zoo_model() -> None:
 
 
 def test_a_python_config_is_refused() -> None:
-    run = load_run_config(
-        get_config_file(
-            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_100ep_LSJ.py".replace(
-                "COCO-InstanceSegmentation", "new_baselines"
-            )
-        )
-    )
-    with pytest.raises(ValueError, match="Python config"):
+    run = load_run_config(get_config_file("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py"))
+    with pytest.raises(UserError, match="Python config"):
         fit_dense(run, [], "mask_rcnn")
 
 
