@@ -279,7 +279,7 @@ def test_results_come_in_order_and_unlisted_categories_do_not_count(tmp_path: Pa
     results = evaluator.evaluate()
     assert list(results) == ["bbox", "keypoints", "segm"]
     assert not results["bbox"]["AP"] > 0  # class 0 is no category of the file
-    assert "categories that the ground truth does not list" in evaluator.reasons[0]
+    assert "lists none of the detected categories" in evaluator.reasons[0]
     meta.thing_dataset_id_to_contiguous_id = {1: 0}
     evaluator = COCOEvaluator("dropin_one", distributed=False)
     evaluator.process([{"image_id": 1}], [{"instances": found}])

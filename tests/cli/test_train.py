@@ -198,7 +198,7 @@ def test_defects_are_reported_before_the_first_step(
         (["train"], "--train DATA is needed"),
         (["train", "--train", "DISCS", "--model", "mask_rcnn_R50"], "mask_rcnn_R_50"),
         (["eval", "nowhere"], "nowhere does not exist; expected the folder of a run"),
-        (["predict", "nowhere", "x.jpg"], "no config 'nowhere'"),
+        (["predict", "nowhere", "http://127.0.0.1:9/x.jpg"], "no config 'nowhere'"),
         (["config", "show", "mask_rcnn_R_50_FPN_1x", "SOLVER.BASE_LRR", "1"], "BASE_LR"),
         (["data", "check", "nowhere"], "nowhere does not exist"),
     ],

@@ -95,7 +95,7 @@ def test_loss_without_labels_is_zero_with_zero_gradients(kind: str, count: int) 
 
 
 def test_wrong_options_of_the_loss_are_named() -> None:
-    with pytest.raises(ValueError, match=r"share of the pixels in \(0, 1\], got 20"):
+    with pytest.raises(ValueError, match=r"fraction of the pixels in \(0, 1\], got 20"):
         DeepLabCE(255, 20)
     with pytest.raises(ValueError, match="got 'dice'"):
         build_pixel_loss("dice", 255, 0.2)
