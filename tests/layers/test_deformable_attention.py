@@ -231,6 +231,7 @@ def test_exports_once_for_all_sizes() -> None:
         torch.testing.assert_close(graph(*given), model(*given))
 
 
+@pytest.mark.slow
 def test_compiles_as_one_graph() -> None:
     model = Pyramid()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _modern_runs import CONFIGS, DEFORMABLE, DINO, tiny_detr, write_discs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [DINO, DEFORMABLE])
 def test_train_eval_predict(path: str, tmp_path: Path) -> None:
     discs, config, out = write_discs(tmp_path / "discs"), tmp_path / "tiny.yaml", tmp_path / "run"
