@@ -69,9 +69,6 @@ class ExportedBackend:
         """Predict, as many pictures at once as the file takes."""
         return self.model.predict([prepared.data for prepared in batch])
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the name of the file, which the other process must be able to read."""
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[ExportedBackend], tuple[str]]:
+        """Pickle the name of the file, which the other process must be able to read."""
+        return ExportedBackend, (self.path,)

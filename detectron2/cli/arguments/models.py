@@ -2,7 +2,7 @@
 
 import argparse
 
-from .shared import DATA_HELP, examples, labels, overrides, tiles, trust
+from .shared import DATA_HELP, MODEL_HELP, examples, labels, overrides, running, tiles, trust
 
 __all__ = ["analyze_arguments", "export_arguments", "predict_arguments", "serve_arguments", "zoo_arguments"]
 
@@ -13,9 +13,7 @@ def predict_arguments(p: argparse.ArgumentParser) -> None:
         "detectron2 predict runs/fruit photos/ --threshold 0.7 --output drawn",
         "detectron2 predict mask_rcnn_R_50_FPN_3x street.mp4 --track",
     )
-    p.add_argument(
-        "model", help="folder that `detectron2 train` wrote, a zoo name, a config file or an exported file"
-    )
+    p.add_argument("model", help=f"{MODEL_HELP}, or an exported file")
     p.add_argument(
         "inputs",
         nargs="*",
@@ -24,8 +22,6 @@ def predict_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--output", default="predictions", help="folder to write (default: %(default)s)")
     p.add_argument("--threshold", type=float, default=0.5, help="lowest score shown (default: %(default)s)")
-    p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
-    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument("--limit", type=int, help="largest number of inputs, and of frames per video")
     p.add_argument("--classes", metavar="NAMES", help="names of the classes to keep, separated by commas")
     p.add_argument(
@@ -36,38 +32,31 @@ def predict_arguments(p: argparse.ArgumentParser) -> None:
         help="follow objects through videos: BBoxIOUTracker, VanillaHungarianBBoxIOUTracker, "
         "IOUWeightedHungarianBBoxIOUTracker, or trackers:NAME of the package trackers (default: %(const)s)",
     )
-    p.add_argument("--batch-size", type=int, default=1, help="images per batch (default: %(default)s)")
-    p.add_argument(
-        "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
-    )
-    p.add_argument("--compile", action="store_true", help="compile the backbone; worth it for long videos")
+    running(p, batch_size=1)
     tiles(p, "predict tiles of this side and merge them (default: as in the training; 0 = whole images)")
     trust(p)
 
 
 def serve_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    examples(
+        p,
+        "detectron2 serve runs/fruit --port 8080",
+        "detectron2 serve mask_rcnn_R_50_FPN_3x --threshold 0.5 --max-megapixels 12",
+    )
+    p.add_argument("model", help=f"{MODEL_HELP}, or an exported file")
     p.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 for every one (default: %(default)s)",
     )
     p.add_argument("--port", type=int, default=8000, help="0 takes any that is free (default: %(default)s)")
-    p.add_argument("--weights", default="best", help="best, final, or a file (default: %(default)s)")
-    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument(
         "--threshold",
         type=float,
         default=0.05,
         help="lowest score a request can ask for (default: %(default)s)",
     )
-    p.add_argument(
-        "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
-    )
-    p.add_argument("--compile", action="store_true", help="compile the backbone")
-    p.add_argument(
-        "--batch-size", type=int, default=8, help="pictures that run together (default: %(default)s)"
-    )
+    running(p, batch_size=8)
     p.add_argument(
         "--batch-wait",
         type=float,
@@ -85,7 +74,7 @@ def serve_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def analyze_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    p.add_argument("model", help=MODEL_HELP)
     p.add_argument(
         "--image",
         metavar="FILE",
@@ -124,7 +113,7 @@ def analyze_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def export_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", help="folder that `detectron2 train` wrote, a zoo name or a config file")
+    p.add_argument("model", help=MODEL_HELP)
     p.add_argument(
         "inputs",
         nargs="*",

@@ -2,9 +2,34 @@
 
 import argparse
 
-__all__ = ["DATA_HELP", "examples", "labels", "overrides", "overwrite", "tiles", "trust"]
+__all__ = [
+    "DATA_HELP",
+    "MODEL_HELP",
+    "examples",
+    "labels",
+    "overrides",
+    "overwrite",
+    "running",
+    "tiles",
+    "trust",
+]
 
 DATA_HELP = "a label file, or a folder of labels in any known format and their images"
+
+MODEL_HELP = "folder that `detectron2 train` wrote, a zoo name or a config file"
+
+
+def running(p: argparse.ArgumentParser, batch_size: int) -> None:
+    """Add what says how a model runs on pictures."""
+    p.add_argument("--weights", help="best, final, or a file (default: best)")
+    p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
+    p.add_argument(
+        "--batch-size", type=int, default=batch_size, help="images per batch (default: %(default)s)"
+    )
+    p.add_argument(
+        "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
+    )
+    p.add_argument("--compile", action="store_true", help="compile the backbone; worth it for many images")
 
 
 def labels(p: argparse.ArgumentParser) -> None:

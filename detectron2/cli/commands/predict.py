@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if moving:
             check_can_write(output / name)
     predictor = Predictor(
-        args.model, weights=None if args.weights == "best" else args.weights, scores=args.threshold, device=device, precision=args.precision,
+        args.model, weights=args.weights, scores=args.threshold, device=device, precision=args.precision,
         classes=args.classes.split(",") if args.classes else None, compile=args.compile, batch_size=args.batch_size,
     )  # fmt: skip
     if tiles is not None:

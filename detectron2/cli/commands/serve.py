@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
     door = _bound(args.host, args.port)
     with door:
         predictor = Predictor(
-            args.model, weights=args.weights, scores=args.threshold, device=chosen_device(args.device),
+            args.model, weights=args.weights, scores=args.threshold,
+            device=chosen_device(args.device) if args.device else None,
             precision=args.precision, compile=args.compile, batch_size=args.batch_size,
         )  # fmt: skip
         app = create_app(predictor, limits, Path(args.model).name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from detectron2.structures import BoxMode
 from detectron2.structures.placed_masks import decode_window
-from detectron2.structures.rle import encode, mask_box, run_lengths
+from detectron2.structures.rle import Segmentation, encode, mask_box, run_lengths
 
 from .. import transforms as T
 from ..annotations import boxes_as_xyxy, transform_keypoint_annotations
@@ -96,7 +96,7 @@ def _cut_upright(label: dict[str, Any], tile: Tile) -> tuple[float, float]:
     return shown, whole
 
 
-def _cut_mask(segmentation: Any, tile: Tile) -> tuple[Any, float, float, np.ndarray | None]:
+def _cut_mask(segmentation: Segmentation, tile: Tile) -> tuple[Segmentation, float, float, np.ndarray | None]:
     """Cut a mask to a tile.
 
     Returns:

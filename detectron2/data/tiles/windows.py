@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from .grid import Tile
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+    from typing_extensions import Self
 
 __all__ = ["GeoReference", "ReadOptions", "Windows", "any_size", "open_windows"]
 
@@ -224,7 +225,7 @@ class _Opened:
     width: int
     geo: GeoReference | None = None
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -259,7 +260,13 @@ class _ArrayWindows(_Opened):
 class _RasterWindows(_Opened):
     """Windows of a raster whose blocks can be read in any order."""
 
-    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions, settings: Any) -> None:
+    def __init__(
+        self,
+        dataset: DatasetReader,
+        name: str,
+        options: ReadOptions,
+        settings: AbstractContextManager[object],
+    ) -> None:
         self._settings = settings  # of GDAL, while the raster is in use
         self._dataset, self._name, self._options = dataset, name, options
         self.height, self.width = dataset.height, dataset.width
@@ -282,13 +289,13 @@ class _RasterWindows(_Opened):
             return self._colors[values[:, :, 0]]
         return self._options.to_rgb(values, self._name)
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         self._settings.__enter__()
         return self
 
-    def __exit__(self, *reason: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._dataset.close()
-        self._settings.__exit__(*reason)
+        self._settings.__exit__(None, None, None)
 
 
 class _LineWindows(_RasterWindows):
@@ -297,7 +304,13 @@ class _LineWindows(_RasterWindows):
     The lines of the current row of tiles stay in memory, so that the next row decodes only the lines below them.
     """
 
-    def __init__(self, dataset: DatasetReader, name: str, options: ReadOptions, settings: Any) -> None:
+    def __init__(
+        self,
+        dataset: DatasetReader,
+        name: str,
+        options: ReadOptions,
+        settings: AbstractContextManager[object],
+    ) -> None:
         super().__init__(dataset, name, options, settings)
         self._band = np.zeros((0, self.width, 3), np.uint8)
         self._first = 0  # the line of the image at the top of the band

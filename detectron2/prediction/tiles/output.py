@@ -15,6 +15,7 @@ from detectron2.data.tiles import GeoReference
 from detectron2.structures.exchange import class_texts
 from detectron2.structures.outlines import trace_outlines
 from detectron2.structures.placed_masks import join_placed, sample_window
+from detectron2.structures.types import Segmentation
 from detectron2.visualization import VisImage, Visualizer
 from detectron2.visualization.colors import palette_color
 
@@ -65,7 +66,7 @@ def coco_objects(prediction: LargePrediction) -> Iterator[dict[str, Any]]:
         yield entry
 
 
-def _segmentation(crop: Crop, size: tuple[int, int]) -> Any:
+def _segmentation(crop: Crop, size: tuple[int, int]) -> Segmentation:
     if size[0] * size[1] > _MOST_ENCODED:
         return [outline.reshape(-1).tolist() for outline, hole in _outlines(crop) if not hole]
     return join_placed([crop.rle], [(crop.window.x0, crop.window.y0)], size)
