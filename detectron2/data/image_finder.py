@@ -2,12 +2,13 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detectron2.utils.image_io import IMAGE_SUFFIXES
 
-__all__ = ["ImageFinder", "files_below"]
+__all__ = ["ImageFinder", "as_spelled", "composed", "files_below"]
 
 
 def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
@@ -21,6 +22,20 @@ def files_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (Path(here, name) for name in sorted(names))
+
+
+def composed(text: str) -> str:
+    """Return a text with each accented letter and each Korean syllable as one character, as label files have it."""
+    return unicodedata.normalize("NFC", text)
+
+
+def as_spelled(path: Path) -> Path:
+    """Return a path as the file system spells its last part, which archives from macOS decompose into single letters.
+
+    A path that exists in neither form is returned as it is.
+    """
+    forms = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return path if path.name.isascii() or path.exists() else next((p for p in forms if p.exists()), path)
 
 
 def name_parts(name: str) -> list[str]:
@@ -82,8 +97,8 @@ class ImageFinder:
 
     def _exact(self, name: str) -> Path | None:
         for folder in self.folders:
-            if name and os.path.isfile(folder / name):
-                return folder / name
+            if name and (path := as_spelled(folder / name)).is_file():
+                return path
         return None
 
     def _alike(self, name: str) -> list[Path]:
@@ -91,11 +106,11 @@ class ImageFinder:
         if self._by_name is None:
             self._index()
         assert self._by_name is not None
-        parts = [p.lower() for p in name_parts(name)]
+        parts = [_folded(p) for p in name_parts(name)]
         if not parts:
             return []
         found = self._by_name.get(parts[-1]) or self._by_stem.get(_stem(parts[-1]), [])
-        shared = [_shared(parts[:-1], [p.lower() for p in f.parts[:-1]]) for f in found]
+        shared = [_shared(parts[:-1], [_folded(p) for p in f.parts[:-1]]) for f in found]
         return [f for f, n in zip(found, shared) if n == max(shared)]
 
     def _index(self) -> None:
@@ -106,8 +121,13 @@ class ImageFinder:
                 real = os.path.abspath(path)
                 if path.suffix.lower() in IMAGE_SUFFIXES and real not in seen:
                     seen.add(real)
-                    self._by_name.setdefault(path.name.lower(), []).append(path)
-                    self._by_stem.setdefault(_stem(path.name.lower()), []).append(path)
+                    self._by_name.setdefault(_folded(path.name), []).append(path)
+                    self._by_stem.setdefault(_stem(_folded(path.name)), []).append(path)
+
+
+def _folded(name: str) -> str:
+    """Return what equal names of files have in common on any operating system."""
+    return composed(name).lower()
 
 
 def _stem(name: str) -> str:

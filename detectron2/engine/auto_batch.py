@@ -231,7 +231,7 @@ def with_fitting_batch(
     folder = run.options.output_dir
     path = os.path.join(folder, "auto_batch.json")
     if os.path.isfile(path):
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             total = int(json.load(file)["images_per_batch"])
         logger.info("%d images per batch, as measured before; remove %s to measure again.", total, path)
         return run.rescaled(total)

@@ -82,7 +82,7 @@ def default_setup(cfg: Config, args: argparse.Namespace) -> None:
     logger.info("Command line arguments: %s", args)
     config_file = getattr(args, "config_file", "")
     if config_file:
-        with PathManager.open(config_file, "r") as file:
+        with PathManager.open(config_file, "r", errors="replace") as file:
             logger.info("Contents of args.config_file=%s:\n%s", config_file, file.read())
 
     if comm.is_main_process() and output_dir:

@@ -194,7 +194,7 @@ def verify_shards(folder: str) -> None:
     """
     path = os.path.join(folder, _LIST)
     try:
-        with open(path) as f:
+        with open(path, encoding="utf-8") as f:
             listed: dict[str, list[int]] = json.load(f)["files"]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise BrokenCheckpointError(f"{folder!r} is not a complete sharded checkpoint: {_LIST}: {e}") from e

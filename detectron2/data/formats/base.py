@@ -19,7 +19,7 @@ from detectron2.utils.image_io import IMAGE_SUFFIXES, READ_ERRORS, image_size
 from detectron2.utils.registry import Registry
 
 from ..health.report import Finding
-from ..image_finder import ImageFinder, files_below
+from ..image_finder import ImageFinder, composed, files_below
 
 __all__ = [
     "FORMATS",
@@ -132,18 +132,20 @@ def keypoint_metadata(names: Sequence[str]) -> dict[str, Any]:
 
 # ------------------------------------------------------------------ images
 def images_below(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Find the images below a folder: relative path without suffix -> path, sorted.
+    """Find the images below a folder: relative path without suffix, in composed letters -> path, sorted.
 
     Raises:
-        FormatError: two images differ only in their extension, so that a label could belong to either.
+        FormatError: two images differ only in their extension or in the form of their letters, so that a label could
+            belong to either.
     """
     found: dict[str, Path] = {}
     for path in files_below(folder):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            key = path.relative_to(folder).with_suffix("").as_posix()
+            key = composed(path.relative_to(folder).with_suffix("").as_posix())
             if key in found:
                 raise FormatError(
-                    f"{found[key]} and {path} differ only in their extension: labels cannot tell them apart"
+                    f"{found[key]} and {path} differ only in their extension, or in composed and decomposed "
+                    "letters: labels cannot tell them apart"
                 )
             found[key] = path
     return dict(sorted(found.items()))

@@ -9,6 +9,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io.atomic import atomic_write
 
+from ..image_finder import as_spelled
 from .base import (
     Dataset,
     Format,
@@ -70,7 +71,7 @@ def read_dota(path: str, images: str | None = None, names: Sequence[str] | None 
         raise FormatError(f"no images below {image_dir}")
     rows: dict[str, list[tuple[np.ndarray, str, int]]] = {}
     for key in found:
-        file = label_dir / f"{key}.txt"
+        file = as_spelled(label_dir / f"{key}.txt")
         try:
             rows[key] = _rows(file, dataset.skipped) if file.is_file() else []
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.file_io.text import read_text, read_xml
 
-from ..image_finder import ImageFinder, files_below
+from ..image_finder import ImageFinder, composed, files_below
 from .base import (
     Dataset,
     Format,
@@ -80,15 +81,16 @@ def _files(root: Path, split: str | None, skipped: list[str]) -> list[Path]:
     files = [f for f in files_below(folder) if f.suffix.lower() == ".xml"]
     if split is None:
         return files
-    of_name = {f.stem: f for f in files}
+    of_name = {composed(f.stem): f for f in files}
     chosen = []
     for _, line in read_lines(root / "ImageSets" / "Main" / f"{split}.txt"):
-        word = line.split()[0]
-        name = Path(word).stem if word.endswith((".jpg", ".png", ".xml")) else word
-        if name in of_name:
-            chosen.append(of_name[name])
+        # A name, whose letters may include spaces; lists of one class have a number behind it.
+        names = [composed(re.sub(r"\.(jpg|png|xml)$", "", word)) for word in (line, line.split()[0])]
+        found = next((n for n in names if n in of_name), None)
+        if found is not None:
+            chosen.append(of_name[found])
         else:
-            skipped.append(f"{root / 'ImageSets' / 'Main' / split}.txt: {name} has no file in {folder}")
+            skipped.append(f"{root / 'ImageSets' / 'Main' / split}.txt: {names[0]} has no file in {folder}")
     return chosen
 
 

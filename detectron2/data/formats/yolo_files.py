@@ -9,7 +9,7 @@ from typing import Any
 
 from detectron2.utils.file_io.text import read_yaml
 
-from ..image_finder import ImageFinder, files_below, name_parts
+from ..image_finder import ImageFinder, as_spelled, files_below, name_parts
 from .base import FormatError, images_below, read_lines
 
 __all__ = ["MOST_CLASSES", "Setup", "is_yolo", "label_pairs", "parts_of", "read_setup"]
@@ -127,13 +127,13 @@ def _folders(root: Path, images: Path | None) -> tuple[Path, Path]:
 
 def _label_file(image: Path) -> Path:
     """Return the label file of an image: beside it, or in ``labels`` if the image is in ``images``."""
-    parts = list(image.parts)
+    parts, beside = list(image.parts), as_spelled(image.with_suffix(".txt"))
     if "images" in parts:
         at = len(parts) - 1 - parts[::-1].index("images")
-        other = Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
-        if other.is_file() or not image.with_suffix(".txt").is_file():
+        other = as_spelled(Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt"))
+        if other.is_file() or not beside.is_file():
             return other
-    return image.with_suffix(".txt")
+    return beside
 
 
 def label_pairs(setup: Setup, images: str | None, split: str | None) -> dict[str, tuple[Path, Path]]:
@@ -149,7 +149,10 @@ def label_pairs(setup: Setup, images: str | None, split: str | None) -> dict[str
         raise FormatError(f"no images below {image_dir}")
     own = label_dir != image_dir or image_dir == setup.root
     return {
-        key: (path, file if own and (file := label_dir / f"{key}.txt").is_file() else _label_file(path))
+        key: (
+            path,
+            file if own and (file := as_spelled(label_dir / f"{key}.txt")).is_file() else _label_file(path),
+        )
         for key, path in found.items()
     }
 

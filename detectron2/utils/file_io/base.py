@@ -86,6 +86,8 @@ class NativePathHandler(PathHandler):
         return text
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+        if "b" not in mode:
+            kwargs.setdefault("encoding", "utf-8")  # not the code page of the system
         return open(self._path(path), mode, buffering=buffering, **kwargs)
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:

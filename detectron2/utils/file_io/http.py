@@ -88,6 +88,8 @@ class HTTPURLHandler(PathHandler):
         if mode not in ("r", "rb", "rt"):
             raise ValueError(f"{path} can only be read, not opened with mode {mode!r}")
         cache_dir = kwargs.pop("cache_dir", None)
+        if "b" not in mode:
+            kwargs.setdefault("encoding", "utf-8")
         return open(self._get_local_path(path, cache_dir=cache_dir), mode, buffering=buffering, **kwargs)
 
     def _exists(self, path: str, **kwargs: object) -> bool:

@@ -59,7 +59,7 @@ class PathRegistry:
     def open(
         self, path: str | os.PathLike[str], mode: str = "r", buffering: int = -1, **kwargs: object
     ) -> IO[Any]:
-        """Open a file, like the builtin ``open``."""
+        """Open a file, like the builtin ``open``; text is UTF-8 unless ``encoding`` says otherwise."""
         return self._handler(path)._open(os.fspath(path), mode, buffering=buffering, **kwargs)
 
     def get_local_path(self, path: str | os.PathLike[str], force: bool = False, **kwargs: object) -> str:

@@ -49,6 +49,10 @@ def decode_text(data: bytes) -> str:
     return text
 
 
+# Syllables and single letters (ㄱ자 강판), and the Greek letters of units and formulas, which all differ from Chinese.
+_KOREAN = re.compile("[가-힣ㄱ-ㆎΑ-Ωα-ω\u2126]")
+
+
 def _code_page(data: bytes) -> str:
     found = {}
     for codec in ("cp949", "shift_jis", "gbk"):
@@ -61,7 +65,7 @@ def _code_page(data: bytes) -> str:
     kana = sum("\u3040" <= c <= "\u30ff" for c in foreign)
     if kana * 3 > len(foreign):  # rare in other languages decoded as Japanese
         return japanese
-    if korean and all(not c.isalpha() or c.isascii() or "가" <= c <= "힣" for c in korean):
+    if korean and all(not c.isalpha() or c.isascii() or _KOREAN.match(c) for c in korean):
         return korean
     return found.get("gbk") or data.decode("latin-1")
 
