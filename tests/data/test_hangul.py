@@ -103,5 +103,5 @@ for mode in ("w", "a", "r"):
         assert f.encoding == "utf-8", f.encoding
 """
     # Python warns where it would take the encoding of the system.
-    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:detectron2"]
+    options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:detectron2.utils.file_io.base"]
     subprocess.run([sys.executable, *options, "-c", program], check=True, timeout=120)
