@@ -16,3 +16,13 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "imported-members": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+
+
+def set_language(app, page, template, context, doctree):
+    """Tell browsers which pages are Korean, for their fonts, line breaks and screen readers."""
+    if page.startswith("ko/"):
+        context["language"] = "ko"
+
+
+def setup(app):
+    app.connect("html-page-context", set_language)
