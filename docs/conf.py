@@ -22,6 +22,7 @@ def set_language(app, page, template, context, doctree):
     """Tell browsers which pages are Korean, for their fonts, line breaks and screen readers."""
     if page.startswith("ko/"):
         context["language"] = "ko"
+        context["metatags"] += "<style>:lang(ko) { word-break: keep-all; overflow-wrap: anywhere }</style>"
 
 
 def setup(app):

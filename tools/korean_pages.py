@@ -26,6 +26,7 @@ TUTORIALS = (
     "evaluators",
     "yacs-configs",
     "lazy-configs",
+    "deployment",
 )
 PAGES = {
     "README.ko.md": "README.md",
