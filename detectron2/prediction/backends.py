@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from detectron2.checkpoint.load_report import require_weights
 from detectron2.config.types import Config
@@ -74,7 +75,9 @@ class TorchBackend:
         random_weights: accept a config without weights.
 
     Attributes:
+        name: what the user calls the model.
         cfg: the config of the model.
+        augmentation: resizes a picture.
         model: the model in evaluation mode.
         metadata: names and colours of the classes.
         input_format: channel order of the model, "RGB" or "BGR".
@@ -92,11 +95,12 @@ class TorchBackend:
         built = DefaultPredictor(choice.cfg)
         if not (random_weights and built.load_report is None):
             require_weights(built.load_report, choice.name)
+        self.name = choice.name
         self.cfg: Config = built.cfg
         self.model = built.model
         self.metadata = choice.metadata
         self.input_format = built.input_format
-        self._augmentation = built.aug
+        self.augmentation = built.aug
         self._dtype = _PRECISIONS[precision]
         self._compile = compile
         self._lock = threading.Lock()  # models are not written to be run by two threads at once
@@ -104,7 +108,26 @@ class TorchBackend:
 
     def _compile_model(self) -> None:
         if self._compile:
-            compile_parts(self.model, ["backbone" if hasattr(self.model, "backbone") else ""])
+            part = "backbone" if hasattr(self.model, "backbone") else ""
+            compile_parts(self.model, [part], freeze=self.device.type == "cpu")
+
+    def changed(self, change: Callable[[nn.Module], nn.Module], compile: bool = False) -> TorchBackend:
+        """Return a backend with another form of the model; this one stays as it is.
+
+        Args:
+            change: takes the model and returns another with the same results.
+            compile: compile the backbone of it.
+        """
+        other = copy.copy(self)
+        other.model = change(self.model)
+        other._compile = compile
+        other._compile_model()
+        return other
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model runs in float32, uncompiled."""
+        return self._dtype is None and not self._compile
 
     @property
     def device(self) -> torch.device:
@@ -115,7 +138,7 @@ class TorchBackend:
         """Resize a picture and bring its channels into the model's order."""
         height, width = rgb.shape[:2]
         data = T.AugInput(rgb if self.input_format == "RGB" else rgb[:, :, ::-1])
-        self._augmentation(data)
+        self.augmentation(data)
         chw = np.ascontiguousarray(data.image.transpose(2, 0, 1)).astype("float32")
         tensor = torch.as_tensor(chw)
         entry: ModelInput = {"image": tensor, "height": height, "width": width}

@@ -33,6 +33,12 @@ def predict_arguments(p: argparse.ArgumentParser) -> None:
         "IOUWeightedHungarianBBoxIOUTracker, or trackers:NAME of the package trackers (default: %(const)s)",
     )
     running(p, batch_size=1)
+    p.add_argument(
+        "--fast",
+        action="store_true",
+        help="measure which way to run the model is the fastest on this CPU (minutes, once), and take it; results stay "
+        "the same",
+    )
     tiles(p, "predict tiles of this side and merge them (default: as in the training; 0 = whole images)")
     trust(p)
 

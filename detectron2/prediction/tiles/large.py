@@ -229,7 +229,9 @@ def _identity(predictor: Predictor) -> dict[str, Any]:
     cfg = getattr(predictor.backend, "cfg", None)
     identity: dict[str, Any] = {"scores": predictor.scores, "classes": predictor.classes}
     if cfg is None:
-        return identity
+        file = str(getattr(predictor.backend, "path", ""))  # of an exported model
+        stat = os.stat(file) if os.path.isfile(file) else None
+        return identity if stat is None else {**identity, "weights": [file, stat.st_size, stat.st_mtime_ns]}
     weights = run_config(cfg).options.weights
     stat = os.stat(weights) if os.path.isfile(weights) else None
     return {

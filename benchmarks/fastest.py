@@ -1,0 +1,135 @@
+"""Ways to run six detectors on a CPU beside eager, as ``detectron2 predict --fast`` measures them.
+
+    python benchmarks/fastest.py [--models faster mask ...] [--size 480 640] [--rounds 2] [--threads 1]
+    python benchmarks/fastest.py --int8 RUN ...     # of trained runs, with their AP as they are and in 8 bits
+
+The six are models of the zoo with ResNet-50 and FPN and random weights, scaled so that scores differ and a hundred objects
+are found. Each way takes turns with eager in one process; the ratio of the shortest processor times is what counts. Files
+and compiled code are made anew, which takes minutes for each model. One line of JSON is printed for each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from detectron2 import Predictor, model_zoo
+from detectron2.cli import main as detectron2
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.prediction.backends import TorchBackend
+from detectron2.prediction.fastest import WAYS, fastest_backend
+from detectron2.prediction.inputs import to_rgb
+from detectron2.prediction.sources import find_files
+
+MODELS = {
+    "faster": "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
+    "mask": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml",
+    "keypoint": "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml",
+    "cascade": "Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml",
+    "retinanet": "COCO-Detection/retinanet_R_50_FPN_3x.yaml",
+    "panoptic": "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.yaml",
+}
+SPREAD = 2.0  # standard deviation of logits
+INT8_FORMATS = ("openvino", "onnx")
+
+
+def config_of(name: str, height: int, width: int) -> CfgNode:
+    cfg = model_zoo.get_config(MODELS[name])
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.PIXEL_STD = "cpu", "", [57.375, 57.12, 58.395]
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = min(height, width), max(height, width)
+    return cfg
+
+
+@torch.no_grad()
+def calm(model: nn.Module, image: torch.Tensor) -> None:
+    """Scale random weights so that activations stay of one order and logits differ."""
+    for name, tensor in model.state_dict().items():
+        if name.endswith("conv3.norm.weight"):  # else activations grow from block to block
+            tensor.fill_(0.2)
+    scored = {n: m for n, m in model.named_modules() if n.endswith(("cls_score", "objectness_logits")) and hasattr(m, "weight")}  # fmt: skip
+    for _ in range(2):  # first the proposals, then the classes of these
+        seen: dict[str, list[torch.Tensor]] = defaultdict(list)
+        hooks = [m.register_forward_hook(partial(note, seen[n])) for n, m in scored.items()]
+        model([{"image": image}])
+        for hook in hooks:
+            hook.remove()
+        for name, layer in scored.items():
+            layer.weight.mul_(SPREAD / torch.cat(seen[name]).std().clamp(min=1e-6))
+
+
+def note(seen: list[torch.Tensor], module: nn.Module, given: Any, result: torch.Tensor) -> None:
+    seen.append(result.flatten())
+
+
+def backend_of(name: str, folder: Path, picture: np.ndarray) -> TorchBackend:
+    cfg = config_of(name, *picture.shape[:2])
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    calm(model, torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32)))
+    cfg.MODEL.WEIGHTS = str(folder / "model.pth")
+    torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
+    backend = Predictor(cfg).backend
+    assert isinstance(backend, TorchBackend)
+    return backend
+
+
+def measure(backend: TorchBackend, pictures: Sequence[np.ndarray], folder: Path, ways: Sequence[str], rounds: int) -> dict[str, Any]:  # fmt: skip
+    say = partial(print, file=sys.stderr, flush=True)
+    _, found = fastest_backend(
+        backend, pictures, folder=folder / "fast", ways=ways, rounds=rounds, clock=time.process_time, say=say
+    )
+    return {
+        w.name: {"seconds": round(w.seconds, 3), "ratio": round(w.ratio, 2), "problem": w.problem}
+        for w in found
+    }
+
+
+def int8_of(run: str, rounds: int) -> dict[str, Any]:
+    """Export a run in 8 bits, with its AP before and after, and measure these files beside those of float32."""
+    for to in INT8_FORMATS:
+        status = detectron2(["export", run, "--to", to, "--precision", "int8"])
+        assert status == 0, f"{run} was not exported to {to}"
+    backend = Predictor(run, device="cpu").backend
+    assert isinstance(backend, TorchBackend)
+    pictures = [to_rgb(file) for file in find_files([str(Path(run) / "data")])[:2]]
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(backend, pictures, Path(folder), ("ONNX Runtime", "OpenVINO"), rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--int8", nargs="+", default=(), metavar="RUN", help="runs with their data in data/")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for run in args.int8:
+        print(json.dumps({"run": run, **int8_of(run, args.rounds)}), flush=True)
+    picture = np.random.default_rng(0).integers(0, 256, (*args.size, 3), dtype=np.uint8)
+    for name in () if args.int8 else args.models:
+        with tempfile.TemporaryDirectory() as folder:
+            backend = backend_of(name, Path(folder), picture)
+            found = measure(backend, [picture], Path(folder), args.ways, args.rounds)
+            print(json.dumps({"model": name, "size": list(args.size), **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
