@@ -14,12 +14,16 @@ __all__ = ["DataCard", "RunCard", "read_run", "weights_of"]
 
 @dataclass
 class DataCard:
-    """Where data are: json file and image folder, and their size."""
+    """Where data are: json file and image folder, and their size.
+
+    ``labels`` is the number of labels of each class, in the order of the run's classes.
+    """
 
     json: str
     images: str
     num_images: int = 0
     num_instances: int = 0
+    labels: list[int] = field(default_factory=list)
 
     def within(self, folder: Path) -> "DataCard":
         """As it is written: paths in the run's folder count from there, so that it can be moved; others are absolute."""

@@ -78,6 +78,7 @@ class SimpleTrainer(TrainerBase):
         self.guard = StepGuard()
         self.metric_window = 1
         self._window = _metrics.Window()
+        self.batch: object = None  # the first batch of the latest step, for hooks
         self.__iterator: Iterator[Any] | None = None
 
     # -- data ---------------------------------------------------------------------------------
@@ -121,6 +122,7 @@ class SimpleTrainer(TrainerBase):
         start = time.perf_counter()
         batches = [next(self._data_loader_iter) for _ in range(self.accumulate_steps)]
         data_time = time.perf_counter() - start
+        self.batch = batches[0]
 
         parts = [(batch, 1.0 / len(batches)) for batch in batches]
         losses = self.guard.attempt(parts, self._forward_backward)

@@ -1,16 +1,15 @@
-"""Charts as inline SVG, without scripts, fonts or other files."""
+"""Charts as inline SVG, without fonts or other files; the page's script shows the values under the pointer."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Series", "bar_chart", "heat_map", "line_chart", "nice_ticks"]
+__all__ = ["COLORS", "Series", "bar_chart", "heat_map", "line_chart", "nice_ticks", "thinned"]
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which is safe for color-blind readers.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
-WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34
+COLORS = 7  # classes s0 to s6 of base.html: colours that colour-blind readers can tell apart, and dashes
+WIDTH, HEIGHT = 420, 250
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 36
 MAX_POINTS = 400
 
 
@@ -21,12 +20,10 @@ class Series:
     Attributes:
         name: text of the legend.
         points: (x, y) pairs in the order of x; pairs with None or non-finite values are skipped.
-        faint: whether to draw it thin and pale, without a legend entry, for raw values behind a smoothed line.
     """
 
     name: str
     points: Sequence[tuple[float | None, float | None]]
-    faint: bool = False
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -56,8 +53,10 @@ def line_chart(
 ) -> str:
     """Draw an SVG line chart with axes, ticks and a legend.
 
+    The points of a line are the data themselves, scaled by a transform, so that the script of the page can read them.
+
     Args:
-        series: lines, drawn in order; faint ones do not advance the color.
+        series: lines, drawn in order.
         x_label: label of the x axis.
         y_label: label of the y axis.
         y_range: fixed range of y; by default that of the data, starting at zero if zero is close.
@@ -67,32 +66,32 @@ def line_chart(
     Returns:
         SVG text, or a paragraph with the text ``empty``.
     """
-    kept = [(s, _thin(_finite(s.points))) for s in series]
-    kept = [(s, points) for s, points in kept if points]
+    kept = [(s.name, thinned(_finite(s.points))) for s in series]
+    kept = [(name, points) for name, points in kept if points]
     if not kept:
         return f'<p class="empty">{escape(empty)}</p>'
     x0, x1 = x_range or _extent([x for _, points in kept for x, _ in points])
     y0, y1 = y_range or _from_zero(*_extent([y for _, points in kept for _, y in points]))
-    sx = (WIDTH - LEFT - RIGHT) / (x1 - x0)
-    sy = (HEIGHT - TOP - BOTTOM) / (y1 - y0)
-    parts = [_frame(x0, x1, y0, y1, sx, sy, x_label, y_label)]
-    colour = 0
-    for s, points in kept:
-        path = " ".join(
-            f"{LEFT + (x - x0) * sx:.1f},{HEIGHT - BOTTOM - (min(max(y, y0), y1) - y0) * sy:.1f}"
-            for x, y in points
-        )
-        look = 'stroke-width="1" stroke-opacity=".3"' if s.faint else 'stroke-width="2"'
-        parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{PALETTE[colour % 8]}" {look}>'
-            f"<title>{escape(s.name)}</title></polyline>"
+    sx, sy = (WIDTH - LEFT - RIGHT) / (x1 - x0), (HEIGHT - TOP - BOTTOM) / (y1 - y0)
+    lines, dots = [], []
+    for k, (name, points) in enumerate(kept):
+        inside = [(x, min(max(y, y0), y1)) for x, y in points]
+        path = " ".join(f"{x:.7g},{y:.4g}" for x, y in inside)
+        lines.append(
+            f'<polyline class="s{k % COLORS}" points="{path}"><title>{escape(name)}</title></polyline>'
         )
         if len(points) == 1:  # a line of one point would not show
-            cx, cy = path.split(",")
-            parts.append(f'<circle cx="{cx}" cy="{cy}" r="3.5" fill="{PALETTE[colour % 8]}"/>')
-        colour += not s.faint
-    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}">{"".join(parts)}</svg>'
-    return svg + _legend([s.name for s, _ in kept if not s.faint])
+            x, y = LEFT + (inside[0][0] - x0) * sx, HEIGHT - BOTTOM - (inside[0][1] - y0) * sy
+            dots.append(f'<circle class="s{k % COLORS}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
+    move = f"translate({LEFT - x0 * sx:.6g} {HEIGHT - BOTTOM + y0 * sy:.6g}) scale({sx:.6g} {-sy:.6g})"
+    last = "; ".join(f"{name} {points[-1][1]:.3g} at {points[-1][0]:.6g}" for name, points in kept)
+    return (
+        f'<svg class="lines" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" data-x="{escape(x_label)}" '
+        f'aria-label="{escape(y_label)} by {escape(x_label)}. Last values: {escape(last)}.">'
+        f"{_frame(x0, x1, y0, y1, sx, sy, x_label, y_label)}"
+        f'<g transform="{move}">{"".join(lines)}</g>{"".join(dots)}</svg>'
+        + _legend([name for name, _ in kept])
+    )
 
 
 def bar_chart(values: Mapping[str, float], *, label: str, top: float | None = None) -> str:
@@ -108,16 +107,16 @@ def bar_chart(values: Mapping[str, float], *, label: str, top: float | None = No
     rows = []
     for name, value in values.items():
         share = 100 * min(max(value / full, 0.0), 1.0) if math.isfinite(value) else 0.0
-        text = f"{value:.3g}" if math.isfinite(value) else "–"
+        text = (f"{value:,.0f}" if value == round(value) else f"{value:.3g}") if math.isfinite(value) else "–"
         rows.append(
-            f'<tr><th scope="row">{escape(name)}</th><td class="bar">'
+            f'<tr title="{escape(name)}: {text}"><th scope="row">{escape(name)}</th><td class="bar">'
             f'<span style="width:{share:.1f}%"></span></td><td class="num">{text}</td></tr>'
         )
     return f'<table class="bars" aria-label="{escape(label)}">{"".join(rows)}</table>'
 
 
 def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """Draw a table, such as a confusion matrix, whose cells are shaded by their fraction of the row's sum.
+    """Draw counts, such as a confusion matrix, as a table of percentages of the row's sum.
 
     Args:
         rows: R row names.
@@ -129,30 +128,31 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
     for name, line in zip(rows, values, strict=True):
         total = sum(line) or 1.0
         cells = "".join(
-            f'<td style="--shade:{100 * v / total:.0f}%" title="{escape(name)} → {escape(c)}: {v:g}">'
-            f"{v:g}</td>"
+            f'<td style="--share:{v / total:.2f}" title="{escape(name)} → {escape(c)}: {v:g} of {total:g}">'
+            f"{100 * v / total:.0f}</td>"
             if v
             else "<td></td>"
             for c, v in zip(columns, line, strict=True)
         )
-        body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+        body.append(f'<tr><th scope="row">{escape(name)}</th>{cells}<td class="sum">{sum(line):g}</td></tr>')
     return (
-        '<div class="scroll"><table class="heat"><thead><tr><td></td>'
-        f"{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        '<div class="scroll" tabindex="0"><table class="heat"><thead><tr><td></td>'
+        f'{head}<th scope="col" class="sum"><span>count</span></th></tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Select at most MAX_POINTS points evenly, including the last, so that pages of long runs stay small."""
+    if len(points) <= MAX_POINTS:
+        return list(points)
+    step = (len(points) - 1) / (MAX_POINTS - 1)
+    return [points[round(i * step)] for i in range(MAX_POINTS)]
 
 
 def _finite(points: Sequence[tuple[float | None, float | None]]) -> list[tuple[float, float]]:
     known = [(float(x), float(y)) for x, y in points if x is not None and y is not None]
     return [(x, y) for x, y in known if math.isfinite(x) and math.isfinite(y)]
-
-
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Select at most MAX_POINTS points evenly, including the last, so that pages of long runs stay small."""
-    if len(points) <= MAX_POINTS:
-        return points
-    step = (len(points) - 1) / (MAX_POINTS - 1)
-    return [points[round(i * step)] for i in range(MAX_POINTS)]
 
 
 def _extent(values: Sequence[float]) -> tuple[float, float]:
@@ -179,7 +179,7 @@ def _frame(
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{t:g}</text>')
     for t in nice_ticks(x0, x1):
         x = LEFT + (t - x0) * sx
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{t:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{t:g}</text>')
     middle = (TOP + bottom) / 2
     parts.append(
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
@@ -194,6 +194,8 @@ def _legend(names: Sequence[str]) -> str:
     if len(names) < 2:
         return ""
     items = "".join(
-        f'<li><i style="background:{PALETTE[i % 8]}"></i>{escape(name)}</li>' for i, name in enumerate(names)
+        f'<li><svg class="key" viewBox="0 0 26 8" aria-hidden="true"><path class="s{i % COLORS}" d="M0 4H26"/></svg>'
+        f"{escape(name)}</li>"
+        for i, name in enumerate(names)
     )
     return f'<ul class="legend">{items}</ul>'

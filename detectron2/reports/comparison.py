@@ -23,7 +23,7 @@ from detectron2.evaluation.diagnosis.diagnose import diagnose
 from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, Diagnosis, Difference
 
 from .explain import THRESHOLD, load_predictions, visible
-from .page import figure, read_json, render
+from .page import counted, figure, read_json, render
 from .pictures import draw_instances, draw_labels, save_row
 
 __all__ = ["write_comparison_page"]
@@ -90,10 +90,10 @@ def write_comparison_page(run_a: Path, run_b: Path, output: Path) -> Path:
             "comparison.html",
             output,
             title=f"{b.name} against {a.name}",
-            lead=f"Both on the same {whole} images with {len(truth.annotations)} labelled objects. "
-            f"A is {a.folder}, B is {b.folder}; differences are B minus A.",
+            lead=f"Both on the same data: {counted(whole, 'image')} with "
+            f"{counted(len(truth.annotations), 'labelled object')}. A is {a.folder}, B is {b.folder}; differences are B minus A.",
             tables=tables,
-            caution=f"Only {whole} images: the intervals say little about other images."
+            caution=f"Only {counted(whole, 'image')}: the intervals say little about other images."
             if whole < FEW_IMAGES
             else "",
             task=TASKS[main],
@@ -273,6 +273,6 @@ def _pictures(
         row += [draw_instances(image, visible(side[image_id]), metadata) for side in found]
         path = scratch / f"{number}.jpg"
         save_row(row, path)
-        caption = f"{Path(record['file_name']).name}: A has {errors_a} errors, B {errors_b}"
+        caption = f"{Path(record['file_name']).name}: A has {counted(errors_a, 'error')}, B {errors_b}"
         pictures.append(figure(path, caption))
     return pictures

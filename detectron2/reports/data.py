@@ -11,7 +11,7 @@ from detectron2.data.health import dataset_statistics
 from detectron2.utils.image_io import READ_ERRORS
 
 from .charts import bar_chart
-from .page import chart, figure, render
+from .page import chart, counted, figure, render
 from .pictures import draw_labels, save_row
 
 __all__ = ["write_data_page"]
@@ -42,14 +42,15 @@ def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 
             broken.append(Path(record["file_name"]).name)
             continue
         save_row([draw_labels(image, record, metadata)], path)
-        labels = len(record.get("annotations", ()))
-        pictures.append(figure(path, f"{Path(record['file_name']).name}: {labels} labels"))
+        labels = counted(len(record.get("annotations", ())), "label")
+        pictures.append(figure(path, f"{Path(record['file_name']).name}: {labels}"))
     counts = {c["name"]: float(c["annotations"]) for c in numbers["classes"]}
     return render(
         "data.html",
         folder / "index.html",
         title=title,
-        lead=f"{numbers['num_images']} images, {numbers['num_annotations']} labels, {len(counts)} classes.",
+        lead=f"{counted(numbers['num_images'], 'image')}, {counted(numbers['num_annotations'], 'label')}, "
+        f"{counted(len(counts), 'class')}.",
         charts=[chart("Labels by class", bar_chart(counts, label="labels"))],
         facts=[(k.replace("_", " "), str(v)) for k, v in numbers.items() if k != "classes"]
         + ([("cannot be read", ", ".join(broken))] if broken else []),

@@ -18,7 +18,7 @@ from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
 from detectron2.structures.rle import decode
 from detectron2.utils.file_io.atomic import atomic_write
 
-from .page import without_nan
+from .page import counted, without_nan
 from .pictures import draw_errors, save_pair, save_row
 
 __all__ = ["explain_predictions", "load_predictions"]
@@ -33,7 +33,7 @@ MOST_PIXELS = 64 << 20  # of an image that is drawn
 def explain_predictions(
     evaluator: DatasetEvaluator, dataset_name: str, folder: Path, results: Mapping[str, Any]
 ) -> None:
-    """Write ``evaluation.json``, ``report.json``, ``classes.csv`` and ``pictures/`` after an evaluation.
+    """Write ``evaluation.json``, ``classes.csv`` and ``pictures/`` after an evaluation.
 
     Args:
         evaluator: the evaluator after ``evaluate()``, with its files in ``folder/inference``. Metrics by class, curves
@@ -58,12 +58,9 @@ def explain_predictions(
         ]
     small = [r for r in records if r["height"] * r["width"] <= MOST_PIXELS]
     if len(small) < len(records):
-        large = f"{len(records) - len(small)} images of more than {MOST_PIXELS >> 20} megapixels"
-        notes = [*notes, f"{large} are not drawn."]
-    content = {"results": results, "notes": notes, **(plain(found) if found else {})}
-    with atomic_write(folder / "evaluation.json") as f:
-        json.dump(without_nan(content), f, indent=1)
-    write_tables(results, found, folder, notes)
+        large = counted(len(records) - len(small), "image")
+        notes = [*notes, f"Not drawn, because of more than {MOST_PIXELS >> 20} megapixels: {large}."]
+    write_evaluation(results, found, folder, notes)
     predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
     index = _draw_examples(small, predictions, metadata, folder / "pictures")
     if found is not None:
@@ -73,10 +70,10 @@ def explain_predictions(
         json.dump(index, f, indent=2)
 
 
-def write_tables(
+def write_evaluation(
     results: Mapping[str, Any], found: Diagnosis | None, folder: Path, notes: Sequence[str] = ()
 ) -> None:
-    """Write ``report.json`` (results, diagnosis, worst images, doubtful labels) and ``classes.csv`` for other programs.
+    """Write ``evaluation.json`` and ``classes.csv``.
 
     Args:
         results: results of the evaluator, in percent.
@@ -84,23 +81,20 @@ def write_tables(
         folder: folder to write to.
         notes: reasons for an AP that is 0 or undefined.
     """
-    content: dict[str, Any] = {"results": results, "notes": list(notes)}
-    if found is not None:
-        content |= plain(found)
-        content["worst_images"] = [asdict(e) for e in found.worst]
-        content["doubtful_labels"] = list(found.doubtful_labels)
-        with atomic_write(folder / "classes.csv") as f:
-            columns = [c.name for c in fields(ClassRow)]
-            table = csv.DictWriter(f, columns, lineterminator="\n")
-            table.writeheader()
-            rows = [without_nan(asdict(row)) for row in found.classes]
-            table.writerows(rows)  # undefined values are empty cells
-    with atomic_write(folder / "report.json") as f:
+    content = {"results": results, "notes": list(notes), **(plain(found) if found else {})}
+    with atomic_write(folder / "evaluation.json") as f:
         json.dump(without_nan(content), f, indent=1)
+    if found is not None:
+        with atomic_write(folder / "classes.csv") as f:
+            table = csv.DictWriter(f, [c.name for c in fields(ClassRow)], lineterminator="\n")
+            table.writeheader()
+            table.writerows(
+                without_nan(asdict(row)) for row in found.classes
+            )  # undefined values are empty cells
 
 
 def plain(found: Diagnosis) -> dict[str, Any]:
-    """Convert a diagnosis to JSON values, with fewer points of curves."""
+    """Convert a diagnosis to JSON values, with at most 100 points of each curve."""
     return {
         "task": found.task,
         "classes": [asdict(row) for row in found.classes],
@@ -109,12 +103,19 @@ def plain(found: Diagnosis) -> dict[str, Any]:
         "curves": {row.name: _thin_curve(found.curves[row.category_id]) for row in found.classes},
         "errors": {ERROR_NAMES[k]: found.errors.cost[k] for k in ERROR_NAMES},
         "error_counts": {ERROR_NAMES[k]: found.errors.counts[k] for k in ERROR_NAMES},
-        "confusion": {"names": found.confusion.names, "matrix": found.confusion.matrix.tolist()},
+        "confusion": {
+            "names": found.confusion.names,
+            "matrix": found.confusion.matrix.tolist(),
+            "min_score": found.confusion.min_score,
+        },
         "calibration": {
             "confidence": found.calibration.confidence.tolist(),
             "accuracy": found.calibration.accuracy.tolist(),
+            "count": found.calibration.count.tolist(),
             "ece": found.calibration.ece,
         },
+        "worst_images": [asdict(e) for e in found.worst],
+        "doubtful_labels": list(found.doubtful_labels),
     }
 
 
@@ -135,7 +136,7 @@ def load_predictions(
         metadata: metadata, with the mapping of category ids if there is one.
 
     Returns:
-        ``Instances`` of each image of ``records`` by image id, with boxes, scores, classes and RLE masks
+        ``Instances`` of each image of ``records`` by image id, with boxes, scores, classes, keypoints and RLE masks
         (``pred_rle``).
     """
     to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {}
@@ -159,6 +160,9 @@ def _instances(
     found.pred_classes = torch.tensor([to_index.get(r["category_id"], r["category_id"]) for r in rows]).long()
     if rows and all("segmentation" in r for r in rows):
         found.pred_rle = [r["segmentation"] for r in rows]
+    if rows and all("keypoints" in r for r in rows):
+        points = np.array([r["keypoints"] for r in rows], dtype=np.float32).reshape(len(rows), -1, 3)
+        found.pred_keypoints = torch.from_numpy(points)
     return found
 
 
@@ -193,7 +197,8 @@ def _draw_examples(
         shown, count = visible(found), int((found.scores >= THRESHOLD).sum())
         name = f"examples_{number:02d}.jpg"
         save_pair(record, shown, metadata, folder / name)
-        caption = f"{Path(record['file_name']).name}: {len(record.get('annotations', ()))} labels, {count} predictions"
+        labels = counted(len(record.get("annotations", ())), "label")
+        caption = f"{Path(record['file_name']).name}: {labels}, {counted(count, 'prediction')}"
         index["examples"].append({"file": name, "caption": caption})
     return index
 
@@ -230,8 +235,8 @@ def _draw_worst(
         name = f"errors_{number:02d}.jpg"
         save_row([left, right], folder / name)
         caption = (
-            f"{Path(files[errors.image_id]).name}: {len(errors.missed)} of {len(objects)} labels missed, "
-            f"{len(errors.false)} of {len(shown)} predictions false"
+            f"{Path(files[errors.image_id]).name}: {len(errors.missed)} of {counted(len(objects), 'label')} missed, "
+            f"{len(errors.false)} of {counted(len(shown), 'prediction')} false"
         )
         entries.append({"file": name, "caption": caption})
     return entries

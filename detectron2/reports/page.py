@@ -16,17 +16,24 @@ from markupsafe import Markup
 from detectron2 import __version__
 from detectron2.utils.file_io.atomic import atomic_write
 
-__all__ = ["chart", "data_uri", "figure", "percent", "read_json", "read_lines", "render", "without_nan"]
+__all__ = [
+    "chart", "counted", "data_uri", "duration", "figure", "percent", "read_json", "read_lines", "render", "short",
+    "without_nan",
+]  # fmt: skip
+
+UNDEFINED = -100  # LVIS metrics without ground truth
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("detectron2.reports"),
         autoescape=select_autoescape(default=True),
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["counted"] = counted
+    return environment
 
 
 def render(template: str, path: Path, **values: Any) -> Path:
@@ -44,9 +51,9 @@ def render(template: str, path: Path, **values: Any) -> Path:
     return path
 
 
-def chart(title: str, svg: str) -> dict[str, Any]:
-    """Return a chart with its title, for the templates."""
-    return {"title": title, "svg": Markup(svg)}
+def chart(title: str, svg: str, note: str = "") -> dict[str, Any]:
+    """Return a chart with its title and a note below it, for the templates."""
+    return {"title": title, "svg": Markup(svg), "note": note}
 
 
 def figure(path: Path, caption: str) -> dict[str, str]:
@@ -65,6 +72,36 @@ def percent(value: float | None, digits: int = 1) -> str:
     if value is None or not math.isfinite(value) or value < 0:
         return "–"
     return f"{100 * value:.{digits}f}"
+
+
+def short(value: object) -> str:
+    """Format a figure with three digits; a dash if it is undefined."""
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value == UNDEFINED:
+        return "–"
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write a number with its noun: ``1 image``, ``2 images``, ``118,287 images``, ``3 classes``.
+
+    Args:
+        number: the number.
+        noun: singular.
+        plural: plural; by default, ``noun`` with "s", or "es" after "s".
+    """
+    many = plural or noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else many}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: ``5 s``, ``3 min 20 s``, ``2 h``, ``1 h 5 min``, ``2 d 3 h``."""
+    left = max(round(seconds), 0)
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        number, left = divmod(left, size)
+        parts.append((number, unit))
+    first = next((k for k, (number, _) in enumerate(parts) if number), 3)
+    return " ".join(f"{n} {unit}" for n, unit in parts[first : first + 2] if n) or "0 s"
 
 
 def without_nan(value: object) -> Any:

@@ -42,6 +42,9 @@ def test_train_eval_predict(
     page = (out / "report.html").read_text()
     assert "data:image/jpeg" in page
     assert "red" in page
+    assert card["val"]["labels"] == [6, 3] and (out / "pictures" / "train_batch.jpg").is_file()
+    report = read(out / "report.json")
+    assert report["training"]["val/total_loss"] and "validation</title>" in page
     assert "http" not in page.replace("http://www.w3.org", "")  # one file that works offline
 
     assert main(["eval", str(out), "--device", "cpu"]) == 0

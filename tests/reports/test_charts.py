@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectron2.reports.charts import MAX_POINTS, Series, bar_chart, heat_map, line_chart, nice_ticks
+from detectron2.reports.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    MAX_POINTS,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Series,
+    bar_chart,
+    heat_map,
+    line_chart,
+    nice_ticks,
+)  # fmt: skip
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
@@ -23,15 +36,37 @@ def test_ticks_are_round_rising_and_inside(low: float, width: float) -> None:
 
 
 def points_of(svg: str) -> list[list[tuple[float, float]]]:
+    """The points of the lines, which are the data."""
     root = ElementTree.fromstring(svg[: svg.index("</svg>") + 6])
     lines = [e.attrib["points"] for e in root.iter() if e.tag.endswith("polyline")]
     return [[tuple(map(float, p.split(","))) for p in line.split()] for line in lines]  # type: ignore[misc]
 
 
+def drawn_of(svg: str) -> list[list[tuple[float, float]]]:
+    """The points as they are drawn."""
+    root = ElementTree.fromstring(svg[: svg.index("</svg>") + 6])
+    move = next(e.attrib["transform"] for e in root.iter() if "transform" in e.attrib and e.tag.endswith("g"))
+    tx, ty, sx, sy = map(float, re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", move))
+    return [[(tx + sx * x, ty + sy * y) for x, y in line] for line in points_of(svg)]
+
+
 def test_higher_values_are_higher_up() -> None:
-    (line,) = points_of(line_chart([Series("a", [(0, 1), (1, 3), (2, 2)])], x_label="x", y_label="y"))
+    points = [(0.0, 1.0), (1.0, 3.0), (2.0, 2.0)]
+    svg = line_chart([Series("a", points)], x_label="x", y_label="y")
+    assert points_of(svg) == [points]
+    (line,) = drawn_of(svg)
     assert [x for x, _ in line] == sorted(x for x, _ in line)
     assert line[1][1] < line[2][1] < line[0][1]  # SVG counts y downwards
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_lines_fill_the_frame_and_stay_inside(x: float, width: float, y: float, height: float) -> None:
+    ends = [(x, y), (x + width, y + height)]
+    (line,) = drawn_of(line_chart([Series("a", ends)], x_label="x", y_label="y"))
+    scale = max(abs(x) / width, abs(y) / height, 1.0) * 1e-3  # points have a limited number of digits
+    for px, py in line:
+        assert LEFT - scale * WIDTH <= px <= WIDTH - RIGHT + scale * WIDTH
+        assert TOP - scale * HEIGHT <= py <= HEIGHT - BOTTOM + scale * HEIGHT
 
 
 def test_long_series_are_thinned_and_keep_their_ends() -> None:
@@ -54,6 +89,15 @@ def test_texts_are_escaped() -> None:
         heat_map([name], [name], [[1]]),
     ):
         assert "<script>" not in html
+
+
+def test_cells_are_percentages_of_their_row() -> None:
+    html = heat_map(["cat", "dog"], ["cat", "dog", "not found"], [[3, 1, 0], [0, 0, 0]])
+    assert re.findall(r"cat → (\w+): (\d) of (\d)\">(\d+)<", html) == [
+        ("cat", "3", "4", "75"),
+        ("dog", "1", "4", "25"),
+    ]
+    assert html.count("<td></td>") == 5  # the corner too
 
 
 def test_bars_are_in_proportion() -> None:

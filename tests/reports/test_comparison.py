@@ -11,8 +11,8 @@ from PIL import Image
 from detectron2.evaluation.coco.detections import from_json_dicts
 from detectron2.evaluation.coco.truth import GroundTruth
 from detectron2.evaluation.diagnosis.diagnose import diagnose
-from detectron2.reports import write_comparison_page
-from detectron2.reports.explain import write_tables
+from detectron2.reports import write_comparison_page, write_training_report
+from detectron2.reports.explain import write_evaluation
 
 IMAGES = 12
 
@@ -72,7 +72,7 @@ def test_page_shows_figures_classes_and_pictures(tmp_path, truth):
     assert "B is better by" in text and "B is worse by" not in text
     assert "&lt;red&gt;" in text and "<red>" not in text
     assert text.count("data:image/jpeg") == IMAGES // 2  # those with an object that A does not find
-    assert re.findall(r"(\d+)\.jpg: A has (\d) errors, B (\d)", text)[0][1:] == ("1", "0")
+    assert re.findall(r"(\d+)\.jpg: A has (\d) errors?, B (\d)", text)[0][1:] == ("1", "0")
     assert not re.findall(r"""(?:src|href)=["']?(?!data:)\w""", text), "the page needs other files"
     assert "B is worse by" in write_comparison_page(better, worse, tmp_path / "back.html").read_text("utf-8")
 
@@ -107,8 +107,8 @@ def test_tables_for_other_programs(tmp_path, truth):
         from_json_dicts([{**a, "score": 0.5} for a in ground.by_image[i] if a["category_id"] == 3], i)
         for i in ground.images
     ]
-    write_tables({"bbox": {"AP": float("nan")}}, diagnose(ground, found), tmp_path)
-    report = json.loads((tmp_path / "report.json").read_text())
+    write_evaluation({"bbox": {"AP": float("nan")}}, diagnose(ground, found), tmp_path)
+    report = json.loads((write_training_report(tmp_path).parent / "report.json").read_text())
     assert report["results"]["bbox"]["AP"] is None
     assert len(report["worst_images"]) == IMAGES // 2
     with (tmp_path / "classes.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Pages of evaluations without detections, without labels of a class, or without figures."""
+"""Pages of evaluations without detections, without labels of a class, or without metrics."""
 
 import json
 import math
@@ -40,11 +40,16 @@ def test_without_detections_no_curve_is_shown_as_the_models(tmp_path):
     assert "<title>ideal</title>" not in text and "No detections" in text
     assert "yet" not in text.lower().replace("style", "")
     assert told.errors.cost["Miss"] == pytest.approx(100)
+    (row, _) = told.classes
+    assert (row.recall, row.f1) == (0, 0) and math.isnan(row.precision) and math.isnan(row.threshold)
+    assert '<td class="num" data-label="Recall">0</td>' in text
+    assert "Calibration error" not in text and "not found (1)" in text
 
 
 def test_with_detections_the_ideal_stands_beside_the_model(tmp_path):
     text, _ = page(tmp_path, [("cat", 0.9)])
     assert "<title>ideal</title>" in text and "<title>this model</title>" in text
+    assert "Calibration error 0.1, over 1 detection." in text
 
 
 @pytest.mark.parametrize("detections", [[], [("cat", 0.9), ("dog", 0.8)], [("dog", 0.8)]])

@@ -1,5 +1,6 @@
 """Storing checked labels, and registering the datasets of a run."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ def store(dataset: Dataset, role: str, folder: Path) -> DataCard:
         role: "train" or "val", the name of the file in ``labels``, which is overwritten.
         folder: folder of the run.
     """
-    count = sum(len(r["annotations"]) for r in dataset.records)
+    found = Counter(a["category_id"] for r in dataset.records for a in r["annotations"])
+    labels = [found[k] for k in range(len(dataset.classes))]
+    size = (len(dataset.records), found.total(), labels)
     if dataset.file is not None:
-        return DataCard(dataset.file, dataset.metadata["image_root"], len(dataset.records), count)
+        return DataCard(dataset.file, dataset.metadata["image_root"], *size)
     write_coco(dataset, str(folder / "labels"), copy_images=False, file_name=f"{role}.json")
     json_file = str(folder / "labels" / f"{role}.json")
-    return DataCard(json_file, image_folder(dataset), len(dataset.records), count)
+    return DataCard(json_file, image_folder(dataset), *size)
 
 
 def register(card: RunCard, *, train: bool = True, cut: bool = False) -> None:

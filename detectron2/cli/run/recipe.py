@@ -20,6 +20,7 @@ from .datasets import TRAIN, VAL
 __all__ = ["Plan", "chosen_device", "length_of", "recipe", "starting_weights"]
 
 MIN_ITERATIONS = 300
+VALIDATION_IMAGES = 50  # of which the validation loss is computed at each evaluation
 REFERENCE_IMAGES = 118_287  # images of COCO train2017, for which the zoo's schedules were made
 
 
@@ -90,6 +91,7 @@ def recipe(config_file: str, plan: Plan) -> RunConfig:
         run.set(run.rate_path, run.get(run.rate_path) * math.sqrt(old_batch / batch))
     run.warmup = min(warmup, max(steps / 10, 1))
     run.put(eval_period=max(steps // 5, 1), checkpoint_period=max(steps // 10, 1))
+    run.put(val_loss_period=max(steps // 5, 1), val_loss_batches=VALIDATION_IMAGES)
     return run
 
 

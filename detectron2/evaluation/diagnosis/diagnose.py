@@ -148,7 +148,9 @@ def class_table(
     thresholds = np.asarray(figures.params.iouThrs)
     rows = []
     for k, category in enumerate(figures.params.catIds):
-        best = curves[category].best()
+        threshold, *best = curves[category].best()
+        if matches.positives.get(category) and not np.isfinite(threshold):  # nothing was found
+            best[1:] = 0.0, 0.0
         rows.append(
             ClassRow(
                 category_id=category,
@@ -159,10 +161,10 @@ def class_table(
                 ap50=_percent(precision[np.isclose(thresholds, 0.5), :, k]),
                 ap75=_percent(precision[np.isclose(thresholds, 0.75), :, k]),
                 ar=_percent(recall[:, k]),
-                threshold=best[0],
-                precision=100 * best[1],
-                recall=100 * best[2],
-                f1=100 * best[3],
+                threshold=threshold,
+                precision=100 * best[0],
+                recall=100 * best[1],
+                f1=100 * best[2],
             )
         )
     return rows
@@ -241,7 +243,7 @@ def confusion_matrix(
     """Compute the confusion matrix of the classes, for detections with at least ``min_score``."""
     found = matcher.confusion_matrix(iou_thr=iou, min_score=min_score)
     labels = tuple(names.get(c, str(c)) for c in found["cat_ids"])
-    return Confusion(labels, np.asarray(found["matrix"]).astype(np.int64))
+    return Confusion(labels, np.asarray(found["matrix"]).astype(np.int64), min_score)
 
 
 def calibration(matches: Matches, bins: int = 10) -> Calibration:

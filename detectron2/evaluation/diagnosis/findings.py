@@ -80,6 +80,7 @@ class ClassRow:
     """Metrics of one class, in percent; NaN without ground truth.
 
     ``threshold`` is the score with the best F1 at IoU 0.5; ``precision``, ``recall`` and ``f1`` are the values there.
+    Without a correct detection there is no such score; recall and F1 are then 0.
     """
 
     category_id: int
@@ -119,10 +120,12 @@ class Confusion:
     Attributes:
         names: K class names. Row K counts false detections, column K missed objects.
         matrix: ``[K + 1, K + 1]`` counts; rows for ground truth, columns for predictions.
+        min_score: score from which detections count.
     """
 
     names: tuple[str, ...]
     matrix: npt.NDArray[np.int64]
+    min_score: float
 
 
 @dataclass(frozen=True)
