@@ -128,7 +128,7 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], values: Sequence[Seque
     for name, line in zip(rows, values, strict=True):
         total = sum(line) or 1.0
         cells = "".join(
-            f'<td style="--share:{v / total:.2f}" title="{escape(name)} → {escape(c)}: {v:g} of {total:g}">'
+            f'<td style="--shade:{v / total:.2f}" title="{escape(name)} → {escape(c)}: {v:g} of {total:g}">'
             f"{100 * v / total:.0f}</td>"
             if v
             else "<td></td>"
