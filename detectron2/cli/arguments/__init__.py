@@ -10,7 +10,7 @@ from detectron2 import __version__
 from detectron2.utils.suggest import closest, did_you_mean
 
 from .models import analyze_arguments, export_arguments, predict_arguments, serve_arguments, zoo_arguments
-from .others import config_arguments, data_arguments, doctor_arguments
+from .others import config_arguments, data_arguments, doctor_arguments, new_arguments
 from .training import eval_arguments, quickstart_arguments, replay_arguments, train_arguments
 
 __all__ = ["COMMANDS", "build_parser", "parse"]
@@ -82,7 +82,7 @@ def _options_of(parser: argparse.ArgumentParser, command: str) -> list[str]:
 
 COMMANDS = {
     "quickstart": Command(
-        "train, evaluate and explain a small Mask R-CNN on a built-in image",
+        "train, evaluate and explain a small Mask R-CNN on built-in pictures, and show it in a video",
         quickstart_arguments,
         "detectron2.cli.commands.quickstart:run",
     ),
@@ -90,6 +90,11 @@ COMMANDS = {
         "train a model on your data, evaluate it and write a report",
         train_arguments,
         "detectron2.cli.commands.train:run",
+    ),
+    "new": Command(
+        "write a small project of your own: data, head, augmentation, configs, tests",
+        new_arguments,
+        "detectron2.cli.commands.new:run",
     ),
     "eval": Command("evaluate a trained model", eval_arguments, "detectron2.cli.commands.eval:run"),
     "predict": Command(

@@ -2,13 +2,18 @@
 
 import argparse
 
-from .shared import labels
+from .shared import examples, labels
 
-__all__ = ["config_arguments", "data_arguments", "doctor_arguments"]
+__all__ = ["config_arguments", "data_arguments", "doctor_arguments", "new_arguments"]
 
 
 def doctor_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def new_arguments(p: argparse.ArgumentParser) -> None:
+    examples(p, "detectron2 new toyshop", "detectron2 new work/toyshop")
+    p.add_argument("project", metavar="PROJECT", help="folder to write; its last part names the package")
 
 
 def config_arguments(p: argparse.ArgumentParser) -> None:
