@@ -3,6 +3,7 @@
 Only the parser is imported until a sub-command runs, so that ``--help`` is fast.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success, 1 the command found a problem, 2 bad input or a missing resource of the machine,
         130 interrupted, 141 the output pipe was closed.
     """
+    _replace_unprintable()
     args = parse(argv)
     # Must be set before torch is imported: waiting threads must sleep, or another busy program on the machine slows each
     # step down several times.
@@ -54,3 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, UserError):
             print("(DETECTRON2_TRACEBACK=1 shows where this comes from)", file=sys.stderr)
         return 2
+
+
+def _replace_unprintable() -> None:
+    """Print "?" for letters that the terminal's code page does not have, instead of ending with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -17,6 +17,7 @@ from detectron2.structures import Boxes, Instances, RotatedBoxes
 from detectron2.structures.exchange import as_arrays, class_texts
 from detectron2.tracking import TRACKER_HEADS_REGISTRY
 from detectron2.utils.errors import BadValue, UserError
+from detectron2.utils.file_io.text import csv_encoding
 from detectron2.utils.suggest import did_you_mean
 
 __all__ = ["DEFAULT_TRACKER", "FrameTracker", "HeadTracker", "PackageTracker", "TrackFiles", "make_tracker"]
@@ -161,7 +162,7 @@ class TrackFiles:
     def __init__(self, csv_path: Path, mot_path: Path, class_names: Sequence[str] | None) -> None:
         self._names = class_names
         self._tracks: set[int] = set()
-        self._csv = csv_path.open("w", newline="", encoding="utf-8")
+        self._csv = csv_path.open("w", newline="", encoding=csv_encoding(class_names or ()))
         self._mot = mot_path.open("w", encoding="utf-8")
         self._writer = csv.writer(self._csv)
         self._writer.writerow(self.HEADER)

@@ -17,6 +17,7 @@ from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, ClassRow, Curv
 from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
 from detectron2.structures.rle import decode
 from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.text import csv_encoding
 
 from .page import counted, without_nan
 from .pictures import draw_errors, save_pair, save_row
@@ -85,7 +86,7 @@ def write_evaluation(
     with atomic_write(folder / "evaluation.json") as f:
         json.dump(without_nan(content), f, indent=1)
     if found is not None:
-        with atomic_write(folder / "classes.csv") as f:
+        with atomic_write(folder / "classes.csv", encoding=csv_encoding(c.name for c in found.classes)) as f:
             table = csv.DictWriter(f, [c.name for c in fields(ClassRow)], lineterminator="\n")
             table.writeheader()
             table.writerows(

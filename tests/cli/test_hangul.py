@@ -1,7 +1,11 @@
 """A training on folders, files, classes and labels named in Hangul, as a Korean Windows writes them."""
 
+import codecs
+import csv
+import io
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +65,17 @@ def draw_pictures(folder: Path, write_label: Callable[[Path, Boxes], None]) -> N
         write_label(file, boxes)
 
 
+@pytest.mark.parametrize(("code_page", "shown"), [("cp949", "ㄱ자 강판, 동전"), ("cp1252", "?? ??, ??")])
+def test_terminals_of_any_code_page(
+    code_page: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_pictures(tmp_path / "사진", labelme)
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding=code_page))
+    assert main(["data", "check", str(tmp_path / "사진")]) == 0
+    assert f"Classes (2): {shown}" in printed.getvalue().decode(code_page)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("write_label", [labelme, yolo, voc])
 def test_train_eval_and_predict(
@@ -87,6 +102,11 @@ def test_train_eval_and_predict(
     for report in (run / "report.html", run / "eval/report.html"):
         page = report.read_text(encoding="utf-8")
         assert all(name in page for name in [*NAMES, "부품 0.jpg" if "eval" in report.parts else "부품 "])
+
+    for table in (run / "classes.csv", run / "eval/classes.csv"):
+        assert table.read_bytes().startswith(codecs.BOM_UTF8)  # without it, Excel reads the names as cp949
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            assert sorted(row["name"] for row in csv.DictReader(file)) == sorted(NAMES)
 
     assert (
         main(["predict", "실행/부품", "사진", "--output", "결과", "--threshold", "0", "--device", "cpu"]) == 0

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detectron2.data import formats as F
 from detectron2.structures import BoxMode
-from detectron2.utils.file_io.text import decode_text
+from detectron2.utils.file_io.text import csv_encoding, decode_text
 
 W, H = 40, 30
 NAMES = ["동전", "ㄱ자 강판"]
@@ -105,3 +105,8 @@ for mode in ("w", "a", "r"):
     # Python warns where it would take the encoding of the system.
     options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:detectron2.utils.file_io.base"]
     subprocess.run([sys.executable, *options, "-c", program], check=True, timeout=120)
+
+
+def test_tables_open_in_spreadsheets() -> None:
+    assert csv_encoding(["동전", "coin"]) == "utf-8-sig"
+    assert csv_encoding(["coin"]) == csv_encoding([]) == "utf-8"

@@ -7,13 +7,14 @@ import json
 import os
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from . import PathManager
 
-__all__ = ["decode_text", "read_json", "read_text", "read_xml", "read_yaml"]
+__all__ = ["csv_encoding", "decode_text", "read_json", "read_text", "read_xml", "read_yaml"]
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -68,6 +69,17 @@ def _code_page(data: bytes) -> str:
     if korean and all(not c.isalpha() or c.isascii() or _KOREAN.match(c) for c in korean):
         return korean
     return found.get("gbk") or data.decode("latin-1")
+
+
+def csv_encoding(names: Iterable[str]) -> str:
+    """Choose the encoding of a CSV file: UTF-8, with a byte order mark if a name is not ASCII.
+
+    Spreadsheets read a file without a mark in the code page of the system, such as cp949.
+
+    Args:
+        names: texts that the file will contain.
+    """
+    return "utf-8" if all(name.isascii() for name in names) else "utf-8-sig"
 
 
 def _bytes(path: str | os.PathLike[str]) -> bytes:
