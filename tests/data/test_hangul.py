@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detectron2.config import get_cfg
 from detectron2.data import formats as F
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io.text import csv_encoding, decode_text
@@ -105,6 +106,13 @@ for mode in ("w", "a", "r"):
     # Python warns where it would take the encoding of the system.
     options = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:detectron2.utils.file_io.base"]
     subprocess.run([sys.executable, *options, "-c", program], check=True, timeout=120)
+
+
+def test_a_config_in_cp949(tmp_path: Path) -> None:
+    (tmp_path / "설정.yaml").write_bytes("# 작은 학습\nOUTPUT_DIR: 결과/부품\n".encode("cp949"))
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "설정.yaml"))
+    assert cfg.OUTPUT_DIR == "결과/부품"
 
 
 def test_tables_open_in_spreadsheets() -> None:

@@ -7,6 +7,7 @@ import yaml
 
 from detectron2.utils.errors import NoSuchFile
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.file_io.text import decode_text
 
 __all__ = ["BASE_KEY", "load_with_base", "merge_into", "parse", "path_beside"]
 
@@ -27,11 +28,20 @@ def _tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple[Any, ...]:
 _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)
 
 
+def _text(stream: str | bytes | IO[str] | IO[bytes], source: str) -> str:
+    content = stream if isinstance(stream, (str, bytes)) else stream.read()
+    try:
+        return content if isinstance(content, str) else decode_text(content)
+    except ValueError as e:
+        raise ValueError(f"{source} is not valid YAML: {e}") from e
+
+
 def parse(stream: str | bytes | IO[str] | IO[bytes], source: str = "text") -> Any:
     """Read YAML as dictionaries, lists and scalars, without running code.
 
     Args:
-        stream: text, bytes (UTF-8 or UTF-16, with or without a byte order mark), or an open file.
+        stream: text, bytes (UTF-8 or UTF-16, with or without a byte order mark, or an East Asian code page), or an open
+            file.
         source: name for errors.
 
     Raises:
@@ -40,7 +50,7 @@ def parse(stream: str | bytes | IO[str] | IO[bytes], source: str = "text") -> An
     """
     loader: _Loader | None = None
     try:
-        loader = _Loader(stream)
+        loader = _Loader(_text(stream, source))
         root = loader.get_single_node()
         if root is None:
             return None
