@@ -13,6 +13,7 @@ from ._torch_export import export_program, load_program, save_program
 from .exported import ExportedModel, is_exported, load_exported
 from .flatten import TracingAdapter, flatten_to_tuple
 from .proof import Agreement
+from .sampling import with_sampling_ratio
 from .torchscript import dump_torchscript_IR, scripting_with_instances
 from .writing import ExportOptions, export_model
 
@@ -33,6 +34,7 @@ __all__ = [
     "load_program",
     "save_program",
     "scripting_with_instances",
+    "with_sampling_ratio",
 ]
 
 T = TypeVar("T")

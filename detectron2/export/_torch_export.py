@@ -18,9 +18,15 @@ __all__ = ["export_program", "load_program", "save_program"]
 
 
 def export_program(
-    model: nn.Module, image: Tensor, *, min_size: int = 129, max_size: int = 4096, dynamic: bool = True
+    model: nn.Module,
+    image: Tensor,
+    *,
+    min_size: int = 129,
+    max_size: int = 4096,
+    dynamic: bool = True,
+    strict: bool = True,
 ) -> ExportedProgram:
-    """Export a whole model with strict ``torch.export``.
+    """Export a whole model with ``torch.export``.
 
     The program's ``module()`` takes an image [C, H, W] and returns the dict of
     :class:`detectron2.modeling.tensor_inference.TensorInference`: counts are fixed, and ``valid`` says which rows are
@@ -37,6 +43,8 @@ def export_program(
             transformers with windows must take two windows or more in each direction.
         max_size: highest height and width; at most the side of the square, where the backbone pads to one (ViTDet).
         dynamic: whether height and width may vary; otherwise they are those of ``image``.
+        strict: whether ``torch.export`` reads the Python code instead of running it: safer for code that it has not
+            seen before, at twice the time.
 
     Raises:
         TypeError: the model has no such form.
@@ -58,7 +66,7 @@ def export_program(
             graph,
             (image,),
             dynamic_shapes={"image": sizes} if dynamic else None,
-            strict=True,
+            strict=strict,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
     for part in program.graph_module.modules():  # loops are modules of their own

@@ -73,29 +73,35 @@ def _axis(pixels: Tensor, side: int) -> _Axis:
 
 def _best_patches(maps: Tensor, rows: _Axis, columns: _Axis) -> tuple[Tensor, Tensor]:
     """Return rows and columns [R, K, C] of the patches that are highest at two of their pixels in each direction."""
-    side = maps.shape[-1]
-    near = torch.arange(-2, side + 2, device=maps.device).clamp(0, side - 1)
-    tried = maps[..., near, :][..., near]
-    used = []
-    for axis in (columns, rows):
-        offset, there = _first_and_middle(axis)  # [R, S + 1, 2]
-        weights = _weights(offset)[:, None, None]
-        parts = [tried[..., i : i + side + 1, None] * weights[..., i] for i in range(4)]
-        tried = (parts[0] + parts[1] + parts[2] + parts[3]).flatten(-2).transpose(-1, -2)
-        used.append(there)
-    tried = tried.unflatten(-1, (side + 1, 2)).unflatten(-3, (side + 1, 2))  # [R, K, S + 1, 2, S + 1, 2]
-    both = used[1][:, None, :, :, None, None] & used[0][:, None, None, None]
-    flat = torch.where(both, tried, -3.0e38).amax((3, 5)).flatten(2)
+    keypoints, count = maps.shape[1], maps.shape[-1] + 1
+    tried = maps
+    for axis in (columns, rows):  # each product swaps height and width
+        weights = _at_first_and_middle(axis)
+        tried = (tried.flatten(1, 2) @ weights.transpose(1, 2)).unflatten(1, (keypoints, -1)).transpose(2, 3)
+    tried = torch.maximum(tried[:, :, :count], tried[:, :, count:])
+    tried = torch.maximum(tried[..., :count], tried[..., count:])  # [R, K, S + 1, S + 1]
+    there = rows.there.any(-1)[:, None, :, None] & columns.there.any(-1)[:, None, None]
+    flat = torch.where(there, tried, -3.0e38).flatten(2)
     best = flat.topk(min(_PATCHES, flat.shape[-1]), dim=-1).indices
-    row = torch.div(best, side + 1, rounding_mode="floor")
-    return row, best - row * (side + 1)
+    row = torch.div(best, count, rounding_mode="floor")
+    return row, best - row * count
 
 
-def _first_and_middle(axis: _Axis) -> tuple[Tensor, Tensor]:
-    """Return offsets, and whether there are such pixels, of the first and the middle pixel of each patch."""
-    count = axis.there.sum(-1, keepdim=True)
-    index = torch.cat((torch.zeros_like(count), torch.div(count, 2, rounding_mode="floor")), -1)
-    return axis.offset.gather(-1, index), (count > 0).expand(-1, -1, 2)
+def _at_first_and_middle(axis: _Axis) -> Tensor:
+    """Return the weights [R, 2 (S + 1), S] of all samples for the first and then the middle pixel of each patch."""
+    half = torch.div(axis.there.sum(-1, keepdim=True), 2, rounding_mode="floor")
+    offset = torch.cat((axis.offset[..., 0], axis.offset.gather(-1, half)[..., 0]), -1)
+    weights = _weights(offset)
+    side = axis.offset.shape[1] - 1
+    sample = torch.arange(side, device=offset.device)
+    near = torch.arange(-2, side + 2, device=offset.device).clamp(0, side - 1)  # the border repeats
+    taps = [(near[i : i + side + 1, None] == sample).to(offset.dtype).repeat(2, 1) for i in range(4)]
+    return (
+        weights[..., :1] * taps[0]
+        + weights[..., 1:2] * taps[1]
+        + weights[..., 2:3] * taps[2]
+        + weights[..., 3:] * taps[3]
+    )
 
 
 def _pick(axis: _Axis, patches: Tensor) -> _Axis:

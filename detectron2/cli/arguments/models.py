@@ -144,6 +144,13 @@ def export_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--batch", type=int, metavar="N", help="fix the number of images that the file takes at once"
     )
+    p.add_argument(
+        "--sampling-ratio",
+        type=int,
+        metavar="N",
+        help="samples of ROIAlign per bin in each direction, for runtimes that want a fixed number; also tells the AP "
+        "before and after (default: as the model was trained)",
+    )
     p.add_argument("--data", metavar="DATA", help=f"{DATA_HELP} (default: the run's validation data)")
     labels(p)
     p.add_argument("--weights", help="best, final, or a file (default: best)")

@@ -17,7 +17,7 @@ from detectron2.engine.run_config import run_config
 from detectron2.engine.run_folder import DataCard, RunCard, read_run
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.build import evaluator_for
-from detectron2.export import ExportedModel, ExportOptions, export_model
+from detectron2.export import ExportedModel, ExportOptions, export_model, with_sampling_ratio
 from detectron2.export.metadata import describe_classes, describe_resize
 from detectron2.prediction.models import ModelChoice, choose_model
 from detectron2.utils.errors import UserError
@@ -42,18 +42,22 @@ def run(args: argparse.Namespace) -> int:
     choice = choose_model(args.model, args.weights, "cpu")
     predictor = DefaultPredictor(choice.cfg)
     require_weights(predictor.load_report, choice.name)
+    ratio = args.sampling_ratio
+    model = predictor.model if ratio is None else with_sampling_ratio(predictor.model, ratio)
     about = {
         **describe_classes(choice.metadata),
         **describe_resize(predictor.aug),
         "model": choice.name,
         "input_format": predictor.input_format,
+        "sampling_ratio": ratio,
     }
     with tempfile.TemporaryDirectory() as folder:
         labelled = _register_data(args, choice, Path(folder))
         paths = _pictures(args, labelled)
-        judge = _judge(choice, predictor) if labelled and args.precision != "fp32" else None
+        changed = args.precision != "fp32" or ratio is not None
+        judge = _judge(choice, predictor) if labelled and changed else None
         agreement = export_model(
-            predictor.model,
+            model,
             args.output or _default_output(args),
             [_read(path, predictor.input_format) for path in paths],
             options=options,

@@ -1,4 +1,4 @@
-"""Pictures on which a file is tried: the user's own at several sizes, and some without anything in them."""
+"""Pictures on which a file is tried: the user's own at several sizes, and some with nothing in them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Scene:
 def make_scenes(
     pictures: Sequence[npt.NDArray[Any]], exported: ExportedModel, names: Sequence[str] = ()
 ) -> list[Scene]:
-    """Return pictures in sizes that the file takes: as for prediction, smaller, larger, and two of one colour.
+    """Return pictures in sizes that the file takes: as for prediction, smaller, larger, and two with nothing but faint grain.
 
     Args:
         pictures: arrays (H, W, C) with channels as the model takes them.
@@ -56,10 +56,11 @@ def make_scenes(
             scaled = _scaled(image, scale, exported.metadata)
             if scaled is not None and not any(torch.equal(scaled, s.image) for s in scenes):
                 scenes.append(Scene(name, scaled))
-    for scene in [*scenes[:1], *scenes[1:2]]:
-        mean = exported.metadata["pixel_mean"] or [0.0] * scene.image.shape[0]
-        colour = torch.tensor(mean if len(scenes) > 1 and scene is scenes[0] else [0.0] * len(mean))
-        scenes.append(Scene("blank", colour[:, None, None].expand_as(scene.image).clone(), True))
+    mean = torch.tensor(exported.metadata["pixel_mean"] or [0.0] * scenes[0].image.shape[0])
+    for scene, colour in zip(scenes[:2], (mean, torch.zeros_like(mean))):
+        # On exactly one colour anchors tie, and any of them may be the best.
+        grain = torch.randint(0, 5, scene.image.shape, generator=torch.Generator().manual_seed(0))
+        scenes.append(Scene("blank", colour[:, None, None] + grain, True))
     return scenes
 
 
