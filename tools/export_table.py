@@ -76,9 +76,8 @@ def try_one(model: nn.Module, name: str, to: str, graphs: dict[Any, Any]) -> dic
         size = sum(f.stat().st_size for f in Path(folder).iterdir() if f.suffix != ".md")
     return {
         "agrees": True,
-        "ms": found.file_ms,
-        "model_ms": found.model_ms,
-        "speedup": found.speedup,
+        "ms": found.file_cpu_ms,
+        "model_ms": found.model_cpu_ms,
         "mb": size / 1e6,
         "box": max(d.box for d in found.differences),
         "score": max(d.score for d in found.differences),
@@ -92,8 +91,8 @@ def cell(outcome: dict[str, Any] | None) -> str:
         return "not run"
     if not outcome["agrees"]:
         return "no"
-    speedup = outcome.get("speedup", outcome["model_ms"] / max(outcome["ms"], 1e-9))
-    return f"yes, {outcome['ms']:.0f} ms ({speedup:.1f}x), {outcome['mb']:.0f} MB"
+    ratio = outcome["model_ms"] / max(outcome["ms"], 1e-9)
+    return f"yes, {outcome['ms']:.0f} ms ({ratio:.1f}x), {outcome['mb']:.0f} MB"
 
 
 def table(outcomes: dict[str, Any]) -> str:
@@ -105,6 +104,20 @@ def table(outcomes: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def read_kept() -> dict[str, Any]:
+    """Return what was found until now."""
+    return json.loads(OUTCOMES.read_text()) if OUTCOMES.is_file() else {"outcomes": {}}
+
+
+def keep(name: str, to: str, outcome: dict[str, Any]) -> None:
+    """Add an outcome to the file; another process may have added to it meanwhile."""
+    kept = read_kept()
+    kept["outcomes"].setdefault(name, {})[to] = outcome
+    kept["versions"] = versions()
+    kept["machine"] = f"{platform.machine()}, {torch.get_num_threads()} thread(s)"
+    OUTCOMES.write_text(json.dumps(kept, indent=1) + "\n")
+
+
 def main() -> None:
     """Run what is asked for and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -112,18 +125,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(NAMES), metavar="NAME", help="architectures to try")
     parser.add_argument("--to", nargs="*", default=list(FORMATS), metavar="FORMAT", help="formats to try")
     args = parser.parse_args()
-    kept = json.loads(OUTCOMES.read_text()) if OUTCOMES.is_file() else {"outcomes": {}}
     for name in args.only if args.run else ():
         model, graphs = calm_model(name), dict[Any, Any]()
         for to in args.to:
             outcome = try_one(model, name, to, graphs)
             print(name, to, outcome, flush=True)
-            kept["outcomes"].setdefault(name, {})[to] = outcome
-            kept["versions"], kept["machine"] = (
-                versions(),
-                f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
-            )
-            OUTCOMES.write_text(json.dumps(kept, indent=1) + "\n")
+            keep(name, to, outcome)
+    kept = read_kept()
     if DOCUMENT.is_file():
         text = DOCUMENT.read_text(encoding="utf-8")
         head, _, rest = text.partition(BEGIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
@@ -21,6 +22,10 @@ from detectron2.export import ExportOptions, export_model, load_exported
 from detectron2.export.formats import FORMATS, format_of
 from detectron2.export.formats.base import Format, optional
 from detectron2.export.metadata import describe_resize, side_limits
+from detectron2.modeling import build_model
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "modeling"))
+from _models import small_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = {"classes": ["a", "b", "c", "d", "e"], "category_ids": [2, 3, 5, 7, 11]}
@@ -48,8 +53,23 @@ def export(model: nn.Module, path: Path, to: str, **options: Any) -> Any:
     )
 
 
+@functools.lru_cache(maxsize=1)
+def shallow_mask_rcnn() -> nn.Module:
+    """A Mask R-CNN on one feature map, whose graph is quickly made. Shared: leave it as it is."""
+    one = [
+        *("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res2"]),
+        *("MODEL.RPN.IN_FEATURES", ["res2"], "MODEL.ROI_HEADS.IN_FEATURES", ["res2"]),
+        *("MODEL.ANCHOR_GENERATOR.SIZES", [[32]], "MODEL.ROI_MASK_HEAD.NUM_CONV", 1),
+        *("MODEL.ROI_BOX_HEAD.NUM_FC", 1, "MODEL.PIXEL_STD", [57.0, 57.0, 57.0]),
+    ]
+    torch.manual_seed(0)
+    model: Any = build_model(small_config("mask_rcnn", *one)).eval()
+    nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.1)
+    return model
+
+
 def test_a_mask_rcnn_as_torchscript_gives_what_the_model_gives(tmp_path: Path) -> None:
-    model = table().calm_model("mask_rcnn")
+    model = shallow_mask_rcnn()
     found = export(model, tmp_path / "new" / "model", "torchscript", static=None)
     assert found.path.name == "model.ts" and not found.problems
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"model.ts", "model.ts.agreement.md"}
@@ -74,7 +94,7 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    export(table().calm_model("mask_rcnn"), path, "onnx")
+    export(shallow_mask_rcnn(), path, "onnx")
     return path
 
 
@@ -150,17 +170,17 @@ def test_a_file_that_does_not_agree_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FORMATS, "wrong", _Wrong())
-    model = table().calm_model("faster_rcnn")
+    model = shallow_mask_rcnn()
     with pytest.raises(RuntimeError, match=r"model\.wrong was not written(.|\n)*one\.jpg at 93 x 128: box: "):
         export(model, tmp_path / "model", "wrong", static=None)
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(_Wrong, "shift", 0.01)
+    monkeypatch.setattr(_Wrong, "shift", 0.001)
     assert not export(model, tmp_path / "model", "wrong", static=None).problems
 
 
 def test_nothing_found_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, "wrong", _Wrong())
-    model: Any = table().calm_model("faster_rcnn")
+    model: Any = shallow_mask_rcnn()
     monkeypatch.setattr(model.roi_heads.box_predictor, "test_score_thresh", 0.99)
     with pytest.raises(RuntimeError, match="proves nothing"):
         export(model, tmp_path / "model", "wrong", static=None)
@@ -172,7 +192,7 @@ def test_a_part_without_a_tensor_form_is_named(tmp_path: Path) -> None:
     class OwnHeads(nn.Module):
         pass
 
-    model: Any = table().calm_model("faster_rcnn")
+    model: Any = shallow_mask_rcnn()
     heads = model.roi_heads
     try:
         model.roi_heads = OwnHeads()
@@ -234,13 +254,24 @@ def test_metadata_name_resizing_and_sizes() -> None:
     assert side_limits(table().calm_model("faster_rcnn"), 1333) == (65, 4096)
 
 
+@functools.lru_cache(maxsize=1)
+def model_and_graphs(name: str) -> tuple[nn.Module, dict[Any, Any]]:
+    """One architecture, whose graph is made once for all formats."""
+    return table().calm_model(name), {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("to", list(FORMATS))
 @pytest.mark.parametrize("name", list(table().NAMES))
 def test_every_architecture_in_every_format(name: str, to: str) -> None:
-    """What the table of the page says holds."""
+    """All give what their models give; only rotated boxes are refused where no runtime knows them."""
     program = table()
-    kept = json.loads(program.OUTCOMES.read_text())["outcomes"]
-    outcome = program.try_one(program.calm_model(name), name, to, {})
-    known = kept.get(name, {}).get(to, {"agrees": name != "rotated" or to in ("pt2", "aoti")})
-    assert outcome["agrees"] == known["agrees"], outcome
+    model, graphs = model_and_graphs(name)
+    outcome = program.try_one(model, name, to, graphs)
+    if name == "rotated" and to not in ("pt2", "aoti"):
+        assert not outcome["agrees"]
+        assert "export it as pt2" in outcome["why"] or "rotated boxes" in outcome["why"]
+    else:
+        assert outcome["agrees"], outcome
+    recorded = json.loads(program.OUTCOMES.read_text())["outcomes"].get(name, {}).get(to, outcome)
+    assert recorded["agrees"] == outcome["agrees"], "run tools/export_table.py anew"

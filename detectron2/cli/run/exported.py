@@ -22,6 +22,10 @@ def card_of_file(exported: ExportedModel, name: str) -> RunCard:
         name: what the user calls it.
     """
     about, nothing = exported.metadata, DataCard("", "")
+    if "boxes" not in about["outputs"]:
+        raise UserError(
+            f"{name} gives {', '.join(about['outputs'])}, but no boxes, which are what labels are compared with here"
+        )
     if not about["classes"]:
         raise UserError(f"{name} names no classes, so that labels cannot be told apart")
     return RunCard(
