@@ -1,13 +1,15 @@
 """Count the operations, activations and parameters of a model.
 
 A *flop* here is one multiplication with the following addition, as in papers on detectors. Convolutions (also
-deformable), matrix products and attention are counted; normalisation, activations, pooling, resizing, ROIAlign and NMS
-are not, since their share is small. Multiply by two for single operations.
+deformable), matrix products and attention are counted; normalisation, activations, pooling, resizing, ROIAlign, the
+sampling of deformable attention and NMS are not, since their share is small. Multiply by two for single operations.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import typing
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -66,15 +68,27 @@ def _deform_conv_flop(
     return 2 * batch * height * width * channels * weight[1] * weight[2] * weight[3]
 
 
+def _attention_flop(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *args: object, **kwargs: object
+) -> int:
+    """Count two operations per product of the two matrix products, as torch does for attention on GPUs."""
+    *batch, length, channels = query
+    return 2 * math.prod(batch) * length * key[-2] * (channels + value[-1])
+
+
 @functools.cache
 def _extra_formulas() -> dict[Any, Any]:
     """Return formulas for installed operators that torch cannot count."""
-    try:
+    with contextlib.suppress(ImportError):
         import torchvision  # noqa: F401  (registers its operators)
-
-        return {torch.ops.torchvision.deform_conv2d: _deform_conv_flop}
-    except (ImportError, AttributeError):
-        return {}
+    formulas: dict[Any, Any] = {}
+    for operators, name, formula in (
+        (torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", _attention_flop),
+        (torch.ops.torchvision, "deform_conv2d", _deform_conv_flop),
+    ):
+        if hasattr(operators, name):
+            formulas[getattr(operators, name)] = formula
+    return formulas
 
 
 def is_counted(operator: OpOverload) -> bool:
@@ -85,11 +99,17 @@ def is_counted(operator: OpOverload) -> bool:
 def run_once(model: nn.Module, inputs: object) -> object:
     """Run a model in evaluation mode, with a tuple as several arguments and anything else as one."""
     modes = [(module, module.training) for module in model.modules()]
+    # Without gradients a view of a parameter still "requires" one, which torch's counter takes for a part of a graph.
+    trained = [p for p in model.parameters() if p.requires_grad]
     model.eval()
     try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
         with torch.no_grad():
             return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
         for module, training in modes:
             module.training = training
 

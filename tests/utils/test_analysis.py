@@ -28,6 +28,37 @@ def test_flops_are_multiply_adds():
     assert activation_count_operators(model(), inputs) == {"conv": 2 * 8 * 16 / 1e6, "linear": 20 / 1e6}
 
 
+def test_attention_is_two_matrix_products():
+    net = nn.MultiheadAttention(8, 2, batch_first=True)
+    query, key = torch.zeros(3, 5, 8), torch.zeros(3, 7, 8)
+    flops = FlopCountAnalysis(net, (query, key, key, None, False)).by_operator()
+    assert flops["attention"] == 2 * 3 * 5 * 7 * 8
+    assert flops["linear"] + flops["matmul"] == 3 * (5 + 7 + 7 + 5) * 8 * 8
+
+
+class Expanded(nn.Module):
+    """A module with a view of a parameter as input of a child, as decoders have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries = nn.Embedding(4, 8)
+        self.norm = nn.LayerNorm(8)
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.last(self.norm(self.queries.weight[:, None].expand(-1, len(x), -1)))
+
+
+def test_a_view_of_a_parameter_is_an_ordinary_input():
+    net = Expanded()
+    net.norm.weight.requires_grad_(False)
+    flops = FlopCountAnalysis(net, torch.zeros(3, 8))
+    assert flops.by_module()["last"] == flops.total() == 4 * 3 * 8 * 2
+    trained = {name for name, p in net.named_parameters() if p.requires_grad}
+    assert trained == {"queries.weight", "norm.bias", "last.weight", "last.bias"}
+    assert net.training
+
+
 def test_parameters():
     net = model()
     net.again = net[0]  # shared: counted once
