@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from detectron2.data.formats.pixels import PixelTask
 from detectron2.utils.errors import UserError
 from detectron2.utils.file_io.atomic import write_json
 from detectron2.utils.suggest import not_there
@@ -16,7 +17,8 @@ __all__ = ["DataCard", "RunCard", "read_run", "weights_of"]
 class DataCard:
     """Where data are: json file and image folder, and their size.
 
-    ``labels`` is the number of labels of each class, in the order of the run's classes.
+    ``labels`` is the number of labels of each class, in the order of the run's classes; ``pixels`` is what the names of
+    files that belong to label maps begin with.
     """
 
     json: str
@@ -24,17 +26,19 @@ class DataCard:
     num_images: int = 0
     num_instances: int = 0
     labels: list[int] = field(default_factory=list)
+    pixels: str = ""
 
     def within(self, folder: Path) -> "DataCard":
         """As it is written: paths in the run's folder count from there, so that it can be moved; others are absolute."""
         root = folder.resolve()
-        whole = (Path(p).resolve() for p in (self.json, self.images))
-        json_file, images = (str(p.relative_to(root) if p.is_relative_to(root) else p) for p in whole)
-        return replace(self, json=json_file, images=images)
+        whole = [Path(p).resolve() for p in (self.json, self.images, self.pixels or ".")]
+        json_file, images, pixels = (str(p.relative_to(root) if p.is_relative_to(root) else p) for p in whole)
+        return replace(self, json=json_file, images=images, pixels=pixels if self.pixels else "")
 
     def seen_from(self, folder: Path) -> "DataCard":
         """Return the inverse of :meth:`within`: paths that can be opened from the working directory."""
-        return replace(self, json=str(folder / self.json), images=str(folder / self.images))
+        pixels = str(folder / self.pixels) if self.pixels else ""
+        return replace(self, json=str(folder / self.json), images=str(folder / self.images), pixels=pixels)
 
 
 @dataclass
@@ -53,6 +57,7 @@ class RunCard:
         keypoint_names: names of the keypoints, in the order of the labels.
         keypoint_flips: pairs of keypoints that change places in a mirrored picture.
         rotated: the model predicts rotated boxes.
+        pixels: the task of label maps; see ``PixelTask``.
         tiles: how images are cut into tiles, of a run that learned from tiles; see ``TileOptions.as_dict``.
         val_tiles: the tiles of the validation data, which validate while a model is trained on tiles.
         max_detections: objects of an image that count in an evaluation; None for COCO's 100.
@@ -71,14 +76,22 @@ class RunCard:
     keypoint_names: list[str] = field(default_factory=list)
     keypoint_flips: list[list[str]] = field(default_factory=list)
     rotated: bool = False
+    pixels: dict[str, Any] | None = None
     tiles: dict[str, Any] | None = None
     val_tiles: DataCard | None = None
     max_detections: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
 
+    @property
+    def pixel_task(self) -> PixelTask | None:
+        """The task of label maps; None for boxes, masks and keypoints."""
+        return None if self.pixels is None else PixelTask(**self.pixels)
+
     def metadata(self) -> dict[str, Any]:
         """Return what the catalog of metadata holds of a run's classes and keypoints."""
+        if self.pixel_task is not None:
+            return self.pixel_task.metadata()
         found: dict[str, Any] = {
             "thing_classes": self.classes,
             "thing_dataset_id_to_contiguous_id": {c: i for i, c in enumerate(self.category_ids)},

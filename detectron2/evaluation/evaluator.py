@@ -82,6 +82,11 @@ class DatasetEvaluators(DatasetEvaluator):
         super().__init__()
         self._evaluators = list(evaluators)
 
+    @property
+    def parts(self) -> list[DatasetEvaluator]:
+        """The evaluators."""
+        return list(self._evaluators)
+
     def reset(self) -> None:
         for evaluator in self._evaluators:
             evaluator.reset()

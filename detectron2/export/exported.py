@@ -18,7 +18,7 @@ from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_inst
 from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from detectron2.modeling.tensor_inference import Tensors
 from detectron2.structures import Boxes, Instances, ROIMasks, RotatedBoxes
-from detectron2.structures.types import ModelInput, ModelOutput
+from detectron2.structures.types import ModelInput, ModelOutput, SegmentInfo
 from detectron2.utils.errors import BadValue
 
 from .formats import FORMATS, Metadata, Runner, format_of
@@ -181,7 +181,9 @@ def to_model_output(
         metadata: of the file.
     """
     result: ModelOutput = {}
-    if "boxes" in outputs:
+    if "pred_masks" in outputs:
+        result["instances"] = _segmented(outputs, size, wanted)
+    elif "boxes" in outputs:
         found = detector_postprocess(_instances(outputs, size), *wanted)
         if "logits" in outputs:
             result["proposals"] = found
@@ -189,6 +191,8 @@ def to_model_output(
             result["instances"] = found
     if "sem_seg" in outputs:
         result["sem_seg"] = sem_seg_postprocess(outputs["sem_seg"], size, *wanted)
+    if "query_segments" in outputs:
+        result["panoptic_seg"] = _panoptic(outputs, wanted, metadata["things"])
     merging = metadata.get("panoptic")
     if merging and "sem_seg" in result and "instances" in result:
         result["panoptic_seg"] = combine_semantic_and_instance_outputs(
@@ -216,3 +220,38 @@ def _instances(outputs: Tensors, size: tuple[int, int]) -> Instances:
     if "keypoints" in outputs:
         found.pred_keypoints = outputs["keypoints"][rows]
     return found
+
+
+def _segmented(outputs: Tensors, size: tuple[int, int], wanted: tuple[int, int]) -> Instances:
+    """Return the real rows of a model whose masks are of the whole image, at the size that is wanted."""
+    rows = outputs["valid"].bool()
+    boxes, masks = Boxes(outputs["boxes"][rows].clone()), outputs["pred_masks"][rows].bool()
+    boxes.scale(wanted[1] / size[1], wanted[0] / size[0])
+    if wanted != size:
+        soft = masks.new_zeros((0, *wanted), dtype=torch.float)
+        if len(masks):
+            soft = F.interpolate(masks[None].float(), size=wanted, mode="bilinear", align_corners=False)[0]
+        masks = soft > 0.5
+    return Instances(
+        wanted,
+        pred_masks=masks,
+        pred_boxes=boxes,
+        scores=outputs["scores"][rows],
+        pred_classes=outputs["classes"][rows].long(),
+    )
+
+
+def _panoptic(
+    outputs: Tensors, wanted: tuple[int, int], things: Sequence[int]
+) -> tuple[Tensor, list[SegmentInfo]]:
+    """Return the segments of a model of queries, and what each of them is."""
+    segments = outputs["panoptic_seg"]
+    if tuple(segments.shape) != wanted:
+        segments = F.interpolate(segments[None, None].float(), size=wanted, mode="nearest")[0, 0].int()
+    kinds = dict(zip(outputs["query_segments"].tolist(), outputs["query_classes"].tolist()))
+    info: list[SegmentInfo] = [
+        {"id": segment, "isthing": category in things, "category_id": category}
+        for segment, category in kinds.items()
+        if segment
+    ]
+    return segments, info

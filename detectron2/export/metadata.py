@@ -11,6 +11,7 @@ from torch import nn
 from detectron2 import __version__
 from detectron2.data import Metadata as CatalogEntry
 from detectron2.data.transforms import Augmentation, AugmentationList, ResizeShortestEdge
+from detectron2.modeling import MaskClassifier
 
 __all__ = ["Metadata", "describe_classes", "describe_model", "describe_resize", "side_limits", "versions"]
 
@@ -40,12 +41,15 @@ def describe_model(model: nn.Module) -> Metadata:
         "score_threshold": _number(getattr(decider, "test_score_thresh", None)),
         "nms_threshold": _number(getattr(decider, "test_nms_thresh", None)),
         "most_detections": getattr(decider, "test_topk_per_image", None)
-        or getattr(decider, "max_detections_per_image", None),
+        or getattr(decider, "max_detections_per_image", None)
+        or getattr(decider, "select_box_nums_for_evaluation", None),
     }
     mean = getattr(model, "pixel_mean", None)
     found["pixel_mean"] = None if mean is None else [float(v) for v in mean.flatten()]
     if all(hasattr(model, name) for name in _PANOPTIC.values()):
         found["panoptic"] = {key: _number(getattr(model, name)) for key, name in _PANOPTIC.items()}
+    if isinstance(model, MaskClassifier) and model.panoptic_on:
+        found["things"] = model.thing_classes()
     return found
 
 
@@ -94,7 +98,9 @@ def side_limits(model: Any, max_size: int | None) -> tuple[int, int]:
         max_size: most pixels of the longer edge of pictures that the model is made for, if there is such a limit.
     """
     backbone = model.backbone
-    strides = [shape.stride or 1 for shape in backbone.output_shape().values()]
+    # Detection transformers add levels, each half as fine, to those of the backbone.
+    coarser = 2 ** max(int(getattr(m, "extra_levels", 0)) for m in model.modules())
+    strides = [coarser * (shape.stride or 1) for shape in backbone.output_shape().values()]
     square = int(dict(backbone.padding_constraints).get("square_size", 0))
     low = max([*strides, *_window_spans(backbone)]) + 1
     if square:

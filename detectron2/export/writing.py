@@ -30,6 +30,7 @@ Judge = Callable[[ExportedModel | None], Mapping[str, float | None]]
 # Outputs that ExportedModel makes results of.
 _KNOWN = {"boxes", "scores", "classes", "valid", "masks", "keypoints", "logits", "sem_seg"}
 _KNOWN |= {"panoptic_seg", "thing_segments", "stuff_segments"}
+_KNOWN |= {"pred_masks", "query_classes", "query_segments"}
 
 
 @dataclass(frozen=True)

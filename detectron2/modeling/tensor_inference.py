@@ -34,7 +34,7 @@ Tensors = dict[str, Tensor]
 # Outputs of this package's models; any other name comes from a user's head.
 _NAMES_OF_OUTPUTS = {
     *("boxes", "scores", "classes", "valid", "masks", "keypoints", "logits"),
-    *("sem_seg", "panoptic_seg", "thing_segments", "stuff_segments"),
+    *("sem_seg", "panoptic_seg", "thing_segments", "stuff_segments", "query_classes", "query_segments"),
 }
 
 
@@ -83,6 +83,7 @@ class TensorInference(nn.Module):
               keypoint heads ``keypoints`` [D, keypoints, 3] (x, y, score); further heads add [D, ...] by name;
             * ProposalNetwork: ``boxes`` [P, 4], ``logits`` [P] and ``valid`` [P];
             * semantic models: ``sem_seg`` [classes, H, W];
+            * Mask2Former and MaskDINO: see :meth:`.MaskClassifier.predict_tensors`;
             * PanopticFPN: all of these, ``panoptic_seg`` int32 [H, W], and the segment ids of detections,
               ``thing_segments`` [D], and of semantic classes, ``stuff_segments`` [classes]; 0 = no segment.
         """

@@ -12,7 +12,7 @@ import torch
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.data import detection_utils as utils
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, RotatedCOCOEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators, RotatedCOCOEvaluator
 from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, ClassRow, Curve, Diagnosis
 from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
 from detectron2.structures.rle import decode
@@ -21,6 +21,7 @@ from detectron2.utils.file_io.text import csv_encoding
 
 from .page import counted, without_nan
 from .pictures import draw_errors, save_pair, save_row
+from .pixels import PredictedMaps
 
 __all__ = ["explain_predictions", "load_predictions"]
 
@@ -45,6 +46,8 @@ def explain_predictions(
     """
     metadata = MetadataCatalog.get(dataset_name)
     records = DatasetCatalog.get(dataset_name)
+    if isinstance(evaluator, DatasetEvaluators):  # of panoptic segmentation; instances are one of its tasks
+        evaluator = next((e for e in evaluator.parts if isinstance(e, COCOEvaluator)), evaluator)
     found = None
     notes: list[str] = []
     if isinstance(evaluator, COCOEvaluator):
@@ -63,7 +66,8 @@ def explain_predictions(
         notes = [*notes, f"Not drawn, because of more than {MOST_PIXELS >> 20} megapixels: {large}."]
     write_evaluation(results, found, folder, notes)
     predictions = load_predictions(folder / "inference" / "coco_instances_results.json", records, metadata)
-    index = _draw_examples(small, predictions, metadata, folder / "pictures")
+    maps = PredictedMaps(folder / "inference", metadata)
+    index = _draw_examples(small, predictions, metadata, folder / "pictures", maps)
     if found is not None:
         assert isinstance(evaluator, COCOEvaluator)
         index["errors"] = _draw_worst(evaluator, found, small, folder / "pictures")
@@ -188,6 +192,7 @@ def _draw_examples(
     predictions: Mapping[Any, Instances],
     metadata: Metadata,
     folder: Path,
+    maps: PredictedMaps,
 ) -> dict[str, Any]:
     """Draw evenly spaced images of the dataset; return the content of ``index.json``."""
     step = max(len(records) / EXAMPLES, 1.0)
@@ -197,9 +202,12 @@ def _draw_examples(
         found = predictions[record["image_id"]]
         shown, count = visible(found), int((found.scores >= THRESHOLD).sum())
         name = f"examples_{number:02d}.jpg"
-        save_pair(record, shown, metadata, folder / name)
+        drawn = maps.draw(record)
+        save_pair(record, shown, metadata, folder / name, drawn)
         labels = counted(len(record.get("annotations", ())), "label")
-        caption = f"{Path(record['file_name']).name}: {labels}, {counted(count, 'prediction')}"
+        caption = Path(record["file_name"]).name
+        if drawn is None:
+            caption += f": {labels}, {counted(count, 'prediction')}"
         index["examples"].append({"file": name, "caption": caption})
     return index
 

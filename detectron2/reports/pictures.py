@@ -96,7 +96,13 @@ def draw_errors(
     return canvas.output.get_image()
 
 
-def save_pair(record: Mapping[str, Any], instances: Instances, metadata: Metadata, path: Path) -> None:
+def save_pair(
+    record: Mapping[str, Any],
+    instances: Instances,
+    metadata: Metadata,
+    path: Path,
+    drawn: np.ndarray | None = None,
+) -> None:
     """Save labels (left) and predictions (right) of one image as a JPEG.
 
     Args:
@@ -104,9 +110,11 @@ def save_pair(record: Mapping[str, Any], instances: Instances, metadata: Metadat
         instances: predictions to draw, for the image's size.
         metadata: with ``thing_classes``.
         path: file to write.
+        drawn: the right picture, to take instead of the instances.
     """
     image = utils.read_image(record["file_name"], "RGB")
-    save_row([draw_labels(image, record, metadata), draw_instances(image, instances, metadata)], path)
+    right = draw_instances(image, instances, metadata) if drawn is None else drawn
+    save_row([draw_labels(image, record, metadata), right], path)
 
 
 def draw_training_batch(

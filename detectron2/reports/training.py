@@ -11,6 +11,7 @@ from .analysis import TASKS, class_charts, class_table, confusion, error_charts,
 from .charts import COLORS, Series, bar_chart, line_chart, thinned
 from .page import chart, counted, duration, figure, percent, read_json, read_lines, render, short, without_nan
 from .pictures import BATCH
+from .pixels import pixel_tables
 
 __all__ = ["write_training_report"]
 
@@ -74,6 +75,7 @@ def write_training_report(output_dir: str | Path) -> Path:
         else [],
         charts=_charts(report["training"]),
         results=result_table(report),
+        pixel_tables=pixel_tables(report.get("results", {})),
         held_out=counted(images, "validation image") if images is not None else "validation data",
         classes=class_table(report),
         class_curves=(class_curves[:MOST_CHARTS], class_curves[MOST_CHARTS:]),
@@ -124,6 +126,11 @@ def _lead(run: Mapping[str, Any], summary: Mapping[str, Any], training: Training
 
 def _tiles(summary: Mapping[str, Any], training: Training) -> list[dict[str, str]]:
     tiles = [
+        {"name": f"{name} on validation, %", "value": percent(summary[name])}
+        for name in ("PQ", "mIoU")
+        if name in summary
+    ]
+    tiles += [
         {"name": f"{kind} {metric} on validation, %", "value": percent(summary[f"{kind}_{metric}"])}
         for kind, metric in (
             ("box", "AP"),

@@ -19,7 +19,10 @@ from detectron2.utils.logger import setup_logger
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "projects"))
 sys.path.insert(0, str(TESTS / "cli"))
-from _mask2former_models import INSTANCE, config  # noqa: E402
+from _mask2former_models import INSTANCE  # noqa: E402
+from _mask2former_models import config as mask2former_config  # noqa: E402
+from _maskdino_models import INSTANCE as MASKDINO_INSTANCE  # noqa: E402
+from _maskdino_models import config as maskdino_config  # noqa: E402
 from conftest import write_discs  # noqa: E402
 
 CONFIGS = Path(dino.__file__).parent / "configs"
@@ -47,29 +50,28 @@ def tiny_detr(path: str) -> Any:
     return cfg
 
 
+STEADY = (  # whole images of 96 pixels, and one rate
+    *("INPUT.IMAGE_SIZE", 96, "INPUT.MIN_SCALE", 1.0, "INPUT.MAX_SCALE", 1.001, "INPUT.MIN_SIZE_TEST", 96),
+    *("SOLVER.STEPS", (), "SOLVER.WARMUP_ITERS", 0, "SOLVER.AMP.ENABLED", False),
+)
+
+
 def tiny_mask2former(*options: Any) -> Any:
-    """Mask2Former for instances on a small Swin, on whole images of 96 pixels."""
+    """Mask2Former for instances on a small Swin."""
     width = (
-        "MODEL.SWIN.EMBED_DIM",
-        16,
-        "MODEL.MASK_FORMER.HIDDEN_DIM",
-        64,
-        "MODEL.SEM_SEG_HEAD.CONVS_DIM",
-        64,
+        *("MODEL.SWIN.EMBED_DIM", 16, "MODEL.MASK_FORMER.HIDDEN_DIM", 64, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 64),
+        *("MODEL.SEM_SEG_HEAD.MASK_DIM", 64, "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", 256),
     )
-    width += ("MODEL.SEM_SEG_HEAD.MASK_DIM", 64, "MODEL.MASK_FORMER.TRAIN_NUM_POINTS", 256)
-    size = (
-        "INPUT.IMAGE_SIZE",
-        96,
-        "INPUT.MIN_SCALE",
-        1.0,
-        "INPUT.MAX_SCALE",
-        1.001,
-        "INPUT.MIN_SIZE_TEST",
-        96,
+    return mask2former_config(INSTANCE, *width, *STEADY, *options)
+
+
+def tiny_maskdino(*options: Any) -> Any:
+    """MaskDINO for instances on a small Swin."""
+    width = (
+        *("MODEL.SWIN.EMBED_DIM", 16, "MODEL.MaskDINO.HIDDEN_DIM", 64, "MODEL.SEM_SEG_HEAD.MASK_DIM", 64),
+        *("MODEL.MaskDINO.TRAIN_NUM_POINTS", 256, "MODEL.MaskDINO.NUM_OBJECT_QUERIES", 20),
     )
-    steady = ("SOLVER.STEPS", (), "SOLVER.WARMUP_ITERS", 0, "SOLVER.AMP.ENABLED", False)
-    return config(INSTANCE, *width, *size, *steady, *options)
+    return maskdino_config(MASKDINO_INSTANCE, *width, *STEADY, *options)
 
 
 def tiny_eva02(**heads: Any) -> Any:
@@ -100,6 +102,7 @@ ARCHITECTURES: dict[str, tuple[Any, float]] = {
     "DINO": (lambda: tiny_detr(DINO), 5e-4),
     "Deformable DETR": (lambda: tiny_detr(DEFORMABLE), 1e-3),
     "Mask2Former": (tiny_mask2former, 1e-3),
+    "MaskDINO": (tiny_maskdino, 1e-3),
     "EVA-02": (tiny_eva02, 1e-3),
 }
 

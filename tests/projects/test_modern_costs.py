@@ -17,21 +17,16 @@ from detectron2.engine.run_config import run_config
 from detectron2.utils.analysis import FlopCountAnalysis, run_once
 
 sys.path.insert(0, str(Path(__file__).parent))
-import _maskdino_models as maskdino
-from _modern_runs import ARCHITECTURES, DINO, tiny_detr
-
-MODELS = [*ARCHITECTURES, "MaskDINO"]
+from _modern_runs import ARCHITECTURES, DINO, tiny_detr, tiny_maskdino
 
 
 def small(name: str) -> nn.Module:
-    if name == "MaskDINO":
-        return maskdino.model_of(maskdino.INSTANCE)
     torch.manual_seed(0)
     return run_config(ARCHITECTURES[name][0]()).model()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_flops_are_those_of_the_layers(name: str) -> None:
     model, counted = small(name), Counter[str]()
 
@@ -56,7 +51,7 @@ def test_flops_are_those_of_the_layers(name: str) -> None:
 def test_analyze(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configs = {"dino": tmp_path / "dino.yaml", "maskdino": tmp_path / "maskdino.yaml"}
     LazyConfig.save(tiny_detr(DINO), str(configs["dino"]))
-    configs["maskdino"].write_text(maskdino.config(maskdino.INSTANCE).dump())
+    configs["maskdino"].write_text(tiny_maskdino().dump())
     for name, path in configs.items():
         words = ["--device", "cpu", "--rounds", "1", "--input-size", "64", "64", "--json"]
         assert main(["analyze", str(path), *words]) == 0

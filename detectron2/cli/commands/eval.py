@@ -19,6 +19,7 @@ from ..run.evaluation import evaluate_model, evaluate_run, figures
 from ..run.exported import card_of_file, picture_loader, whole_pictures
 from ..run.folder import fresh_folder, same_labels
 from ..run.model_fit import fit_labels
+from ..run.pixels import check_pixels
 from ..run.plan import say_plan, source_of
 from ..run.recipe import chosen_device
 from ..run.tiles import most_detections, of_any_size, tile_options
@@ -90,10 +91,13 @@ def _prepare(args: argparse.Namespace, card: RunCard, folder: Path, device: str)
     if args.data:
         with of_any_size(tiles):
             plan = plan_validation(source_of(args, args.data, args.images), card.classes, card.category_ids)
-        plan.notes += fit_labels(config, plan, card.model)
+        if card.pixel_task is not None:
+            check_pixels(card.pixel_task, plan, card.model)
+        else:
+            plan.notes += fit_labels(config, plan, card.model)
         say_plan(plan)
         card.health = plan.health()
-        card.val = store(plan.parts["val"], "val", folder)
+        card.val = store(plan.parts["val"], "val", folder, card.pixel_task)
     register(card, train=False)
     if tiles is not None:
         card.max_detections = most_detections(config, DatasetCatalog.get(VAL), tiles)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torchvision
 from detectron2 import __version__
 from detectron2.config.python.targets import UntrustedTargetError
 from detectron2.data.formats import DataPlan, label_facts, plan_training
+from detectron2.data.formats.pixels import PixelTask
 from detectron2.engine import DefaultTrainer, launch
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.run_folder import RunCard, read_run, weights_of
@@ -35,6 +37,7 @@ from ..run.evaluation import evaluate_run, figures
 from ..run.folder import fresh_folder, has_begun, remove_run
 from ..run.model_card import write_card
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
+from ..run.pixels import fit_pixels, pixel_task
 from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
 from ..run.recipe import Plan, chosen_device, recipe, starting_weights
 from ..run.tiles import cut_parts, fit_tiles, most_detections, of_any_size, tile_options
@@ -123,7 +126,7 @@ def _prepare(
     if tiles is not None:
         data = cut_parts(data, folder, tiles, args.empty_tiles)
     plan = Plan(
-        num_classes=len(data.parts["train"].classes),
+        num_classes=len(data.parts["train"].class_names),
         num_images=len(data.parts["train"].records),
         epochs=args.epochs,
         batch_size=args.batch_size,
@@ -137,7 +140,11 @@ def _prepare(
     data.notes += fit_dense(config, data.parts["train"].records, model) if args.dense else []
     trial = config.copied()
     trial.override(args.opts)
-    data.notes += fit_labels(trial, data, model)
+    task = pixel_task(trial, data, model)
+    if task is None:
+        data.notes += fit_labels(trial, data, model)
+    else:
+        data.notes += fit_pixels(config, task)
     setup_logger(str(folder))
     weights = starting_weights(config.options.weights, zoo_name, args.weights, PathManager.get_local_path)
     if not weights:
@@ -146,7 +153,7 @@ def _prepare(
     config.override(args.opts)
     check_device(config.options.device, "the device of the config")
     say_plan(data, schedule_text(config, plan.num_images, model, weights))
-    card = make_card(folder, model, data, args.seed)
+    card = make_card(folder, model, data, args.seed, task)
     card.weights, card.rotated = weights, model_kinds(config)["rotated"]
     card.tiles = None if tiles is None else tiles.as_dict()
     if tiles is not None or args.dense:
@@ -161,7 +168,7 @@ def save_run(folder: Path, card: RunCard, config: RunConfig) -> None:
     config.save(str(folder / "config.yaml"))
 
 
-def make_card(folder: Path, model: str, plan: DataPlan, seed: int) -> RunCard:
+def make_card(folder: Path, model: str, plan: DataPlan, seed: int, task: PixelTask | None = None) -> RunCard:
     """Keep the data of a run and describe it.
 
     Args:
@@ -169,18 +176,19 @@ def make_card(folder: Path, model: str, plan: DataPlan, seed: int) -> RunCard:
         model: what the user calls it.
         plan: parts ``train`` and ``val``; ``val_tiles`` if the model learns from tiles.
         seed: seed of the run.
+        task: that of label maps.
     """
-    train_data = store(plan.parts["train"], "train", folder)
-    val_data = store(plan.parts["val"], "val", folder)
+    train_data = store(plan.parts["train"], "train", folder, task)
+    val_data = store(plan.parts["val"], "val", folder, task)
     tiles = plan.parts.get("val_tiles")
     meta = plan.parts["train"].metadata
-    numbers = meta.get("thing_dataset_id_to_contiguous_id") or {
-        i + 1: i for i in range(len(meta["thing_classes"]))
-    }
+    classes = plan.parts["train"].class_names
+    numbers = meta.get("thing_dataset_id_to_contiguous_id") or {i + 1: i for i in range(len(classes))}
+    ids = task.ids if task is not None else sorted(numbers, key=lambda c: numbers[c])
     return RunCard(
         model=model,
-        classes=list(meta["thing_classes"]),
-        category_ids=sorted(numbers, key=lambda c: numbers[c]),
+        classes=classes,
+        category_ids=ids,
         train=train_data,
         val=val_data,
         val_tiles=None if tiles is None else store(tiles, "val_tiles", folder),
@@ -188,6 +196,7 @@ def make_card(folder: Path, model: str, plan: DataPlan, seed: int) -> RunCard:
         health=f"{plan.to_text()}\n\n{plan.health()}",
         keypoint_names=list(meta.get("keypoint_names", ())),
         keypoint_flips=[list(p) for p in meta.get("keypoint_flip_map", ())],
+        pixels=None if task is None else asdict(task),
         versions=versions(),
         command=["detectron2", *sys.argv[1:]],
     )

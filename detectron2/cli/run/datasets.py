@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.data.formats import Dataset
 from detectron2.data.formats.coco import write_coco
+from detectron2.data.formats.pixels import PixelTask, load_pixels, pixel_files, store_pixels
 from detectron2.data.formats.plan import image_folder
 from detectron2.engine.run_folder import DataCard, RunCard
 
@@ -17,14 +19,24 @@ __all__ = ["TRAIN", "VAL", "register", "store"]
 TRAIN, VAL = "train", "val"  # names of the datasets in messages and in the config of the run
 
 
-def store(dataset: Dataset, role: str, folder: Path) -> DataCard:
+def store(dataset: Dataset, role: str, folder: Path, task: PixelTask | None = None) -> DataCard:
     """Store the labels of a run: refer to a COCO file of the user that needs no change, or write a COCO file.
+
+    Label maps are written as a list of their files.
 
     Args:
         dataset: checked labels; images are not copied.
         role: "train" or "val", the name of the file in ``labels``, which is overwritten.
         folder: folder of the run.
+        task: that of label maps.
     """
+    if task is not None:
+        prefix = str(folder / "labels" / role)
+        json_file = store_pixels(dataset, task, prefix, derive=role == "val" or task.separate)
+        segments = Counter(s["category_id"] for r in dataset.records for s in r.get("segments_info", ()))
+        labels = [segments[k] for k in range(len(task.classes))] if segments else []
+        size = (len(dataset.records), segments.total(), labels)
+        return DataCard(json_file, image_folder(dataset), *size, pixels=prefix)
     found = Counter(a["category_id"] for r in dataset.records for a in r["annotations"])
     labels = [found[k] for k in range(len(dataset.classes))]
     size = (len(dataset.records), found.total(), labels)
@@ -50,16 +62,28 @@ def register(card: RunCard, *, train: bool = True, cut: bool = False) -> None:
         if name in MetadataCatalog.list():
             MetadataCatalog.remove(name)
         if train or name == VAL:
-            DatasetCatalog.register(name, _loader(data, card.category_ids))
-        MetadataCatalog.get(name).set(image_root=data.images, json_file=data.json, **card.metadata())
+            DatasetCatalog.register(name, _loader(data, card))
+        MetadataCatalog.get(name).set(**_files(data, card), **card.metadata())
 
 
-def _loader(card: DataCard, category_ids: list[int]) -> Callable[[], list[dict[str, Any]]]:
-    """Return a function that reads the records of ``card``, with class indices instead of category ids."""
-    index = {c: i for i, c in enumerate(category_ids)}
+def _files(data: DataCard, card: RunCard) -> dict[str, Any]:
+    """Return what the catalog of metadata holds of files."""
+    found = {"image_root": data.images, "json_file": data.json}
+    if card.pixel_task is not None:
+        found["json_file"] = pixel_files(data.pixels)[1]
+        found |= {"panoptic_json": data.json, "panoptic_root": str(Path(data.json).with_suffix(""))}
+    return found
+
+
+def _loader(data: DataCard, card: RunCard) -> Callable[[], list[dict[str, Any]]]:
+    """Return a function that reads the records of ``data``, with class indices instead of category ids."""
+    index = {c: i for i, c in enumerate(card.category_ids)}
+    task = card.pixel_task
+    if task is not None:
+        return partial(load_pixels, data.json, data.images, task, data.pixels)
 
     def load() -> list[dict[str, Any]]:
-        records = load_coco_json(card.json, card.images)
+        records = load_coco_json(data.json, data.images)
         for record in records:
             record["annotations"] = [
                 {**a, "category_id": index[a["category_id"]]} for a in record["annotations"]

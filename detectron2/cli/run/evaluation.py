@@ -25,6 +25,7 @@ from .datasets import VAL
 
 __all__ = ["evaluate_model", "evaluate_run", "figures", "summarise"]
 
+MAIN = {("panoptic_seg", "PQ"): "PQ", ("sem_seg", "mIoU"): "mIoU"}  # of label maps
 TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
 
@@ -111,13 +112,19 @@ def _without_labels(record: dict[str, Any]) -> dict[str, Any]:
 
 def figures(summary: Mapping[str, Any]) -> str:
     """Format the main results in one line."""
-    parts = [f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in summary.items() if "AP" in k]
+    shown = ((k, v) for k, v in summary.items() if "AP" in k or k in MAIN.values())
+    parts = [f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in shown]
     return ", ".join(parts)
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the main results ``box_AP``, ``box_AP50``, ``mask_AP``, … in [0, 1], or None if undefined."""
-    return {
+    """Return the main results ``PQ``, ``mIoU``, ``box_AP``, ``mask_AP``, … in [0, 1], or None if undefined."""
+    pixels = {
+        name: results[task][metric] / 100 if results[task][metric] >= 0 else None
+        for (task, metric), name in MAIN.items()
+        if task in results
+    }
+    return pixels | {
         f"{label}_{metric}": results[task][metric] / 100 if results[task][metric] >= 0 else None
         for task, label in TASKS.items()
         if task in results

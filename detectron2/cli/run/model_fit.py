@@ -10,9 +10,10 @@ from detectron2.structures import BoxMode
 
 from ..errors import UserError
 
-__all__ = ["ROTATED", "default_model", "fit_labels", "fit_model", "model_kinds"]
+__all__ = ["OTHER_TASKS", "ROTATED", "default_model", "fit_labels", "fit_model", "model_kinds"]
 
 BOXES, MASKS, KEYPOINTS = "faster_rcnn_R_50_FPN_3x", "mask_rcnn_R_50_FPN_3x", "keypoint_rcnn_R_50_FPN_3x"
+PANOPTIC, SEMANTIC = "panoptic_fpn_R_50_3x", "semantic_R_50_FPN_1x"
 OTHER_TASKS = {"panoptic": "panoptic label maps", "semantic": "semantic label maps"}
 
 # Changes of a Faster R-CNN with FPN for rotated boxes, for which the zoo has no model.
@@ -29,21 +30,13 @@ ROTATED: dict[str, Any] = {
 
 def default_model(facts: LabelFacts) -> str:
     """Choose a model of the zoo for labels."""
-    _only_instances(facts, None)
+    if facts.is_pixels:
+        return PANOPTIC if facts.panoptic else SEMANTIC
     if facts.rotated * 2 > facts.labels:
         return BOXES
     if facts.keypoints * 2 > facts.labels and facts.masks * 2 <= facts.labels:
         return KEYPOINTS
     return MASKS if facts.masks * 2 > facts.labels else BOXES
-
-
-def _only_instances(facts: LabelFacts, model: str | None) -> None:
-    kind = "panoptic" if facts.panoptic else "semantic" if facts.semantic else ""
-    if kind:
-        raise UserError(
-            f"the labels are {OTHER_TASKS[kind]} ({kind}), but {model or 'this command'} trains only boxes, masks, keypoints "
-            "and rotated boxes. Register the labels in Python and train with tools/train_net.py"
-        )
 
 
 def model_kinds(run: RunConfig) -> dict[str, Any]:
@@ -136,9 +129,10 @@ def fit_labels(run: RunConfig, plan: DataPlan, model: str) -> list[str]:
     kinds, notes = model_kinds(run), []
     # An evaluation has no training part.
     facts = label_facts(plan.parts["train" if "train" in plan.parts else "val"].records)
-    _only_instances(facts, model)
     fitting = default_model(facts)
     advice = f"omit --model, or use {fitting}"
+    if facts.is_pixels:
+        raise UserError(f"the labels are {facts}, but {model} needs labels of objects: {advice}")
     if kinds["other"]:
         raise UserError(
             f"{model} needs {OTHER_TASKS[kinds['other']]} ({kinds['other']}, sem_seg), which the labels lack: {advice}"

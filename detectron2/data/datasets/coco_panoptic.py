@@ -52,7 +52,7 @@ def load_coco_panoptic_json(
     Args:
         json_file: path or URL of the JSON file.
         image_dir: folder of the images, which are JPEG files named like their PNG unless ``images`` in the file
-            says otherwise.
+            says otherwise. Absolute names are taken as they are.
         gt_dir: folder of the PNG files.
         meta: metadata with the maps from category ids to class numbers.
 
@@ -70,7 +70,8 @@ def load_coco_panoptic_json(
     for anno in content["annotations"]:
         png = anno["file_name"]
         name = names.get(anno["image_id"])
-        if name is None or os.path.splitext(name)[0] != os.path.splitext(png)[0]:
+        alike = name is not None and os.path.splitext(name)[0] == os.path.splitext(png)[0]
+        if name is None or not (alike or os.path.isabs(name)):
             name = os.path.splitext(png)[0] + ".jpg"
         records.append(
             {

@@ -63,6 +63,11 @@ class Dataset:
         """Names of the thing classes."""
         return list(self.metadata.get("thing_classes", []))
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of all classes; those of semantic label maps if there are no things."""
+        return self.classes or list(self.metadata.get("stuff_classes", []))
+
 
 @dataclass(frozen=True)
 class Format:

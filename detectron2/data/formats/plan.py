@@ -16,6 +16,7 @@ from ..health.images import ImageCheck
 from ..health.report import KINDS, HealthReport
 from .api import check_dataset, read_parts, renumber_classes, split_dataset
 from .base import Dataset, FormatError
+from .pixels import same_pixel_classes
 
 __all__ = [
     "DataPlan",
@@ -66,6 +67,11 @@ class LabelFacts:
     panoptic: int = 0
     semantic: int = 0
 
+    @property
+    def is_pixels(self) -> bool:
+        """Whether the labels are label maps."""
+        return bool(self.panoptic or self.semantic)
+
     def __str__(self) -> str:
         if self.panoptic or self.semantic:
             kind = "panoptic" if self.panoptic else "semantic"
@@ -114,7 +120,7 @@ class DataPlan:
     def to_text(self) -> str:
         """Describe kinds of labels, classes, folders, parts, and what was left out."""
         first = next(iter(self.parts.values()))
-        classes = first.classes or list(first.metadata.get("stuff_classes", ()))
+        classes = first.class_names
         shown = ", ".join(classes[:20]) + (f" … ({len(classes)})" if len(classes) > 20 else "")
         facts = label_facts([r for d in self.parts.values() for r in d.records])
         lines = [f"Labels: {facts}", f"Classes ({len(classes)}): {shown}"]
@@ -185,8 +191,10 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
         chosen = _judging_part(other)
         parts["val"], reports["val"] = other.parts[chosen], other.reports[chosen]
         _same_kind(parts, train.path, val.path)
-        ids = _ids_of(parts["train"])
-        renumber_classes(parts["val"], parts["train"].classes, ids)
+        if label_facts(parts["val"].records).is_pixels:
+            same_pixel_classes(parts["val"], parts["train"].class_names)
+        else:
+            renumber_classes(parts["val"], parts["train"].classes, _ids_of(parts["train"]))
         origin = f"{train.path} is trained on, {val.path} validates"
     elif "val" in found.parts:
         unused -= {"val"}
@@ -209,7 +217,10 @@ def plan_validation(source: Source, classes: Sequence[str], ids: Sequence[int]) 
     found = plan_data(source)
     name = _judging_part(found)
     dataset, report = found.parts[name], found.reports[name].raise_for_errors()
-    renumber_classes(dataset, classes, ids)
+    if label_facts(dataset.records).is_pixels:
+        same_pixel_classes(dataset, classes)
+    else:
+        renumber_classes(dataset, classes, ids)
     plan = DataPlan({"val": dataset}, {"val": report}, found.origin and f"the {name} part of {source.path}")
     plan.notes += _left_out(plan.parts, plan.reports)
     plan.parts["val"] = _usable(dataset, report)

@@ -175,7 +175,9 @@ def _compare_details(wanted: Instances, found: Instances, limits: Tolerance, res
 def _pair(wanted: Instances, found: Instances, overlap: float) -> Tensor:
     """Pair objects of one class one to one, those that overlap most first; rows of (wanted, found)."""
     ours, theirs = _boxes(wanted), _boxes(found)
-    if isinstance(ours, RotatedBoxes) and isinstance(theirs, RotatedBoxes):
+    if wanted.has("pred_masks") and not ours.nonempty().any():  # Mask2Former has no boxes
+        iou = _mask_iou(wanted.pred_masks, found.pred_masks)
+    elif isinstance(ours, RotatedBoxes) and isinstance(theirs, RotatedBoxes):
         iou = pairwise_iou_rotated(ours, theirs)
     else:
         iou = pairwise_iou(ours, theirs)
@@ -196,6 +198,13 @@ def _pair(wanted: Instances, found: Instances, overlap: float) -> Tensor:
         rank[row], rank[:, column] = -torch.inf, -torch.inf
         iou[row], iou[:, column] = -1.0, -1.0
     return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+
+
+def _mask_iou(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return the IoU of each mask bool [D, H, W] with each of the others; 0 for two empty ones."""
+    a, b = ours.flatten(1).float(), theirs.flatten(1).float()
+    common = a @ b.T
+    return common / (a.sum(1)[:, None] + b.sum(1) - common).clamp(min=1)
 
 
 def _alone(objects: Instances, paired: Tensor, above: float) -> list[int]:

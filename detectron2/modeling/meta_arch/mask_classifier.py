@@ -253,12 +253,12 @@ class MaskClassifier(SemanticSegmentor):
 
     # --------------------------------------------------------------------------------------------------- inference
 
-    def _things(self) -> list[int]:
-        """Classes that are things."""
+    def thing_classes(self) -> list[int]:
+        """Return the classes that are things, by the metadata."""
         return sorted(self.metadata.thing_dataset_id_to_contiguous_id.values())
 
     def _is_thing(self, classes: Tensor) -> Tensor:
-        known = torch.tensor(self._things(), dtype=classes.dtype, device=classes.device)
+        known = torch.tensor(self.thing_classes(), dtype=classes.dtype, device=classes.device)
         return (classes[:, None] == known).any(1)
 
     def semantic_inference(self, mask_cls: Tensor, mask_pred: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class DeformablePixelDecoder(nn.Module):
         self.transformer_in_features = [name for name in self.in_features if name in in_features]
         self.common_stride = common_stride
         self.conv_dim, self.mask_dim = conv_dim, mask_dim
-        self.coarse_first = coarse_first
+        self.coarse_first, self.extra_levels = coarse_first, extra_levels
         seen = self._seen()
         self.transformer_num_feature_levels = len(seen)
 

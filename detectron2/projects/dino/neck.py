@@ -99,6 +99,9 @@ class ChannelMapper(nn.Module):
         activation: activation; None for none.
         num_outs: number of maps to return; those of the backbone by default.
         kwargs: ignored.
+
+    Attributes:
+        extra_levels: number of added maps.
     """
 
     def __init__(
@@ -128,8 +131,8 @@ class ChannelMapper(nn.Module):
 
         around = (kernel_size - 1) // 2
         self.convs = nn.ModuleList(conv(c, kernel_size, stride, around, groups, dilation) for c in channels)
-        extra = (num_outs or len(channels)) - len(channels)
-        sizes = [channels[-1], *[out_channels] * extra][:extra]
+        self.extra_levels = (num_outs or len(channels)) - len(channels)
+        sizes = [channels[-1], *[out_channels] * self.extra_levels][: self.extra_levels]
         self.extra_convs = nn.ModuleList(conv(c, 3, 2, 1, 1, 1) for c in sizes)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
