@@ -24,7 +24,7 @@ from detectron2.utils.device import best_device
 from detectron2.utils.errors import BadValue
 
 from .models import ModelChoice
-from .selection import in_float32
+from .selection import in_float32, least_score
 
 __all__ = ["Backend", "Prepared", "TorchBackend"]
 
@@ -61,8 +61,13 @@ class Backend(Protocol):
     def prepare(self, rgb: npt.NDArray[Any]) -> Prepared:
         """Make one picture ready; may be called from any thread."""
 
-    def run(self, batch: Sequence[Prepared]) -> list[ModelOutput]:
-        """Predict for pictures of equal shape; may be called from any thread."""
+    def run(self, batch: Sequence[Prepared], scores: float | None = None) -> list[ModelOutput]:
+        """Predict for pictures of equal shape; may be called from any thread.
+
+        Args:
+            batch: what :meth:`prepare` returned.
+            scores: objects of a lower score are not wanted, and may be left out or not.
+        """
 
 
 class TorchBackend:
@@ -145,11 +150,11 @@ class TorchBackend:
         return Prepared(entry, tuple(tensor.shape))
 
     @torch.no_grad()
-    def run(self, batch: Sequence[Prepared]) -> list[ModelOutput]:
-        """Predict in one forward pass."""
+    def run(self, batch: Sequence[Prepared], scores: float | None = None) -> list[ModelOutput]:
+        """Predict in one forward pass; heads may be spared objects of lower scores than wanted."""
         if not batch:
             return []
-        with self._lock, self._autocast():
+        with self._lock, least_score(self.model, scores), self._autocast():
             outputs = self.model([prepared.data for prepared in batch])
         return [in_float32(output) for output in outputs] if self._dtype else list(outputs)
 

@@ -65,8 +65,8 @@ class ExportedBackend:
         entry: ModelInput = {"image": image, "height": rgb.shape[0], "width": rgb.shape[1]}
         return Prepared(entry, tuple(image.shape))
 
-    def run(self, batch: Sequence[Prepared]) -> list[ModelOutput]:
-        """Predict, as many pictures at once as the file takes."""
+    def run(self, batch: Sequence[Prepared], scores: float | None = None) -> list[ModelOutput]:
+        """Predict, as many pictures at once as the file takes; ``scores`` is of no use to a file."""
         return self.model.predict([prepared.data for prepared in batch])
 
     def __reduce__(self) -> tuple[type[ExportedBackend], tuple[str]]:

@@ -29,6 +29,7 @@ from detectron2.utils.file_io.atomic import write_json
 
 from .backends import Backend, TorchBackend
 from .exported import ExportedBackend
+from .selection import select
 
 __all__ = ["EAGER", "WAYS", "Way", "fastest_backend"]
 
@@ -77,6 +78,7 @@ def fastest_backend(
     backend: TorchBackend,
     pictures: Pictures,
     *,
+    scores: float | None = None,
     folder: Path | None = None,
     ways: Sequence[str] = (),
     rounds: int = 2,
@@ -93,6 +95,7 @@ def fastest_backend(
     Args:
         backend: the model as it is.
         pictures: RGB arrays ``(H, W, 3)``, a few of those that it is made for.
+        scores: lowest score of an object that is wanted; a model is spared the masks of others, a file is not.
         folder: keeps the winner; None for ``fast`` in the folder of the run, or in the cache for other models.
         ways: those of :data:`WAYS` to try; none for all.
         rounds: timed runs of all pictures for each way.
@@ -109,8 +112,8 @@ def fastest_backend(
         )
     if not pictures:
         raise BadValue("the fastest way is measured on pictures: name at least one")
-    trial = _Trial(backend, pictures, rounds, clock)
-    key = _key(backend)
+    trial = _Trial(backend, pictures, scores, rounds, clock)
+    key = _key(backend, scores)
     folder = folder or _cache_folder(backend.name, key)
     kept = _kept(trial, folder, key, say)
     if kept is not None:
@@ -181,14 +184,15 @@ class _Trial:
     """A model and pictures that other ways to run it are held against."""
 
     def __init__(
-        self, backend: TorchBackend, pictures: Pictures, rounds: int = 2, clock: Callable[[], float] = time.perf_counter
+        self, backend: TorchBackend, pictures: Pictures, scores: float | None, rounds: int, clock: Callable[[], float]
     ) -> None:  # fmt: skip
         self.backend = backend
         self.pictures = pictures
+        self._scores = scores
         self._rounds, self._clock = rounds, clock
         self._wanted = [self._run(backend, picture) for picture in pictures]
         about = describe_model(backend.model)
-        self._cut = (about["score_threshold"] or 0.0, about["most_detections"])
+        self._cut = (max(about["score_threshold"] or 0.0, scores or 0.0), about["most_detections"])
 
     def measured(
         self, name: str, make: Callable[[], Backend], problem: str = ""
@@ -234,22 +238,21 @@ class _Trial:
         seconds, plain = (min(column) for column in zip(*times))
         return Way(name, seconds, plain / max(seconds, 1e-9), made, problem)
 
-    @staticmethod
-    def _run(backend: Backend, picture: npt.NDArray[Any]) -> ModelOutput:
-        return backend.run([backend.prepare(picture)])[0]
+    def _run(self, backend: Backend, picture: npt.NDArray[Any]) -> ModelOutput:
+        return select(backend.run([backend.prepare(picture)], self._scores)[0], self._scores, None)
 
 
 # -- the next start ---------------------------------------------------------------------------
 
 
-def _key(backend: TorchBackend) -> str:
+def _key(backend: TorchBackend, scores: float | None) -> str:
     """Return a name for all that the fastest way depends on."""
     found = hashlib.sha256()
     for name, value in backend.model.state_dict().items():
         found.update(name.encode())
         if isinstance(value, torch.Tensor):
             found.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    about = (str(backend.cfg), versions(), platform.machine(), _processor(), torch.get_num_threads())
+    about = (str(backend.cfg), scores, versions(), platform.machine(), _processor(), torch.get_num_threads())
     found.update(repr(about).encode())
     return found.hexdigest()
 

@@ -164,8 +164,8 @@ class Predictor:
         prepared = [self._prepare(picture) for picture in pictures]
         outputs: list[ModelOutput] = [{} for _ in prepared]
         for positions in batched([p.shape for p in prepared], self.batch_size):
-            for position, output in zip(positions, self.backend.run([prepared[k] for k in positions])):
-                outputs[position] = select(output, self.scores, self.classes)
+            for position, output in zip(positions, self.run_prepared([prepared[k] for k in positions])):
+                outputs[position] = output
         return outputs
 
     def _prepare(self, picture: Picture) -> Prepared:
@@ -213,7 +213,7 @@ class Predictor:
         if not isinstance(self.backend, TorchBackend):
             raise BadValue("an exported file is fixed; give the run or config that it was made from")
         arrays = [to_rgb(picture, self.input_format) for picture in pictures]
-        self.backend, ways = fastest_backend(self.backend, arrays)
+        self.backend, ways = fastest_backend(self.backend, arrays, scores=self.scores)
         return ways
 
     # -- streams ------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class Predictor:
 
     def run_prepared(self, batch: Sequence[Prepared]) -> list[ModelOutput]:
         """Predict for pictures of equal shape that the backend has prepared, and keep what is wanted."""
-        return [select(output, self.scores, self.classes) for output in self.backend.run(batch)]
+        return [select(output, self.scores, self.classes) for output in self.backend.run(batch, self.scores)]
 
 
 class PredictionStream(Iterator[Prediction]):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from detectron2.data import Metadata
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
+from detectron2.modeling.roi_heads.rotated_fast_rcnn import RotatedFastRCNNOutputLayers
 from detectron2.structures import Instances
 from detectron2.structures.types import ModelOutput
 from detectron2.utils.errors import BadValue, UnknownNameError
 from detectron2.utils.suggest import did_you_mean
 
-__all__ = ["class_indices", "in_float32", "on_cpu", "select"]
+__all__ = ["class_indices", "in_float32", "least_score", "on_cpu", "select"]
+
+# A subclass may change scores after it has chosen objects by them.
+_CHOOSE_BY_SCORE = (FastRCNNOutputLayers, RotatedFastRCNNOutputLayers)
 
 
 def class_indices(classes: Iterable[str | int] | None, metadata: Metadata) -> list[int] | None:
@@ -56,6 +64,36 @@ def select(outputs: ModelOutput, scores: float | None, classes: Sequence[int] | 
         found = instances.pred_classes
         instances = instances[torch.isin(found, torch.as_tensor(classes, device=found.device))]
     return {**outputs, "instances": instances}
+
+
+@contextmanager
+def least_score(model: nn.Module, scores: float | None) -> Iterator[None]:
+    """Let a two-stage model predict masks and keypoints only for objects that :func:`select` will keep.
+
+    These come out as without it: NMS never removes an object because of one with a lower score. Other models, and heads that
+    change scores after NMS, stay as they are.
+
+    Args:
+        model: changed for the time of the context; must not be run by another thread meanwhile.
+        scores: lowest score that is kept; None for all.
+    """
+    heads = getattr(model, "roi_heads", None)
+    layers = [] if heads is None else [m for m in heads.modules() if hasattr(m, "test_score_thresh")]
+    ordinary = all(type(m) in _CHOOSE_BY_SCORE and m.soft_nms is None for m in layers)
+    if scores is None or not ordinary or not type(heads).__module__.startswith("detectron2."):
+        yield
+        return
+    # Panoptic models merge objects from a threshold of their own; the models want higher scores, `select` equal ones, too.
+    lowest = min(scores, getattr(model, "combine_instances_score_thresh", scores))
+    floor = float(np.nextafter(np.float32(lowest), np.float32(-1)))
+    before = [m.test_score_thresh for m in layers]
+    try:
+        for layer in layers:
+            layer.test_score_thresh = max(layer.test_score_thresh, floor)
+        yield
+    finally:
+        for layer, threshold in zip(layers, before):
+            layer.test_score_thresh = threshold
 
 
 def on_cpu(outputs: ModelOutput) -> ModelOutput:

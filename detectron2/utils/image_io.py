@@ -158,9 +158,20 @@ def _open(source: str | BinaryIO) -> tuple[Image.Image | None, np.ndarray | None
             if array.ndim not in (2, 3):
                 raise ValueError(f"{source} must contain an array (H, W) or (H, W, C), got {array.shape}")
             return None, array
-        image = Image.open(f)
+        image = _identified(f, source)
         image.load()
         return _apply_exif_orientation(image), None
+
+
+def _identified(f: BinaryIO, source: str | BinaryIO) -> Image.Image:
+    """Open an image; an error names the file as its user does, and says if it is empty."""
+    try:
+        return Image.open(f)
+    except UnidentifiedImageError:
+        name = source if isinstance(source, (str, os.PathLike)) else "a file"
+        f.seek(0, os.SEEK_END)
+        what = "an image of a known format, or is damaged at its start" if f.tell() else "an image: it is empty"
+        raise UnidentifiedImageError(f"{name} is not {what}") from None
 
 
 def read_image(file_name: str | BinaryIO, format: str | None = None) -> np.ndarray:

@@ -34,9 +34,9 @@ class Clock:
         """Let each run of a backend take a time, and perhaps change its result."""
         run = backend.run
 
-        def slow(batch: Any) -> Any:
+        def slow(batch: Any, scores: float | None = None) -> Any:
             self.now += seconds
-            outputs = run(batch)
+            outputs = run(batch, scores)
             return [change(output) for output in outputs] if change else outputs
 
         backend.run = slow

@@ -24,7 +24,7 @@ class Nothing:
     def prepare(self, rgb):
         return Prepared(rgb, rgb.shape)
 
-    def run(self, batch):
+    def run(self, batch, scores=None):
         return [{} for _ in batch]
 
 

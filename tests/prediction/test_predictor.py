@@ -14,6 +14,7 @@ from detectron2.config import get_cfg
 from detectron2.engine import DefaultPredictor
 from detectron2.prediction import Predictor
 from detectron2.prediction.batching import batched, in_batches, read_ahead
+from detectron2.prediction.selection import least_score
 from detectron2.utils.errors import UnknownNameError, UserError
 
 from .conftest import picture
@@ -87,6 +88,29 @@ def test_scores_and_classes(tiny_cfg):
         Predictor(tiny_cfg, classes=["sqare"])
     with pytest.raises(ValueError, match="0 to 1, got 2"):
         Predictor(tiny_cfg, classes=[2])
+
+
+def test_masks_are_predicted_for_wanted_objects_only(tiny_cfg):
+    every = Predictor(tiny_cfg, scores=None)(picture())["instances"]
+    ranked = every.scores.sort(descending=True).values
+    cut = float(ranked[3])  # an object of just this score is wanted, too
+    predictor = Predictor(tiny_cfg, scores=cut)
+    model = predictor.backend.model
+    seen = []
+    model.roi_heads.mask_head.register_forward_hook(lambda module, given, result: seen.append(len(given[0])))
+    found = predictor(picture())["instances"]
+    assert seen == [len(found)] == [int((ranked >= cut).sum())]
+    assert same({"instances": found}, {"instances": every[every.scores >= cut]}, 1e-6)
+    layers = model.roi_heads.box_predictor
+    assert layers.test_score_thresh == 0.0  # the model itself stays as it is
+    with least_score(model, 0.3):
+        assert 0.3 - 1e-6 < layers.test_score_thresh < 0.3
+    model.combine_instances_score_thresh = 0.2  # panoptic segments may need objects that are not shown
+    with least_score(model, 0.3):
+        assert 0.2 - 1e-6 < layers.test_score_thresh < 0.2
+    layers.soft_nms = object()  # lowers scores after the choice
+    with least_score(model, 0.3):
+        assert layers.test_score_thresh == 0.0
 
 
 @pytest.mark.parametrize(
