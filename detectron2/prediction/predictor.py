@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from detectron2.data import Metadata
@@ -35,6 +36,9 @@ __all__ = ["Prediction", "PredictionStream", "Predictor"]
 
 logger = logging.getLogger(__name__)
 
+_BLANK = np.zeros(
+    (64, 64, 3), np.uint8
+)  # shows the columns of an empty batch, which must be those of all others
 _BATCHES_AHEAD = 2  # prepared by the reading thread while the model runs
 
 
@@ -156,8 +160,10 @@ class Predictor:
             OSError, ValueError: if a picture cannot be read, or a name stands for several pictures; see :meth:`stream`.
         """
         if isinstance(pictures, Mapping):
-            found = self._predict(pictures_of(pictures))
-            return result_columns(pictures, [on_cpu(output) for output in found], self.metadata)
+            given = pictures_of(pictures)
+            found = self._predict(given or [_BLANK])
+            columns = result_columns(pictures, [on_cpu(output) for output in found], self.metadata)
+            return columns if given else {name: values[:0] for name, values in columns.items()}
         return self._predict(list(pictures)) if is_several(pictures) else self._predict([pictures])[0]
 
     def _predict(self, pictures: Sequence[Picture]) -> list[ModelOutput]:

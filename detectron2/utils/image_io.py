@@ -170,7 +170,9 @@ def _identified(f: BinaryIO, source: str | BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         name = source if isinstance(source, (str, os.PathLike)) else "a file"
         f.seek(0, os.SEEK_END)
-        what = "an image of a known format, or is damaged at its start" if f.tell() else "an image: it is empty"
+        what = (
+            "an image of a known format, or is damaged at its start" if f.tell() else "an image: it is empty"
+        )
         raise UnidentifiedImageError(f"{name} is not {what}") from None
 
 

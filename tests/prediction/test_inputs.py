@@ -128,10 +128,18 @@ def test_files_that_cannot_be_read_are_told_and_passed_over(tmp_path):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    broken = []
+    broken, reasons = [], []
     found = list(
-        frames(tmp_path, broken=lambda source, frame, error: broken.append(source.rsplit("/", 1)[-1]))
+        frames(
+            tmp_path,
+            broken=lambda source, frame, error: (
+                broken.append(source.rsplit("/", 1)[-1]),
+                reasons.append(str(error)),
+            ),
+        )
     )
+    assert f"{tmp_path / 'empty.png'} is not an image: it is empty" in reasons
+    assert any(str(tmp_path / "page.jpg") in reason and "known format" in reason for reason in reasons)
     assert [f.source.rsplit("/", 1)[-1] for f in found] == ["good.jpg"]
     assert sorted(broken) == ["cut.jpg", "empty.png", "huge.png", "page.jpg"]
     for name in broken:

@@ -269,6 +269,10 @@ def test_columns_in_and_out(predictor, photos):
             assert len(found["masks"][k]) == len(one) and '"counts"' in found["masks"][k][0]
     stacked = predictor({"image": np.stack([picture(), picture(1)])})
     assert len(stacked["scores"]) == 2
+    nothing = predictor({"path": np.array([], dtype=object), "id": np.arange(0)})
+    assert set(nothing) == {"path", *found} and not any(
+        map(len, nothing.values())
+    )  # an empty part of a table
     with pytest.raises(KeyError, match="'image' or 'bytes' or 'path'"):
         predictor({"pixels": ragged})
 
