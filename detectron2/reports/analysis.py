@@ -8,7 +8,15 @@ from markupsafe import Markup
 from .charts import COLORS, Series, bar_chart, heat_map, line_chart
 from .page import chart, counted, short
 
-__all__ = ["TASKS", "class_charts", "class_table", "confusion", "error_charts", "result_table"]
+__all__ = [
+    "TASKS",
+    "class_charts",
+    "class_table",
+    "confusion",
+    "error_charts",
+    "other_results",
+    "result_table",
+]
 
 TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -47,22 +55,15 @@ def class_table(report: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def class_charts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Draw precision, recall and F1 against the score threshold, one chart for each class with labels."""
+    """Draw precision, recall and F1 against the score threshold, one chart for each class with labels and detections."""
     drawn = []
-    for row in [r for r in _ordered(report) if r["objects"]][:MOST_CURVES]:
+    for row in _with_curves(report)[:MOST_CURVES]:
         curve = report["curves"][row["name"]]
         series = [
             Series(label, list(zip(curve["score"], curve[key]))[::-1])
             for key, label in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
         ]
-        svg = line_chart(
-            series,
-            x_label="score threshold",
-            y_label="P, R, F1",
-            x_range=UNIT,
-            y_range=UNIT,
-            empty="No detections.",
-        )
+        svg = line_chart(series, x_label="score threshold", y_label="P, R, F1", x_range=UNIT, y_range=UNIT)
         best = f"Best F1: {short(row['f1'])} % at score {short(row['threshold'])}" if row["f1"] else ""
         drawn.append(chart(row["name"], svg, best))
     return drawn
@@ -73,7 +74,7 @@ def error_charts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "curves" not in report:
         return []
     curves = report["curves"]
-    names = [r["name"] for r in _ordered(report) if r["objects"] and curves[r["name"]]["score"]]
+    names = [row["name"] for row in _with_curves(report)]
     pr = line_chart(
         [Series(n, list(zip(curves[n]["recall"], curves[n]["precision"]))) for n in names[:COLORS]],
         x_label="recall",
@@ -158,6 +159,12 @@ def _calibration(told: Mapping[str, Any]) -> dict[str, Any]:
 def _ordered(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the rows of classes, those with the most labels first."""
     return sorted(report.get("classes", ()), key=lambda r: (-r["objects"], r["name"]))
+
+
+def _with_curves(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of the classes with labels and detections, which alone have curves."""
+    curves = report.get("curves", {})
+    return [r for r in _ordered(report) if r["objects"] and curves.get(r["name"], {}).get("score")]
 
 
 def _number(value: float | None) -> float:

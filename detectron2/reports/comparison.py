@@ -22,6 +22,7 @@ from detectron2.evaluation.diagnosis.compare import compare_models
 from detectron2.evaluation.diagnosis.diagnose import diagnose
 from detectron2.evaluation.diagnosis.findings import ERROR_NAMES, Diagnosis, Difference
 
+from .analysis import TASKS
 from .explain import THRESHOLD, load_predictions, visible
 from .page import counted, figure, read_json, render
 from .pictures import draw_instances, draw_labels, save_row
@@ -29,7 +30,6 @@ from .pictures import draw_instances, draw_labels, save_row
 __all__ = ["write_comparison_page"]
 
 RESULTS = Path("inference") / "coco_instances_results.json"
-TASKS = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 PICTURES = 6
 MOST_CLASSES = 40
 SAMPLES = 500  # bootstrap samples

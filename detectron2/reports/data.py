@@ -52,7 +52,18 @@ def write_data_page(dataset: Dataset, folder: Path, *, title: str, limit: int = 
         lead=f"{counted(numbers['num_images'], 'image')}, {counted(numbers['num_annotations'], 'label')}, "
         f"{counted(len(counts), 'class')}.",
         charts=[chart("Labels by class", bar_chart(counts, label="labels"))],
-        facts=[(k.replace("_", " "), str(v)) for k, v in numbers.items() if k != "classes"]
+        facts=[
+            (k.removeprefix("num_").replace("_", " "), _text(v)) for k, v in numbers.items() if k != "classes"
+        ]
         + ([("cannot be read", ", ".join(broken))] if broken else []),
         pictures=pictures,
     )
+
+
+def _text(value: object) -> str:
+    """Write a statistic: a number, names, or numbers by name."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(number)}" for name, number in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,g}" if isinstance(value, (int, float)) else str(value)

@@ -13,10 +13,10 @@ from detectron2.data import detection_utils as utils
 from detectron2.structures import Instances
 from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.visualization import Visualizer
-from detectron2.visualization.colors import Color, to_rgb
+from detectron2.visualization.colors import Color, ColorLike, to_rgb
 
 __all__ = [
-    "BATCH", "draw_errors", "draw_instances", "draw_labels", "draw_training_batch", "picture_scale", "save_pair",
+    "BATCH", "ByClass", "draw_errors", "draw_instances", "draw_labels", "draw_training_batch", "picture_scale", "save_pair",
     "save_row",
 ]  # fmt: skip
 
@@ -32,8 +32,13 @@ CORRECT, WRONG = "#56b4e9", "#ff7b00"  # blue and orange, which colour-blind rea
 CLASS_COLORS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
 
 
-class _ByClass(Visualizer):
-    """Draws each class in one colour, of labels and predictions alike."""
+class ByClass(Visualizer):
+    """Draws each class in one colour, of labels and predictions alike.
+
+    Args:
+        image: [H, W, 3] RGB, uint8.
+        metadata: with ``thing_classes`` or ``stuff_classes``.
+    """
 
     def __init__(self, image: np.ndarray, metadata: Metadata | None = None) -> None:
         super().__init__(image, metadata, picture_scale(image), font_size_scale=LETTERS)
@@ -46,6 +51,9 @@ class _ByClass(Visualizer):
         jittering: bool,
     ) -> list[Color] | None:
         return None if classes is None else [self._color_of(int(c)) for c in classes]
+
+    def _jitter(self, color: ColorLike) -> Color:
+        return to_rgb(color)
 
     def _color_of(self, index: int) -> Color:
         if self.metadata.get("thing_colors") or index >= len(CLASS_COLORS):
@@ -61,7 +69,7 @@ def draw_labels(image: np.ndarray, record: Mapping[str, Any], metadata: Metadata
         record: dataset dict.
         metadata: with ``thing_classes``.
     """
-    return _ByClass(image, metadata).draw_dataset_dict(dict(record)).get_image()
+    return ByClass(image, metadata).draw_dataset_dict(dict(record)).get_image()
 
 
 def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) -> np.ndarray:
@@ -72,7 +80,7 @@ def draw_instances(image: np.ndarray, instances: Instances, metadata: Metadata) 
         instances: predictions for the image's size.
         metadata: with ``thing_classes``.
     """
-    return _ByClass(image, metadata).draw_instance_predictions(instances.to("cpu")).get_image()
+    return ByClass(image, metadata).draw_instance_predictions(instances.to("cpu")).get_image()
 
 
 def draw_errors(
@@ -86,7 +94,7 @@ def draw_errors(
         texts: N texts; only those of wrong boxes are drawn.
         wrong: N flags.
     """
-    canvas = _ByClass(image)
+    canvas = ByClass(image)
     for box, is_wrong in zip(boxes, wrong):
         if not is_wrong:
             canvas.draw_box(box, alpha=0.8, edge_color=CORRECT)
@@ -137,7 +145,7 @@ def draw_training_batch(
 
 def _draw_input(item: Mapping[str, Any], metadata: Metadata, format: str) -> np.ndarray:
     image = utils.convert_image_to_rgb(item["image"].permute(1, 2, 0), format)
-    canvas = _ByClass(np.ascontiguousarray(image), metadata)
+    canvas = ByClass(np.ascontiguousarray(image), metadata)
     targets = item["instances"].to("cpu").get_fields() if "instances" in item else {}
     if not targets:
         if "sem_seg" in item:

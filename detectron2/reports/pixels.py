@@ -11,10 +11,9 @@ import numpy.typing as npt
 from detectron2.data import Metadata
 from detectron2.data import detection_utils as utils
 from detectron2.structures.rle import decode
-from detectron2.visualization import Visualizer
 
 from .page import short
-from .pictures import LETTERS, picture_scale
+from .pictures import ByClass
 
 __all__ = ["PredictedMaps", "pixel_tables"]
 
@@ -69,7 +68,7 @@ class PredictedMaps:
         if segments is None and regions is None:
             return None
         image = utils.read_image(record["file_name"], "RGB")
-        canvas = Visualizer(image, self._metadata, picture_scale(image), font_size_scale=LETTERS)
+        canvas = ByClass(image, self._metadata)
         if segments is None:
             return canvas.draw_sem_seg(self._classes(regions or (), image.shape[:2])).get_image()
         colors = utils.read_image(str(self._folder / segments["file_name"]), "RGB").astype(np.int64)

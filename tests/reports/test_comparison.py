@@ -14,6 +14,8 @@ from detectron2.evaluation.diagnosis.diagnose import diagnose
 from detectron2.reports import write_comparison_page, write_training_report
 from detectron2.reports.explain import write_evaluation
 
+from .browser import needs_browser, opened
+
 IMAGES = 12
 
 
@@ -75,6 +77,17 @@ def test_page_shows_figures_classes_and_pictures(tmp_path, truth):
     assert re.findall(r"(\d+)\.jpg: A has (\d) errors?, B (\d)", text)[0][1:] == ("1", "0")
     assert not re.findall(r"""(?:src|href)=["']?(?!data:)\w""", text), "the page needs other files"
     assert "B is worse by" in write_comparison_page(better, worse, tmp_path / "back.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(tmp_path, truth, width):
+    runs = [write_run(tmp_path / name, truth, shift) for name, shift in (("a", 4), ("b", 0))]
+    with opened(write_comparison_page(*runs, tmp_path / "out.html"), width) as page:
+        assert "95 % interval" in page.locator("table:visible").first.text_content()
+        cells = page.locator("td:visible").all()
+        assert all((c.bounding_box() or {"x": 0})["x"] < width for c in cells), "a cell lies out of sight"
 
 
 def test_equal_runs_do_not_differ(tmp_path, truth):
