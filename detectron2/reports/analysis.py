@@ -14,7 +14,6 @@ __all__ = [
     "class_table",
     "confusion",
     "error_charts",
-    "other_results",
     "result_table",
 ]
 
