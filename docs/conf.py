@@ -1,14 +1,31 @@
-"""Sphinx: Markdown pages, and the API from the docstrings."""
+"""Sphinx: Markdown pages, tutorials that the build executes, and a reference that it generates from the code."""
+
+import sys
+from pathlib import Path
 
 from detectron2 import __version__
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "_ext"))
 
 project = "detectron2"
 author = "the authors of this package, independent of Detectron2's"
 release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["dev/**"]
+
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["dev/**"]
+
+# The build fails if a block of a tutorial does.
+nb_custom_formats = {f"{HERE.name}/tutorials/{p.name}": "pages.read" for p in HERE.glob("tutorials/*.md")}
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"
+nb_merge_streams = True
+
 html_theme = "furo"
 html_title = f"detectron2 {release}"
 autodoc_member_order = "bysource"
