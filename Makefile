@@ -28,7 +28,7 @@ fmt: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m docs tests/docs
-	$(BIN)/python -m sphinx -q -W --keep-going docs site
+	$(BIN)/python -m sphinx -q -W --keep-going -j 2 docs site
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -7,18 +7,21 @@ from detectron2 import __version__
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
+import pages  # noqa: E402
 
 project = "detectron2"
 author = "the authors of this package, independent of Detectron2's"
 release = __version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["dev/**"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference"]
+exclude_patterns = ["dev/**", "jupyter_execute/**"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# The build fails if a block of a tutorial does.
-nb_custom_formats = {f"{HERE.name}/tutorials/{p.name}": "pages.read" for p in HERE.glob("tutorials/*.md")}
+# The build runs the Python blocks of the English pages, and fails if one does.
+EXECUTED = [p for p in HERE.rglob("*.md") if p.relative_to(HERE).parts[0] not in ("dev", "ko")]
+EXECUTED = [p for p in EXECUTED if pages.runs(p.read_text(encoding="utf-8"))]
+nb_custom_formats = {f"{HERE.name}/{p.relative_to(HERE).as_posix()}": "pages.read" for p in EXECUTED}
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
