@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 PART = re.compile(
-    r"(?P<no><!-- not run: [^>]+-->\n+)?^```python\n(?P<code>.*?)^```\n?"
+    r"(?P<no><!-- (?:not run: |plain ONNX)[^>]+-->\n+)?^```python\n(?P<code>.*?)^```\n?"
     r"|^<!-- setup\n(?P<setup>.*?)^-->\n?"
     r"|^<!-- picture: (?P<picture>\S+) -->\n?",
     re.MULTILINE | re.DOTALL,
