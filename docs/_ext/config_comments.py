@@ -57,7 +57,11 @@ def _declared(tree: ast.Module) -> Iterator[tuple[list[str], int, int]]:
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             call = node.value
             keys = []
-            if isinstance(call.func, ast.Attribute) and call.func.attr == "add_optional" and isinstance(call.args[0], ast.Constant):
+            if (
+                isinstance(call.func, ast.Attribute)
+                and call.func.attr == "add_optional"
+                and isinstance(call.args[0], ast.Constant)
+            ):
                 keys = [f"{_path(ast.unparse(call.func.value))}.{ast.literal_eval(call.args[0])}"]
             elif isinstance(call.func, ast.Name) and call.func.id == "_group":
                 group = f"{_path(ast.unparse(call.args[0]))}.{ast.literal_eval(call.args[1])}"

@@ -31,7 +31,11 @@ def names_of(module: ModuleType) -> list[str]:
     """Return the public classes and functions of a module."""
     listed = getattr(module, "__all__", None)
     if listed is None:
-        listed = [n for n, v in vars(module).items() if not n.startswith("_") and getattr(v, "__module__", "") == module.__name__]
+        listed = [
+            n
+            for n, v in vars(module).items()
+            if not n.startswith("_") and getattr(v, "__module__", "") == module.__name__
+        ]
     return [n for n in listed if _is_ours(getattr(module, n, None))]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from config_comments import meanings
 from docutils import nodes
+from public_names import packages, pages_of
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -21,7 +22,6 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.config.training_options import OPTIONS
 from detectron2.data.formats import FORMATS, read_dataset, write_dataset
 from detectron2.data.toys import write_toys
-from public_names import packages, pages_of
 
 
 def _cell(text: object) -> str:
@@ -50,7 +50,11 @@ def command_pages() -> Iterator[str]:
         yield f"## {name}\n\n{_sentence(parser.description)}\n"
         yield f"```text\n{parser.format_usage().strip()}\n```\n"
         if parser.epilog:
-            yield "```console\n" + "\n".join(line.strip() for line in parser.epilog.splitlines()[1:]) + "\n```\n"
+            yield (
+                "```console\n"
+                + "\n".join(line.strip() for line in parser.epilog.splitlines()[1:])
+                + "\n```\n"
+            )
         yield "\n".join(["| argument | meaning |", "|---|---|", *_options(parser)]) + "\n"
 
 
@@ -59,7 +63,9 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     for action in parser._actions:
         if action.help == argparse.SUPPRESS:
             continue
-        value = "" if action.nargs == 0 else formatter._format_args(action, action.metavar or action.dest.upper())
+        value = (
+            "" if action.nargs == 0 else formatter._format_args(action, action.metavar or action.dest.upper())
+        )
         if action.choices and not action.metavar:
             value = "{" + ",".join(map(str, action.choices)) + "}"
         names = [f"`{option} {value}`" if value else f"`{option}`" for option in action.option_strings]
@@ -90,7 +96,11 @@ def config_pages() -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for key, (default, lazy, meaning) in config_keys().items():
         parts = key.split(".")
-        group = ".".join(parts[: 2 if parts[0] == "MODEL" else 1]) if len(parts) > 2 or parts[0] != "MODEL" else "MODEL"
+        group = (
+            ".".join(parts[: 2 if parts[0] == "MODEL" else 1])
+            if len(parts) > 2 or parts[0] != "MODEL"
+            else "MODEL"
+        )
         group = group if len(parts) > 1 else "Others"
         groups.setdefault(group, []).append(
             _row(f"`{key}`", f"`{lazy}`" if lazy else "", f"`{default!r}`", meaning)
@@ -126,7 +136,9 @@ def _example(name: str, toys: Path, folder: Path) -> str:
             if path.suffix == ".json":
                 text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)
             lines = [line[:110] + (" …" if len(line) > 110 else "") for line in text.splitlines()]
-            return "\n".join([path.relative_to(folder).as_posix() + ":", "", *lines[:30], *["…"][: len(lines) - 30 > 0]])
+            return "\n".join(
+                [path.relative_to(folder).as_posix() + ":", "", *lines[:30], *["…"][: len(lines) - 30 > 0]]
+            )
     return ""
 
 

@@ -10,7 +10,7 @@ import pytest
 from detectron2.cli import main
 from detectron2.cli.arguments import parse
 
-from .test_pages import DOCS, ENGLISH, ROOT, extension
+from .test_pages import ENGLISH, ROOT, extension
 
 BLOCK = re.compile(r"(<!-- not run: [^>]+-->\n+)?^```(?:console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALL = "--model small.yaml --weights none --epochs 1 --batch-size 2 --workers 0 --device cpu".split()
@@ -77,7 +77,9 @@ def on_small_data(words: list[str]) -> list[str]:
         known = [words.index("--model")] if "--model" in words else []
         words = [w for i, w in enumerate(words) if not known or i not in (known[0], known[0] + 1)]
         options = [w for w in words[1:] if "." not in w or "/" in w or w.endswith(".json")]
-        shutil.rmtree(words[words.index("--output") + 1] if "--output" in words else "none", ignore_errors=True)
+        shutil.rmtree(
+            words[words.index("--output") + 1] if "--output" in words else "none", ignore_errors=True
+        )
         return ["train", *options, *SMALL]
     runs = [w for w in words if w.startswith("runs/") and not Path(w).exists()]
     renamed = {"RUN": "runs/small", "scene.tif": "scene.jpg"} | dict.fromkeys(runs, "runs/small")

@@ -14,7 +14,9 @@ from detectron2 import model_zoo
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [p for p in sorted(DOCS.rglob("*.md")) if p.relative_to(DOCS).parts[0] not in ("dev", "jupyter_execute")]
+PAGES = [
+    p for p in sorted(DOCS.rglob("*.md")) if p.relative_to(DOCS).parts[0] not in ("dev", "jupyter_execute")
+]
 ENGLISH = [p for p in PAGES if p.relative_to(DOCS).parts[0] != "ko"]
 
 
