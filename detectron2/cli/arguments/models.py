@@ -165,6 +165,11 @@ def export_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def zoo_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 zoo mask --sort box_ap",
+        "detectron2 zoo --trained --licence permissive",
+    )
     p.add_argument("inputs", nargs="*", metavar="WORD", help="words in the config's path")
     p.add_argument(
         "--task", default="", help="detection, instance, keypoints, panoptic, semantic, proposals …"

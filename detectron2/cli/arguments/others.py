@@ -8,6 +8,11 @@ __all__ = ["config_arguments", "data_arguments", "doctor_arguments", "new_argume
 
 
 def doctor_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 doctor",
+        "detectron2 doctor --json",
+    )
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -17,6 +22,11 @@ def new_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def config_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 config show mask_rcnn_R_50_FPN_3x SOLVER.BASE_LR 0.001",
+        "detectron2 config diff mask_rcnn_R_50_FPN_1x mask_rcnn_R_50_FPN_3x",
+    )
     p.add_argument("action", choices=["show", "diff"])
     p.add_argument(
         "inputs",
@@ -28,6 +38,11 @@ def config_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def data_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 data check toys/train.json",
+        "detectron2 data convert toys/train.json --to yolo --output toys_as_yolo",
+    )
     p.add_argument("action", choices=["import", "check", "show", "stats", "convert", "split", "sample"])
     p.add_argument(
         "inputs",

@@ -2,12 +2,17 @@
 
 import argparse
 
-from .shared import DATA_HELP, labels, overrides, overwrite, tiles
+from .shared import DATA_HELP, examples, labels, overrides, overwrite, tiles
 
 __all__ = ["eval_arguments", "quickstart_arguments", "replay_arguments", "train_arguments"]
 
 
 def quickstart_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 quickstart",
+        "detectron2 quickstart --output first --device cpu SOLVER.MAX_ITER 20",
+    )
     p.add_argument("--output", default="output/quickstart", help="folder to write (default: %(default)s)")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument("--seed", type=int, default=7, help="seed of the run (default: %(default)s)")
@@ -17,6 +22,11 @@ def quickstart_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def train_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 train --train toys/train.json --val toys/val.json --output runs/toys",
+        "detectron2 train --train shop/ --model mask_rcnn_R_50_FPN_3x --epochs 20 SOLVER.BASE_LR 0.001",
+    )
     p.add_argument("--train", metavar="DATA", help=f"training data: {DATA_HELP}")
     p.add_argument(
         "--val",
@@ -67,6 +77,11 @@ def train_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def eval_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 eval runs/toys",
+        "detectron2 eval runs/toys --data new/labels.json --against runs/older",
+    )
     p.add_argument(
         "model", help="folder that `detectron2 train` wrote, or a file that `detectron2 export` wrote"
     )
@@ -90,6 +105,11 @@ def eval_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def replay_arguments(p: argparse.ArgumentParser) -> None:
+    examples(
+        p,
+        "detectron2 replay runs/toys",
+        "detectron2 replay runs/toys --device cuda --dtype float32",
+    )
     p.add_argument("batch", help="a file of bad_batches/, or the folder of a run, for its last one")
     p.add_argument("--config-file", metavar="FILE", help="config of the training (default: the run's own)")
     p.add_argument("--device", default="cpu", help="cpu, cuda … (default: %(default)s)")
