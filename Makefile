@@ -21,14 +21,15 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy detectron2
+	$(BIN)/codespell
 
 fmt: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 -m docs tests/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -j 2 docs site
+	$(BIN)/python -m pytest -q -n 2 -m docs tests/docs
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

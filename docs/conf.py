@@ -30,12 +30,14 @@ nb_output_stderr = "remove"
 nb_merge_streams = True
 
 html_theme = "furo"
+html_search_scorer = "_static/scorer.js"
 html_title = f"detectron2 {release}"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "imported-members": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 
 def set_language(app, page, template, context, doctree):

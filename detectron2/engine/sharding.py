@@ -28,9 +28,9 @@ __all__ = ["full_state_dict", "load_sharded", "save_sharded", "shard_model", "wh
 def shard_model(model: nn.Module, parts: Sequence[str] = ("backbone",), **options: Any) -> list[str]:
     """Shard the parameters of a model over all processes (FSDP2, ``fully_shard``).
 
-    Each element of the ``Sequential``s and ``ModuleList``s in ``parts`` (blocks of residual stages, transformer
+    Each element of a ``Sequential`` or ``ModuleList`` in ``parts`` (blocks of residual stages, transformer
     blocks) is gathered separately when it runs; all other parameters are gathered together while the model runs.
-    Parameters become ``DTensor``s, so build the optimizer afterwards. Batch norm statistics are buffers and are not
+    Parameters become of type ``DTensor``, so build the optimizer afterwards. Batch norm statistics are buffers and are not
     sharded.
 
     Args:

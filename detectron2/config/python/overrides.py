@@ -1,9 +1,11 @@
 """Parse command-line overrides and apply them to a config.
 
-override  = ["+" | "++"] key "=" value  |  "~" key
-key       = name ("." name | "[" index "]")*
-value     = text of one of: null, true, false, integer, float, "quoted", 'quoted', [value, …], (value, …),
-            {key: value, …}, ${interpolation}, a cast such as int(value), or anything else, which is text
+The grammar::
+
+    override  = ["+" | "++"] key "=" value  |  "~" key
+    key       = name ("." name | "[" index "]")*
+    value     = text of one of: null, true, false, integer, float, "quoted", 'quoted', [value, …], (value, …),
+                {key: value, …}, ${interpolation}, a cast such as int(value), or anything else, which is text
 """
 
 import logging

@@ -119,7 +119,7 @@ class ConvFCHead(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features [R, C, H, W] to predictions [R, *output_shape]."""
+        """Map features ``[R, C, H, W]`` to predictions ``[R, *output_shape]``."""
         for conv in self.conv_layers:
             x = conv(x)
         x = x.flatten(1)
