@@ -14,7 +14,9 @@ import pytest
 
 from .test_pages import DOCS, ROOT
 
-QUESTIONS: dict[str, list[str]] = json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
+QUESTIONS: dict[str, list[str]] = json.loads(
+    (Path(__file__).parent / "questions.json").read_text(encoding="utf-8")
+)
 pytestmark = [pytest.mark.slow, pytest.mark.docs]
 
 
@@ -37,7 +39,9 @@ def address(site: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -56,10 +60,16 @@ def test_each_question_finds_its_page(address: str) -> None:
         missed = {}
         for question, answers in QUESTIONS.items():
             page.goto(f"{address}/search.html?q={question.replace(' ', '+')}")
-            page.wait_for_selector("#search-results p.search-summary:has-text('found'), #search-results li", timeout=60000)
+            page.wait_for_selector(
+                "#search-results p.search-summary:has-text('found'), #search-results li", timeout=60000
+            )
             page.wait_for_timeout(500)
-            links = page.eval_on_selector_all("#search-results li > a", "all => all.map(a => a.getAttribute('href'))")
-            pages = list(dict.fromkeys(link.split("?")[0].split("#")[0].removesuffix(".html") for link in links))
+            links = page.eval_on_selector_all(
+                "#search-results li > a", "all => all.map(a => a.getAttribute('href'))"
+            )
+            pages = list(
+                dict.fromkeys(link.split("?")[0].split("#")[0].removesuffix(".html") for link in links)
+            )
             if not set(pages[:3]) & set(answers):
                 missed[question] = pages[:5]
         browser.close()
