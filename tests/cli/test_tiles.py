@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from detectron2.cli import main
 from detectron2.cli.commands.predict_tiles import predict_tiles
+from detectron2.data import Metadata
 from detectron2.data.tiles import TileOptions, tile_grid
+from detectron2.prediction.backends import Prepared
 from detectron2.utils.errors import UserError
 
 from .conftest import TINY
@@ -153,3 +158,32 @@ def test_options_of_tiles_are_checked(data: Path, tmp_path: Path, capsys: pytest
         assert main([*words, *more]) == 2
         assert text in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
+
+
+class TwoHalves:
+    """A semantic model: what is brighter is the second class."""
+
+    batch_size, scores, classes = 2, None, None
+    metadata = Metadata(name="halves").set(stuff_classes=["dark", "bright"])
+    backend = SimpleNamespace(prepare=lambda rgb: Prepared(rgb, (3, *rgb.shape[:2])))
+
+    def run_prepared(self, batch: list[Prepared]) -> list[dict[str, torch.Tensor]]:
+        bright = [torch.from_numpy(p.data[:, :, 0] > 99).float() for p in batch]
+        return [{"sem_seg": torch.stack([1 - b, b])} for b in bright]
+
+
+def test_class_maps_are_written(tmp_path: Path) -> None:
+    picture = np.zeros((90, 120, 3), np.uint8)
+    picture[30:, 50:] = 200
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    model: Any = TwoHalves()
+    out, options = tmp_path / "out", TileOptions(64, 0.25)
+    assert predict_tiles(model, [str(tmp_path / "a.png")], out, options, logging.getLogger()) == 0
+    (record,) = json.loads((out / "predictions.json").read_text())
+    labels = np.asarray(Image.open(out / record["labels"]))
+    np.testing.assert_array_equal(labels, picture[:, :, 0] > 99)
+    assert record["regions"] == [
+        {"category_id": 0, "class": "dark", "area": 90 * 120 - 60 * 70},
+        {"category_id": 1, "class": "bright", "area": 60 * 70},
+    ]
+    assert record["objects"] == [] and (out / record["picture"]).is_file()

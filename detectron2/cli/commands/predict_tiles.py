@@ -14,6 +14,7 @@ from detectron2.prediction.sources import is_video
 from detectron2.prediction.tiles import (
     LargePrediction,
     TiledPredictor,
+    class_areas,
     coco_objects,
     draw_small,
     write_geojson,
@@ -32,7 +33,7 @@ _LONG_SIDE = 2000  # pixels of the pictures that are drawn
 def predict_tiles(
     predictor: Predictor, paths: list[str], output: Path, tiles: TileOptions, logger: logging.Logger
 ) -> int:
-    """Predict, and write ``predictions.json``, and for each image a small picture and, if it has a place, GeoJSON.
+    """Predict, and write ``predictions.json``, and for each image a small picture, classes of pixels, and GeoJSON.
 
     Args:
         predictor: predicts for the tiles.
@@ -56,6 +57,7 @@ def predict_tiles(
             try:
                 found = large(path, name)
                 picture = _write_picture(found, output / f"{name}.jpg", tiles)
+                regions = _write_labels(found, output / f"{name}.labels.png")
             except (*READ_ERRORS, ValueError) as error:
                 reason = str(error) if path in str(error) else f"{path} ({error})"
                 logger.warning("Skipped, since it cannot be read: %s", reason)
@@ -64,7 +66,7 @@ def predict_tiles(
                 with atomic_write(output / f"{name}.geojson") as features:
                     write_geojson(found, found.geo, features)
             file.write(",\n" if done else "\n")
-            _write_record(file, found, picture)
+            _write_record(file, found, picture, regions)
             total, done = total + len(found), done + 1
         file.write("\n]\n")
     print(f"{total} objects in {done} images, {len(paths) - done} skipped; see {output}")
@@ -79,10 +81,25 @@ def _write_picture(found: LargePrediction, path: Path, tiles: TileOptions) -> st
     return path.name
 
 
-def _write_record(file: IO[str], found: LargePrediction, picture: str) -> None:
+def _write_labels(found: LargePrediction, path: Path) -> dict[str, Any]:
+    """Write the class of each pixel as the grey value of a picture; return what the record says of it."""
+    if found.labels is None:
+        return {}
+    Image.fromarray(found.labels).save(path, compress_level=1)
+    areas = class_areas(found.labels, found.metadata)
+    return {"labels": path.name, "regions": [{"category_id": n, "class": c, "area": a} for n, c, a in areas]}
+
+
+def _write_record(file: IO[str], found: LargePrediction, picture: str, regions: dict[str, Any]) -> None:
     """Write one entry of ``predictions.json``, object by object, since all of them together may be large."""
     height, width = found.size
-    head: dict[str, Any] = {"file_name": found.source, "picture": picture, "height": height, "width": width}
+    head: dict[str, Any] = {
+        "file_name": found.source,
+        "picture": picture,
+        "height": height,
+        "width": width,
+        **regions,
+    }
     file.write(json.dumps(head)[:-1] + ', "objects": [')
     file.writelines(_separated(found))
     file.write("]}")

@@ -102,7 +102,7 @@ def _tiled(run: RunConfig, card: RunCard, folder: Path, weights: str) -> tuple[n
         trained.put(weights=weights)
     predictor = Predictor(trained.cfg, scores=None, batch_size=max(run.batch_size, 1))
     kept = folder / "inference" / "tiles"
-    model = TiledModel(TiledPredictor(predictor, TileOptions.from_dict(card.tiles), folder=kept))
+    model = TiledModel(TiledPredictor(predictor, TileOptions.from_dict(card.tiles), folder=kept, maps=False))
     return model, build_detection_test_loader(dataset=DatasetCatalog.get(VAL), mapper=_without_labels)
 
 

@@ -1,5 +1,6 @@
 """Predictions for large images, tile by tile."""
 
+from .labels import class_areas
 from .large import LargePrediction, TiledModel, TiledPredictor
 from .merge import MergeRule, merge_pieces
 from .output import coco_objects, draw_small, geojson, write_geojson
@@ -12,6 +13,7 @@ __all__ = [
     "Pieces",
     "TiledModel",
     "TiledPredictor",
+    "class_areas",
     "coco_objects",
     "draw_small",
     "geojson",

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -26,6 +28,7 @@ from ..backends import Prepared
 from ..batching import read_ahead
 from ..predictor import Predictor
 from ..selection import on_cpu
+from .labels import cores_of, label_part, whole_map
 from .merge import MergeRule, merge_pieces
 from .pieces import Pieces, pieces_of
 from .store import TileStore
@@ -50,6 +53,7 @@ class LargePrediction:
         num_tiles: tiles of the image.
         num_reused: those of them that an earlier run had finished.
         metadata: names and colours of the classes.
+        labels: ``[H, W]``, the class of each pixel, of semantic and panoptic models; None for others.
     """
 
     source: str
@@ -59,6 +63,7 @@ class LargePrediction:
     num_tiles: int = 1
     num_reused: int = 0
     metadata: Metadata = field(default_factory=Metadata, repr=False, compare=False)
+    labels: npt.NDArray[np.unsignedinteger] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.found)
@@ -102,6 +107,9 @@ class TiledPredictor:
         options: the grid, and how files are read.
         rule: when pieces from several tiles are one object.
         folder: keeps finished tiles, so that a run that was broken off goes on behind them; None keeps none.
+        maps: also put together the class maps of semantic and panoptic models, which take a byte for each pixel; without
+            this, a model must give instances.
+
     Example::
 
         large = TiledPredictor(Predictor("mask_rcnn_R_50_FPN_3x", batch_size=4), TileOptions(1024, 0.2))
@@ -116,7 +124,9 @@ class TiledPredictor:
         *,
         rule: MergeRule | None = None,
         folder: str | os.PathLike[str] | None = None,
+        maps: bool = True,
     ) -> None:
+        self.maps = maps
         self.predictor = predictor
         self.options = options or TileOptions()
         self.rule = rule or MergeRule()
@@ -133,7 +143,7 @@ class TiledPredictor:
 
         Raises:
             OSError, ValueError: if the image cannot be read.
-            UserError: if the model finds no instances.
+            UserError: if the model finds neither instances nor classes of pixels.
         """
         source = os.fspath(path)
         with open_windows(source, self.options.read) as image:
@@ -144,27 +154,32 @@ class TiledPredictor:
             with closing(store):
                 self._predict(image, tiles, store)
                 found = store.all()
+                labels = whole_map(store.labels, tiles)
             merged = merge_pieces(found, tiles, size, self.rule)
             logger.info(
                 "%s: %d tiles (%d of them kept from before), %d pieces, %d objects",
                 source, len(tiles), store.found, len(found), len(merged),
             )  # fmt: skip
             return LargePrediction(
-                source, size, merged, image.geo, len(tiles), store.found, self.predictor.metadata
+                source, size, merged, image.geo, len(tiles), store.found, self.predictor.metadata, labels
             )
 
     def _predict(self, image: Windows, tiles: list[Tile], store: TileStore) -> None:
         """Predict for the tiles that are not in the store."""
-        size = self.predictor.batch_size
+        size, cores = self.predictor.batch_size, cores_of(tiles)
         with closing(read_ahead(self._prepared(image, tiles, store), _BATCHES_AHEAD * size)) as ready:
             while batch := list(islice(ready, size)):
                 outputs = self.predictor.run_prepared([r.prepared for r in batch])
-                for (number, _), output in zip(batch, outputs):
-                    if "instances" not in output:
+                for (number, _), given in zip(batch, outputs):
+                    output, tile = on_cpu(given), tiles[number]
+                    mapped = self.maps and "sem_seg" in output
+                    if "instances" not in output and not mapped:
+                        others = " or classes of pixels" if self.maps else ""
                         raise UserError(
-                            f"the model gives {', '.join(output)}, and only instances can be put together from tiles"
+                            f"the model gives {', '.join(output)}, and only instances{others} can be put together from tiles"
                         )
-                    store.add(number, pieces_of(on_cpu(output)["instances"], number, tiles[number]))
+                    labels = label_part(output["sem_seg"], tile, cores[number]) if mapped else None
+                    store.add(number, pieces_of(output.get("instances", _none(tile)), number, tile), labels)
                     if len(store) % _SAY_EVERY == 0:
                         logger.info("%d of %d tiles", len(store), len(tiles))
 
@@ -189,7 +204,7 @@ class TiledPredictor:
         stat = os.stat(source)
         return {
             "source": os.path.abspath(source), "bytes": stat.st_size, "modified": stat.st_mtime_ns, "size": list(size),
-            **self.options.as_dict(), "identity": self.identity,
+            **self.options.as_dict(), "identity": self.identity, "maps": self.maps,
         }  # fmt: skip
 
 
@@ -218,6 +233,14 @@ class TiledModel(nn.Module):
             For each ``{"instances": ...}`` with masks as ``pred_rle``.
         """
         return [{"instances": self._large(r["file_name"], _name_of(r)).instances()} for r in inputs]
+
+
+def _none(tile: Tile) -> Instances:
+    """Return the instances of a model that gives none."""
+    return Instances(
+        (tile.height, tile.width), pred_boxes=Boxes(torch.zeros(0, 4)), scores=torch.zeros(0),
+        pred_classes=torch.zeros(0, dtype=torch.int64),
+    )  # fmt: skip
 
 
 def _name_of(record: Mapping[str, Any]) -> str:

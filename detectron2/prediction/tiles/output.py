@@ -161,6 +161,8 @@ def _ring(outline: Points, geo: GeoReference, outer: bool) -> list[list[float]]:
 def draw_small(prediction: LargePrediction, image: npt.NDArray[np.uint8], metadata: Metadata) -> VisImage:
     """Draw the objects into the shrunken image: outlines of up to 500, boxes of up to 5,000, the best ones.
 
+    Below them lie the classes of the pixels, if the model gives these.
+
     Args:
         prediction: of the whole image.
         image: the whole image, shrunk, ``(h, w, 3)`` in RGB order.
@@ -169,6 +171,9 @@ def draw_small(prediction: LargePrediction, image: npt.NDArray[np.uint8], metada
     scale = np.array([image.shape[1] / prediction.size[1], image.shape[0] / prediction.size[0]])
     found = prediction.found.chosen(range(min(len(prediction.found), _MOST_DRAWN)))
     canvas = Visualizer(image, metadata)
+    if prediction.labels is not None:
+        rows, columns = (np.arange(n) * full // n for n, full in zip(image.shape[:2], prediction.size))
+        canvas.draw_sem_seg(prediction.labels[rows[:, None], columns], alpha=0.5)
     if not len(found):
         return canvas.output
     colors = _colors(found.classes.tolist(), metadata)

@@ -12,6 +12,7 @@ import numpy as np
 from detectron2.data.tiles import Tile
 from detectron2.evaluation.progress.records import RecordWriter, read_records
 
+from .labels import LabelPart
 from .pieces import Crop, Pieces, joined
 
 __all__ = ["TileStore"]
@@ -26,10 +27,12 @@ class TileStore:
 
     Attributes:
         found: number of tiles that the file had.
+        labels: classes of the pixels of each tile; empty for models that give none.
     """
 
     def __init__(self, path: Path | None, stamp: Mapping[str, Any]) -> None:
         self._parts: dict[int, Pieces] = {}
+        self.labels: dict[int, LabelPart] = {}
         self._writer: RecordWriter | None = None
         end = self._read(path, dict(stamp)) if path is not None else 0
         self.found = len(self._parts)
@@ -46,6 +49,8 @@ class TileStore:
                 return 0
             if end:
                 self._parts[record["tile"]] = _unpacked(record)
+                if record.get("labels"):
+                    self.labels[record["tile"]] = LabelPart(*record["labels"])
             end = place
         return end
 
@@ -55,11 +60,13 @@ class TileStore:
     def __len__(self) -> int:
         return len(self._parts)
 
-    def add(self, number: int, pieces: Pieces) -> None:
+    def add(self, number: int, pieces: Pieces, labels: LabelPart | None = None) -> None:
         """Keep what was found in a tile; it outlives this process when the call returns."""
         self._parts[number] = pieces
+        if labels is not None:
+            self.labels[number] = labels
         if self._writer is not None:
-            self._writer.append({"tile": number, **_packed(pieces)})
+            self._writer.append({"tile": number, **_packed(pieces), "labels": labels})
 
     def all(self) -> Pieces:
         """Return the pieces of all tiles, in their order."""

@@ -22,12 +22,14 @@ from detectron2.prediction.tiles import (
     Pieces,
     TiledModel,
     TiledPredictor,
+    class_areas,
     coco_objects,
     draw_small,
     geojson,
     pieces_of,
     write_geojson,
 )
+from detectron2.prediction.tiles.labels import cores_of
 from detectron2.prediction.tiles.pieces import Crop, crop_of
 from detectron2.structures import Boxes, Instances
 from detectron2.structures.rle import decode
@@ -130,9 +132,67 @@ def test_finished_tiles_are_not_predicted_again(scene: tuple[Path, np.ndarray], 
 
 def test_what_gives_no_instances_is_refused(scene: tuple[Path, np.ndarray]) -> None:
     model: Any = ByColor()
-    model.run_prepared = lambda batch: [{"sem_seg": torch.zeros(2, 5, 5)} for _ in batch]
-    with pytest.raises(UserError, match="sem_seg"):
+    model.run_prepared = lambda batch: [{"proposals": 0} for _ in batch]
+    with pytest.raises(UserError, match="proposals, and only instances or classes of pixels"):
         TiledPredictor(model, TileOptions(70))(scene[0])
+    model.run_prepared = lambda batch: [{"sem_seg": torch.zeros(2, 5, 5)} for _ in batch]
+    with pytest.raises(UserError, match="sem_seg, and only instances can"):
+        TiledPredictor(model, TileOptions(70), maps=False)(scene[0])
+
+
+class ByBlue(ByColor):
+    """Gives the class of each pixel, and finds objects or not; near the edges of a tile its classes are wrong."""
+
+    def __init__(self, objects: bool) -> None:
+        super().__init__()
+        self.objects = objects
+        self.metadata.set(stuff_classes=["ground", "thing"])
+
+    def run_prepared(self, batch: list[Prepared]) -> list[dict[str, Any]]:
+        outputs = super().run_prepared(batch)
+        for prepared, output in zip(batch, outputs):
+            thing = torch.from_numpy(prepared.data[:, :, 2] > 0).float()
+            sure = torch.zeros_like(thing)
+            sure[3:-3, 3:-3] = 1
+            output["sem_seg"] = torch.stack([1 - thing, thing, 2 * (1 - sure)])
+            if not self.objects:
+                del output["instances"]
+        return outputs
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_class_maps_are_put_together(scene: tuple[Path, np.ndarray], tmp_path: Path, objects: bool) -> None:
+    path, image = scene
+    options = TileOptions(70, 0.25)
+    broken: Any = ByBlue(objects)
+    broken.most = 4
+    with pytest.raises(KeyboardInterrupt):
+        TiledPredictor(broken, options, folder=tmp_path / "kept")(path)
+    model: Any = ByBlue(objects)
+    found = TiledPredictor(model, options, folder=tmp_path / "kept")(path)
+    assert found.num_reused == 3 and (len(found) > 10) == objects
+    assert found.labels is not None and found.labels.dtype == np.uint8
+    inside = slice(3, -3), slice(3, -3)  # seams are in the middle of what two tiles see, far from their edges
+    np.testing.assert_array_equal(found.labels[inside], image[inside][:, :, 2] > 0)
+    assert (found.labels[:3] == 2).all()
+    areas = list(class_areas(found.labels, found.metadata))
+    assert [a[:2] for a in areas] == [(0, "ground"), (1, "thing"), (2, "2")]
+    assert sum(a[2] for a in areas) == HEIGHT * WIDTH
+    drawn = draw_small(found, image[::2, ::2], found.metadata).get_image()
+    assert drawn.shape == (HEIGHT // 2, WIDTH // 2, 3) and (drawn != image[::2, ::2]).any()
+    assert TiledPredictor(ByColor(), options)(path).labels is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap"), [((50, 90), 20, 0.5), ((7, 5), 9, 0.0), ((40, 40), 16, 0.9)]
+)
+def test_the_cores_of_tiles_cover_the_image_once(size: tuple[int, int], tile: int, overlap: float) -> None:
+    tiles = tile_grid(*size, tile, overlap)
+    covered = np.zeros(size, int)
+    for whole, core in zip(tiles, cores_of(tiles), strict=True):
+        assert core.shared(whole) == core
+        covered[core.y0 : core.y1, core.x0 : core.x1] += 1
+    assert (covered == 1).all()
 
 
 def test_a_real_model_equals_its_own_predictions_of_the_tiles(tiny_file: Path, tmp_path: Path) -> None:
