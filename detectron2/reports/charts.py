@@ -9,7 +9,7 @@ __all__ = ["COLORS", "Series", "bar_chart", "heat_map", "line_chart", "nice_tick
 
 COLORS = 7  # classes s0 to s6 of base.html: colours that colour-blind readers can tell apart, and dashes
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 68, 12, 10, 36
 MAX_POINTS = 400
 
 
@@ -158,7 +158,7 @@ def _finite(points: Sequence[tuple[float | None, float | None]]) -> list[tuple[f
 def _extent(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     if low == high:
-        pad = abs(low) * 0.1 or 1.0
+        pad = 1.0 if low == round(low) else abs(low) * 0.1
         return low - pad, high + pad
     return low, high
 

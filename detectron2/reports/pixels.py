@@ -18,7 +18,7 @@ from .pictures import ByClass
 __all__ = ["PredictedMaps", "pixel_tables"]
 
 _SEMANTIC = ("mIoU", "fwIoU", "mACC", "pACC")
-_CLASSES = ("IoU", "BoundaryIoU", "ACC")
+_CLASSES = ("IoU", "ACC")
 
 
 def pixel_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,13 +2,16 @@
 
 import json
 from html import unescape
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from detectron2.config import get_cfg
 from detectron2.data import Metadata
+from detectron2.engine.hooks import ReportWriter
 from detectron2.reports import draw_training_batch, write_training_report
 from detectron2.reports.pictures import MOST_BYTES, draw_instances, draw_labels, save_row
 from detectron2.structures import Boxes, BoxMode, Instances
@@ -116,6 +119,19 @@ def test_a_batch_is_drawn_with_its_labels(tmp_path):
     assert drawn.shape[1] < 4 * 800
     draw_training_batch(batch[3:], Metadata(name="n"), "BGR", tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("batch", [[{"picture": 1}], [{"image": "abc"}], "no list", None])
+def test_a_batch_that_cannot_be_drawn_does_not_end_the_training(tmp_path, monkeypatch, batch):
+    said = []
+    monkeypatch.setattr("detectron2.engine.hooks.report.logger.warning", lambda text, **_: said.append(text))
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = ("some_data",)
+    hook = ReportWriter(0, str(tmp_path))
+    hook.trainer = SimpleNamespace(iter=0, max_iter=9, loop=SimpleNamespace(batch=batch), cfg=cfg)
+    hook.after_step()
+    assert len(said) == isinstance(batch, list)
+    assert not (tmp_path / "pictures").exists()
 
 
 def test_pictures_are_light(tmp_path):

@@ -50,9 +50,9 @@ class ReportWriter(PeriodicHook):
         batch, cfg = getattr(self.trainer.loop, "batch", None), getattr(self.trainer, "cfg", None)
         if cfg is None or not isinstance(batch, list):
             return
-        run = run_config(cfg)
-        names = run.dataset_names("train")
         try:
-            draw_training_batch(batch, MetadataCatalog.get(names[0]), run.input_format, self._folder)
+            run = run_config(cfg)
+            metadata = MetadataCatalog.get(run.dataset_names("train")[0])
+            draw_training_batch(batch, metadata, run.input_format, self._folder)
         except Exception:  # a picture must not end a training: batches of own mappers may hold anything
             logger.warning("The training batch could not be drawn for the report.", exc_info=True)
