@@ -31,6 +31,9 @@ nb_merge_streams = True
 
 html_theme = "furo"
 html_search_scorer = "_static/scorer.js"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+smartquotes = False  # they would change --options
 html_title = f"detectron2 {release}"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from config_comments import meanings
 from docutils import nodes
@@ -134,12 +135,28 @@ def _example(name: str, toys: Path, folder: Path) -> str:
         if path.suffix in (".json", ".xml", ".txt") and path.name != "classes.txt":
             text = path.read_text(encoding="utf-8")
             if path.suffix == ".json":
-                text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)
-            lines = [line[:110] + (" …" if len(line) > 110 else "") for line in text.splitlines()]
+                text = _short_json(json.loads(text))
+            lines = [line[:400] + (" …" if len(line) > 400 else "") for line in text.splitlines()]
             return "\n".join(
                 [path.relative_to(folder).as_posix() + ":", "", *lines[:30], *["…"][: len(lines) - 30 > 0]]
             )
     return ""
+
+
+def _short_json(content: dict[str, Any]) -> str:
+    """Return one line for each key, with the first few numbers of long lists."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, list):
+            return [short(v) for v in value[:4]] + ["…"][: len(value) > 4]
+        return {k: short(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    lines = [
+        f"  {json.dumps(k)}: {json.dumps(short(v), ensure_ascii=False)}"
+        for k, v in content.items()
+        if v and k != "info"
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 # ------------------------------------------------------------------ modules
