@@ -15,9 +15,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detectron2.layers import batched_nms, batched_nms_rotated
-from detectron2.utils.tracing import smaller
+from detectron2.utils.tracing import is_recording, smaller
 
-__all__ = ["best_rows", "class_aware_nms_mask", "clip_boxes", "stack_detections", "top_scores"]
+__all__ = [
+    "best_rows",
+    "class_aware_nms_mask",
+    "clip_boxes",
+    "real_counts",
+    "rows_of",
+    "stack_detections",
+    "top_scores",
+]
 
 # Below every score that a network can output, yet finite, so that sorting and sums stay defined.
 LOWEST = -3.0e38
@@ -36,6 +44,16 @@ def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, torch.where(indices < size, indices, 0)
 
 
+def rows_of(masks: Sequence[Tensor]) -> list[Tensor]:
+    """Return the rows at which each mask [R] is True; the host waits for the device once for all of them."""
+    if not masks or masks[0].device.type in ("cpu", "mps") or is_recording():
+        return [
+            torch.nonzero(mask)[:, 0] for mask in masks
+        ]  # no wait, no such kernel, and no fixed counts in a graph
+    counts = torch.stack([mask.sum() for mask in masks]).tolist()
+    return [torch.nonzero_static(mask, size=count)[:, 0] for mask, count in zip(masks, counts)]
+
+
 def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
     """Clip XYXY boxes [..., 4] to an image; its size is given as numbers or as scalars on the boxes' device."""
     x0, y0, x1, y1 = boxes.unbind(dim=-1)
@@ -51,7 +69,7 @@ def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tens
 
 
 def class_aware_nms_mask(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float
+    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor | None, iou_threshold: float
 ) -> Tensor:
     """Find which boxes survive non-maximum suppression within their groups; invalid rows never do.
 
@@ -59,12 +77,16 @@ def class_aware_nms_mask(
         boxes: [R, 4] XYXY or [R, 5] rotated.
         scores: [R].
         groups: integers [R]; only boxes of one group suppress each other.
-        valid: bool [R], rows that take part.
+        valid: bool [R], rows that take part; None = all, which saves a wait for the device.
         iou_threshold: IoU above which the box with the lower score is removed.
 
     Returns:
         bool [R].
     """
+    if valid is None:
+        nms = batched_nms if boxes.shape[-1] == 4 else batched_nms_rotated
+        kept = nms(boxes, scores, groups, iou_threshold)
+        return torch.zeros_like(scores, dtype=torch.bool).index_fill(0, kept, 1)
     if torch.compiler.is_exporting() or not torch.compiler.is_compiling():
         # An exported graph may contain data-dependent sizes, so it can keep the ordinary operators.
         return _nms_mask(boxes, scores, groups, valid, iou_threshold)
@@ -113,6 +135,12 @@ def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]
     ranked = torch.where(keep, scores, LOWEST)
     values, rows = top_scores(ranked, count if count >= 0 else scores.shape[0])
     return rows, values > LOWEST
+
+
+def real_counts(masks: Sequence[Tensor]) -> list[int]:
+    """Return how many rows of each result of :func:`best_rows` are real; the host waits for the device once."""
+    counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist() if masks else []
+    return counts
 
 
 def stack_detections(

@@ -213,9 +213,10 @@ def _dense_box_regression_loss(
         ValueError: for an unknown loss type.
     """
     base = cat([a if isinstance(a, Tensor) else a.tensor for a in anchors])  # [A, D]
-    predicted = cat(pred_anchor_deltas, dim=1)[fg_mask]  # [P, D]
-    target = torch.stack(list(gt_boxes))[fg_mask]  # [P, D]
-    reference = base.unsqueeze(0).expand(fg_mask.shape[0], -1, -1)[fg_mask]  # [P, D]
+    image, anchor = fg_mask.nonzero(as_tuple=True)  # [P]
+    predicted = cat(pred_anchor_deltas, dim=1)[image, anchor]  # [P, D]
+    target = torch.stack(list(gt_boxes))[image, anchor]  # [P, D]
+    reference = base[anchor]  # [P, D]
     return _box_loss(box2box_transform, reference, predicted, target, box_reg_loss_type, smooth_l1_beta)
 
 

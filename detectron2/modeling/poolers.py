@@ -16,6 +16,8 @@ from detectron2.structures import Boxes
 from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
 
+from ._selection import rows_of
+
 __all__ = ["ROIPooler", "assign_boxes_to_levels", "convert_boxes_to_pooler_format"]
 
 __getattr__ = passed_on(__name__)
@@ -180,8 +182,8 @@ class ROIPooler(nn.Module):
         if torch.compiler.is_compiling():
             return self._pool_masked(x, rois, level)
         output = x[0].new_zeros((rois.shape[0], x[0].shape[1], *self.output_size))
-        for i, (features, op) in enumerate(zip(x, self.level_poolers)):
-            rows = torch.nonzero(level == i)[:, 0]
+        rows_of_level = rows_of([level == i for i in range(len(x))])
+        for rows, features, op in zip(rows_of_level, x, self.level_poolers):
             output.index_put_((rows,), op(features, rois[rows]).to(output.dtype))
         return output
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detectron2.layers import nonzero_tuple
+from ._selection import rows_of
 
 __all__ = ["subsample_labels"]
 
@@ -27,8 +27,8 @@ def subsample_labels(
     Returns:
         Indices of the sampled foreground and background, two int64 vectors in random order.
     """
-    foreground = nonzero_tuple((labels != -1) & (labels != bg_label))[0]
-    background = nonzero_tuple(labels == bg_label)[0]
+    is_background = labels == bg_label
+    foreground, background = rows_of([(labels != -1) & ~is_background, is_background])
     num_fg = min(foreground.numel(), int(num_samples * positive_fraction))
     num_bg = min(background.numel(), num_samples - num_fg)
     return _draw(foreground, num_fg), _draw(background, num_bg)

@@ -1,7 +1,7 @@
 """Per-instance data of one image."""
 
 from collections.abc import Iterator, Sequence, Sized
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -107,6 +107,8 @@ class Instances:
         """
         if is_single(item):
             item = row_slice(item, len(self))
+        elif _is_device_mask(item) and item.shape == (len(self),):
+            item = item.nonzero()[:, 0]  # wait for the device once, not for each field
         return self._like({k: _pick(v, item) for k, v in self._fields.items()})
 
     def __len__(self) -> int:
@@ -208,6 +210,10 @@ def _same_size(a: Sequence[int] | Tensor, b: Sequence[int] | Tensor) -> bool:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return bool(torch.equal(torch.as_tensor(a).cpu(), torch.as_tensor(b).cpu()))
     return tuple(a) == tuple(b)
+
+
+def _is_device_mask(item: object) -> TypeGuard[Tensor]:
+    return isinstance(item, Tensor) and item.dtype == torch.bool and item.device.type != "cpu"
 
 
 def _pick(value: Any, item: Index) -> Any:

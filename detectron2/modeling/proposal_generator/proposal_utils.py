@@ -16,7 +16,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
 
-from .._selection import best_rows, class_aware_nms_mask, clip_boxes, top_scores
+from .._selection import best_rows, class_aware_nms_mask, clip_boxes, real_counts, top_scores
 
 __all__ = [
     "add_ground_truth_to_proposals",
@@ -118,17 +118,22 @@ def proposals_as_instances(
     box_type: Callable[[Tensor], Any],
 ) -> list[Instances]:
     """Convert candidates of N images to ``Instances``; ``options`` are nms_thresh, post_nms_topk and min_box_size."""
-    if training and not bool(boxes.isfinite().all() & logits.isfinite().all()):
+    chosen = [
+        suppress_candidates(b, s, levels, size, *options, clip)
+        for b, s, size in zip(boxes, logits, image_sizes)
+    ]
+    finite = boxes.isfinite().all() & logits.isfinite().all()
+    all_finite, *counts = real_counts([finite, *(real for _, _, real in chosen)])
+    if training and not all_finite:
         raise FloatingPointError(
             "the proposal network predicted infinite or NaN boxes or logits: training has diverged. "
             "Lower SOLVER.BASE_LR, lengthen the warm-up, or enable gradient clipping."
         )
     result = []
-    for b, s, size in zip(boxes, logits, image_sizes):
-        chosen, score, real = suppress_candidates(b, s, levels, size, *options, clip)
+    for (box, score, _), count, size in zip(chosen, counts, image_sizes):
         found = Instances((size[0], size[1]))
-        found.proposal_boxes = box_type(chosen[real])
-        found.objectness_logits = score[real]
+        found.proposal_boxes = box_type(box[:count])
+        found.objectness_logits = score[:count]
         result.append(found)
     return result
 

@@ -306,9 +306,11 @@ class RPN(nn.Module):
             box_reg_loss_type=self.box_reg_loss_type,
             smooth_l1_beta=self.smooth_l1_beta,
         )
-        drawn = labels >= 0
+        drawn = torch.nonzero(labels.flatten() >= 0)[:, 0]
         objectness = F.binary_cross_entropy_with_logits(
-            cat(pred_objectness_logits, dim=1)[drawn], labels[drawn].to(torch.float32), reduction="sum"
+            cat(pred_objectness_logits, dim=1).flatten()[drawn],
+            labels.flatten()[drawn].to(torch.float32),
+            reduction="sum",
         )
         scale = 1.0 / (self.batch_size_per_image * num_images)
         found = {"loss_rpn_cls": objectness * scale, "loss_rpn_loc": location * scale}

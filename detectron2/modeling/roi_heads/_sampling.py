@@ -13,6 +13,7 @@ from torch import Tensor
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
+from .._selection import rows_of
 from ..matcher import Matcher, match_boxes
 from ..sampling import subsample_labels
 
@@ -96,7 +97,7 @@ def select_foreground_proposals(
         bg_label: the label of background, K.
     """
     masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]
-    return [p[torch.nonzero(mask)[:, 0]] for p, mask in zip(proposals, masks)], masks
+    return [p[rows] for p, rows in zip(proposals, rows_of(masks))], masks
 
 
 def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from detectron2.layers.soft_nms import SoftNMS
 from detectron2.structures import Boxes, Instances
 
-from .._selection import best_rows, class_aware_nms_mask, clip_boxes
+from .._selection import best_rows, class_aware_nms_mask, clip_boxes, real_counts
 
 Clip = Callable[[Tensor, Any, Any], Tensor]
 
@@ -58,13 +58,13 @@ def select_detections(
     if torch.compiler.is_compiling():
         flat = clip(per_class.expand(-1, num_classes, -1).reshape(-1, box_dim), *image_size)
         rows = torch.arange(flat.shape[0], device=flat.device)
-        kept = candidates.flatten()
+        kept: Tensor | None = candidates.flatten()
     else:  # NMS on the few candidates above the threshold is cheaper than on all R * K with a mask
         rows = torch.nonzero(candidates.flatten())[:, 0]
         shared = per_class.shape[1] == 1
         where = torch.div(rows, num_classes, rounding_mode="floor") if shared else rows
         flat = clip(per_class.reshape(-1, box_dim)[where], *image_size)
-        kept = torch.ones_like(rows, dtype=torch.bool)
+        kept = None
     score = scores.flatten()[rows]
     classes = rows % num_classes
     keep = class_aware_nms_mask(flat, score, classes, kept, nms_thresh)
@@ -87,15 +87,21 @@ def detections_as_instances(
     The indices count only proposals whose boxes and scores are finite.
     """
     results, kept = [], []
-    for b, s, size in zip(boxes, scores, image_shapes):
-        chosen, score, classes, proposal, real = select_detections(b, s, size, *options, clip, box_dim)
+    chosen = [
+        select_detections(b, s, size, *options, clip, box_dim)
+        for b, s, size in zip(boxes, scores, image_shapes)
+    ]
+    counts = real_counts([real for *_, real in chosen])
+    for b, s, size, (box, score, classes, proposal, _), count in zip(
+        boxes, scores, image_shapes, chosen, counts
+    ):
         found = Instances(size)
-        found.pred_boxes = box_type(chosen[real])
-        found.scores = score[real]
-        found.pred_classes = classes[real]
+        found.pred_boxes = box_type(box[:count])
+        found.scores = score[:count]
+        found.pred_classes = classes[:count]
         results.append(found)
         finite = b.isfinite().all(dim=1) & s.isfinite().all(dim=1)
-        kept.append((finite.cumsum(dim=0) - 1)[proposal[real]])
+        kept.append((finite.cumsum(dim=0) - 1)[proposal[:count]])
     return results, kept
 
 
