@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
@@ -28,7 +29,14 @@ DYNAMIC = {
 }  # fmt: skip
 READS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"}
 # Copies between devices, and indices, which CUDA takes from the host.
-CROSSING = {"aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+CROSSING = {
+    "aten::_to_copy",
+    "aten::copy_",
+    "aten::index",
+    "aten::index_put",
+    "aten::index_put_",
+    "aten::_index_put_impl_",
+}
 # No kernel: these change how memory is seen.
 FREE = {
     "aten::view", "aten::_unsafe_view", "aten::reshape", "aten::expand", "aten::permute", "aten::transpose", "aten::t",
@@ -72,6 +80,20 @@ class DeviceTensor(Tensor):
 
 def _is_device(device: Any) -> bool:
     return device is not None and torch.device(device).type == "meta"
+
+
+class _FromData(TorchFunctionMode):
+    """``torch.tensor(data, device="meta")`` leaves the data out; put them on the device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.tensor, torch.as_tensor) and _is_device(kwargs.get("device")):
+            del kwargs["device"]
+            made = func(*args, **kwargs)
+            return made if isinstance(made, DeviceTensor) else DeviceTensor(made)
+        if func is Tensor.new_tensor and isinstance(args[0], DeviceTensor) and "device" not in kwargs:
+            return DeviceTensor(torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}))
+        return func(*args, **kwargs)
 
 
 class PretendDevice(TorchDispatchMode):
@@ -127,7 +149,9 @@ class PretendDevice(TorchDispatchMode):
             self._wait(name)
         elif name not in FREE:
             self.operators += 1
-        inner_args, inner_kwargs = tree_map(lambda t: t.inner if isinstance(t, DeviceTensor) else t, (args, kwargs))
+        inner_args, inner_kwargs = tree_map(
+            lambda t: t.inner if isinstance(t, DeviceTensor) else t, (args, kwargs)
+        )
         out = func(*inner_args, **inner_kwargs)
         if host_result:
             return args[0] if name == "aten::copy_" else out
@@ -170,8 +194,11 @@ class PretendDevice(TorchDispatchMode):
             self._autocast_init(autocast, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
 
         torch.autocast.__init__ = init  # type: ignore[method-assign]
+        self._from_data = _FromData()
+        self._from_data.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         torch.autocast.__init__ = self._autocast_init  # type: ignore[method-assign]
         super().__exit__(*error)
+        self._from_data.__exit__(*error)

@@ -139,8 +139,10 @@ def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]
 
 def real_counts(masks: Sequence[Tensor]) -> list[int]:
     """Return how many rows of each result of :func:`best_rows` are real; the host waits for the device once."""
-    counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist() if masks else []
-    return counts
+    if not masks:
+        return []
+    counts = torch.stack([mask.sum() for mask in masks])
+    return list(counts) if is_recording() else counts.tolist()  # type: ignore[arg-type]
 
 
 def stack_detections(

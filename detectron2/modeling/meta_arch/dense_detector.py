@@ -18,7 +18,15 @@ from detectron2.structures.types import ModelInput, ModelOutput
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 
-from .._selection import best_rows, class_aware_nms_mask, clip_boxes, stack_detections, top_scores
+from .._selection import (
+    best_rows,
+    class_aware_nms_mask,
+    clip_boxes,
+    real_counts,
+    rows_of,
+    stack_detections,
+    top_scores,
+)
 from ..anchor_generator import AnchorGenerator
 from ..backbone import Backbone
 from ..box_regression import BoxTransform
@@ -74,15 +82,15 @@ def select_dense_detections(
         Boxes [k, 4], scores [k] and classes [k] in descending order of score, and bool [k]: which rows are real.
     """
     boxes, values, classes = [], [], []
-    for base, score, delta in zip(anchors, scores, deltas):
-        num_classes = score.shape[1]
-        flat = score.flatten()
-        if torch.compiler.is_compiling():
-            best, indices = top_scores(flat, topk_candidates)
-        else:  # few scores pass the threshold, so sorting all A_l * K would be wasteful
-            passed = torch.nonzero(flat > score_thresh)[:, 0]
-            best, order = top_scores(flat[passed], topk_candidates)
-            indices = passed[order]
+    num_classes = scores[0].shape[1]
+    flat_scores = [score.flatten() for score in scores]
+    if torch.compiler.is_compiling():
+        best_of_levels = [top_scores(flat, topk_candidates) for flat in flat_scores]
+    else:  # few scores pass the threshold, so sorting all A_l * K would be wasteful
+        passed = rows_of([flat > score_thresh for flat in flat_scores])
+        chosen = [top_scores(flat[rows], topk_candidates) for flat, rows in zip(flat_scores, passed)]
+        best_of_levels = [(best, rows[order]) for rows, (best, order) in zip(passed, chosen)]
+    for base, delta, (best, indices) in zip(anchors, deltas, best_of_levels):
         rows = torch.div(indices, num_classes, rounding_mode="floor")
         boxes.append(transform.apply_deltas(delta[rows], base[rows]))
         values.append(best)
@@ -204,8 +212,9 @@ class DenseDetector(ImageModel):
             image_size: height and width of the image, stored in the result; boxes are not clipped to it.
         """
         boxes, scores, classes, real = self.select(anchors, box_cls, box_delta)
+        count = real_counts([real])[0]
         return Instances(
-            image_size, pred_boxes=Boxes(boxes[real]), scores=scores[real], pred_classes=classes[real]
+            image_size, pred_boxes=Boxes(boxes[:count]), scores=scores[:count], pred_classes=classes[:count]
         )
 
     def image_scores(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:

@@ -166,8 +166,9 @@ class RetinaNet(DenseDetector):
         num_foreground = foreground.sum()
         get_event_storage().put_scalar("num_pos_anchors", num_foreground / labels.shape[0])
         divisor = self._ema_update("loss_normalizer", num_foreground.clamp(min=1), 100)
-        target = F.one_hot(labels[counted], self.num_classes + 1)[:, :-1]
-        logits = cat(pred_logits, dim=1)[counted]
+        image, anchor = counted.nonzero(as_tuple=True)
+        target = F.one_hot(labels[image, anchor], self.num_classes + 1)[:, :-1]
+        logits = cat(pred_logits, dim=1)[image, anchor]
         classification = sigmoid_focal_loss(
             logits,
             target.to(logits.dtype),

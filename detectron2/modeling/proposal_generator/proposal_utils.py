@@ -15,6 +15,7 @@ from torch import Tensor
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
+from detectron2.utils.tracing import is_recording
 
 from .._selection import best_rows, class_aware_nms_mask, clip_boxes, real_counts, top_scores
 
@@ -28,6 +29,9 @@ __getattr__ = passed_on(__name__)
 
 # The logit of 1 - 1e-10: ground truth is appended as if the RPN were almost certain of it.
 _GROUND_TRUTH_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
+
+# More boxes than this would go through NMS class by class on an accelerator, see ``batched_nms``.
+_NMS_AT_ONCE = 40_000
 
 Clip = Callable[[Tensor, Any, Any], Tensor]
 
@@ -58,53 +62,51 @@ def suppress_candidates(
     boxes: Tensor,
     logits: Tensor,
     levels: Tensor,
-    image_size: tuple[Any, Any],
+    image_sizes: Sequence[tuple[Any, Any]],
     nms_thresh: float,
     post_nms_topk: int,
     min_box_size: float,
     clip: Clip = clip_boxes,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Clip the candidates of one image, drop non-finite and small ones, apply NMS and keep the best.
+    """Clip the candidates of N images, drop non-finite and small ones, apply NMS and keep the best of each image.
+
+    One NMS takes many images at once, since an accelerator waits for each; a graph has one for each image.
 
     Args:
-        boxes: [P, D].
-        logits: [P].
+        boxes: [N, P, D].
+        logits: [N, P].
         levels: int64 [P]; candidates of different levels do not suppress each other.
-        image_size: height and width.
+        image_sizes: height and width of each image.
         nms_thresh: IoU threshold of NMS.
         post_nms_topk: how many to keep.
         min_box_size: sides must be longer than this many pixels.
         clip: called with boxes, height and width.
 
     Returns:
-        Boxes [k, D] and logits [k] in descending order of the logits, and bool [k]: which rows are real. The other
-        boxes are zero.
+        Boxes [N, k, D] and logits [N, k] in descending order of the logits, and bool [N, k]: which rows are real. The
+        other boxes are zero.
     """
     finite = boxes.isfinite().all(dim=-1) & logits.isfinite() & (logits > -1e38)
-    boxes = clip(torch.where(finite[:, None], boxes, 0.0), *image_size)
-    sides = boxes[:, 2:4] - boxes[:, :2] if boxes.shape[-1] == 4 else boxes[:, 2:4]
+    boxes = torch.where(finite[..., None], boxes, 0.0)
+    boxes = torch.stack([clip(b, *size) for b, size in zip(boxes, image_sizes)])
+    sides = boxes[..., 2:4] - boxes[..., :2] if boxes.shape[-1] == 4 else boxes[..., 2:4]
     valid = finite & (sides > min_box_size).all(dim=-1)
-    keep = class_aware_nms_mask(boxes, logits, levels, valid, nms_thresh)
+    step = 1 if is_recording() else max(1, _NMS_AT_ONCE // max(levels.shape[0], 1))
+    parts = zip(boxes.split(step), logits.split(step), valid.split(step))
+    keep = torch.cat([_keep(b, s, v, levels, nms_thresh) for b, s, v in parts])
     rows, real = best_rows(logits, keep, post_nms_topk)
-    return boxes[rows] * real[:, None], logits[rows], real
+    chosen = boxes.gather(1, rows[..., None].expand(-1, -1, boxes.shape[-1]))
+    return chosen * real[..., None], logits.gather(1, rows), real
 
 
-def select_proposals(
-    proposals: Sequence[Tensor],
-    logits: Sequence[Tensor],
-    image_sizes: Sequence[tuple[Any, Any]],
-    nms_thresh: float,
-    pre_nms_topk: int,
-    post_nms_topk: int,
-    min_box_size: float,
-    clip: Clip = clip_boxes,
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Gather and suppress the candidates of each image; see the two functions above."""
-    boxes, scores, levels = gather_candidates(proposals, logits, pre_nms_topk)
-    return [
-        suppress_candidates(b, s, levels, size, nms_thresh, post_nms_topk, min_box_size, clip)
-        for b, s, size in zip(boxes, scores, image_sizes)
-    ]
+def _keep(boxes: Tensor, logits: Tensor, valid: Tensor, levels: Tensor, nms_thresh: float) -> Tensor:
+    """Return bool [n, P]: which candidates of n images survive one NMS within each image and level."""
+    image = torch.arange(boxes.shape[0], device=levels.device)
+    groups = levels * boxes.shape[0] + image[:, None]  # [n, P]
+    keep = class_aware_nms_mask(
+        boxes.flatten(0, 1), logits.flatten(), groups.flatten(), valid.flatten(), nms_thresh
+    )
+    return keep.view_as(logits)
 
 
 def proposals_as_instances(
@@ -118,19 +120,18 @@ def proposals_as_instances(
     box_type: Callable[[Tensor], Any],
 ) -> list[Instances]:
     """Convert candidates of N images to ``Instances``; ``options`` are nms_thresh, post_nms_topk and min_box_size."""
-    chosen = [
-        suppress_candidates(b, s, levels, size, *options, clip)
-        for b, s, size in zip(boxes, logits, image_sizes)
-    ]
+    if not image_sizes:
+        return []
+    chosen, scores, real = suppress_candidates(boxes, logits, levels, image_sizes, *options, clip)
     finite = boxes.isfinite().all() & logits.isfinite().all()
-    all_finite, *counts = real_counts([finite, *(real for _, _, real in chosen)])
+    all_finite, *counts = real_counts([finite, *real])
     if training and not all_finite:
         raise FloatingPointError(
             "the proposal network predicted infinite or NaN boxes or logits: training has diverged. "
             "Lower SOLVER.BASE_LR, lengthen the warm-up, or enable gradient clipping."
         )
     result = []
-    for (box, score, _), count, size in zip(chosen, counts, image_sizes):
+    for box, score, count, size in zip(chosen, scores, counts, image_sizes):
         found = Instances((size[0], size[1]))
         found.proposal_boxes = box_type(box[:count])
         found.objectness_logits = score[:count]

@@ -27,7 +27,7 @@ from ..box_regression import Box2BoxTransform, BoxTransform, _dense_box_regressi
 from ..matcher import Matcher, match_boxes
 from ..sampling import subsample_labels
 from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
-from .proposal_utils import find_top_rpn_proposals, select_proposals
+from .proposal_utils import find_top_rpn_proposals, gather_candidates, suppress_candidates
 
 __all__ = ["RPN", "RPN_HEAD_REGISTRY", "Registry", "StandardRPNHead", "build_rpn_head"]
 
@@ -350,18 +350,18 @@ class RPN(nn.Module):
         """
         maps = [features[name] for name in self.in_features]
         logits, deltas = self.predict(maps)
-        chosen = select_proposals(
-            self._decode_proposals(self.anchor_generator(maps), deltas),
-            logits,
+        decoded = self._decode_proposals(self.anchor_generator(maps), deltas)
+        boxes, scores, levels = gather_candidates(decoded, logits, self.pre_nms_topk[False])
+        return suppress_candidates(
+            boxes,
+            scores,
+            levels,
             [size] * maps[0].shape[0],
             self.nms_thresh,
-            self.pre_nms_topk[False],
             self.post_nms_topk[False],
             self.min_box_size,
             self._clip,
         )
-        boxes, scores, real = (torch.stack(column) for column in zip(*chosen))
-        return boxes, scores, real
 
     def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]) -> list[Tensor]:
         """Decode boxes [N, A_l, D] for each level."""

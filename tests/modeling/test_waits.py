@@ -1,0 +1,191 @@
+"""Every architecture on a pretend accelerator: no tensor of the host among those of the device, and few waits for it.
+
+``docs/performance.md`` has the table that these tests check; ``python tests/modeling/test_waits.py`` prints it anew.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from detectron2.utils.events import EventStorage
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "modeling"), str(TESTS / "projects")]
+import _mask2former_models  # noqa: E402
+import _mask_scenes  # noqa: E402
+import _maskdino_models  # noqa: E402
+import _models  # noqa: E402
+import _panoptic_scenes  # noqa: E402
+import _point_models  # noqa: E402
+import densepose_samples  # noqa: E402
+import test_dino  # noqa: E402
+import test_eva02  # noqa: E402
+import test_panoptic_deeplab_models  # noqa: E402
+import test_tensormask  # noqa: E402
+import test_tridentnet  # noqa: E402
+from pretend_device import PretendDevice  # noqa: E402
+
+from detectron2.modeling import build_model  # noqa: E402
+
+PAGE = TESTS.parent / "docs" / "performance.md"
+Inputs = list[dict[str, Any]]
+QUICK = ("Faster R-CNN FPN", "Mask R-CNN FPN", "RetinaNet")
+
+
+def _core(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
+    return lambda: (
+        copy.deepcopy(_models.small_model(name)),
+        [_models.example(name, 96, 128, 3, seed) for seed in (0, 1)],
+    )
+
+
+def _points(path: str, points: int = 0) -> Callable[[], tuple[nn.Module, Inputs]]:
+    return lambda: (
+        _point_models.small_model(path),
+        [_point_models.example(96, 128, 3, seed, points) for seed in (0, 1)],
+    )
+
+
+def _masks(module: Any, path: str) -> Callable[[], tuple[nn.Module, Inputs]]:
+    return lambda: (module.model_of(path), [_mask_scenes.labelled(64, 96, 3, seed) for seed in (0, 1)])
+
+
+def _detr(path: str) -> Callable[[], tuple[nn.Module, Inputs]]:
+    box = [5.0, 5.0, 40.0, 50.0]
+    return lambda: (
+        test_dino._small(path),
+        [test_dino._image(64, 96, [box], [3]), test_dino._image(80, 64, [box], [1])],
+    )
+
+
+def _trident() -> tuple[nn.Module, Inputs]:
+    boxes = [[5.0, 5.0, 40.0, 50.0], [20.0, 10.0, 70.0, 60.0]]
+    return build_model(test_tridentnet.small_cfg()), [
+        test_tridentnet.labelled(seed, boxes) for seed in (0, 1)
+    ]
+
+
+def _eva02() -> tuple[nn.Module, Inputs]:
+    return test_eva02.small_model(), [test_eva02.picture(48, 64, 3), test_eva02.picture(64, 48, 3)]
+
+
+def _panoptic_deeplab() -> tuple[nn.Module, Inputs]:
+    test_panoptic_deeplab_models.MetadataCatalog.get(_panoptic_scenes.DATASET).set(
+        thing_dataset_id_to_contiguous_id={30: 3, 40: 4}, label_divisor=1000, ignore_label=255
+    )
+    make = test_panoptic_deeplab_models.training_input
+    return test_panoptic_deeplab_models.lively_model(), [make(64, 96), make(64, 96)]
+
+
+def _densepose() -> tuple[nn.Module, Inputs]:
+    samples = densepose_samples
+    model = build_model(samples.small_cfg(NAME="DensePoseV1ConvXHead"))
+    return model, [samples.labelled(seed, [samples.chart_annotation(seed)]) for seed in (1, 2)]
+
+
+def _tensormask() -> tuple[nn.Module, Inputs]:
+    return build_model(test_tensormask.small_cfg()), [
+        test_tensormask.labelled(seed, 2, "bitmask") for seed in (0, 1)
+    ]
+
+
+MODELS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
+    "Faster R-CNN FPN": _core("faster_rcnn"),
+    "Mask R-CNN FPN": _core("mask_rcnn"),
+    "Mask R-CNN C4": _core("c4"),
+    "Keypoint R-CNN FPN": _core("keypoint_rcnn"),
+    "Cascade Mask R-CNN FPN": _core("cascade"),
+    "Panoptic FPN": _core("panoptic"),
+    "Semantic FPN": _core("semantic"),
+    "RetinaNet": _core("retinanet"),
+    "FCOS": _core("fcos"),
+    "RPN": _core("rpn"),
+    "Rotated Faster R-CNN": _core("rotated"),
+    "ViTDet Mask R-CNN": _core("vitdet"),
+    "Swin Mask R-CNN": _core("swin"),
+    "PointRend": _points(_point_models.POINTREND),
+    "PointRend semantic": _points(_point_models.SEMANTIC),
+    "PointSup": _points(_point_models.POINT_SUP, points=4),
+    "TridentNet": _trident,
+    "TensorMask": _tensormask,
+    "Panoptic-DeepLab": _panoptic_deeplab,
+    "DensePose": _densepose,
+    "DINO": _detr(test_dino.MODELS[0]),
+    "Deformable DETR": _detr(test_dino.MODELS[-1]),
+    "EVA-02": _eva02,
+    "Mask2Former instance": _masks(_mask2former_models, _mask2former_models.INSTANCE),
+    "Mask2Former panoptic": _masks(_mask2former_models, _mask2former_models.PANOPTIC),
+    "MaskDINO instance": _masks(_maskdino_models, _maskdino_models.INSTANCE),
+}
+
+
+def measure(name: str) -> dict[str, int]:
+    """Train one step on two images and predict for them; return the waits and the operators launched by each."""
+    torch.manual_seed(0)
+    model, batch = MODELS[name]()
+    with PretendDevice() as device:
+        device.put(model)
+        device.reset()
+        with EventStorage():
+            losses = model.train()(batch)
+        sum(losses.values()).backward()
+        train = (device.waits.total(), device.operators)
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+        device.reset()
+        with torch.no_grad():
+            model.eval()(batch)
+        predict = (device.waits.total(), device.operators)
+    return dict(zip(COLUMNS, (train[0], predict[0], train[1], predict[1])))
+
+
+COLUMNS = ("train waits", "predict waits", "train operators", "predict operators")
+
+
+def recorded() -> dict[str, dict[str, int]]:
+    """Read the table of the page."""
+    rows = re.findall(
+        r"^\| ([^|]+?) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+    return {name: dict(zip(COLUMNS, map(int, numbers))) for name, *numbers in rows}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow, id=n) for n in MODELS]
+)
+def test_waits_and_operators_are_those_of_the_page(name: str) -> None:
+    found, written = measure(name), recorded()[name]
+    for column in COLUMNS[:2]:
+        assert found[column] == written[column], f"{column}: correct the table if it fell; a rise is a fault"
+    for column in COLUMNS[2:]:  # these differ a little between versions of torch
+        assert found[column] <= 1.1 * written[column], column
+
+
+def test_the_page_has_every_architecture() -> None:
+    assert set(recorded()) == set(MODELS)
+
+
+def test_the_device_counts_and_refuses() -> None:
+    with PretendDevice() as device:
+        x = device.put(torch.arange(4.0))
+        y = (x * 2 + torch.zeros(4, device=x.device)).sum()
+        assert device.waits.total() == 0 and device.operators >= 3
+        assert float(y) == 12.0 and x[x > 1].shape == (2,) and x.cpu().tolist() == [0, 1, 2, 3]
+        assert device.waits.total() == 3
+        x[x > 1] = 5.0  # a value for all is filled in by mask
+        assert device.waits.total() == 3 and x.tolist() == [0, 1, 5, 5]
+        with pytest.raises(RuntimeError, match="beside tensors of the device"):
+            x + torch.ones(4)
+
+
+if __name__ == "__main__":
+    for model_name in sys.argv[1:] or MODELS:
+        print("|", model_name, "|", " | ".join(map(str, measure(model_name).values())), "|", flush=True)
