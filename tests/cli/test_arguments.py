@@ -80,7 +80,9 @@ class Net(torch.nn.Module):
 """
 
 
-@pytest.mark.parametrize("command", ["predict", "eval", "train"])
+@pytest.mark.parametrize(
+    "command", ["predict", *(pytest.param(c, marks=pytest.mark.slow) for c in ("eval", "train"))]
+)
 def test_configs_name_own_modules_only_by_import_or_trust(tmp_path: Path, command: str) -> None:
     mark = tmp_path / "mark"
     (tmp_path / "own.py").write_text(OWN)

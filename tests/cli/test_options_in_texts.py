@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,12 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     return dict(subs.choices)
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@functools.cache
+def texts() -> list[tuple[str, str]]:
+    return list(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
     """Pages, and the texts that the code can print, without its docstrings."""
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
         yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8").replace("\\\n", " ")
@@ -55,13 +61,7 @@ def declared() -> set[str]:
         *(ROOT / "detectron2").rglob("*.py"),
     ]
     for path in programs:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and OPTION.fullmatch(node.value)
-            ):
-                found.add(node.value)
+        found.update(re.findall(rf"""["']({OPTION.pattern})["']""", path.read_text(encoding="utf-8")))
     return found
 
 

@@ -84,6 +84,7 @@ def test_a_run_learns_from_tiles_and_is_judged_on_whole_images(trained: Path) ->
     assert "MIN_SIZE_TEST: 64" in config and "FILTER_EMPTY_ANNOTATIONS: false" in config
 
 
+@pytest.mark.slow
 def test_eval_takes_the_tiles_of_the_run_and_others(trained: Path, data: Path, tmp_path: Path) -> None:
     figures = []
     for words in ([], ["--tile", "64"], ["--resume"], ["--tile", "100", "--overlap", "0.3"], ["--tile", "0"]):
@@ -101,6 +102,7 @@ def test_eval_takes_the_tiles_of_the_run_and_others(trained: Path, data: Path, t
     assert json.loads((tmp_path / "all" / "summary.json").read_text())["images"] == 5
 
 
+@pytest.mark.slow
 def test_predict_takes_the_tiles_of_the_run_and_goes_on_behind_finished_ones(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -182,7 +182,7 @@ OPERATORS = {
 }
 
 
-QUICK = {"detections", "roi_align", "crop", "keypoints", "iou_rotated"}
+QUICK = {"detections", "roi_align", "crop", "iou_rotated"}
 
 
 @pytest.mark.parametrize(

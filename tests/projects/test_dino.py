@@ -49,6 +49,10 @@ def _small(path: str) -> torch.nn.Module:
     cfg.num_queries = 10
     cfg.transformer.encoder.update(num_layers=1, feedforward_dim=32)
     cfg.transformer.decoder.update(num_layers=2, feedforward_dim=32)
+    stages = cfg.backbone.stages
+    cfg.backbone.stages = {**{k: v for k, v in stages.items() if k != "stride_in_1x1"}, "depth": 18}
+    for name, channels in (("res3", 128), ("res4", 256), ("res5", 512)):
+        cfg.neck.input_shapes[name].channels = channels
     torch.manual_seed(0)
     model: torch.nn.Module = instantiate(cfg)
     return model

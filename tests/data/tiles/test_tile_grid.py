@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectron2.data.tiles import Tile, tile_grid
 
 
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(1, 120), overlap=st.floats(0, 0.9)
 )
