@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from detectron2.utils.reexports import passed_on
+
 from ._selection import rows_of
 
 __all__ = ["subsample_labels"]
+
+__getattr__ = passed_on(__name__)
 
 
 def subsample_labels(

@@ -158,6 +158,7 @@ _PASSED_ON = {
         "layers.nms.batched_nms",
         "layers.wrappers.nonzero_tuple",
     ),
+    "modeling.sampling": ("layers.wrappers.nonzero_tuple",),
     "modeling.roi_heads.mask_head": ("layers.wrappers.move_device_like",),
     "modeling.roi_heads.rotated_fast_rcnn": (
         "modeling.poolers.ROIPooler",
