@@ -192,7 +192,7 @@ def to_model_output(
     if "sem_seg" in outputs:
         result["sem_seg"] = sem_seg_postprocess(outputs["sem_seg"], size, *wanted)
     if "query_segments" in outputs:
-        result["panoptic_seg"] = _panoptic(outputs, wanted, metadata["things"])
+        result["panoptic_seg"] = _panoptic(outputs, size, wanted, metadata["things"])
     merging = metadata.get("panoptic")
     if merging and "sem_seg" in result and "instances" in result:
         result["panoptic_seg"] = combine_semantic_and_instance_outputs(
@@ -226,6 +226,7 @@ def _segmented(outputs: Tensors, size: tuple[int, int], wanted: tuple[int, int])
     """Return the real rows of a model whose masks are of the whole image, at the size that is wanted."""
     rows = outputs["valid"].bool()
     boxes, masks = Boxes(outputs["boxes"][rows].clone()), outputs["pred_masks"][rows].bool()
+    masks = masks[:, : size[0], : size[1]]
     boxes.scale(wanted[1] / size[1], wanted[0] / size[0])
     if wanted != size:
         soft = masks.new_zeros((0, *wanted), dtype=torch.float)
@@ -242,10 +243,10 @@ def _segmented(outputs: Tensors, size: tuple[int, int], wanted: tuple[int, int])
 
 
 def _panoptic(
-    outputs: Tensors, wanted: tuple[int, int], things: Sequence[int]
+    outputs: Tensors, size: tuple[int, int], wanted: tuple[int, int], things: Sequence[int]
 ) -> tuple[Tensor, list[SegmentInfo]]:
     """Return the segments of a model of queries, and what each of them is."""
-    segments = outputs["panoptic_seg"]
+    segments = outputs["panoptic_seg"][: size[0], : size[1]]
     if tuple(segments.shape) != wanted:
         segments = F.interpolate(segments[None, None].float(), size=wanted, mode="nearest")[0, 0].int()
     kinds = dict(zip(outputs["query_segments"].tolist(), outputs["query_classes"].tolist()))

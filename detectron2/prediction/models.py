@@ -79,6 +79,12 @@ def _of_run(folder: str, weights: str, device: str) -> ModelChoice:
     run = load_run_config(Path(folder) / "config.yaml")
     run.put(weights=weights_of(folder, weights), device=device)
     metadata = Metadata(name=f"{folder}: val").set(**card.metadata())
+    if card.pixel_task is not None:  # models look up which classes are things, by the name of their data set
+        name = f"{os.path.abspath(folder)}: train"
+        if name in MetadataCatalog.list():
+            MetadataCatalog.remove(name)
+        MetadataCatalog.get(name).set(**card.metadata())
+        run.set("DATASETS.TRAIN", (name,))
     return ModelChoice(run.cfg, metadata, folder)
 
 

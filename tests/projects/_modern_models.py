@@ -26,7 +26,7 @@ CERTAIN = {
 
 def _detr(path: str) -> nn.Module:
     cfg = tiny_detr(path)
-    cfg.model.num_classes = 5
+    cfg.model.num_classes = cfg.model.criterion.num_classes = 5
     model: nn.Module = instantiate(cfg.model)
     for name, parameter in model.named_parameters():
         if "class_embed" in name and name.endswith("weight"):

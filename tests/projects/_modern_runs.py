@@ -14,6 +14,9 @@ from detectron2.data import transforms as T
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.run_config import RunConfig, run_config
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import timm_simple_pyramid
+from detectron2.solver import layer_decay_params
 from detectron2.utils.logger import setup_logger
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -97,6 +100,28 @@ def tiny_eva02(**heads: Any) -> Any:
     return cfg
 
 
+def tiny_timm() -> Any:
+    """Mask R-CNN with a DINOv3 ViT of timm: a config of the zoo with one other line for the backbone, and narrow heads."""
+    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
+    cfg.model.backbone = LazyCall(timm_simple_pyramid)(
+        name="vit_small_patch16_dinov3", out_channels=16, depth=2, embed_dim=32, num_heads=2
+    )
+    model = cfg.model
+    model.proposal_generator.head.in_channels = 16
+    model.proposal_generator.anchor_generator.sizes = [[8], [16], [32], [64], [128]]
+    heads = model.roi_heads
+    heads.box_head.update(input_shape=LazyCall(ShapeSpec)(channels=16, height=7, width=7), fc_dims=[32])
+    heads.box_predictor.input_shape.channels = 32
+    heads.mask_head.update(
+        input_shape=LazyCall(ShapeSpec)(channels=16, width=14, height=14), conv_dims=[8, 8]
+    )
+    cfg.optimizer.params = LazyCall(layer_decay_params)(base_lr="${..lr}", rate=0.8)
+    for part in (cfg.dataloader.train, cfg.dataloader.test):
+        part.mapper.augmentations = [LazyCall(T.ResizeShortestEdge)(short_edge_length=64, max_size=80)]
+    cfg.train.device = "cpu"
+    return cfg
+
+
 # Configs, and learning rates that suit 30 steps.
 ARCHITECTURES: dict[str, tuple[Any, float]] = {
     "DINO": (lambda: tiny_detr(DINO), 5e-4),
@@ -104,6 +129,7 @@ ARCHITECTURES: dict[str, tuple[Any, float]] = {
     "Mask2Former": (tiny_mask2former, 1e-3),
     "MaskDINO": (tiny_maskdino, 1e-3),
     "EVA-02": (tiny_eva02, 1e-3),
+    "timm": (tiny_timm, 5e-3),
 }
 
 

@@ -24,7 +24,7 @@ from detectron2.projects.mask2former import (
     SwinTransformer,
 )
 from detectron2.solver import build_lr_scheduler, build_optimizer
-from detectron2.structures import BitMasks
+from detectron2.structures import BitMasks, Instances
 from detectron2.utils.registry import locate
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -441,3 +441,10 @@ def test_old_dotted_paths_find_the_new_objects() -> None:
     assert locate("mask2former.MaskFormer") is mask2former.MaskFormer
     with pytest.raises(ImportError, match="has no"):
         locate("mask2former.modeling.Nothing")
+
+
+def test_pictures_of_nothing_need_no_masks() -> None:
+    model = model_of(INSTANCE)
+    item = {**image(), "instances": Instances((64, 96), gt_classes=torch.zeros(0, dtype=torch.int64))}
+    losses = model([item])
+    assert all(value.isfinite() for value in losses.values())

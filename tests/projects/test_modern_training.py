@@ -13,6 +13,7 @@ import torch
 
 from detectron2.checkpoint import DetectionCheckpointer, read_checkpoint_file
 from detectron2.engine import launch
+from detectron2.utils.events import EventStorage
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _modern_runs import ARCHITECTURES, DINO, register_discs, run_of, tiny_detr, train
@@ -27,6 +28,8 @@ def same(a: Path, b: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_losses_fall_and_a_resumed_training_is_the_unbroken_one(name: str, tmp_path: Path) -> None:
+    if name == "timm":
+        pytest.importorskip("timm")
     register_discs(tmp_path / "discs")
     train(run_of(name, tmp_path / "whole"))
     rows = [json.loads(line) for line in (tmp_path / "whole/metrics.json").read_text().splitlines()]
@@ -66,6 +69,8 @@ def _sharded(name: str, folder: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_two_processes_share_the_model(name: str, tmp_path: Path) -> None:
+    if name == "timm":
+        pytest.importorskip("timm")
     register_discs(tmp_path / "discs")
     launch(_sharded, 2, dist_url="auto", args=(name, str(tmp_path)))
     model = run_of(name, tmp_path / "alone").model()
@@ -74,6 +79,23 @@ def test_two_processes_share_the_model(name: str, tmp_path: Path) -> None:
     assert saver.last_report is not None
     assert saver.last_report.complete
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objects", [2, 0])
+def test_every_parameter_of_a_model_with_a_timm_backbone_learns(objects: int) -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "modeling"))
+    from _models import example
+
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model = run_of("timm", Path()).model().train()
+    with EventStorage():
+        losses = model([example("mask_rcnn", 64, 80, objects), example("mask_rcnn", 80, 64, 0, seed=3)])
+    sum(losses.values()).backward()
+    learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert [n for n, p in learning.items() if p.grad is None] == []
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learning.values())
 
 
 def _loaded(cfg: Any, released: Path) -> tuple[Any, Any]:

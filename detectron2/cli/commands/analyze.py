@@ -17,7 +17,7 @@ from detectron2.checkpoint.load_report import require_weights
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from detectron2.engine.run_config import RunConfig, load_run_config
-from detectron2.engine.run_folder import weights_of
+from detectron2.engine.run_folder import read_run, weights_of
 from detectron2.model_zoo.listing import find_model
 from detectron2.reports.model_costs import cost_picture, cost_table
 from detectron2.utils.analysis import run_once
@@ -27,6 +27,7 @@ from detectron2.utils.logger import setup_logger
 from detectron2.utils.profiling import profile_modules, settle_random_weights
 
 from ..errors import UserError
+from ..run.datasets import register
 from ..run.recipe import chosen_device
 
 __all__ = ["run"]
@@ -91,6 +92,8 @@ def _config(args: argparse.Namespace) -> tuple[RunConfig, bool]:
         raise UserError(f"{folder} is not the folder of a run: it has no run.json")
     path = str(folder / "config.yaml") if is_run else find_model(args.model)[0]
     config = load_run_config(path, args.opts).in_this_process()
+    if is_run:
+        register(read_run(folder), train=False)
     config.put(device=chosen_device(args.device))
     return config, is_run
 

@@ -100,7 +100,9 @@ class YacsRunConfig(RunConfig):
         return loader
 
     def validation_loader(self) -> Iterable[Any]:
-        mapper = DatasetMapper(self.cfg, is_train=True, augmentations=[self.test_augmentation()])
+        steps = [self.test_augmentation()]
+        masks = self.predicts_masks  # also of models whose own mapper reads masks without MASK_ON
+        mapper = DatasetMapper(self.cfg, is_train=True, augmentations=steps, use_instance_mask=masks)
         loader: Iterable[Any] = build_detection_test_loader(self.cfg, self.test_names, mapper=mapper)
         return loader
 

@@ -210,6 +210,8 @@ class MaskClassifier(SemanticSegmentor):
         height, width = images.tensor.shape[-2:]
         found = []
         for instances in targets:
+            if not len(instances) and not instances.has("gt_masks"):  # as mappers of boxes give them
+                instances.gt_masks = torch.zeros(0, *instances.image_size, dtype=torch.bool)
             masks = instances.gt_masks
             if isinstance(masks, PolygonMasks):
                 masks = BitMasks.from_polygon_masks(masks, *instances.image_size)
