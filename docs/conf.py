@@ -30,7 +30,7 @@ nb_output_stderr = "remove"
 nb_merge_streams = True
 
 html_theme = "furo"
-html_search_scorer = "_static/scorer.js"
+html_search_scorer = str(HERE / "_static/scorer.js")
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
 smartquotes = False  # they would change --options
