@@ -76,11 +76,10 @@ def on_small_data(words: list[str]) -> list[str]:
     if words[0] == "train":
         known = [words.index("--model")] if "--model" in words else []
         words = [w for i, w in enumerate(words) if not known or i not in (known[0], known[0] + 1)]
-        options = [w for w in words[1:] if "." not in w or "/" in w or w.endswith(".json")]
         shutil.rmtree(
             words[words.index("--output") + 1] if "--output" in words else "none", ignore_errors=True
         )
-        return ["train", *options, *SMALL]
+        return [*words, *SMALL]
     runs = [w for w in words if w.startswith("runs/") and not Path(w).exists()]
     renamed = {"RUN": "runs/small", "scene.tif": "scene.jpg"} | dict.fromkeys(runs, "runs/small")
     return [renamed.get(w, w) for w in words]
