@@ -1,35 +1,37 @@
-"""``detectron2 quickstart``: training, evaluation and report on a real image that comes with the package."""
+"""``detectron2 quickstart``: training, evaluation, report and a video, on pictures that come with the package."""
 
 import argparse
 import json
+import shutil
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from importlib import resources
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
+from typing import Any
 
 from detectron2.data.formats import Source, plan_training
 from detectron2.engine.run_config import RunConfig
 from detectron2.engine.run_folder import RunCard
-from detectron2.utils.file_io.atomic import write_json
+from detectron2.prediction import Predictor
 from detectron2.utils.file_io.lock import folder_lock
+from detectron2.utils.file_io.text import read_json
 from detectron2.utils.logger import setup_logger
 
 from ..run.folder import fresh_folder
+from ..run.progress import FewLines, calm_console
 from ..run.recipe import Plan, chosen_device, recipe
+from ..run.showcase import write_clip, write_sheet
 from .train import make_card, open_run, save_run, train
 
-__all__ = ["run", "write_nuclei"]
+__all__ = ["copy_fruit", "run"]
 
-BORDER = 352  # columns left of it are for training, the others for validation
-HEIGHT = 256  # height of the images into which the source image is split
-SMALLEST = 20  # pixels; smaller parts of split nuclei are no labels
+ASSETS = Path(__file__).parents[1] / "quickstart"
+SHOWN = 6  # held-out pictures on the sheet
+BLOCKS = "▏▎▍▌▋▊▉█"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the data, train, evaluate, write the report, and print the main results."""
+    """Copy the data, train, evaluate, write report, pictures and video, and print the results."""
     start = time.perf_counter()
     folder = Path(args.output)
     # The run is small enough for the CPU.
@@ -39,81 +41,84 @@ def run(args: argparse.Namespace) -> int:
             held.enter_context(folder_lock(folder))
             card, config = open_run(args, folder) or _prepare(args, folder, device)
             setup_logger(str(folder))
-        train(config, card, folder, resume=args.resume, start=start)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    print(
-        f"held-out box AP50 {summary['box_AP50']:.3f}, mask AP50 {summary['mask_AP50']:.3f} "
-        f"after {summary['seconds']:.0f} s; open {folder / 'report.html'}"
-    )
+        held.enter_context(calm_console())
+        _say_plan(card, config)
+        summary = train(config, card, folder, resume=args.resume, start=start, hooks=[FewLines()])
+        _show(folder, str(config.options.device))
+    _say_results(folder, summary, time.perf_counter() - start)
     return 0
 
 
 def _prepare(args: argparse.Namespace, folder: Path, device: str) -> tuple[RunCard, RunConfig]:
-    """Write the data, card and config of the run."""
-    assets = resources.files("detectron2.cli") / "quickstart"
-    parts = write_nuclei(folder / "data")
+    """Copy the data, and write card and config of the run."""
+    parts = copy_fruit(folder / "data")
     data = plan_training(Source(str(parts["train"])), Source(str(parts["val"])))
-    card = make_card(folder, "quickstart/mask_rcnn_nuclei", data, args.seed)
-    plan = Plan(1, card.train.num_images, workers=0, device=device)
-    with resources.as_file(assets / "mask_rcnn_nuclei.yaml") as config_file:
-        config = recipe(str(config_file), plan)
+    card = make_card(folder, "quickstart/mask_rcnn_fruit", data, args.seed)
+    plan = Plan(len(card.classes), card.train.num_images, workers=0, device=device)
+    config = recipe(str(ASSETS / "mask_rcnn_fruit.yaml"), plan)
     config.put(seed=args.seed, output_dir=str(folder))
     config.override(args.opts)
     save_run(folder, card, config)
     return card, config
 
 
-def write_nuclei(folder: Path) -> dict[str, Path]:
-    """Write the built-in image as two COCO datasets.
+def copy_fruit(folder: Path) -> dict[str, Path]:
+    """Copy the built-in pictures and labels.
 
     Args:
-        folder: folder for ``train.json``, ``val.json`` and ``images/``.
+        folder: gets ``train.json``, ``val.json``, ``images/`` and ``clip/``.
 
     Returns:
         The paths of the json files "train" and "val".
     """
-    assets = resources.files("detectron2.cli") / "quickstart"
-    with (assets / "nuclei.png").open("rb") as f:
-        picture = np.asarray(Image.open(f).convert("L"))
-    with (assets / "nuclei_labels.png").open("rb") as f:
-        labels = np.asarray(Image.open(f))
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    written = {}
-    for part, columns in (("train", slice(0, BORDER)), ("val", slice(BORDER, None))):
-        images: list[dict[str, object]] = []
-        annotations: list[dict[str, object]] = []
-        for top in range(0, len(picture), HEIGHT):
-            area = (slice(top, top + HEIGHT), columns)
-            name = f"{part}_{len(images)}.png"
-            Image.fromarray(picture[area]).save(folder / "images" / name)
-            height, width = picture[area].shape
-            images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width})
-            for mask in _instances(labels[area]):
-                annotations.append({"id": len(annotations) + 1, "image_id": len(images), **_annotation(mask)})
-        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "nucleus"}]}
-        written[part] = folder / f"{part}.json"
-        write_json(written[part], content)
-    return written
+    shutil.copytree(ASSETS / "fruit", folder, dirs_exist_ok=True)
+    return {part: folder / f"{part}.json" for part in ("train", "val")}
 
 
-def _instances(labels: np.ndarray) -> list[np.ndarray]:
-    """Return a boolean mask for each label with at least SMALLEST pixels."""
-    numbers, counts = np.unique(labels, return_counts=True)
-    return [labels == n for n, c in zip(numbers, counts) if n > 0 and c >= SMALLEST]
+def _show(folder: Path, device: str) -> None:
+    """Draw what the best weights find in the first held-out pictures, and in a video that no training has seen."""
+    predictor = Predictor(str(folder), scores=0.5, device=device)
+    images = read_json(folder / "data" / "val.json")["images"][:SHOWN]
+    write_sheet(
+        predictor, [folder / "data" / "images" / i["file_name"] for i in images], folder / "result.jpg"
+    )
+    write_clip(predictor, sorted((folder / "data" / "clip").glob("*.jpg")), folder / "result.webp")
 
 
-def _annotation(mask: np.ndarray) -> dict[str, object]:
-    """Return a COCO annotation with an uncompressed RLE mask."""
-    flat = mask.flatten(order="F")
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
-    counts = [0, *runs] if flat[0] else runs
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    return {
-        "category_id": 1,
-        "iscrowd": 0,
-        "area": int(mask.sum()),
-        "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
-        "segmentation": {"size": list(mask.shape), "counts": counts},
-    }
+def _say_plan(card: RunCard, config: RunConfig) -> None:
+    print(
+        "Fruit on a table, drawn for this package. A small Mask R-CNN learns to find it, from random weights."
+    )
+    print(f"  classes        {', '.join(card.classes)}")
+    print(f"  training       {card.train.num_images} pictures with {card.train.num_instances} labels")
+    print(f"  held out       {card.val.num_images} pictures with {card.val.num_instances} labels")
+    print(
+        f"  schedule       {config.options.max_iter} steps of {config.batch_size} pictures on {config.options.device}"
+    )
+
+
+def _say_results(folder: Path, summary: Mapping[str, Any], seconds: float) -> None:
+    """Print the files, the results by class, the main figures, and what to do next."""
+    print("Look at")
+    print(f"  {folder / 'result.webp'}  the video; open it in a browser")
+    print(f"  {folder / 'result.jpg'}   held-out pictures")
+    print(f"  {folder / 'report.html'}  curves, classes, errors")
+    print("Average precision of the masks in held-out pictures")
+    results = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["results"]
+    for key, value in results["segm"].items():
+        if key.startswith("AP-") and value is not None:
+            print(f"  {key[3:]:<12} {value / 100:.3f} {_bar(value / 100)}")
+    print(
+        f"held-out box AP50 {summary['box_AP50']:.3f}, mask AP50 {summary['mask_AP50']:.3f}, "
+        f"box AP {summary['box_AP']:.3f}, mask AP {summary['mask_AP']:.3f} after {seconds:.0f} s"
+    )
+    print("Next: find things in your pictures, train on your labels, export")
+    print(f"  detectron2 predict {folder} YOUR_PICTURES --output found")
+    print("  detectron2 train --train YOUR_LABELS --output runs/mine")
+    print(f"  detectron2 export {folder} --to onnx")
+
+
+def _bar(share: float, width: int = 24) -> str:
+    """Return a bar of a share of ``width`` letters."""
+    eighths = round(max(share, 0) * width * 8)
+    return "█" * (eighths // 8) + (BLOCKS[eighths % 8 - 1] if eighths % 8 else "")

@@ -22,6 +22,7 @@ from detectron2.engine import DefaultTrainer, launch
 from detectron2.engine.run_config import RunConfig, load_run_config
 from detectron2.engine.run_folder import RunCard, read_run, weights_of
 from detectron2.engine.setup import set_backends
+from detectron2.engine.train_loop import HookBase
 from detectron2.model_zoo.listing import find_model
 from detectron2.reports import write_training_report
 from detectron2.utils import comm
@@ -223,6 +224,7 @@ def train(
     num_gpus: int = 1,
     start: float | None = None,
     allowed: tuple[Sequence[str], bool] = ((), False),
+    hooks: Sequence[HookBase] | None = None,
 ) -> dict[str, Any]:
     """Train, keep the best weights, evaluate, and write the report.
 
@@ -234,12 +236,13 @@ def train(
         num_gpus: processes.
         start: ``time.perf_counter()`` of the moment that "seconds" in the summary counts from.
         allowed: arguments of ``trusting``, for the processes.
+        hooks: further hooks of the main process; by default one that logs the expected time.
 
     Returns:
         The summary.
     """
     start = time.perf_counter() if start is None else start
-    launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed))
+    launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed, hooks))
     register(card)
     summary = evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
     write_card(folder, card, summary)
@@ -249,15 +252,17 @@ def train(
 
 
 def _worker(
-    config: RunConfig, card: RunCard, folder: str, resume: bool, allowed: tuple[Sequence[str], bool]
-) -> None:
+    config: RunConfig, card: RunCard, folder: str, resume: bool, allowed: tuple[Sequence[str], bool],
+    hooks: Sequence[HookBase] | None,
+) -> None:  # fmt: skip
     """Train in one process."""
     with trusting(*allowed):
         setup_logger(folder, distributed_rank=comm.get_rank())
         set_backends(config.cfg)
         register(card, cut=True)
         trainer = DefaultTrainer(config.cfg)
-        trainer.register_hooks([ExpectedTime()] if comm.is_main_process() else [])
+        own = [ExpectedTime()] if hooks is None else hooks
+        trainer.register_hooks(own if comm.is_main_process() else [])
         trainer.resume_or_load(resume=resume)
         report = trainer.checkpointer.last_report
         if report is not None and report.useless:
