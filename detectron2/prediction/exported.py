@@ -69,6 +69,6 @@ class ExportedBackend:
         """Predict, as many pictures at once as the file takes; ``scores`` is of no use to a file."""
         return self.model.predict([prepared.data for prepared in batch])
 
-    def __reduce__(self) -> tuple[type[ExportedBackend], tuple[str]]:
+    def __reduce__(self) -> tuple[type[ExportedBackend], tuple[Any, ...]]:
         """Pickle the name of the file, which the other process must be able to read."""
         return ExportedBackend, (self.path,)

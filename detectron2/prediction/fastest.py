@@ -27,7 +27,7 @@ from detectron2.utils.errors import BadValue
 from detectron2.utils.file_io import get_cache_dir
 from detectron2.utils.file_io.atomic import write_json
 
-from .backends import Backend, TorchBackend
+from .backends import Backend, Prepared, TorchBackend
 from .exported import ExportedBackend
 from .selection import select
 
@@ -42,7 +42,6 @@ WAYS = ("channels-last", "compiled", *_FORMATS)
 
 _WORTH = 1.03  # times as fast as eager: less is within the noise of a measurement
 _KEPT = "fastest.json"
-_ANY_SIZE = 100_000  # pixels; a config that allows more limits nothing
 
 Pictures = Sequence[npt.NDArray[Any]]
 Say = Callable[[str], None]
@@ -161,8 +160,6 @@ def _make(trial: _Trial, name: str, folder: Path, graphs: dict[Any, Any]) -> Bac
     if name not in _FORMATS:
         return backend.changed(optimize_for_inference, compile=name == "compiled")
     about = {**describe_classes(backend.metadata), **describe_resize(backend.augmentation), "input_format": backend.input_format}  # fmt: skip
-    if not (about["max_size"] and about["max_size"] < _ANY_SIZE):
-        raise BadValue("the config does not limit the size of pictures, as a file does")
     picture = trial.pictures[0]
     ordered = picture if backend.input_format == "RGB" else np.ascontiguousarray(picture[:, :, ::-1])
     made = folder / _FORMATS[name]
@@ -171,13 +168,28 @@ def _make(trial: _Trial, name: str, folder: Path, graphs: dict[Any, Any]) -> Bac
     done = export_model(
         backend.model, made / "model", [ordered], options=options, metadata=about, graphs=graphs
     )
-    return _loaded(done.path, backend)
+    return _FileOfModel(done.path, backend)
 
 
-def _loaded(path: Path, backend: TorchBackend) -> ExportedBackend:
-    exported = ExportedBackend(path)
-    exported.metadata = backend.metadata  # with its colours
-    return exported
+class _FileOfModel(ExportedBackend):
+    """A file in the place of its model, which prepares the pictures, and runs those that are too large for the file."""
+
+    def __init__(self, path: str | os.PathLike[str], whole: TorchBackend) -> None:
+        super().__init__(path)
+        self.whole = whole
+        self.cfg, self.metadata = whole.cfg, whole.metadata
+        sides = self.model.metadata["sides"]
+        self._most = sides[1] if sides else 0
+
+    def prepare(self, rgb: npt.NDArray[Any]) -> Prepared:
+        return self.whole.prepare(rgb)
+
+    def run(self, batch: Sequence[Prepared], scores: float | None = None) -> list[ModelOutput]:
+        too_large = any(max(prepared.data["image"].shape[1:]) > self._most for prepared in batch)
+        return self.whole.run(batch, scores) if too_large else super().run(batch, scores)
+
+    def __reduce__(self) -> tuple[type[ExportedBackend], tuple[Any, ...]]:
+        return type(self), (self.path, self.whole)
 
 
 class _Trial:
@@ -302,7 +314,7 @@ def _again(trial: _Trial, name: str, folder: Path) -> Backend:
     if name not in _FORMATS:
         return _make(trial, name, folder, {})
     (path,) = [f for f in (folder / _FORMATS[name]).iterdir() if is_exported(f)]
-    return _loaded(path, trial.backend)
+    return _FileOfModel(path, trial.backend)
 
 
 def _keep(name: str, ways: Sequence[Way], folder: Path, key: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from detectron2 import Predictor
 from detectron2.cli import main
 from detectron2.config import CfgNode
-from detectron2.prediction import fastest
+from detectron2.prediction import exported, fastest
 from detectron2.prediction.backends import TorchBackend
 from detectron2.prediction.fastest import EAGER, Way, fastest_backend
 
@@ -146,6 +146,24 @@ def test_files_of_8_bits_are_shown_with_their_ap_and_not_taken(
     _, ways = fastest_backend(backend, ONE, folder=tmp_path / "fast", clock=clock, say=said.append)
     assert ways[1].name == "model-int8.onnx" and "box_AP 0.4012 -> 0.3950" in said[-2]
     assert "not taken: 8 bits are not exact" in said[-2] and said[-1].startswith("Taken: eager")
+
+
+def test_a_file_leaves_what_is_too_large_to_its_model(backend: TorchBackend, monkeypatch: Any) -> None:
+    class Loaded:
+        """A file that takes up to 100 pixels and finds nothing."""
+
+        metadata = {"sides": [33, 100], "input_format": "BGR", "classes": []}
+
+        def predict(self, items: list[Any]) -> list[Any]:
+            return [{} for _ in items]
+
+    monkeypatch.setattr(exported, "load_exported", lambda path: Loaded())
+    made = fastest._FileOfModel("model.onnx", backend)
+    for copied in (made, pickle.loads(pickle.dumps(made))):
+        assert copied.run([copied.prepare(PICTURES[0])]) == [{}]  # 64 x 85
+        (large,) = copied.run([copied.prepare(picture(0, height=48, width=96))])  # 64 x 128
+        assert len(large["instances"]) == 10
+        assert copied.metadata.thing_classes == ["disc", "square"] and copied.cfg == backend.cfg
 
 
 def test_a_way_says_what_was_measured() -> None:
