@@ -46,6 +46,7 @@ MODELS = {
     "panoptic": "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.yaml",
 }
 SPREAD = 2.0  # standard deviation of logits
+BEST = 10
 INT8_FORMATS = ("openvino", "onnx")
 
 
@@ -105,6 +106,22 @@ def measure(backend: TorchBackend, pictures: Sequence[np.ndarray], folder: Path,
     }
 
 
+def best_ten(backend: TorchBackend, picture: np.ndarray, rounds: int) -> dict[str, float]:
+    """Return the seconds that eager takes for all objects, and for the ten with the highest scores."""
+    prepared = [backend.prepare(picture)]
+    found = backend.run(prepared)[0].get("instances", ())
+    if len(found) <= BEST:
+        return {}
+    least = float(found.scores.sort(descending=True).values[BEST - 1])
+    times: dict[float | None, list[float]] = {None: [], least: []}
+    for _ in range(rounds):
+        for scores, seconds in times.items():
+            start = time.process_time()
+            backend.run(prepared, scores)
+            seconds.append(time.process_time() - start)
+    return {"all": round(min(times[None]), 3), "best ten": round(min(times[least]), 3)}
+
+
 def int8_of(run: str, rounds: int) -> dict[str, Any]:
     """Export a run in 8 bits, with its AP before and after, and measure these files beside those of float32."""
     for to in INT8_FORMATS:
@@ -137,7 +154,8 @@ def main() -> None:
             backend = backend_of(name, Path(folder), picture)
             with mock.patch.object(writing, "make_scenes", partial(first_scene, writing.make_scenes)):
                 found = measure(backend, [picture], Path(folder), args.ways, args.rounds)
-            print(json.dumps({"model": name, "size": list(args.size), **found}), flush=True)
+            few = best_ten(backend, picture, args.rounds)
+            print(json.dumps({"model": name, "size": list(args.size), **found, "wanted": few}), flush=True)
 
 
 if __name__ == "__main__":
