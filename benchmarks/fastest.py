@@ -109,8 +109,8 @@ def measure(backend: TorchBackend, pictures: Sequence[np.ndarray], folder: Path,
 def best_ten(backend: TorchBackend, picture: np.ndarray, rounds: int) -> dict[str, float]:
     """Return the seconds that eager takes for all objects, and for the ten with the highest scores."""
     prepared = [backend.prepare(picture)]
-    found = backend.run(prepared)[0].get("instances", ())
-    if len(found) <= BEST:
+    found = backend.run(prepared)[0].get("instances")
+    if found is None or len(found) <= BEST:
         return {}
     least = float(found.scores.sort(descending=True).values[BEST - 1])
     times: dict[float | None, list[float]] = {None: [], least: []}
