@@ -118,7 +118,8 @@ def prove(model: nn.Module, exported: ExportedModel, scenes: Sequence[Scene], pa
         differences.append(compare(wanted[0], found[0], tolerance, *cut))
     # The first picture warms up caches on both sides.
     columns = zip(*(times[1:] or times or [(0.0,) * 4]))
-    return Agreement(path, list(scenes), differences, *(1000 * median(c) for c in columns), tolerance)
+    model_ms, file_ms, model_cpu_ms, file_cpu_ms = (1000 * median(column) for column in columns)
+    return Agreement(path, list(scenes), differences, model_ms, file_ms, model_cpu_ms, file_cpu_ms, tolerance)
 
 
 def _infer(model: Callable[..., T], inputs: list[dict[str, Any]]) -> T:
