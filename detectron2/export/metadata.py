@@ -110,7 +110,8 @@ def side_limits(model: Any, max_size: int | None) -> tuple[int, int]:
 
 def _window_spans(backbone: Any) -> Iterable[int]:
     """Pixels that one attention window of a transformer spans where the map is coarsest."""
-    inner = getattr(backbone, "bottom_up", backbone)
+    parts: list[Any] = [getattr(backbone, name, None) for name in ("bottom_up", "net")]
+    inner: Any = next((part for part in parts if hasattr(part, "output_shape")), backbone)
     window = getattr(inner, "window_size", None) or max(
         (
             getattr(m, "window_size", 0)
