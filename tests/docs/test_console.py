@@ -56,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree("toys", name)
         for name in ("ships", "crowd"):
             shutil.copy("toys/train.json", f"{name}.json")
-        shutil.copytree("toys/train", "train")
+            shutil.copytree("toys/train", name)  # images stand beside the labels
         shutil.copytree("toys/val", "photos")
         shutil.copy("toys/val/0001.jpg", "scene.jpg")
     return folder
