@@ -33,6 +33,7 @@ html_theme = "furo"
 html_search_scorer = str(HERE / "_static/scorer.js")
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+suppress_warnings = ["ref.python"]  # names that several projects have; a link then leads to one of them
 smartquotes = False  # they would change --options
 html_title = f"detectron2 {release}"
 autodoc_member_order = "bysource"
