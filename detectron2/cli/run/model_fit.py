@@ -81,7 +81,7 @@ def fit_model(run: RunConfig, plan: DataPlan, model: str, *, chosen: bool) -> li
         notes.append(f"{model} was changed to rotated boxes ({', '.join(ROTATED)})")
     if kinds["masks"] and facts.bitmaps:
         key = "INPUT.MASK_FORMAT" if yacs else "dataloader.train.mapper.instance_mask_format"
-        if run.get(key) == "polygon":
+        if run.get(key, "polygon") == "polygon":  # also of mappers that do not name it
             run.set(key, "auto")
             notes.append(f"{key} is set to 'auto', since {facts.bitmaps} masks are RLE or bitmaps")
     if kinds["keypoints"] and facts.keypoints:
