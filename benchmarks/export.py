@@ -54,11 +54,11 @@ def seconds(model: torch.nn.Module, file: ExportedModel, image: Any, rounds: int
             return model([item])
 
     times: dict[str, list[float]] = {"eager": [], "file": []}
-    for index in range(rounds + 1):
+    for index in range(rounds + 2):
         for name, run in (("eager", eager), ("file", lambda: file.predict([item]))):
             start = time.process_time()
             run()
-            if index:  # the first round warms up
+            if index > 1:  # two rounds warm up: TorchScript compiles in its second
                 times[name].append(time.process_time() - start)
     return statistics.median(times["eager"]), statistics.median(times["file"])
 
