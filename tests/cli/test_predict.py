@@ -131,3 +131,12 @@ def test_a_video_behind_track_is_an_input(tmp_path: Path) -> None:
     clip = film(tmp_path / "clip.mp4", [0, 0.04])
     assert predict(tmp_path, model, "--threshold", 0, "--track", clip) == 0
     assert records(tmp_path)[0]["num_tracks"] > 0
+
+
+def test_a_model_that_is_not_there_is_named_before_the_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(tmp_path / "runs" / "mine"), str(tmp_path / "empty")]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "runs" / "mine") in said and "folder" in said

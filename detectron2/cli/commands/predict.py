@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from detectron2.data import DatasetCatalog
 from detectron2.data.tiles import TileOptions, any_size, open_windows
 from detectron2.engine.run_folder import read_run
+from detectron2.model_zoo.listing import find_model
 from detectron2.prediction import Prediction, PredictionStream, Predictor
 from detectron2.prediction.annotated import AnnotatedVideo
 from detectron2.prediction.drawing import draw_outputs
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     """Predict, draw, and write ``predictions.json``; what cannot be read is counted and named."""
     logger = setup_logger(name="detectron2")
     device = chosen_device(args.device) if args.device else None
+    if not os.path.isdir(args.model):
+        find_model(args.model)  # a wrong name is known before the pictures are looked for
     if args.track and os.path.exists(args.track):  # `--track clip.mp4` names no tracker
         args.inputs, args.track = [*args.inputs, args.track], DEFAULT_TRACKER
     sources = list(dict.fromkeys(_sources(args)))[: args.limit]
