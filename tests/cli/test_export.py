@@ -79,6 +79,7 @@ def test_a_file_is_served(run: Path, file: Path) -> None:
     assert found["objects"] and found["objects"][0]["class"] in ("red", "blue")
 
 
+@pytest.mark.slow
 def test_half_precision_comes_with_its_ap(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["export", str(run), "--to", "torchscript", "--precision", "fp16", "--limit", "1"]
     assert main(words) == 0
@@ -86,6 +87,7 @@ def test_half_precision_comes_with_its_ap(run: Path, capsys: pytest.CaptureFixtu
     assert (run / "model-fp16.ts").is_file() and "| box_AP |" in said and "| mask_AP50 |" in said
 
 
+@pytest.mark.slow
 def test_a_fixed_sampling_ratio_comes_with_its_ap(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["export", str(run), "--to", "torchscript", "--limit", "1", "--output", str(run / "fixed")]
     assert main([*words, "--sampling-ratio", "2"]) == 0

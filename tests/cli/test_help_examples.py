@@ -36,7 +36,7 @@ def test_each_command_shows_two_examples_that_are_understood(command: str) -> No
         assert words[:2] == ["detectron2", command] and parse(words[1:]).command == command
 
 
-@pytest.mark.parametrize("command", ["config", "zoo", "data", "new"])
+@pytest.mark.parametrize("command", ["config", "zoo", "data", pytest.param("new", marks=pytest.mark.slow)])
 def test_quick_examples_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_toys("toys", {"train": 2, "val": 1})

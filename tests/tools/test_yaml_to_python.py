@@ -20,6 +20,7 @@ finally:
     sys.path.remove(str(TOOL))
 
 
+@pytest.mark.slow
 def test_the_program_prints_python(tmp_path: Path) -> None:
     name = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
     done = subprocess.run(
