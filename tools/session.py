@@ -26,6 +26,7 @@ COMMANDS = (
     "detectron2 export runs/photos --to onnx",
 )
 HEAD, TAIL = 6, 8  # lines of an output that are kept
+_PROGRESS = re.compile(r"Inference \d+/\d+")  # printed every few seconds, so only by slow machines
 _STAMP = re.compile(r"^\[\d\d/\d\d [\d:]+ ([\w.]+)\]:?")
 
 
@@ -48,7 +49,8 @@ def perform(folder: Path, command: str, extra: Sequence[str] = ()) -> tuple[list
     done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise RuntimeError(f"{command} failed:\n{done.stdout}")
-    return done.stdout.splitlines(), time.perf_counter() - start
+    lines = [line for line in done.stdout.splitlines() if not _PROGRESS.search(line)]
+    return lines, time.perf_counter() - start
 
 
 def shown(lines: Sequence[str]) -> list[str]:
