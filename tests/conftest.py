@@ -1,10 +1,15 @@
 """Settings for all tests."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Worker processes share the cores; threads of each would only wait for one another. Before anything imports torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is slow; that is no fault of the code under test.
 settings.register_profile(
