@@ -180,8 +180,10 @@ def test_the_device_counts_and_refuses() -> None:
         assert device.waits.total() == 0 and device.operators >= 3
         assert float(y) == 12.0 and x[x > 1].shape == (2,) and x.cpu().tolist() == [0, 1, 2, 3]
         assert device.waits.total() == 3
+        assert bool(y > 0) and y.cpu().device.type == "cpu" and y.device.type != "cpu"
+        assert device.waits.total() == 5
         x[x > 1] = 5.0  # a value for all is filled in by mask
-        assert device.waits.total() == 3 and x.tolist() == [0, 1, 5, 5]
+        assert device.waits.total() == 5 and x.tolist() == [0, 1, 5, 5]
         with pytest.raises(RuntimeError, match="beside tensors of the device"):
             x + torch.ones(4)
 
