@@ -1,5 +1,6 @@
 """The model card of a run."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def test_training_writes_it(discs: Path, tiny_config: Path, tmp_path: Path) -> N
     figure = json.loads((out / "summary.json").read_text())["mask_AP50"]
     assert f"| mask_AP50 | {figure:.3f} |" in text
     assert "Training began with random weights." in text
+
+
+def test_it_says_whose_the_data_are() -> None:
+    card = _card("")
+    assert "| training data | train.json | yours to say | the owner of the data |" in card_text(card, {})
+    card = dataclasses.replace(card, model="quickstart/mask_rcnn_fruit")
+    assert "| training data | train.json | Apache-2.0 | LICENSE of this package |" in card_text(card, {})
 
 
 def test_it_says_what_the_base_weights_allow(tmp_path: Path) -> None:

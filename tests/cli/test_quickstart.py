@@ -73,6 +73,22 @@ class Finds:
         return {}
 
 
+@pytest.mark.parametrize("name", ["train.json", "train.csv", "images/mine.jpg"])
+def test_data_of_somebody_else_are_not_overwritten(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "data" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert main(["quickstart", "--output", str(tmp_path)]) == 2
+    assert str(mine) in capsys.readouterr().err
+    assert mine.read_text() == "mine" and not (tmp_path / "data" / "clip").exists()
+
+
+def test_a_copy_may_be_made_again(tmp_path: Path) -> None:
+    assert copy_fruit(tmp_path) == copy_fruit(tmp_path)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
     """Seven pictures of one colour each."""

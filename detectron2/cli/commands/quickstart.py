@@ -1,6 +1,7 @@
 """``detectron2 quickstart``: training, evaluation, report and a video, on pictures that come with the package."""
 
 import argparse
+import filecmp
 import json
 import shutil
 import time
@@ -17,6 +18,7 @@ from detectron2.utils.file_io.lock import folder_lock
 from detectron2.utils.file_io.text import read_json
 from detectron2.utils.logger import setup_logger
 
+from ..errors import UserError
 from ..run.folder import fresh_folder
 from ..run.progress import FewLines, calm_console
 from ..run.recipe import Plan, chosen_device, recipe
@@ -70,8 +72,20 @@ def copy_fruit(folder: Path) -> dict[str, Path]:
 
     Returns:
         The paths of the json files "train" and "val".
+
+    Raises:
+        UserError: if the folder has other files, which might be the user's.
     """
-    shutil.copytree(ASSETS / "fruit", folder, dirs_exist_ok=True)
+    fruit = ASSETS / "fruit"
+    for path in sorted(folder.rglob("*")):
+        ours = fruit / path.relative_to(folder)
+        if not (ours.is_dir() and path.is_dir()) and not (
+            ours.is_file() and filecmp.cmp(ours, path, shallow=False)
+        ):
+            raise UserError(
+                f"{path} is not of the quickstart; name another --output, so that nothing is overwritten"
+            )
+    shutil.copytree(fruit, folder, dirs_exist_ok=True)
     return {part: folder / f"{part}.json" for part in ("train", "val")}
 
 

@@ -17,6 +17,9 @@ __all__ = ["FILE", "card_text", "origin_of", "write_card"]
 FILE = "model_card.md"
 _LONGEST_CHAIN = 20
 
+OURS = Licence("Apache-2.0", "permissive", "LICENSE of this package")
+YOURS = Licence("yours to say", "unknown", "the owner of the data")
+
 
 def origin_of(weights: str) -> str:
     """Follow weights of earlier runs to the published ones that the first of these runs began with.
@@ -89,7 +92,7 @@ def card_text(card: RunCard, summary: Mapping[str, Any]) -> str:
 
 def _licences(card: RunCard) -> list[str]:
     origin = origin_of(card.weights)
-    rows = [("code", "detectron2", Licence("Apache-2.0", "permissive", "LICENSE of this package"))]
+    rows = [("code", "detectron2", OURS)]
     if origin:
         rows.append(("base weights", origin, weights_licence(origin)))
         path = next((name for name, url in PROJECT_WEIGHTS.items() if url == origin), None)
@@ -97,9 +100,8 @@ def _licences(card: RunCard) -> list[str]:
             rows += [
                 ("data of the base weights", name, data) for name, data in _data_of(origin, path).items()
             ]
-    rows.append(
-        ("training data", card.train.json, Licence("yours to say", "unknown", "the owner of the data"))
-    )
+    drawn = card.model.startswith("quickstart/")  # whose pictures come with the package
+    rows.append(("training data", card.train.json, OURS if drawn else YOURS))
     table = ["| part | what | licence | who says so |", "|---|---|---|---|"]
     table += [f"| {part} | {what} | {licence.name} | {licence.source} |" for part, what, licence in rows]
     restricted = [part for part, _, licence in rows if licence.kind == "non-commercial"]
