@@ -46,10 +46,9 @@ def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def rows_of(masks: Sequence[Tensor]) -> list[Tensor]:
     """Return the rows at which each mask [R] is True; the host waits for the device once for all of them."""
+    # The CPU does not wait, MPS lacks the other operator, and a graph must not remember the counts.
     if not masks or masks[0].device.type in ("cpu", "mps") or is_recording():
-        return [
-            torch.nonzero(mask)[:, 0] for mask in masks
-        ]  # no wait, no such kernel, and no fixed counts in a graph
+        return [torch.nonzero(mask)[:, 0] for mask in masks]
     counts = torch.stack([mask.sum() for mask in masks]).tolist()
     return [torch.nonzero_static(mask, size=count)[:, 0] for mask, count in zip(masks, counts)]
 
@@ -138,7 +137,10 @@ def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]
 
 
 def real_counts(masks: Sequence[Tensor]) -> list[int]:
-    """Return how many rows of each result of :func:`best_rows` are real; the host waits for the device once."""
+    """Return how many rows of each result of :func:`best_rows` are real; the host waits for the device once.
+
+    A graph gets tensors, which end a slice as well as numbers do, so that it does not remember the counts.
+    """
     if not masks:
         return []
     counts = torch.stack([mask.sum() for mask in masks])
