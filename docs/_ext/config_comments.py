@@ -1,4 +1,4 @@
-"""What the comments in the files that declare the config keys say about each key."""
+"""What the comments in the files that declare config keys say about each key."""
 
 import ast
 import io
@@ -6,22 +6,18 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from detectron2 import config
-
-FILES = ("defaults.py", "yacs/new_keys.py")
 LOCAL = {"_C": "", "cfg": "", "solver": "SOLVER"}
 
 
-def meanings() -> dict[str, str]:
-    """Return the meaning of each key that has a comment.
+def meanings(*files: Path) -> dict[str, str]:
+    """Return the meaning of each key that has a comment in these files.
 
     A comment stands behind a key, or above one or several keys; it holds until a blank line, another comment, or a key
     with a comment of its own.
     """
     found: dict[str, str] = {}
-    for file in FILES:
-        text = (Path(config.__file__).parent / file).read_text(encoding="utf-8")
-        found |= _meanings(text)
+    for file in files:
+        found |= _meanings(file.read_text(encoding="utf-8"))
     return found
 
 
@@ -42,35 +38,50 @@ def _meanings(text: str) -> dict[str, str]:
             above = ""
         if behind:
             above = ""
-        found |= dict.fromkeys(keys, " ".join(behind) or above)
+        found |= {key: " ".join(behind) or above or found.get(key, "") for key in keys}
         expected = last + 1
     return {key: meaning for key, meaning in found.items() if meaning}
 
 
 def _declared(tree: ast.Module) -> Iterator[tuple[list[str], int, int]]:
     """Yield keys that one statement declares, and its first and last line."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
-            yield [_path(ast.unparse(node.targets[0]))], node.lineno, node.end_lineno or node.lineno
-        elif isinstance(node, ast.Assign):  # a value for the statement below it
-            yield [], node.lineno, node.end_lineno or node.lineno
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            call = node.value
-            keys = []
-            if (
-                isinstance(call.func, ast.Attribute)
-                and call.func.attr == "add_optional"
-                and isinstance(call.args[0], ast.Constant)
-            ):
-                keys = [f"{_path(ast.unparse(call.func.value))}.{ast.literal_eval(call.args[0])}"]
-            elif isinstance(call.func, ast.Name) and call.func.id == "_group":
-                group = f"{_path(ast.unparse(call.args[0]))}.{ast.literal_eval(call.args[1])}"
-                keys = [f"{group}.{k.arg}" for k in call.keywords]
-            if keys:
-                yield keys, node.lineno, node.end_lineno or node.lineno
+    names = dict(LOCAL)  # keys for which variables stand
+    statements = [n for n in ast.walk(tree) if isinstance(n, (ast.Assign, ast.Expr))]
+    for node in sorted(statements, key=lambda n: n.lineno):
+        last = node.end_lineno or node.lineno
+        if isinstance(node, ast.Assign):
+            chain = [ast.unparse(part) for part in (*node.targets, node.value)]
+            path = next((part for part in chain if "." in part and part.partition(".")[0] in names), "")
+            if path and isinstance(node.targets[0], ast.Name):  # head = cfg.MODEL.HEAD = CfgNode()
+                names[chain[0]] = _path(path, names)
+            inner = list(_literal(node.value))
+            yield [_path(path, names)] if path else [], node.lineno, node.lineno if inner else last
+            for key, line, end in inner:
+                yield [f"{_path(path, names)}.{key}"], line, end
+        elif isinstance(node.value, ast.Call) and (keys := _added(node.value, names)):
+            yield keys, node.lineno, last
 
 
-def _path(text: str) -> str:
-    """Return a dotted key, without the variable that it starts with."""
+def _literal(value: ast.expr) -> Iterator[tuple[str, int, int]]:
+    """Yield the keys of ``CfgNode({...})``, and their lines."""
+    if isinstance(value, ast.Call) and value.args and isinstance(value.args[0], ast.Dict):
+        for key, of in zip(value.args[0].keys, value.args[0].values, strict=True):
+            if isinstance(key, ast.Constant):
+                yield key.value, key.lineno, of.end_lineno or of.lineno
+
+
+def _added(call: ast.Call, names: dict[str, str]) -> list[str]:
+    """Return the keys that a call of ``add_optional`` or ``_group`` declares."""
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "add_optional":
+        if isinstance(call.args[0], ast.Constant):
+            return [f"{_path(ast.unparse(call.func.value), names)}.{ast.literal_eval(call.args[0])}"]
+    elif isinstance(call.func, ast.Name) and call.func.id == "_group":
+        group = f"{_path(ast.unparse(call.args[0]), names)}.{ast.literal_eval(call.args[1])}"
+        return [f"{group}.{k.arg}" for k in call.keywords]
+    return []
+
+
+def _path(text: str, names: dict[str, str]) -> str:
+    """Return a dotted key, with what the variable that it starts with stands for."""
     first, _, rest = text.partition(".")
-    return ".".join(part for part in (LOCAL.get(first, first), rest) if part)
+    return ".".join(part for part in (names.get(first, first), rest) if part)

@@ -18,11 +18,36 @@ from public_names import packages, pages_of
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from detectron2 import config
 from detectron2.cli.arguments import build_parser
 from detectron2.config import CfgNode, get_cfg
 from detectron2.config.training_options import OPTIONS
 from detectron2.data.formats import FORMATS, read_dataset, write_dataset
 from detectron2.data.toys import write_toys
+from detectron2.projects import (
+    deeplab,
+    densepose,
+    mask2former,
+    maskdino,
+    panoptic_deeplab,
+    point_rend,
+    point_sup,
+    tensormask,
+    tridentnet,
+)
+
+CONFIG = Path(config.__file__).parent
+PROJECTS: dict[str, Callable[[CfgNode], None]] = {
+    "PointRend": point_rend.add_pointrend_config,
+    "PointSup": point_sup.add_point_sup_config,
+    "DeepLab": deeplab.add_deeplab_config,
+    "Panoptic-DeepLab": panoptic_deeplab.add_panoptic_deeplab_config,
+    "TridentNet": tridentnet.add_tridentnet_config,
+    "TensorMask": tensormask.add_tensormask_config,
+    "DensePose": densepose.add_densepose_config,
+    "Mask2Former": mask2former.add_maskformer2_config,
+    "MaskDINO": maskdino.add_maskdino_config,
+}
 
 
 def _cell(text: object) -> str:
@@ -88,12 +113,31 @@ def flat(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
 def config_keys() -> dict[str, tuple[object, str, str]]:
     """Return default, name in Python configs ("" for none) and meaning of each key."""
     lazy = {row.key: row.lazy for row in OPTIONS.values()}
-    known = meanings() | {row.key: row.meaning for row in OPTIONS.values()}
+    known = meanings(CONFIG / "defaults.py", CONFIG / "yacs/new_keys.py") | {
+        row.key: row.meaning for row in OPTIONS.values()
+    }
     return {key: (value, lazy.get(key, ""), known.get(key, "")) for key, value in sorted(flat(get_cfg()))}
 
 
+def project_keys(project: str) -> dict[str, tuple[object, str]]:
+    """Return default and meaning of each key that a project adds or whose default it changes."""
+    cfg, add = get_cfg(), PROJECTS[project]
+    before = dict(flat(cfg))
+    add(cfg)
+    files = {
+        inspect.getfile(step): None
+        for step in (deeplab.add_deeplab_config, mask2former.add_maskformer2_config, add)
+    }
+    known = meanings(*map(Path, files))
+    return {
+        key: (value, known.get(key) or known.get(key.rpartition(".")[0], ""))
+        for key, value in sorted(flat(cfg))
+        if key not in before or before[key] != value
+    }
+
+
 def config_pages() -> Iterator[str]:
-    """Yield a section for each group of keys, in Markdown."""
+    """Yield a section for each group of keys, and one for each project, in Markdown."""
     groups: dict[str, list[str]] = {}
     for key, (default, lazy, meaning) in config_keys().items():
         parts = key.split(".")
@@ -109,6 +153,17 @@ def config_pages() -> Iterator[str]:
     for group, rows in groups.items():
         head = ["| key | in Python configs | default | meaning |", "|---|---|---|---|"]
         yield f"## {group}\n\n" + "\n".join(head + rows) + "\n"
+    for project, add in PROJECTS.items():
+        rows = [
+            _row(f"`{key}`", f"`{value!r}`", text) for key, (value, text) in project_keys(project).items()
+        ]
+        lines = [
+            f"`{add.__module__}.{add.__name__}(cfg)` adds these keys.",
+            "",
+            "| key | default | meaning |",
+            "|---|---|---|",
+        ]
+        yield f"## {project}\n\n" + "\n".join(lines + rows) + "\n"
 
 
 # ------------------------------------------------------------------ formats of labels

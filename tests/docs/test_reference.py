@@ -32,15 +32,26 @@ def test_each_config_key_has_a_line(reference: ModuleType) -> None:
     assert all(f"`{key}`" in page for key in keys)
 
 
+def test_each_key_of_each_project_has_a_line(reference: ModuleType) -> None:
+    assert set(reference.PROJECTS) >= {"PointRend", "DensePose", "Mask2Former", "MaskDINO"}
+    for project in reference.PROJECTS:
+        keys = reference.project_keys(project)
+        assert keys and not [key for key, (_, meaning) in keys.items() if not meaning], project
+    keys = reference.project_keys("PointRend")
+    assert keys["MODEL.POINT_HEAD.OVERSAMPLE_RATIO"] == (3, "candidates per point in training")
+    assert "MODEL.ROI_HEADS.NUM_CLASSES" not in keys  # as in other configs
+
+
 def test_comments_behind_above_and_of_groups_are_found(reference: ModuleType) -> None:
     text = (
         "_C.A = 1  # behind\n# above\n_C.B = 2\n_C.C = 3\n\n_C.D = 4\n# long\n_C.E = (\n    5\n)  # own\n_C.F = 6\n"
-        '# of a group\n_group(cfg.G, "H", I=1, J=2)\ncfg.G.add_optional("K", 1)\n'
+        '# of a group\n_group(cfg.G, "H", I=1, J=2)\ncfg.G.add_optional("K", 1)\n\n'
+        'head = cfg.M.HEAD = CfgNode()\nhead.N = 1  # of a node\nhead.O = CfgNode(\n    {\n        "P": 1,  # in a dict\n    }\n)\n'
     )
     found = sys.modules["config_comments"]._meanings(text)
     assert found == {"A": "behind", "B": "above", "C": "above", "E": "own"} | dict.fromkeys(
         ["G.H.I", "G.H.J", "G.K"], "of a group"
-    )
+    ) | {"M.HEAD.N": "of a node", "M.HEAD.O.P": "in a dict"}
 
 
 def test_each_option_of_each_command_is_on_the_page(reference: ModuleType) -> None:

@@ -25,9 +25,10 @@ def add_deeplab_config(cfg: CfgNode) -> None:
 
     head = cfg.MODEL.SEM_SEG_HEAD
     head.LOSS_TYPE = "hard_pixel_mining"  # or "cross_entropy"
+    # Atrous spatial pyramid pooling: channels of its branches, their dilations, and dropout behind them.
     head.ASPP_CHANNELS = 256
     head.ASPP_DILATIONS = [6, 12, 18]
-    head.ASPP_DROPOUT = 0.1
+    head.ASPP_DROPOUT = 0.1  # probability
     # DeepLabV3+ only: the feature maps that the decoder adds to the pyramid, and their channels in it.
     head.PROJECT_FEATURES = ["res2"]
     head.PROJECT_CHANNELS = [48]

@@ -34,26 +34,29 @@ def add_densepose_head_config(cfg: CfgNode) -> None:
     Args:
         cfg: config to extend in place.
     """
-    cfg.MODEL.DENSEPOSE_ON = True
+    cfg.MODEL.DENSEPOSE_ON = True  # predict DensePose
     head = cfg.MODEL.ROI_DENSEPOSE_HEAD = CfgNode()
     head.NAME = ""  # name in ROI_DENSEPOSE_HEAD_REGISTRY
+    # The layers of the head: how many, and their channels.
     head.NUM_STACKED_CONVS = 8
     head.CONV_HEAD_DIM = 512
-    head.CONV_HEAD_KERNEL = 3
+    head.CONV_HEAD_KERNEL = 3  # their side
+    # Of the DeepLab head: normalisation, and whether a non-local block follows.
     head.DEEPLAB = CfgNode({"NORM": "GN", "NONLOCAL_ON": 0})
 
+    # How features of boxes are pooled; see MODEL.ROI_BOX_HEAD.
     head.POOLER_TYPE = "ROIAlignV2"
     head.POOLER_RESOLUTION = 28
     head.POOLER_SAMPLING_RATIO = 2
     # The decoder merges the levels of the feature pyramid into one map, from which the head pools features.
     head.DECODER_ON = True
     head.DECODER_NUM_CLASSES = 256  # channels of that map
-    head.DECODER_CONV_DIMS = 256
-    head.DECODER_NORM = ""
-    head.DECODER_COMMON_STRIDE = 4
+    head.DECODER_CONV_DIMS = 256  # channels of its layers
+    head.DECODER_NORM = ""  # normalisation in the decoder, "" for none
+    head.DECODER_COMMON_STRIDE = 4  # stride of that map in pixels
 
     head.PREDICTOR_NAME = "DensePoseChartWithConfidencePredictor"  # name in DENSEPOSE_PREDICTOR_REGISTRY
-    head.DECONV_KERNEL = 4
+    head.DECONV_KERNEL = 4  # side of the transposed convolution
     head.UP_SCALE = 2  # bilinear upsampling factor after the transposed convolution
     head.HEATMAP_SIZE = 112  # side of the predicted maps: 2 * UP_SCALE * POOLER_RESOLUTION
     head.NUM_COARSE_SEGM_CHANNELS = 2  # 2: background and body; 15: background and 14 parts
@@ -68,6 +71,7 @@ def add_densepose_head_config(cfg: CfgNode) -> None:
 
     # Predicted uncertainty of U and V. "iid_iso": one deviation for both; "indep_aniso": a full covariance.
     head.UV_CONFIDENCE = CfgNode({"ENABLED": False, "EPSILON": 0.01, "TYPE": "iid_iso"})
+    # Predicted confidence of the coarse segmentation, at least EPSILON.
     head.SEGM_CONFIDENCE = CfgNode({"ENABLED": False, "EPSILON": 0.01})
     add_densepose_head_cse_config(cfg)
 
@@ -87,24 +91,32 @@ def add_densepose_head_cse_config(cfg: CfgNode) -> None:
     cse.EMBEDDERS = CfgNode(new_allowed=True)
     cse.EMBED_SIZE = 16
     cse.EMBED_LOSS_NAME = "EmbeddingLoss"  # or "SoftEmbeddingLoss"
-    cse.EMBED_LOSS_WEIGHT = 0.6
+    cse.EMBED_LOSS_WEIGHT = 0.6  # factor of that loss
+    # Widths of the Gaussians of distances between embeddings and, for SoftEmbeddingLoss, on the surface.
     cse.EMBEDDING_DIST_GAUSS_SIGMA = 0.01
     cse.GEODESIC_DIST_GAUSS_SIGMA = 0.01
+    # Factors of the learning rate for the embeddings of vertices and for their features.
     cse.EMBEDDING_LR_FACTOR = 1.0
     cse.FEATURES_LR_FACTOR = 1.0
     cse.SHAPE_TO_SHAPE_CYCLE_LOSS = CfgNode(
-        {"ENABLED": False, "WEIGHT": 0.025, "NORM_P": 2, "TEMPERATURE": 0.05, "MAX_NUM_VERTICES": 4936}
+        {
+            "ENABLED": False,  # learn that vertices of a mesh find themselves again by way of another mesh
+            "WEIGHT": 0.025,  # factor of this loss
+            "NORM_P": 2,  # norm of the errors
+            "TEMPERATURE": 0.05,  # of the softmax over vertices
+            "MAX_NUM_VERTICES": 4936,  # vertices drawn from a mesh
+        }
     )
     cse.PIX_TO_SHAPE_CYCLE_LOSS = CfgNode(
         {
-            "ENABLED": False,
-            "WEIGHT": 0.0001,
-            "NORM_P": 2,
-            "USE_ALL_MESHES_NOT_GT_ONLY": False,
-            "NUM_PIXELS_TO_SAMPLE": 100,
-            "PIXEL_SIGMA": 5.0,
-            "TEMPERATURE_PIXEL_TO_VERTEX": 0.05,
-            "TEMPERATURE_VERTEX_TO_PIXEL": 0.05,
+            "ENABLED": False,  # learn that pixels find themselves again by way of a mesh
+            "WEIGHT": 0.0001,  # factor of this loss
+            "NORM_P": 2,  # norm of the errors
+            "USE_ALL_MESHES_NOT_GT_ONLY": False,  # by way of each mesh, not only that of the object's class
+            "NUM_PIXELS_TO_SAMPLE": 100,  # pixels drawn from an object
+            "PIXEL_SIGMA": 5.0,  # unused
+            "TEMPERATURE_PIXEL_TO_VERTEX": 0.05,  # of the softmax over vertices
+            "TEMPERATURE_VERTEX_TO_PIXEL": 0.05,  # of the softmax over pixels
         }
     )
 
@@ -129,11 +141,12 @@ def add_hrnet_config(cfg: CfgNode) -> None:
         )
 
     hrnet = cfg.MODEL.HRNET = CfgNode()
-    hrnet.STEM_INPLANES = 64
+    hrnet.STEM_INPLANES = 64  # channels of the stem
+    # Of each stage: modules, branches of different strides, and blocks and channels of each branch.
     hrnet.STAGE2 = stage(modules=1, branches=2)
     hrnet.STAGE3 = stage(modules=4, branches=3)
     hrnet.STAGE4 = stage(modules=3, branches=4)
-    hrnet.HRFPN = CfgNode({"OUT_CHANNELS": 256})
+    hrnet.HRFPN = CfgNode({"OUT_CHANNELS": 256})  # channels of the feature pyramid
 
 
 def add_bootstrap_config(cfg: CfgNode) -> None:
@@ -142,7 +155,8 @@ def add_bootstrap_config(cfg: CfgNode) -> None:
     Args:
         cfg: config to extend in place.
     """
-    cfg.BOOTSTRAP_DATASETS = []  # see get_bootstrap_dataset_config
+    cfg.BOOTSTRAP_DATASETS = []  # a node for each data set; see get_bootstrap_dataset_config
+    # The model whose predictions are learnt, and its device.
     cfg.BOOTSTRAP_MODEL = CfgNode({"WEIGHTS": "", "DEVICE": "cuda"})
 
 
@@ -201,7 +215,7 @@ def add_evaluation_config(cfg: CfgNode) -> None:
     node = cfg.DENSEPOSE_EVALUATION = CfgNode()
     node.TYPE = "iou"
     node.STORAGE = "none"  # storage of predictions: "none" (memory), "ram" or "file"
-    node.MIN_IOU_THRESHOLD = 0.5
-    node.DISTRIBUTED_INFERENCE = True
-    node.EVALUATE_MESH_ALIGNMENT = False
-    node.MESH_ALIGNMENT_MESH_NAMES = []
+    node.MIN_IOU_THRESHOLD = 0.5  # of predictions that the evaluation of charts counts
+    node.DISTRIBUTED_INFERENCE = True  # gather the predictions of all processes
+    node.EVALUATE_MESH_ALIGNMENT = False  # evaluate how well vertices of meshes fit to each other
+    node.MESH_ALIGNMENT_MESH_NAMES = []  # those meshes

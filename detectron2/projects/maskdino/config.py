@@ -36,19 +36,19 @@ def add_maskdino_config(cfg: CfgNode) -> None:
     node.DEEP_SUPERVISION = True  # losses also on the predictions before the last
     node.NO_OBJECT_WEIGHT = 0.1  # in the cross-entropy
     _add_weights(node)
-    node.NHEADS = 8
-    node.DROPOUT = 0.1
+    node.NHEADS = 8  # attention heads
+    node.DROPOUT = 0.1  # of the decoder
     node.DIM_FEEDFORWARD = 2048  # of the decoder
-    node.ENC_LAYERS = 0
-    node.DEC_LAYERS = 6
+    node.ENC_LAYERS = 0  # unused here; see MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS
+    node.DEC_LAYERS = 6  # layers of the decoder
     node.INITIAL_PRED = True  # predict also before the first layer
-    node.PRE_NORM = False
-    node.BOX_LOSS = True
-    node.HIDDEN_DIM = 256
-    node.NUM_OBJECT_QUERIES = 100
-    node.ENFORCE_INPUT_PROJ = False
+    node.PRE_NORM = False  # normalise before each sublayer, not behind it
+    node.BOX_LOSS = True  # learn boxes
+    node.HIDDEN_DIM = 256  # channels of queries
+    node.NUM_OBJECT_QUERIES = 100  # queries, the most objects that an image can have
+    node.ENFORCE_INPUT_PROJ = False  # project features even if their channels fit
     node.SIZE_DIVISIBILITY = 32  # sides to which batches are padded
-    node.TRANSFORMER_DECODER_NAME = "MaskDINODecoder"
+    node.TRANSFORMER_DECODER_NAME = "MaskDINODecoder"  # name in TRANSFORMER_DECODER_REGISTRY
     # Denoising: "seg", also of masks; "standard", of classes and boxes; "no".
     node.DN = "seg"
     node.DN_NOISE_SCALE = 0.4
@@ -68,6 +68,7 @@ def add_maskdino_config(cfg: CfgNode) -> None:
 
 def _add_weights(node: CfgNode) -> None:
     """Weights of losses, and of costs in matching."""
+    # Weights of losses; those of costs in matching begin with COST.
     node.CLASS_WEIGHT = 4.0
     node.DICE_WEIGHT = 5.0
     node.MASK_WEIGHT = 5.0
@@ -85,9 +86,9 @@ def _add_test_config(node: CfgNode) -> None:
     test.TEST_FOUCUS_ON_BOX = (
         False  # scores of instances by their class only, not by their mask (the key's spelling)
     )
-    test.SEMANTIC_ON = True
-    test.INSTANCE_ON = False
-    test.PANOPTIC_ON = False
+    test.SEMANTIC_ON = True  # return "sem_seg"
+    test.INSTANCE_ON = False  # return "instances"
+    test.PANOPTIC_ON = False  # return "panoptic_seg"
     test.OBJECT_MASK_THRESHOLD = 0.0  # least score of a query in panoptic segmentation
     test.OVERLAP_THRESHOLD = 0.0  # least share of its mask that a query must win there
     test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE = (

@@ -15,8 +15,8 @@ def add_tensormask_config(cfg: Any) -> None:
     """
     cfg.MODEL.TENSOR_MASK = CfgNode(
         {
-            "NUM_CLASSES": 80,
-            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6", "p7"],
+            "NUM_CLASSES": 80,  # classes without background
+            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6", "p7"],  # feature maps, finest first
             # Heads: number of 3x3 convolutions, and their channels
             "NUM_CONVS": 4,
             "CLS_CHANNELS": 256,
@@ -34,6 +34,6 @@ def add_tensormask_config(cfg: Any) -> None:
             # Inference
             "SCORE_THRESH_TEST": 0.05,
             "TOPK_CANDIDATES_TEST": 6000,  # over all levels, before NMS
-            "NMS_THRESH_TEST": 0.5,
+            "NMS_THRESH_TEST": 0.5,  # IoU of boxes
         }
     )
