@@ -21,7 +21,7 @@ from detectron2.utils.suggest import did_you_mean
 from .exported import ExportedModel, load_exported
 from .formats import FORMATS, Format, Graph, Metadata, with_half_backbone
 from .metadata import describe_model, side_limits, versions
-from .proof import Agreement, make_scenes, prove
+from .proof import BY_AP, Agreement, make_scenes, prove
 
 __all__ = ["ExportOptions", "export_model"]
 
@@ -82,6 +82,7 @@ def export_model(
     metadata: Mapping[str, Any] | None = None,
     names: Sequence[str] = (),
     judge: Judge | None = None,
+    max_ap_drop: float = 2.0,
     graphs: dict[Any, Graph] | None = None,
 ) -> Agreement:
     """Write a model to a file that gives what the model gives, and prove that on pictures.
@@ -96,7 +97,9 @@ def export_model(
         options: format, precision, sizes.
         metadata: more to be kept in the file, such as ``classes``, ``input_format``, ``min_size`` and ``max_size``.
         names: of the pictures, for the table.
-        judge: evaluates the model (given None) or the file, and returns figures by name, for the table.
+        judge: evaluates the model (given None) or the file, and returns figures in [0, 1] by name, for the table. Of int8
+            they alone decide, since 8 bits move single objects.
+        max_ap_drop: points of 100 that AP, PQ and mIoU of ``judge`` may fall by.
         graphs: filled with the graph that is made, and looked up first: for one model in several formats, since making
             a graph takes minutes.
 
@@ -124,12 +127,14 @@ def export_model(
         graph = _graph(model, kind, about, options, [s.image for s in scenes if not s.blank], graphs)
         about["outputs"] = graph.shapes
         kind.write(graph, written, about, options.precision)
-        agreement = prove(model, load_exported(written), scenes, path)
-        if agreement.problems:
-            raise BadState(_refusal(path, agreement.problems))
-        if judge is not None:
+        by_ap = BY_AP if judge is not None and options.precision == "int8" else None
+        agreement = prove(model, load_exported(written), scenes, path, by_ap)
+        agreement.max_ap_drop = max_ap_drop
+        if judge is not None and not agreement.problems:
             before, after = judge(None), judge(load_exported(written))
             agreement.figures = {name: (value, after.get(name)) for name, value in before.items()}
+        if agreement.problems:
+            raise BadState(_refusal(path, agreement.problems))
         written.with_name(path.name + ".agreement.md").write_text(agreement.table(), encoding="utf-8")
         for file in sorted(Path(folder).iterdir()):
             os.replace(file, path.parent / file.name)

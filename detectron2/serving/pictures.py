@@ -57,4 +57,4 @@ def decode(data: bytes, max_pixels: int) -> npt.NDArray[Any]:
         try:
             return to_rgb(data)
         except (*READ_ERRORS, ValueError) as error:
-            raise PictureError(422, f"the picture is damaged: {error}") from None
+            raise PictureError(422, f"the picture cannot be read: {error}") from None

@@ -158,17 +158,24 @@ def _open(source: str | BinaryIO) -> tuple[Image.Image | None, np.ndarray | None
             if array.ndim not in (2, 3):
                 raise ValueError(f"{source} must contain an array (H, W) or (H, W, C), got {array.shape}")
             return None, array
-        image = _identified(f, source)
-        image.load()
+        name = source if isinstance(source, (str, os.PathLike)) else "a file"
+        try:
+            image = _identified(f, name)
+            image.load()
+        except UnidentifiedImageError:
+            raise
+        except (OSError, EOFError, SyntaxError) as error:
+            raise OSError(f"{name} is damaged: {error}") from error
         return _apply_exif_orientation(image), None
 
 
-def _identified(f: BinaryIO, source: str | BinaryIO) -> Image.Image:
+def _identified(f: BinaryIO, name: str | os.PathLike[str]) -> Image.Image:
     """Open an image; an error names the file as its user does, and says if it is empty."""
     try:
         return Image.open(f)
+    except Image.DecompressionBombError as error:
+        raise Image.DecompressionBombError(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        name = source if isinstance(source, (str, os.PathLike)) else "a file"
         f.seek(0, os.SEEK_END)
         what = (
             "an image of a known format, or is damaged at its start" if f.tell() else "an image: it is empty"

@@ -43,6 +43,7 @@ def table() -> Any:
 
 def export(model: nn.Module, path: Path, to: str, **options: Any) -> Any:
     static = options.pop("static", (96, 128))
+    proof = {name: options.pop(name) for name in ("judge", "max_ap_drop") if name in options}
     return export_model(
         model,
         path,
@@ -50,6 +51,7 @@ def export(model: nn.Module, path: Path, to: str, **options: Any) -> Any:
         options=ExportOptions(to, static=static, **options),
         metadata={**CLASSES, "min_size": 96, "max_size": 128, "input_format": "BGR"},
         names=["one.jpg", "two.jpg"],
+        **proof,
     )
 
 
@@ -147,7 +149,7 @@ def test_the_page_runs_a_file_without_this_package(onnx_file: Path, tmp_path: Pa
 class _Wrong(Format):
     """A format whose files are off by some pixels."""
 
-    name, suffix, precisions, read_by = "wrong", ".wrong", ("fp32",), "nothing"
+    name, suffix, precisions, read_by = "wrong", ".wrong", ("fp32", "int8"), "nothing"
     shift = 0.5
 
     def write(self, graph: Any, path: Path, metadata: Any, precision: str) -> None:
@@ -176,6 +178,30 @@ def test_a_file_that_does_not_agree_is_refused_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(_Wrong, "shift", 0.001)
     assert not export(model, tmp_path / "model", "wrong", static=None).problems
+
+
+def test_of_8_bits_ap_decides_where_there_are_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, "wrong", _Wrong())
+    monkeypatch.setattr(_Wrong, "shift", 40.0)  # no object is where it was
+    model, found = shallow_mask_rcnn(), {"box_AP": 0.5, "box_AP50": 0.9, "PQ": None}
+    words: dict[str, Any] = {"static": None, "precision": "int8"}
+    with pytest.raises(RuntimeError, match="the file lacks"):
+        export(model, tmp_path / "model", "wrong", **words)
+    cases = ((0.481, 2.0, "1.90"), (0.4, 12.5, "10.00"), (0.6, 0.0, "-10.00"))
+    for after, drop, said in cases:
+        judge = _judge(found, {"box_AP": after, "box_AP50": 0.1, "PQ": None})
+        done = export(model, tmp_path / "model", "wrong", judge=judge, max_ap_drop=drop, **words)
+        assert f"may fall by {drop:g} points of 100; the most that one falls is {said}." in done.table()
+        done.path.unlink()
+    for after, drop in ((0.479, 2.0), (None, 49.0)):
+        with pytest.raises(RuntimeError, match=f"box_AP falls by .* from 0.5000 to .*at most {drop:g} are"):
+            judge = _judge(found, {"box_AP": after, "box_AP50": 0.9, "PQ": None})
+            export(model, tmp_path / "model", "wrong", judge=judge, max_ap_drop=drop, **words)
+        assert not list(tmp_path.glob("*.wrong"))
+
+
+def _judge(before: Any, after: Any) -> Any:
+    return lambda exported: before if exported is None else after
 
 
 def test_nothing_found_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,13 @@ def export_arguments(p: argparse.ArgumentParser) -> None:
         help="samples of ROIAlign per bin in each direction, for runtimes that want a fixed number; also tells the AP "
         "before and after (default: as the model was trained)",
     )
+    p.add_argument(
+        "--max-ap-drop",
+        type=float,
+        default=2.0,
+        metavar="POINTS",
+        help="points of 100 that AP, PQ and mIoU of the file may lie below those of the model (default: %(default)s)",
+    )
     p.add_argument("--data", metavar="DATA", help=f"{DATA_HELP} (default: the run's validation data)")
     labels(p)
     p.add_argument("--weights", help="best, final, or a file (default: best)")

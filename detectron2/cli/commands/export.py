@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
             metadata=about,
             names=[path.name for path in paths],
             judge=judge,
+            max_ap_drop=args.max_ap_drop,
         )
     print(agreement.table())
     print(f"{agreement.path} agrees with the model; this table is in {agreement.path}.agreement.md")

@@ -35,6 +35,7 @@ class Agreement:
         model_cpu_ms, file_cpu_ms: the same as processor time of all threads, which other programs disturb less.
         tolerance: what was allowed.
         figures: rows of AP before and after, by name: (model, file).
+        max_ap_drop: points of 100 that AP, PQ and mIoU may fall by.
     """
 
     path: Path
@@ -46,6 +47,16 @@ class Agreement:
     file_cpu_ms: float
     tolerance: Tolerance
     figures: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    max_ap_drop: float = 2.0
+
+    @property
+    def drops(self) -> dict[str, float]:
+        """Points of 100 that AP, PQ and mIoU fall by, by name; those at single overlaps (AP50, AP75) left out."""
+        return {
+            name: round(100 * (before - (after or 0.0)), 2)
+            for name, (before, after) in self.figures.items()
+            if before is not None and not name.endswith(("AP50", "AP75"))
+        }
 
     @property
     def problems(self) -> list[str]:
@@ -54,6 +65,12 @@ class Agreement:
             f"{scene.name} at {scene.size}: {problem}"
             for scene, difference in zip(self.scenes, self.differences)
             for problem in difference.problems
+        ]
+        found += [
+            f"{name} falls by {drop:.2f} points of 100, from {' to '.join(map(_share, self.figures[name]))}; at most "
+            f"{self.max_ap_drop:g} are allowed (max_ap_drop)"
+            for name, drop in self.drops.items()
+            if drop > self.max_ap_drop
         ]
         seen = any(d.objects or d.labels is not None for d in self.differences)
         return (
@@ -83,6 +100,11 @@ class Agreement:
         if self.figures:
             lines += ["", "| figure | model | file |", "| --- | --- | --- |"]
             lines += [f"| {name} | {_share(a)} | {_share(b)} |" for name, (a, b) in self.figures.items()]
+            lines += [
+                "",
+                f"AP, PQ and mIoU may fall by {self.max_ap_drop:g} points of 100; the most that one falls is "
+                f"{max(self.drops.values(), default=0.0):.2f}.",
+            ]
         lines += ["", f"Median time for a picture: model {self.model_ms:.0f} ms, file {self.file_ms:.0f} ms; "
                   f"of processors: model {self.model_cpu_ms:.0f} ms, file {self.file_cpu_ms:.0f} ms."]  # fmt: skip
         return "\n".join(lines) + "\n"
@@ -92,7 +114,13 @@ def _share(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.4f}"
 
 
-def prove(model: nn.Module, exported: ExportedModel, scenes: Sequence[Scene], path: Path) -> Agreement:
+def prove(
+    model: nn.Module,
+    exported: ExportedModel,
+    scenes: Sequence[Scene],
+    path: Path,
+    tolerance: Tolerance | None = None,
+) -> Agreement:
     """Run a file and its model on the same pictures and compare.
 
     Args:
@@ -100,8 +128,9 @@ def prove(model: nn.Module, exported: ExportedModel, scenes: Sequence[Scene], pa
         exported: the file.
         scenes: pictures.
         path: where the file is going to be.
+        tolerance: what is allowed; None for that of the file's precision.
     """
-    tolerance = TOLERANCES[exported.metadata["precision"]]
+    tolerance = tolerance or TOLERANCES[exported.metadata["precision"]]
     about = exported.metadata
     cut = (about["score_threshold"] or 0.0, about["most_detections"])
     outputs: list[tuple[ModelOutput, ModelOutput | str]] = []

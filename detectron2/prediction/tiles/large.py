@@ -22,6 +22,7 @@ from detectron2.data.tiles import GeoReference, Tile, TileOptions, Windows, open
 from detectron2.engine.run_config import run_config
 from detectron2.structures import Boxes, Instances, RotatedBoxes
 from detectron2.structures.placed_masks import join_placed
+from detectron2.structures.types import ModelOutput
 from detectron2.utils.errors import UserError
 
 from ..backends import Prepared
@@ -132,7 +133,7 @@ class TiledPredictor:
         self.rule = rule or MergeRule()
         self.folder = None if folder is None else Path(folder)
         self.identity = _identity(predictor)
-        self._told = False
+        self._told = self._told_panoptic = False
 
     def __call__(self, path: str | os.PathLike[str], name: str | None = None) -> LargePrediction:
         """Predict for one image.
@@ -173,6 +174,7 @@ class TiledPredictor:
                 for (number, _), given in zip(batch, outputs):
                     output, tile = on_cpu(given), tiles[number]
                     mapped = self.maps and "sem_seg" in output
+                    self._say_panoptic(output)
                     if "instances" not in output and not mapped:
                         others = " or classes of pixels" if self.maps else ""
                         raise UserError(
@@ -199,6 +201,14 @@ class TiledPredictor:
                 "The model sees a tile of %d x %d pixels at %.2f times its size.",
                 tile.width, tile.height, height / tile.height,
             )  # fmt: skip
+
+    def _say_panoptic(self, output: ModelOutput) -> None:
+        """Say once that the segments of tiles are not made into one panoptic map."""
+        if self.maps and "panoptic_seg" in output and not self._told_panoptic:
+            self._told_panoptic = True
+            logger.info(
+                "Panoptic segments are not numbered across tiles: the result is the merged objects and the class of each pixel."
+            )
 
     def _stamp(self, source: str, size: tuple[int, int]) -> dict[str, Any]:
         stat = os.stat(source)

@@ -155,13 +155,17 @@ class ByBlue(ByColor):
             sure = torch.zeros_like(thing)
             sure[3:-3, 3:-3] = 1
             output["sem_seg"] = torch.stack([1 - thing, thing, 2 * (1 - sure)])
+            output["panoptic_seg"] = thing.int(), []
             if not self.objects:
                 del output["instances"]
         return outputs
 
 
 @pytest.mark.parametrize("objects", [True, False])
-def test_class_maps_are_put_together(scene: tuple[Path, np.ndarray], tmp_path: Path, objects: bool) -> None:
+def test_class_maps_are_put_together(
+    scene: tuple[Path, np.ndarray], tmp_path: Path, objects: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     path, image = scene
     options = TileOptions(70, 0.25)
     broken: Any = ByBlue(objects)
@@ -171,6 +175,7 @@ def test_class_maps_are_put_together(scene: tuple[Path, np.ndarray], tmp_path: P
     model: Any = ByBlue(objects)
     found = TiledPredictor(model, options, folder=tmp_path / "kept")(path)
     assert found.num_reused == 3 and (len(found) > 10) == objects
+    assert caplog.text.count("Panoptic segments are not numbered across tiles") == 2  # once a predictor
     assert found.labels is not None and found.labels.dtype == np.uint8
     inside = slice(3, -3), slice(3, -3)  # seams are in the middle of what two tiles see, far from their edges
     np.testing.assert_array_equal(found.labels[inside], image[inside][:, :, 2] > 0)
