@@ -4,7 +4,8 @@
     python tools/export_table.py --run                 # try everything anew (an hour or more on one core)
     python tools/export_table.py --run --only fcos     # try one architecture
 
-What is found is kept in ``tools/export_table.json``. The models are those of the tests: narrow, with random weights.
+What is found is kept in ``tools/export_table.json``. The models are those of the tests: narrow, with random weights. Files
+take pictures of any size, those of AOTInductor of one size: compiling the code for any size takes ten times as long.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def pictures() -> list[np.ndarray]:
 
 def try_one(model: nn.Module, name: str, to: str, graphs: dict[Any, Any]) -> dict[str, Any]:
     """Export to one format and return what there is to say about it."""
-    sizes = {"min_size": 96, "max_size": 128} if name == "vitdet" else {"min_size": 192, "max_size": 256}
+    low, high = (96, 128) if name == "vitdet" else (192, 256)
+    static = (low, high) if to == "aoti" else None
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -66,8 +68,8 @@ def try_one(model: nn.Module, name: str, to: str, graphs: dict[Any, Any]) -> dic
                 model,
                 Path(folder) / "model",
                 pictures(),
-                options=ExportOptions(to),
-                metadata=sizes,
+                options=ExportOptions(to, static=static),
+                metadata={"min_size": low, "max_size": high},
                 graphs=graphs,
             )
         except Exception as error:
