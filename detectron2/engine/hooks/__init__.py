@@ -2,6 +2,7 @@
 
 from detectron2.utils.reexports import passed_on, publish
 
+from .async_eval import AsyncEvalHook, datasets_for_another_process
 from .basic import CallbackHook, IterationTimer, PeriodicWriter, TorchMemoryStats
 from .checkpoint import BestCheckpointer, PeriodicCheckpointer
 from .early_stop import EarlyStopping
@@ -16,6 +17,7 @@ from .report import ReportWriter
 from .resume_state import ResumeState
 
 __all__ = [
+    "AsyncEvalHook",
     "AutogradProfiler",
     "BestCheckpointer",
     "CallbackHook",
@@ -34,6 +36,7 @@ __all__ = [
     "TorchMemoryStats",
     "TorchProfiler",
     "ValidationLoss",
+    "datasets_for_another_process",
     "get_bn_modules",
     "update_bn_stats",
 ]
@@ -41,7 +44,7 @@ __all__ = [
 __getattr__ = passed_on(__name__)
 
 publish(
-    __name__, AutogradProfiler, BestCheckpointer, CallbackHook, EMAHook, EarlyStopping, EvalHook, IterationTimer,
+    __name__, AsyncEvalHook, AutogradProfiler, BestCheckpointer, CallbackHook, EMAHook, EarlyStopping, EvalHook, IterationTimer,
     LRScheduler, PeriodicCheckpointer, PeriodicHook, PeriodicWriter, PreciseBN, ProgressBar, ReportWriter, ResumeState,
-    TorchMemoryStats, TorchProfiler, ValidationLoss, get_bn_modules, update_bn_stats,
+    TorchMemoryStats, TorchProfiler, ValidationLoss, datasets_for_another_process, get_bn_modules, update_bn_stats,
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectron2.checkpoint import Checkpointer, ShardedCheckpointer
@@ -57,6 +57,8 @@ class BestCheckpointer(PeriodicHook):
             trained weights.
         everywhere: whether every process has this hook. The main process then decides for all, and the checkpoint
             holds the states of all processes for resuming.
+        weights: returns the weights of an iteration, where these are no longer the model's; they are saved without a
+            training state.
 
     Raises:
         ValueError: if ``mode`` is unknown.
@@ -74,6 +76,7 @@ class BestCheckpointer(PeriodicHook):
         *,
         ema: EMAHook | None = None,
         everywhere: bool = False,
+        weights: Callable[[int], Mapping[str, Any]] | None = None,
     ) -> None:
         if mode not in ("max", "min"):
             raise BadValue(f"mode must be 'max' or 'min', got {mode!r}")
@@ -84,6 +87,7 @@ class BestCheckpointer(PeriodicHook):
         self._file_prefix = file_prefix
         self._ema = ema
         self._everywhere = everywhere
+        self._weights = weights
         self.best_metric: float | None = None
         self.best_iter: int | None = None
 
@@ -125,6 +129,10 @@ class BestCheckpointer(PeriodicHook):
     def _save(self, when: int) -> None:
         """Save the weights that were evaluated."""
         extra: dict[str, Any] = {"iteration": when, "metric": {self._val_metric: self.best_metric}}
+        if self._weights is not None:
+            if comm.is_main_process():
+                self._checkpointer.export(self._file_prefix, self._weights(when), **extra)
+            return
         if self._ema is not None:
             with self._ema.applied():
                 self._checkpointer.export(self._file_prefix, **extra)

@@ -18,7 +18,7 @@ from detectron2.utils.unwrap import unwrap_model
 from ..sharding import whole_weights
 from .periodic import PeriodicHook
 
-__all__ = ["EvalHook", "ValidationLoss", "undisturbed_rng"]
+__all__ = ["EvalHook", "ValidationLoss", "flat_results", "undisturbed_rng"]
 
 
 @contextmanager
@@ -33,6 +33,26 @@ def undisturbed_rng() -> Iterator[None]:
         yield
     finally:
         set_rng_state(state)
+
+
+def flat_results(results: object) -> dict[str, float]:
+    """Return the numbers of an evaluation, with nested names joined by ``/``.
+
+    Raises:
+        TypeError: if the results are not a dict.
+        ValueError: if a value is not a number.
+    """
+    if not isinstance(results, Mapping):
+        raise BadType(f"an evaluation must return a dict or None, got {type(results).__name__}")
+    flat = flatten_results_dict(dict(results))
+    for name, value in flat.items():
+        try:
+            flat[name] = float(value)
+        except (TypeError, ValueError):
+            raise BadValue(
+                f"an evaluation must return numbers in nested dicts, but {name} is {value!r}"
+            ) from None
+    return flat
 
 
 class EvalHook(PeriodicHook):
@@ -68,17 +88,8 @@ class EvalHook(PeriodicHook):
         with undisturbed_rng():
             results = self._func()
         if results:
-            if not isinstance(results, Mapping):
-                raise BadType(f"an evaluation must return a dict or None, got {type(results).__name__}")
-            flat = flatten_results_dict(dict(results))
-            for name, value in flat.items():
-                try:
-                    flat[name] = float(value)
-                except (TypeError, ValueError):
-                    raise BadValue(
-                        f"an evaluation must return numbers in nested dicts, but {name} is {value!r}"
-                    ) from None
-            self.trainer.storage.put_scalars(**flat, smoothing_hint=False)
+            for name, value in flat_results(results).items():
+                self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
         # Processes may take different times: wait here, so that none runs into a time-out in the next collective.
         comm.synchronize()
 

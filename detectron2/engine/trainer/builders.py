@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +28,8 @@ from ..train_loop import AMPTrainer, HookBase, SimpleTrainer
 from .precision import parse_dtype
 
 __all__ = ["HookSource", "build_hooks", "build_loop"]
+
+logger = logging.getLogger("detectron2.engine")
 
 
 class HookSource(Protocol):
@@ -49,7 +53,12 @@ class HookSource(Protocol):
     def build_writers(self) -> list[EventWriter]:
         """Build the writers of the main process."""
 
-    def test(self, cfg: Config, model: nn.Module) -> Mapping[str, Any]:
+    @classmethod
+    def build_model(cls, cfg: Config) -> nn.Module:
+        """Build a model, on its device."""
+
+    @classmethod
+    def test(cls, cfg: Config, model: nn.Module) -> Mapping[str, Any]:
         """Evaluate a model."""
 
 
@@ -96,12 +105,19 @@ def build_hooks(trainer: HookSource) -> list[HookBase]:
         found.append(hooks.ProgressBar(s.progress_bar, s.log_period))
     if s.stop_metric:
         watched = period.validation if s.stop_metric.startswith("val/") else period.evaluation
-        found.append(
-            hooks.EarlyStopping(watched, s.stop_metric, s.stop_mode, s.stop_patience, s.stop_min_delta)
-        )
+        stop = hooks.EarlyStopping(watched, s.stop_metric, s.stop_mode, s.stop_patience, s.stop_min_delta)
+        _follow(found, stop, s.stop_metric)
+        found.append(stop)
     if s.report_period != 0:
         found.append(hooks.ReportWriter(period.report))
     return found
+
+
+def _follow(found: Iterable[HookBase], hook: hooks.PeriodicHook, metric: str) -> None:
+    """Let a hook that reads a metric of evaluations run when these have arrived, if they are asynchronous."""
+    for other in found:
+        if isinstance(other, hooks.AsyncEvalHook) and not metric.startswith("val/"):
+            other.lead(hook)
 
 
 class _Periods:
@@ -129,7 +145,8 @@ def _evaluation_hooks(
             me._last_eval_results = me.test(me.cfg, me.model)
         return me._last_eval_results
 
-    found: list[Any] = [hooks.EvalHook(period.evaluation, evaluate)]
+    apart = _asynchronous(trainer, s, period, ema)
+    found: list[Any] = [apart or hooks.EvalHook(period.evaluation, evaluate)]
     if period.validation:
         run = run_config(trainer.cfg)
         if not run.test_names:
@@ -147,6 +164,49 @@ def _evaluation_hooks(
             s.best_mode,
             ema=ema if s.ema_evaluate else None,
             everywhere=comm.get_world_size() > 1,
+            weights=None if apart is None or s.best_metric.startswith("val/") else apart.weights,
         )
+        _follow(found, best, s.best_metric)
         found.append(best)
     return found
+
+
+def _asynchronous(
+    trainer: HookSource, s: TrainingOptions, period: _Periods, ema: EMAHook | None
+) -> hooks.AsyncEvalHook | None:
+    """Build the hook that evaluates in a second process; None if evaluations stay within the training."""
+    if not s.eval_async:
+        return None
+    if not s.eval_device and torch.device(s.device).type == "cpu":
+        logger.info(
+            "TEST.ASYNC is off: a second process would take the cores of the training. TEST.ASYNC.DEVICE cpu insists."
+        )
+        return None
+    me = weakref.proxy(trainer)
+    run = run_config(trainer.cfg).copied()
+    with run.thawed():
+        run.put(device=s.eval_device or s.device)
+
+    def save(name: str) -> None:
+        with ema.applied() if ema is not None and ema.evaluate else nullcontext():
+            me.checkpointer.export(name)
+
+    def keep(results: Mapping[str, Any]) -> None:
+        me._last_eval_results = results
+
+    return hooks.AsyncEvalHook(
+        period.evaluation,
+        save,
+        partial(_evaluate_file, type(trainer), run.cfg),
+        folder=s.output_dir,
+        datasets=lambda: hooks.datasets_for_another_process(run.test_names),
+        poll_period=s.log_period,
+        on_results=keep,
+    )
+
+
+def _evaluate_file(kind: type[HookSource], cfg: Config, path: str) -> Mapping[str, Any]:
+    """Evaluate a file of weights in another process."""
+    model = kind.build_model(cfg)
+    DetectionCheckpointer(model).load(path)
+    return kind.test(cfg, model)

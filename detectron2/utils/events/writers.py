@@ -34,16 +34,16 @@ class _NewScalars:
 
     def __init__(self, window_size: int) -> None:
         self._window = window_size
-        self._seen = -1
+        self._seen: dict[str, int] = {}
 
     def take(self, storage: EventStorage) -> dict[int, dict[str, float]]:
         """Return the scalars added since the last call: iteration -> name -> value."""
         fresh: dict[int, dict[str, float]] = defaultdict(dict)
         for name, (value, when) in storage.latest_with_smoothing_hint(self._window).items():
-            if when > self._seen:
+            # By name, since the results of an evaluation may arrive after later losses.
+            if when > self._seen.get(name, -1):
                 fresh[when][name] = value
-        if fresh:
-            self._seen = max(fresh)
+                self._seen[name] = when
         return dict(fresh)
 
 
