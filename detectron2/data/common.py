@@ -8,15 +8,18 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, SupportsInt, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from torch.utils import data
 from torch.utils.data import Sampler
 
+from detectron2.utils import comm
 from detectron2.utils.errors import BadKey, BadType, BadValue
 from detectron2.utils.reexports import passed_on
 from detectron2.utils.serialize import PicklableWrapper
 
 from .loading.shared_list import PackedList, SharedPackedList
-from .loading.stream import reading
+from .loading.stream import numbers_samples, reading, worker_share
 
 __all__ = [
     "AspectRatioGroupedDataset",
@@ -61,6 +64,9 @@ class DatasetFromList(data.Dataset):
         copy: return a deep copy at each access; only matters without ``serialize``.
         serialize: pack the elements into one buffer that all ranks and workers of a machine share (each access then
             creates a new object), or a function that packs the list.
+
+    Attributes:
+        upright: bool [N], whether each image is at most as wide as high; None if some element does not say.
     """
 
     def __init__(self, lst: list[Any], copy: bool = True, serialize: bool | Serialize = True) -> None:
@@ -69,6 +75,7 @@ class DatasetFromList(data.Dataset):
                 f"serialize must be a bool or a function of the list, got {type(serialize).__name__}"
             )
         self._copy = copy
+        self.upright = _upright(lst)
         self._serialized = bool(serialize)
         method = serialize if callable(serialize) else _serialize_method
         self._lst: Sequence[Any] = method(lst) if self._serialized else lst
@@ -79,6 +86,12 @@ class DatasetFromList(data.Dataset):
     def __getitem__(self, idx: int) -> Any:
         element = self._lst[idx]
         return copy.deepcopy(element) if self._copy and not self._serialized else element
+
+
+def _upright(records: list[Any]) -> npt.NDArray[np.bool_] | None:
+    with contextlib.suppress(KeyError, TypeError, IndexError):
+        return np.fromiter((r["width"] <= r["height"] for r in records), dtype=np.bool_, count=len(records))
+    return None
 
 
 class Indexed(Protocol):
@@ -96,6 +109,8 @@ class MapDataset(data.Dataset):
     at random, chosen by the index alone so that reruns agree; an iterable one skips the element. ``num_skipped``
     counts such elements.
 
+    An iterable data set that numbers its samples, such as ``TarDataset``, offers others in place of such an element.
+
     Args:
         dataset: with ``__getitem__`` and ``__len__``, or iterable (then the result is iterable too).
         map_func: maps an element.
@@ -105,7 +120,8 @@ class MapDataset(data.Dataset):
 
     def __new__(cls, dataset: object, map_func: Callable[[Any], Any]) -> Any:
         if isinstance(dataset, data.IterableDataset):
-            return _MapIterableDataset(dataset, map_func)
+            kind = _MapNumberedDataset if numbers_samples(dataset) else _MapIterableDataset
+            return kind(dataset, map_func)
         return super().__new__(cls)
 
     def __getnewargs__(self) -> tuple[Any, Callable[[Any], Any]]:
@@ -131,10 +147,7 @@ class MapDataset(data.Dataset):
                     "Three elements in a row could not be mapped, the first has index %d", int(idx)
                 )
             index = random.Random(f"{int(idx)}/{attempt}").randrange(len(self))
-        raise RuntimeError(
-            f"the mapper returned None for {self.max_attempts} elements in a row, starting at index {int(idx)}: "
-            "it rejects the whole data set. Call it on one record by hand to see why."
-        )
+        raise RuntimeError(_rejects_all(int(idx), self.max_attempts))
 
 
 class _MapIterableDataset(data.IterableDataset):
@@ -148,40 +161,56 @@ class _MapIterableDataset(data.IterableDataset):
     def __len__(self) -> int:
         return len(self._dataset)  # type: ignore[arg-type]
 
+    def __iter__(self) -> Iterator[Any]:
+        return (m for m in map(self._mapped, self._dataset) if m is not None)
+
+    def _mapped(self, element: object) -> object:
+        mapped = self._map_func(element)
+        self.num_skipped += mapped is None
+        return mapped
+
+
+class _MapNumberedDataset(_MapIterableDataset):
+    """:class:`MapDataset` of an iterable data set whose samples have positions; see ``TarDataset.turns``."""
+
+    numbers_samples = True
+    _dataset: Any
+    _element_seed: tuple[int, ...] | None = None
+
     def numbered(self) -> Iterator[tuple[int, Any]]:
-        """Yield each mapped element with the number of elements read so far."""
-        for number, element in enumerate(self._dataset, 1):
-            mapped = self._map_func(element)
-            if mapped is None:
-                self.num_skipped += 1
-            else:
-                yield number, mapped
+        """Yield the position in the stream of this rank and the mapped element of each sample."""
+        for turn in self._dataset.turns():
+            with reading(turn.whole, self._element_seed):
+                tried = itertools.islice(turn.elements, MapDataset.max_attempts)
+                element = next((m for m in map(self._mapped, tried) if m is not None), None)
+            if element is None:
+                raise RuntimeError(_rejects_all(turn.whole, MapDataset.max_attempts))
+            yield turn.position, element
 
     def __iter__(self) -> Iterator[Any]:
-        return (mapped for _, mapped in self.numbered())
+        return (element for _, element in self.numbered())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Pass the state on to the data set, if it can be resumed."""
-        if hasattr(self._dataset, "load_state_dict"):
-            self._dataset.load_state_dict(state)
+    @property
+    def seed(self) -> int:
+        """The seed of the order."""
+        return int(self._dataset.seed)
+
+    def start_at(
+        self, position: int, waiting: Sequence[int] = (), seed: tuple[int, ...] | None = None
+    ) -> None:
+        """Set where iterations begin; see :meth:`ToIterableDataset.start_at`."""
+        self._dataset.start_at(position, waiting)
+        self._element_seed = seed
+
+
+def _rejects_all(first: int, attempts: int) -> str:
+    return (
+        f"the mapper returned None for {attempts} elements in a row, starting at index {first}: "
+        "it rejects the whole data set. Call it on one record by hand to see why."
+    )
 
 
 # ------------------------------------------------------------------ sampled stream
-def _worker_share(stream: Iterable[T], chunk: int) -> Iterator[T]:
-    """Yield this worker's chunks of a stream, or the whole stream outside a worker."""
-    info = data.get_worker_info()
-    if info is None or info.num_workers == 1:
-        yield from stream
-        return
-    it = iter(stream)
-    for number in itertools.count():
-        block = list(itertools.islice(it, chunk))
-        if not block:
-            return
-        if number % info.num_workers == info.id:
-            yield from block
-
-
 class ToIterableDataset(data.IterableDataset):
     """Iterate over a map-style data set in the order of a sampler.
 
@@ -192,6 +221,8 @@ class ToIterableDataset(data.IterableDataset):
         shard_chunk_size: consecutive indices that a worker takes at a time. If this is the batch size, batches do not
             depend on the number of workers.
     """
+
+    numbers_samples = True
 
     def __init__(
         self, dataset: Indexed, sampler: Sampler, shard_sampler: bool = True, shard_chunk_size: int = 1
@@ -217,12 +248,13 @@ class ToIterableDataset(data.IterableDataset):
             seed: see :func:`loading.stream.reading`.
         """
         self._first, self._waiting, self._seed = position, frozenset(waiting), seed
+        self._rank, self._world = comm.get_rank(), comm.get_world_size()
 
     def numbered(self) -> Iterator[tuple[int, Any]]:
         """Yield each element with its position in the sampler's stream."""
         todo = ((p, i) for p, i in enumerate(self.sampler) if p >= self._first or p in self._waiting)
-        for position, index in _worker_share(todo, self.shard_chunk_size) if self.shard_sampler else todo:
-            with reading(position, self._seed):
+        for position, index in worker_share(todo, self.shard_chunk_size) if self.shard_sampler else todo:
+            with reading(position * self._world + self._rank, self._seed):
                 element = self.dataset[index]
             yield position, element
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.config.yacs.values import parse_epochs
-from detectron2.utils import comm
 
 from .loading.stream import stream_position
 from .transforms.multi_sample import CopyPaste, MixUp, Mosaic, MultiSampleAugmentation, MultiSampleMapper
@@ -35,7 +34,7 @@ def multi_sample_augmentations(cfg: CfgNode) -> list[MultiSampleAugmentation]:
 
 
 def _closing_position(cfg: CfgNode, num_images: int) -> float:
-    """Return the position in this process's stream from which on images are not mixed; infinite for never."""
+    """Return the position in the stream from which on images are not mixed; infinite for never."""
     share = cfg.INPUT.get("MULTI_SAMPLE_CLOSE", 0.0)
     if not 0 <= share <= 1:
         raise ValueError(f"INPUT.MULTI_SAMPLE_CLOSE must be a share of the training, 0 to 1, got {share}")
@@ -47,7 +46,7 @@ def _closing_position(cfg: CfgNode, num_images: int) -> float:
         total = epochs * num_images
     else:
         total = int(length) * cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.get("ACCUMULATE_STEPS", 1)
-    return (1 - share) * total / comm.get_world_size()
+    return (1 - share) * total
 
 
 class ClosingMapper:
@@ -56,7 +55,7 @@ class ClosingMapper:
     Args:
         mapper: for the first part of the training.
         closing: for the last part.
-        position: first image of this process that ``closing`` maps.
+        position: first image that ``closing`` maps.
     """
 
     def __init__(self, mapper: Mapper, closing: Mapper, position: float) -> None:

@@ -30,6 +30,7 @@ from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.image_io import IMAGE_SUFFIXES
 from detectron2.utils.json_values import plain
 
+from .loading.lanes import Turn, turns
 from .loading.tolerant import BrokenCount
 
 __all__ = ["StreamedMapper", "TarDataset", "expand_shards", "write_shards"]
@@ -155,23 +156,26 @@ def _samples(shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 class TarDataset(torchdata.IterableDataset):
-    """Records from tar shards, split over ranks and workers by shard, with the image as bytes.
+    """Records from tar shards, with the image as bytes, split over ranks and workers.
 
     Each record has ``image_bytes`` and ``file_name`` (shard and key, for messages) besides the keys of its JSON file.
     ``DatasetMapper`` reads them; wrap a mapper that opens files in :class:`StreamedMapper`. Samples without an image or
     with broken JSON, and the rest of a shard after an unreadable position, are left out, logged, and counted in
     ``num_skipped``; the number of samples in the rest of a shard is estimated by the largest shard read so far.
 
-    The training loader saves the number of samples that each worker yielded; :meth:`load_state_dict` skips these
-    without decoding them. With the same numbers of workers and ranks, the stream continues exactly where it stopped (on
-    ranks other than the one that saved, only if no image was left out).
+    One pass gives each reader its own shards. An endless stream (``repeat``) consists of ``lanes``, which take turns: lane l
+    reads the shards l, l + ``lanes``, … of all passes. So the order does not depend on the numbers of ranks and workers, and
+    a training goes on at its position with any of them. A reader opens the lanes that have samples of its own; if the
+    number of readers (ranks times workers) divides ``lanes``, no sample is read twice. A resumed stream skips what was
+    used without decoding it. In place of a sample that a mapper rejects, the next of its lane is used.
 
     Args:
         shards: names, or a pattern such as ``s3://bucket/train-{000..063}.tar``.
         shuffle: shuffle the shards in each pass, and samples within a buffer.
-        buffer_size: samples in the buffer; 1 keeps the order within a shard.
+        buffer_size: samples in the buffers of all lanes; 1 keeps the order within a shard.
         seed: of both orders.
-        repeat: start again after the last shard, as training requires.
+        repeat: start again after the last shard, as training requires; pass n begins with shard n.
+        lanes: parts of the endless stream, at most the number of shards; another number gives another order.
         max_broken_share: share of the samples, 0 to 1, that each reader may lose before it stops; 0 stops it at the
             first loss. None uses the value of :func:`build_detection_train_loader`
             (``DATALOADER.MAX_BROKEN_SHARE``), or 1 without that function.
@@ -185,6 +189,7 @@ class TarDataset(torchdata.IterableDataset):
         buffer_size: int = 100,
         seed: int = 0,
         repeat: bool = False,
+        lanes: int = 24,
         max_broken_share: float | None = None,
     ) -> None:
         self.shards = expand_shards(shards)
@@ -193,41 +198,84 @@ class TarDataset(torchdata.IterableDataset):
         self.shuffle, self.buffer_size, self.seed, self.repeat = shuffle, max(1, buffer_size), seed, repeat
         self.max_broken_share = max_broken_share
         self._count = BrokenCount(1.0 if max_broken_share is None else max_broken_share)
+        self.lanes = max(1, min(lanes, len(self.shards)))
         self._largest = 0
-        self._turn = 0
-        self._skip: tuple[int, ...] = ()
+        self.start_at(0)
 
     @property
     def num_skipped(self) -> int:
         """Number of samples left out in this process."""
         return self._count.broken
 
-    def _share(self) -> tuple[int, int]:
-        """Return the index of this reader and the number of readers, over ranks and workers."""
-        info = torchdata.get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        return comm.get_rank() * workers + (worker + self._turn) % workers, comm.get_world_size() * workers
+    @property
+    def numbers_samples(self) -> bool:
+        """Whether samples have positions: in an endless stream."""
+        return self.repeat
+
+    def start_at(
+        self, position: int, waiting: Sequence[int] = (), seed: tuple[int, ...] | None = None
+    ) -> None:
+        """Set where iterations of an endless stream begin.
+
+        Args:
+            position: in the stream of this rank.
+            waiting: earlier positions to read as well.
+            seed: not used: reading a record draws no random numbers.
+        """
+        self._first, self._waiting = position, frozenset(waiting)
+        self._place = comm.get_rank(), comm.get_world_size()
 
     def _order(self, epoch: int) -> list[str]:
         shards = list(self.shards)
         if self.shuffle:
             random.Random(f"{self.seed}/{epoch}").shuffle(shards)
-        number, count = self._share()
-        mine = shards[number::count]
-        if not mine and epoch == 0:
-            logger.warning("%d shards for %d readers: reader %d has none", len(shards), count, number)
-        return mine
+        return shards
 
-    def _raw(self) -> Iterator[tuple[str, dict[str, bytes]]]:
-        for epoch in itertools.count():
-            order = self._order(epoch)
-            for shard in order:
-                yield from self._read_shard(shard)
-            if order and self._largest == 0 and self._count.causes:
-                causes = "\n".join(f"  {name}: {why}" for name, why in self._count.causes.items())
-                raise RuntimeError(f"none of {len(order)} shards has a readable sample:\n{causes}")
-            if not self.repeat or not order:
-                return
+    def _one_pass(self) -> Iterator[dict[str, Any]]:
+        info = torchdata.get_worker_info()
+        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        rank, world = self._place
+        number, count = rank * workers + worker, world * workers
+        mine = self._order(0)[number::count]
+        if not mine:
+            logger.warning("%d shards for %d readers: reader %d has none", len(self.shards), count, number)
+        return self._records(mine, self.buffer_size, number)
+
+    def _lane(self, number: int) -> Iterator[dict[str, Any]]:
+        """Yield the records of a lane, endlessly."""
+        # Each pass begins one shard later, so that a lane does not meet the same shards in each pass.
+        passes = ((self._order(e), e % len(self.shards)) for e in itertools.count())
+        shards = itertools.chain.from_iterable(order[e:] + order[:e] for order, e in passes)
+        buffer = -(-self.buffer_size // self.lanes)
+        return self._records(itertools.islice(shards, number, None, self.lanes), buffer, number)
+
+    def turns(self) -> Iterator[Turn[dict[str, Any]]]:
+        """Yield the samples of this reader in an endless stream."""
+        return turns(self._lane, self.lanes, self._place, self._first, self._waiting)
+
+    def numbered(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the position in the stream of this rank and the record of each sample."""
+        return ((turn.position, next(turn.elements)) for turn in self.turns())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (record for _, record in self.numbered()) if self.repeat else self._one_pass()
+
+    def _records(self, shards: Iterable[str], buffer_size: int, reader: int) -> Iterator[dict[str, Any]]:
+        samples = self._mixed(self._raw(shards), buffer_size, reader)
+        return (r for r in (self._record(name, parts) for name, parts in samples) if r is not None)
+
+    def _raw(self, shards: Iterable[str]) -> Iterator[tuple[str, dict[str, bytes]]]:
+        read = 0
+        for read, shard in enumerate(shards, 1):
+            yield from self._read_shard(shard)
+            if read >= len(self.shards):
+                self._check_readable(read)
+        self._check_readable(read)
+
+    def _check_readable(self, shards: int) -> None:
+        if shards and self._largest == 0 and self._count.causes:
+            causes = "\n".join(f"  {name}: {why}" for name, why in self._count.causes.items())
+            raise RuntimeError(f"none of {shards} shards has a readable sample:\n{causes}")
 
     def _read_shard(self, shard: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         """Yield the samples of a shard up to the first unreadable position."""
@@ -245,27 +293,22 @@ class TarDataset(torchdata.IterableDataset):
             self._count.add(shard, cause, lost, error)
         self._largest = max(self._largest, number)
 
-    def _mixed(self) -> Iterator[tuple[str, dict[str, bytes]]]:
-        if not self.shuffle or self.buffer_size == 1:
-            yield from self._raw()
+    def _mixed(
+        self, samples: Iterator[tuple[str, dict[str, bytes]]], buffer_size: int, reader: int
+    ) -> Iterator[tuple[str, dict[str, bytes]]]:
+        if not self.shuffle or buffer_size == 1:
+            yield from samples
             return
-        rng = random.Random(f"{self.seed}/buffer/{self._share()[0]}")
+        rng = random.Random(f"{self.seed}/buffer/{reader}")
         held: list[tuple[str, dict[str, bytes]]] = []
-        for sample in self._raw():
+        for sample in samples:
             held.append(sample)
-            if len(held) >= self.buffer_size:
+            if len(held) >= buffer_size:
                 at = rng.randrange(len(held))
                 held[at], held[-1] = held[-1], held[at]
                 yield held.pop()
         rng.shuffle(held)
         yield from held
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        workers = self._share()[1] // comm.get_world_size()
-        skip = self._skip[self._share()[0] % workers] if len(self._skip) == workers else 0
-        self._skip = ()
-        records = (self._record(name, parts) for name, parts in self._mixed())
-        return itertools.islice((r for r in records if r is not None), skip, None)
 
     def _record(self, name: str, parts: dict[str, bytes]) -> dict[str, Any] | None:
         self._count.read += 1
@@ -286,14 +329,6 @@ class TarDataset(torchdata.IterableDataset):
             return None
         return {**record, "file_name": name, "image_bytes": image}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration continue after the samples already used.
-
-        Args:
-            state: ``read``, the number of samples that each worker of this rank yielded, and ``turn``, the next worker.
-        """
-        self._skip, self._turn = tuple(state["read"]), int(state["turn"])
-
     def with_max_broken_share(self, share: float) -> TarDataset:
         """Return the same stream with another ``max_broken_share``."""
         return TarDataset(
@@ -302,6 +337,7 @@ class TarDataset(torchdata.IterableDataset):
             buffer_size=self.buffer_size,
             seed=self.seed,
             repeat=self.repeat,
+            lanes=self.lanes,
             max_broken_share=share,
         )
 

@@ -21,6 +21,7 @@ OTHERS = {
     "--rdzv-backend", "--extra-index-url", "--index-url", "--no-deps", "--no-build-isolation", "--version", "--help", "--node-rank",
     "--master-addr", "--master-port", "--editable", "--local-addr", "--cpus-per-task", "--gpus-per-node", "--nodes", "--signal",
     "--onnx", "--fp16", "--save", "--ntasks-per-node", "--rdzv-conf", "--rdzv-id", "--strict", "--shade",
+    "--array",
 }  # fmt: skip
 
 

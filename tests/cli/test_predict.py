@@ -140,3 +140,22 @@ def test_a_model_that_is_not_there_is_named_before_the_pictures(
     assert main(["predict", str(tmp_path / "runs" / "mine"), str(tmp_path / "empty")]) == 2
     said = capsys.readouterr().err
     assert str(tmp_path / "runs" / "mine") in said and "folder" in said
+
+
+def test_shards_write_every_picture_once_into_one_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_file(tmp_path, TINY)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture(1)).save(tmp_path / folder / "same.jpg")
+    inputs = [tmp_path / "a", tmp_path / "b"]
+    for part in range(3):  # the last one has nothing to do
+        assert predict(tmp_path, model, *inputs, "--threshold", 0, "--shard", f"{part}/3") == 0
+    lists = [json.loads((tmp_path / f"out/predictions-{part}-of-3.json").read_text()) for part in range(3)]
+    assert [len(part) for part in lists] == [1, 1, 0]
+    assert {r["file_name"] for part in lists for r in part} == {str(p / "same.jpg") for p in inputs}
+    assert len({r["picture"] for part in lists for r in part}) == 2
+    for wrong in ("3/3", "1", "a/2"):
+        assert predict(tmp_path, model, *inputs, "--shard", wrong) == 2
+        assert "0/4 for the first of four" in capsys.readouterr().err

@@ -34,16 +34,16 @@ def weights(folder):
     return read_checkpoint_file(folder / "out/model_final.pth")["model"]
 
 
-def assert_same_curve(a, b):
+def assert_same_curve(a, b, rel=2e-5):
     """Sums in another order differ in the last bits of float32; 20 steps may multiply that."""
     first, second = losses(a), losses(b)
     assert list(first) == list(second) == list(range(20))
     for iteration, loss in first.items():
-        assert loss == pytest.approx(second[iteration], rel=2e-5), iteration
+        assert loss == pytest.approx(second[iteration], rel=rel), iteration
     assert first[19] < 0.8 * first[0]
     w = weights(b)
     for name, value in weights(a).items():
-        assert torch.allclose(value, w[name], rtol=1e-4, atol=1e-6), name
+        assert torch.allclose(value, w[name], rtol=5 * rel, atol=1e-6), name
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,25 @@ def run(command, **options):
 def test_four_processes_equal_one_with_the_same_batch(one_process, tmp_path):
     run([*TORCHRUN, "--standalone", "--nproc-per-node", "4", str(WORKER), str(tmp_path), *SAME])
     assert_same_curve(one_process, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_other_numbers_of_processes(tmp_path, run_worker):
+    """4, 2 and 3 processes in turn, each killed in a step, see the images of one process with the same augmentation."""
+    opts = [
+        *SAME, "SOLVER.IMS_PER_BATCH", "12", "DATALOADER.ASPECT_RATIO_GROUPING", "True", "INPUT.RANDOM_FLIP",
+        "horizontal", "INPUT.MIN_SIZE_TRAIN", "(20, 28)", "DATALOADER.NUM_WORKERS", "1", "TEST.EVAL_PERIOD", "0",
+    ]  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_worker(whole, *opts)
+    for number, die in ((4, "step:7"), (2, "step:12"), (3, None)):
+        launcher = (*TORCHRUN, "--standalone", "--nproc-per-node", str(number))
+        log = run_worker(parts, "--resume", *opts, die=die, launcher=launcher, code=1 if die else 0)
+        if number != 4:
+            begin = {2: 5, 3: 10}[number]
+            assert f"model_{begin - 1:07d}.pth at iteration {begin} of 20" in log
+    # Another image, or one augmented otherwise, changes the loss of its step by percents.
+    assert_same_curve(whole, parts, rel=1e-4)
 
 
 @pytest.mark.slow

@@ -23,6 +23,11 @@ def predict_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--output", default="predictions", help="folder to write (default: %(default)s)")
     p.add_argument("--threshold", type=float, default=0.5, help="lowest score shown (default: %(default)s)")
     p.add_argument("--limit", type=int, help="largest number of inputs, and of frames per video")
+    p.add_argument(
+        "--shard",
+        metavar="i/n",
+        help="predict only the i-th of n parts of the inputs, i from 0, and write predictions-i-of-n.json",
+    )
     p.add_argument("--classes", metavar="NAMES", help="names of the classes to keep, separated by commas")
     p.add_argument(
         "--track",

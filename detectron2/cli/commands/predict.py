@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 from PIL import Image
@@ -35,6 +35,7 @@ from ..console import console
 from ..errors import UserError
 from ..run.datasets import VAL, register
 from ..run.recipe import chosen_device
+from ..run.shards import shard_option
 from ..run.tiles import tile_options
 from .predict_tiles import predict_tiles
 
@@ -44,35 +45,46 @@ _SAID_EVERY = 200  # frames, where no bar can be drawn
 _MEASURED = 3  # pictures that --fast measures on
 
 
+class _Job(NamedTuple):
+    """What there is to do.
+
+    Attributes:
+        sources: files, URLs and cameras of this shard.
+        tiles: how large images are cut; None for whole ones.
+        names: the file that is written for each source, and whether it is a video; with tiles, a name without ending.
+        target: the list of predictions to write.
+    """
+
+    sources: list[str]
+    tiles: TileOptions | None
+    names: dict[str, tuple[str, bool]]
+    target: Path
+
+
 def run(args: argparse.Namespace) -> int:
     """Predict, draw, and write ``predictions.json``; what cannot be read is counted and named."""
     logger = setup_logger(name="detectron2")
     device = chosen_device(args.device) if args.device else None
     if not os.path.isdir(args.model):
         find_model(args.model)  # a wrong name is known before the pictures are looked for
-    if args.track and os.path.exists(args.track):  # `--track clip.mp4` names no tracker
-        args.inputs, args.track = [*args.inputs, args.track], DEFAULT_TRACKER
-    sources = list(dict.fromkeys(_sources(args)))[: args.limit]
-    tiles = tile_options(args, _tiles_of_run(args.model, sources))
-    names = _names(sources) if tiles is None else {}
-    output = Path(args.output)
-    # What would fail at the end is known before anything is computed.
-    if args.track is not None:
-        make_tracker(args.track, 1, 1)
-    for name, moving in names.values():
-        if moving:
-            check_can_write(output / name)
+    job = _plan(args)
+    if not job.sources:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write_json(job.target, [])
+        print(f"no inputs in this shard; see {job.target}")
+        return 0
     predictor = Predictor(
         args.model, weights=args.weights, scores=args.threshold, device=device, precision=args.precision,
         classes=args.classes.split(",") if args.classes else None, compile=args.compile, batch_size=args.batch_size,
     )  # fmt: skip
-    if args.fast and (pictures := _first_pictures(sources, tiles)):
+    if args.fast and (pictures := _first_pictures(job.sources, job.tiles)):
         predictor.speed_up(pictures)
-    if tiles is not None:
-        return predict_tiles(predictor, sources, output, tiles, logger)
-    output.mkdir(parents=True, exist_ok=True)
-    writer = _Writer(predictor, output, names, args.track, logger)
-    stream = predictor.stream(sources, skip=True, max_frames=args.limit)
+    if job.tiles is not None:
+        stems = {source: job.names[source][0] for source in job.sources}
+        return predict_tiles(predictor, stems, job.target, job.tiles, logger)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    writer = _Writer(predictor, job.target, job.names, args.track, logger)
+    stream = predictor.stream(job.sources, skip=True, max_frames=args.limit)
     try:
         with stream:
             for found in stream:
@@ -81,6 +93,27 @@ def run(args: argparse.Namespace) -> int:
         writer.close(stream)
     print(writer.summary(stream))
     return int(not writer.records)
+
+
+def _plan(args: argparse.Namespace) -> _Job:
+    """Find the inputs, and raise what would fail at the end before anything is computed."""
+    if args.track and os.path.exists(args.track):  # `--track clip.mp4` names no tracker
+        args.inputs, args.track = [*args.inputs, args.track], DEFAULT_TRACKER
+    shard = shard_option(args.shard)
+    everything = list(dict.fromkeys(_sources(args)))[: args.limit]
+    tiles = tile_options(args, _tiles_of_run(args.model, everything))
+    # Named among the inputs of all shards, which may write into one folder.
+    if tiles is None:
+        names = _names(everything)
+    else:
+        names = {s: (name, False) for s, name in zip(everything, distinct_names(everything, ""))}
+    job = _Job(shard.of(everything), tiles, names, Path(args.output) / shard.name("predictions", ".json"))
+    if args.track is not None:
+        make_tracker(args.track, 1, 1)
+    for name, moving in (names[source] for source in job.sources):
+        if moving:
+            check_can_write(job.target.with_name(name))
+    return job
 
 
 def _tiles_of_run(model: str, sources: Sequence[str]) -> dict[str, Any] | None:
@@ -137,11 +170,12 @@ class _Writer:
     """Writes what was found: drawn pictures and videos, and a record of each."""
 
     def __init__(
-        self, predictor: Predictor, output: Path, names: dict[str, tuple[str, bool]], tracker: str | None,
+        self, predictor: Predictor, target: Path, names: dict[str, tuple[str, bool]], tracker: str | None,
         logger: logging.Logger,
     ) -> None:  # fmt: skip
         self.records: list[dict[str, Any]] = []
-        self._predictor, self._output, self._names, self._tracker = predictor, output, names, tracker
+        self._predictor, self._names, self._tracker = predictor, names, tracker
+        self._target, self._output = target, target.parent
         self._logger = logger
         self._video: AnnotatedVideo | None = None
         self._progress = _Progress(logger)
@@ -193,7 +227,7 @@ class _Writer:
     def close(self, stream: PredictionStream) -> None:
         self._finish_video(stream)
         if self.records or not any(self._output.iterdir()):
-            write_json(self._output / "predictions.json", self.records)
+            write_json(self._target, self.records)
 
     def summary(self, stream: PredictionStream) -> str:
         """Say in one line what was found."""

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,6 @@ from detectron2.prediction.tiles import (
     write_geojson,
 )
 from detectron2.utils.file_io.atomic import atomic_write
-from detectron2.utils.file_io.names import distinct_names
 from detectron2.utils.image_io import READ_ERRORS
 
 from ..errors import UserError
@@ -31,29 +30,30 @@ _LONG_SIDE = 2000  # pixels of the pictures that are drawn
 
 
 def predict_tiles(
-    predictor: Predictor, paths: list[str], output: Path, tiles: TileOptions, logger: logging.Logger
+    predictor: Predictor, names: Mapping[str, str], target: Path, tiles: TileOptions, logger: logging.Logger
 ) -> int:
-    """Predict, and write ``predictions.json``, and for each image a small picture, classes of pixels, and GeoJSON.
+    """Predict, and write a list of records, and for each image a small picture, classes of pixels, and GeoJSON.
 
     Args:
         predictor: predicts for the tiles.
-        paths: image files.
-        output: folder to write; finished tiles are kept in its folder ``tiles``.
+        names: image files, and the name of what is written for each.
+        target: the list to write; other files go beside it, and finished tiles are kept in the folder ``tiles`` there.
         tiles: the grid.
         logger: is told of images that cannot be read.
 
     Returns:
         Exit status.
     """
-    videos = [path for path in paths if is_video(path) or "://" in path]
+    output = target.parent
+    videos = [path for path in names if is_video(path) or "://" in path]
     if videos:
         raise UserError(f"--tile takes image files, and {videos[0]} is none")
     output.mkdir(parents=True, exist_ok=True)
     large = TiledPredictor(predictor, tiles, folder=output / "tiles")
     total = done = 0
-    with any_size(), atomic_write(output / "predictions.json") as file:
+    with any_size(), atomic_write(target) as file:
         file.write("[")
-        for path, name in zip(paths, distinct_names(paths, "")):
+        for path, name in names.items():
             try:
                 found = large(path, name)
                 picture = _write_picture(found, output / f"{name}.jpg", tiles)
@@ -69,7 +69,7 @@ def predict_tiles(
             _write_record(file, found, picture, regions)
             total, done = total + len(found), done + 1
         file.write("\n]\n")
-    print(f"{total} objects in {done} images, {len(paths) - done} skipped; see {output}")
+    print(f"{total} objects in {done} images, {len(names) - done} skipped; see {output}")
     return int(not done)
 
 

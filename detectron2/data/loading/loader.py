@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.utils.data as torchdata
 from torch.utils.data import Sampler
@@ -13,8 +15,9 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.errors import BadValue
 
-from ..common import AspectRatioGroupedDataset, Indexed, MapDataset, ToIterableDataset
-from .stream import Placed, PlacedCollate, PlacedStream
+from ..common import AspectRatioGroupedDataset, DatasetFromList, Indexed, MapDataset, ToIterableDataset
+from .grouped import BatchPlan, GroupedStream
+from .stream import Placed, PlacedCollate, PlacedStream, numbers_samples
 
 __all__ = ["TrainLoader", "build_batch_data_loader", "trivial_batch_collator", "worker_init_reset_seed"]
 
@@ -51,20 +54,23 @@ class _PlacedGroups(AspectRatioGroupedDataset):
 class TrainLoader(torchdata.IterableDataset):
     """An endless loader of training batches whose position can be saved and restored.
 
-    Every element is read with random generators seeded by its position in the sampler's stream. A resumed run thus
-    sees the same images with the same augmentation as an uninterrupted one, for any number of workers. This needs a
-    sampler with a ``state_dict``, as all samplers of this package have; with another sampler, only the position is
-    restored, not the augmentation. An iterable data set is resumed by its own ``load_state_dict``, see
-    ``TarDataset``.
+    Every element is read with random generators seeded by its position in the stream of all ranks. So the batches of all
+    ranks together, and the augmentation of each image, depend neither on the numbers of ranks and workers nor on where a
+    run was resumed. This needs a sampler with a ``state_dict``, as all samplers of this package have; with another sampler,
+    only the position is restored, not the augmentation. An iterable data set is resumed if it numbers its samples, as an
+    endless ``TarDataset`` does.
+
+    Batches of one orientation are the same for any number of ranks if records have ``width`` and ``height``. Those of
+    iterable data sets, and all with ``seed_by_position`` false, consist of what each rank reads by itself.
 
     Attributes of the underlying torch loader (``num_workers``, ``sampler``, …) can be read from this one.
 
     Args:
-        loader: yields placed elements (``grouped``) or batches of ``batch_size`` elements.
+        loader: yields placed elements, or batches of ``batch_size`` elements.
         source: the sampled or iterable data set that ``loader`` reads.
         batch_size: images per batch on this rank.
         grouped: batch portrait and landscape images separately.
-        collate_fn: turns a list of elements into a batch, if ``grouped``.
+        collate_fn: turns a list of elements into a batch, if ``loader`` yields elements.
         seed_by_position: seed the generators for every element; otherwise the state of the generators is left alone,
             and ``state_dict`` does not restore the augmentation.
     """
@@ -82,17 +88,18 @@ class TrainLoader(torchdata.IterableDataset):
         self._seed_by_position = seed_by_position
         self.batch_size = batch_size
         self.source = source
-        self._stream = source if isinstance(source, ToIterableDataset) else None
-        self._groups = _PlacedGroups((), batch_size) if grouped else None
+        self._numbers_samples = numbers_samples(source)
+        self._planned = source if isinstance(source, GroupedStream) else None
+        self._groups = _PlacedGroups((), batch_size) if grouped and self._planned is None else None
         self._collate = collate_fn or trivial_batch_collator
         self._started = False
         self._batches = 0  # yielded in total, including earlier runs
-        # Position in a sampled stream: the first position not read yet, and those whose images wait for their batch.
+        # The first position not read yet, and those whose images wait for their batch: in the stream of this rank, or
+        # in that of all ranks if the batches are planned.
         self._next = 0
         self._waiting: list[int] = []
-        # Position in an iterable stream: the elements read by each worker, and the worker whose turn it is.
-        self._read = [0] * max(1, loader.num_workers)
-        self._turn = 0
+        self._plan: BatchPlan | None = None
+        self._planned_before = 0  # batches before those of the plan
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "loader" not in self.__dict__:
@@ -104,55 +111,62 @@ class TrainLoader(torchdata.IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         if self._started:
-            self._batches, self._next, self._waiting, self._turn = 0, 0, [], 0
-            self._read = [0] * len(self._read)
+            self._batches, self._next, self._waiting = 0, 0, []
         self._started = True
-        if self._groups is None:
+        if self.loader.batch_size is not None:
             batches = (placed.content for placed in self._received())
         else:
-            self._groups.dataset = self._received()
-            batches = (self._collate([placed.content for placed in group]) for group in self._groups)
+            batches = (self._collate([placed.content for placed in group]) for group in self._grouped())
         for batch in batches:
             self._batches += 1
             yield batch
 
+    def _grouped(self) -> Iterator[list[Placed]]:
+        """Put the elements of the loader into batches."""
+        received = self._received()
+        if self._groups is not None:
+            self._groups.dataset = received
+            yield from self._groups
+        while group := list(islice(received, self.batch_size)):
+            yield group
+
     # -------------------------------------------------------------- exact resume
     def _received(self) -> Iterator[Placed]:
         """Yield the elements of the loader from the saved position, and keep track of the position."""
-        workers, turn, before = len(self._read), self._turn, list(self._read)
-        if self._stream is not None:
-            self._stream.start_at(self._next, self._waiting, self._element_seed())
-        elif hasattr(self.source, "load_state_dict"):
-            self.source.load_state_dict({"read": before, "turn": turn})
+        if self._numbers_samples:
+            self.source.start_at(self._next, self._waiting, self._element_seed())  # type: ignore[attr-defined]
+        if self._planned is not None:
+            self._plan, self._planned_before = self._planned.plan(), self._batches
         for placed in self.loader:
             self._next = max(self._next, placed.position + 1)
-            # The first worker continues the part of the worker whose turn it was.
-            part = (placed.worker + turn) % workers
-            self._read[part], self._turn = before[part] + placed.position, (part + 1) % workers
             yield placed
 
     def _element_seed(self) -> tuple[int, int] | None:
-        seed = getattr(self.sampled_by, "_seed", None) if self._seed_by_position else None
-        return None if seed is None else (int(seed) % 2**63, comm.get_rank())
+        seed = getattr(self.sampled_by, "_seed", getattr(self.source, "seed", None))
+        return None if seed is None or not self._seed_by_position else (int(seed) % 2**63, 0)
 
     @property
     def sampled_by(self) -> Any:
         """The sampler of the stream; None for an iterable data set."""
-        return None if self._stream is None else self._stream.sampler
+        return getattr(self.source, "sampler", None)
+
+    def _rest(self) -> tuple[int, list[int]]:
+        """Return the first position after the batches yielded so far, and the earlier ones that are in none."""
+        if self._started and self._plan is not None:
+            while self._plan.batches < self._batches - self._planned_before:
+                next(self._plan)
+            return self._plan.rest()
+        if self._started and self._groups is not None:
+            return self._next, sorted(placed.position for placed in self._groups.waiting())
+        return self._next, sorted(self._waiting)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the stream after the batches yielded so far."""
+        first, waiting = self._rest()
         state: dict[str, Any] = {
-            "batches": self._batches, "batch_size": self.batch_size,
-            "rank": comm.get_rank(), "world_size": comm.get_world_size(),
+            "batches": self._batches, "batch_size": self.batch_size, "world_size": comm.get_world_size(),
+            "next": first, "waiting": waiting, "of_all_ranks": self._planned is not None,
         }  # fmt: skip
-        if self._stream is None:
-            state |= {"read": list(self._read), "turn": self._turn}
-        else:
-            waiting = self._waiting
-            if self._started and self._groups is not None:
-                waiting = [placed.position for placed in self._groups.waiting()]
-            state |= {"next": self._next, "waiting": sorted(waiting)}
         if hasattr(self.sampled_by, "state_dict"):
             state["sampler"] = self.sampled_by.state_dict()
         return state
@@ -160,40 +174,22 @@ class TrainLoader(torchdata.IterableDataset):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next iteration continue where :meth:`state_dict` was taken.
 
-        With the same numbers of ranks and images per batch (and of workers, for an iterable data set), the batches
-        are exactly those of an uninterrupted run; otherwise the stream continues after the number of images used.
+        The batches of all ranks are those of an uninterrupted run, on any number of ranks and workers with the same total
+        batch. With another one, the stream continues with the images that were not used. Only where each rank makes
+        batches of one orientation by itself, other numbers of ranks continue after as many images as were used.
         """
         if "sampler" in state and hasattr(self.sampled_by, "load_state_dict"):
             self.sampled_by.load_state_dict(state["sampler"])
         self._batches, self._started = int(state["batches"]), False
-        self._waiting, self._turn = [], 0
-        world, workers = comm.get_world_size(), len(self._read)
-        used = state["batches"] * state["batch_size"] * state["world_size"]
-        changed = (state["world_size"], state["batch_size"]) != (world, self.batch_size)
-        if self._stream is None:
-            if changed or len(state.get("read", ())) != workers:
-                self._read = [used // world // workers] * workers
-            else:
-                self._read, self._turn = list(state["read"]), int(state["turn"])
-        elif changed:
-            self._next = used // world
-            logger.info(
-                "Other batch size or number of processes than before: continuing after %d images", used
-            )
-        elif state["rank"] != comm.get_rank() and self._groups is not None:
-            self._next, self._waiting = self._regroup(int(state["batches"]))
-        else:
+        planned = self._planned is not None
+        world = comm.get_world_size()
+        same = (state["world_size"], state["batch_size"]) == (world, self.batch_size)
+        if state["of_all_ranks"] == planned and (planned or same):
             self._next, self._waiting = int(state["next"]), list(state["waiting"])
-
-    def _regroup(self, batches: int) -> tuple[int, list[int]]:
-        """Compute the position of this rank from the records alone, given a state that another rank saved."""
-        assert self._stream is not None
-        records: Any = self._stream.dataset
-        records = records._dataset if isinstance(records, MapDataset) else records
-        sizes = (Placed(records[index], 0, position) for position, index in enumerate(self.sampled_by))
-        groups = _PlacedGroups(sizes, self.batch_size)
-        last = max((placed.position for group in islice(groups, batches) for placed in group), default=-1)
-        return last + 1, sorted(placed.position for placed in groups.waiting())
+            return
+        used = state["batches"] * state["batch_size"] * state["world_size"]
+        self._next, self._waiting = used if planned else used // world, []
+        logger.info("Continuing after %d images", used)
 
 
 def _images_per_rank(total_batch_size: int | None, single_gpu_batch_size: int | None) -> int:
@@ -208,16 +204,32 @@ def _images_per_rank(total_batch_size: int | None, single_gpu_batch_size: int | 
 
 
 def _as_stream(
-    dataset: Indexed | torchdata.IterableDataset, sampler: Sampler | None, chunk: int
+    dataset: Indexed | torchdata.IterableDataset, sampler: Sampler | None, batch_size: int, planned: bool
 ) -> torchdata.IterableDataset:
-    """Return a stream of a map-style or iterable data set; raise if it does not fit the sampler."""
+    """Return a stream of a map-style or iterable data set; raise if it does not fit the sampler.
+
+    Args:
+        dataset: to read.
+        sampler: of a map-style data set.
+        batch_size: images per batch on this rank.
+        planned: make batches of one orientation that are the same for any number of ranks, if possible.
+    """
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
             raise ValueError("an iterable data set has its own order: sampler must be None")
         return dataset
     if sampler is None:
         raise ValueError("a map-style data set needs a sampler")
-    return ToIterableDataset(dataset, sampler, shard_chunk_size=chunk)
+    upright = _upright(dataset)
+    if planned and upright is not None and hasattr(sampler, "_infinite_indices"):
+        return GroupedStream(dataset, sampler, upright, batch_size * comm.get_world_size())
+    return ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
+
+
+def _upright(dataset: object) -> npt.NDArray[np.bool_] | None:
+    """Return whether each image is at most as wide as high, if the records are at hand."""
+    records = dataset._dataset if isinstance(dataset, MapDataset) else dataset
+    return records.upright if isinstance(records, DatasetFromList) else None
 
 
 def build_batch_data_loader(
@@ -264,17 +276,20 @@ def build_batch_data_loader(
         )
     batch_size = _images_per_rank(total_batch_size, single_gpu_batch_size)
     logger.info("Batches of %d images on each process", batch_size)
-    source = _as_stream(dataset, sampler, 1 if aspect_ratio_grouping else batch_size)
+    by_position = augmentation_seed == "position"
+    source = _as_stream(dataset, sampler, batch_size, planned=aspect_ratio_grouping and by_position)
     if num_workers > 0:
         kwargs |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
     if seed is not None:
         kwargs["generator"] = torch.Generator().manual_seed(seed)
-    if aspect_ratio_grouping:  # workers return single elements, which TrainLoader puts into batches
+    # Workers return batches where each can read one by itself, or else single elements.
+    if aspect_ratio_grouping or (sampler is None and numbers_samples(source)):
         kwargs |= {"batch_size": None, "collate_fn": _untouched}
+        if isinstance(source, ToIterableDataset):
+            source.shard_chunk_size = 1
     else:
         collate = PlacedCollate(collate_fn or trivial_batch_collator)
         kwargs |= {"batch_size": batch_size, "drop_last": drop_last, "collate_fn": collate}
     kwargs |= {"num_workers": num_workers, "pin_memory": pin_memory, "worker_init_fn": worker_init_reset_seed}
     loader = torchdata.DataLoader(PlacedStream(source), **kwargs)
-    by_position = augmentation_seed == "position"
     return TrainLoader(loader, source, batch_size, aspect_ratio_grouping, collate_fn, by_position)

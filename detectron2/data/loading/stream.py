@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch.utils import data
 
 from detectron2.utils.env import seeded
 
-__all__ = ["Placed", "PlacedCollate", "PlacedStream", "reading", "stream_position"]
+__all__ = [
+    "Placed",
+    "PlacedCollate",
+    "PlacedStream",
+    "numbers_samples",
+    "reading",
+    "stream_position",
+    "worker_share",
+]
+
+T = TypeVar("T")
 
 
 class Placed(NamedTuple):
@@ -19,22 +30,42 @@ class Placed(NamedTuple):
 
     Attributes:
         content: the element.
-        worker: id of the worker that read it.
-        position: for a sampled data set, the position in the sampler's stream; for an iterable one, the number of
-            elements that the worker has read in this iteration, including those that the mapper left out; for a batch,
-            the position of its last element.
+        position: in the stream of this rank; for a batch, the position of its last element.
     """
 
     content: Any
-    worker: int
     position: int
+
+
+def numbers_samples(dataset: object) -> bool:
+    """Return whether an iterable data set has positions, and can thus be resumed.
+
+    It then has two methods: ``numbered()`` yields the position in the stream of this rank and the element of each sample,
+    and ``start_at(position, waiting, seed)`` sets where iterations begin.
+    """
+    return bool(getattr(dataset, "numbers_samples", False))
+
+
+def worker_share(stream: Iterable[T], chunk: int) -> Iterator[T]:
+    """Yield this worker's chunks of a stream, or the whole stream outside a worker."""
+    info = data.get_worker_info()
+    if info is None or info.num_workers == 1:
+        yield from stream
+        return
+    it = iter(stream)
+    for number in itertools.count():
+        block = list(itertools.islice(it, chunk))
+        if not block:
+            return
+        if number % info.num_workers == info.id:
+            yield from block
 
 
 class PlacedStream(data.IterableDataset):
     """Yield the elements of an iterable data set as :class:`Placed`.
 
     Args:
-        dataset: iterable; its method ``numbered``, if any, yields pairs (position, element).
+        dataset: iterable; see :func:`numbers_samples`.
     """
 
     def __init__(self, dataset: data.IterableDataset) -> None:
@@ -44,11 +75,9 @@ class PlacedStream(data.IterableDataset):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Placed]:
-        info = data.get_worker_info()
-        worker = 0 if info is None else info.id
-        numbered = getattr(self.dataset, "numbered", None)
-        for position, element in enumerate(self.dataset, 1) if numbered is None else numbered():
-            yield Placed(element, worker, position)
+        numbered: Any = self.dataset
+        pairs = numbered.numbered() if numbers_samples(self.dataset) else enumerate(self.dataset)
+        return (Placed(element, position) for position, element in pairs)
 
 
 class PlacedCollate:
@@ -70,9 +99,9 @@ _position: ContextVar[int | None] = ContextVar("position of the element being re
 
 
 def stream_position() -> int | None:
-    """Return the position of the image being read in the training stream of this rank; None outside a stream.
+    """Return the position of the image being read in the training stream of all ranks; None outside a stream.
 
-    It does not depend on resuming or the number of workers, so that mappers can rely on it.
+    It does not depend on resuming or the numbers of ranks and workers, so that mappers can rely on it.
     """
     return _position.get()
 
@@ -82,7 +111,7 @@ def reading(position: int, seed: tuple[int, ...] | None) -> Iterator[None]:
     """Set :func:`stream_position` within the block.
 
     Args:
-        position: in the sampler's stream.
+        position: in the stream of all ranks.
         seed: seeds the global CPU random generators within the block, together with the position; None does not.
     """
     token = _position.set(position)
