@@ -360,8 +360,8 @@ class SemanticSegmentorWithTTA(nn.Module):
         return [self._inference_one_image(_with_image(item, image_format)) for item in batched_inputs]
 
     def _probabilities(self, scores: Tensor) -> Tensor:
-        """Convert the model's ``sem_seg`` [C, H, W] to probabilities; models that already return them override this."""
-        return F.softmax(scores, dim=0)
+        """Convert the model's ``sem_seg`` [C, H, W] to scores that can be averaged."""
+        return scores if self.model.predicts_probabilities else F.softmax(scores, dim=0)
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Any]:
         versions = self.tta_mapper(input)

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from detectron2.data import Metadata
+from detectron2.engine.run_config import run_config
 from detectron2.export import is_exported
 from detectron2.structures.exchange import table_html
 from detectron2.structures.types import ModelOutput
-from detectron2.utils.errors import BadValue
+from detectron2.utils.errors import BadValue, UserError
 from detectron2.visualization import VisImage
 
+from .augmented import augmented_model
 from .backends import Backend, Prepared, TorchBackend
 from .batching import batched, in_batches, read_ahead
 from .columns import Columns, pictures_of, result_columns
@@ -221,6 +223,20 @@ class Predictor:
         arrays = [to_rgb(picture, self.input_format) for picture in pictures]
         self.backend, ways = fastest_backend(self.backend, arrays, scores=self.scores)
         return ways
+
+    def augment(self, sizes: Sequence[int] = ()) -> None:
+        """Predict on several sizes of each picture from now on, also mirrored, and merge the results.
+
+        Args:
+            sizes: lengths of the shorter side, in pixels; empty for those of the config (``TEST.AUG``).
+
+        Raises:
+            UserError: if no merging is defined for such a model, or the model is an exported file.
+        """
+        if not isinstance(self.backend, TorchBackend):
+            raise UserError("an exported file is fixed; give the run or config that it was made from")
+        run = run_config(self.backend.cfg)
+        self.backend = self.backend.changed(lambda model: augmented_model(run, model, sizes))
 
     # -- streams ------------------------------------------------------------------------------
 

@@ -131,10 +131,14 @@ def test_train_evaluate_predict(kind: str, tmp_path: Path) -> None:
     page = (out / "report.html").read_text()
     assert "mIoU" in page
     assert "IoU" in page and all(name in page for name in (*TOYS, *STUFF))
+    card = (out / "model_card.md").read_text()
+    assert all(f"| {name} | {summary[name]:.3f} |" in card for name in {"PQ", "mIoU"} & figures)
     assert len(list((out / "pictures").glob("examples_*.jpg"))) == 2
     assert main(["eval", str(out), "--data", str(toys / "val_panoptic.json"), "--device", "cpu"]) == 0
     again = json.loads((out / "eval/summary.json").read_text())
     assert {k: again[k] for k in figures} == {k: summary[k] for k in figures}
+    augmented = ["eval", str(out), "--tta", "64,96", "--output", str(tmp_path / "tta"), "--device", "cpu"]
+    assert main(augmented) == (0 if kind == "semantic" else 2)
     words = ["predict", str(out), "--output", str(tmp_path / "shown"), "--device", "cpu"]
     assert main(words) == 0
     found = json.loads((tmp_path / "shown/predictions.json").read_text())

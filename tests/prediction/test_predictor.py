@@ -12,7 +12,9 @@ from PIL import Image
 import detectron2
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultPredictor
+from detectron2.engine.run_config import run_config
 from detectron2.prediction import Predictor
+from detectron2.prediction.augmented import augmented_model
 from detectron2.prediction.batching import batched, in_batches, read_ahead
 from detectron2.prediction.selection import least_score
 from detectron2.utils.errors import UnknownNameError, UserError
@@ -126,6 +128,29 @@ def test_masks_are_predicted_for_wanted_objects_only(tiny_cfg):
 def test_bad_options_are_refused(tiny_cfg, options, message):
     with pytest.raises((ValueError, RuntimeError), match=message):
         Predictor(tiny_cfg, **options)
+
+
+def test_several_sizes_are_merged_where_this_is_defined(tiny_cfg, photos):
+    tiny_cfg.TEST.AUG.FLIP = False
+    one = Predictor(tiny_cfg, scores=None)
+    one.augment([64])  # the size of testing
+    path = photos / "a.jpg"
+    assert same(one(path), Predictor(tiny_cfg, scores=None)(path), 1e-5)
+    tiny_cfg.TEST.AUG.FLIP = True
+    several = Predictor(tiny_cfg, scores=None)
+    several.augment([48, 64])
+    found = several(path)["instances"]
+    assert found.image_size == one(path)["instances"].image_size
+    assert found.pred_masks.shape == (len(found), *found.image_size)
+    assert not torch.equal(found.scores, one(path)["instances"].scores)
+
+
+def test_models_without_merging_refuse_several_sizes(tiny_cfg):
+    class Other(torch.nn.Module):
+        pass
+
+    with pytest.raises(UserError, match="not defined for Other"):
+        augmented_model(run_config(tiny_cfg), Other())
 
 
 def test_models_that_are_not_there_and_weights_that_are_not_whole(tiny_cfg, tiny_file, tmp_path):

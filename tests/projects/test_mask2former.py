@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine.run_config import run_config
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.tensor_inference import TensorInference
 from detectron2.modeling.transformer import semantic_scores, top_masks, winning_segments
+from detectron2.prediction.augmented import augmented_model
 from detectron2.projects.mask2former import (
     CrossAttentionLayer,
     HungarianMatcher,
@@ -25,6 +27,7 @@ from detectron2.projects.mask2former import (
 )
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.structures import BitMasks, Instances
+from detectron2.utils.errors import UserError
 from detectron2.utils.registry import locate
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -349,10 +352,14 @@ def test_augmented_scores_are_averaged() -> None:
     model = model_of(SEMANTIC).eval()
     x = image(64, 64)
     with torch.no_grad():
-        (found,) = SemanticSegmentorWithTTA(cfg, model)([x])
+        (found,) = augmented_model(run_config(cfg), model)([x])
         plain = model([{**x, "image": x["image"].byte()}])[0]["sem_seg"]
         mirrored = model([{"image": x["image"].byte().flip(2)}])[0]["sem_seg"].flip(2)
     torch.testing.assert_close(found["sem_seg"], (plain + mirrored) / 2, atol=1e-3, rtol=1e-2)
+    assert isinstance(augmented_model(run_config(cfg), model), SemanticSegmentorWithTTA)
+    model.panoptic_on = True
+    with pytest.raises(UserError, match="not defined for MaskFormer"):
+        augmented_model(run_config(cfg), model)
 
 
 def test_tensor_form_is_the_model() -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .shared import DATA_HELP, MODEL_HELP, examples, labels, overrides, running, tiles, trust
+from .shared import DATA_HELP, MODEL_HELP, augmentation, examples, labels, overrides, running, tiles, trust
 
 __all__ = ["analyze_arguments", "export_arguments", "predict_arguments", "serve_arguments", "zoo_arguments"]
 
@@ -44,6 +44,7 @@ def predict_arguments(p: argparse.ArgumentParser) -> None:
         help="measure which way to run the model is the fastest on this CPU (minutes, once), and take it; results stay "
         "the same",
     )
+    augmentation(p)
     tiles(p, "predict tiles of this side and merge them (default: as in the training; 0 = whole images)")
     trust(p)
 

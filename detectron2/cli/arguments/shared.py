@@ -5,6 +5,7 @@ import argparse
 __all__ = [
     "DATA_HELP",
     "MODEL_HELP",
+    "augmentation",
     "examples",
     "labels",
     "overrides",
@@ -60,6 +61,24 @@ def tiles(p: argparse.ArgumentParser, what: str) -> None:
         metavar=("LOW", "HIGH"),
         help="with --tile: values of a raster that map to black and white (required for more than 8 bits)",
     )
+
+
+def augmentation(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--tta",
+        type=_sizes,
+        metavar="SIZES",
+        help="test-time augmentation: predict at these lengths of the shorter side, such as 400,600,800, mirrored too, and "
+        "merge the results; auto takes those of TEST.AUG",
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Read lengths that are separated by commas; none for "auto"."""
+    sizes = () if text == "auto" else tuple(int(word) for word in text.split(","))
+    if any(size < 1 for size in sizes):
+        raise ValueError(text)
+    return sizes
 
 
 def examples(p: argparse.ArgumentParser, *commands: str) -> None:

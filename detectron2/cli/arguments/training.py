@@ -2,7 +2,7 @@
 
 import argparse
 
-from .shared import DATA_HELP, examples, labels, overrides, overwrite, tiles
+from .shared import DATA_HELP, augmentation, examples, labels, overrides, overwrite, tiles
 
 __all__ = ["eval_arguments", "quickstart_arguments", "replay_arguments", "train_arguments"]
 
@@ -100,6 +100,7 @@ def eval_arguments(p: argparse.ArgumentParser) -> None:
         action="store_true",
         help="skip images that an interrupted evaluation in --output has evaluated",
     )
+    augmentation(p)
     tiles(p, "predict tiles of this side and merge them (default: as in the training; 0 = whole images)")
     overrides(p)
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     with fresh_folder(folder):
         config = _prepare(args, card, folder, device)
     with resumable_evaluation(str(folder / "inference"), resume=args.resume):
-        summary = evaluate_run(config, card, folder, weights=weights)
+        summary = evaluate_run(config, card, folder, weights=weights, tta=_tta(args, config))
     page = write_training_report(folder)
     pages = [page]
     if args.against:
@@ -52,13 +52,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tta(args: argparse.Namespace, config: RunConfig) -> tuple[int, ...] | None:
+    """Return the sizes of test-time augmentation, () for those of the config; None for none."""
+    sizes: tuple[int, ...] | None = args.tta
+    return () if sizes is None and config.get("TEST.AUG.ENABLED") else sizes
+
+
 def _run_file(args: argparse.Namespace) -> int:
     """Evaluate an exported file."""
     if not args.data:
         raise UserError(f"{args.model} is an exported file and has no data of its own: name them with --data")
-    if args.against or args.opts or args.tile is not None:
+    if args.against or args.opts or args.tile is not None or args.tta is not None:
         raise UserError(
-            "an exported file takes no --against, no --tile and no config keys: evaluate the run instead"
+            "an exported file takes no --against, no --tile, no --tta and no config keys: evaluate the run instead"
         )
     exported = load_exported(args.model)
     path = Path(args.model)

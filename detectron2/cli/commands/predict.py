@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         args.model, weights=args.weights, scores=args.threshold, device=device, precision=args.precision,
         classes=args.classes.split(",") if args.classes else None, compile=args.compile, batch_size=args.batch_size,
     )  # fmt: skip
+    if args.tta is not None:
+        predictor.augment(args.tta)
     if args.fast and (pictures := _first_pictures(job.sources, job.tiles)):
         predictor.speed_up(pictures)
     if job.tiles is not None:
@@ -108,6 +110,8 @@ def _plan(args: argparse.Namespace) -> _Job:
     else:
         names = {s: (name, False) for s, name in zip(everything, distinct_names(everything, ""))}
     job = _Job(shard.of(everything), tiles, names, Path(args.output) / shard.name("predictions", ".json"))
+    if args.tta is not None and args.fast:
+        raise UserError("--fast measures the model alone, without --tta: give one of them")
     if args.track is not None:
         make_tracker(args.track, 1, 1)
     for name, moving in (names[source] for source in job.sources):

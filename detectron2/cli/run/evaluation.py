@@ -1,7 +1,7 @@
 """Evaluating the weights of a run, and writing the results for its report."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,27 @@ from detectron2.engine.run_folder import RunCard
 from detectron2.evaluation import inference_on_dataset
 from detectron2.evaluation.build import evaluator_for
 from detectron2.prediction import Predictor
+from detectron2.prediction.augmented import augmented_model
 from detectron2.prediction.tiles import TiledModel, TiledPredictor
 from detectron2.reports import explain_predictions
 from detectron2.utils.file_io.atomic import write_json
 
 from .datasets import VAL
 
-__all__ = ["evaluate_model", "evaluate_run", "figures", "summarise"]
+__all__ = ["evaluate_model", "evaluate_run", "figures", "main_results", "summarise"]
 
 MAIN = {("panoptic_seg", "PQ"): "PQ", ("sem_seg", "mIoU"): "mIoU"}  # of label maps
 TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 
 
 def evaluate_run(
-    run: RunConfig, card: RunCard, folder: Path, *, weights: str, since: float | None = None
+    run: RunConfig,
+    card: RunCard,
+    folder: Path,
+    *,
+    weights: str,
+    since: float | None = None,
+    tta: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Evaluate on the registered validation data and write ``evaluation.json``, ``summary.json`` and ``pictures/``.
 
@@ -40,12 +47,14 @@ def evaluate_run(
         folder: folder to write to.
         weights: file with the weights.
         since: ``time.perf_counter()`` at the start of the run, for "seconds" in the summary.
+        tta: sizes of test-time augmentation, see :func:`.augmented_model`; None for none.
 
     Returns:
         The summary.
     """
     run.put(output_dir=str(folder))
-    model, loader = _tiled(run, card, folder, weights) if card.tiles else _whole(run, card, weights)
+    parts = _tiled(run, card, folder, weights, tta) if card.tiles else _whole(run, card, weights, tta)
+    model, loader = parts
     sigmas = tuple(run.get("TEST.KEYPOINT_OKS_SIGMAS", ()))
     about = {"weights": Path(weights).name, "iterations": run.options.max_iter}
     return evaluate_model(model, loader, card, folder, about, sigmas=sigmas, since=since)
@@ -85,22 +94,29 @@ def evaluate_model(
     return summary
 
 
-def _whole(run: RunConfig, card: RunCard, weights: str) -> tuple[nn.Module, Iterable[Any]]:
+def _whole(
+    run: RunConfig, card: RunCard, weights: str, tta: Sequence[int] | None
+) -> tuple[nn.Module, Iterable[Any]]:
     """Return the model, and a loader of whole images."""
     model = DefaultTrainer.build_model(run.cfg)
     saver = DetectionCheckpointer(model)
     saver.load(weights)
     require_weights(saver.last_report, card.model)
+    model = model if tta is None else augmented_model(run, model, tta)
     return model, DefaultTrainer.build_test_loader(run.cfg, VAL)
 
 
-def _tiled(run: RunConfig, card: RunCard, folder: Path, weights: str) -> tuple[nn.Module, Iterable[Any]]:
+def _tiled(
+    run: RunConfig, card: RunCard, folder: Path, weights: str, tta: Sequence[int] | None
+) -> tuple[nn.Module, Iterable[Any]]:
     """Return a model that reads images in tiles, and a loader of records without images."""
     assert card.tiles is not None
     trained = run.copied()
     with trained.thawed():
         trained.put(weights=weights)
     predictor = Predictor(trained.cfg, scores=None, batch_size=max(run.batch_size, 1))
+    if tta is not None:
+        predictor.augment(tta)
     kept = folder / "inference" / "tiles"
     model = TiledModel(TiledPredictor(predictor, TileOptions.from_dict(card.tiles), folder=kept, maps=False))
     return model, build_detection_test_loader(dataset=DatasetCatalog.get(VAL), mapper=_without_labels)
@@ -110,11 +126,15 @@ def _without_labels(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "annotations"}
 
 
+def main_results(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Format the metrics of a summary, by name."""
+    shown = ((k, v) for k, v in summary.items() if "AP" in k or k in MAIN.values())
+    return {k: "undefined" if v is None else f"{v:.3f}" for k, v in shown}
+
+
 def figures(summary: Mapping[str, Any]) -> str:
     """Format the main results in one line."""
-    shown = ((k, v) for k, v in summary.items() if "AP" in k or k in MAIN.values())
-    parts = [f"{k} {'undefined' if v is None else f'{v:.3f}'}" for k, v in shown]
-    return ", ".join(parts)
+    return ", ".join(f"{k} {v}" for k, v in main_results(summary).items())
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:

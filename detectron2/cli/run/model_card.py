@@ -12,6 +12,8 @@ from detectron2.model_zoo.project_checkpoints import PROJECT_WEIGHTS
 from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.licences import UNKNOWN, Licence, weights_licence
 
+from .evaluation import main_results
+
 __all__ = ["FILE", "card_text", "origin_of", "write_card"]
 
 FILE = "model_card.md"
@@ -85,7 +87,7 @@ def card_text(card: RunCard, summary: Mapping[str, Any]) -> str:
         "",
         "| metric | value |",
         "|---|---|",
-        *(f"| {name} | {_figure(value)} |" for name, value in summary.items() if "AP" in name),
+        *(f"| {name} | {value} |" for name, value in main_results(summary).items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -119,7 +121,3 @@ def _data_of(origin: str, path: str | None) -> dict[str, Licence]:
 
 def _versions(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _figure(value: object) -> str:
-    return "undefined" if value is None else f"{value:.3f}"

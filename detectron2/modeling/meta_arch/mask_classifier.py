@@ -7,7 +7,7 @@ Mask2Former, https://arxiv.org/abs/2112.01527; MaskDINO, https://arxiv.org/abs/2
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,8 @@ class MaskClassifier(SemanticSegmentor):
         semantic_on, panoptic_on, instance_on: the results wanted.
         test_topk_per_image: instances of an image.
     """
+
+    predicts_probabilities: ClassVar[bool] = True
 
     @configurable
     def __init__(

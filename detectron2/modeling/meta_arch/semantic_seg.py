@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +97,13 @@ class SemanticSegmentor(ImageModel):
         backbone: computes feature maps from images.
         sem_seg_head: computes class scores (evaluation) or losses (training), see :class:`SemSegFPNHead`.
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
+
+    Attributes:
+        predicts_probabilities: whether ``sem_seg`` holds scores that can be averaged over versions of an image; else it
+            holds logits.
     """
+
+    predicts_probabilities: ClassVar[bool] = False
 
     @configurable
     def __init__(

@@ -14,7 +14,7 @@ Reference: Masked-attention Mask Transformer for Universal Image Segmentation, h
 
 from detectron2.layers import MSDeformAttn
 from detectron2.layers import multi_scale_deformable_attention as ms_deform_attn_core_pytorch
-from detectron2.modeling import build_pixel_decoder
+from detectron2.modeling import SemanticSegmentorWithTTA, build_pixel_decoder
 from detectron2.modeling.transformer import (
     MLP,
     MSDeformAttnTransformerEncoder,
@@ -40,7 +40,6 @@ from .maskformer_model import MaskFormer
 from .matcher import HungarianMatcher
 from .pixel_decoder import MSDeformAttnPixelDecoder
 from .swin import D2SwinTransformer, SwinTransformer
-from .test_time_augmentation import SemanticSegmentorWithTTA
 from .transformer_decoder import (
     TRANSFORMER_DECODER_REGISTRY,
     MultiScaleMaskedTransformerDecoder,
