@@ -45,7 +45,10 @@ class Entry(NamedTuple):
 
 
 def _task(path: str) -> str:
-    name = path.rsplit("/", 1)[-1]
+    folder, _, name = path.rpartition("/")
+    for kind in ("panoptic", "semantic", "instance"):  # folders of projects whose models do all three
+        if f"{kind}-segmentation" in folder:
+            return f"{kind} segmentation"
     for part, task in (
         ("keypoint", "keypoints"),
         ("panoptic", "panoptic segmentation"),

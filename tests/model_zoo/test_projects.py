@@ -91,6 +91,8 @@ def test_listing() -> None:
     )
     assert not [e for e in entries() if "/common/" in e.path]
     assert {e.task for e in entries("pointrend_rcnn")} == {"instance segmentation"}
+    for kind in ("panoptic", "semantic", "instance"):  # though all names of files say "mask"
+        assert {e.task for e in entries(f"mask2former {kind}-segmentation")} == {f"{kind} segmentation"}
 
 
 def test_files_of_runs_and_users(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_everything(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     shown = tmp_path / "shown"
     assert main(["predict", str(out), "--threshold", "0", "--output", str(shown), *CPU]) == 0
     found = json.loads((shown / "predictions.json").read_text())
-    assert len(found) == 2 and all(record["instances"] for record in found)
+    assert len(found) == 2 and all(record["objects"] for record in found)
 
     capsys.readouterr()
     augmented = main(["eval", str(out), "--tta", "48,64", "--output", str(tmp_path / "tta"), *CPU])
