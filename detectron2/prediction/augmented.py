@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -46,7 +47,8 @@ def augmented_model(run: RunConfig, model: nn.Module, sizes: Sequence[int] = ())
             "models of semantic segmentation alone, have a way to merge predictions on several sizes"
         )
     node: CfgNode = run.get("TEST.AUG", get_cfg().TEST.AUG)
-    square = int(dict(model.backbone.padding_constraints).get("square_size", 0))
+    backbone: Any = model.backbone
+    square = int(dict(backbone.padding_constraints).get("square_size", 0))
     limit = min(node.MAX_SIZE, square) if square else node.MAX_SIZE
     mapper = DatasetMapperTTA(tuple(sizes) or node.MIN_SIZES, limit, node.FLIP)
     wrapper = SemanticSegmentorWithTTA if only_semantic else GeneralizedRCNNWithTTA
