@@ -21,14 +21,20 @@ __all__ = [
     "best_rows",
     "class_aware_nms_mask",
     "clip_boxes",
+    "nms_in_rounds",
     "real_counts",
     "rows_of",
+    "rows_of_each",
+    "selects_in_rounds",
     "stack_detections",
     "top_scores",
 ]
 
 # Below every score that a network can output, yet finite, so that sorting and sums stay defined.
 LOWEST = -3.0e38
+
+# ``nms_in_rounds`` decides so many boxes at a time, each so often.
+_BLOCK, _ROUNDS = 256, 24
 
 
 def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -51,6 +57,17 @@ def rows_of(masks: Sequence[Tensor]) -> list[Tensor]:
         return [torch.nonzero(mask)[:, 0] for mask in masks]
     counts = torch.stack([mask.sum() for mask in masks]).tolist()
     return [torch.nonzero_static(mask, size=count)[:, 0] for mask, count in zip(masks, counts)]
+
+
+def rows_of_each(values: Tensor, rows: Tensor) -> Tensor:
+    """Return ``values`` [N, R, D] at ``rows`` [N, k] of each image, [N, k, D]."""
+    return values.gather(1, rows[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def selects_in_rounds(boxes: Tensor) -> bool:
+    """Return whether tensor forms use :func:`nms_in_rounds` for ``boxes``: on accelerators, outside exported graphs."""
+    exports = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return boxes.device.type != "cpu" and boxes.shape[-1] == 4 and not exports
 
 
 def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
@@ -118,6 +135,48 @@ def _nms_mask_fake(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float
 ) -> Tensor:
     return torch.empty_like(valid)
+
+
+def nms_in_rounds(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor | None = None) -> Tensor:
+    """Find which boxes survive non-maximum suppression by a fixed number of operators, so that no host waits for it.
+
+    Blocks of 256 boxes are decided one after the other. A box of a block is decided anew in each of 24 rounds, from
+    the decisions of those that overlap it. This is exact unless a block has a chain of more than 24 boxes, each of
+    which hangs on the one before; of such a chain, too many boxes may be kept. The IoU is computed in float32.
+
+    Args:
+        boxes: [G, R, 4] XYXY, in descending order of score; the G sets do not affect each other.
+        valid: bool [G, R], rows that take part.
+        iou_threshold: IoU above which the box with the lower score is removed.
+        groups: integers [G, R]; only boxes of one group suppress each other; None = all of a set.
+
+    Returns:
+        bool [G, R].
+    """
+    keep = valid
+    for start in range(0, boxes.shape[1], _BLOCK):
+        block = boxes[:, start : start + _BLOCK]
+        end = start + block.shape[1]
+        over = _pairwise_iou(block, boxes[:, start:]) > iou_threshold  # [G, block, R - start]
+        if groups is not None:
+            over = over & (groups[:, start:end, None] == groups[:, None, start:])
+        better = over[:, :, : end - start].triu(diagonal=1)
+        before = kept = keep[:, start:end]
+        for _ in range(_ROUNDS):
+            kept = before > (better & kept[:, :, None]).any(dim=1)
+        lost = (over[:, :, end - start :] & kept[:, :, None]).any(dim=1)
+        keep = torch.cat((keep[:, :start], kept, keep[:, end:] > lost), dim=1)
+    return keep
+
+
+def _pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the IoU [G, m, n] of boxes [G, m, 4] and [G, n, 4] in float32; NaN if both are empty."""
+    a, b = a.float()[:, :, None], b.float()[:, None]
+    width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
+    height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
+    inter = width.clamp(min=0) * height.clamp(min=0)
+    area_a, area_b = ((x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (a, b))
+    return inter / (area_a + area_b - inter)
 
 
 def best_rows(scores: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,9 @@ _DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 
 
 def _require_positive_sizes(sizes: Tensor, what: str) -> None:
-    """Raise if a reference box has no area; accelerators check asynchronously."""
+    """Raise if a reference box has no area; accelerators check asynchronously, compiled graphs do not."""
+    if torch.compiler.is_compiling():
+        return
     positive = (sizes > 0).all()
     if sizes.device.type == "cpu":
         if not bool(positive):
@@ -227,8 +229,18 @@ def _box_loss(
     target: Tensor,
     kind: str,
     smooth_l1_beta: float,
+    chosen: Tensor | None = None,
 ) -> Tensor:
-    """Sum the loss of P predicted deltas on P reference boxes against P target boxes."""
+    """Sum the loss of P predicted deltas on P reference boxes against P target boxes.
+
+    If given, ``chosen``, bool [P], tells which of them count; the others may be anything.
+    """
+    if (
+        chosen is not None
+    ):  # a box that is predicted exactly adds nothing to any of the losses, nor to a gradient
+        filler = 1024.0 * (torch.arange(4, device=target.device) >= 2)
+        reference, target = (torch.where(chosen[:, None], x, filler) for x in (reference, target))
+        deltas = torch.where(chosen[:, None], deltas, 0.0)
     if kind == "smooth_l1":
         return smooth_l1_loss(
             deltas, transform.get_deltas(reference, target), beta=smooth_l1_beta, reduction="sum"

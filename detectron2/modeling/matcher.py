@@ -99,8 +99,12 @@ class Matcher:
 
 
 def _best_of_some_row(quality: Tensor) -> Tensor:
-    """Find the columns, bool [N], that hold the largest value of some row of [M, N], ties included."""
-    return (quality == quality.amax(dim=1, keepdim=True)).any(dim=0)
+    """Find the columns, bool [N], that hold the largest value of some row of [M, N], ties included.
+
+    Negative rows are padding.
+    """
+    best = quality.amax(dim=1, keepdim=True)
+    return ((quality == best) & (best >= 0)).any(dim=0)
 
 
 def match_boxes(
@@ -108,6 +112,7 @@ def match_boxes(
     quality: Callable[[Boxes, Boxes], Tensor],
     truths: Boxes,
     predictions: Boxes,
+    valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute ``matcher(quality(truths, predictions))`` in bounded memory.
 
@@ -119,16 +124,19 @@ def match_boxes(
         quality: computes qualities [m, N] of m ground truths and all predictions; rows must not depend on each other.
         truths: M boxes.
         predictions: N boxes.
+        valid: bool [M], which ground truths are real; qualities of the others, which are padding, become -1.
     """
     device = predictions.device
     rows = max(1, _CELLS_AT_ONCE.get(device.type, _CELLS_AT_ONCE[""]) // max(len(predictions), 1))
     if len(truths) <= rows or not isinstance(matcher, Matcher) or type(matcher) is not Matcher:
-        return matcher(quality(truths, predictions))
+        return matcher(_without_padding(quality(truths, predictions), valid))
     best = torch.full((len(predictions),), -math.inf, device=device)
     matches = torch.zeros(len(predictions), dtype=torch.int64, device=device)
     low = torch.zeros(len(predictions), dtype=torch.bool, device=device)
     for start in range(0, len(truths), rows):
-        block = quality(truths[start : start + rows], predictions).to(device)
+        here = slice(start, start + rows)
+        block = quality(truths[here], predictions).to(device)
+        block = _without_padding(block, None if valid is None else valid[here])
         top, row = block.max(dim=0)
         better = top > best  # the first of equal rows wins, as in max() over the whole matrix
         best = torch.where(better, top, best)
@@ -136,3 +144,7 @@ def match_boxes(
         if matcher.allow_low_quality_matches and block.numel():
             low |= _best_of_some_row(block)
     return matches, matcher.label(best).masked_fill_(low, 1)
+
+
+def _without_padding(quality: Tensor, valid: Tensor | None) -> Tensor:
+    return quality if valid is None else torch.where(valid[:, None], quality, -1.0)

@@ -170,16 +170,19 @@ class ROIPooler(nn.Module):
         index = image[:, None, None].expand(-1, boxes.shape[1], 1)
         rois = torch.cat((index, boxes), dim=2).flatten(0, 1)  # [N * R, 1 + D]
         sides = rois[:, 3:5] - rois[:, 1:3] if boxes.shape[2] == 4 else rois[:, 3:5]
-        return self.pool(x, rois, sides[:, 0] * sides[:, 1])
+        return self.pool(x, rois, sides[:, 0] * sides[:, 1], masked=x[0].device.type != "cpu")
 
-    def pool(self, x: list[Tensor], rois: Tensor, areas: Tensor) -> Tensor:
-        """Pool ``rois`` [R, 1 + D] (image index, box) of the given ``areas`` [R]."""
+    def pool(self, x: list[Tensor], rois: Tensor, areas: Tensor, masked: bool = False) -> Tensor:
+        """Pool ``rois`` [R, 1 + D] (image index, box) of the given ``areas`` [R].
+
+        With ``masked``, the host does not wait to learn how many boxes are on each level.
+        """
         if len(self.level_poolers) == 1:
             return self.level_poolers[0](x[0], rois)
         level = _levels_of_areas(
             areas, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
-        if torch.compiler.is_compiling():
+        if masked or torch.compiler.is_compiling():
             return self._pool_masked(x, rois, level)
         output = x[0].new_zeros((rois.shape[0], x[0].shape[1], *self.output_size))
         rows_of_level = rows_of([level == i for i in range(len(x))])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detectron2.structures import Instances, ROIMasks
+from detectron2.structures import Boxes, Instances, ROIMasks
 from detectron2.utils.errors import BadValue
 
-__all__ = ["detector_postprocess", "sem_seg_postprocess"]
+from ._selection import clip_boxes, rows_of
+
+__all__ = ["detector_postprocess", "postprocess_batch", "sem_seg_postprocess"]
 
 
 def detector_postprocess(
@@ -30,26 +34,64 @@ def detector_postprocess(
     Raises:
         ValueError: if ``results`` have neither field of boxes.
     """
-    height, width = output_height, output_width
-    if not torch.jit.is_tracing():
-        height, width = int(height), int(width)
+    return postprocess_batch([results], [(output_height, output_width)], mask_threshold=mask_threshold)[0]
+
+
+def postprocess_batch(
+    results: Sequence[Instances],
+    output_sizes: Sequence[tuple[int, int]],
+    real: Sequence[Tensor] | None = None,
+    mask_threshold: float = 0.5,
+) -> list[Instances]:
+    """Postprocess N images as :func:`detector_postprocess` does; the host waits for the device once for all of them.
+
+    Args:
+        results: of each image.
+        output_sizes: requested height and width of each image.
+        real: bool [R] for each image, which rows to keep; None = all.
+        mask_threshold: see there.
+    """
+    scaled, kept = [], []
+    for found, (height, width) in zip(results, output_sizes):
+        scaled.append(_rescaled(found, height, width))
+        kept.append(scaled[-1].get(_name_of_boxes(found)).nonempty())
+    if real is not None:
+        kept = [keep & mask for keep, mask in zip(kept, real)]
+    chosen = [found[rows] for found, rows in zip(scaled, rows_of(kept))]
+    for found in chosen:
+        if found.has("pred_masks"):
+            masks = found.pred_masks
+            soft = masks if isinstance(masks, ROIMasks) else ROIMasks(masks[:, 0])
+            boxes = found.get(_name_of_boxes(found))
+            found.pred_masks = soft.to_bitmasks(boxes, *found.image_size, mask_threshold).tensor
+    return chosen
+
+
+def _name_of_boxes(results: Instances) -> str:
     name = next((f for f in ("pred_boxes", "proposal_boxes") if results.has(f)), None)
     if name is None:
         raise BadValue(
             f"results must have pred_boxes or proposal_boxes, got the fields {sorted(results.get_fields())}"
         )
+    return name
+
+
+def _rescaled(results: Instances, height: int, width: int) -> Instances:
+    """Return the results with boxes and keypoints of another image size."""
+    if not torch.jit.is_tracing():
+        height, width = int(height), int(width)
+    name = _name_of_boxes(results)
     scale_y, scale_x = height / results.image_size[0], width / results.image_size[1]
     boxes = results.get(name).clone()
     boxes.scale(scale_x, scale_y)
-    boxes.clip((height, width))
-
+    if (
+        type(boxes) is Boxes
+    ):  # Boxes.clip() makes the host wait, to check for NaN, which makes a box empty here
+        boxes.tensor = clip_boxes(boxes.tensor, height, width)
+    else:
+        boxes.clip((height, width))
     scaled = Instances((height, width), **results.get_fields())
     scaled.set(name, boxes)
-    scaled = scaled[boxes.nonempty()]
-    if scaled.has("pred_masks"):
-        masks = scaled.pred_masks
-        soft = masks if isinstance(masks, ROIMasks) else ROIMasks(masks[:, 0])
-        scaled.pred_masks = soft.to_bitmasks(scaled.get(name), height, width, mask_threshold).tensor
     if scaled.has("pred_keypoints"):
         x, y, score = scaled.pred_keypoints.unbind(-1)
         scaled.pred_keypoints = torch.stack((x * scale_x, y * scale_y, score), dim=-1)

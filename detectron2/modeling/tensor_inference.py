@@ -18,7 +18,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -92,16 +92,29 @@ class TensorInference(nn.Module):
         return {name: value[0] for name, value in self.model.predict_tensors(image[None]).items()}
 
 
-def tensor_method(part: object, name: str) -> Callable[..., Any]:
+def tensor_method(part: object, name: str, instead_of: Sequence[str] = ()) -> Callable[..., Any]:
     """Return the method ``name`` of a model's part (model, proposal generator, heads or head).
 
+    Args:
+        part: the part.
+        name: name of the method.
+        instead_of: methods that it takes the place of, which are not called.
+
     Raises:
-        TypeError: if the part lacks the method, or ``check_tensor_form()`` of the part raises it.
+        TypeError: if the part lacks the method, its class overrides one of the others but not this method, or
+            ``check_tensor_form()`` of the part raises it.
     """
     method = getattr(part, name, None)
     if method is None:
         raise BadType(
             f"no tensor form for {type(part).__name__}: it lacks the method {name}(); see TensorInference"
+        )
+    kinds = type(part).__mro__
+    newer = kinds[: next((i for i, kind in enumerate(kinds) if name in vars(kind)), 0)]
+    ignored = [other for other in instead_of if any(other in vars(kind) for kind in newer)]
+    if ignored:
+        raise BadType(
+            f"{type(part).__name__} overrides {', '.join(ignored)}, which {name}() does not call; override {name}() too"
         )
     check = getattr(part, "check_tensor_form", None)
     if check is not None:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from detectron2.layers.roi_align import roi_align
 
-__all__ = ["bitmask_boxes", "crop_bitmasks"]
+__all__ = ["bitmask_boxes", "crop_bitmasks", "crop_shared_bitmasks"]
 
 _CELLS_AT_ONCE = 1 << 26  # 256 MiB of float32
 
@@ -43,11 +43,32 @@ def _crop_one(mask: Tensor, box: Tensor, mask_size: int) -> Tensor:
     return roi_align(window, roi, (mask_size, mask_size), 1.0, 0, True)[0, 0] >= 0.5
 
 
-def _crop_all(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
-    """Map [N, H, W] bool and [N, 4] to [N, mask_size, mask_size], in one call."""
-    image = torch.arange(masks.shape[0], device=boxes.device, dtype=boxes.dtype)
-    rois = torch.cat([image[:, None], boxes], 1)
+def _crop_all(masks: Tensor, boxes: Tensor, rows: Tensor, mask_size: int) -> Tensor:
+    """Map [N, H, W] bool, [R, 4] and the mask of each box [R] to [R, mask_size, mask_size], in one call."""
+    rois = torch.cat([rows.to(boxes.dtype)[:, None], boxes], 1)
     return roi_align(masks[:, None].float(), rois, (mask_size, mask_size), 1.0, 0, True)[:, 0] >= 0.5
+
+
+def crop_shared_bitmasks(masks: Tensor, boxes: Tensor, rows: Tensor, mask_size: int) -> Tensor:
+    """Crop as :func:`crop_bitmasks`, where several boxes may share a mask, by shapes that depend on no value.
+
+    Args:
+        masks: [N, H, W] bool.
+        boxes: [R, 4] XYXY on the same device.
+        rows: int64 [R], the mask of each box.
+        mask_size: side of the grid.
+
+    Returns:
+        [R, mask_size, mask_size] bool.
+    """
+    boxes = boxes.detach().float()
+    found = masks.new_zeros(boxes.shape[0], mask_size, mask_size)
+    step = max(1, _CELLS_AT_ONCE // max(masks.shape[1] * masks.shape[2], 1))
+    for start, part in zip(range(0, masks.shape[0], step), masks.split(step)):
+        here = (rows >= start) & (rows < start + step)
+        # Elsewhere boxes are empty, so that they cost nothing and cover nothing.
+        found = found | _crop_all(part, boxes * here[:, None], (rows - start) * here, mask_size)
+    return found
 
 
 def crop_bitmasks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
@@ -62,12 +83,13 @@ def crop_bitmasks(masks: Tensor, boxes: Tensor, mask_size: int) -> Tensor:
         [N, mask_size, mask_size] bool.
     """
     boxes = boxes.detach().float()
+    rows = torch.arange(masks.shape[0], device=masks.device)
     if torch.compiler.is_compiling():
-        return _crop_all(masks, boxes, mask_size)
+        return _crop_all(masks, boxes, rows, mask_size)
     if len(masks) == 0:
         return masks.new_zeros(0, mask_size, mask_size)
     if masks.device.type == "cpu":
         return torch.stack([_crop_one(m, b, mask_size) for m, b in zip(masks, boxes)])
     step = max(1, _CELLS_AT_ONCE // max(masks[0].numel(), 1))
     parts = zip(masks.split(step), boxes.split(step))
-    return torch.cat([_crop_all(m, b, mask_size) for m, b in parts])
+    return torch.cat([_crop_all(m, b, rows[: len(m)], mask_size) for m, b in parts])

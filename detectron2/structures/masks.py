@@ -12,7 +12,7 @@ from detectron2.layers.roi_align import ROIAlign
 from detectron2.utils.errors import BadIndex, BadType, BadValue
 from detectron2.utils.memory import retry_if_cuda_oom
 
-from ._bitmask_ops import bitmask_boxes, crop_bitmasks
+from ._bitmask_ops import bitmask_boxes, crop_bitmasks, crop_shared_bitmasks
 from ._indexing import Index, as_index, row_slice
 from ._polygons import extent, polygon_area, polygons_to_bitmask, rasterize_polygons_within_box, to_polygons
 from .boxes import Boxes
@@ -115,17 +115,20 @@ class BitMasks:
         whole = roi_masks.tensor.new_tensor([0, 0, width, height], dtype=torch.float32)
         return roi_masks.to_bitmasks(whole.expand(len(roi_masks), 4), height, width)
 
-    def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
+    def crop_and_resize(self, boxes: Tensor, mask_size: int, rows: Tensor | None = None) -> Tensor:
         """Crop each mask to its box, and resample it on a square grid.
 
         Args:
-            boxes: [N, 4] XYXY, one per mask.
+            boxes: [R, 4] XYXY, one per mask.
             mask_size: side of the grid.
+            rows: int64 [R], the mask of each box; None = the i-th mask for the i-th box.
 
         Returns:
-            [N, mask_size, mask_size] bool: whether at least half of the cell is covered.
+            [R, mask_size, mask_size] bool: whether at least half of the cell is covered.
         """
         corners = _corners(boxes)
+        if rows is not None:
+            return crop_shared_bitmasks(self.tensor, corners.to(self.device), rows, mask_size)
         if corners.shape[0] != self.tensor.shape[0]:
             raise BadValue(
                 f"crop_and_resize takes one box per mask, got {len(corners)} for {len(self)} masks"

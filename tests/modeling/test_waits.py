@@ -38,7 +38,7 @@ from detectron2.modeling import build_model  # noqa: E402
 
 PAGE = TESTS.parent / "docs" / "performance.md"
 Inputs = list[dict[str, Any]]
-QUICK = ("Faster R-CNN FPN", "Mask R-CNN FPN", "RetinaNet")
+QUICK = ("Faster R-CNN FPN", "Mask R-CNN FPN", "RetinaNet", "Mask R-CNN FPN, fast form")
 
 
 def _core(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
@@ -46,6 +46,15 @@ def _core(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
         copy.deepcopy(_models.small_model(name)),
         [_models.example(name, 96, 128, 3, seed) for seed in (0, 1)],
     )
+
+
+def _fast(name: str) -> Callable[[], tuple[nn.Module, Inputs]]:
+    def make() -> tuple[nn.Module, Inputs]:
+        model, batch = _core(name)()
+        model.fixed_shapes = True
+        return model, batch
+
+    return make
 
 
 def _points(path: str, points: int = 0) -> Callable[[], tuple[nn.Module, Inputs]]:
@@ -101,6 +110,8 @@ def _tensormask() -> tuple[nn.Module, Inputs]:
 MODELS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "Faster R-CNN FPN": _core("faster_rcnn"),
     "Mask R-CNN FPN": _core("mask_rcnn"),
+    "Faster R-CNN FPN, fast form": _fast("faster_rcnn"),
+    "Mask R-CNN FPN, fast form": _fast("mask_rcnn"),
     "Mask R-CNN C4": _core("c4"),
     "Keypoint R-CNN FPN": _core("keypoint_rcnn"),
     "Cascade Mask R-CNN FPN": _core("cascade"),
@@ -167,6 +178,12 @@ def test_waits_and_operators_are_those_of_the_page(name: str) -> None:
         assert found[column] == written[column], f"{column}: correct the table if it fell; a rise is a fault"
     for column in COLUMNS[2:]:  # these differ a little between versions of torch
         assert found[column] <= 1.1 * written[column], column
+
+
+def test_the_fast_form_hardly_waits() -> None:
+    for name in ("Faster R-CNN FPN", "Mask R-CNN FPN"):
+        fast = recorded()[f"{name}, fast form"]
+        assert (fast["train waits"], fast["predict waits"]) == (0, 1)
 
 
 def test_the_page_has_every_architecture() -> None:

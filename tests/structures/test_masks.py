@@ -65,7 +65,7 @@ def test_crop_and_resize_is_pooling_of_the_whole() -> None:
     got = masks.crop_and_resize(boxes, 9)
     sure = (want - 0.5).abs() > 1e-5
     assert torch.equal(got[sure], want[sure] > 0.5)
-    assert torch.equal(_crop_all(masks.tensor, boxes, 9)[sure], got[sure])
+    assert torch.equal(_crop_all(masks.tensor, boxes, torch.arange(5), 9)[sure], got[sure])
 
 
 def test_bounding_boxes() -> None:

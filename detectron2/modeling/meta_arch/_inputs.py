@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detectron2.structures import ImageList, Instances
 from detectron2.structures.types import ModelInput
@@ -22,6 +23,7 @@ class ImageModel(nn.Module):
     backbone: Backbone
     pixel_mean: Tensor
     pixel_std: Tensor
+    fixed_sizes: Sequence[tuple[int, int]] = ()
 
     def _set_pixel_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         if len(mean) != len(std):
@@ -71,7 +73,13 @@ class ImageModel(nn.Module):
     def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
         """Batch images, or maps of the same sizes, with the padding that the backbone requires."""
         constraints = self.backbone.padding_constraints
-        return ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
+        batch = ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
+        height, width = batch.tensor.shape[-2:]
+        fits = [(h, w) for h, w in self.fixed_sizes if h >= height and w >= width]
+        if fits:
+            h, w = fits[0]
+            batch.tensor = F.pad(batch.tensor, (0, w - width, 0, h - height), value=value)
+        return batch
 
 
 def ground_truth(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,8 +14,10 @@ from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.reexports import passed_on
 
+from .._selection import rows_of
 from ..backbone import Backbone, build_backbone
-from ..postprocessing import detector_postprocess
+from ..fixed_shapes import CompiledFunctions, Size, padded_instances, padded_truth, size_tensors
+from ..postprocessing import detector_postprocess, postprocess_batch
 from ..proposal_generator import ProposalGenerator, build_proposal_generator
 from ..roi_heads import Heads, build_roi_heads
 from ..tensor_inference import Tensors, tensor_method
@@ -26,6 +28,25 @@ from .build import META_ARCH_REGISTRY
 __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 
 __getattr__ = passed_on(__name__)
+
+# Methods that are not called where shapes are fixed.
+_RPN_METHODS = (
+    "forward",
+    "label_and_sample_anchors",
+    "_subsample_labels",
+    "_pairwise_quality",
+    "losses",
+    "predict_proposals",
+)
+_HEADS_METHODS = (
+    "forward",
+    "label_and_sample_proposals",
+    "_sample_proposals",
+    "_pairwise_quality",
+    "_forward_box",
+    "_forward_mask",
+    "_forward_keypoint",
+)
 
 
 @META_ARCH_REGISTRY.register()
@@ -39,7 +60,13 @@ class GeneralizedRCNN(ImageModel):
         pixel_mean, pixel_std: statistics of each channel, in the range of the images.
         input_format: order of the channels, such as "BGR"; needed only for ``vis_period``.
         vis_period: number of iterations between logged images of ground truth and proposals; 0 = never.
+        fixed_shapes: train and predict in the fast form, with shapes that depend on no value; see
+            :mod:`.fixed_shapes`. It logs no images, and samples have the same distribution but are other ones.
+        fixed_sizes: batches are padded to the first of these (height, width) that they fit into, so that there are
+            few sizes; if to none, as without them.
     """
+
+    _compiled: CompiledFunctions | None = None
 
     @configurable
     def __init__(
@@ -52,8 +79,12 @@ class GeneralizedRCNN(ImageModel):
         pixel_std: Sequence[float],
         input_format: str | None = None,
         vis_period: int = 0,
+        fixed_shapes: bool = False,
+        fixed_sizes: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
+        self.fixed_shapes = fixed_shapes
+        self.fixed_sizes = fixed_sizes
         self.backbone = backbone
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
@@ -64,6 +95,8 @@ class GeneralizedRCNN(ImageModel):
         self.input_format = input_format
         self.vis_period = vis_period
         self._set_pixel_statistics(pixel_mean, pixel_std)
+        if fixed_shapes:
+            self.check_fixed_shapes()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -78,6 +111,8 @@ class GeneralizedRCNN(ImageModel):
             "vis_period": cfg.VIS_PERIOD,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "fixed_shapes": cfg.MODEL.FIXED_SHAPES,
+            "fixed_sizes": cfg.INPUT.FIXED_SIZE,
         }
 
     def visualize_training(self, batched_inputs: list[ModelInput], proposals: list[Instances]) -> None:
@@ -103,6 +138,8 @@ class GeneralizedRCNN(ImageModel):
         """
         if not self.training:
             return self.inference(batched_inputs)
+        if self.fixed_shapes:
+            return self._fixed_losses(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         targets = ground_truth(batched_inputs, self.device, required=False)
         features = self.backbone(images.tensor)
@@ -111,6 +148,58 @@ class GeneralizedRCNN(ImageModel):
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, proposals)
         return {**head_losses, **losses}
+
+    def check_fixed_shapes(self) -> None:
+        """Raise TypeError if a part of the model has no form with fixed shapes."""
+        tensor_method(self, "loss_tensors", ("forward", "inference", "_postprocess"))
+        tensor_method(self.proposal_generator, "loss_tensors", _RPN_METHODS)
+        tensor_method(self.roi_heads, "loss_tensors", _HEADS_METHODS)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile as ``nn.Module.compile`` does; in the fast form, whole training steps and predictions.
+
+        There, each size of a batch is compiled on its own; see ``fixed_sizes``.
+        """
+        if self.fixed_shapes:
+            self._compiled = CompiledFunctions(**{**kwargs, "dynamic": False})
+        else:
+            super().compile(*args, **kwargs)
+
+    def _run(self, name: str, *tensors: Size | Tensor | Tensors) -> Tensors:
+        """Call a method that takes and returns tensors alone, compiled if the model is."""
+        method: Callable[..., Tensors] = getattr(type(self), name)
+        if self._compiled is not None:
+            method = self._compiled(method)
+        return method(self, *tensors)
+
+    def _fixed_losses(self, batched_inputs: list[ModelInput]) -> Tensors:
+        """Compute losses as :meth:`forward`, with shapes that depend on no value."""
+        images = self.preprocess_image(batched_inputs)
+        targets = ground_truth(batched_inputs, self.device)
+        height, width = images.tensor.shape[-2:]
+        truth = padded_truth(targets or [], height, width, getattr(self.roi_heads, "mask_on", False))
+        size = size_tensors(images.image_sizes, self.device)
+        scalars = self._run("loss_tensors", images.tensor, size, truth)
+        for name in [name for name in scalars if "/" in name]:
+            get_event_storage().put_scalar(name, scalars.pop(name))
+        return scalars
+
+    def loss_tensors(self, images: Tensor, size: Size, truth: Tensors) -> Tensors:
+        """Compute the losses of a batch as a function of tensors alone; see :mod:`.fixed_shapes`.
+
+        Args:
+            images: normalised and padded, [N, C, H, W].
+            size: height and width of each image without padding, tensors [N].
+            truth: ground truth, see :func:`.padded_truth`.
+
+        Returns:
+            Losses, and with a slash in their names figures for the log.
+        """
+        features = self.backbone(images)
+        propose = tensor_method(self.proposal_generator, "loss_tensors", _RPN_METHODS)
+        (boxes, _, real), scalars = propose(features, size, truth)
+        losses = tensor_method(self.roi_heads, "loss_tensors", _HEADS_METHODS)(features, boxes, real, truth)
+        return {**losses, **scalars}
 
     def _propose(
         self,
@@ -156,6 +245,14 @@ class GeneralizedRCNN(ImageModel):
         if self.training:
             raise RuntimeError("inference() needs a model in evaluation mode; call .eval() first")
         images = self.preprocess_image(batched_inputs)
+        if self.fixed_shapes and detected_instances is None:
+            size = size_tensors(images.image_sizes, self.device)
+            found = self._run("_detect_in_batch", images.tensor, size)
+            sizes = [output_size(*pair) for pair in zip(batched_inputs, images.image_sizes)]
+            padded = padded_instances(found, images.image_sizes)
+            if not do_postprocess:
+                return [x[rows] for x, rows in zip(padded, rows_of(found["valid"].unbind()))]
+            return [{"instances": x} for x in postprocess_batch(padded, sizes, found["valid"].unbind())]
         features = self.backbone(images.tensor)
         if detected_instances is not None:
             given = [x.to(self.device) for x in detected_instances]
@@ -176,7 +273,11 @@ class GeneralizedRCNN(ImageModel):
         """Detect the same number of objects in each of N images [N, C, H, W]; see :class:`.TensorInference`."""
         return self._detect_tensors(self.features_of(images), (images.shape[-2], images.shape[-1]))
 
-    def _detect_tensors(self, features: Tensors, size: tuple[int, int]) -> Tensors:
+    def _detect_in_batch(self, images: Tensor, size: Size) -> Tensors:
+        """Detect objects in normalised and padded images; arguments as for :meth:`loss_tensors`."""
+        return self._detect_tensors(self.backbone(images), size)
+
+    def _detect_tensors(self, features: Tensors, size: Size) -> Tensors:
         boxes, _, real = tensor_method(self.proposal_generator, "propose_tensors")(features, size)
         return tensor_method(self.roi_heads, "detect_tensors")(features, boxes, real, size)
 
@@ -185,10 +286,8 @@ class GeneralizedRCNN(ImageModel):
         instances: list[Instances], batched_inputs: list[ModelInput], image_sizes: list[tuple[int, int]]
     ) -> list[ModelOutput]:
         """Rescale results to the requested sizes, as a list of dicts."""
-        return [
-            {"instances": detector_postprocess(found, *output_size(item, size))}
-            for found, item, size in zip(instances, batched_inputs, image_sizes)
-        ]
+        sizes = [output_size(item, size) for item, size in zip(batched_inputs, image_sizes)]
+        return [{"instances": found} for found in postprocess_batch(instances, sizes)]
 
 
 @META_ARCH_REGISTRY.register()

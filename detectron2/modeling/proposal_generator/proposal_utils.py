@@ -11,13 +11,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
 from detectron2.utils.tracing import is_recording
 
-from .._selection import best_rows, class_aware_nms_mask, clip_boxes, real_counts, top_scores
+from .._selection import (
+    best_rows,
+    class_aware_nms_mask,
+    clip_boxes,
+    nms_in_rounds,
+    real_counts,
+    rows_of_each,
+    top_scores,
+)
 
 __all__ = [
     "add_ground_truth_to_proposals",
@@ -38,7 +47,7 @@ Clip = Callable[[Tensor, Any, Any], Tensor]
 
 def gather_candidates(
     proposals: Sequence[Tensor], logits: Sequence[Tensor], pre_nms_topk: int
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, list[int]]:
     """Select the ``pre_nms_topk`` best predictions of each level, for every image.
 
     Args:
@@ -47,26 +56,27 @@ def gather_candidates(
         pre_nms_topk: number of predictions per level.
 
     Returns:
-        Boxes [N, P, D], logits [N, P] and the level of each candidate, int64 [P].
+        Boxes [N, P, D] and logits [N, P], level after level, and the number of candidates of each level.
     """
-    boxes, scores, levels = [], [], []
-    for level, (b, s) in enumerate(zip(proposals, logits)):
+    boxes, scores, counts = [], [], []
+    for b, s in zip(proposals, logits):
         best, indices = top_scores(s, pre_nms_topk)  # [N, k]
-        boxes.append(b.gather(1, indices[..., None].expand(-1, -1, b.shape[-1])))
+        boxes.append(rows_of_each(b, indices))
         scores.append(best)
-        levels.append(torch.full((best.shape[1],), level, dtype=torch.int64, device=b.device))
-    return torch.cat(boxes, dim=1), torch.cat(scores, dim=1), torch.cat(levels)
+        counts.append(best.shape[1])
+    return torch.cat(boxes, dim=1), torch.cat(scores, dim=1), counts
 
 
 def suppress_candidates(
     boxes: Tensor,
     logits: Tensor,
-    levels: Tensor,
+    counts: Sequence[int],
     image_sizes: Sequence[tuple[Any, Any]],
     nms_thresh: float,
     post_nms_topk: int,
     min_box_size: float,
     clip: Clip = clip_boxes,
+    in_rounds: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clip the candidates of N images, drop non-finite and small ones, apply NMS and keep the best of each image.
 
@@ -75,12 +85,13 @@ def suppress_candidates(
     Args:
         boxes: [N, P, D].
         logits: [N, P].
-        levels: int64 [P]; candidates of different levels do not suppress each other.
+        counts: number of candidates of each level, P in total; those of different levels do not suppress each other.
         image_sizes: height and width of each image.
         nms_thresh: IoU threshold of NMS.
         post_nms_topk: how many to keep.
         min_box_size: sides must be longer than this many pixels.
         clip: called with boxes, height and width.
+        in_rounds: use :func:`nms_in_rounds`, for which the host does not wait. Each level must be in descending order.
 
     Returns:
         Boxes [N, k, D] and logits [N, k] in descending order of the logits, and bool [N, k]: which rows are real. The
@@ -91,17 +102,22 @@ def suppress_candidates(
     boxes = torch.stack([clip(b, *size) for b, size in zip(boxes, image_sizes)])
     sides = boxes[..., 2:4] - boxes[..., :2] if boxes.shape[-1] == 4 else boxes[..., 2:4]
     valid = finite & (sides > min_box_size).all(dim=-1)
-    step = 1 if is_recording() else max(1, _NMS_AT_ONCE // max(levels.shape[0], 1))
-    parts = zip(boxes.split(step), logits.split(step), valid.split(step))
-    keep = torch.cat([_keep(b, s, v, levels, nms_thresh) for b, s, v in parts])
+    if in_rounds:
+        keep = _keep_in_rounds(boxes, valid, counts, nms_thresh)
+    else:
+        step = 1 if is_recording() else max(1, _NMS_AT_ONCE // max(boxes.shape[1], 1))
+        parts = zip(boxes.split(step), logits.split(step), valid.split(step))
+        keep = torch.cat([_keep(b, s, v, counts, nms_thresh) for b, s, v in parts])
     rows, real = best_rows(logits, keep, post_nms_topk)
-    chosen = boxes.gather(1, rows[..., None].expand(-1, -1, boxes.shape[-1]))
+    chosen = rows_of_each(boxes, rows)
     return chosen * real[..., None], logits.gather(1, rows), real
 
 
-def _keep(boxes: Tensor, logits: Tensor, valid: Tensor, levels: Tensor, nms_thresh: float) -> Tensor:
+def _keep(boxes: Tensor, logits: Tensor, valid: Tensor, counts: Sequence[int], nms_thresh: float) -> Tensor:
     """Return bool [n, P]: which candidates of n images survive one NMS within each image and level."""
-    image = torch.arange(boxes.shape[0], device=levels.device)
+    device = boxes.device
+    levels = torch.cat([torch.full((c,), i, dtype=torch.int64, device=device) for i, c in enumerate(counts)])
+    image = torch.arange(boxes.shape[0], device=device)
     groups = levels * boxes.shape[0] + image[:, None]  # [n, P]
     keep = class_aware_nms_mask(
         boxes.flatten(0, 1), logits.flatten(), groups.flatten(), valid.flatten(), nms_thresh
@@ -109,10 +125,20 @@ def _keep(boxes: Tensor, logits: Tensor, valid: Tensor, levels: Tensor, nms_thre
     return keep.view_as(logits)
 
 
+def _keep_in_rounds(boxes: Tensor, valid: Tensor, counts: Sequence[int], nms_thresh: float) -> Tensor:
+    """Return what :func:`_keep` does; all levels of all images are padded to the same number of candidates."""
+    most = max(counts)
+    levels = zip(boxes.split(list(counts), dim=1), valid.split(list(counts), dim=1), counts)
+    padded = [(F.pad(b, (0, 0, 0, most - c)), F.pad(v, (0, most - c))) for b, v, c in levels]
+    b, v = (torch.stack(part, dim=1).flatten(0, 1) for part in zip(*padded))  # [N * L, most, ...]
+    keep = nms_in_rounds(b, v, nms_thresh).unflatten(0, (-1, len(counts)))
+    return torch.cat([keep[:, level, :c] for level, c in enumerate(counts)], dim=1)
+
+
 def proposals_as_instances(
     boxes: Tensor,
     logits: Tensor,
-    levels: Tensor,
+    counts: Sequence[int],
     image_sizes: Sequence[tuple[int, int]],
     options: tuple[float, int, float],
     training: bool,
@@ -122,16 +148,16 @@ def proposals_as_instances(
     """Convert candidates of N images to ``Instances``; ``options`` are nms_thresh, post_nms_topk and min_box_size."""
     if not image_sizes:
         return []
-    chosen, scores, real = suppress_candidates(boxes, logits, levels, image_sizes, *options, clip)
+    chosen, scores, real = suppress_candidates(boxes, logits, counts, image_sizes, *options, clip)
     finite = boxes.isfinite().all() & logits.isfinite().all()
-    all_finite, *counts = real_counts([finite, *real])
+    all_finite, *found_counts = real_counts([finite, *real])
     if training and not all_finite:
         raise FloatingPointError(
             "the proposal network predicted infinite or NaN boxes or logits: training has diverged. "
             "Lower SOLVER.BASE_LR, lengthen the warm-up, or enable gradient clipping."
         )
     result = []
-    for box, score, count, size in zip(chosen, scores, counts, image_sizes):
+    for box, score, count, size in zip(chosen, scores, found_counts, image_sizes):
         found = Instances((size[0], size[1]))
         found.proposal_boxes = box_type(box[:count])
         found.objectness_logits = score[:count]
@@ -167,9 +193,9 @@ def find_top_rpn_proposals(
     Raises:
         FloatingPointError: in training, if a prediction is infinite or NaN.
     """
-    boxes, logits, levels = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
+    boxes, logits, counts = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
     options = (nms_thresh, post_nms_topk, min_box_size)
-    return proposals_as_instances(boxes, logits, levels, image_sizes, options, training, clip_boxes, Boxes)
+    return proposals_as_instances(boxes, logits, counts, image_sizes, options, training, clip_boxes, Boxes)
 
 
 def add_ground_truth_to_proposals(

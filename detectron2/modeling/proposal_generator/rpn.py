@@ -6,7 +6,7 @@ N images, A anchors on all levels (A_l on level l), D = 4 or 5 numbers per box.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,92 +14,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ShapeSpec, cat
+from detectron2.layers import ShapeSpec, cat
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
+from detectron2.utils.reexports import publish
 from detectron2.utils.registry import Registry
 
-from .._selection import clip_boxes
+from .._selection import clip_boxes, rows_of_each, selects_in_rounds
 from ..anchor_generator import AnchorGenerator, build_anchor_generator
-from ..box_regression import Box2BoxTransform, BoxTransform, _dense_box_regression_loss
+from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss, _dense_box_regression_loss
+from ..fixed_shapes import Size, size_of_each
 from ..matcher import Matcher, match_boxes
-from ..sampling import subsample_labels
+from ..sampling import sample_rows, subsample_labels
+from ..tensor_inference import Tensors
 from ._registry import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
+from ._rpn_head import StandardRPNHead, build_rpn_head
 from .proposal_utils import find_top_rpn_proposals, gather_candidates, suppress_candidates
 
 __all__ = ["RPN", "RPN_HEAD_REGISTRY", "Registry", "StandardRPNHead", "build_rpn_head"]
 
-
-def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
-    """Build the registered head that ``MODEL.RPN.HEAD_NAME`` names."""
-    return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
-
-
-@RPN_HEAD_REGISTRY.register()
-class StandardRPNHead(nn.Module):
-    """3x3 convolutions, then one 1x1 convolution for objectness and one for deltas; shared by all levels.
-
-    Args:
-        in_channels: channels of every feature map.
-        num_anchors: anchors per cell.
-        box_dim: numbers per box, 4 or (rotated) 5.
-        conv_dims: output channels of each 3x3 convolution; -1 = its input channels.
-    """
-
-    @configurable
-    def __init__(
-        self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: Sequence[int] = (-1,)
-    ) -> None:
-        super().__init__()
-        widths: list[int] = []
-        for dim in conv_dims:
-            widths.append((widths[-1] if widths else in_channels) if dim == -1 else int(dim))
-        if not widths or min(widths) <= 0:
-            raise BadValue(f"conv_dims must be one or more positive numbers or -1, got {list(conv_dims)}")
-        layers: list[nn.Conv2d] = [
-            Conv2d(a, b, kernel_size=3, padding=1, activation=nn.ReLU())
-            for a, b in zip([in_channels, *widths], widths)
-        ]
-        if len(layers) == 1:
-            self.conv: nn.Module = layers[0]
-        else:
-            self.conv = nn.Sequential()
-            for i, layer in enumerate(layers):
-                self.conv.add_module(f"conv{i}", layer)
-        self.objectness_logits = nn.Conv2d(widths[-1], num_anchors, kernel_size=1)
-        self.anchor_deltas = nn.Conv2d(widths[-1], num_anchors * box_dim, kernel_size=1)
-        for layer in (*layers, self.objectness_logits, self.anchor_deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        """Read the arguments from ``MODEL.RPN.CONV_DIMS`` and ``MODEL.ANCHOR_GENERATOR``."""
-        channels = {s.channels for s in input_shape}
-        if len(channels) != 1:
-            raise BadValue(
-                f"all feature maps of the RPN must have the same number of channels, got {channels}"
-            )
-        generator = build_anchor_generator(cfg, input_shape)
-        counts = set(generator.num_anchors)
-        if len(counts) != 1:
-            raise BadValue(
-                f"all feature maps of the RPN must have the same number of anchors per cell, got {counts}"
-            )
-        return {
-            "in_channels": channels.pop(),
-            "num_anchors": counts.pop(),
-            "box_dim": generator.box_dim,
-            "conv_dims": cfg.MODEL.RPN.CONV_DIMS,
-        }
-
-    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Compute logits [N, num_anchors, H, W] and deltas [N, num_anchors * box_dim, H, W] for each map [N, C, H, W]."""
-        hidden = [self.conv(f) for f in features]
-        return [self.objectness_logits(h) for h in hidden], [self.anchor_deltas(h) for h in hidden]
+publish(__name__, StandardRPNHead, build_rpn_head)
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
@@ -312,6 +248,10 @@ class RPN(nn.Module):
             labels.flatten()[drawn].to(torch.float32),
             reduction="sum",
         )
+        return self._weighted(objectness, location, num_images)
+
+    def _weighted(self, objectness: Tensor, location: Tensor, num_images: int) -> dict[str, Tensor]:
+        """Divide sums over the batch by the number of anchors to sample, and apply the weights of the losses."""
         scale = 1.0 / (self.batch_size_per_image * num_images)
         found = {"loss_rpn_cls": objectness * scale, "loss_rpn_loc": location * scale}
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in found.items()}
@@ -336,31 +276,98 @@ class RPN(nn.Module):
                 self.training,
             )
 
-    def propose_tensors(
-        self, features: dict[str, Tensor], size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def propose_tensors(self, features: Tensors, size: Size) -> tuple[Tensor, Tensor, Tensor]:
         """Propose the same number of boxes in each image, for :class:`.TensorInference`.
 
         Args:
             features: feature maps [N, C, H, W] by name.
-            size: height and width of the N images.
+            size: height and width of the N images, numbers or tensors [N].
 
         Returns:
             Boxes [N, P, 4] and logits [N, P] in descending order, and bool [N, P]: which rows are real.
         """
         maps = [features[name] for name in self.in_features]
         logits, deltas = self.predict(maps)
-        decoded = self._decode_proposals(self.anchor_generator(maps), deltas)
-        boxes, scores, levels = gather_candidates(decoded, logits, self.pre_nms_topk[False])
+        return self._select_tensors(self.anchor_generator(maps), logits, deltas, size)
+
+    def loss_tensors(
+        self, features: Tensors, size: Size, truth: Tensors
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensors]:
+        """Propose as :meth:`propose_tensors`, and compute the losses; see :mod:`.fixed_shapes`.
+
+        Args:
+            features, size: see there.
+            truth: ground truth of N images, see :func:`.padded_truth`.
+
+        Returns:
+            Boxes, logits and mask of proposals, which have no gradient, and scalars by name: losses, and with a slash
+            in their names figures for the log.
+        """
+        maps = [features[name] for name in self.in_features]
+        logits, deltas = self.predict(maps)
+        anchors = self.anchor_generator(maps)
+        scalars = self._losses_of_fixed_samples(anchors, logits, deltas, size, truth)
+        with torch.no_grad():
+            return self._select_tensors(anchors, logits, deltas, size), scalars
+
+    def _losses_of_fixed_samples(
+        self, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor], size: Size, truth: Tensors
+    ) -> Tensors:
+        """Compute what :meth:`losses` does, from a fixed number of anchors and their weights."""
+        everywhere = type(anchors[0]).cat(anchors)
+        labels, matches = self._match_padded(everywhere, size, truth)
+        rows, drawn = sample_rows(labels, self.batch_size_per_image, self.positive_fraction, 0)
+        foreground = drawn & (labels.gather(1, rows) == 1)
+        objectness = F.binary_cross_entropy_with_logits(
+            torch.cat(logits, dim=1).gather(1, rows), foreground.float(), drawn.float(), reduction="sum"
+        )
+        most = int(self.batch_size_per_image * self.positive_fraction)
+        rows = rows[:, :most]  # foreground is here
+        location = _box_loss(
+            self.box2box_transform,
+            everywhere.tensor[rows].flatten(0, 1),
+            rows_of_each(torch.cat(deltas, dim=1), rows).flatten(0, 1),
+            rows_of_each(truth["boxes"], matches.gather(1, rows)).flatten(0, 1),
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
+            foreground[:, :most].flatten(),
+        )
+        num_images = rows.shape[0]
+        figures = {
+            "rpn/num_pos_anchors": foreground.sum() / num_images,
+            "rpn/num_neg_anchors": (drawn & ~foreground).sum() / num_images,
+        }
+        return self._weighted(objectness, location, num_images) | figures
+
+    @torch.no_grad()
+    def _match_padded(self, anchors: Boxes, size: Size, truth: Tensors) -> tuple[Tensor, Tensor]:
+        """Return the label and the match of all anchors, both [N, A]."""
+        labels, matches = [], []
+        sizes = size_of_each(size, truth["valid"].shape[0])
+        for boxes, valid, image_size in zip(truth["boxes"], truth["valid"], sizes):
+            match, label = match_boxes(self.anchor_matcher, pairwise_iou, Boxes(boxes), anchors, valid)
+            if self.anchor_boundary_thresh >= 0:
+                inside = anchors.inside_box(image_size, self.anchor_boundary_thresh)  # type: ignore[arg-type]
+                label = label.masked_fill(~inside, -1)
+            labels.append(label)
+            matches.append(match)
+        return torch.stack(labels), torch.stack(matches)
+
+    def _select_tensors(
+        self, anchors: list[Boxes], logits: list[Tensor], deltas: list[Tensor], size: Size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        decoded = self._decode_proposals(anchors, deltas)
+        boxes, scores, counts = gather_candidates(decoded, logits, self.pre_nms_topk[self.training])
         return suppress_candidates(
             boxes,
             scores,
-            levels,
-            [size] * maps[0].shape[0],
+            counts,
+            size_of_each(size, boxes.shape[0]),
             self.nms_thresh,
-            self.post_nms_topk[False],
+            self.post_nms_topk[self.training],
             self.min_box_size,
             self._clip,
+            in_rounds=selects_in_rounds(boxes),
         )
 
     def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[Tensor]) -> list[Tensor]:

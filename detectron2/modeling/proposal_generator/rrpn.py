@@ -38,10 +38,10 @@ def find_top_rrpn_proposals(
     training: bool,
 ) -> list[Instances]:
     """Select the best proposals as :func:`.find_top_rpn_proposals`, for rotated boxes [N, A_l, 5]."""
-    boxes, logits, levels = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
+    boxes, logits, counts = gather_candidates(proposals, pred_objectness_logits, pre_nms_topk)
     options = (nms_thresh, post_nms_topk, min_box_size)
     return proposals_as_instances(
-        boxes, logits, levels, image_sizes, options, training, clip_rotated, RotatedBoxes
+        boxes, logits, counts, image_sizes, options, training, clip_rotated, RotatedBoxes
     )
 
 

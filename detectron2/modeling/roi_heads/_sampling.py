@@ -10,12 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 
-from .._selection import rows_of
+from .._selection import rows_of, rows_of_each
 from ..matcher import Matcher, match_boxes
-from ..sampling import subsample_labels
+from ..sampling import sample_rows, subsample_labels
+from ..tensor_inference import Tensors
 
 
 def classes_of_matches(matches: Tensor, labels: Tensor, gt_classes: Tensor, num_classes: int) -> Tensor:
@@ -76,6 +77,52 @@ def match_and_sample(
         sampled.append(chosen)
     log_sample_counts(foreground, background)
     return sampled
+
+
+@torch.no_grad()
+def match_and_sample_padded(
+    boxes: Tensor,
+    real: Tensor,
+    truth: Tensors,
+    matcher: Matcher,
+    num_samples: int,
+    positive_fraction: float,
+    num_classes: int,
+) -> Tensors:
+    """Match, sample and label the proposals of N images as :func:`match_and_sample`, by fixed counts and masks.
+
+    Args:
+        boxes: [N, P, 4].
+        real: bool [N, P], which proposals are real.
+        truth: ground truth of N images, see :func:`.padded_truth`.
+        matcher: labels proposals by their IoU with the ground truth.
+        num_samples, positive_fraction: see :func:`.sample_rows`.
+        num_classes: K.
+
+    Returns:
+        ``boxes`` [N, k, 4], ``drawn`` bool [N, k], ``foreground`` bool [N, k], which comes first, ``classes`` [N, k]
+        (K unless foreground), ``matches`` [N, k] and ``gt_boxes`` [N, k, 4].
+    """
+    labels, matches = [], []
+    truths = zip(truth["boxes"], truth["classes"], truth["valid"])
+    for box, exists, (gt_boxes, gt_classes, valid) in zip(boxes, real, truths):
+        match, label = match_boxes(matcher, pairwise_iou, Boxes(gt_boxes), Boxes(box), valid)
+        classes = classes_of_matches(match, label, gt_classes, num_classes)
+        labels.append(classes.masked_fill(~exists, -1))
+        matches.append(match)
+    classes = torch.stack(labels)
+    rows, drawn = sample_rows(classes, num_samples, positive_fraction, num_classes)
+    classes = classes.gather(1, rows)
+    foreground = drawn & (classes < num_classes)
+    best = torch.stack(matches).gather(1, rows)
+    return {
+        "boxes": rows_of_each(boxes, rows),
+        "drawn": drawn,
+        "foreground": foreground,
+        "classes": torch.where(foreground, classes, num_classes),
+        "matches": best,
+        "gt_boxes": rows_of_each(truth["boxes"], best),
+    }
 
 
 def log_sample_counts(foreground: list[Tensor], background: list[Tensor]) -> None:

@@ -22,6 +22,7 @@ from detectron2.utils.reexports import passed_on
 
 from .._selection import clip_boxes
 from ..box_regression import Box2BoxTransform
+from ..fixed_shapes import Size
 from ..matcher import Matcher, match_boxes
 from ..poolers import ROIPooler
 from ..tensor_inference import Tensors
@@ -202,7 +203,7 @@ class CascadeROIHeads(StandardROIHeads):
     def _box_predictors(self) -> list[Any]:
         return list(self.box_predictor)
 
-    def box_tensors(self, features: Tensors, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def box_tensors(self, features: Tensors, boxes: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         """Predict the boxes of the last stage and the mean probabilities of all stages."""
         maps = [features[name] for name in self.box_in_features]
         total: Tensor | None = None

@@ -5,7 +5,7 @@ R proposals, K classes, D = 4 or 5 numbers per box, k detections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,21 @@ from torch import Tensor
 from detectron2.layers.soft_nms import SoftNMS
 from detectron2.structures import Boxes, Instances
 
-from .._selection import best_rows, class_aware_nms_mask, clip_boxes, real_counts
+from .._selection import (
+    LOWEST,
+    best_rows,
+    class_aware_nms_mask,
+    clip_boxes,
+    nms_in_rounds,
+    real_counts,
+    rows_of_each,
+    top_scores,
+)
 
 Clip = Callable[[Tensor, Any, Any], Tensor]
+
+# ``select_in_rounds`` compares so many candidates of an image.
+_MOST_CANDIDATES = 2048
 
 
 def select_detections(
@@ -71,6 +83,50 @@ def select_detections(
     best, real = best_rows(score, keep, topk)
     proposal = torch.div(rows[best], num_classes, rounding_mode="floor")
     return flat[best] * real[:, None], score[best] * real, classes[best], proposal, real
+
+
+def select_in_rounds(
+    boxes: Tensor,
+    scores: Tensor,
+    sizes: Sequence[tuple[Any, Any]],
+    options: tuple[float, float, int],
+    real: Tensor,
+    clip: Clip = clip_boxes,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Select detections of N images as :func:`select_detections`, without a wait for the device.
+
+    The best 2048 pairs of proposal and class of each image enter NMS, see :func:`.nms_in_rounds`. The result differs
+    only if fewer than ``topk`` of them survive.
+
+    Args:
+        boxes: [N, P, K * 4] or [N, P, 4].
+        scores: [N, P, K + 1].
+        sizes: height and width of each image.
+        options: score_thresh, nms_thresh and topk.
+        real: bool [N, P], proposals that are real.
+        clip: called with boxes [.., 4], height and width.
+
+    Returns:
+        Boxes [N, k, 4], scores [N, k], classes [N, k] and bool [N, k]: which rows are real.
+    """
+    score_thresh, nms_thresh, topk = options
+    finite = boxes.isfinite().all(dim=2) & scores.isfinite().all(dim=2) & real
+    scores = scores[..., :-1]
+    num_classes = scores.shape[2]
+    candidates = (scores > score_thresh) & finite[..., None]
+    best, pairs = top_scores(torch.where(candidates, scores, LOWEST).flatten(1), _MOST_CANDIDATES)
+    classes = pairs % num_classes
+    shared = boxes.shape[2] == 4
+    rows = torch.div(pairs, num_classes, rounding_mode="floor") if shared else pairs
+    all_boxes = (
+        torch.where(finite[..., None], boxes, 0.0).flatten(1).unflatten(1, (-1, 4))
+    )  # [N, P * (K or 1), 4]
+    chosen = rows_of_each(all_boxes, rows)
+    chosen = torch.stack([clip(b, *size) for b, size in zip(chosen, sizes)])
+    keep = nms_in_rounds(chosen, best > LOWEST, nms_thresh, classes)
+    rows, kept = best_rows(best, keep, topk)
+    found = rows_of_each(chosen, rows) * kept[..., None]
+    return found, best.gather(1, rows) * kept, classes.gather(1, rows), kept
 
 
 def detections_as_instances(

@@ -19,15 +19,18 @@ from detectron2.layers import ShapeSpec, cat, cross_entropy
 from detectron2.layers.soft_nms import SoftNMS
 from detectron2.structures import Instances
 from detectron2.utils.errors import BadValue
-from detectron2.utils.events import get_event_storage
 from detectron2.utils.reexports import passed_on, publish
 
-from .._selection import clip_boxes, stack_detections
+from .._selection import clip_boxes, selects_in_rounds, stack_detections
 from ..box_regression import Box2BoxTransform, BoxTransform, _box_loss
+from ..fixed_shapes import Size, size_of_each
+from ..tensor_inference import Tensors
+from ._box_losses import _log_classification_stats, losses_of_fixed_samples
 from .detections import (
     fast_rcnn_inference,
     fast_rcnn_inference_single_image,
     select_detections,
+    select_in_rounds,
     soft_nms_inference,
 )
 
@@ -35,28 +38,6 @@ __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
 
 __getattr__ = passed_on(__name__)
 publish(__name__, fast_rcnn_inference, fast_rcnn_inference_single_image)
-
-
-def _log_classification_stats(pred_logits: Tensor, gt_classes: Tensor, prefix: str = "fast_rcnn") -> None:
-    """Log the accuracy on all proposals and on foreground, and the fraction of foreground classified as background.
-
-    Args:
-        pred_logits: [R, K + 1], background last.
-        gt_classes: [R] in [0, K].
-        prefix: prefix of the names of the scalars.
-    """
-    if gt_classes.numel() == 0:
-        return
-    background = pred_logits.shape[1] - 1
-    predicted = pred_logits.argmax(dim=1)
-    foreground = torch.nonzero((gt_classes >= 0) & (gt_classes < background))[:, 0]
-    found = predicted[foreground]
-    storage = get_event_storage()
-    # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
-    storage.put_scalar(f"{prefix}/cls_accuracy", (predicted == gt_classes).float().mean())
-    if len(foreground):
-        storage.put_scalar(f"{prefix}/fg_cls_accuracy", (found == gt_classes[foreground]).float().mean())
-        storage.put_scalar(f"{prefix}/false_negative", (found == background).float().mean())
 
 
 def soft_nms_of(cfg: CfgNode) -> SoftNMS | None:
@@ -286,6 +267,22 @@ class FastRCNNOutputLayers(nn.Module):
         )
         return loss / max(gt_classes.numel(), 1)
 
+    def loss_tensors(self, hidden: Tensor, sample: Tensors) -> Tensors:
+        """Compute what :meth:`losses` does for a fixed number of proposals per image; see :mod:`.fixed_shapes`.
+
+        Args:
+            hidden: features [N * k, ...] of the proposals.
+            sample: the proposals, see :func:`.match_and_sample_padded`.
+
+        Returns:
+            Losses, and with a slash in their names figures for the log.
+        """
+        if self.use_fed_loss:
+            raise BadValue("the federated loss has no form with fixed shapes; set MODEL.FIXED_SHAPES = False")
+        scores, deltas = self(hidden)
+        found = losses_of_fixed_samples(self, scores, deltas, sample)
+        return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in found.items()}
+
     def decode_tensors(self, hidden: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Predict boxes and class probabilities for the same number of boxes per image, for :class:`.TensorInference`.
 
@@ -301,32 +298,27 @@ class FastRCNNOutputLayers(nn.Module):
         shape = boxes.shape[:2]
         return decoded.unflatten(0, shape), self.probabilities(scores).unflatten(0, shape)
 
-    def select_tensors(
-        self, boxes: Tensor, scores: Tensor, real: Tensor, size: tuple[int, int]
-    ) -> dict[str, Tensor]:
+    def select_tensors(self, boxes: Tensor, scores: Tensor, real: Tensor, size: Size) -> Tensors:
         """Select the best D = ``test_topk_per_image`` detections of each image, for :class:`.TensorInference`.
 
         Args:
             boxes: [N, P, K * 4] or [N, P, 4].
             scores: [N, P, K + 1].
             real: bool [N, P], which rows are real.
-            size: height and width of the images.
+            size: height and width of the images, numbers or tensors [N].
 
         Returns:
             ``boxes`` [N, D, 4], ``scores``, ``classes`` and ``valid`` [N, D].
         """
+        options = (self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image)
+        sizes = size_of_each(size, boxes.shape[0])
+        if self._box_dim == 4 and selects_in_rounds(boxes[..., :4]):
+            found = select_in_rounds(boxes, scores, sizes, options, real, self._clip)
+            return stack_detections(list(zip(*found)), self.test_topk_per_image)
         images = []
-        for b, s, valid in zip(boxes, scores, real):
+        for b, s, valid, image_size in zip(boxes, scores, real, sizes):
             box, score, classes, _, kept = select_detections(
-                b,
-                s,
-                size,
-                self.test_score_thresh,
-                self.test_nms_thresh,
-                self.test_topk_per_image,
-                self._clip,
-                self._box_dim,
-                valid,
+                b, s, image_size, *options, self._clip, self._box_dim, valid
             )
             images.append((box, score, classes, kept))
         return stack_detections(images, self.test_topk_per_image)

@@ -17,11 +17,13 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.layers.wrappers import inference_layout
-from detectron2.structures import Instances
+from detectron2.structures import BitMasks, Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.reexports import passed_on
 from detectron2.utils.registry import Registry
+
+from ..tensor_inference import Tensors
 
 __all__ = [
     "ROI_MASK_HEAD_REGISTRY",
@@ -63,7 +65,9 @@ def mask_rcnn_loss(pred_mask_logits: Tensor, instances: list[Instances], vis_per
     truth = truth.to(device=pred_mask_logits.device, dtype=torch.bool)  # [R, M, M]
     classes = cat([x.gt_classes for x in present]).to(torch.int64)
     logits = masks_of_classes(pred_mask_logits, classes)  # [R, M, M]
-    _log_mask_stats(logits.detach(), truth)
+    # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
+    for name, figure in _mask_figures(logits.detach(), truth).items():
+        get_event_storage().put_scalar(name, figure)
     if vis_period > 0:
         _record_masks(logits.detach(), truth, vis_period)
     return F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="mean")
@@ -76,16 +80,23 @@ def masks_of_classes(masks: Tensor, classes: Tensor) -> Tensor:
     return masks[torch.arange(masks.shape[0], device=masks.device), classes]
 
 
-def _log_mask_stats(logits: Tensor, truth: Tensor) -> None:
-    """Log the fraction of correct cells, and those of wrong cells among empty and among filled ones."""
+def _mask_figures(logits: Tensor, truth: Tensor, chosen: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the fraction of correct cells, and those of wrong cells among empty and among filled ones.
+
+    If given, only the masks ``chosen``, bool [R], count.
+    """
     wrong = (logits > 0) != truth
-    filled = truth.sum()
-    storage = get_event_storage()
-    # Tensors, not numbers, so that the device is not synchronised until a writer reads them.
-    storage.put_scalar("mask_rcnn/accuracy", 1 - wrong.sum() / max(truth.numel(), 1))
-    empty = (truth.numel() - filled).clamp(min=1)
-    storage.put_scalar("mask_rcnn/false_positive", (wrong & ~truth).sum() / empty)
-    storage.put_scalar("mask_rcnn/false_negative", (wrong & truth).sum() / filled.clamp(min=1))
+    empty, filled = ~truth, truth
+    if chosen is not None:
+        empty, filled = empty & chosen[:, None, None], filled & chosen[:, None, None]
+    num_empty, num_filled = empty.sum(), filled.sum()
+    wrong_empty, wrong_filled = (wrong & empty).sum(), (wrong & filled).sum()
+    total = (num_empty + num_filled).clamp(min=1)
+    return {
+        "mask_rcnn/accuracy": 1 - (wrong_empty + wrong_filled) / total,
+        "mask_rcnn/false_positive": wrong_empty / num_empty.clamp(min=1),
+        "mask_rcnn/false_negative": wrong_filled / num_filled.clamp(min=1),
+    }
 
 
 def _record_masks(logits: Tensor, truth: Tensor, period: int) -> None:
@@ -156,6 +167,29 @@ class BaseMaskRCNNHead(nn.Module):
             Soft masks within the boxes, [N, D, M, M] in [0, 1].
         """
         return masks_of_classes(self.layers(x), classes.flatten()).sigmoid().unflatten(0, classes.shape)
+
+    def loss_tensors(self, x: Tensor, sample: Tensors, masks: Tensor) -> Tensors:
+        """Compute the loss of a fixed number of proposals per image; see :mod:`.fixed_shapes`.
+
+        Args:
+            x: pooled features [N * k, C, H, W].
+            sample: the proposals, see :func:`.match_and_sample_padded`.
+            masks: ground truth, bool [N, number of masks, height, width].
+
+        Returns:
+            ``loss_mask``, and with a slash in their names figures for the log.
+        """
+        logits = self.layers(x)
+        classes = sample["classes"].flatten().clamp(max=logits.shape[1] - 1)
+        logits = masks_of_classes(logits, classes)  # [N * k, M, M]
+        first = torch.arange(masks.shape[0], device=masks.device)[:, None] * masks.shape[1]
+        rows = (first + sample["matches"]).flatten()
+        boxes = sample["boxes"].flatten(0, 1)
+        truth = BitMasks(masks.flatten(0, 1)).crop_and_resize(boxes, logits.shape[-1], rows)
+        chosen = sample["foreground"].flatten()
+        each = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
+        loss = torch.where(chosen, each.mean(dim=(1, 2)), 0.0).sum() / chosen.sum().clamp(min=1)
+        return {"loss_mask": loss * self.loss_weight} | _mask_figures(logits.detach(), truth, chosen)
 
     def layers(self, x: Tensor) -> Tensor:
         """Compute logits [R, K or 1, M, M] from pooled features [R, C, H, W]."""

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, nonzero_tuple
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.reexports import publish
 
 from ..backbone.resnet import BottleneckBlock, ResNet
+from ..fixed_shapes import Size
 from ..matcher import Matcher
 from ..poolers import ROIPooler
 from ..proposal_generator.proposal_utils import add_ground_truth_to_proposals
@@ -35,7 +37,11 @@ from ._base import (
     pooled_shape,
 )
 from ._res5 import Res5ROIHeads
-from ._sampling import select_foreground_proposals, select_proposals_with_visible_keypoints
+from ._sampling import (
+    match_and_sample_padded,
+    select_foreground_proposals,
+    select_proposals_with_visible_keypoints,
+)
 from .box_head import build_box_head
 from .fast_rcnn import FastRCNNOutputLayers
 from .keypoint_head import build_keypoint_head
@@ -68,6 +74,10 @@ publish(
     select_foreground_proposals,
     select_proposals_with_visible_keypoints,
 )
+
+
+# Methods of box predictors that are not called where shapes are fixed.
+_PREDICTOR_METHODS = ("losses", "box_reg_loss", "sigmoid_cross_entropy_loss")
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -224,16 +234,14 @@ class StandardROIHeads(ROIHeads):
     def _box_predictors(self) -> list[Any]:
         return [self.box_predictor]
 
-    def detect_tensors(
-        self, features: Tensors, boxes: Tensor, real: Tensor, size: tuple[int, int]
-    ) -> Tensors:
+    def detect_tensors(self, features: Tensors, boxes: Tensor, real: Tensor, size: Size) -> Tensors:
         """Detect the same number of objects in each image, for :class:`.TensorInference`.
 
         Args:
             features: feature maps [N, C, H, W] by name.
             boxes: proposals [N, P, 4].
             real: bool [N, P], which proposals are real.
-            size: height and width of the images.
+            size: height and width of the images, numbers or tensors [N].
 
         Returns:
             ``boxes`` [N, D, 4], ``scores``, ``classes`` and ``valid`` [N, D], and the results of :meth:`describe_tensors`.
@@ -242,7 +250,7 @@ class StandardROIHeads(ROIHeads):
         found = self._box_predictors()[-1].select_tensors(decoded, scores, real, size)
         return found | self.describe_tensors(features, found)
 
-    def box_tensors(self, features: Tensors, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def box_tensors(self, features: Tensors, boxes: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         """Predict boxes [N, P, K * 4 or 4] and probabilities [N, P, K + 1]; arguments as for :meth:`detect_tensors`."""
         pooled = self.box_pooler.pool_tensors([features[name] for name in self.box_in_features], boxes)
         return self.box_predictor.decode_tensors(self.box_head(pooled), boxes)
@@ -263,6 +271,37 @@ class StandardROIHeads(ROIHeads):
             x = self._pool_tensors(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
             more["keypoints"] = self.keypoint_head.predict_tensors(x, boxes, classes)
         return more
+
+    def loss_tensors(self, features: Tensors, boxes: Tensor, real: Tensor, truth: Tensors) -> Tensors:
+        """Compute losses from a fixed number of proposals per image; see :mod:`.fixed_shapes`.
+
+        Args:
+            features: feature maps [N, C, H, W] by name.
+            boxes: proposals [N, P, 4].
+            real: bool [N, P], which proposals are real.
+            truth: ground truth of N images, see :func:`.padded_truth`.
+
+        Returns:
+            Losses, and with a slash in their names figures for the log.
+        """
+        if self.keypoint_on or self.train_on_pred_boxes:
+            raise BadValue(
+                "keypoints and train_on_pred_boxes have no form with fixed shapes; set MODEL.FIXED_SHAPES = False"
+            )
+        if self.proposal_append_gt:
+            boxes, real = torch.cat((boxes, truth["boxes"]), 1), torch.cat((real, truth["valid"]), 1)
+        options = (self.proposal_matcher, self.batch_size_per_image, self.positive_fraction, self.num_classes)
+        sample = match_and_sample_padded(boxes, real, truth, *options)
+        maps = [features[name] for name in self.box_in_features]
+        losses = tensor_method(self.box_predictor, "loss_tensors", _PREDICTOR_METHODS)
+        scalars: Tensors = losses(self.box_head(self.box_pooler.pool_tensors(maps, sample["boxes"])), sample)
+        if self.mask_on:
+            most = int(self.batch_size_per_image * self.positive_fraction)
+            first = {name: rows[:, :most] for name, rows in sample.items()}  # foreground is here
+            x = self._pool_tensors(features, self.mask_in_features, self.mask_pooler, first["boxes"])
+            losses = tensor_method(self.mask_head, "loss_tensors", ("forward",))
+            scalars.update(losses(x, first, truth["masks"]))
+        return scalars
 
     @staticmethod
     def _pool_tensors(
