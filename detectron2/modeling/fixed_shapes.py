@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +27,8 @@ __all__ = ["CompiledFunctions", "Size", "padded_instances", "padded_truth", "siz
 Size = tuple[int | Tensor, int | Tensor]
 """Height and width of all images of a batch, or of each of them as tensors [N]."""
 
+Method = Callable[..., Tensors]
+
 # Numbers of ground truths after padding: the first and the factor to the next. Each is another compiled graph.
 _FEWEST, _FACTOR = 32, 4
 
@@ -39,18 +40,18 @@ class CompiledFunctions:
         options: of ``torch.compile``.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         self.options = options
-        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._compiled: dict[Method, Method] = {}
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Keep the options alone."""
         return functools.partial(type(self), **self.options), ()
 
-    def __call__(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, method: Method) -> Method:
         """Return the compiled form of a function that takes the model as its first argument."""
         if method not in self._compiled:
-            self._compiled[method] = torch.compile(method, **self.options)
+            self._compiled[method] = torch.compile(method, **self.options)  # type: ignore[call-overload]
         return self._compiled[method]
 
 

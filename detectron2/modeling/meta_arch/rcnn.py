@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from detectron2.utils.reexports import passed_on
 
 from .._selection import rows_of
 from ..backbone import Backbone, build_backbone
-from ..fixed_shapes import CompiledFunctions, Size, padded_instances, padded_truth, size_tensors
+from ..fixed_shapes import CompiledFunctions, Method, Size, padded_instances, padded_truth, size_tensors
 from ..postprocessing import detector_postprocess, postprocess_batch
 from ..proposal_generator import ProposalGenerator, build_proposal_generator
 from ..roi_heads import Heads, build_roi_heads
@@ -155,7 +155,7 @@ class GeneralizedRCNN(ImageModel):
         tensor_method(self.proposal_generator, "loss_tensors", _RPN_METHODS)
         tensor_method(self.roi_heads, "loss_tensors", _HEADS_METHODS)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, *args: object, **kwargs: object) -> None:
         """Compile as ``nn.Module.compile`` does; in the fast form, whole training steps and predictions.
 
         There, each size of a batch is compiled on its own; see ``fixed_sizes``.
@@ -163,11 +163,11 @@ class GeneralizedRCNN(ImageModel):
         if self.fixed_shapes:
             self._compiled = CompiledFunctions(**{**kwargs, "dynamic": False})
         else:
-            super().compile(*args, **kwargs)
+            super().compile(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _run(self, name: str, *tensors: Size | Tensor | Tensors) -> Tensors:
         """Call a method that takes and returns tensors alone, compiled if the model is."""
-        method: Callable[..., Tensors] = getattr(type(self), name)
+        method: Method = getattr(type(self), name)
         if self._compiled is not None:
             method = self._compiled(method)
         return method(self, *tensors)
