@@ -44,9 +44,9 @@ def test_state_dicts_are_those_published(path: str) -> None:
     assert {k: list(v.shape) for k, v in model.state_dict().items()} == modern.state_dicts()[path]
 
 
-def _small(path: str) -> torch.nn.Module:
+def _small(path: str, queries: int = 10) -> torch.nn.Module:
     cfg = LazyConfig.load(str(CONFIGS / path)).model
-    cfg.num_queries = 10
+    cfg.num_queries = queries
     cfg.transformer.encoder.update(num_layers=1, feedforward_dim=32)
     cfg.transformer.decoder.update(num_layers=2, feedforward_dim=32)
     stages = cfg.backbone.stages
@@ -77,6 +77,15 @@ def test_one_step_has_finite_gradients(path: str, objects: bool) -> None:
         if p.requires_grad:
             assert p.grad is not None, name
             assert p.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("path", [MODELS[0], MODELS[2]])
+def test_a_small_image_has_fewer_queries(path: str) -> None:
+    model = _small(path, queries=60)
+    losses = model.train()([_image(32, 32, [[5.0, 5.0, 20.0, 30.0]], [3])])  # 16 + 4 + 1 + 1 pixels
+    assert all(loss.isfinite() for loss in losses.values())
+    (found,) = model.eval()([_image(32, 32, [], [])])
+    assert 0 < len(found["instances"])
 
 
 @pytest.mark.parametrize("path", MODELS)

@@ -37,7 +37,7 @@ from .position_encoding import (
     sine_encoding_of_boxes,
     sine_encoding_of_map,
 )
-from .proposals import encoder_proposals, pixel_proposals, select
+from .proposals import best_proposals, encoder_proposals, pixel_proposals, select
 from .reference_points import inverse_sigmoid, pixel_reference_points, refine_boxes, valid_ratio
 from .set_losses import (
     calculate_uncertainty,
@@ -64,6 +64,7 @@ __all__ = [
     "assign",
     "batch_dice_loss",
     "batch_sigmoid_ce_loss",
+    "best_proposals",
     "box_cxcywh_to_xyxy",
     "box_iou",
     "box_xyxy_to_cxcywh",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detectron2.layers.deformable_attention import SpatialShapes
 
-__all__ = ["encoder_proposals", "pixel_proposals", "select"]
+__all__ = ["best_proposals", "encoder_proposals", "pixel_proposals", "select"]
 
 
 def pixel_proposals(hidden: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -62,3 +62,10 @@ def encoder_proposals(
 def select(values: Tensor, index: Tensor) -> Tensor:
     """Select the rows ``index`` [N, K] of ``values`` [N, S, C]; return [N, K, C]."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def best_proposals(scores: Tensor, count: int) -> Tensor:
+    """Return the indices [N, count] of the highest scores [N, S], best first; fewer where a small image has fewer pixels."""
+    if not torch.compiler.is_compiling():
+        count = min(count, scores.shape[1])
+    return scores.topk(count, 1)[1]

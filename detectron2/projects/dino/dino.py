@@ -151,12 +151,13 @@ class DINO(DeformableDetector):
         targets: list[dict[str, Tensor]] = []
         if self.training:
             targets = self._targets(batched_inputs)
+            proposals = sum(level.shape[2] * level.shape[3] for level in levels[0])
             queries, boxes, mask, layout = self.prepare_for_cdn(
                 targets,
                 self.dn_number,
                 self.label_noise_ratio,
                 self.box_noise_scale,
-                self.num_queries,
+                min(self.num_queries, proposals),
                 self.num_classes,
                 self.embed_dim,
                 self.label_enc,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from detectron2.layers.deformable_attention import SpatialShapes
 from detectron2.modeling.transformer import (
+    best_proposals,
     encoder_proposals,
     flatten_levels,
     pixel_reference_points,
@@ -197,11 +198,11 @@ class DINOTransformer(_DeformableTransformer):
         """
         pixels = self._encode(multi_level_feats, multi_level_masks, multi_level_pos_embeds)
         features, logits, odds = self._propose(pixels)
-        best = logits.amax(-1).topk(self.two_stage_num_proposals, 1)[1]
+        best = best_proposals(logits.amax(-1), self.two_stage_num_proposals)
         chosen, chosen_boxes = select(features, best), select(odds, best).sigmoid()
         boxes = chosen_boxes.detach()
         queries = (
-            self.tgt_embed.weight[None].expand(len(chosen), -1, -1)
+            self.tgt_embed.weight[None, : chosen.shape[1]].expand(len(chosen), -1, -1)
             if self.learnt_init_query
             else chosen.detach()
         )
@@ -286,7 +287,7 @@ class DeformableDetrTransformer(_DeformableTransformer):
         logits = odds = None
         if self.as_two_stage:
             _, logits, odds = self._propose(pixels)
-            best = logits[..., 0].topk(self.two_stage_num_proposals, 1)[1]
+            best = best_proposals(logits[..., 0], self.two_stage_num_proposals)
             chosen = select(odds, best).detach()
             references = chosen.sigmoid()
             embed = self.pos_trans_norm(self.pos_trans(self.get_proposal_pos_embed(chosen)))

@@ -14,6 +14,7 @@ from detectron2.layers import Conv2d
 from detectron2.layers.weight_init import c2_xavier_fill
 from detectron2.modeling.transformer import (
     MLP,
+    best_proposals,
     encoder_proposals,
     flatten_levels,
     inverse_sigmoid,
@@ -308,11 +309,7 @@ class MaskDINODecoder(nn.Module):
         """
         memory, proposals = encoder_proposals(pixels.memory, pixels.hidden, pixels.shapes)
         features = self.enc_output_norm(self.enc_output(memory))
-        best = self.class_embed(features).amax(-1)
-        count = self.num_queries
-        if not torch.compiler.is_compiling():
-            count = min(count, best.shape[1])  # a small image has fewer pixels than there are queries
-        chosen = best.topk(count, 1)[1]
+        chosen = best_proposals(self.class_embed(features).amax(-1), self.num_queries)
         contents, odds = select(features, chosen), select(self._bbox_embed(features) + proposals, chosen)
         logits, masks = self.forward_prediction_heads(contents.transpose(0, 1), mask_features)
         assert masks is not None
@@ -322,7 +319,7 @@ class MaskDINODecoder(nn.Module):
             boxes = inverse_sigmoid(boxes_of_masks(masks.detach(), self.initialize_box_type == "bitmask"))
         contents = contents.detach()
         if self.learn_tgt:
-            contents = self.query_feat.weight[None, :count].expand(len(contents), -1, -1)
+            contents = self.query_feat.weight[None, : chosen.shape[1]].expand(len(contents), -1, -1)
         return contents, boxes, found
 
     def forward(
