@@ -163,7 +163,8 @@ def test_a_request_that_takes_too_long_ends(predictor):
 @pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
 def test_many_at_once(predictor, count):
     pictures = [picture(seed, 48, 64 if seed % 3 else 80) for seed in range(count)]
-    with serving(predictor, Limits(batch_wait=0.02)) as client, ThreadPoolExecutor(count) as pool:
+    limits = Limits(batch_wait=0.02, timeout=600)  # this is no test of speed, and the machine may be busy
+    with serving(predictor, limits) as client, ThreadPoolExecutor(count) as pool:
         answers = list(pool.map(client.predict, pictures))
         assert [status for status, _ in answers] == [200] * count
         assert [a["width"] for _, a in answers] == [64 if seed % 3 else 80 for seed in range(count)]
