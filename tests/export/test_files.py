@@ -311,6 +311,19 @@ def test_metadata_name_resizing_and_sizes() -> None:
     assert side_limits(table().calm_model("faster_rcnn"), 1333) == (65, 4096)
 
 
+def test_the_table_of_the_page_is_whole() -> None:
+    program = table()
+    outcomes = program.read_kept()["outcomes"]
+    assert {name: sorted(found) for name, found in outcomes.items()} == {
+        n: sorted(FORMATS) for n in program.NAMES
+    }
+    assert program.table(outcomes) in program.DOCUMENT.read_text(encoding="utf-8")
+    refused = [
+        (name, to) for name, found in outcomes.items() for to, one in found.items() if not one["agrees"]
+    ]
+    assert sorted(refused) == [("rotated", "onnx"), ("rotated", "openvino"), ("rotated", "torchscript")]
+
+
 @functools.lru_cache(maxsize=1)
 def model_and_graphs(name: str) -> tuple[nn.Module, dict[Any, Any]]:
     """One architecture, whose graph is made once for all formats."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,20 @@ from torch import Tensor
 from .base import optional
 
 __all__ = ["quantize_onnx", "quantize_openvino"]
+
+# Left as they are by OpenVINO: arithmetic on coordinates needs more than 8 bits, and convolutions take most of the time.
+_EXACT = [
+    "Add",
+    "Subtract",
+    "Multiply",
+    "Divide",
+    "MaxPool",
+    "AvgPool",
+    "Interpolate",
+    "Concat",
+    "ReduceMean",
+    "Clamp",
+]
 
 
 def quantize_onnx(path: Path, images: Sequence[Tensor]) -> None:
@@ -22,6 +37,8 @@ def quantize_onnx(path: Path, images: Sequence[Tensor]) -> None:
     """
     quantization = optional("onnxruntime.quantization", "int8")
     preparation = optional("onnxruntime.quantization.shape_inference", "int8")
+    runtime = optional("onnxruntime", "int8")
+    runtime.set_default_logger_severity(3)  # it warns of each constant that it cannot fold
     whole = path.with_name("whole-" + path.name)
     # Folds norms into convolutions and constants into one another. Sizes that are symbols are no matter.
     preparation.quant_pre_process(str(path), str(whole), skip_symbolic_shape=True)
@@ -63,5 +80,12 @@ def quantize_openvino(model: Any, images: Sequence[Tensor]) -> Any:
         images: to measure ranges on.
     """
     nncf = optional("nncf", "int8 for OpenVINO")
+    nncf.set_log_level(logging.WARNING)  # else it names each operation that it leaves as it is
     data = nncf.Dataset(list(images), lambda image: image.numpy())
-    return nncf.quantize(model, data, subset_size=len(images), preset=nncf.QuantizationPreset.MIXED)
+    return nncf.quantize(
+        model,
+        data,
+        subset_size=len(images),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(types=_EXACT, validate=False),
+    )
