@@ -136,7 +136,9 @@ def test_whole_model_is_one_graph_and_the_same_in_onnx_runtime(path: str, tmp_pa
     whole = _whole(path)
     graph = export_program(whole.model, _image(160, 192, [], [])["image"], min_size=129, max_size=512)
     with torch.no_grad():
-        torch.onnx.export(graph, dynamo=True, opset_version=20).save(str(tmp_path / "model.onnx"))
+        program = torch.onnx.export(graph, dynamo=True, opset_version=20)
+        assert program is not None
+        program.save(str(tmp_path / "model.onnx"))
         session = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
         for size in ((160, 192), (210, 170)):
             image = _image(*size, [], [])["image"]
