@@ -14,7 +14,13 @@ from torch.utils.checkpoint import checkpoint
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils.tables import format_table
 
-__all__ = ["compile_parts", "freeze_by_pattern", "recompute_activations", "trainable_table"]
+__all__ = [
+    "check_cuda_graphs",
+    "compile_parts",
+    "freeze_by_pattern",
+    "recompute_activations",
+    "trainable_table",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +129,20 @@ def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> int:
 
         module.forward = forward  # type: ignore[method-assign]
     return len(modules)
+
+
+def check_cuda_graphs(model: nn.Module, device: str) -> None:
+    """Raise ValueError unless the steps of a model can become CUDA graphs, which need fixed shapes and an NVIDIA GPU."""
+    if not getattr(model, "fixed_shapes", False):
+        raise ValueError(
+            "SOLVER.CUDA_GRAPHS needs shapes that depend on no value: set MODEL.FIXED_SHAPES True, which Faster and "
+            f"Mask R-CNN (FPN) support; this model is a {type(model).__name__} without it"
+        )
+    if torch.device(device).type != "cuda" or torch.version.cuda is None:
+        raise ValueError(
+            f"SOLVER.CUDA_GRAPHS needs an NVIDIA GPU and a PyTorch for CUDA, got device {device!r} and PyTorch "
+            f"{torch.__version__}; set SOLVER.CUDA_GRAPHS False"
+        )
 
 
 def compile_parts(

@@ -102,7 +102,7 @@ def tensor_method(part: object, name: str, instead_of: Sequence[str] = ()) -> Ca
 
     Raises:
         TypeError: if the part lacks the method, its class overrides one of the others but not this method, or
-            ``check_tensor_form()`` of the part raises it.
+            ``check_tensor_form()`` or ``check_NAME()`` of the part raises it.
     """
     method = getattr(part, name, None)
     if method is None:
@@ -116,9 +116,9 @@ def tensor_method(part: object, name: str, instead_of: Sequence[str] = ()) -> Ca
         raise BadType(
             f"{type(part).__name__} overrides {', '.join(ignored)}, which {name}() does not call; override {name}() too"
         )
-    check = getattr(part, "check_tensor_form", None)
-    if check is not None:
-        check()
+    for check in ("check_tensor_form", f"check_{name}"):
+        if hasattr(part, check):
+            getattr(part, check)()
     return method
 
 

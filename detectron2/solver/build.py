@@ -138,7 +138,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
 
     Args:
         cfg: with ``SOLVER.{OPTIMIZER,BASE_LR,MOMENTUM,NESTEROV,BETAS,WEIGHT_DECAY*,BIAS_LR_FACTOR}``,
-            ``SOLVER.{LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS}``, and in some projects
+            ``SOLVER.{LR_FACTORS,LAYER_DECAY,CLIP_GRADIENTS,FUSED}``, and in some projects
             ``SOLVER.{BACKBONE_MULTIPLIER,WEIGHT_DECAY_EMBED}``.
         model: its parameters that require a gradient are optimised.
 
@@ -168,7 +168,8 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     if name not in arguments:
         raise BadValue(f"SOLVER.OPTIMIZER is {name!r}. {did_you_mean(name, arguments)}")
     kind: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, name)
-    optimizer = kind(params, **shared, **arguments[name], foreach=True)
+    form = "fused" if solver.get("FUSED", False) else "foreach"
+    optimizer = kind(params, **shared, **arguments[name], **{form: True})
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 

@@ -13,7 +13,12 @@ from torch import nn
 from detectron2.checkpoint import read_checkpoint_file
 from detectron2.engine import SimpleTrainer, hooks
 from detectron2.engine.hooks.precise_bn import get_bn_modules, update_bn_stats
-from detectron2.engine.model_options import compile_parts, freeze_by_pattern, trainable_table
+from detectron2.engine.model_options import (
+    check_cuda_graphs,
+    compile_parts,
+    freeze_by_pattern,
+    trainable_table,
+)
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.utils.env import seed_all_rng
 
@@ -287,3 +292,12 @@ def test_zero_grad_order_does_not_change_the_result():
         SimpleTrainer(Model(), data, optimizer, zero_grad_before_forward=early).train(0, 5)
         weights.append(net.weight.detach().clone())
     assert torch.equal(*weights)
+
+
+def test_cuda_graphs_say_what_they_need():
+    model = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"FIXED_SHAPES True.*this model is a Linear"):
+        check_cuda_graphs(model, "cuda")
+    model.fixed_shapes = True
+    with pytest.raises(ValueError, match=r"NVIDIA GPU.*got device 'cpu'"):
+        check_cuda_graphs(model, "cpu")

@@ -206,3 +206,20 @@ def test_clipping_with_a_closure_and_pickling_of_state():
 def test_steps_behind_the_end_are_reported(caplog):
     rates("SOLVER.STEPS", (5, 90))
     assert "(5, 90)" in caplog.text
+
+
+def test_fused_is_one_kernel_with_the_same_steps() -> None:
+    weights = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        cfg = get_cfg()
+        cfg.SOLVER.FUSED = fused
+        optimizer = build_optimizer(cfg, model)
+        assert bool(optimizer.defaults["fused"]) is fused
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(4, 3)).square().sum().backward()
+            optimizer.step()
+        weights.append(model.weight.detach())
+    torch.testing.assert_close(*weights)

@@ -57,3 +57,12 @@ def test_lightning_trains_resumes_and_evaluates(run_tool, tiny_yaml, tmp_path):
     named = run_tool(tool, *base, "--eval-only", *tail, "MODEL.WEIGHTS", out / "model_final.pth")
     figures = [re.findall(r"copypaste: [\d.,-]+", part) for part in (text, resumed, named)]
     assert figures[0] == figures[1] == figures[2] != []
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_on_a_cpu(run_tool):
+    text = run_tool("benchmarks/gpu.py", "--tiny", "--models", "Faster R-CNN")
+    row = r"^Faster R-CNN +(torchvision|detectron2) +(\w+) +(float32|bfloat16) +(training|prediction) +[\d.]+ images"
+    forms = [(maker, form) for maker, form, *_ in re.findall(row, text, re.MULTILINE)]
+    expected = {("torchvision", "eager"), *(("detectron2", form) for form in ("eager", "fixed", "compiled"))}
+    assert set(forms) == expected and len(forms) == 16, text[-3000:]  # two precisions, two kinds of work

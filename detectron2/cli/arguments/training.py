@@ -72,6 +72,11 @@ def train_arguments(p: argparse.ArgumentParser) -> None:
         action="store_true",
         help="for images with very many objects: more proposals, samples and detections, smaller anchors",
     )
+    p.add_argument(
+        "--fast",
+        action="store_true",
+        help="switch on what makes training fast on this device, and say what that is",
+    )
     overwrite(p)
     overrides(p)
 

@@ -35,6 +35,7 @@ from ..errors import UserError
 from ..run.datasets import register, store
 from ..run.dense import fit_dense
 from ..run.evaluation import evaluate_run, figures
+from ..run.fast import fit_fast
 from ..run.folder import fresh_folder, has_begun, remove_run
 from ..run.model_card import write_card
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
@@ -139,6 +140,7 @@ def _prepare(
     data.notes += fit_model(config, data, model, chosen=args.model is None)
     data.notes += fit_tiles(config, tiles, args.empty_tiles) if tiles is not None else []
     data.notes += fit_dense(config, data.parts["train"].records, model) if args.dense else []
+    data.notes += fit_fast(config) if args.fast else []
     trial = config.copied()
     trial.override(args.opts)
     task = pixel_task(trial, data, model)

@@ -100,6 +100,8 @@ def add_new_keys(cfg: BaseNode) -> None:
     # SGD, Adam or AdamW; the latter two read BETAS instead of MOMENTUM.
     solver.add_optional("OPTIMIZER", "SGD")
     solver.add_optional("BETAS", (0.9, 0.999))
+    # One kernel for a whole step of the optimizer.
+    solver.add_optional("FUSED", False)
     # [[regular expression, factor], ...]: learning rate of the parameters whose names match, as a multiple of BASE_LR.
     solver.add_optional("LR_FACTORS", [])
     # Factor on the learning rate from one block of the backbone to the one before it, in (0, 1]; 1: none.

@@ -25,7 +25,13 @@ from detectron2.utils.logger import setup_logger
 
 from ..auto_batch import with_fitting_batch
 from ..hooks.resume_state import collect_states
-from ..model_options import compile_parts, freeze_by_pattern, recompute_activations, trainable_table
+from ..model_options import (
+    check_cuda_graphs,
+    compile_parts,
+    freeze_by_pattern,
+    recompute_activations,
+    trainable_table,
+)
 from ..run_config import run_config
 from ..run_config.lengths import dataset_size, parse_length
 from ..safety.interrupt import InterruptGuard
@@ -354,7 +360,10 @@ def _apply_model_options(model: nn.Module, s: TrainingOptions) -> None:
         logger.info("%d modules recompute their activations in the backward pass.", count)
     if s.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if s.compile:
+    if s.cuda_graphs:
+        check_cuda_graphs(model, s.device)
+        compile_parts(model, [""], "reduce-overhead")  # the mode that records them
+    elif s.compile:
         compile_parts(model, s.compile_parts, s.compile_mode)
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from detectron2.structures import ImageList, Instances
 from detectron2.structures.types import ModelInput
 from detectron2.utils.errors import BadValue
+from detectron2.utils.tracing import is_recording
 
 from ..backbone import Backbone
 
@@ -74,6 +75,8 @@ class ImageModel(nn.Module):
         """Batch images, or maps of the same sizes, with the padding that the backbone requires."""
         constraints = self.backbone.padding_constraints
         batch = ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
+        if not self.fixed_sizes or is_recording():  # there, sizes may be symbols
+            return batch
         height, width = batch.tensor.shape[-2:]
         fits = [(h, w) for h, w in self.fixed_sizes if h >= height and w >= width]
         if fits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -150,7 +150,7 @@ class GeneralizedRCNN(ImageModel):
         return {**head_losses, **losses}
 
     def check_fixed_shapes(self) -> None:
-        """Raise TypeError if a part of the model has no form with fixed shapes."""
+        """Raise TypeError or ValueError if a part of the model has no form with fixed shapes."""
         tensor_method(self, "loss_tensors", ("forward", "inference", "_postprocess"))
         tensor_method(self.proposal_generator, "loss_tensors", _RPN_METHODS)
         tensor_method(self.roi_heads, "loss_tensors", _HEADS_METHODS)
@@ -168,12 +168,14 @@ class GeneralizedRCNN(ImageModel):
     def _run(self, name: str, *tensors: Size | Tensor | Tensors) -> Tensors:
         """Call a method that takes and returns tensors alone, compiled if the model is."""
         method: Method = getattr(type(self), name)
-        if self._compiled is not None:
-            method = self._compiled(method)
-        return method(self, *tensors)
+        if self._compiled is None:
+            return method(self, *tensors)
+        # CUDA graphs write the results of all steps to the same place.
+        return {name: x.clone() for name, x in self._compiled(method)(self, *tensors).items()}
 
     def _fixed_losses(self, batched_inputs: list[ModelInput]) -> Tensors:
         """Compute losses as :meth:`forward`, with shapes that depend on no value."""
+        self.check_fixed_shapes()
         images = self.preprocess_image(batched_inputs)
         targets = ground_truth(batched_inputs, self.device)
         height, width = images.tensor.shape[-2:]
@@ -196,10 +198,9 @@ class GeneralizedRCNN(ImageModel):
             Losses, and with a slash in their names figures for the log.
         """
         features = self.backbone(images)
-        propose = tensor_method(self.proposal_generator, "loss_tensors", _RPN_METHODS)
-        (boxes, _, real), scalars = propose(features, size, truth)
-        losses = tensor_method(self.roi_heads, "loss_tensors", _HEADS_METHODS)(features, boxes, real, truth)
-        return {**losses, **scalars}
+        generator, heads = cast(Any, self.proposal_generator), cast(Any, self.roi_heads)
+        (boxes, _, real), scalars = generator.loss_tensors(features, size, truth)
+        return {**heads.loss_tensors(features, boxes, real, truth), **scalars}
 
     def _propose(
         self,

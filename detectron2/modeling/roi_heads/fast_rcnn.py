@@ -277,11 +277,14 @@ class FastRCNNOutputLayers(nn.Module):
         Returns:
             Losses, and with a slash in their names figures for the log.
         """
-        if self.use_fed_loss:
-            raise BadValue("the federated loss has no form with fixed shapes; set MODEL.FIXED_SHAPES = False")
         scores, deltas = self(hidden)
         found = losses_of_fixed_samples(self, scores, deltas, sample)
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in found.items()}
+
+    def check_loss_tensors(self) -> None:
+        """Raise ValueError if an option has no form with fixed shapes."""
+        if self.use_fed_loss:
+            raise BadValue("the federated loss has no form with fixed shapes; set MODEL.FIXED_SHAPES = False")
 
     def decode_tensors(self, hidden: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Predict boxes and class probabilities for the same number of boxes per image, for :class:`.TensorInference`.

@@ -284,24 +284,29 @@ class StandardROIHeads(ROIHeads):
         Returns:
             Losses, and with a slash in their names figures for the log.
         """
-        if self.keypoint_on or self.train_on_pred_boxes:
-            raise BadValue(
-                "keypoints and train_on_pred_boxes have no form with fixed shapes; set MODEL.FIXED_SHAPES = False"
-            )
         if self.proposal_append_gt:
             boxes, real = torch.cat((boxes, truth["boxes"]), 1), torch.cat((real, truth["valid"]), 1)
         options = (self.proposal_matcher, self.batch_size_per_image, self.positive_fraction, self.num_classes)
         sample = match_and_sample_padded(boxes, real, truth, *options)
         maps = [features[name] for name in self.box_in_features]
-        losses = tensor_method(self.box_predictor, "loss_tensors", _PREDICTOR_METHODS)
-        scalars: Tensors = losses(self.box_head(self.box_pooler.pool_tensors(maps, sample["boxes"])), sample)
+        hidden = self.box_head(self.box_pooler.pool_tensors(maps, sample["boxes"]))
+        scalars: Tensors = self.box_predictor.loss_tensors(hidden, sample)
         if self.mask_on:
             most = int(self.batch_size_per_image * self.positive_fraction)
             first = {name: rows[:, :most] for name, rows in sample.items()}  # foreground is here
             x = self._pool_tensors(features, self.mask_in_features, self.mask_pooler, first["boxes"])
-            losses = tensor_method(self.mask_head, "loss_tensors", ("forward",))
-            scalars.update(losses(x, first, truth["masks"]))
+            scalars.update(self.mask_head.loss_tensors(x, first, truth["masks"]))
         return scalars
+
+    def check_loss_tensors(self) -> None:
+        """Raise ValueError or TypeError if a part or an option has no form with fixed shapes."""
+        if self.keypoint_on or self.train_on_pred_boxes:
+            raise BadValue(
+                "keypoints and train_on_pred_boxes have no form with fixed shapes; set MODEL.FIXED_SHAPES = False"
+            )
+        tensor_method(self.box_predictor, "loss_tensors", _PREDICTOR_METHODS)
+        if self.mask_on:
+            tensor_method(self.mask_head, "loss_tensors", ("forward",))
 
     @staticmethod
     def _pool_tensors(
