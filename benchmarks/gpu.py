@@ -1,6 +1,6 @@
 """Images per second and peak memory of five detectors in every form, beside torchvision's, in one run.
 
-    python benchmarks/gpu.py [--device cuda] [--size 800 1344] [--batch 2] [--minutes 10] [--tiny]
+    python benchmarks/gpu.py [--device cuda] [--size 800 1344] [--batch 2] [--minutes 10] [--models ...] [--forms ...] [--tiny]
 
 Models: Faster, Mask and Keypoint R-CNN, RetinaNet and FCOS with ResNet-50-FPN, random weights. Forms: `eager`; `fixed`, the
 fast form of docs/performance.md; `compiled`, the whole step where there is a fast form, else the backbone; `graphs`, the
@@ -40,6 +40,7 @@ WITH_FAST_FORM = ("Faster R-CNN", "Mask R-CNN")
 FORMS = ("eager", "fixed", "compiled", "graphs")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OBJECTS = 8
+TINY = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.ROI_BOX_HEAD.FC_DIM", 32)
 Step = Callable[[], object]
 
 
@@ -51,7 +52,9 @@ def our_model(name: str, form: str, device: str, backend: str) -> nn.Module | No
     if MODELS[name][0].endswith(".py"):
         model: Any = instantiate(cfg.model).to(device)
     else:
-        cfg.merge_from_list(["MODEL.DEVICE", device, "MODEL.WEIGHTS", ""])
+        cfg.merge_from_list(
+            ["MODEL.DEVICE", device, "MODEL.WEIGHTS", "", *(TINY if backend == "eager" else ())]
+        )
         model = build_model(cfg)
     model.fixed_shapes = form != "eager" and name in WITH_FAST_FORM
     if form in ("compiled", "graphs"):
@@ -207,6 +210,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="images per step")
     parser.add_argument("--minutes", type=float, default=10.0, help="no row is begun after them")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--tiny", action="store_true", help="check the script on a CPU")
     args = parser.parse_args()
     if args.tiny:
@@ -220,7 +224,7 @@ def main() -> None:
     print(f"{args.batch} images of {args.size[0]}x{args.size[1]} per step, {OBJECTS} objects each")
     start = time.monotonic()
     for row in rows():
-        if row[0] not in args.models:
+        if row[0] not in args.models or row[2] not in args.forms:
             continue
         if row[2] == "graphs" and torch.device(args.device).type != "cuda":
             continue  # they need CUDA

@@ -132,7 +132,15 @@ def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> int:
 
 
 def check_cuda_graphs(model: nn.Module, device: str) -> None:
-    """Raise ValueError unless the steps of a model can become CUDA graphs, which need fixed shapes and an NVIDIA GPU."""
+    """Check that the steps of a model can become CUDA graphs.
+
+    Args:
+        model: the model.
+        device: name of its device.
+
+    Raises:
+        ValueError: if its shapes depend on values, or there is no NVIDIA GPU.
+    """
     if not getattr(model, "fixed_shapes", False):
         raise ValueError(
             "SOLVER.CUDA_GRAPHS needs shapes that depend on no value: set MODEL.FIXED_SHAPES True, which Faster and "
