@@ -64,6 +64,7 @@ def tiles(p: argparse.ArgumentParser, what: str) -> None:
 
 
 def augmentation(p: argparse.ArgumentParser) -> None:
+    """Add ``--tta``."""
     p.add_argument(
         "--tta",
         type=_sizes,
