@@ -131,8 +131,9 @@ _JSON = st.recursive(
     st.dictionaries(st.text(max_size=3), st.lists(_JSON, max_size=4), max_size=4),
     st.sampled_from([None, 1]),
     st.integers(1, 64),
+    st.booleans(),
 )
-def test_json_stream_reads_what_json_reads(tmp_path_factory, data, indent, window) -> None:
+def test_json_stream_reads_what_json_reads(tmp_path_factory, data, indent, window, in_bulk) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     raw = json.dumps(data, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
     path.write_bytes(raw)
@@ -141,9 +142,32 @@ def test_json_stream_reads_what_json_reads(tmp_path_factory, data, indent, windo
         stream = JsonStream(f, "a.json")
         found = {}
         for _ in stream.keys():
-            spans = [(start, end) for _, start, end in stream.elements()]
+            if in_bulk:
+                chunks = list(stream.chunks())
+                spans = [span for _, starts, ends in chunks for span in zip(starts, ends)]
+                assert sum(len(values) for values, _, _ in chunks) == len(spans)
+            else:
+                spans = [(start, end) for _, start, end in stream.elements()]
             found[len(found)] = [json.loads(raw[a:b].decode("utf-8", "surrogatepass")) for a, b in spans]
     assert list(found.values()) == list(data.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [{"b": 1}, {"c": [{"d": 2}, {"e": 3}]} , {"f": "}, {"}]}',
+        '{"a": [{"b": {"c": 1}},{"d": 2},\n{"e": {}}, {}]}',
+        '{"a": [1, {"b": [{}, {}]}, {"c": 2}, 3]}',
+    ],
+)
+def test_objects_are_told_apart_from_those_inside_of_them(tmp_path, text) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with open(tmp_path / "a.json", "rb") as f:
+        stream = JsonStream(f, "a.json")
+        next(stream.keys())
+        found = [item for chunk in stream.chunks() for item in zip(*chunk)]
+    assert [value for value, _, _ in found] == json.loads(text)["a"]
+    assert [json.loads(text[start:end]) for _, start, end in found] == json.loads(text)["a"]
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200, 1000])
@@ -405,3 +429,17 @@ def test_merging_instances_and_semantic_labels() -> None:
     ]
     with pytest.raises(ValueError, match="no semantic mask"):
         merge_to_panoptic([{"file_name": "c", "annotations": []}], labels)
+
+
+def test_records_that_were_changed_are_packed_with_their_changes(tmp_path, lazy) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content()))
+    records = load_coco_json(str(tmp_path / "a.json"), "root", extra_annotation_keys=["id"])
+    whole = [dict(r) for r in load_coco_json(str(tmp_path / "a.json"), "root", extra_annotation_keys=["id"])]
+    assert all(r.is_unchanged for r in records)
+    records[1]["mine"] = 7
+    del records[2]["height"]
+    assert [r.is_unchanged for r in records[:4]] == [True, False, False, True]
+    packed = DatasetFromList(records)
+    whole[1]["mine"] = 7
+    del whole[2]["height"]
+    assert [dict(packed[i]) for i in range(len(packed))] == whole

@@ -2,7 +2,18 @@
 
 import argparse
 
-from .shared import DATA_HELP, MODEL_HELP, augmentation, examples, labels, overrides, running, tiles, trust
+from .shared import (
+    DATA_HELP,
+    MODEL_HELP,
+    augmentation,
+    engine,
+    examples,
+    labels,
+    overrides,
+    running,
+    tiles,
+    trust,
+)
 
 __all__ = ["analyze_arguments", "export_arguments", "predict_arguments", "serve_arguments", "zoo_arguments"]
 
@@ -38,6 +49,12 @@ def predict_arguments(p: argparse.ArgumentParser) -> None:
         "IOUWeightedHungarianBBoxIOUTracker, or trackers:NAME of the package trackers (default: %(const)s)",
     )
     running(p, batch_size=1)
+    engine(p, "predict on Ray, and write predictions.jsonl, without drawings")
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="with --engine ray: skip inputs that predictions.jsonl has already",
+    )
     p.add_argument(
         "--fast",
         action="store_true",

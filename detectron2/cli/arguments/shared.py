@@ -6,6 +6,7 @@ __all__ = [
     "DATA_HELP",
     "MODEL_HELP",
     "augmentation",
+    "engine",
     "examples",
     "labels",
     "overrides",
@@ -31,6 +32,13 @@ def running(p: argparse.ArgumentParser, batch_size: int) -> None:
         "--precision", default="float32", help="float32, float16 or bfloat16 (default: %(default)s)"
     )
     p.add_argument("--compile", action="store_true", help="compile the backbone; worth it for many images")
+
+
+def engine(p: argparse.ArgumentParser, what: str) -> None:
+    p.add_argument("--engine", choices=["ray"], help=f"{what} (default: this machine alone)")
+    p.add_argument(
+        "--num-workers", type=int, default=1, help="with --engine ray: processes (default: %(default)s)"
+    )
 
 
 def labels(p: argparse.ArgumentParser) -> None:

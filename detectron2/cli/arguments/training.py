@@ -2,7 +2,7 @@
 
 import argparse
 
-from .shared import DATA_HELP, augmentation, examples, labels, overrides, overwrite, tiles
+from .shared import DATA_HELP, augmentation, engine, examples, labels, overrides, overwrite, tiles
 
 __all__ = ["eval_arguments", "quickstart_arguments", "replay_arguments", "train_arguments"]
 
@@ -54,6 +54,12 @@ def train_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--batch-size", type=int, help="images per step, over all devices")
     p.add_argument("--device", help="cpu, cuda, mps … (default: the best there is)")
     p.add_argument("--num-gpus", type=int, default=1, help="processes, one per GPU (default: %(default)s)")
+    engine(p, "train on Ray: --num-workers processes, checkpoints in --storage")
+    p.add_argument(
+        "--storage",
+        metavar="PLACE",
+        help="with --engine ray: folder or URI for checkpoints that all machines reach (default: ray in --output)",
+    )
     p.add_argument("--workers", type=int, help="loader processes (default: from the number of processors)")
     p.add_argument("--seed", type=int, default=0, help="seed of the run (default: %(default)s)")
     p.add_argument(
@@ -106,6 +112,7 @@ def eval_arguments(p: argparse.ArgumentParser) -> None:
         help="skip images that an interrupted evaluation in --output has evaluated",
     )
     augmentation(p)
+    engine(p, "predict on Ray, with --num-workers copies of the model")
     tiles(p, "predict tiles of this side and merge them (default: as in the training; 0 = whole images)")
     overrides(p)
 

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 from detectron2.data import DatasetCatalog
 from detectron2.data.formats import plan_validation
@@ -15,10 +16,11 @@ from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from ..run.datasets import VAL, register, store
-from ..run.evaluation import evaluate_model, evaluate_run, figures
+from ..run.evaluation import Parts, evaluate_model, evaluate_run, figures
 from ..run.exported import card_of_file, picture_loader, whole_pictures
 from ..run.folder import fresh_folder, same_labels
 from ..run.model_fit import fit_labels
+from ..run.on_ray import RayEngine, RemoteEvaluation
 from ..run.pixels import check_pixels
 from ..run.plan import say_plan, source_of
 from ..run.recipe import chosen_device
@@ -40,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     with fresh_folder(folder):
         config = _prepare(args, card, folder, device)
     with resumable_evaluation(str(folder / "inference"), resume=args.resume):
-        summary = evaluate_run(config, card, folder, weights=weights, tta=_tta(args, config))
+        summary = evaluate_run(
+            config, card, folder, weights=weights, tta=_tta(args, config), parts=_parts(args, device)
+        )
     page = write_training_report(folder)
     pages = [page]
     if args.against:
@@ -58,13 +62,26 @@ def _tta(args: argparse.Namespace, config: RunConfig) -> tuple[int, ...] | None:
     return () if sizes is None and config.get("TEST.AUG.ENABLED") else sizes
 
 
+def _parts(args: argparse.Namespace, device: str) -> Parts | None:
+    """Return what makes model and loader, if they are not on this machine alone."""
+    if args.engine is None:
+        return None
+    engine = RayEngine(args.num_workers, device, (args.imports, args.trust))
+
+    def remote(*run: Any) -> tuple[RemoteEvaluation, RemoteEvaluation]:
+        both = RemoteEvaluation(engine, *run)
+        return both, both
+
+    return remote
+
+
 def _run_file(args: argparse.Namespace) -> int:
     """Evaluate an exported file."""
     if not args.data:
         raise UserError(f"{args.model} is an exported file and has no data of its own: name them with --data")
-    if args.against or args.opts or args.tile is not None or args.tta is not None:
+    if args.against or args.opts or args.tile is not None or args.tta is not None or args.engine:
         raise UserError(
-            "an exported file takes no --against, no --tile, no --tta and no config keys: evaluate the run instead"
+            "an exported file takes no --against, no --tile, no --tta, no --engine and no config keys: evaluate the run instead"
         )
     exported = load_exported(args.model)
     path = Path(args.model)

@@ -34,6 +34,7 @@ from detectron2.utils.logger import setup_logger
 from ..console import console
 from ..errors import UserError
 from ..run.datasets import VAL, register
+from ..run.on_ray import PredictionFile, RayEngine, predictions_on_ray
 from ..run.recipe import chosen_device
 from ..run.shards import shard_option
 from ..run.tiles import tile_options
@@ -73,10 +74,16 @@ def run(args: argparse.Namespace) -> int:
         write_json(job.target, [])
         print(f"no inputs in this shard; see {job.target}")
         return 0
-    predictor = Predictor(
-        args.model, weights=args.weights, scores=args.threshold, device=device, precision=args.precision,
-        classes=args.classes.split(",") if args.classes else None, compile=args.compile, batch_size=args.batch_size,
-    )  # fmt: skip
+    options = {
+        "model": args.model, "weights": args.weights, "scores": args.threshold, "device": device,
+        "precision": args.precision, "classes": args.classes.split(",") if args.classes else None,
+        "compile": args.compile, "batch_size": args.batch_size,
+    }  # fmt: skip
+    if args.engine == "ray":
+        return _run_on_ray(args, job, options)
+    if args.resume:
+        raise UserError("--resume goes with --engine ray; without it, --shard cuts the work into parts")
+    predictor = Predictor(**options)
     if args.tta is not None:
         predictor.augment(args.tta)
     if args.fast and (pictures := _first_pictures(job.sources, job.tiles)):
@@ -95,6 +102,26 @@ def run(args: argparse.Namespace) -> int:
         writer.close(stream)
     print(writer.summary(stream))
     return int(not writer.records)
+
+
+def _run_on_ray(args: argparse.Namespace, job: _Job, options: dict[str, Any]) -> int:
+    """Predict for pictures on Ray, and write a line for each."""
+    moving = [source for source in job.sources if job.names[source][1]]
+    if moving or job.tiles is not None or args.track is not None or args.fast:
+        what = moving[0] if moving else "--tile, --track or --fast"
+        raise UserError(f"--engine ray takes whole pictures, and not {what}")
+    device = chosen_device(args.device)
+    target = job.target.with_suffix(".jsonl")
+    file = PredictionFile(target, args.resume)
+    try:
+        engine = RayEngine(args.num_workers, device, (args.imports, args.trust))
+        broken = predictions_on_ray(engine, {**options, "device": device}, job.sources, file, args.tta)
+    finally:
+        file.close()
+    for source, reason in broken.items():
+        setup_logger(name="detectron2").warning("Skipped, since it cannot be read: %s (%s)", source, reason)
+    print(f"{file.objects} objects in {len(file.done)} images, {len(broken)} skipped; see {target}")
+    return int(not file.done)
 
 
 def _plan(args: argparse.Namespace) -> _Job:

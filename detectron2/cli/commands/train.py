@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from detectron2.config.python.targets import UntrustedTargetError
 from detectron2.data.formats import DataPlan, label_facts, plan_training
 from detectron2.data.formats.pixels import PixelTask
 from detectron2.engine import DefaultTrainer, launch
+from detectron2.engine.on_ray import RayReport
 from detectron2.engine.run_config import RunConfig, load_run_config
+from detectron2.engine.run_config.lengths import parse_length
 from detectron2.engine.run_folder import RunCard, read_run, weights_of
 from detectron2.engine.setup import set_backends
 from detectron2.engine.train_loop import HookBase
@@ -39,6 +42,7 @@ from ..run.fast import fit_fast
 from ..run.folder import fresh_folder, has_begun, remove_run
 from ..run.model_card import write_card
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
+from ..run.on_ray import RayEngine
 from ..run.pixels import fit_pixels, pixel_task
 from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
 from ..run.recipe import Plan, chosen_device, recipe, starting_weights
@@ -51,7 +55,9 @@ __all__ = ["make_card", "open_run", "run", "save_run", "train"]
 def run(args: argparse.Namespace) -> int:
     """Train as the command line says, and print the figures."""
     start = time.perf_counter()
-    device = chosen_device(args.device, args.num_gpus)
+    if args.engine == "ray":
+        args.num_gpus = args.num_workers  # for the batch
+    device = chosen_device(args.device, 1 if args.engine else args.num_gpus)
     if args.train is None and not (args.resume and args.output):
         raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
     found = None if args.output else _find(args)  # the name of the folder has that of the model in it
@@ -62,8 +68,19 @@ def run(args: argparse.Namespace) -> int:
             opened = open_run(args, folder)
             card, config = opened or _prepare(args, folder, device, *(found or _find(args)))
         allowed = (args.imports, args.trust)
+        ray = None
+        if args.engine == "ray":
+            ray = RayEngine(args.num_workers, device, allowed, args.storage)
+            held.close()  # Ray's processes are no children of this one, so their main process locks the folder itself
         summary = train(
-            config, card, folder, resume=args.resume, num_gpus=args.num_gpus, start=start, allowed=allowed
+            config,
+            card,
+            folder,
+            resume=args.resume,
+            num_gpus=args.num_gpus,
+            start=start,
+            allowed=allowed,
+            ray=ray,
         )
     print(f"{figures(summary)}; see {folder / 'report.html'}".removeprefix("; "))
     return 0
@@ -227,6 +244,7 @@ def train(
     start: float | None = None,
     allowed: tuple[Sequence[str], bool] = ((), False),
     hooks: Sequence[HookBase] | None = None,
+    ray: RayEngine | None = None,
 ) -> dict[str, Any]:
     """Train, keep the best weights, evaluate, and write the report.
 
@@ -239,12 +257,17 @@ def train(
         start: ``time.perf_counter()`` of the moment that "seconds" in the summary counts from.
         allowed: arguments of ``trusting``, for the processes.
         hooks: further hooks of the main process; by default one that logs the expected time.
+        ray: starts the processes; None for this machine alone.
 
     Returns:
         The summary.
     """
     start = time.perf_counter() if start is None else start
-    launch(_worker, num_gpus, dist_url="auto", args=(config, card, str(folder), resume, allowed, hooks))
+    job = (config, card, str(folder.absolute() if ray else folder), allowed, hooks)
+    if ray is not None:
+        ray.train(partial(_worker, *job, on_ray=True), folder.absolute(), resume=resume)
+    else:
+        launch(partial(_worker, *job), num_gpus, dist_url="auto", args=(resume,))
     register(card)
     summary = evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
     write_card(folder, card, summary)
@@ -254,8 +277,8 @@ def train(
 
 
 def _worker(
-    config: RunConfig, card: RunCard, folder: str, resume: bool, allowed: tuple[Sequence[str], bool],
-    hooks: Sequence[HookBase] | None,
+    config: RunConfig, card: RunCard, folder: str, allowed: tuple[Sequence[str], bool],
+    hooks: Sequence[HookBase] | None, resume: bool, on_ray: bool = False,
 ) -> None:  # fmt: skip
     """Train in one process."""
     with trusting(*allowed):
@@ -265,6 +288,10 @@ def _worker(
         trainer = DefaultTrainer(config.cfg)
         own = [ExpectedTime()] if hooks is None else hooks
         trainer.register_hooks(own if comm.is_main_process() else [])
+        if on_ray:
+            trainer.register_hooks(
+                [RayReport(parse_length(trainer.settings.checkpoint_period, None), folder)]
+            )
         trainer.resume_or_load(resume=resume)
         report = trainer.checkpointer.last_report
         if report is not None and report.useless:

@@ -24,7 +24,10 @@ from detectron2.utils.file_io.atomic import write_json
 
 from .datasets import VAL
 
-__all__ = ["evaluate_model", "evaluate_run", "figures", "main_results", "summarise"]
+__all__ = ["evaluate_model", "evaluate_run", "evaluation_parts", "figures", "main_results", "summarise"]
+
+Model = Callable[[Any], Any]
+Parts = Callable[[RunConfig, RunCard, Path, str, Sequence[int] | None], tuple[Model, Iterable[Any]]]
 
 MAIN = {("panoptic_seg", "PQ"): "PQ", ("sem_seg", "mIoU"): "mIoU"}  # of label maps
 TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
@@ -38,6 +41,7 @@ def evaluate_run(
     weights: str,
     since: float | None = None,
     tta: Sequence[int] | None = None,
+    parts: Parts | None = None,
 ) -> dict[str, Any]:
     """Evaluate on the registered validation data and write ``evaluation.json``, ``summary.json`` and ``pictures/``.
 
@@ -48,20 +52,27 @@ def evaluate_run(
         weights: file with the weights.
         since: ``time.perf_counter()`` at the start of the run, for "seconds" in the summary.
         tta: sizes of test-time augmentation, see :func:`.augmented_model`; None for none.
+        parts: returns the model and the loader, to evaluate elsewhere; None for :func:`evaluation_parts`.
 
     Returns:
         The summary.
     """
     run.put(output_dir=str(folder))
-    parts = _tiled(run, card, folder, weights, tta) if card.tiles else _whole(run, card, weights, tta)
-    model, loader = parts
+    model, loader = (parts or evaluation_parts)(run, card, folder, weights, tta)
     sigmas = tuple(run.get("TEST.KEYPOINT_OKS_SIGMAS", ()))
     about = {"weights": Path(weights).name, "iterations": run.options.max_iter}
     return evaluate_model(model, loader, card, folder, about, sigmas=sigmas, since=since)
 
 
+def evaluation_parts(
+    run: RunConfig, card: RunCard, folder: Path, weights: str, tta: Sequence[int] | None
+) -> tuple[Model, Iterable[Any]]:
+    """Return the model of a run, and a loader of its registered validation data, for whole images or tiles."""
+    return _tiled(run, card, folder, weights, tta) if card.tiles else _whole(run, card, weights, tta)
+
+
 def evaluate_model(
-    model: Callable[[Any], Any],
+    model: Model,
     loader: Iterable[Any],
     card: RunCard,
     folder: Path,

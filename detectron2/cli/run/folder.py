@@ -27,6 +27,7 @@ __all__ = ["fresh_folder", "has_begun", "remove_run", "same_labels"]
 _WRITTEN = (
     "run.json", "config.yaml", "metrics.json", "last_checkpoint", "summary.json", "evaluation.json", "report.json", "model_card.md",
     "classes.csv", "*.html", "log.txt*", "events.out.tfevents.*", "labels", "pictures", "inference", "eval", "bad_batches",
+    "ray", "ray.json",
 )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from ..errors import UserError
 
@@ -12,7 +13,8 @@ __all__ = ["Shard", "shard_option"]
 T = TypeVar("T")
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """One of ``count`` parts, numbered from 0."""
 
     index: int = 0

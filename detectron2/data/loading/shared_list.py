@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, SupportsInt
 
@@ -18,6 +19,9 @@ from ..datasets.coco_json.lazy_record import LazyRecord, revive
 from .shared_memory import SharedBytes
 
 __all__ = ["PackedList", "SharedPackedList", "pack", "unpack"]
+
+
+_PLACE = struct.Struct("<BIQ")  # kind, number of the source, index in it
 
 
 class _Pickler(pickle.Pickler):
@@ -44,14 +48,18 @@ def unpack(data: bytes | memoryview) -> Any:
 def _pack_all(items: Iterable[Any]) -> tuple[npt.NDArray[np.int64], bytearray, list[Any]]:
     """Return the end of each element, all elements, and the sources that elements refer to by number.
 
-    The first byte of an element states its kind. A record that is still packed stores its own fields only: repeating
-    its source would take most of the space and time.
+    The first byte of an element states its kind. A record that its source would make again is stored as its place in it.
+    A record that is still packed stores its own fields only: repeating its source would take most of the space and time.
     """
     data = bytearray()
     ends = [0]
     numbers: dict[Any, int] = {}
     for item in items:
-        if type(item) is LazyRecord and item.is_packed:
+        if type(item) is LazyRecord and item.is_unchanged:
+            token, index = item.place()
+            number = numbers.setdefault(token, len(numbers))
+            data += _PLACE.pack(2, number, index)
+        elif type(item) is LazyRecord and item.is_packed:
             token, index, fields = item.reference()
             number = numbers.setdefault(token, len(numbers))
             data += b"\1" + number.to_bytes(4, "little")
@@ -91,6 +99,9 @@ class PackedList(Sequence):
         element = self._data[self._ends[i] : self._ends[i + 1]].data
         if element[0] == 0:
             return unpack(element[1:])
+        if element[0] == 2:
+            _, number, index = _PLACE.unpack(element)
+            return self._tokens[number].open().record(index)
         record, fields = unpack(element[5:])
         return revive(self._tokens[int.from_bytes(element[1:5], "little")], record, fields)
 

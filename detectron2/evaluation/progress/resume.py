@@ -98,6 +98,8 @@ class RecordedProgress(Progress):
         """Return the batches of ``loader`` with images that are not done."""
         if not self.done:
             return loader
+        if hasattr(loader, "without"):  # it leaves images out before it computes anything
+            return loader.without(lambda record: key_of(record) in self.done)
         keys = _keys_behind(loader)
         if keys is None:
             return _Remaining(loader, lambda batch: all(key_of(x) in self.done for x in batch))

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from detectron2.utils.file_io import get_cache_dir
 from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.memory import paused_garbage_collector
 
 from ...loading.shared_memory import SharedBytes, share_arrays
 from .json_stream import JsonStream
@@ -79,6 +80,15 @@ class CocoIndex:
         """The N file names."""
         return self.names.tobytes().decode().split("\0") if len(self.image_ids) else []
 
+    @functools.cached_property
+    def _name_ends(self) -> npt.NDArray[np.int64]:
+        return np.append(np.flatnonzero(self.names == 0), len(self.names))
+
+    def file_name(self, image: int) -> str:
+        """Return one of the file names."""
+        first = int(self._name_ends[image - 1]) + 1 if image else 0
+        return self.names[first : int(self._name_ends[image])].tobytes().decode()
+
 
 # ------------------------------------------------------------------ building
 def _visible(keypoints: Sequence[float] | None) -> int:
@@ -93,23 +103,21 @@ def _usable(segmentation: Sequence | Mapping | None) -> bool:
 
 def _read_annotations(stream: JsonStream, source: str) -> dict[str, npt.NDArray[Any]]:
     columns = {name: array("q") for name in _COLUMNS}
-    add_id, add_image, add_category, add_start, add_end, add_crowd, add_visible, add_usable = (
-        columns[name].append for name in _COLUMNS
-    )
     try:
-        for anno, start, end in stream.elements():
-            if "bbox" in anno and not anno["bbox"]:
-                AnnotationReader(source, None)(anno)  # raises
-            add_id(anno["id"])
-            add_image(anno["image_id"])
-            add_category(anno["category_id"])
-            add_start(start)
-            add_end(end)
-            add_crowd(anno.get("iscrowd", 0))
-            add_visible(_visible(anno.get("keypoints")))
-            add_usable(_usable(anno.get("segmentation")))
-    except (KeyError, TypeError, OverflowError) as error:
-        raise NotIndexable(f"annotations[{len(columns['ends'])}]: {error!r}") from error
+        for annotations, starts, ends in stream.chunks():
+            for anno in annotations:
+                if "bbox" in anno and not anno["bbox"]:
+                    AnnotationReader(source, None)(anno)  # raises
+            columns["ids"].extend([a["id"] for a in annotations])
+            columns["image_ids"].extend([a["image_id"] for a in annotations])
+            columns["categories"].extend([a["category_id"] for a in annotations])
+            columns["starts"].extend(starts)
+            columns["ends"].extend(ends)
+            columns["crowd"].extend([a.get("iscrowd", 0) for a in annotations])
+            columns["visible"].extend([_visible(a.get("keypoints")) for a in annotations])
+            columns["usable"].extend([_usable(a.get("segmentation")) for a in annotations])
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise NotIndexable(f"annotations[{len(columns['ends'])}…]: {error!r}") from error
     return {
         name: np.frombuffer(column, dtype=np.int64) if column else np.zeros(0, np.int64)
         for name, column in columns.items()
@@ -119,7 +127,8 @@ def _read_annotations(stream: JsonStream, source: str) -> dict[str, npt.NDArray[
 def _read_images(stream: JsonStream) -> list[tuple[int, int, int, str]]:
     rows: list[tuple[int, int, int, str]] = []
     again: list[tuple[int, int, int]] = []
-    for entry, start, end in stream.elements():
+    entries = (entry for chunk in stream.chunks() for entry in zip(*chunk))
+    for entry, start, end in entries:
         try:
             row = (entry["id"], entry["height"], entry["width"], entry["file_name"])
         except (KeyError, TypeError) as error:
@@ -134,6 +143,7 @@ def _read_images(stream: JsonStream) -> list[tuple[int, int, int, str]]:
     return rows
 
 
+@paused_garbage_collector()
 def build_index(path: str, source: str | None = None) -> CocoIndex:
     """Index a COCO file.
 

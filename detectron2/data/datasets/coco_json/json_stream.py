@@ -8,9 +8,10 @@ from typing import IO, Any
 
 __all__ = ["JsonStream"]
 
-_WINDOW = 8 << 20
+_WINDOW = 256 << 10  # objects of a window fit into the processor's cache
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"[-+0-9.eE]*")
+_BREAK = re.compile(r"\}[ \t\r\n]*,[ \t\r\n]*\{")
 _BETWEEN = re.compile(r"[ \t\r\n]*([,\]}:])[ \t\r\n]*")
 
 
@@ -32,6 +33,7 @@ class JsonStream:
         self._base = 0  # position in the file of the first character of the buffer
         self._at = 0  # next character of the buffer
         self._end = False
+        self._decode = json.JSONDecoder().decode
         self._scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]
         self._refill()
         if self._buffer.startswith("\xef\xbb\xbf"):
@@ -126,6 +128,49 @@ class JsonStream:
                 return
             if sign[1] != ",":
                 raise self.error("expected ',' or ']'")
+
+    def chunks(self) -> Iterator[tuple[list[Any], list[int], list[int]]]:
+        """Yield the elements of an array, many at a time: elements, their starts and their ends in the file.
+
+        This takes about three quarters of the time of :meth:`elements` if the elements are objects.
+        """
+        self._take("[")
+        if self._skip_space() == "]":
+            self._at += 1
+            return
+        slow = -1  # window in which elements must be parsed one by one
+        while True:
+            found = None if self._base == slow else self._many()
+            if found is not None:
+                yield found
+                continue
+            slow = self._base
+            value, start, end = self.value()
+            yield [value], [start], [end]
+            if self._take(",]") == "]":
+                return
+            self._skip_space()
+
+    def _many(self) -> tuple[list[Any], list[int], list[int]] | None:
+        """Parse the objects that end in the buffer at once; None if that does not tell where each of them ends.
+
+        Text between objects of the array looks like ``}, {``. If all elements are objects, and as many as there are such
+        places, then none of these is inside an element.
+        """
+        breaks = [match.span() for match in _BREAK.finditer(self._buffer, self._at)]
+        if not breaks:
+            return None
+        try:
+            values = self._decode(f"[{self._buffer[self._at : breaks[-1][0] + 1]}]")
+        except json.JSONDecodeError:
+            return None
+        if len(values) != len(breaks) or any(type(value) is not dict for value in values):
+            return None
+        base = self._base
+        ends = [base + first + 1 for first, _ in breaks]
+        starts = [base + self._at, *(base + last - 1 for _, last in breaks[:-1])]
+        self._at = breaks[-1][1] - 1
+        return values, starts, ends
 
     def exact(self, first: int, last: int) -> Any:
         """Parse a part of the file again, as UTF-8."""

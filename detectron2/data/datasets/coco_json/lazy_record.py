@@ -40,6 +40,9 @@ class AnnotationSource(Protocol):
     def summary(self, index: int) -> AnnotationSummary:
         """Return the summary of image ``index``, without parsing."""
 
+    def record(self, index: int) -> "LazyRecord":
+        """Make the record of image ``index``."""
+
     def token(self) -> object:
         """Return a small, hashable, picklable value that lets another process open the same source."""
 
@@ -56,12 +59,23 @@ class LazyRecord(dict):
         index: of the image in the source.
     """
 
-    __slots__ = ("_index", "_source")
+    __slots__ = ("_changed", "_index", "_source")
 
     def __init__(self, fields: dict[str, Any], source: AnnotationSource, index: int) -> None:
         dict.__init__(self, fields, annotations=None)
         self._source: AnnotationSource | None = source
         self._index = index
+        self._changed = False
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the source would make the same record again."""
+        return self._source is not None and not self._changed
+
+    def place(self) -> tuple[Any, int]:
+        """Return the token of the source and the index in it."""
+        assert self._source is not None
+        return self._source.token(), self._index
 
     @property
     def is_packed(self) -> bool:
@@ -97,16 +111,19 @@ class LazyRecord(dict):
         return self[key] if key in self else default
 
     def __setitem__(self, key: object, value: object) -> None:
+        self._changed = True
         if key == _KEY:
             self._source = None
         super().__setitem__(key, value)
 
     def __delitem__(self, key: object) -> None:
+        self._changed = True
         if key == _KEY:
             self._source = None
         super().__delitem__(key)
 
     def pop(self, key: object, default: object = _MISSING) -> Any:
+        self._changed = True
         if key == _KEY:
             self._unpack()
         return super().pop(key) if default is _MISSING else super().pop(key, default)

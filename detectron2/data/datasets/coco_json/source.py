@@ -29,6 +29,7 @@ class _Token(NamedTuple):
     mapped: bool
     extra_keys: tuple[str, ...]
     stamp: tuple[int, int]
+    image_root: str
 
     def open(self) -> "CocoSource":
         return _open_source(self)
@@ -106,6 +107,25 @@ class CocoSource:
         rows = (self._classes[usable], self.index.crowd[usable], self.index.visible[usable])
         return before[self.index.first].tolist(), rows[0].tolist(), rows[1].tolist(), rows[2].tolist()
 
+    def record(self, index: int) -> LazyRecord:
+        height, width = self.index.sizes[index].tolist()
+        name = os.path.join(self._token.image_root, self.index.file_name(index))
+        return self._made(index, int(self.index.image_ids[index]), height, width, name)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Make the records of all images."""
+        names, root = self.index.file_names, self._token.image_root
+        columns = zip(self.index.image_ids.tolist(), self.index.sizes.tolist(), names)
+        with paused_garbage_collector():
+            return [
+                self._made(number, image_id, height, width, os.path.join(root, name))
+                for number, (image_id, (height, width), name) in enumerate(columns)
+            ]
+
+    def _made(self, index: int, image_id: int, height: int, width: int, file_name: str) -> LazyRecord:
+        fields = {"file_name": file_name, "height": height, "width": width, "image_id": image_id}
+        return LazyRecord(fields, self, index)
+
     def token(self) -> _Token:
         return self._token
 
@@ -122,7 +142,9 @@ def lazy_records(
         mapped: convert category ids to class numbers.
         extra_keys: additional keys of annotations to keep.
     """
-    source = _open_source(_Token(os.path.abspath(path), name, mapped, extra_keys, file_stamp(path)))
+    source = _open_source(
+        _Token(os.path.abspath(path), name, mapped, extra_keys, file_stamp(path), image_root)
+    )
     index = source.index
     dropped = int((~index.usable).sum())
     if dropped:
@@ -134,22 +156,4 @@ def lazy_records(
         logger.warning(
             "%s: left out %d annotations of images that the file does not list", name, index.strays
         )
-    return _make_records(index, source, image_root)
-
-
-def _make_records(index: CocoIndex, source: CocoSource, image_root: str) -> list[dict[str, Any]]:
-    columns = zip(index.image_ids.tolist(), index.sizes.tolist(), index.file_names)
-    with paused_garbage_collector():
-        return [
-            LazyRecord(
-                {
-                    "file_name": os.path.join(image_root, file_name),
-                    "height": height,
-                    "width": width,
-                    "image_id": image_id,
-                },
-                source,
-                number,
-            )
-            for number, (image_id, (height, width), file_name) in enumerate(columns)
-        ]
+    return source.records()
