@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,9 @@ from detectron2.utils.file_io.atomic import atomic_write
 
 from .hooks.periodic import PeriodicHook
 from .safety.meeting import explains_missing_ranks
+
+if TYPE_CHECKING:
+    from ray.train import Checkpoint, Result
 
 __all__ = ["RayReport", "import_ray", "restore_checkpoint", "train_on_ray"]
 
@@ -97,7 +100,7 @@ def _link_file(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def restore_checkpoint(folder: str | Path, checkpoint: Any = None) -> bool:
+def restore_checkpoint(folder: str | Path, checkpoint: Checkpoint | None = None) -> bool:
     """Copy a checkpoint from Ray's storage into an output folder, unless its files are there.
 
     Args:
@@ -137,7 +140,7 @@ def train_on_ray(
     name: str,
     use_gpu: bool = False,
     max_failures: int = 3,
-) -> Any:
+) -> Result:
     """Call a function in one process per worker of Ray Train, as :func:`~detectron2.engine.launch` does without Ray.
 
     If a worker is lost, all are started again, and the function finds the last reported checkpoint by

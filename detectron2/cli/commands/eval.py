@@ -2,8 +2,8 @@
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detectron2.data import DatasetCatalog
 from detectron2.data.formats import plan_validation
@@ -68,8 +68,10 @@ def _parts(args: argparse.Namespace, device: str) -> Parts | None:
         return None
     engine = RayEngine(args.num_workers, device, (args.imports, args.trust))
 
-    def remote(*run: Any) -> tuple[RemoteEvaluation, RemoteEvaluation]:
-        both = RemoteEvaluation(engine, *run)
+    def remote(
+        run: RunConfig, card: RunCard, folder: Path, weights: str, tta: Sequence[int] | None
+    ) -> tuple[RemoteEvaluation, RemoteEvaluation]:
+        both = RemoteEvaluation(engine, run, card, folder, weights, tta)
         return both, both
 
     return remote

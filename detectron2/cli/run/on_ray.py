@@ -242,12 +242,20 @@ def predictions_on_ray(
 class _EvalWorker:
     """Runs the model of a run on batches of indices of its validation data."""
 
-    def __init__(self, engine: RayEngine, run: RunConfig, card: RunCard, *rest: Any) -> None:
+    def __init__(
+        self,
+        engine: RayEngine,
+        run: RunConfig,
+        card: RunCard,
+        folder: Path,
+        weights: str,
+        tta: Sequence[int] | None,
+    ) -> None:
         engine.enter()
         with trusting(*engine.allowed):
             register(card, train=False)
-            self.model, loader = evaluation_parts(run, card, *rest)
-        self.samples: Any = loader.dataset  # type: ignore[attr-defined]
+            self.model, loader = evaluation_parts(run, card, folder, weights, tta)
+        self.samples = loader.dataset  # type: ignore[attr-defined]
         if isinstance(self.model, torch.nn.Module):
             self.model.eval()
 
@@ -283,7 +291,7 @@ class RemoteEvaluation:
         self._engine, self._args = engine, (run, card, folder, weights, tta)
         self._records = DatasetCatalog.get(VAL)
         self._todo = list(range(len(self._records)))
-        self._outputs: Any = None
+        self._outputs: object = None
         # What was evaluated before counts only for the same weights and settings.
         self.identity = hashlib.sha256(Path(weights).read_bytes() + f"{run.cfg} {tta}".encode()).hexdigest()
 
