@@ -63,7 +63,11 @@ class _Job(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, draw, and write ``predictions.json``; what cannot be read is counted and named."""
+    """Predict, draw, and write ``predictions.json``; what cannot be read is counted and named.
+
+    Raises:
+        UserError: two options exclude each other, or there is nothing to predict.
+    """
     logger = setup_logger(name="detectron2")
     device = chosen_device(args.device) if args.device else None
     if not os.path.isdir(args.model):
