@@ -148,6 +148,7 @@ _PASSED_ON = {
         "layers.wrappers.cat",
         "layers.wrappers.move_device_like",
     ),
+    "modeling.proposal_generator.rpn": ("layers.wrappers.Conv2d",),
     "modeling.proposal_generator.rrpn": (
         "layers.nms.batched_nms_rotated",
         "layers.wrappers.cat",
@@ -156,6 +157,7 @@ _PASSED_ON = {
     "modeling.roi_heads.fast_rcnn": (
         "structures.boxes.Boxes",
         "layers.nms.batched_nms",
+        "utils.events.get_event_storage",
         "layers.wrappers.nonzero_tuple",
     ),
     "modeling.sampling": ("layers.wrappers.nonzero_tuple",),

@@ -180,7 +180,12 @@ def test_class_maps_are_written(tmp_path: Path) -> None:
     Image.fromarray(picture).save(tmp_path / "a.png")
     model: Any = TwoHalves()
     out, options = tmp_path / "out", TileOptions(64, 0.25)
-    assert predict_tiles(model, [str(tmp_path / "a.png")], out, options, logging.getLogger()) == 0
+    assert (
+        predict_tiles(
+            model, {str(tmp_path / "a.png"): "a"}, out / "predictions.json", options, logging.getLogger()
+        )
+        == 0
+    )
     (record,) = json.loads((out / "predictions.json").read_text())
     labels = np.asarray(Image.open(out / record["labels"]))
     np.testing.assert_array_equal(labels, picture[:, :, 0] > 99)

@@ -19,7 +19,7 @@ from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
-from detectron2.utils.reexports import publish
+from detectron2.utils.reexports import passed_on, publish
 from detectron2.utils.registry import Registry
 
 from .._selection import clip_boxes, rows_of_each, selects_in_rounds
@@ -35,6 +35,7 @@ from .proposal_utils import find_top_rpn_proposals, gather_candidates, suppress_
 
 __all__ = ["RPN", "RPN_HEAD_REGISTRY", "Registry", "StandardRPNHead", "build_rpn_head"]
 
+__getattr__ = passed_on(__name__)
 publish(__name__, StandardRPNHead, build_rpn_head)
 
 
