@@ -120,7 +120,8 @@ class MapDataset(data.Dataset):
 
     def __new__(cls, dataset: object, map_func: Callable[[Any], Any]) -> Any:
         if isinstance(dataset, data.IterableDataset):
-            kind = _MapNumberedDataset if numbers_samples(dataset) else _MapIterableDataset
+            in_turns = numbers_samples(dataset) and hasattr(dataset, "turns")
+            kind = _MapNumberedDataset if in_turns else _MapIterableDataset
             return kind(dataset, map_func)
         return super().__new__(cls)
 

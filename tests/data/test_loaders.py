@@ -247,6 +247,12 @@ def test_mappers_can_ask_for_the_position_in_the_stream(workers) -> None:
     assert stream_position() is None
 
 
+def test_a_sampled_stream_can_be_mapped() -> None:
+    stream = ToIterableDataset(records(10), SequentialSampler(range(10)))
+    data = MapDataset(stream, lambda r: r["id"] if r["id"] % 3 else None)
+    assert list(data) == [r["id"] for r in records(10) if r["id"] % 3] and data.num_skipped > 0
+
+
 def test_mapped_data_sets_can_be_pickled() -> None:
     data = pickle.loads(pickle.dumps(MapDataset([1, 2], str)))
     assert len(data) == 2 and data[1] == "2"
