@@ -86,7 +86,7 @@ class TrainingOptions:
     compile: bool = option("SOLVER.COMPILE.ENABLED", "train.compile.enabled", False, "`torch.compile`")
     compile_parts: list[str] = option("SOLVER.COMPILE.PARTS", "train.compile.parts", ["backbone"], "modules to compile; `\"\"` is the whole model")
     compile_mode: str = option("SOLVER.COMPILE.MODE", "train.compile.mode", "default", "mode of `torch.compile`")
-    cuda_graphs: bool = option("SOLVER.CUDA_GRAPHS", "train.cuda_graphs", False, "compile whole steps into CUDA graphs, see [performance](performance.md#compiled-steps)")
+    cuda_graphs: bool = option("SOLVER.CUDA_GRAPHS", "train.cuda_graphs", False, "compile whole steps into CUDA graphs, see the page on performance")
     channels_last: bool = option("SOLVER.CHANNELS_LAST", "train.channels_last", False, "channels-last memory order")
     freeze: list[str] = option("SOLVER.FREEZE", "train.freeze", [], "parameters to freeze: regular expressions")
     activation_checkpoint: list[str] = option("SOLVER.ACTIVATION_CHECKPOINT", "train.activation_checkpoint", [], "modules that recompute their activations: regular expressions")
