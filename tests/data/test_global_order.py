@@ -167,3 +167,17 @@ def test_a_lane_forgets_what_it_passed() -> None:
     assert list(itertools.islice(lane, 2)) == [2, 3] and len(lane._ahead) == 2
     lane.go_to(7)
     assert next(iter(lane)) == 7 and len(lane._ahead) == 1
+
+
+class Backwards(TrainingSampler):
+    def __iter__(self):
+        return (COUNT - 1 - i for i in super().__iter__())
+
+
+def test_a_sampler_with_an_order_of_its_own_keeps_it() -> None:
+    found = []
+    for kind in (TrainingSampler, Backwards):
+        source = lambda kind=kind: (records(), kind(COUNT, seed=3))  # noqa: E731
+        batches = itertools.islice(loader(source, grouped=True, total=1), COUNT)
+        found.append([batch[0]["id"] for batch in batches])
+    assert found[1] == [COUNT - 1 - i for i in found[0]]

@@ -124,6 +124,3 @@ class GroupedStream(data.IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         return (element for _, element in self.numbered())
-
-    def __len__(self) -> int:
-        return len(self.sampler)  # type: ignore[arg-type]

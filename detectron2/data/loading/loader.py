@@ -16,6 +16,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.errors import BadValue
 
 from ..common import AspectRatioGroupedDataset, DatasetFromList, Indexed, MapDataset, ToIterableDataset
+from ..samplers.distributed_sampler import shares_one_stream
 from .grouped import BatchPlan, GroupedStream
 from .stream import Placed, PlacedCollate, PlacedStream, numbers_samples
 
@@ -184,7 +185,7 @@ class TrainLoader(torchdata.IterableDataset):
         planned = self._planned is not None
         world = comm.get_world_size()
         same = (state["world_size"], state["batch_size"]) == (world, self.batch_size)
-        if state["of_all_ranks"] == planned and (planned or same):
+        if state.get("of_all_ranks", False) == planned and (planned or same):
             self._next, self._waiting = int(state["next"]), list(state["waiting"])
             return
         used = state["batches"] * state["batch_size"] * state["world_size"]
@@ -221,7 +222,7 @@ def _as_stream(
     if sampler is None:
         raise ValueError("a map-style data set needs a sampler")
     upright = _upright(dataset)
-    if planned and upright is not None and hasattr(sampler, "_infinite_indices"):
+    if planned and upright is not None and shares_one_stream(sampler):
         return GroupedStream(dataset, sampler, upright, batch_size * comm.get_world_size())
     return ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
 

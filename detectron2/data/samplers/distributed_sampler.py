@@ -10,7 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -70,6 +70,12 @@ class _SeededStream:
 
     def __iter__(self) -> Iterator[int]:
         return itertools.islice(self._infinite_indices(), comm.get_rank(), None, comm.get_world_size())
+
+
+def shares_one_stream(sampler: Sampler) -> TypeGuard[_SeededStream]:
+    """Return whether each rank takes its share of ``_infinite_indices``; not if a subclass iterates in its own way."""
+    iterates: object = type(sampler).__iter__
+    return isinstance(sampler, _SeededStream) and iterates is _SeededStream.__iter__
 
 
 class TrainingSampler(_SeededStream, Sampler):
