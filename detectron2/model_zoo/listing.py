@@ -196,7 +196,7 @@ def find_config(name: str) -> str:
     if len(wanted) == 1:
         return wanted[0]
     if wanted:
-        raise UnknownConfigError(f"{name!r} may be {' or '.join(wanted)}; give the folder too")
+        raise UnknownConfigError(f"{name!r} may be {' or '.join(wanted)}. Give the folder, too.")
     short = {os.path.splitext(p.rsplit("/", 1)[-1])[0] for p in names}
     raise UnknownConfigError(f"the zoo has no config {name!r}. {did_you_mean(name, [*short, *names])}")
 
