@@ -60,7 +60,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", nargs="+", help="picture files, or one pattern such as 'folder/*.jpg'")
     parser.add_argument("--output", help="a file or folder to write to; a window shows the result otherwise")
     parser.add_argument(
-        "--confidence-threshold", type=float, default=0.5, help="lowest score of what is shown, 0 to 1"
+        "--confidence-threshold", type=_score, default=0.5, help="lowest score of what is shown, 0 to 1"
     )
     parser.add_argument("--parallel", action="store_true", help="for videos: predict in other processes")
     parser.add_argument(
@@ -72,12 +72,23 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _need_cv2() -> Any:
+def _score(text: str) -> float:
+    score = float(text)
+    if not 0 <= score <= 1:
+        raise argparse.ArgumentTypeError(f"a score lies between 0 and 1, got {text}")
+    return score
+
+
+def _open_window() -> None:
+    """Opens the window, before anything is computed."""
     try:
         import cv2
+
+        cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL)
     except ImportError as error:
-        raise SystemExit(f"this needs OpenCV: pip install 'detectron2[viz]' ({error})") from error
-    return cv2
+        raise SystemExit(f"a window needs OpenCV: pip install 'detectron2[viz]' ({error})") from error
+    except cv2.error as error:
+        raise SystemExit(f"OpenCV cannot open a window here: give --output ({error.err})") from error
 
 
 def _summary(predictions: dict[str, Any]) -> str:
@@ -152,8 +163,8 @@ def _can_be_saved(name: str) -> bool:
 
 def _show(bgr: Any, wait: int) -> bool:
     """Shows a picture in a window; returns whether Esc was pressed."""
-    cv2 = _need_cv2()
-    cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL)
+    import cv2
+
     cv2.imshow(WINDOW, bgr)
     return bool(cv2.waitKey(wait) == 27)
 
@@ -232,12 +243,16 @@ def main() -> None:
         paths = _paths(args)
         if args.output:
             _check_picture_output(args.output, len(paths))
+        else:
+            _open_window()
         run_on_pictures(_demo(args), paths, args, logger)
         return
     try:
         if args.video_input and not os.path.isfile(args.video_input):
             raise SystemExit(f"there is no video file {args.video_input}")
         target = _video_target(args.video_input or "camera", args.output)
+        if target is None:
+            _open_window()
         if args.webcam:
             if not run_on_frames(_demo(args), read_camera(0), target, None):
                 raise SystemExit("the camera gave no picture")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
-from detectron2.utils.errors import BadValue
+from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.image_io import check_pixel_values, convert_PIL_to_numpy, read_image
 
 __all__ = ["ChannelOrder", "Picture", "check_order", "is_picture", "is_several", "to_rgb"]
@@ -25,6 +25,7 @@ Picture = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any] | torc
 
 ChannelOrder = str
 _CHANNELS = (1, 2, 3, 4)  # grey, grey with alpha, colour, colour with alpha
+_BEYOND = 32  # what sharp filters may add to the values of a picture
 # Libraries whose arrays and tensors are always RGB, by the first part of the type's module.
 _RGB_LIBRARIES = ("imageio", "torchvision")
 
@@ -71,6 +72,7 @@ def to_rgb(picture: Picture, input_format: ChannelOrder = "BGR") -> npt.NDArray[
         uint8 array for files, bytes and Pillow images; of the given dtype for arrays and tensors.
 
     Raises:
+        TypeError: if it is nothing of these.
         ValueError: if an array has another shape, no pixels, or values that no picture has.
         OSError: if a file cannot be read.
     """
@@ -86,6 +88,11 @@ def to_rgb(picture: Picture, input_format: ChannelOrder = "BGR") -> npt.NDArray[
         array = array if array.ndim != 3 else array.permute(1, 2, 0)
         form = "a tensor must be (channels, height, width) or (height, width)"
         return _of_array(array.numpy(), input_format, form, picture)
+    if not hasattr(picture, "__array__"):
+        raise BadType(
+            "a picture is a path, URL, bytes, Pillow image, array or tensor, got "
+            f"{type(picture).__name__}; predictor.stream(...) takes cameras, folders and videos"
+        )
     form = "an array must be (height, width, channels) or (height, width)"
     return _of_array(np.asarray(picture), input_format, form, picture)
 
@@ -108,7 +115,7 @@ def _of_array(array: npt.NDArray[Any], order: ChannelOrder, form: str, given: An
             hint = "; it looks like (channels, height, width): use array.transpose(1, 2, 0)"
         elif len(shape) == 3 and isinstance(given, torch.Tensor) and shape[2] in _CHANNELS:
             hint = "; it looks like (height, width, channels): use tensor.permute(2, 0, 1)"
-        raise BadValue(f"{form}, with pixels and 1, 3 or 4 channels, got shape {shape}{hint}")
+        raise BadValue(f"{form}, with pixels and 1 to 4 channels, got shape {shape}{hint}")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     check_pixel_values(array)
@@ -126,6 +133,12 @@ def _warn_of_odd_values(array: npt.NDArray[Any], order: ChannelOrder, given: obj
             "A picture is an %s of %s, whose channels are RGB, but input_format is 'BGR': give input_format='RGB'.",
             type(given).__name__, library,
         )  # fmt: skip
+    if array.dtype.kind == "f" and (array.min() < -_BEYOND or array.max() > 255 + _BEYOND):
+        logger.warning(
+            "A picture has values from %.4g to %.4g; values in [0, 255] are expected.",
+            array.min(),
+            array.max(),
+        )
     if array.dtype.kind == "f" and array.size > 1 and 0 < array.max() <= 1 and array.min() >= 0:
         logger.warning(
             "A picture has floating-point values up to %.3g; values in [0, 255] are expected. Multiply by 255?",

@@ -25,6 +25,7 @@ def run(monkeypatch, tmp_path):
             sys.modules.pop("predictor", None)
         return str(stop.value)
 
+    monkeypatch.setitem(sys.modules, "cv2", None)  # an import of it fails
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
     Image.new("RGB", (8, 8)).save("b.png")
@@ -43,6 +44,9 @@ def run(monkeypatch, tmp_path):
         (("--input", "a.png", "b.png", "--output", "file"), "cannot be written"),
         (("--input", "a.png", "b.png", "--output", "new"), "absent.yaml"),
         (("--input", "a.png", "--output", "new/drawn.png"), "absent.yaml"),
+        (("--input", "a.png", "--confidence-threshold", "7"), "2"),  # argparse's status
+        (("--input", "a.png"), "a window needs OpenCV"),
+        (("--video-input", "a.png"), "a window needs OpenCV"),
         (("--video-input", "absent.mp4"), "no video file absent.mp4"),
         (("--video-input", "a.png", "--output", "file"), "exists already"),
         (("--video-input", "a.png", "--output", "drawn.gif"), "must end in"),

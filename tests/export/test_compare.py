@@ -71,6 +71,17 @@ def test_int8_looks_at_confident_objects_only() -> None:
     assert compare(wanted, objects([0.1, 0.1]), TOLERANCES["int8"]).problems
 
 
+def test_a_few_boxes_of_half_precision_may_be_elsewhere() -> None:
+    wanted, found = objects([0.9 - 0.01 * k for k in range(40)]), objects([0.9 - 0.01 * k for k in range(40)])
+    for count, agrees in ((2, True), (3, False)):  # 5 % of 40 are 2
+        found["instances"].pred_boxes.tensor[:count, 2] = wanted["instances"].pred_boxes.tensor[:count, 2] + 4
+        found["instances"].pred_masks[:count] = False
+        result = compare(wanted, found, TOLERANCES["fp16"])
+        assert not result.problems == agrees and result.missing == (count if agrees else 0)
+    assert any(p.startswith("box: 3 of 40") for p in result.problems)
+    assert compare(wanted, found, EXACT).problems
+
+
 def test_labels_of_pixels_are_compared() -> None:
     labels = torch.zeros(3, 50, 50)
     labels[1, :25] = 1

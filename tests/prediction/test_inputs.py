@@ -79,21 +79,26 @@ def test_arrays_and_tensors(order):
         (np.zeros((0, 5, 3), np.uint8), "with pixels"),
         (np.zeros((3, 40, 60), np.uint8), r"looks like \(channels, height, width\)"),
         (torch.zeros(40, 60, 3), r"looks like \(height, width, channels\)"),
-        (np.zeros((40, 60, 7), np.uint8), "1, 3 or 4 channels"),
+        (np.zeros((40, 60, 7), np.uint8), "1 to 4 channels"),
         (np.zeros(5), "height, width"),
         (np.full((4, 4, 3), 4000, np.uint16), "divide 16-bit images by 256"),
         (np.full((4, 4, 3), np.nan), "not finite"),
         (Image.new("RGB", (0, 5)), "must have pixels"),
+        (None, "array or tensor, got NoneType"),
+        (0, "got int; predictor.stream.* takes cameras"),
     ],
 )
 def test_what_is_no_picture_is_refused(bad, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         to_rgb(bad)
 
 
 def test_what_looks_wrong_is_said(caplog):
     to_rgb(RGB / 255.0)
     assert "values in [0, 255] are expected" in caplog.text
+    caplog.clear()
+    to_rgb(RGB * 300.0)
+    assert "A picture has values from" in caplog.text
     library = type("Array", (np.ndarray,), {"__module__": "imageio.core.util"})
     caplog.clear()
     to_rgb(RGB.view(library), "RGB")

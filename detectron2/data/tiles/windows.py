@@ -276,15 +276,18 @@ class _RasterWindows(_Opened):
 
     def read(self, tile: Tile) -> RGB:
         window = ((tile.y0, tile.y1), (tile.x0, tile.x1))
-        return self._converted(self._dataset.read(self._bands, window=window))
+        return self._converted(window=window)
 
     def small(self, longest: int) -> RGB:
         scale = min(longest / max(self.height, self.width), 1)
         shape = (max(round(self.height * scale), 1), max(round(self.width * scale), 1))
-        return self._converted(self._dataset.read(self._bands, out_shape=(len(self._bands), *shape)))
+        return self._converted(out_shape=(len(self._bands), *shape))
 
-    def _converted(self, bands: npt.NDArray[Any]) -> RGB:
-        values = np.moveaxis(bands, 0, 2)
+    def _converted(self, **where: tuple[Any, ...]) -> RGB:
+        try:
+            values = np.moveaxis(self._dataset.read(self._bands, **where), 0, 2)
+        except OSError as error:
+            raise OSError(f"{self._name} is damaged: {error.__cause__ or error}") from error
         if self._colors is not None:
             return self._colors[values[:, :, 0]]
         return self._options.to_rgb(values, self._name)

@@ -26,7 +26,8 @@ class Tolerance:
         mask_iou: lowest IoU of masks of one object. Masks of few pixels may differ by 4.
         keypoint: pixels that keypoints may be off; one in a hundred may be more, since peaks can be twins.
         labels: lowest share of pixels with the same class or segment.
-        missing: highest share of objects that only one of the two has.
+        missing: highest share of objects that only one of the two has, or whose boxes are too far apart: where
+            boxes compete, a small difference of scores lets another one of the same object win.
         above: objects with a lower score do not count.
         overlap: IoU from which two boxes of one class are one object.
     """
@@ -60,7 +61,7 @@ class Difference:
 
     Attributes:
         objects: how many the model found, those below the tolerance's ``above`` left out.
-        missing: how many objects only one of the two has.
+        missing: how many objects only one of the two has, or has elsewhere.
         box, score, keypoint: largest difference, in pixels and as a number.
         mask_iou, labels: lowest IoU of masks, and share of pixels with the same label.
         problems: what is too much, in words; empty if they agree.
@@ -147,17 +148,26 @@ def _compare_objects(
     wanted, found = wanted[count], found[count]
     if not len(wanted):
         return
-    boxes = _boxes(wanted).tensor, _boxes(found).tensor
-    off = (boxes[0] - boxes[1]).abs().amax(1)
-    result.box = float(off.max())
-    sides = (
-        (boxes[0][:, 2:4] - boxes[0][:, :2]).amax(1) if boxes[0].shape[1] == 4 else boxes[0][:, 2:4].amax(1)
-    )
-    _report(off > (limits.share * sides).clamp(min=limits.pixels), off, wanted, "box", "px off", result)
+    off, far = _box_distances(wanted, found, limits)
+    elsewhere = int(far.sum())
+    if result.missing + elsewhere <= limits.missing * result.objects:
+        result.missing += elsewhere
+        wanted, found, off = wanted[~far], found[~far], off[~far]
+    else:
+        _report(far, off, wanted, "box", "px off", result)
+    result.box = float(off.max()) if len(off) else 0.0
     off = (_scores(wanted) - _scores(found)).abs()
-    result.score = float(off.max())
+    result.score = float(off.max()) if len(off) else 0.0
     _report(off > slack, off, wanted, "score", "off", result)
     _compare_details(wanted, found, limits, result)
+
+
+def _box_distances(wanted: Instances, found: Instances, limits: Tolerance) -> tuple[Tensor, Tensor]:
+    """Return the largest distance of two edges, in pixels, for each pair of boxes, and whether it is too much."""
+    ours, theirs = _boxes(wanted).tensor, _boxes(found).tensor
+    off = (ours - theirs).abs().amax(1)
+    sides = ours[:, 2:4] - ours[:, :2] if ours.shape[1] == 4 else ours[:, 2:4]
+    return off, off > (limits.share * sides.amax(1)).clamp(min=limits.pixels)
 
 
 def _compare_details(wanted: Instances, found: Instances, limits: Tolerance, result: Difference) -> None:

@@ -76,6 +76,15 @@ def test_an_uncompressed_tiff_is_mapped(
     assert isinstance(opened._array, np.memmap)  # type: ignore[attr-defined]
 
 
+def test_a_damaged_file_is_named(picture: np.ndarray, tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(picture).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with open_windows(path) as opened, pytest.raises(OSError, match=r"cut\.jpg is damaged: .*libjpeg"):
+        opened.read(Tile(0, 0, 170, 130))
+
+
 def test_a_turned_photograph_is_upright(picture: np.ndarray, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
