@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
 
 from detectron2.data.tiles import TileOptions, any_size, open_windows
@@ -19,6 +20,7 @@ from detectron2.prediction.tiles import (
     draw_small,
     write_geojson,
 )
+from detectron2.structures.exchange import class_texts
 from detectron2.utils.file_io.atomic import atomic_write
 from detectron2.utils.image_io import READ_ERRORS
 
@@ -58,6 +60,7 @@ def predict_tiles(
                 found = large(path, name)
                 picture = _write_picture(found, output / f"{name}.jpg", tiles)
                 regions = _write_labels(found, output / f"{name}.labels.png")
+                regions |= _write_segments(found, output / f"{name}.panoptic.png")
             except (*READ_ERRORS, ValueError) as error:
                 reason = str(error) if path in str(error) else f"{path} ({error})"
                 logger.warning("Skipped, since it cannot be read: %s", reason)
@@ -88,6 +91,21 @@ def _write_labels(found: LargePrediction, path: Path) -> dict[str, Any]:
     Image.fromarray(found.labels).save(path, compress_level=1)
     areas = class_areas(found.labels, found.metadata)
     return {"labels": path.name, "regions": [{"category_id": n, "class": c, "area": a} for n, c, a in areas]}
+
+
+def _write_segments(found: LargePrediction, path: Path) -> dict[str, Any]:
+    """Write the segment of each pixel as the grey value of a picture; of more than 16 bits, as COCO's colours."""
+    if found.panoptic is None:
+        return {}
+    ids, segments = found.panoptic.ids, found.panoptic.segments
+    pixels = ids if ids.dtype == np.uint16 else np.stack([ids >> bits & 255 for bits in (0, 8, 16)], -1).astype(np.uint8)  # fmt: skip
+    Image.fromarray(pixels).save(path, compress_level=1)
+    things, stuff = (found.metadata.get(k) for k in ("thing_classes", "stuff_classes"))
+    entries = [
+        {**s, "class": class_texts([s["category_id"]], things if s["isthing"] else stuff)[0]}
+        for s in segments
+    ]
+    return {"panoptic": path.name, "segments_info": entries}
 
 
 def _write_record(file: IO[str], found: LargePrediction, picture: str, regions: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,20 @@ from detectron2.data import Metadata
 from detectron2.data.tiles import Tile
 from detectron2.structures.exchange import class_texts
 
-__all__ = ["LabelPart", "class_areas", "cores_of", "label_part", "whole_map"]
+__all__ = [
+    "LabelPart",
+    "class_areas",
+    "core_of",
+    "cores_of",
+    "counts_of",
+    "label_part",
+    "packed",
+    "whole_map",
+]
 
+Map = npt.NDArray[np.unsignedinteger]
+
+Values = TypeVar("Values", npt.NDArray[np.integer], torch.Tensor)
 _ROWS = 1024  # counted at a time
 
 
@@ -58,15 +70,21 @@ def label_part(scores: torch.Tensor, tile: Tile, core: Tile) -> LabelPart:
         tile: where it lies.
         core: of :func:`cores_of`.
     """
-    rows, columns = slice(core.y0 - tile.y0, core.y1 - tile.y0), slice(core.x0 - tile.x0, core.x1 - tile.x0)
-    best = scores[:, rows, columns].argmax(dim=0).numpy()
-    small = best.astype(np.uint8 if len(scores) <= 256 else np.uint16)
-    return LabelPart(small.dtype.str, zlib.compress(small.tobytes(), 1))
+    best = core_of(scores, tile, core).argmax(dim=0).numpy()
+    return packed(best.astype(np.uint8 if len(scores) <= 256 else np.uint16))
 
 
-def whole_map(
-    parts: Mapping[int, LabelPart], tiles: Sequence[Tile]
-) -> npt.NDArray[np.unsignedinteger] | None:
+def core_of(values: Values, tile: Tile, core: Tile) -> Values:
+    """Return the core of values ``[..., h, w]`` of a whole tile."""
+    return values[..., core.y0 - tile.y0 : core.y1 - tile.y0, core.x0 - tile.x0 : core.x1 - tile.x0]
+
+
+def packed(labels: Map) -> LabelPart:
+    """Compress the numbers in the core of a tile."""
+    return LabelPart(labels.dtype.str, zlib.compress(labels.tobytes(), 1))
+
+
+def whole_map(parts: Mapping[int, LabelPart], tiles: Sequence[Tile]) -> Map | None:
     """Put the cores together to one map ``[H, W]``; None if there are none."""
     if not parts:
         return None
@@ -80,13 +98,17 @@ def whole_map(
     return labels
 
 
-def class_areas(
-    labels: npt.NDArray[np.unsignedinteger], metadata: Metadata
-) -> Iterator[tuple[int, str, int]]:
-    """Yield number, name and pixels of each class that a map has."""
-    total = np.zeros(int(np.iinfo(labels.dtype).max) + 1, dtype=np.int64)
+def counts_of(labels: Map) -> npt.NDArray[np.int64]:
+    """Count the pixels of each number, from 0 to the highest one."""
+    total = np.zeros(int(labels.max()) + 1, dtype=np.int64)
     for start in range(0, len(labels), _ROWS):
         total += np.bincount(labels[start : start + _ROWS].ravel(), minlength=len(total))
+    return total
+
+
+def class_areas(labels: Map, metadata: Metadata) -> Iterator[tuple[int, str, int]]:
+    """Yield number, name and pixels of each class that a map has."""
+    total = counts_of(labels)
     found = np.flatnonzero(total).tolist()
     for number, name in zip(found, class_texts(found, metadata.get("stuff_classes"))):
         yield number, name, int(total[number])

@@ -32,6 +32,7 @@ from ..selection import on_cpu
 from .labels import cores_of, label_part, whole_map
 from .merge import MergeRule, merge_pieces
 from .pieces import Pieces, pieces_of
+from .segments import PanopticMap, panoptic_map, segment_part
 from .store import TileStore
 
 __all__ = ["LargePrediction", "TiledModel", "TiledPredictor"]
@@ -55,6 +56,7 @@ class LargePrediction:
         num_reused: those of them that an earlier run had finished.
         metadata: names and colours of the classes.
         labels: ``[H, W]``, the class of each pixel, of semantic and panoptic models; None for others.
+        panoptic: the segments, of panoptic models; None for others.
     """
 
     source: str
@@ -65,6 +67,7 @@ class LargePrediction:
     num_reused: int = 0
     metadata: Metadata = field(default_factory=Metadata, repr=False, compare=False)
     labels: npt.NDArray[np.unsignedinteger] | None = field(default=None, repr=False, compare=False)
+    panoptic: PanopticMap | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.found)
@@ -108,8 +111,8 @@ class TiledPredictor:
         options: the grid, and how files are read.
         rule: when pieces from several tiles are one object.
         folder: keeps finished tiles, so that a run that was broken off goes on behind them; None keeps none.
-        maps: also put together the class maps of semantic and panoptic models, which take a byte for each pixel; without
-            this, a model must give instances.
+        maps: also put together the class maps of semantic and panoptic models, which take a byte for each pixel, and the
+            panoptic segments, which take two; without this, a model must give instances.
 
     Example::
 
@@ -133,7 +136,7 @@ class TiledPredictor:
         self.rule = rule or MergeRule()
         self.folder = None if folder is None else Path(folder)
         self.identity = _identity(predictor)
-        self._told = self._told_panoptic = False
+        self._told = False
 
     def __call__(self, path: str | os.PathLike[str], name: str | None = None) -> LargePrediction:
         """Predict for one image.
@@ -156,14 +159,15 @@ class TiledPredictor:
                 self._predict(image, tiles, store)
                 found = store.all()
                 labels = whole_map(store.labels, tiles)
+                panoptic = panoptic_map(store.segments, tiles, size, self.rule)
             merged = merge_pieces(found, tiles, size, self.rule)
             logger.info(
                 "%s: %d tiles (%d of them kept from before), %d pieces, %d objects",
                 source, len(tiles), store.found, len(found), len(merged),
             )  # fmt: skip
             return LargePrediction(
-                source, size, merged, image.geo, len(tiles), store.found, self.predictor.metadata, labels
-            )
+                source, size, merged, image.geo, len(tiles), store.found, self.predictor.metadata, labels, panoptic
+            )  # fmt: skip
 
     def _predict(self, image: Windows, tiles: list[Tile], store: TileStore) -> None:
         """Predict for the tiles that are not in the store."""
@@ -172,18 +176,24 @@ class TiledPredictor:
             while batch := list(islice(ready, size)):
                 outputs = self.predictor.run_prepared([r.prepared for r in batch])
                 for (number, _), given in zip(batch, outputs):
-                    output, tile = on_cpu(given), tiles[number]
-                    mapped = self.maps and "sem_seg" in output
-                    self._say_panoptic(output)
-                    if "instances" not in output and not mapped:
-                        others = " or classes of pixels" if self.maps else ""
-                        raise UserError(
-                            f"the model gives {', '.join(output)}, and only instances{others} can be put together from tiles"
-                        )
-                    labels = label_part(output["sem_seg"], tile, cores[number]) if mapped else None
-                    store.add(number, pieces_of(output.get("instances", _none(tile)), number, tile), labels)
+                    self._keep(on_cpu(given), number, tiles[number], cores[number], store)
                     if len(store) % _SAY_EVERY == 0:
                         logger.info("%d of %d tiles", len(store), len(tiles))
+
+    def _keep(self, output: ModelOutput, number: int, tile: Tile, core: Tile, store: TileStore) -> None:
+        """Keep what was found in a tile."""
+        usable = ("instances", "sem_seg", "panoptic_seg") if self.maps else ("instances",)
+        if not any(name in output for name in usable):
+            others = ", classes of pixels and panoptic segments" if self.maps else ""
+            raise UserError(
+                f"the model gives {', '.join(output)}, and only instances{others} can be put together from tiles"
+            )
+        labels = segments = None
+        if self.maps and "sem_seg" in output:
+            labels = label_part(output["sem_seg"], tile, core)
+        if self.maps and "panoptic_seg" in output:
+            segments = segment_part(*output["panoptic_seg"], number, tile, core)
+        store.add(number, pieces_of(output.get("instances", _none(tile)), number, tile), labels, segments)
 
     def _prepared(self, image: Windows, tiles: list[Tile], store: TileStore) -> Iterator[_Ready]:
         for number in [i for i in range(len(tiles)) if i not in store]:
@@ -202,19 +212,11 @@ class TiledPredictor:
                 tile.width, tile.height, height / tile.height,
             )  # fmt: skip
 
-    def _say_panoptic(self, output: ModelOutput) -> None:
-        """Say once that the segments of tiles are not made into one panoptic map."""
-        if self.maps and "panoptic_seg" in output and not self._told_panoptic:
-            self._told_panoptic = True
-            logger.info(
-                "Panoptic segments are not numbered across tiles: the result is the merged objects and the class of each pixel."
-            )
-
     def _stamp(self, source: str, size: tuple[int, int]) -> dict[str, Any]:
         stat = os.stat(source)
         return {
             "source": os.path.abspath(source), "bytes": stat.st_size, "modified": stat.st_mtime_ns, "size": list(size),
-            **self.options.as_dict(), "identity": self.identity, "maps": self.maps,
+            **self.options.as_dict(), "identity": self.identity, "regions": self.maps,
         }  # fmt: skip
 
 

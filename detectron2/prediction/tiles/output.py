@@ -161,7 +161,8 @@ def _ring(outline: Points, geo: GeoReference, outer: bool) -> list[list[float]]:
 def draw_small(prediction: LargePrediction, image: npt.NDArray[np.uint8], metadata: Metadata) -> VisImage:
     """Draw the objects into the shrunken image: outlines of up to 500, boxes of up to 5,000, the best ones.
 
-    Below them lie the classes of the pixels, if the model gives these.
+    Below them lie the classes of the pixels, if the model gives these; of panoptic models up to 500 segments
+    are drawn instead.
 
     Args:
         prediction: of the whole image.
@@ -171,8 +172,11 @@ def draw_small(prediction: LargePrediction, image: npt.NDArray[np.uint8], metada
     scale = np.array([image.shape[1] / prediction.size[1], image.shape[0] / prediction.size[0]])
     found = prediction.found.chosen(range(min(len(prediction.found), _MOST_DRAWN)))
     canvas = Visualizer(image, metadata)
+    rows, columns = (np.arange(n) * full // n for n, full in zip(image.shape[:2], prediction.size))
+    panoptic = prediction.panoptic
+    if panoptic is not None and len(panoptic.segments) <= _MOST_OUTLINED:
+        return canvas.draw_panoptic_seg(panoptic.ids[rows[:, None], columns], panoptic.segments, alpha=0.5)
     if prediction.labels is not None:
-        rows, columns = (np.arange(n) * full // n for n, full in zip(image.shape[:2], prediction.size))
         canvas.draw_sem_seg(prediction.labels[rows[:, None], columns], alpha=0.5)
     if not len(found):
         return canvas.output

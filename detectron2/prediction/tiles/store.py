@@ -14,6 +14,7 @@ from detectron2.evaluation.progress.records import RecordWriter, read_records
 
 from .labels import LabelPart
 from .pieces import Crop, Pieces, joined
+from .segments import SegmentPart
 
 __all__ = ["TileStore"]
 
@@ -28,11 +29,13 @@ class TileStore:
     Attributes:
         found: number of tiles that the file had.
         labels: classes of the pixels of each tile; empty for models that give none.
+        segments: panoptic segments of each tile; empty for models that give none.
     """
 
     def __init__(self, path: Path | None, stamp: Mapping[str, Any]) -> None:
         self._parts: dict[int, Pieces] = {}
         self.labels: dict[int, LabelPart] = {}
+        self.segments: dict[int, SegmentPart] = {}
         self._writer: RecordWriter | None = None
         end = self._read(path, dict(stamp)) if path is not None else 0
         self.found = len(self._parts)
@@ -48,9 +51,13 @@ class TileStore:
             if not end and record.get("stamp") != stamp:
                 return 0
             if end:
-                self._parts[record["tile"]] = _unpacked(record)
-                if record.get("labels"):
-                    self.labels[record["tile"]] = LabelPart(*record["labels"])
+                number = record["tile"]
+                self._parts[number] = _unpacked(record, number)
+                if record["labels"]:
+                    self.labels[number] = LabelPart(*record["labels"])
+                if record["segments"]:
+                    things, stuff = record["segments"]
+                    self.segments[number] = SegmentPart(_unpacked(things, number), LabelPart(*stuff))
             end = place
         return end
 
@@ -60,13 +67,23 @@ class TileStore:
     def __len__(self) -> int:
         return len(self._parts)
 
-    def add(self, number: int, pieces: Pieces, labels: LabelPart | None = None) -> None:
+    def add(
+        self,
+        number: int,
+        pieces: Pieces,
+        labels: LabelPart | None = None,
+        segments: SegmentPart | None = None,
+    ) -> None:
         """Keep what was found in a tile; it outlives this process when the call returns."""
         self._parts[number] = pieces
         if labels is not None:
             self.labels[number] = labels
+        if segments is not None:
+            self.segments[number] = segments
         if self._writer is not None:
-            self._writer.append({"tile": number, **_packed(pieces), "labels": labels})
+            kept = None if segments is None else [_packed(segments.things), segments.stuff]
+            record = {"tile": number, **_packed(pieces), "labels": labels, "segments": kept}
+            self._writer.append(record)
 
     def all(self) -> Pieces:
         """Return the pieces of all tiles, in their order."""
@@ -92,12 +109,12 @@ def _packed(pieces: Pieces) -> dict[str, Any]:
     }
 
 
-def _unpacked(record: Mapping[str, Any]) -> Pieces:
+def _unpacked(record: Mapping[str, Any], number: int) -> Pieces:
     masks = None
     if record["windows"] is not None:
         masks = tuple(Crop(Tile(*w), c) for w, c in zip(record["windows"].tolist(), record["counts"]))
     return Pieces(
-        tiles=np.full(len(record["scores"]), record["tile"], dtype=np.int64),
+        tiles=np.full(len(record["scores"]), number, dtype=np.int64),
         boxes=record["boxes"],
         scores=record["scores"],
         classes=record["classes"],

@@ -133,7 +133,9 @@ def test_finished_tiles_are_not_predicted_again(scene: tuple[Path, np.ndarray], 
 def test_what_gives_no_instances_is_refused(scene: tuple[Path, np.ndarray]) -> None:
     model: Any = ByColor()
     model.run_prepared = lambda batch: [{"proposals": 0} for _ in batch]
-    with pytest.raises(UserError, match="proposals, and only instances or classes of pixels"):
+    with pytest.raises(
+        UserError, match="proposals, and only instances, classes of pixels and panoptic segments can"
+    ):
         TiledPredictor(model, TileOptions(70))(scene[0])
     model.run_prepared = lambda batch: [{"sem_seg": torch.zeros(2, 5, 5)} for _ in batch]
     with pytest.raises(UserError, match="sem_seg, and only instances can"):
@@ -155,17 +157,13 @@ class ByBlue(ByColor):
             sure = torch.zeros_like(thing)
             sure[3:-3, 3:-3] = 1
             output["sem_seg"] = torch.stack([1 - thing, thing, 2 * (1 - sure)])
-            output["panoptic_seg"] = thing.int(), []
             if not self.objects:
                 del output["instances"]
         return outputs
 
 
 @pytest.mark.parametrize("objects", [True, False])
-def test_class_maps_are_put_together(
-    scene: tuple[Path, np.ndarray], tmp_path: Path, objects: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
+def test_class_maps_are_put_together(scene: tuple[Path, np.ndarray], tmp_path: Path, objects: bool) -> None:
     path, image = scene
     options = TileOptions(70, 0.25)
     broken: Any = ByBlue(objects)
@@ -175,7 +173,6 @@ def test_class_maps_are_put_together(
     model: Any = ByBlue(objects)
     found = TiledPredictor(model, options, folder=tmp_path / "kept")(path)
     assert found.num_reused == 3 and (len(found) > 10) == objects
-    assert caplog.text.count("Panoptic segments are not numbered across tiles") == 2  # once a predictor
     assert found.labels is not None and found.labels.dtype == np.uint8
     inside = slice(3, -3), slice(3, -3)  # seams are in the middle of what two tiles see, far from their edges
     np.testing.assert_array_equal(found.labels[inside], image[inside][:, :, 2] > 0)
@@ -186,6 +183,61 @@ def test_class_maps_are_put_together(
     drawn = draw_small(found, image[::2, ::2], found.metadata).get_image()
     assert drawn.shape == (HEIGHT // 2, WIDTH // 2, 3) and (drawn != image[::2, ::2]).any()
     assert TiledPredictor(ByColor(), options)(path).labels is None  # type: ignore[arg-type]
+
+
+class Panoptic(ByColor):
+    """Gives panoptic segments, numbered anew in each tile: the objects, sky above row 60, and below it grass."""
+
+    def run_prepared(self, batch: list[Prepared]) -> list[dict[str, Any]]:
+        found = []
+        for output, prepared in zip(super().run_prepared(batch), batch):
+            things, rows = output["instances"], prepared.data[:, :, 2] // 200
+            ids = torch.from_numpy(1 + rows.astype(np.int32))
+            info: list[Any] = [{"id": k + 1, "category_id": k + 4, "isthing": False} for k in np.unique(rows)]
+            for k in range(len(things)):
+                ids[things.pred_masks[k]] = 10 + k
+                score, label = float(things.scores[k]), int(things.pred_classes[k])
+                info.append({"id": 10 + k, "category_id": label, "isthing": True, "score": score})
+            found.append({"panoptic_seg": (ids, info)})
+        return found
+
+    def find(self, rgb: np.ndarray) -> Instances:
+        return super().find(np.where(rgb[:, :, :1] > 0, rgb, np.uint8(0)))
+
+
+def test_panoptic_segments_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[60:, :, 2] = 200
+    image[40:110, 30:200] = (1, 90, 0)  # in many tiles
+    image[100:130, 150:190] = (2, 200, 0)  # covers a part of the first
+    image[5:15, 5:15] = (2, 100, 0)
+    path = tmp_path / "a.png"
+    Image.fromarray(image).save(path)
+    broken: Any = Panoptic()
+    broken.most = 4
+    with pytest.raises(KeyboardInterrupt):
+        TiledPredictor(broken, TileOptions(70, 0.3), folder=tmp_path)(path)
+    model: Any = Panoptic()
+    found = TiledPredictor(model, TileOptions(70, 0.3), folder=tmp_path)(path)
+    assert found.num_reused == 3 and len(found) == 0 and found.labels is None
+    assert found.panoptic is not None and found.panoptic.ids.dtype == np.uint16
+    colors = {}
+    for s in found.panoptic.segments:
+        pixels = image[found.panoptic.ids == s["id"]]
+        (color,) = np.unique(pixels, axis=0)
+        colors[tuple(color.tolist())] = s
+        assert s["area"] == len(pixels) == (image == color).all(2).sum()
+    assert len(colors) == len(found.panoptic.segments) == 5
+    assert not colors[0, 0, 0]["isthing"] and colors[0, 0, 0]["category_id"] == 4
+    assert not colors[0, 0, 200]["isthing"] and colors[0, 0, 200]["category_id"] == 5
+    for color in ((1, 90, 0), (2, 200, 0), (2, 100, 0)):
+        assert colors[color]["isthing"] and colors[color]["category_id"] == color[0] % 2
+        assert colors[color]["score"] == pytest.approx(0.5 + color[1] / 1000)
+    drawn = draw_small(found, image[::2, ::2], found.metadata).get_image()
+    assert (drawn != image[::2, ::2]).any()
+    monkeypatch.setattr("detectron2.prediction.tiles.segments._MOST", 7)
+    many = TiledPredictor(model, TileOptions(70, 0.3))(path).panoptic
+    assert many is not None and many.ids.dtype == np.uint32 and np.array_equal(many.ids, found.panoptic.ids)
 
 
 @pytest.mark.parametrize(
