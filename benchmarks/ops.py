@@ -8,6 +8,7 @@ do the same, and torchvision's compiled axis-aligned operators, which have much 
 
 import argparse
 import ctypes
+import functools
 import json
 import multiprocessing
 import os
@@ -28,6 +29,7 @@ from rich.table import Table
 from torch import Tensor
 
 from detectron2.layers import (
+    Conv2d,
     ROIAlign,
     ROIAlignRotated,
     batched_nms,
@@ -273,6 +275,14 @@ def compare(rounds: int) -> list[dict[str, Any]]:
         level,
         lambda: train(attend_by_level, shapes),
     )
+    for name, images, height, width in (
+        ("3x3 convolution, 256 channels, 120x160", 1, 120, 160),
+        ("the same, 100 x 14x14", 100, 14, 14),
+    ):
+        conv = Conv2d(256, 256, 3, padding=1)
+        x = torch.randn(images, 256, height, width)
+        plain = functools.partial(F.conv2d, x, conv.weight, conv.bias, padding=1)
+        row(name, torch.no_grad()(functools.partial(conv, x)), "torch conv2d", torch.no_grad()(plain))
     maps, people = torch.randn(10, 17, 56, 56), boxes(10, 60, 400)
     row(
         "keypoints from 10 x 17 heatmaps",

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from detectron2.utils.errors import BadType
 
+from .winograd import conv3x3, winograd_pays
+
 __all__ = [
     "BatchNorm2d",
     "Conv2d",
@@ -154,6 +156,11 @@ class Conv2d(nn.Conv2d):
         super().__init__(*args, **kwargs)
         self.norm: nn.Module | None = norm
         self.activation: Callable[[Tensor], Tensor] | None = activation
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if winograd_pays(self, input):
+            return conv3x3(input, weight, bias)
+        return super()._conv_forward(input, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, C', H', W'], normalised and activated."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import CycleBatchNormList, ShapeSpec, cat, get_norm
+from detectron2.layers import Conv2d, CycleBatchNormList, ShapeSpec, cat, get_norm
 from detectron2.layers.losses import sigmoid_focal_loss
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.errors import BadValue
@@ -255,8 +255,8 @@ class RetinaNetHead(nn.Module):
         self.cls_subnet = _tower(width, conv_dims, norm)
         self.bbox_subnet = _tower(width, conv_dims, norm)
         last = conv_dims[-1] if len(conv_dims) else width
-        self.cls_score = nn.Conv2d(last, num_anchors * num_classes, kernel_size=3, padding=1)
-        self.bbox_pred = nn.Conv2d(last, num_anchors * 4, kernel_size=3, padding=1)
+        self.cls_score = Conv2d(last, num_anchors * num_classes, kernel_size=3, padding=1)
+        self.bbox_pred = Conv2d(last, num_anchors * 4, kernel_size=3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 _small_weights(module)
@@ -305,7 +305,7 @@ def _norm_for_levels(norm: Norm, num_levels: int) -> Norm:
 def _tower(channels: int, widths: Sequence[int], norm: Norm) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in widths:
-        layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
+        layers.append(Conv2d(channels, width, kernel_size=3, padding=1))
         if norm:
             layers.append(get_norm(norm, width) or nn.Identity())
         layers.append(nn.ReLU())
