@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from detectron2.utils.tracing import is_recording
@@ -90,7 +91,7 @@ class _Winograd(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad  # type: ignore[attr-defined]
         return (
             conv3x3(grad, weight.flip(2, 3).transpose(0, 1)) if for_x else None,
-            nn.grad.conv2d_weight(x, weight.shape, grad, padding=1) if for_weight else None,
+            conv2d_weight(x, weight.shape, grad, padding=1) if for_weight else None,
             grad.sum((0, 2, 3)) if for_bias else None,
         )
 
