@@ -54,7 +54,8 @@ def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(conv3x3(*weights), want, rtol=1e-5, atol=1e-5)
 
 
-def test_who_takes_part() -> None:
+def test_who_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectron2.layers.winograd._MEASURED", True)
     x = torch.zeros(1, 64, 32, 32)
     plain: dict[str, object] = {"kernel_size": 3, "padding": 1}
     assert winograd_pays(Conv2d(64, 64, **plain), x)
@@ -76,10 +77,13 @@ def test_who_takes_part() -> None:
         assert not winograd_pays(conv, wrong)
     with torch.autocast("cpu"):
         assert not winograd_pays(conv, x)
+    monkeypatch.setattr("detectron2.layers.winograd._MEASURED", False)
+    assert not winograd_pays(conv, x)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
-def test_recorded_graphs_and_counters_see_a_convolution() -> None:
+def test_recorded_graphs_and_counters_see_a_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detectron2.layers.winograd._MEASURED", True)
     conv, x = Conv2d(64, 64, 3, padding=1), torch.ones(1, 64, 32, 32)
     kinds = {
         node.target for node in torch.export.export(conv, (x,)).graph.nodes if node.op == "call_function"
