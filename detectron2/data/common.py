@@ -18,6 +18,7 @@ from detectron2.utils.errors import BadKey, BadType, BadValue
 from detectron2.utils.reexports import passed_on
 from detectron2.utils.serialize import PicklableWrapper
 
+from .datasets.coco_json.lazy_list import LazyRecords, of_images
 from .loading.shared_list import PackedList, SharedPackedList
 from .loading.stream import numbers_samples, reading, worker_share
 
@@ -89,6 +90,9 @@ class DatasetFromList(data.Dataset):
 
 
 def _upright(records: list[Any]) -> npt.NDArray[np.bool_] | None:
+    found = of_images(records, lambda source: source.upright()) if isinstance(records, LazyRecords) else None
+    if found is not None:
+        return found
     with contextlib.suppress(KeyError, TypeError, IndexError):
         return np.fromiter((r["width"] <= r["height"] for r in records), dtype=np.bool_, count=len(records))
     return None

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from detectron2.utils.tables import create_grid_table
 
 from .catalog import DatasetCatalog, MetadataCatalog
 from .common import Indexed
-from .datasets.coco_json.lazy_record import AnnotationSummary, same_source
+from .datasets.coco_json.lazy_list import LazyRecords, RecordList, of_images
+from .datasets.coco_json.lazy_record import AnnotationSource, AnnotationSummary
 from .detection_utils import check_metadata_consistency
 from .records import WrongRecordError, is_whole
 
@@ -34,16 +35,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-
-
-class RecordList(list):
-    """A list of records that knows how many of them came from each data set.
-
-    Attributes:
-        lengths: data set name -> number of its records, in the order of the records.
-    """
-
-    lengths: dict[str, int]
 
 
 def summary_of(record: Record) -> AnnotationSummary:
@@ -73,12 +64,8 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[Record]) -> li
     Returns:
         The records kept, in their order; the number removed is logged.
     """
-    together = same_source(dataset_dicts)
-    if together is not None and hasattr(together[0], "usable_table"):
-        images, _, crowd = together[0].usable_table
-        useful = set(images[crowd == 0].tolist())
-        kept = [r for r, number in zip(dataset_dicts, together[1]) if number in useful]
-    else:
+    kept = _keep(dataset_dicts, lambda source: source.num_objects(), 1)
+    if kept is None:
         kept = [r for r in dataset_dicts if not all(summary_of(r).crowd)]
     _log_removed(
         dataset_dicts, kept, "without any annotation to learn from (DATALOADER.FILTER_EMPTY_ANNOTATIONS)"
@@ -99,9 +86,25 @@ def filter_images_with_few_keypoints(
     Returns:
         The records kept, in their order; the number removed is logged.
     """
-    kept = [r for r in dataset_dicts if sum(summary_of(r).visible_keypoints) >= min_keypoints_per_image]
+    kept = _keep(dataset_dicts, lambda source: source.num_keypoints(), min_keypoints_per_image)
+    if kept is None:
+        kept = [r for r in dataset_dicts if sum(summary_of(r).visible_keypoints) >= min_keypoints_per_image]
     _log_removed(dataset_dicts, kept, f"with fewer than {min_keypoints_per_image} visible keypoints")
     return kept
+
+
+def _keep(
+    records: list[Record], values: Callable[[AnnotationSource], npt.NDArray[np.int64]], least: int
+) -> list[Record] | None:
+    """Return those records of large files whose images have a value that is large enough, without making them.
+
+    None if that takes the records themselves.
+    """
+    found = of_images(records, values) if isinstance(records, LazyRecords) else None
+    if found is None:
+        return None
+    assert isinstance(records, LazyRecords)
+    return records.select(np.flatnonzero(found >= least))
 
 
 def _log_removed(before: Sequence[Any], after: Sequence[Any], why: str) -> None:
@@ -175,15 +178,9 @@ def count_classes(dataset_dicts: Iterable[Record], num_classes: int) -> npt.NDAr
     Raises:
         ValueError: a category id is outside ``0 .. num_classes - 1``.
     """
-    dataset_dicts = list(dataset_dicts)
-    together = same_source(dataset_dicts)
-    if together is not None and hasattr(together[0], "usable_table"):
-        images, classes, crowd = together[0].usable_table
-        # A record may be listed more than once.
-        times = np.bincount(together[1], minlength=int(images.max(initial=0)) + 1)[images] * (crowd == 0)
-        if not ((times > 0) & ((classes < 0) | (classes >= num_classes))).any():
-            rows = times > 0
-            return np.bincount(classes[rows], times[rows], num_classes).astype(np.int64)
+    found = dataset_dicts.count_categories() if isinstance(dataset_dicts, LazyRecords) else None
+    if found is not None and all(0 <= category < num_classes for category in found):
+        return np.array([found.get(number, 0) for number in range(num_classes)], dtype=np.int64)
     counts = np.zeros(num_classes, dtype=np.int64)
     for record in dataset_dicts:
         s = summary_of(record)
@@ -278,7 +275,8 @@ def get_detection_dataset_dicts(
 
 
 def _join_records(names: Sequence[str], loaded: list[list[Record]]) -> RecordList:
-    joined = RecordList(itertools.chain.from_iterable(loaded))
+    lazy = [r for r in loaded if isinstance(r, LazyRecords) and r.places() is not None]
+    joined = LazyRecords.joined(lazy) if len(lazy) == len(loaded) else RecordList(itertools.chain(*loaded))
     joined.lengths = {}
     for name, records in zip(names, loaded):
         joined.lengths[name] = joined.lengths.get(name, 0) + len(records)

@@ -13,7 +13,7 @@ from detectron2.utils.file_io.text import read_json
 from detectron2.utils.reexports import passed_on, publish
 
 from ..catalog import DatasetCatalog, MetadataCatalog
-from .coco_json.index import NotIndexable, load_index
+from .coco_json.columns import NotIndexable
 from .coco_json.records import AnnotationReader, class_table, contiguous_ids
 from .coco_json.source import lazy_records
 from .coco_json.write import convert_to_coco_dict, convert_to_coco_json
@@ -54,47 +54,64 @@ def load_coco_json(
         extra_annotation_keys: additional keys of the annotations to keep.
 
     Returns:
-        One record per image, in the order of the image ids; records of a large file parse their annotations on first
-        use. Keypoints are shifted by half a pixel to continuous coordinates; polygons with fewer than 3 points are
+        One record per image, in the order of the image ids; records of a large file are made, and their annotations
+        parsed, on first use. Keypoints are shifted by half a pixel to continuous coordinates; polygons with fewer than 3 points are
         dropped, and annotations that have only such polygons are left out, with a count in the log.
 
     Raises:
         ValueError: an annotation has an empty ``bbox``, or an id is used twice.
         KeyError: an annotation has a category that the file does not define.
     """
+    return _load(
+        str(json_file),
+        image_root,
+        tuple(extra_annotation_keys or ()),
+        lambda categories: _note_classes(categories, str(json_file), dataset_name),
+    )
+
+
+def load_with_ids(json_file: str, image_root: str, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Load a file in COCO's instance format as :func:`load_coco_json` does, with given classes.
+
+    Args:
+        json_file: path or URL of the JSON file.
+        image_root: folder that ``file_name`` of the images is relative to.
+        ids: category ids, in the order of the class numbers.
+    """
+    return _load(json_file, image_root, (), lambda _: ids)
+
+
+_Ids = Callable[[Sequence[Mapping[str, Any]]], Sequence[int] | None]
+
+
+def _load(json_file: str, image_root: str, extra: tuple[str, ...], ids: _Ids) -> list[dict[str, Any]]:
+    """Load a file.
+
+    Args:
+        json_file: path or URL.
+        image_root: folder of the images.
+        extra: additional keys of annotations to keep.
+        ids: returns the category ids in the order of the class numbers, given the categories of the file; or None.
+    """
     started = time.perf_counter()
-    extra = tuple(extra_annotation_keys or ())
-    records = _load_lazily(str(json_file), image_root, dataset_name, extra)
+    path = PathManager.get_local_path(json_file)
+    records: list[dict[str, Any]] | None = None
+    if hasattr(os, "pread") and os.path.getsize(path) >= LAZY_FROM_BYTES:
+        try:
+            records = lazy_records(path, json_file, image_root, extra, ids)
+        except NotIndexable as reason:
+            logger.info("%s is read as a whole: %s", json_file, reason)
     if records is None:
-        records = _load_whole(str(json_file), image_root, dataset_name, extra)
+        records = _load_whole(json_file, image_root, extra, ids)
     logger.info("Loaded %d images from %s in %.1f s", len(records), json_file, time.perf_counter() - started)
     return records
 
 
-def _load_lazily(
-    json_file: str, image_root: str, dataset_name: str | None, extra: tuple[str, ...]
-) -> list[dict[str, Any]] | None:
-    """Return records of a large file that parse annotations on first use; None if it must be read as a whole."""
-    path = PathManager.get_local_path(json_file)
-    if not hasattr(os, "pread") or os.path.getsize(path) < LAZY_FROM_BYTES:
-        return None
-    try:
-        records = lazy_records(path, json_file, image_root, dataset_name is not None, extra)
-        categories = load_index(path, json_file).category_table if dataset_name is not None else []
-    except NotIndexable as reason:
-        logger.info("%s is read as a whole: %s", json_file, reason)
-        return None
-    _note_classes(categories, json_file, dataset_name)
-    return records
-
-
-def _load_whole(
-    json_file: str, image_root: str, dataset_name: str | None, extra: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _load_whole(json_file: str, image_root: str, extra: tuple[str, ...], ids: _Ids) -> list[dict[str, Any]]:
     content = read_json(json_file)
-    id_map = _note_classes(content.get("categories", []), str(json_file), dataset_name)
-    reader = AnnotationReader(str(json_file), id_map, extra)
-    by_image = _group(content.get("annotations", []), content["images"], str(json_file))
+    known = ids(content.get("categories", []))
+    reader = AnnotationReader(json_file, None if known is None else contiguous_ids(known), extra)
+    by_image = _group(content.get("annotations", []), content["images"], json_file)
     records = []
     images = {image["id"]: image for image in content["images"]}
     for _, image in sorted(images.items()):
@@ -114,8 +131,8 @@ def _load_whole(
 
 def _note_classes(
     categories: Sequence[Mapping[str, Any]], source: str, dataset_name: str | None
-) -> dict[int, int] | None:
-    """Write the classes to the metadata, and return category id -> class number; None without a data set name."""
+) -> list[int] | None:
+    """Write the classes to the metadata, and return the category ids in their order; None without a data set name."""
     if dataset_name is None:
         return None
     ids, names = class_table(categories, source)
@@ -123,9 +140,8 @@ def _note_classes(
     meta.thing_classes = names
     if ids and not (min(ids) == 1 and max(ids) == len(ids)) and "coco" not in dataset_name:
         logger.info("%s: category ids %d..%d are mapped to 0..%d", source, min(ids), max(ids), len(ids) - 1)
-    id_map = contiguous_ids(ids)
-    meta.thing_dataset_id_to_contiguous_id = id_map
-    return id_map
+    meta.thing_dataset_id_to_contiguous_id = contiguous_ids(ids)
+    return ids
 
 
 def _group(

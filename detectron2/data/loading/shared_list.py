@@ -15,7 +15,8 @@ from typing import Any, SupportsInt
 import numpy as np
 import numpy.typing as npt
 
-from ..datasets.coco_json.lazy_record import LazyRecord, revive
+from ..datasets.coco_json.lazy_list import LazyRecords
+from ..datasets.coco_json.lazy_record import AnnotationSource, LazyRecord, revive
 from .shared_memory import SharedBytes
 
 __all__ = ["PackedList", "SharedPackedList", "pack", "unpack"]
@@ -51,6 +52,9 @@ def _pack_all(items: Iterable[Any]) -> tuple[npt.NDArray[np.int64], bytearray, l
     The first byte of an element states its kind. A record that its source would make again is stored as its place in it.
     A record that is still packed stores its own fields only: repeating its source would take most of the space and time.
     """
+    places = items.places() if isinstance(items, LazyRecords) else None
+    if places is not None:
+        return _pack_places(*places)
     data = bytearray()
     ends = [0]
     numbers: dict[Any, int] = {}
@@ -69,6 +73,16 @@ def _pack_all(items: Iterable[Any]) -> tuple[npt.NDArray[np.int64], bytearray, l
             data += pack(item)
         ends.append(len(data))
     return np.asarray(ends, dtype=np.int64), data, list(numbers)
+
+
+def _pack_places(
+    sources: Sequence[AnnotationSource], which: npt.NDArray[np.integer], images: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], bytearray, list[Any]]:
+    """Pack records that their sources would make again, without making them."""
+    rows = np.empty(len(images), dtype=[("kind", "u1"), ("source", "<u4"), ("image", "<u8")])
+    rows["kind"], rows["source"], rows["image"] = 2, which, images
+    ends = np.arange(len(images) + 1, dtype=np.int64) * _PLACE.size
+    return ends, bytearray(rows.view(np.uint8)), [source.token() for source in sources]
 
 
 class PackedList(Sequence):

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SharedBytes", "share_arrays"]
+__all__ = ["SharedBytes"]
 
 SHARE_FROM_BYTES = 4 << 20
 _PREFIX = "detectron2-data-"
@@ -70,24 +70,6 @@ def _attached(path: str) -> SharedBytes:
     _lock(handle, shared=True)
     made._attach(handle, path)
     return made
-
-
-def share_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[dict[str, npt.NDArray[Any]], SharedBytes]:
-    """Copy numeric arrays to one shared buffer.
-
-    Returns:
-        The same arrays as read-only views of the buffer; and the buffer, to be kept as long as they are used.
-    """
-    parts: list[Any] = []
-    for array in arrays.values():
-        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        parts += [content, bytes(-len(content) % 8)]  # align to 8 bytes
-    shared = SharedBytes(parts)
-    views, start = {}, 0
-    for (name, array), content in zip(arrays.items(), parts[::2]):
-        views[name] = shared.data[start : start + len(content)].view(array.dtype).reshape(array.shape)
-        start += len(content) + -len(content) % 8
-    return views, shared
 
 
 # ------------------------------------------------------------------ files and locks

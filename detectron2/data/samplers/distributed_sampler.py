@@ -7,17 +7,19 @@ seed and the number of indices used (``state_dict``), and continues there.
 
 import itertools
 import logging
-import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from detectron2.utils import comm
 from detectron2.utils.errors import BadType, BadValue
+
+from ..datasets.coco_json.lazy_list import LazyRecords
 
 __all__ = [
     "InferenceSampler",
@@ -198,13 +200,11 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
         Returns:
             [N] float tensor, all at least 1.
         """
-        present = [categories_of(record) for record in dataset_dicts]
-        images_with = Counter(itertools.chain.from_iterable(present))
-        factor_of = {}
-        for category, count in images_with.items():
-            ratio = repeat_thresh * len(present) / count
-            factor_of[category] = max(1.0, math.sqrt(ratio) if sqrt else ratio)
-        return torch.tensor([max((factor_of[c] for c in cats), default=1.0) for cats in present])
+        images, categories, images_with = categories_on_images(dataset_dicts)
+        ratios = repeat_thresh * len(dataset_dicts) / images_with
+        factors = np.ones(len(dataset_dicts))
+        np.maximum.at(factors, images, (np.sqrt(ratios) if sqrt else ratios)[categories])
+        return torch.from_numpy(factors).float()
 
     def _epoch_indices(self, generator: torch.Generator) -> Tensor:
         extra = torch.rand(len(self._frac_part), generator=generator) < self._frac_part
@@ -220,8 +220,28 @@ class RepeatFactorTrainingSampler(_SeededStream, Sampler):
             yield from as_ints(indices)
 
 
-def categories_of(record: dict[str, Any]) -> set[int]:
-    """Return the category ids on one image, without parsing lazy annotations."""
+def categories_on_images(
+    records: Sequence[dict[str, Any]],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find the categories on each image, without parsing lazy annotations if possible.
+
+    Args:
+        records: with ``annotations``, each with a ``category_id``.
+
+    Returns:
+        Pairs of an image and a category, none twice: positions of the records, and categories numbered from 0; and the
+        number of images with each of these categories.
+    """
+    found = records.categories_on_images() if isinstance(records, LazyRecords) else None
+    if found is None:
+        present = [_categories_of(record) for record in records]
+        images = np.repeat(np.arange(len(present)), [len(categories) for categories in present])
+        found = images, np.asarray([c for categories in present for c in categories], dtype=np.int64)
+    _, numbers, counts = np.unique(found[1], return_inverse=True, return_counts=True)
+    return found[0], numbers.reshape(-1), counts
+
+
+def _categories_of(record: dict[str, Any]) -> set[int]:
     summary = getattr(record, "annotation_summary", None)
     found = summary() if summary is not None else None
     if found is not None:

@@ -1,17 +1,16 @@
 """Training streams that draw with weights, to mix data sets in given shares or to balance classes."""
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from detectron2.utils.errors import BadValue
 
-from .distributed_sampler import _agreed_seed, _SeededStream, categories_of
+from .distributed_sampler import _agreed_seed, _SeededStream, categories_on_images
 
 __all__ = ["WeightedIndexSampler", "class_balanced_weights", "dataset_weights", "spread_over_datasets"]
 
@@ -101,8 +100,8 @@ def class_balanced_weights(records: Sequence[dict[str, Any]], power: float = 1.0
     Returns:
         [N] float.
     """
-    present = [categories_of(r) for r in records]
-    images_with = Counter(c for cats in present for c in cats)
-    common = max(images_with.values(), default=1)
-    rarest = [min((images_with[c] for c in cats), default=common) for cats in present]
-    return torch.tensor([math.pow(common / n, power) for n in rarest], dtype=torch.float64)
+    images, categories, images_with = categories_on_images(records)
+    common = images_with.max(initial=1)
+    rarest = np.full(len(records), common)
+    np.minimum.at(rarest, images, images_with[categories])
+    return torch.from_numpy((common / rarest) ** power)

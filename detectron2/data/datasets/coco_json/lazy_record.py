@@ -10,7 +10,10 @@ from collections.abc import ItemsView, Iterator, ValuesView
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["AnnotationSource", "AnnotationSummary", "LazyRecord", "revive", "same_source"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["AnnotationSource", "AnnotationSummary", "LazyRecord", "revive"]
 
 _KEY = "annotations"
 _MISSING = object()
@@ -43,8 +46,33 @@ class AnnotationSource(Protocol):
     def record(self, index: int) -> "LazyRecord":
         """Make the record of image ``index``."""
 
+    def records(self, images: npt.NDArray[np.int64]) -> list["LazyRecord"]:
+        """Make the records of some images."""
+
     def token(self) -> object:
         """Return a small, hashable, picklable value that lets another process open the same source."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def upright(self) -> npt.NDArray[np.bool_]:
+        """Return whether each image is at most as wide as high, [N]."""
+
+    def num_objects(self) -> npt.NDArray[np.int64]:
+        """Return the number of annotations of each image that are no crowd regions, [N]."""
+
+    def num_keypoints(self) -> npt.NDArray[np.int64]:
+        """Return the number of visible keypoints of each image, [N]."""
+
+    def count_categories(self, times: npt.NDArray[np.int64]) -> dict[int, int]:
+        """Return the number of annotations of each category that occurs, without crowd regions.
+
+        Args:
+            times: how often each image counts, [N].
+        """
+
+    def categories_on_images(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return pairs of an image and a category that is on it, none twice, in the order of the images."""
 
 
 class LazyRecord(dict):
@@ -198,14 +226,6 @@ class LazyRecord(dict):
 
     def __reduce_ex__(self, protocol: object) -> tuple[type, tuple[dict[Any, Any]]]:
         return dict, (dict(self.items()),)
-
-
-def same_source(records: list[Any]) -> tuple[Any, list[int]] | None:
-    """Return the source that all records share, and their indices in it; None if they share none."""
-    source = getattr(records[0], "_source", None) if records else None
-    if source is None or not all(type(r) is LazyRecord and r._source is source for r in records):
-        return None
-    return source, [r._index for r in records]
 
 
 def revive(token: Any, index: int, fields: dict[str, Any]) -> LazyRecord:
