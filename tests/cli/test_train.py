@@ -9,7 +9,7 @@ from PIL import Image
 from detectron2.cli import main
 from detectron2.cli.run.datasets import store
 from detectron2.cli.run.recipe import MIN_ITERATIONS, Plan, recipe
-from detectron2.data.formats import Source, plan_training
+from detectron2.data.formats import Source, coco, plan_training
 from detectron2.engine.run_folder import DataCard
 from detectron2.model_zoo.listing import find_model
 
@@ -75,6 +75,37 @@ def test_train_eval_predict(
 
     assert main(["train", *data, "--output", str(out)]) == 2  # never overwrites a run
     assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_labels_of_a_large_file_are_not_all_parsed(
+    discs: Path,
+    tiny_config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = write_discs(tmp_path / "many", count=9, seed=1)
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("detectron2.cli.commands.train.SAMPLED_ABOVE", 8)
+    monkeypatch.setattr("detectron2.data.formats.sample._SAMPLE", 3)
+    monkeypatch.setattr("detectron2.data.datasets.coco.LAZY_FROM_BYTES", 0)
+    monkeypatch.setattr(coco, "_LARGE", 0)
+    whole = coco.read_json
+
+    def read_small(path: Path) -> object:
+        assert Path(path) != many
+        return whole(path)
+
+    monkeypatch.setattr(coco, "read_json", read_small)
+    monkeypatch.setattr("detectron2.data.datasets.coco.read_json", read_small)
+    data = ["--train", str(many), "--val", str(discs), "--model", str(tiny_config), "--weights", "none"]
+    length = ["--epochs", "2", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
+    assert main(["train", *data, *length, "--output", str(tmp_path / "run")]) == 0
+    assert "of which 3 images" in "".join(capsys.readouterr())
+    card = read(tmp_path / "run" / "run.json")
+    assert read(tmp_path / "run" / "summary.json")["iterations"] == 6  # 2 epochs of 9 images, 3 at a time
+    assert card["train"]["num_images"] == 9 and card["train"]["labels"] == [9, 5]
 
 
 def test_recipe_scales_with_batch_and_data() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detectron2.cli.run.datasets import store
 from detectron2.cli.run.model_fit import default_model
 from detectron2.data import formats as F
 from detectron2.data.formats.plan import image_groups
@@ -139,3 +140,59 @@ def test_the_model_follows_the_labels() -> None:
     assert default_model(F.LabelFacts(labels=4)) == "faster_rcnn_R_50_FPN_3x"
     assert default_model(F.LabelFacts(labels=4, masks=3)) == "mask_rcnn_R_50_FPN_3x"
     assert default_model(F.LabelFacts(labels=4, keypoints=4, num_keypoints=5)) == "keypoint_rcnn_R_50_FPN_3x"
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[F.Source, F.Source]:
+    """A file with more images than are looked at, and one to validate on."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("detectron2.data.formats.sample._SAMPLE", 4)
+    for name, count in (("train", 9), ("val", 2)):
+        names = [f"{name}{i}.png" for i in range(count)]
+        coco(tmp_path / name / "a.json", names)
+        for file in names:
+            picture(tmp_path / name / file)
+    return F.Source(str(tmp_path / "train" / "a.json")), F.Source(str(tmp_path / "val" / "a.json"))
+
+
+def edited(source: F.Source, change) -> None:
+    content = json.loads(Path(source.path).read_text())
+    change(content)
+    Path(source.path).write_text(json.dumps(content))
+
+
+def test_of_large_files_a_sample_is_checked(large, tmp_path: Path) -> None:
+    train, val = large
+    (tmp_path / "train" / "train1.png").unlink()  # not in the sample
+    plan = F.plan_training(train, val, sample_above=8)
+    assert sizes(plan) == {"train": 4, "val": 2} and plan.parts["train"].num_images == 9
+    assert "9 images" in plan.to_text() and "of which 4 images" in plan.to_text()
+    card = store(plan.parts["train"], "train", tmp_path / "run")
+    assert card.json == train.path and (card.num_images, card.num_instances) == (9, 9)
+    assert sizes(F.plan_training(train, val)) == {"train": 8, "val": 2}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["annotations"][0].update(image_id=77),
+        lambda c: c["annotations"][0].update(bbox=[-90, -90, 2, 2]),
+        lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]),
+        lambda c: c["images"][1].update(id="two"),
+    ],
+)
+def test_of_large_files_with_defects_all_is_checked(large, change) -> None:
+    edited(large[0], change)
+    plan = F.plan_training(*large, sample_above=8)
+    assert plan.parts["train"].whole is None and "checked" not in plan.to_text()
+
+
+def test_unknown_categories_of_large_files_are_errors(large) -> None:
+    edited(large[0], lambda c: c["annotations"][1].update(category_id=5))
+    with pytest.raises(ValueError, match="category_id 5"):
+        F.plan_training(*large, sample_above=8)
+
+
+def test_large_files_are_read_whole_to_divide_them(large) -> None:
+    assert sum(sizes(F.plan_training(large[0], sample_above=8)).values()) == 9
+    assert sizes(F.plan_training(*large, sample_above=9)) == {"train": 9, "val": 2}

@@ -49,6 +49,9 @@ from ..run.recipe import Plan, chosen_device, recipe, starting_weights
 from ..run.tiles import cut_parts, fit_tiles, most_detections, of_any_size, tile_options
 from ..run.trust import trusting
 
+SAMPLED_ABOVE = 150_000
+"""Of COCO files with more images, a sample is checked before a training."""
+
 __all__ = ["make_card", "open_run", "run", "save_run", "train"]
 
 
@@ -126,13 +129,17 @@ def _whole(path: Path) -> Path:
     return path
 
 
-def _find(args: argparse.Namespace) -> tuple[DataPlan, str]:
+def _find(args: argparse.Namespace, complete: bool = False) -> tuple[DataPlan, str]:
     """Find and check the data, and choose the model if the command line does not name one."""
     if args.model is not None:
         find_model(args.model)  # a wrong name is known before the data are read
     val = source_of(args, args.val, args.val_images) if args.val else None
-    with of_any_size(tile_options(args)):
-        data = plan_training(source_of(args, args.train, args.train_images), val)
+    tiles = tile_options(args)
+    with of_any_size(tiles):
+        train = source_of(args, args.train, args.train_images)
+        data = plan_training(
+            train, val, sample_above=None if complete or tiles or args.dense else SAMPLED_ABOVE
+        )
     return data, args.model or default_model(label_facts(data.parts["train"].records))
 
 
@@ -146,7 +153,7 @@ def _prepare(
         data = cut_parts(data, folder, tiles, args.empty_tiles)
     plan = Plan(
         num_classes=len(data.parts["train"].class_names),
-        num_images=len(data.parts["train"].records),
+        num_images=data.parts["train"].num_images,
         epochs=args.epochs,
         batch_size=args.batch_size,
         workers=args.workers,
@@ -165,6 +172,10 @@ def _prepare(
         data.notes += fit_labels(trial, data, model)
     else:
         data.notes += fit_pixels(config, task)
+    if any(part.whole is not None and part.file is None for part in data.parts.values()):
+        return _prepare(
+            args, folder, device, *_find(args, complete=True)
+        )  # labels have to be changed, so all of them are read
     setup_logger(str(folder))
     weights = starting_weights(config.options.weights, zoo_name, args.weights, PathManager.get_local_path)
     if not weights:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets.coco import load_with_ids
 from detectron2.data.formats import Dataset
 from detectron2.data.formats.coco import write_coco
 from detectron2.data.formats.pixels import PixelTask, load_pixels, pixel_files, store_pixels
@@ -39,7 +39,8 @@ def store(dataset: Dataset, role: str, folder: Path, task: PixelTask | None = No
         return DataCard(json_file, image_folder(dataset), *size, pixels=prefix)
     found = Counter(a["category_id"] for r in dataset.records for a in r["annotations"])
     labels = [found[k] for k in range(len(dataset.classes))]
-    size = (len(dataset.records), found.total(), labels)
+    labels = labels if dataset.whole is None else dataset.whole.labels
+    size = (dataset.num_images, sum(labels), labels)
     if dataset.file is not None:
         return DataCard(dataset.file, dataset.metadata["image_root"], *size)
     write_coco(dataset, str(folder / "labels"), copy_images=False, file_name=f"{role}.json")
@@ -77,17 +78,7 @@ def _files(data: DataCard, card: RunCard) -> dict[str, Any]:
 
 def _loader(data: DataCard, card: RunCard) -> Callable[[], list[dict[str, Any]]]:
     """Return a function that reads the records of ``data``, with class indices instead of category ids."""
-    index = {c: i for i, c in enumerate(card.category_ids)}
     task = card.pixel_task
     if task is not None:
         return partial(load_pixels, data.json, data.images, task, data.pixels)
-
-    def load() -> list[dict[str, Any]]:
-        records = load_coco_json(data.json, data.images)
-        for record in records:
-            record["annotations"] = [
-                {**a, "category_id": index[a["category_id"]]} for a in record["annotations"]
-            ]
-        return records
-
-    return load
+    return partial(load_with_ids, data.json, data.images, card.category_ids)

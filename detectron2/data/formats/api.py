@@ -37,7 +37,11 @@ _ODD = (KeyError, TypeError, AttributeError, IndexError, OverflowError, Recursio
 
 
 def read_parts(
-    path: str | os.PathLike[str], format: str | None = None, images: str | None = None, **options: object
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    images: str | None = None,
+    sample_above: int | None = None,
+    **options: object,
 ) -> tuple[dict[str, Dataset], str]:
     """Read labels of any known format, keeping their division into parts.
 
@@ -45,6 +49,7 @@ def read_parts(
         path: file or folder.
         format: name of the format; default: detected.
         images: folder of the images, if it is not where the format expects it.
+        sample_above: read only a sample of COCO files with more images; None reads all.
         **options: of the format, such as ``task`` of ``yolo``.
 
     Returns:
@@ -57,6 +62,8 @@ def read_parts(
     """
     with _named(Path(path)):
         layout = find_layout(path, format)
+    if sample_above is not None and layout.format.name == "coco":
+        options["sample_above"] = sample_above
     parts = {}
     for name, (where, more) in layout.parts.items():
         pictures = images

@@ -26,6 +26,7 @@ __all__ = [
     "Dataset",
     "Format",
     "FormatError",
+    "Whole",
     "bbox_xyxy",
     "images_below",
     "polygons_of",
@@ -35,6 +36,19 @@ __all__ = [
 
 class FormatError(ValueError):
     """A label file does not follow its format; the message names file, line or element, and value."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A file of which only a sample was read.
+
+    Attributes:
+        images: number of its images.
+        labels: number of its labels of each class.
+    """
+
+    images: int
+    labels: list[int]
 
 
 @dataclass
@@ -49,6 +63,7 @@ class Dataset:
         findings: defects that the reader found, reported together with those that the check finds in the records.
         notes: remarks for the user on how the data were found.
         file: a COCO file with the same content as the records, so that none needs to be written.
+        whole: the file, if the records are only a sample of it.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -57,6 +72,12 @@ class Dataset:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     file: str | None = None
+    whole: Whole | None = None
+
+    @property
+    def num_images(self) -> int:
+        """Number of images, of the file if only a sample of it was read."""
+        return len(self.records) if self.whole is None else self.whole.images
 
     @property
     def classes(self) -> list[str]:

@@ -35,6 +35,7 @@ from .base import (
     sub_folder,
     target_names,
 )
+from .sample import coco_sample
 
 __all__ = ["read_coco", "read_coco_panoptic", "write_coco", "write_coco_panoptic"]
 
@@ -131,7 +132,9 @@ def find_images(file: Path, names: Sequence[str], images: str | None, top: Path 
     return finder
 
 
-def read_coco(path: str, images: str | None = None, part: str | None = None) -> Dataset:
+def read_coco(
+    path: str, images: str | None = None, part: str | None = None, sample_above: int | None = None
+) -> Dataset:
     """Read a COCO file of instances (polygons, RLE, keypoints).
 
     Values of the wrong type, such as ids that are text, are converted, and labels that cannot be read are left out;
@@ -141,10 +144,12 @@ def read_coco(path: str, images: str | None = None, part: str | None = None) -> 
         path: the JSON file, or a folder with one.
         images: folder of the images; default: ``images`` beside the file, or another usual place.
         part: ``train``, ``val`` or ``test``, to choose among several files in the folder by their names.
+        sample_above: read only a sample of files with more images; None reads all.
     """
     where = Path(path)
     file = find_json(where, "instances", part)
-    content = read_json(file)
+    content, whole = (None, None) if sample_above is None else coco_sample(str(file), sample_above)
+    content = read_json(file) if content is None else content
     defects = structure(content, str(file))
     if defects:
         raise FormatError("\n".join(map(str, defects[:10])))
@@ -164,7 +169,11 @@ def read_coco(path: str, images: str | None = None, part: str | None = None) -> 
             if isinstance(points, list) and all(isinstance(v, (int, float)) for v in points):
                 anno["keypoints"] = shift_keypoints(points, 0.5)
     return Dataset(
-        entries.records, metadata, findings=entries.findings, file=None if entries.mended else str(file)
+        entries.records,
+        metadata,
+        findings=entries.findings,
+        file=None if entries.mended else str(file),
+        whole=whole,
     )
 
 

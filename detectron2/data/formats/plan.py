@@ -126,9 +126,14 @@ class DataPlan:
         lines = [f"Labels: {facts}", f"Classes ({len(classes)}): {shown}"]
         for name, dataset in self.parts.items():
             labels = sum(len(r.get("annotations", r.get("segments_info", ()))) for r in dataset.records)
-            lines.append(
-                f"{name}: {len(dataset.records)} images in {image_folder(dataset)}, {labels} objects"
-            )
+            size = f"{dataset.num_images} images in {image_folder(dataset)}"
+            if dataset.whole is None:
+                lines.append(f"{name}: {size}, {labels} objects")
+            else:
+                lines.append(
+                    f"{name}: {size}, {sum(dataset.whole.labels)} objects, of which {len(dataset.records)} images, evenly "
+                    f"spaced, and their {labels} objects were checked; `detectron2 data check` checks all"
+                )
         if self.origin:
             lines.append(f"Split: {self.origin}")
         return "\n".join(
@@ -149,14 +154,15 @@ def image_folder(dataset: Dataset) -> str:
         return ", ".join(sorted(folders)[:3])
 
 
-def plan_data(source: Source, images: ImageCheck = "header") -> DataPlan:
+def plan_data(source: Source, images: ImageCheck = "header", sample_above: int | None = None) -> DataPlan:
     """Read and check labels with all their parts; everything readable is kept.
 
     Args:
         source: where the labels are.
         images: how thoroughly image files are checked.
+        sample_above: look only at a sample of COCO files with more images.
     """
-    parts, origin = read_parts(source.path, source.format, source.images, **source.options)
+    parts, origin = read_parts(source.path, source.format, source.images, sample_above, **source.options)
     reports = {}
     for name, dataset in parts.items():
         title = source.path if name == "all" else f"{source.path} ({name})"
@@ -164,7 +170,9 @@ def plan_data(source: Source, images: ImageCheck = "header") -> DataPlan:
     return DataPlan(parts, reports, origin)
 
 
-def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> DataPlan:
+def plan_training(
+    train: Source, val: Source | None = None, seed: int = 0, sample_above: int | None = None
+) -> DataPlan:
     """Read, check and split training and validation data.
 
     Existing parts are kept: ``train`` is for training, ``val`` for validation, and ``test`` is never used. A fifth of
@@ -174,6 +182,8 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
         train: training data.
         val: validation data; default: taken from the training data.
         seed: decides which images are held out.
+        sample_above: look only at a sample of COCO files with more images, unless their labels have to be changed or
+            divided.
 
     Returns:
         A plan with the parts ``train`` and ``val``, without the labels and images that cannot be used.
@@ -182,7 +192,7 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
         DataError: the data cannot be trained on; the message names file, label and value.
         FormatError: labels cannot be read, or training and validation data have different classes.
     """
-    found = plan_data(train)
+    found = plan_data(train, sample_above=sample_above)
     name = _role(found, ("train", "all"), train.path)
     parts, reports = {"train": found.parts[name]}, {"train": found.reports[name]}
     origin, unused = found.origin, set(found.parts) - {name}
@@ -204,6 +214,9 @@ def plan_training(train: Source, val: Source | None = None, seed: int = 0) -> Da
     for key, report in reports.items():
         report.raise_for_errors()
         parts[key] = _usable(parts[key], report)
+    if "val" not in parts or any(d.file is None for d in parts.values()):
+        if any(d.whole is not None for d in parts.values()):
+            return plan_training(train, val, seed)
     plan.notes += _in_both(parts)
     if "val" not in parts:
         parts["train"], parts["val"], plan.origin = hold_out(parts["train"], train.path, seed)

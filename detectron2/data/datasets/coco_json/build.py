@@ -153,7 +153,7 @@ def _cut(file: IO[bytes], position: int) -> Iterator[tuple[bytes, int]]:
         yield rest, position
 
 
-def _placed(columns: Columns, starts: Sequence[int] | Any, ends: Sequence[int] | Any) -> Columns:
+def _placed(columns: Columns, starts: npt.ArrayLike, ends: npt.ArrayLike) -> Columns:
     first = np.asarray(starts, dtype=np.int64)
     lengths = np.asarray(ends, dtype=np.int64) - first
     return {name: _small(column) for name, column in columns.items()} | {

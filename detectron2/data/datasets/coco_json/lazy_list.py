@@ -157,11 +157,11 @@ class LazyRecords(RecordList):
             raise IndexError(f"index {number} of a list with {len(self)} records")
         return self._origins[int(self._which[number])].record(int(self._images[number]))
 
-    def __radd__(self, other: object) -> Any:
+    def __radd__(self, other: object) -> object:
         self._make_all()  # Python then adds the lists as it adds any two
         return NotImplemented
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: list[Any]) -> list[Any]:  # type: ignore[override]
         return list(self) + other
 
     def _attributes(self) -> dict[str, Any]:
@@ -172,9 +172,11 @@ class LazyRecords(RecordList):
         plain.__dict__.update(self._attributes())
         return plain
 
-    copy = __copy__  # type: ignore[assignment]
+    copy = __copy__
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+    def __reduce_ex__(
+        self, protocol: SupportsIndex
+    ) -> tuple[type[RecordList], tuple[list[Any]], dict[str, Any]]:
         return RecordList, (list(self),), self._attributes()
 
 
