@@ -186,7 +186,7 @@ def read_dataset(
     Raises:
         FormatError: the labels do not follow the format.
     """
-    parts, _ = read_parts(path, format, images, **options)
+    parts, _ = read_parts(path, format, images, None, **options)
     if part is not None:
         if part not in parts:
             raise FormatError(f"{path} has no part {part!r}, only {', '.join(parts)}")

@@ -4,12 +4,11 @@ import contextlib
 import functools
 import json
 import math
-import mmap
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -47,9 +46,9 @@ _LARGE = 32 << 20  # bytes; parsing larger files takes seconds
 def _kind_of(path: Path, stamp: tuple[int, int]) -> str:
     try:
         if stamp[1] >= _LARGE:
-            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                if data[:1] == b"{":  # neither another encoding nor a list of results
-                    return _kind_of_large(data)
+            with open(path, "rb") as file:
+                if file.read(1) == b"{":  # neither another encoding nor a list of results
+                    return _kind_of_large(file)
         content = read_json(path)
     except (ValueError, OSError):
         return ""
@@ -60,11 +59,15 @@ def _kind_of(path: Path, stamp: tuple[int, int]) -> str:
     return "panoptic" if any(isinstance(a, dict) and "segments_info" in a for a in first) else "instances"
 
 
-def _kind_of_large(data: mmap.mmap) -> str:
+def _kind_of_large(file: IO[bytes]) -> str:
     """Search for the keys without parsing, since the reader will parse the file anyway."""
-    if any(data.find(key) < 0 for key in (b'"images"', b'"categories"')):
+    missing, text = {b'"images"', b'"categories"', b'"segments_info"'}, b""
+    while missing and (block := file.read(16 << 20)):
+        text = text[-20:] + block  # a key may lie across two blocks
+        missing -= {key for key in missing if key in text}
+    if missing - {b'"segments_info"'}:
         return ""
-    return "instances" if data.find(b'"segments_info"') < 0 else "panoptic"
+    return "instances" if missing else "panoptic"
 
 
 def _kind(path: Path) -> str:

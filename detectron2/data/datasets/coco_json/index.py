@@ -132,12 +132,16 @@ def _load(file: Path) -> CocoIndex | None:
             name: np.ndarray(shape, dtype, mapped, begin + start)
             for name, (dtype, shape, start) in head["arrays"].items()
         }
-        return CocoIndex(**arrays, **head["texts"])
+        return _index(arrays, head["texts"])
     except FileNotFoundError:
         return None
     except (OSError, KeyError, ValueError, TypeError) as error:
         logger.warning("The cached index %s is damaged and will be rebuilt: %s", file, error)
         return None
+
+
+def _index(arrays: Arrays, texts: dict[str, Any]) -> CocoIndex:
+    return CocoIndex(**arrays, **texts)  # type: ignore[arg-type]
 
 
 def load_index(path: str, source: str | None = None) -> CocoIndex:
@@ -160,5 +164,5 @@ def _load_index(path: str, source: str | None, file: Path) -> CocoIndex:
     index = _load(file)
     if index is None:
         arrays, texts = build_arrays(path, source)
-        index = (_load(file) if _save(arrays, texts, file) else None) or CocoIndex(**arrays, **texts)
+        index = (_load(file) if _save(arrays, texts, file) else None) or _index(arrays, texts)
     return index
