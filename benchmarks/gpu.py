@@ -5,8 +5,9 @@
 Models: Faster, Mask and Keypoint R-CNN, RetinaNet and FCOS with ResNet-50-FPN, random weights. Forms: `eager`; `fixed`, the
 fast form of docs/performance.md; `compiled`, the whole step where there is a fast form, else the backbone; `graphs`, the
 step as a CUDA graph. Each in float32 (with TF32) and bfloat16, in training (forward, backward, optimizer) and prediction.
-The data lie on the device. Rows that no longer fit into the minutes are named. `--tiny` checks the script on a CPU: small
-images, one step, nothing worth quoting.
+The data lie on the device. When the minutes are over, the script names the rows that it has not measured and ends, in the
+midst of a compilation too: `--models` and `--forms` choose those for another run. `--tiny` checks the script on a CPU:
+small images, one step, nothing worth quoting.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -193,7 +197,7 @@ def run_row(row: tuple[str, str, str], args: argparse.Namespace) -> None:
         for work, prepare, function in (("training", training, losses), ("prediction", predicting, predict)):
             step = prepare(model, function, dtype, args.device)
             figures = measured(step, args.batch, args.device, 0.0 if args.tiny else 2.0)
-            print(f"{name:15s} {maker:12s} {form:9s} {precision:9s} {work:11s} {figures}", flush=True)
+            print(named(row), f"{precision:9s} {work:11s} {figures}", flush=True)
             del step
             model.zero_grad()
             gc.collect()
@@ -201,14 +205,14 @@ def run_row(row: tuple[str, str, str], args: argparse.Namespace) -> None:
                 torch.cuda.empty_cache()
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1344), help="height and width")
     parser.add_argument("--batch", type=int, default=2, help="images per step")
-    parser.add_argument("--minutes", type=float, default=10.0, help="no row is begun after them")
+    parser.add_argument("--minutes", type=float, default=10.0, help="the script ends after them")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--tiny", action="store_true", help="check the script on a CPU")
@@ -222,17 +226,38 @@ def main() -> None:
         f"{where}, detectron2 {__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}"
     )
     print(f"{args.batch} images of {args.size[0]}x{args.size[1]} per step, {OBJECTS} objects each")
-    start = time.monotonic()
-    for row in rows():
-        if row[0] not in args.models or row[2] not in args.forms:
-            continue
-        if row[2] == "graphs" and torch.device(args.device).type != "cuda":
-            continue  # they need CUDA
-        if time.monotonic() - start > 60 * args.minutes:
-            print(f"{row[0]:15s} {row[1]:12s} {row[2]:9s} not measured, the time is up")
-            continue
-        run_row(row, args)
+    left = [row for row in rows() if row[0] in args.models and row[2] in args.forms]
+    if torch.device(args.device).type != "cuda":
+        left = [row for row in left if row[2] != "graphs"]
+    end_after(60 * args.minutes, left)
+    failed = False
+    while left:
+        try:
+            run_row(left[0], args)
+        except Exception as error:  # such as too little memory for this model; the others may fit
+            print(named(left[0]), f"failed: {type(error).__name__}: {str(error).strip()[:300]}", flush=True)
+            failed = True
+        left.pop(0)
+    return int(failed)
+
+
+def named(row: tuple[str, str, str]) -> str:
+    return "{:15s} {:12s} {:9s}".format(*row)
+
+
+def end_after(seconds: float, left: list[tuple[str, str, str]]) -> None:
+    """End this process after some time; a compilation does not end earlier by itself."""
+
+    def end() -> None:
+        for row in list(left):
+            print(named(row), "not measured in full, the time is up")
+        sys.stdout.flush()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

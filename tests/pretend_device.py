@@ -103,6 +103,7 @@ class PretendDevice(TorchDispatchMode):
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.places: Counter[str] = Counter()
+        self.dtypes: set[torch.dtype] = set()  # of results
         self.operators = 0
 
     def put(self, thing: Any) -> Any:
@@ -164,6 +165,7 @@ class PretendDevice(TorchDispatchMode):
         def wrapped(t: Any) -> Any:
             if not isinstance(t, Tensor):
                 return t
+            self.dtypes.add(t.dtype)
             known = same.get(id(t))
             if known is not None and known.shape == t.shape:
                 return known

@@ -71,6 +71,7 @@ class TrainingOptions:
     eval_period: Length = length("TEST.EVAL_PERIOD", "train.eval_period", 0, "iterations (or epochs) between evaluations; 0: at the end only")
     eval_async: bool = option("TEST.ASYNC.ENABLED", "train.async_eval.enabled", False, "evaluate a copy of the weights in a second process while training goes on, see below")
     eval_device: str = option("TEST.ASYNC.DEVICE", "train.async_eval.device", "", "its device; empty: that of the training, unless this is the CPU, where evaluations stay within the training")
+    eval_processes: int = option("TEST.ASYNC.PROCESSES", "train.async_eval.processes", 1, "number of processes that share such an evaluation, each on a GPU after those of the training, or after `TEST.ASYNC.DEVICE`")
     log_period: int = option("SOLVER.LOG_PERIOD", "train.log_period", 20, "iterations between log lines")
     checkpoint_period: Length = length("SOLVER.CHECKPOINT_PERIOD", "train.checkpointer.period", 5000, "iterations (or epochs) between checkpoints")
     checkpoint_keep: int = option("SOLVER.CHECKPOINT_KEEP", "train.checkpointer.max_to_keep", 0, "number of checkpoints to keep; 0: all")

@@ -8,7 +8,7 @@ R boxes, K classes, D = 4 or 5 numbers per box, k selected rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ __all__ = [
     "stack_detections",
     "top_scores",
 ]
+
+NMS = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 # Below every score that a network can output, yet finite, so that sorting and sums stay defined.
 LOWEST = -3.0e38
@@ -85,7 +87,12 @@ def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tens
 
 
 def class_aware_nms_mask(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor | None, iou_threshold: float
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    valid: Tensor | None,
+    iou_threshold: float,
+    nms: NMS | None = None,
 ) -> Tensor:
     """Find which boxes survive non-maximum suppression within their groups; invalid rows never do.
 
@@ -95,21 +102,33 @@ def class_aware_nms_mask(
         groups: integers [R]; only boxes of one group suppress each other.
         valid: bool [R], rows that take part; None = all, which saves a wait for the device.
         iou_threshold: IoU above which the box with the lower score is removed.
+        nms: used outside compiled graphs in place of :func:`.batched_nms`.
 
     Returns:
         bool [R].
     """
     if valid is None:
-        nms = batched_nms if boxes.shape[-1] == 4 else batched_nms_rotated
-        kept = nms(boxes, scores, groups, iou_threshold)
+        suppress = nms or _nms_for(boxes)
+        kept = suppress(boxes, scores, groups, iou_threshold)
         return torch.zeros_like(scores, dtype=torch.bool).index_fill(0, kept, 1)
     if torch.compiler.is_exporting() or not torch.compiler.is_compiling():
         # An exported graph may contain data-dependent sizes, so it can keep the ordinary operators.
-        return _nms_mask(boxes, scores, groups, valid, iou_threshold)
+        return _nms_mask(boxes, scores, groups, valid, iou_threshold, nms)
     return _nms_mask_op(boxes, scores, groups, valid, iou_threshold)
 
 
-def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
+def _nms_for(boxes: Tensor) -> NMS:
+    return batched_nms if boxes.shape[-1] == 4 else batched_nms_rotated
+
+
+def _nms_mask(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    valid: Tensor,
+    iou_threshold: float,
+    nms: NMS | None = None,
+) -> Tensor:
     count = valid.shape[0]
     if torch.compiler.is_exporting():
         # torch.export assumes that torchvision's NMS keeps at least two boxes. Two empty ones, which neither suppress
@@ -117,8 +136,8 @@ def _nms_mask(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_
         boxes = F.pad(boxes, (0, 0, 0, 2))
         scores, groups, valid = F.pad(scores, (0, 2)), F.pad(groups, (0, 2)), F.pad(valid, (0, 2), value=True)
     rows = torch.nonzero(valid)[:, 0]
-    nms = batched_nms if boxes.shape[-1] == 4 else batched_nms_rotated
-    kept = nms(boxes[rows], scores[rows], groups[rows], iou_threshold)
+    suppress = nms or _nms_for(boxes)
+    kept = suppress(boxes[rows], scores[rows], groups[rows], iou_threshold)
     return torch.zeros_like(valid).index_fill(0, rows[kept], 1)[:count]
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from detectron2.checkpoint import read_checkpoint_file
+from detectron2.config.training_options import TrainingOptions
 from detectron2.engine import HookBase, TrainerBase, hooks
 from detectron2.engine.hooks import async_eval
 from detectron2.engine.hooks.eval import undisturbed_rng
+from detectron2.engine.trainer import builders
 from detectron2.utils.env import seed_all_rng
 
 ASYNC = ("TEST.ASYNC.ENABLED", True, "TEST.ASYNC.DEVICE", "cpu")
@@ -274,3 +276,61 @@ def test_a_real_process_evaluates_and_ends_with_a_killed_training(tmp_path, run_
     for folder in "bcd":
         assert scores(tmp_path / folder / "out") == pytest.approx(expected, abs=1e-6 if folder != "d" else 1)
         assert not list((tmp_path / folder / "out/evaluations").glob("*.pth"))
+
+
+@pytest.mark.slow
+def test_two_real_processes_share_each_evaluation(tmp_path, run_worker):
+    opts = ["SOLVER.MAX_ITER", 20, "SOLVER.STEPS", "(15,)"]
+    run_worker(tmp_path / "a", *opts)
+    mark = f"{tmp_path}/mark"
+    # The evaluator of rank 1 is killed once, at its second image; the training goes on.
+    once = tmp_path / "killed"
+    run_worker(
+        tmp_path / "b",
+        *opts,
+        *ASYNC,
+        "TEST.ASYNC.PROCESSES",
+        2,
+        env=[("MARK", mark), ("KILL_EVALUATOR", once)],
+    )
+    assert not alive(mark) and once.exists()
+    # A training that is killed takes all evaluators with it.
+    run_worker(tmp_path / "c", *opts, *ASYNC, "TEST.ASYNC.PROCESSES", 2, die="step:12", env=[("MARK", mark)])
+    until = time.monotonic() + 60
+    while alive(mark) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not alive(mark)
+    run_worker(tmp_path / "c", "--resume", *opts, *ASYNC, "TEST.ASYNC.PROCESSES", 2)
+    expected = scores(tmp_path / "a/out")
+    assert sorted(expected) == [9, 20]
+    for folder in "bc":
+        assert scores(tmp_path / folder / "out") == pytest.approx(expected, abs=1e-6)
+        left = sorted(p.name for p in (tmp_path / folder / "out/evaluations").iterdir())
+        assert left == ["log.txt", "log.txt.rank1"]
+    log = (tmp_path / "b/out/log.txt").read_text()
+    assert "A process that evaluated iteration 9 was killed" in log
+
+
+def test_evaluators_get_the_gpus_after_those_of_the_training(worker, tiny_cfg, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(builders.comm, "get_local_size", lambda: 2)
+
+    def place(device, processes):
+        options = TrainingOptions(device="cuda", eval_device=device, eval_processes=processes)
+        return builders._evaluation_device(options)
+
+    assert place("", 1) == ("cuda", None) and place("cuda:3", 1) == ("cuda:3", None)
+    assert (
+        place("", 2) == ("cuda", 2) and place("cuda:1", 3) == ("cuda", 1) and place("cpu", 3) == ("cpu", None)
+    )
+    with pytest.raises(ValueError, match="needs the GPUs 2 to 4, but there are 4"):
+        place("", 3)
+
+
+@pytest.mark.parametrize(
+    "first, visible, expected", [(None, "0,1", ""), (1, "", "1,2"), (1, "5,6,7,8", "6,7")]
+)
+def test_evaluators_see_their_gpus_alone(monkeypatch, first, visible, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert async_eval._Together(print, 2, first, "", ())._devices() == expected

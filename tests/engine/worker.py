@@ -91,6 +91,10 @@ class MeanScore(DatasetEvaluator):
 
     def process(self, inputs, outputs):
         self.scores += [o["score"] for o in outputs]
+        once = os.environ.get("KILL_EVALUATOR", "")
+        if once and len(self.scores) == 2 and comm.get_rank() == 1 and not os.path.exists(once):
+            open(once, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def evaluate(self):
         scores = [s for part in comm.all_gather(self.scores) for s in part]

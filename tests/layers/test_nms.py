@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detectron2.layers import batched_nms, batched_nms_rotated, nms, nms_rotated, pairwise_iou_rotated
 from detectron2.layers import nms as nms_function
-from detectron2.layers.nms import _nms_class_by_class
+from detectron2.layers.nms import _nms_class_by_class, nms_of_few_groups
 
 
 def random_boxes(count: int, size: float = 100.0) -> torch.Tensor:
@@ -148,3 +148,29 @@ def test_order_of_input_does_not_matter(count: int, threshold: float, seed: int)
 def test_torchvision_waits_until_it_is_used() -> None:
     code = "import sys, detectron2.data, detectron2.modeling; assert 'torchvision' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.sampled_from([0.1, 0.3, 0.5, 0.6, 0.7]), st.booleans())
+def test_nms_of_few_groups_is_that_in_float64(seed: int, threshold: float, whole: bool) -> None:
+    """Small boxes far from the origin, ties of scores, and IoUs that equal the threshold."""
+    torch.manual_seed(seed)
+    span = float(2 ** torch.randint(3, 11, ()))
+    corner = torch.rand(120, 2) * span + torch.tensor([0.0, 2.0**15 - 4 * span])
+    boxes = torch.cat((corner, corner + 2**-8 + torch.rand(120, 2) * span), dim=1)
+    if whole:  # all of a corner, so that one holds the other and the IoU is a ratio of whole numbers
+        boxes = torch.cat((torch.zeros(120, 2), torch.randint(1, 11, (120, 2))), dim=1).float() + 8
+    scores, idxs = (torch.rand(120) * 9).floor() / 9, torch.randint(16, (120,))
+    idxs = idxs % int(torch.randint(1, 17, ()))
+    want = batched_nms(boxes, scores, idxs, threshold)
+    assert torch.equal(nms_of_few_groups(boxes, scores, idxs, threshold), want)
+    assert torch.equal(_nms_class_by_class(boxes, scores, idxs, threshold), want)
+
+
+def test_nms_of_few_groups_has_room_for_the_smallest_and_the_largest() -> None:
+    sides = torch.tensor([2.0**-8, 1.0, 2.0**15]).repeat(32)
+    boxes = torch.cat((torch.zeros(96, 2), sides[:, None].expand(-1, 2)), dim=1)
+    idxs = torch.arange(16).repeat_interleave(6)
+    keep = nms_of_few_groups(boxes, torch.linspace(1, 0, 96), idxs, 1e-6)
+    assert keep.tolist() == batched_nms(boxes, torch.linspace(1, 0, 96), idxs, 1e-6).tolist()
+    assert len(keep) == 32  # of the smallest and the next, one

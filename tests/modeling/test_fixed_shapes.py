@@ -288,7 +288,8 @@ def test_keypoints_have_no_fast_form() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["faster_rcnn", "mask_rcnn"])
-def test_whole_steps_and_predictions_compile_without_a_break(name: str) -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_whole_steps_and_predictions_compile_without_a_break(name: str, backend: str) -> None:
     model, batch = model_that_takes_all(name), batch_of(name)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -296,7 +297,8 @@ def test_whole_steps_and_predictions_compile_without_a_break(name: str) -> None:
     losses, gradients, logged = step(model, batch, fast=True)
     with torch.no_grad():
         expected = model.eval()(batch)
-    model.compile(backend="aot_eager", fullgraph=True)  # a break would be an error
+    torch.compiler.reset()
+    model.compile(backend=backend, fullgraph=True)  # a break would be an error
     found = step(model, batch, fast=True)
     assert found[0] == pytest.approx(losses, rel=1e-4) and found[2] == pytest.approx(logged, rel=1e-4)
     for key, gradient in gradients.items():

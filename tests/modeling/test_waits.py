@@ -35,6 +35,7 @@ import test_tridentnet  # noqa: E402
 from pretend_device import PretendDevice  # noqa: E402
 
 from detectron2.modeling import build_model  # noqa: E402
+from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals  # noqa: E402
 
 PAGE = TESTS.parent / "docs" / "performance.md"
 Inputs = list[dict[str, Any]]
@@ -203,6 +204,25 @@ def test_the_device_counts_and_refuses() -> None:
         assert device.waits.total() == 5 and x.tolist() == [0, 1, 5, 5]
         with pytest.raises(RuntimeError, match="beside tensors of the device"):
             x + torch.ones(4)
+
+
+@pytest.mark.parametrize("levels", [5, 20])
+def test_proposals_are_found_in_float32_and_are_those_of_float64(levels: int) -> None:
+    generator = torch.Generator().manual_seed(levels)
+    corner = torch.rand(4, levels, 60, 2, generator=generator) * 700 - 50
+    sides = torch.rand(4, levels, 60, 2, generator=generator) * 300
+    boxes = list(torch.cat((corner, corner + sides), dim=3).unbind(dim=1))
+    logits = list((torch.randn(4, levels, 60, generator=generator) * 9).round().unbind(dim=1))  # with ties
+    options = ([(600, 700), (300, 700), (600, 500), (64, 64)], 0.5, 50, 200, 0.0, True)
+    expected = find_top_rpn_proposals(boxes, logits, *options)
+    with PretendDevice() as device:
+        types = device.dtypes
+        found = [x.to("cpu") for x in find_top_rpn_proposals(device.put(boxes), device.put(logits), *options)]
+    for mine, theirs in zip(found, expected):
+        assert 5 < len(mine) == len(theirs)
+        assert torch.equal(mine.proposal_boxes.tensor, theirs.proposal_boxes.tensor)
+        assert torch.equal(mine.objectness_logits, theirs.objectness_logits)
+    assert torch.float32 in types and (torch.float64 in types) == (levels > 16)
 
 
 if __name__ == "__main__":

@@ -61,8 +61,23 @@ def test_lightning_trains_resumes_and_evaluates(run_tool, tiny_yaml, tmp_path):
 
 @pytest.mark.slow
 def test_the_benchmark_for_gpus_runs_on_a_cpu(run_tool):
-    text = run_tool("benchmarks/gpu.py", "--tiny", "--models", "Faster R-CNN")
-    row = r"^Faster R-CNN +(torchvision|detectron2) +(\w+) +(float32|bfloat16) +(training|prediction) +[\d.]+ images"
-    forms = [(maker, form) for maker, form, *_ in re.findall(row, text, re.MULTILINE)]
-    expected = {("torchvision", "eager"), *(("detectron2", form) for form in ("eager", "fixed", "compiled"))}
-    assert set(forms) == expected and len(forms) == 16, text[-3000:]  # two precisions, two kinds of work
+    text = run_tool("benchmarks/gpu.py", "--tiny")
+    row = (
+        r"^(.+?) +(torchvision|detectron2) +(\w+) +(float32|bfloat16) +(training|prediction) +[\d.]+ images/s"
+    )
+    found = {}
+    for name, maker, form, *_ in re.findall(row, text, re.MULTILINE):
+        found.setdefault(name, []).append((maker, form))
+    with_fast_form = ("Faster R-CNN", "Mask R-CNN")
+    assert set(found) == {*with_fast_form, "Keypoint R-CNN", "RetinaNet", "FCOS"}, text[-3000:]
+    for name, rows in found.items():
+        ours = ("eager", "fixed", "compiled") if name in with_fast_form else ("eager", "compiled")
+        wanted = [("torchvision", "eager"), *(("detectron2", form) for form in ours)]
+        assert rows == [row for row in wanted for _ in range(4)]  # two precisions, two kinds of work
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_ends_when_its_time_is_up(run_tool):
+    text = run_tool("benchmarks/gpu.py", "--tiny", "--minutes", 0.001)
+    assert text.count("not measured in full, the time is up") > 8
+    assert re.search(r"^FCOS +detectron2 +compiled +not measured", text, re.MULTILINE)

@@ -11,14 +11,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import multiprocessing as mp
 
 from detectron2.checkpoint import read_checkpoint_file
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..launch import launch
 from ..train_loop import StopTraining
 from .eval import flat_results
 from .periodic import PeriodicHook
@@ -30,6 +35,8 @@ logger = logging.getLogger("detectron2.engine.hooks")
 FOLDER = "evaluations"  # of the copies and of the log, within the folder of the training
 Datasets = Sequence[tuple[str, Any, Mapping[str, Any]]]
 """Names, functions or records, and metadata."""
+Evaluate = Callable[[str], Mapping[str, Any] | None]
+"""Evaluates a file of weights."""
 
 
 def datasets_for_another_process(names: Sequence[str]) -> Datasets:
@@ -51,7 +58,7 @@ def datasets_for_another_process(names: Sequence[str]) -> Datasets:
 def _begin(log: str, datasets: Datasets) -> None:
     """Set up the second process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    setup_logger(log, configure_stdout=False)
+    setup_logger(log, comm.get_rank(), configure_stdout=False)
     for name, load, metadata in datasets:
         if name not in DatasetCatalog:
             DatasetCatalog.register(name, load if callable(load) else _Records(load))
@@ -66,6 +73,56 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@dataclass(frozen=True)
+class _Together:
+    """Evaluates in several processes that share the images; called in the second process.
+
+    Attributes:
+        evaluate: called in each of them.
+        processes: their number.
+        first_device: number of the first one's GPU, the others have the next ones; None = CPU.
+        log: file.
+        datasets: as for :class:`AsyncEvalHook`.
+    """
+
+    evaluate: Evaluate
+    processes: int
+    first_device: int | None
+    log: str
+    datasets: Datasets
+
+    def __call__(self, path: str) -> Mapping[str, Any] | None:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)  # of a training by torchrun
+        os.environ["CUDA_VISIBLE_DEVICES"] = self._devices()
+        try:
+            launch(_evaluate_part, self.processes, args=(self.evaluate, path, self.log, self.datasets))
+        except mp.ProcessExitedException as error:
+            raise BrokenProcessPool(str(error)) from None  # as if this process was killed
+        file = _results_file(path)
+        results: Mapping[str, Any] | None = pickle.loads(file.read_bytes())
+        file.unlink()
+        return results
+
+    def _devices(self) -> str:
+        if self.first_device is None:
+            return ""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+        return ",".join(names[self.first_device : self.first_device + self.processes])
+
+
+def _evaluate_part(evaluate: Evaluate, path: str, log: str, datasets: Datasets) -> None:
+    _begin(log, datasets)
+    results = evaluate(path)
+    if comm.is_main_process():
+        _results_file(path).write_bytes(pickle.dumps(results))
+
+
+def _results_file(path: str) -> Path:
+    return Path(path).with_suffix(".results")
+
+
 class _Records:
     """Returns records as a registered function does."""
 
@@ -77,7 +134,7 @@ class _Records:
 
 
 class AsyncEvalHook(PeriodicHook):
-    """Evaluates copies of the weights in a second process.
+    """Evaluates copies of the weights in a second process, or in several that share the images.
 
     The results arrive in order and with the iteration of their weights, at most one evaluation after the other: if the
     next one is due and the last has not ended, training waits for it, and it waits for the last one at the end.
@@ -93,6 +150,8 @@ class AsyncEvalHook(PeriodicHook):
         datasets: of ``evaluate``; see :func:`datasets_for_another_process`.
         poll_period: iterations between two looks for results.
         on_results: called with the results of each evaluation, on the main process.
+        processes: number of processes that share an evaluation; if there are several, they form a process group.
+        first_device: number of the GPU of the first of several, the others have the next ones; None = CPU.
     """
 
     runs_again = True
@@ -101,21 +160,25 @@ class AsyncEvalHook(PeriodicHook):
         self,
         eval_period: int,
         save: Callable[[str], None],
-        evaluate: Callable[[str], Mapping[str, Any] | None],
+        evaluate: Evaluate,
         *,
         folder: str,
         datasets: Callable[[], Datasets] = tuple,
         poll_period: int = 20,
         on_results: Callable[[Mapping[str, Any]], None] | None = None,
+        processes: int = 1,
+        first_device: int | None = None,
     ) -> None:
         super().__init__(eval_period)
         self._save = save
-        self._evaluate = evaluate
+        self._evaluate: Evaluate = evaluate
+        self._call: Evaluate = evaluate
         self._folder = Path(folder)
         self._datasets = datasets
         self._led: list[PeriodicHook] = []
         self._poll_period = poll_period
         self._on_results = on_results
+        self._processes, self._first_device = processes, first_device
         self._pool: ProcessPoolExecutor | None = None
         self._job: Future[Mapping[str, Any] | None] | None = None
         self._running = -1  # iteration of the weights that are being evaluated, on all processes
@@ -196,11 +259,13 @@ class AsyncEvalHook(PeriodicHook):
 
     def _submit(self, iteration: int) -> None:
         if self._pool is None:
-            log = str(self._folder / FOLDER / "log.txt")
+            log, datasets = str(self._folder / FOLDER / "log.txt"), self._datasets()
             # Not forked: a forked process cannot use CUDA.
             spawn = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, spawn, _begin, (log, self._datasets()))
-        self._job = self._pool.submit(self._evaluate, self.path(iteration))
+            self._pool = ProcessPoolExecutor(1, spawn, _begin, (log, datasets))
+            if self._processes > 1:
+                self._call = _Together(self._evaluate, self._processes, self._first_device, log, datasets)
+        self._job = self._pool.submit(self._call, self.path(iteration))
 
     @staticmethod
     def _close(pool: ProcessPoolExecutor) -> None:
@@ -244,7 +309,9 @@ class AsyncEvalHook(PeriodicHook):
             try:
                 return self._job.result(), ""
             except BrokenProcessPool:
-                logger.warning("The process that evaluated iteration %d was killed.", iteration)
+                logger.warning("A process that evaluated iteration %d was killed.", iteration)
+                if self._pool is not None:
+                    self._close(self._pool)
                 self._pool = None
                 self._submit(iteration)
             except Exception as error:

@@ -184,8 +184,9 @@ def _asynchronous(
         return None
     me = weakref.proxy(trainer)
     run = run_config(trainer.cfg).copied()
+    device, first = _evaluation_device(s)
     with run.thawed():
-        run.put(device=s.eval_device or s.device)
+        run.put(device=device)
 
     def save(name: str) -> None:
         with ema.applied() if ema is not None and ema.evaluate else nullcontext():
@@ -202,7 +203,23 @@ def _asynchronous(
         datasets=lambda: hooks.datasets_for_another_process(run.test_names),
         poll_period=s.log_period,
         on_results=keep,
+        processes=s.eval_processes,
+        first_device=first,
     )
+
+
+def _evaluation_device(s: TrainingOptions) -> tuple[str, int | None]:
+    """Return the device of a model that is evaluated beside the training, and the first of several GPUs."""
+    device = torch.device(s.eval_device or s.device)
+    if s.eval_processes == 1 or device.type != "cuda":
+        return str(device), None
+    first = comm.get_local_size() if device.index is None else device.index
+    if first + s.eval_processes > torch.cuda.device_count():
+        raise ValueError(
+            f"TEST.ASYNC.PROCESSES {s.eval_processes} needs the GPUs {first} to {first + s.eval_processes - 1}, but "
+            f"there are {torch.cuda.device_count()}: train on fewer, or lower it"
+        )
+    return "cuda", first  # each process sees only its own
 
 
 def _evaluate_file(kind: type[HookSource], cfg: Config, path: str) -> Mapping[str, Any]:

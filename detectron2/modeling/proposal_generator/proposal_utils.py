@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detectron2.layers.nms import FEW_GROUPS, nms_of_few_groups
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.errors import BadValue
 from detectron2.utils.reexports import passed_on
 from detectron2.utils.tracing import is_recording
 
 from .._selection import (
+    NMS,
     best_rows,
     class_aware_nms_mask,
     clip_boxes,
@@ -106,21 +108,40 @@ def suppress_candidates(
         keep = _keep_in_rounds(boxes, valid, counts, nms_thresh)
     else:
         step = 1 if is_recording() else max(1, _NMS_AT_ONCE // max(boxes.shape[1], 1))
+        nms = None
+        if clip is clip_boxes and _suits_float32(boxes, len(counts), image_sizes, nms_thresh):
+            step, nms = min(step, FEW_GROUPS // len(counts)), nms_of_few_groups
         parts = zip(boxes.split(step), logits.split(step), valid.split(step))
-        keep = torch.cat([_keep(b, s, v, counts, nms_thresh) for b, s, v in parts])
+        keep = torch.cat([_keep(b, s, v, counts, nms_thresh, nms) for b, s, v in parts])
     rows, real = best_rows(logits, keep, post_nms_topk)
     chosen = rows_of_each(boxes, rows)
     return chosen * real[..., None], logits.gather(1, rows), real
 
 
-def _keep(boxes: Tensor, logits: Tensor, valid: Tensor, counts: Sequence[int], nms_thresh: float) -> Tensor:
+def _suits_float32(
+    boxes: Tensor, levels: int, image_sizes: Sequence[tuple[int, int]], nms_thresh: float
+) -> bool:
+    """Tell whether to use :func:`.nms_of_few_groups`: on accelerators, for upright boxes in ordinary images."""
+    if boxes.device.type == "cpu" or boxes.shape[-1] != 4 or is_recording():
+        return False
+    return levels <= FEW_GROUPS and nms_thresh >= 1e-6 and max(map(max, image_sizes)) <= 2**15
+
+
+def _keep(
+    boxes: Tensor,
+    logits: Tensor,
+    valid: Tensor,
+    counts: Sequence[int],
+    nms_thresh: float,
+    nms: NMS | None = None,
+) -> Tensor:
     """Return bool [n, P]: which candidates of n images survive one NMS within each image and level."""
     device = boxes.device
     levels = torch.cat([torch.full((c,), i, dtype=torch.int64, device=device) for i, c in enumerate(counts)])
     image = torch.arange(boxes.shape[0], device=device)
     groups = levels * boxes.shape[0] + image[:, None]  # [n, P]
     keep = class_aware_nms_mask(
-        boxes.flatten(0, 1), logits.flatten(), groups.flatten(), valid.flatten(), nms_thresh
+        boxes.flatten(0, 1), logits.flatten(), groups.flatten(), valid.flatten(), nms_thresh, nms
     )
     return keep.view_as(logits)
 
