@@ -1,6 +1,6 @@
 """Ground truth and sizes of a batch as tensors of fixed shapes, for training in the fast form.
 
-With ``MODEL.FIXED_SHAPES``, Faster and Mask R-CNN train and predict with shapes that do not depend on values: padding
+With ``MODEL.FIXED_SHAPES``, Faster, Mask and Cascade R-CNN train and predict with shapes that do not depend on values: padding
 and masks take the place of lists whose lengths the host must read, so that it never waits for the device, and
 ``torch.compile`` sees one graph. Each part of the model has a method for it, ``loss_tensors``, beside those of
 :mod:`.tensor_inference`: :meth:`.RPN.loss_tensors`, :meth:`.StandardROIHeads.loss_tensors`,

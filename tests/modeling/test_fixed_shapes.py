@@ -60,7 +60,14 @@ def step(
     return {name: float(loss.detach()) for name, loss in losses.items()}, gradients, logged
 
 
-@pytest.mark.parametrize("name", [pytest.param("faster_rcnn", marks=pytest.mark.slow), "mask_rcnn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("faster_rcnn", marks=pytest.mark.slow),
+        "mask_rcnn",
+        pytest.param("cascade", marks=pytest.mark.slow),
+    ],
+)
 def test_losses_gradients_and_figures_are_those_of_the_default_form(name: str) -> None:
     model, batch = model_that_takes_all(name), batch_of(name)
     state = copy.deepcopy(model.state_dict())  # statistics of the norms move
@@ -112,7 +119,14 @@ def same(found: Instances, expected: Instances) -> None:
         )
 
 
-@pytest.mark.parametrize("name", [pytest.param("faster_rcnn", marks=pytest.mark.slow), "mask_rcnn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("faster_rcnn", marks=pytest.mark.slow),
+        "mask_rcnn",
+        pytest.param("cascade", marks=pytest.mark.slow),
+    ],
+)
 def test_predictions_are_those_of_the_default_form(name: str) -> None:
     model: Any = copy.deepcopy(small_model(name))
     batch = [image(96, 128, 3), image(128, 80, 4) | {"height": 64, "width": 40}]
@@ -258,7 +272,6 @@ def test_batches_are_padded_to_the_first_size_that_holds_them() -> None:
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("cascade", "CascadeROIHeads overrides forward"),
         ("c4", "Res5ROIHeads: it lacks the method loss_tensors"),
         ("panoptic", "PanopticFPN overrides forward, inference"),
     ],
@@ -287,8 +300,11 @@ def test_keypoints_have_no_fast_form() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["faster_rcnn", "mask_rcnn"])
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize(
+    "name, backend",
+    [("faster_rcnn", "aot_eager"), ("mask_rcnn", "aot_eager"), ("cascade", "aot_eager")]
+    + [("faster_rcnn", "inductor"), ("mask_rcnn", "inductor")],
+)
 def test_whole_steps_and_predictions_compile_without_a_break(name: str, backend: str) -> None:
     model, batch = model_that_takes_all(name), batch_of(name)
     for module in model.modules():

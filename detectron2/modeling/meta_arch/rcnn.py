@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from detectron2.config import CfgNode, configurable
@@ -44,6 +45,11 @@ _HEADS_METHODS = (
     "_sample_proposals",
     "_pairwise_quality",
     "_forward_box",
+    "_run_stages",
+    "_run_stage",
+    "_match_and_label_boxes",
+    "_create_proposals_from_boxes",
+    "_stage_losses",
     "_forward_mask",
     "_forward_keypoint",
 )
@@ -200,6 +206,7 @@ class GeneralizedRCNN(ImageModel):
         features = self.backbone(images)
         generator, heads = cast(Any, self.proposal_generator), cast(Any, self.roi_heads)
         (boxes, _, real), scalars = generator.loss_tensors(features, size, truth)
+        truth = {**truth, "sizes": torch.stack(cast(Any, size), dim=1)}
         return {**heads.loss_tensors(features, boxes, real, truth), **scalars}
 
     def _propose(

@@ -103,6 +103,23 @@ def match_and_sample_padded(
         ``boxes`` [N, k, 4], ``drawn`` bool [N, k], ``foreground`` bool [N, k], which comes first, ``classes`` [N, k]
         (K unless foreground), ``matches`` [N, k] and ``gt_boxes`` [N, k, 4].
     """
+    classes, matches = _match_padded(boxes, real, truth, matcher, num_classes)
+    rows, drawn = sample_rows(classes, num_samples, positive_fraction, num_classes)
+    classes, matches = classes.gather(1, rows), matches.gather(1, rows)
+    return _padded_sample(rows_of_each(boxes, rows), drawn, classes, matches, truth, num_classes)
+
+
+@torch.no_grad()
+def match_padded(boxes: Tensor, real: Tensor, truth: Tensors, matcher: Matcher, num_classes: int) -> Tensors:
+    """Match and label all real boxes, for later stages of a cascade; see :func:`match_and_sample_padded`."""
+    classes, matches = _match_padded(boxes, real, truth, matcher, num_classes)
+    return _padded_sample(boxes, classes >= 0, classes, matches, truth, num_classes)
+
+
+def _match_padded(
+    boxes: Tensor, real: Tensor, truth: Tensors, matcher: Matcher, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Return the class [N, P] of each box, -1 for those that are ignored or not real, and its match [N, P]."""
     labels, matches = [], []
     truths = zip(truth["boxes"], truth["classes"], truth["valid"])
     for box, exists, (gt_boxes, gt_classes, valid) in zip(boxes, real, truths):
@@ -110,18 +127,20 @@ def match_and_sample_padded(
         classes = classes_of_matches(match, label, gt_classes, num_classes)
         labels.append(classes.masked_fill(~exists, -1))
         matches.append(match)
-    classes = torch.stack(labels)
-    rows, drawn = sample_rows(classes, num_samples, positive_fraction, num_classes)
-    classes = classes.gather(1, rows)
+    return torch.stack(labels), torch.stack(matches)
+
+
+def _padded_sample(
+    boxes: Tensor, drawn: Tensor, classes: Tensor, matches: Tensor, truth: Tensors, num_classes: int
+) -> Tensors:
     foreground = drawn & (classes < num_classes)
-    best = torch.stack(matches).gather(1, rows)
     return {
-        "boxes": rows_of_each(boxes, rows),
+        "boxes": boxes,
         "drawn": drawn,
         "foreground": foreground,
         "classes": torch.where(foreground, classes, num_classes),
-        "matches": best,
-        "gt_boxes": rows_of_each(truth["boxes"], best),
+        "matches": matches,
+        "gt_boxes": rows_of_each(truth["boxes"], matches),
     }
 
 

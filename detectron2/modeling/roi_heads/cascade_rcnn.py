@@ -27,7 +27,7 @@ from ..matcher import Matcher, match_boxes
 from ..poolers import ROIPooler
 from ..tensor_inference import Tensors
 from ._base import ROI_HEADS_REGISTRY, build_pooler, need_targets, pooled_shape
-from ._sampling import attach_targets, classes_of_matches, log_sample_counts
+from ._sampling import attach_targets, classes_of_matches, log_sample_counts, match_padded
 from .box_head import build_box_head
 from .fast_rcnn import FastRCNNOutputLayers
 from .roi_heads import StandardROIHeads
@@ -38,6 +38,12 @@ __getattr__ = passed_on(__name__)
 
 Stage = tuple[Any, tuple[Tensor, Tensor], list[Instances]]
 """A stage's predictor, its scores and deltas, and its input proposals."""
+
+
+def _clip_each(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
+    """Clip boxes [N, R, 4] to images of one size, or of sizes [N]."""
+    sizes = (x[:, None] if isinstance(x, Tensor) and x.dim() == 1 else x for x in (height, width))
+    return clip_boxes(boxes, *sizes)
 
 
 class _ScaleGradient(Function):
@@ -208,12 +214,33 @@ class CascadeROIHeads(StandardROIHeads):
         maps = [features[name] for name in self.box_in_features]
         total: Tensor | None = None
         for k, (head, predictor) in enumerate(zip(self.box_head, self.box_predictor)):
-            boxes = boxes if k == 0 else clip_boxes(boxes, *size)
+            boxes = boxes if k == 0 else _clip_each(boxes, *size)
             hidden = head(self.box_pooler.pool_tensors(maps, boxes))
             boxes, scores = predictor.decode_tensors(hidden, boxes)
             total = scores if total is None else total + scores
         assert total is not None
         return boxes, total / self.num_cascade_stages
+
+    def loss_tensors(self, features: Tensors, boxes: Tensor, real: Tensor, truth: Tensors) -> Tensors:
+        """See :meth:`.StandardROIHeads.loss_tensors`; names of box losses end with their stage."""
+        return super().loss_tensors(features, boxes, real, truth)
+
+    def _box_loss_tensors(self, features: Tensors, sample: Tensors, truth: Tensors) -> Tensors:
+        maps = [features[name] for name in self.box_in_features]
+        scalars: Tensors = {}
+        for k, (head, predictor) in enumerate(zip(self.box_head, self.box_predictor)):
+            pooled = self.box_pooler.pool_tensors(maps, sample["boxes"])
+            hidden = head(_ScaleGradient.apply(pooled, 1.0 / self.num_cascade_stages))
+            for name, value in predictor.loss_tensors(hidden, sample).items():
+                scope = "" if k == 0 and name.startswith("roi_head/") else f"stage{k}/"
+                scalars[f"{scope}{name}" if "/" in name else f"{name}_stage{k}"] = value
+            if k + 1 < self.num_cascade_stages:
+                with torch.no_grad():
+                    boxes, _ = predictor.decode_tensors(hidden, sample["boxes"])
+                    boxes = _clip_each(boxes, *truth["sizes"].unbind(dim=1))
+                    real = sample["drawn"] & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
+                sample = match_padded(boxes, real, truth, self.proposal_matchers[k + 1], self.num_classes)
+        return scalars
 
     def _stage_losses(self, stages: list[Stage]) -> dict[str, Tensor]:
         losses = {}

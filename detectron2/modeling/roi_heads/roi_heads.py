@@ -279,7 +279,7 @@ class StandardROIHeads(ROIHeads):
             features: feature maps [N, C, H, W] by name.
             boxes: proposals [N, P, 4].
             real: bool [N, P], which proposals are real.
-            truth: ground truth of N images, see :func:`.padded_truth`.
+            truth: ground truth of N images, see :func:`.padded_truth`, and ``sizes`` [N, 2], height and width.
 
         Returns:
             Losses, and with a slash in their names figures for the log.
@@ -288,14 +288,19 @@ class StandardROIHeads(ROIHeads):
             boxes, real = torch.cat((boxes, truth["boxes"]), 1), torch.cat((real, truth["valid"]), 1)
         options = (self.proposal_matcher, self.batch_size_per_image, self.positive_fraction, self.num_classes)
         sample = match_and_sample_padded(boxes, real, truth, *options)
-        maps = [features[name] for name in self.box_in_features]
-        hidden = self.box_head(self.box_pooler.pool_tensors(maps, sample["boxes"]))
-        scalars: Tensors = self.box_predictor.loss_tensors(hidden, sample)
+        scalars = self._box_loss_tensors(features, sample, truth)
         if self.mask_on:
             most = int(self.batch_size_per_image * self.positive_fraction)
             first = {name: rows[:, :most] for name, rows in sample.items()}  # foreground is here
             x = self._pool_tensors(features, self.mask_in_features, self.mask_pooler, first["boxes"])
             scalars.update(self.mask_head.loss_tensors(x, first, truth["masks"]))
+        return scalars
+
+    def _box_loss_tensors(self, features: Tensors, sample: Tensors, truth: Tensors) -> Tensors:
+        """Compute box losses of sampled proposals, see :func:`.match_and_sample_padded`, and figures for the log."""
+        maps = [features[name] for name in self.box_in_features]
+        hidden = self.box_head(self.box_pooler.pool_tensors(maps, sample["boxes"]))
+        scalars: Tensors = self.box_predictor.loss_tensors(hidden, sample)
         return scalars
 
     def check_loss_tensors(self) -> None:
@@ -304,7 +309,8 @@ class StandardROIHeads(ROIHeads):
             raise BadValue(
                 "keypoints and train_on_pred_boxes have no form with fixed shapes; set MODEL.FIXED_SHAPES = False"
             )
-        tensor_method(self.box_predictor, "loss_tensors", _PREDICTOR_METHODS)
+        for predictor in self._box_predictors():
+            tensor_method(predictor, "loss_tensors", _PREDICTOR_METHODS)
         if self.mask_on:
             tensor_method(self.mask_head, "loss_tensors", ("forward",))
 
