@@ -40,11 +40,16 @@ MODELS = {
     "RetinaNet": ("COCO-Detection/retinanet_R_50_FPN_1x.yaml", "retinanet_resnet50_fpn"),
     "FCOS": ("COCO-Detection/fcos_R_50_FPN_1x.py", "fcos_resnet50_fpn"),
 }
-WITH_FAST_FORM = ("Faster R-CNN", "Mask R-CNN")
+WITH_FAST_FORM = ("Faster R-CNN", "Mask R-CNN", "Keypoint R-CNN")
 FORMS = ("eager", "fixed", "compiled", "graphs")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OBJECTS = 8
-TINY = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.ROI_BOX_HEAD.FC_DIM", 32)
+# CPUs without bfloat16 take seconds for a full-size head.
+TINY = (
+    "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.ROI_BOX_HEAD.FC_DIM", 32,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 8, "MODEL.RPN.POST_NMS_TOPK_TEST", 8, "TEST.DETECTIONS_PER_IMAGE", 4,
+)  # fmt: skip
+THEIR_TINY = {"box_batch_size_per_image": 8, "rpn_post_nms_top_n_test": 8, "box_detections_per_img": 4}
 Step = Callable[[], object]
 
 
@@ -112,10 +117,15 @@ def our_steps(
     return model, losses, lambda: model(images)
 
 
-def their_steps(name: str, size: tuple[int, int], count: int, device: str) -> tuple[nn.Module, Step, Step]:
+def their_steps(
+    name: str, size: tuple[int, int], count: int, device: str, tiny: bool
+) -> tuple[nn.Module, Step, Step]:
     """Return torchvision's model and what computes its losses and predicts."""
     build = getattr(torchvision.models.detection, MODELS[name][1])
-    model = build(weights=None, weights_backbone=None, min_size=min(size), max_size=max(size)).to(device)
+    options = THEIR_TINY if tiny and "R-CNN" in name else {}
+    model = build(weights=None, weights_backbone=None, min_size=min(size), max_size=max(size), **options).to(
+        device
+    )
     images = [torch.rand(3, *size, device=device) for _ in range(count)]
     targets = [
         {k: v.to(torch.uint8) if k == "masks" else v for k, v in truth(size, device).items()} for _ in images
@@ -187,7 +197,7 @@ def run_row(row: tuple[str, str, str], args: argparse.Namespace) -> None:
     size, backend = tuple(args.size), "eager" if args.tiny else "inductor"
     torch.manual_seed(0)
     if maker == "torchvision":
-        made: Any = their_steps(name, size, args.batch, args.device)
+        made: Any = their_steps(name, size, args.batch, args.device, args.tiny)
     else:
         made = our_steps(name, form, size, args.batch, args.device, backend)
     if made is None:
@@ -218,7 +228,7 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="check the script on a CPU")
     args = parser.parse_args()
     if args.tiny:
-        args.device, args.size, args.batch = "cpu", (64, 96), 1
+        args.device, args.size, args.batch = "cpu", (32, 64), 1
     logging.disable(logging.WARNING)
     torch.set_float32_matmul_precision("high")
     where = torch.cuda.get_device_name() if torch.device(args.device).type == "cuda" else args.device

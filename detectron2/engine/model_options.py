@@ -143,8 +143,8 @@ def check_cuda_graphs(model: nn.Module, device: str) -> None:
     """
     if not getattr(model, "fixed_shapes", False):
         raise ValueError(
-            "SOLVER.CUDA_GRAPHS needs shapes that depend on no value: set MODEL.FIXED_SHAPES True, which Faster, "
-            f"Mask and Cascade R-CNN (FPN) support; this model is a {type(model).__name__} without it"
+            "SOLVER.CUDA_GRAPHS needs shapes that depend on no value: set MODEL.FIXED_SHAPES True, which R-CNN "
+            f"models with FPN support; this model is a {type(model).__name__} without it"
         )
     if torch.device(device).type != "cuda" or torch.version.cuda is None:
         raise ValueError(

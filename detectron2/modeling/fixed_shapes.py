@@ -1,10 +1,11 @@
 """Ground truth and sizes of a batch as tensors of fixed shapes, for training in the fast form.
 
-With ``MODEL.FIXED_SHAPES``, Faster, Mask and Cascade R-CNN train and predict with shapes that do not depend on values: padding
+With ``MODEL.FIXED_SHAPES``, Faster, Mask, Keypoint and Cascade R-CNN train and predict with shapes that do not depend on values: padding
 and masks take the place of lists whose lengths the host must read, so that it never waits for the device, and
 ``torch.compile`` sees one graph. Each part of the model has a method for it, ``loss_tensors``, beside those of
 :mod:`.tensor_inference`: :meth:`.RPN.loss_tensors`, :meth:`.StandardROIHeads.loss_tensors`,
-:meth:`.FastRCNNOutputLayers.loss_tensors` and :meth:`.BaseMaskRCNNHead.loss_tensors`.
+:meth:`.FastRCNNOutputLayers.loss_tensors`, :meth:`.BaseMaskRCNNHead.loss_tensors` and
+:meth:`.BaseKeypointRCNNHead.loss_tensors`.
 
 N images, M ground truths after padding.
 """
@@ -83,22 +84,25 @@ def padded_instances(outputs: Tensors, image_sizes: Sequence[tuple[int, int]]) -
     return found
 
 
-def padded_truth(targets: Sequence[Instances], height: int, width: int, with_masks: bool) -> Tensors:
+def padded_truth(
+    targets: Sequence[Instances], height: int, width: int, with_masks: bool, with_keypoints: bool = False
+) -> Tensors:
     """Pad the ground truth of N images to the same number M: the first of 32, 128, 512, ... that suffices.
 
     Args:
-        targets: N Instances with ``gt_boxes``, ``gt_classes`` and, for masks, ``gt_masks``.
+        targets: N Instances with ``gt_boxes``, ``gt_classes`` and, if needed, ``gt_masks`` and ``gt_keypoints``.
         height, width: size of the padded batch of images.
-        with_masks: whether masks are needed.
+        with_masks, with_keypoints: which are needed.
 
     Returns:
-        ``boxes`` [N, M, 4], ``classes`` [N, M], ``valid`` bool [N, M] (which are real), and ``masks`` bool
-        [N, M, height, width].
+        ``boxes`` [N, M, 4], ``classes`` [N, M], ``valid`` bool [N, M] (which are real), ``masks`` bool
+        [N, M, height, width] and ``keypoints`` [N, M, K, 3].
     """
     count = _FEWEST
     while count < max(len(t) for t in targets):
         count *= _FACTOR
-    columns: dict[str, list[Tensor]] = {"boxes": [], "classes": [], "valid": [], "masks": []}
+    names = ("boxes", "classes", "valid", "masks", "keypoints")
+    columns: dict[str, list[Tensor]] = {name: [] for name in names}
     for target in targets:
         boxes, missing = target.gt_boxes.tensor, count - len(target)
         columns["boxes"].append(F.pad(boxes, (0, 0, 0, missing)))
@@ -108,6 +112,8 @@ def padded_truth(targets: Sequence[Instances], height: int, width: int, with_mas
             masks = _bitmaps(target, boxes.device)
             right, bottom = width - masks.shape[2], height - masks.shape[1]
             columns["masks"].append(F.pad(masks, (0, right, 0, bottom, 0, missing)))
+        if with_keypoints:
+            columns["keypoints"].append(F.pad(target.gt_keypoints.tensor, (0, 0, 0, 0, 0, missing)))
     return {name: torch.stack(values) for name, values in columns.items() if values}
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ._heatmap_peaks import find_peaks
 
-__all__ = ["decode_heatmaps"]
+__all__ = ["decode_heatmaps", "decode_in_graph"]
 
 _CELLS_AT_ONCE = 1 << 24  # 64 MiB of float32
 _A = -0.75  # the cubic that torch and OpenCV use
@@ -92,8 +92,8 @@ def _decode(maps: Tensor, rois: Tensor) -> Tensor:
     return out
 
 
-def _decode_in_graph(maps: Tensor, rois: Tensor) -> Tensor:
-    """Decode with operators that every format of exported models knows."""
+def decode_in_graph(maps: Tensor, rois: Tensor) -> Tensor:
+    """Decode with operators whose shapes depend on no value, and that every format of exported models knows."""
     maps, rois = maps.float(), rois.float()
     size = (rois[:, 2:] - rois[:, :2]).clamp(min=1)
     pixels = size.ceil()
@@ -137,6 +137,6 @@ def decode_heatmaps(maps: Tensor, rois: Tensor) -> Tensor:
     if torch.jit.is_tracing():
         return _decode_one_by_one(maps, rois)
     if torch.compiler.is_exporting():
-        return _decode_in_graph(maps, rois)
+        return decode_in_graph(maps, rois)
     # The size of the enlarged maps depends on values: for a compiled graph this is one opaque step.
     return _decode_op(maps, rois) if torch.compiler.is_compiling() else _decode(maps, rois)

@@ -46,22 +46,10 @@ def test_a_cpu_gets_what_pays_there(tiny_config: Path) -> None:
     assert "pay only on accelerators" in line
 
 
-@pytest.mark.parametrize(
-    "changes, why",
-    [
-        (("MODEL.KEYPOINT_ON", "True"), "keypoints"),
-        (
-            ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"),
-            "Cascade",
-        ),
-    ],
-)
-def test_models_without_fixed_shapes_get_the_rest(
-    tiny_config: Path, changes: tuple[str, ...], why: str
-) -> None:
-    config, line = fitted(tiny_config, "cuda", *changes)
+def test_models_without_fixed_shapes_get_the_rest(tiny_config: Path) -> None:
+    config, line = fitted(tiny_config, "cuda", "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES", "True")
     assert not config.get("MODEL.FIXED_SHAPES") and config.options.compile_parts == ["backbone"]
-    assert "No fixed shapes: " in line and why in line
+    assert "No fixed shapes: " in line and "train_on_pred_boxes" in line
 
 
 @pytest.mark.slow

@@ -29,6 +29,10 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks  # no
 from detectron2.utils.events import EventStorage  # noqa: E402
 
 Inputs = list[dict[str, Any]]
+MODELS = [
+    "mask_rcnn",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("faster_rcnn", "cascade", "keypoint_rcnn")),
+]
 
 
 def model_that_takes_all(name: str) -> Any:
@@ -60,14 +64,7 @@ def step(
     return {name: float(loss.detach()) for name, loss in losses.items()}, gradients, logged
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("faster_rcnn", marks=pytest.mark.slow),
-        "mask_rcnn",
-        pytest.param("cascade", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_losses_gradients_and_figures_are_those_of_the_default_form(name: str) -> None:
     model, batch = model_that_takes_all(name), batch_of(name)
     state = copy.deepcopy(model.state_dict())  # statistics of the norms move
@@ -80,7 +77,7 @@ def test_losses_gradients_and_figures_are_those_of_the_default_form(name: str) -
     assert found[2] == pytest.approx(expected[2], rel=1e-4)
     for key, gradient in expected[1].items():
         torch.testing.assert_close(
-            found[1][key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max())
+            found[1][key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-8
         )
 
 
@@ -119,14 +116,7 @@ def same(found: Instances, expected: Instances) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("faster_rcnn", marks=pytest.mark.slow),
-        "mask_rcnn",
-        pytest.param("cascade", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("name", MODELS)
 def test_predictions_are_those_of_the_default_form(name: str) -> None:
     model: Any = copy.deepcopy(small_model(name))
     batch = [image(96, 128, 3), image(128, 80, 4) | {"height": 64, "width": 40}]
@@ -294,16 +284,18 @@ def test_replaced_methods_are_named() -> None:
         step(model, batch_of("mask_rcnn"), fast=True)
 
 
-def test_keypoints_have_no_fast_form() -> None:
-    with pytest.raises(ValueError, match="keypoints"):
-        step(copy.deepcopy(small_model("keypoint_rcnn")), [example("keypoint_rcnn", 64, 64, 1)], fast=True)
+def test_options_without_a_fast_form_are_named() -> None:
+    model: Any = copy.deepcopy(small_model("mask_rcnn"))
+    model.roi_heads.train_on_pred_boxes = True
+    with pytest.raises(ValueError, match="train_on_pred_boxes has no form with fixed shapes"):
+        step(model, batch_of("mask_rcnn"), fast=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, backend",
-    [("faster_rcnn", "aot_eager"), ("mask_rcnn", "aot_eager"), ("cascade", "aot_eager")]
-    + [("faster_rcnn", "inductor"), ("mask_rcnn", "inductor")],
+    [(name, "aot_eager") for name in ("faster_rcnn", "mask_rcnn", "cascade", "keypoint_rcnn")]
+    + [(name, "inductor") for name in ("faster_rcnn", "mask_rcnn")],
 )
 def test_whole_steps_and_predictions_compile_without_a_break(name: str, backend: str) -> None:
     model, batch = model_that_takes_all(name), batch_of(name)
@@ -319,7 +311,7 @@ def test_whole_steps_and_predictions_compile_without_a_break(name: str, backend:
     assert found[0] == pytest.approx(losses, rel=1e-4) and found[2] == pytest.approx(logged, rel=1e-4)
     for key, gradient in gradients.items():
         torch.testing.assert_close(
-            found[1][key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max())
+            found[1][key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-8
         )
     with torch.no_grad():
         for mine, theirs in zip(model.eval()(batch), expected):

@@ -114,6 +114,7 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "Faster R-CNN FPN, fast form": _fast("faster_rcnn"),
     "Mask R-CNN FPN, fast form": _fast("mask_rcnn"),
     "Cascade Mask R-CNN FPN, fast form": _fast("cascade"),
+    "Keypoint R-CNN FPN, fast form": _fast("keypoint_rcnn"),
     "Mask R-CNN C4": _core("c4"),
     "Keypoint R-CNN FPN": _core("keypoint_rcnn"),
     "Cascade Mask R-CNN FPN": _core("cascade"),
@@ -183,7 +184,7 @@ def test_waits_and_operators_are_those_of_the_page(name: str) -> None:
 
 
 def test_the_fast_form_hardly_waits() -> None:
-    for name in ("Faster R-CNN FPN", "Mask R-CNN FPN", "Cascade Mask R-CNN FPN"):
+    for name in ("Faster R-CNN FPN", "Mask R-CNN FPN", "Cascade Mask R-CNN FPN", "Keypoint R-CNN FPN"):
         fast = recorded()[f"{name}, fast form"]
         assert (fast["train waits"], fast["predict waits"]) == (0, 1)
 

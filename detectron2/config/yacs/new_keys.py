@@ -55,7 +55,7 @@ def add_new_keys(cfg: BaseNode) -> None:
     cfg.INPUT.add_optional("RESIZE_BACKEND", "pillow")
     # [[height, width], ...] in pixels: batches are padded to the first that they fit into; default: as little as possible.
     cfg.INPUT.add_optional("FIXED_SIZE", [])
-    # Faster, Mask and Cascade R-CNN train and predict in the fast form (docs/performance.md).
+    # R-CNN models with FPN train and predict in the fast form (docs/performance.md).
     cfg.MODEL.add_optional("FIXED_SHAPES", False)
     # Combinations of several images, before all other augmentations (docs/data.md). PROB: probability per image; 0: never.
     # Mosaic: (height, width) of the canvas, empty: the largest of MIN_SIZE_TRAIN; factors of the four images.

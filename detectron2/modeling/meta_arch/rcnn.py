@@ -185,7 +185,8 @@ class GeneralizedRCNN(ImageModel):
         images = self.preprocess_image(batched_inputs)
         targets = ground_truth(batched_inputs, self.device)
         height, width = images.tensor.shape[-2:]
-        truth = padded_truth(targets or [], height, width, getattr(self.roi_heads, "mask_on", False))
+        needed = [getattr(self.roi_heads, f"{kind}_on", False) for kind in ("mask", "keypoint")]
+        truth = padded_truth(targets or [], height, width, *needed)
         size = size_tensors(images.image_sizes, self.device)
         scalars = self._run("loss_tensors", images.tensor, size, truth)
         for name in [name for name in scalars if "/" in name]:

@@ -16,10 +16,14 @@ from torch.nn import functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, interpolate
 from detectron2.layers.wrappers import inference_layout
-from detectron2.structures import Instances, heatmaps_to_keypoints
+from detectron2.structures import Instances, Keypoints, heatmaps_to_keypoints
+from detectron2.structures.keypoints import heatmaps_to_keypoints_without_waits
 from detectron2.utils.errors import BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
+from detectron2.utils.tracing import is_recording
+
+from ..tensor_inference import Tensors
 
 __all__ = [
     "ROI_KEYPOINT_HEAD_REGISTRY",
@@ -160,8 +164,35 @@ class BaseKeypointRCNNHead(nn.Module):
         Returns:
             x, y and score of each keypoint, [N, D, K, 3].
         """
-        points = heatmaps_to_keypoints(self.layers(x), boxes.flatten(0, 1))
+        # An accelerator would wait for the sizes of the boxes, unless this is part of a graph.
+        waits = boxes.device.type != "cpu" and not is_recording()
+        decode = heatmaps_to_keypoints_without_waits if waits else heatmaps_to_keypoints
+        points = decode(self.layers(x), boxes.flatten(0, 1))
         return points[:, :, [0, 1, 3]].unflatten(0, classes.shape)  # without the logit
+
+    def loss_tensors(self, x: Tensor, sample: Tensors, keypoints: Tensor) -> Tensors:
+        """Compute the loss of a fixed number of proposals per image; see :mod:`.fixed_shapes`.
+
+        Args:
+            x: pooled features [N * k, C, H, W].
+            sample: the proposals, see :func:`.match_and_sample_padded`.
+            keypoints: ground truth [N, number of objects, K, 3].
+
+        Returns:
+            ``loss_keypoint``, and with a slash in their names figures for the log.
+        """
+        logits = self.layers(x)
+        matched = keypoints.take_along_dim(sample["matches"][..., None, None], dim=1).flatten(0, 1)
+        cells, inside = Keypoints(matched).to_heatmap(sample["boxes"].flatten(0, 1), logits.shape[-1])
+        counted = (inside > 0) & sample["foreground"].flatten()[:, None]  # [N * k, K]
+        each = F.cross_entropy(logits.flatten(0, 1).flatten(1), cells.flatten(), reduction="none")
+        total, count = torch.where(counted.flatten(), each, 0.0).sum(), counted.sum().clamp(min=1)
+        by_count = self.loss_normalizer == "visible"
+        loss = total / (count if by_count else keypoints.shape[0] * float(self.loss_normalizer))
+        return {
+            "loss_keypoint": loss * self.loss_weight,
+            "keypoint_head/num_fg_samples": counted.any(dim=1).sum() / keypoints.shape[0],
+        }
 
     def layers(self, x: Tensor) -> Tensor:
         """Compute logits [R, K, S, S] from pooled features [R, C, H, W]."""

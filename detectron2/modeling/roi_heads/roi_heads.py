@@ -289,11 +289,14 @@ class StandardROIHeads(ROIHeads):
         options = (self.proposal_matcher, self.batch_size_per_image, self.positive_fraction, self.num_classes)
         sample = match_and_sample_padded(boxes, real, truth, *options)
         scalars = self._box_loss_tensors(features, sample, truth)
+        most = int(self.batch_size_per_image * self.positive_fraction)
+        first = {name: rows[:, :most] for name, rows in sample.items()}  # foreground is here
         if self.mask_on:
-            most = int(self.batch_size_per_image * self.positive_fraction)
-            first = {name: rows[:, :most] for name, rows in sample.items()}  # foreground is here
             x = self._pool_tensors(features, self.mask_in_features, self.mask_pooler, first["boxes"])
             scalars.update(self.mask_head.loss_tensors(x, first, truth["masks"]))
+        if self.keypoint_on:
+            x = self._pool_tensors(features, self.keypoint_in_features, self.keypoint_pooler, first["boxes"])
+            scalars.update(self.keypoint_head.loss_tensors(x, first, truth["keypoints"]))
         return scalars
 
     def _box_loss_tensors(self, features: Tensors, sample: Tensors, truth: Tensors) -> Tensors:
@@ -305,14 +308,16 @@ class StandardROIHeads(ROIHeads):
 
     def check_loss_tensors(self) -> None:
         """Raise ValueError or TypeError if a part or an option has no form with fixed shapes."""
-        if self.keypoint_on or self.train_on_pred_boxes:
+        if self.train_on_pred_boxes:
             raise BadValue(
-                "keypoints and train_on_pred_boxes have no form with fixed shapes; set MODEL.FIXED_SHAPES = False"
+                "train_on_pred_boxes has no form with fixed shapes; set MODEL.FIXED_SHAPES = False"
             )
         for predictor in self._box_predictors():
             tensor_method(predictor, "loss_tensors", _PREDICTOR_METHODS)
         if self.mask_on:
             tensor_method(self.mask_head, "loss_tensors", ("forward",))
+        if self.keypoint_on:
+            tensor_method(self.keypoint_head, "loss_tensors", ("forward",))
 
     @staticmethod
     def _pool_tensors(
