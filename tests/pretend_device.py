@@ -83,7 +83,7 @@ def _is_device(device: Any) -> bool:
 
 
 class _FromData(TorchFunctionMode):
-    """``torch.tensor(data, device="meta")`` leaves the data out; put them on the device."""
+    """``torch.tensor(data, device="meta")`` and ``x[[0, 2]]`` leave the data out; put them on the device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -93,6 +93,9 @@ class _FromData(TorchFunctionMode):
             return made if isinstance(made, DeviceTensor) else DeviceTensor(made)
         if func is Tensor.new_tensor and isinstance(args[0], DeviceTensor) and "device" not in kwargs:
             return DeviceTensor(torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}))
+        if func is Tensor.__getitem__ and isinstance(args[0], DeviceTensor) and isinstance(args[1], tuple):
+            listed = (DeviceTensor(torch.tensor(i)) if isinstance(i, list) else i for i in args[1])
+            args = (args[0], tuple(listed))
         return func(*args, **kwargs)
 
 

@@ -1,9 +1,9 @@
 """Ground truth and sizes of a batch as tensors of fixed shapes, for training in the fast form.
 
-With ``MODEL.FIXED_SHAPES``, Faster, Mask, Keypoint and Cascade R-CNN train and predict with shapes that do not depend on values: padding
-and masks take the place of lists whose lengths the host must read, so that it never waits for the device, and
-``torch.compile`` sees one graph. Each part of the model has a method for it, ``loss_tensors``, beside those of
-:mod:`.tensor_inference`: :meth:`.RPN.loss_tensors`, :meth:`.StandardROIHeads.loss_tensors`,
+With ``MODEL.FIXED_SHAPES``, Faster, Mask, Keypoint and Cascade R-CNN train and predict with shapes that do not depend
+on values: padding and masks take the place of lists whose lengths the host must read, so that it never waits for the
+device, and ``torch.compile`` sees one graph. Each part of the model has a method for it, ``loss_tensors``, beside
+those of :mod:`.tensor_inference`: :meth:`.RPN.loss_tensors`, :meth:`.StandardROIHeads.loss_tensors`,
 :meth:`.FastRCNNOutputLayers.loss_tensors`, :meth:`.BaseMaskRCNNHead.loss_tensors` and
 :meth:`.BaseKeypointRCNNHead.loss_tensors`.
 
