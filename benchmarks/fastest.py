@@ -1,12 +1,13 @@
 """Ways to run six detectors on a CPU beside eager, as ``detectron2 predict --fast`` measures them.
 
-    python benchmarks/fastest.py [--models faster mask ...] [--size 480 640] [--rounds 2] [--threads 1]
+    python benchmarks/fastest.py [--models faster mask ...] [--size 480 640] [--objects 100] [--rounds 2] [--threads 1]
     python benchmarks/fastest.py --int8 RUN ...     # of trained runs, with their AP as they are and in 8 bits
 
-The six are models of the zoo with ResNet-50 and FPN and random weights, scaled so that scores differ and a hundred objects
-are found; a file is held against the model on the one picture only, since such weights give every place of a blank picture the
+The six are models of the zoo with ResNet-50 and FPN and random weights, scaled so that scores differ and as many objects as
+asked for are found; a file is held against the model on the one picture only, since such weights give every place of a blank picture the
 same score, and ties come in any order. Each way takes turns with eager in one process; the ratio of the shortest processor times is what counts. Files
-and compiled code are made anew, which takes minutes for each model. One line of JSON is printed for each model.
+and compiled code are made anew, which takes minutes for each model. One line of JSON is printed for each model; its
+"shares" say what eager spends its time on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,13 +48,19 @@ MODELS = {
 }
 SPREAD = 2.0  # standard deviation of logits
 BEST = 10
+KINDS = {
+    "convolution": ("conv",),
+    "matrix product": ("addmm", "aten::mm", "bmm", "linear"),
+    "ROIAlign": ("roi_align",),
+}  # parts of the names of operators
 INT8_FORMATS = ("openvino", "onnx")
 
 
-def config_of(name: str, height: int, width: int) -> CfgNode:
+def config_of(name: str, height: int, width: int, objects: int) -> CfgNode:
     cfg = model_zoo.get_config(MODELS[name])
     assert isinstance(cfg, CfgNode)
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.PIXEL_STD = "cpu", "", [57.375, 57.12, 58.395]
+    cfg.TEST.DETECTIONS_PER_IMAGE = objects
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = min(height, width), max(height, width)
     return cfg
 
@@ -79,8 +86,8 @@ def note(seen: list[torch.Tensor], module: nn.Module, given: Any, result: torch.
     seen.append(result.flatten())
 
 
-def backend_of(name: str, folder: Path, picture: np.ndarray) -> TorchBackend:
-    cfg = config_of(name, *picture.shape[:2])
+def backend_of(name: str, folder: Path, picture: np.ndarray, objects: int) -> TorchBackend:
+    cfg = config_of(name, *picture.shape[:2], objects)
     torch.manual_seed(0)
     model = build_model(cfg).eval()
     calm(model, torch.from_numpy(picture.transpose(2, 0, 1).astype(np.float32)))
@@ -122,6 +129,17 @@ def best_ten(backend: TorchBackend, picture: np.ndarray, rounds: int) -> dict[st
     return {"all": round(min(times[None]), 3), "best ten": round(min(times[least]), 3)}
 
 
+def shares_of(backend: TorchBackend, picture: np.ndarray) -> dict[str, float]:
+    """Return which share of eager's time kinds of operators take."""
+    prepared, spent = [backend.prepare(picture)], Counter[str]()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        backend.run(prepared)
+    for event in found.key_averages():
+        kind = next((k for k, names in KINDS.items() if any(n in event.key for n in names)), "other")
+        spent[kind] += event.self_cpu_time_total
+    return {kind: round(time / spent.total(), 2) for kind, time in spent.items()}
+
+
 def int8_of(run: str, rounds: int) -> dict[str, Any]:
     """Export a run in 8 bits, with its AP before and after, and measure these files beside those of float32."""
     for to in INT8_FORMATS:
@@ -139,8 +157,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), help="none: only shares")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--objects", type=int, default=100, help="found in the picture")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--int8", nargs="+", default=(), metavar="RUN", help="runs with their data in data/")
@@ -151,11 +170,14 @@ def main() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*args.size, 3), dtype=np.uint8)
     for name in () if args.int8 else args.models:
         with tempfile.TemporaryDirectory() as folder:
-            backend = backend_of(name, Path(folder), picture)
-            with mock.patch.object(writing, "make_scenes", partial(first_scene, writing.make_scenes)):
-                found = measure(backend, [picture], Path(folder), args.ways, args.rounds)
-            few = best_ten(backend, picture, args.rounds)
-            print(json.dumps({"model": name, "size": list(args.size), **found, "wanted": few}), flush=True)
+            backend = backend_of(name, Path(folder), picture, args.objects)
+            row = {"model": name, "size": list(args.size), "objects": args.objects}
+            row["shares"] = shares_of(backend, picture)
+            if args.ways:
+                with mock.patch.object(writing, "make_scenes", partial(first_scene, writing.make_scenes)):
+                    row |= measure(backend, [picture], Path(folder), args.ways, args.rounds)
+                row["wanted"] = best_ten(backend, picture, args.rounds)
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
