@@ -12,7 +12,7 @@ QUICK = {
     "backbone": ("--rounds", "2", "--size", "320", "480"),
     "drawing": ("--rounds", "10"),
     "evaluation": ("--images", "150"),
-    "export": ("--models", "mask_rcnn", "--forms", "torchscript", "onnx", "--rounds", "2"),
+    "export": ("--models", "mask", "--forms", "torchscript", "onnx", "--rounds", "2"),
     "fastest": ("--models", "retinanet", "--ways", "channels-last", "--rounds", "1", "--size", "224", "320"),
     "loading": ("--images", "6000", "--annotations", "44000"),
     "mapper": ("--images", "4", "--rounds", "3"),
