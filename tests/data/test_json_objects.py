@@ -166,3 +166,12 @@ def test_unusual_entries_are_answered_as_ever(tmp_path, entry, error) -> None:
         (tmp_path / "a.json").write_text(f'{{"images": [], "annotations": [{entries}]}}')
         with pytest.raises(error):
             build.build_arrays(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+@pytest.mark.parametrize("key", ["note", "file_name"])
+def test_files_of_other_encodings_are_read_as_a_whole(tmp_path, encoding, key) -> None:
+    text = f'{{"images": [], "annotations": [{{"id": 1, "image_id": 1, "category_id": 1, "{key}": "é"}}]}}'
+    (tmp_path / "a.json").write_text(text, encoding=encoding)
+    with pytest.raises(NotIndexable, match="UTF-"):
+        build.build_arrays(str(tmp_path / "a.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -59,7 +60,9 @@ def build_arrays(path: str, source: str | None = None) -> tuple[Arrays, dict[str
     source = source or path
     images, annotations = None, None
     categories: list[dict[str, Any]] = []
-    with open(path, "rb") as f:
+    with open(path, "rb") as f, _utf8_only():
+        if f.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise NotIndexable("it is UTF-16")
         stream = JsonStream(f, source)
         for key in stream.keys():
             if key == "images":
@@ -75,6 +78,14 @@ def build_arrays(path: str, source: str | None = None) -> tuple[Arrays, dict[str
     if annotations is None:
         annotations = _joined([_placed(parsed_annotations([], source), [], [])])
     return _assemble(images, annotations, categories, source)
+
+
+@contextlib.contextmanager
+def _utf8_only() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise NotIndexable(f"it is not UTF-8: {error}") from error
 
 
 # ------------------------------------------------------------------ reading
@@ -113,7 +124,11 @@ def _pieces(
 
     def work(text: bytes) -> _Found | None:
         objects = JsonObjects.find(text)
-        return None if objects is None else (objects, *many(objects))
+        if objects is None:
+            return None
+        if not text.isascii():
+            text[: objects.ends[-1]].decode("utf-8", "surrogatepass")  # so that records can be parsed later
+        return objects, *many(objects)
 
     threads = min(_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     waiting: deque[tuple[int, Future[_Found | None]]] = deque()
