@@ -66,6 +66,8 @@ class ExportOptions:
             raise BadValue(
                 f"{self.to} takes the precisions {', '.join(kind.precisions)}, got {self.precision!r}{hint}"
             )
+        if self.static is not None and min(self.static) < 1:
+            raise BadValue(f"static must be a height and a width of 1 pixel or more, got {self.static}")
         if self.batch is not None and self.batch < 1:
             raise BadValue(f"batch must be 1 or more, got {self.batch}")
         if self.batch is not None and not kind.batched:

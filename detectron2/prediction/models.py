@@ -9,6 +9,7 @@ from detectron2.config.types import Config
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.engine.run_config import RunConfig, load_run_config, run_config
 from detectron2.engine.run_folder import read_run, weights_of
+from detectron2.export import is_exported
 from detectron2.model_zoo import get_checkpoint_url
 from detectron2.model_zoo.listing import find_model
 from detectron2.utils.device import best_device, check_device
@@ -58,6 +59,10 @@ def choose_model(model: ModelName, weights: str | None = None, device: str | Non
         check_device(run.options.device, "the device of the config")
         return ModelChoice(run.cfg, _catalog_metadata(run), "the config")
     name = os.fspath(model)
+    if is_exported(name):
+        raise UserError(
+            f"{name} is an exported file, which is fixed; give the run or config that it was made from"
+        )
     chosen = str(check_device(device or best_device()))
     if (Path(name) / "run.json").is_file():
         return _of_run(name, weights or BEST, chosen)

@@ -98,7 +98,7 @@ def test_a_fixed_sampling_ratio_comes_with_its_ap(run: Path, capsys: pytest.Capt
 
 
 def test_what_cannot_be_exported_is_refused(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = ["--weights", str(run / "model_final.pth")]
     for words, said in (
@@ -106,6 +106,7 @@ def test_what_cannot_be_exported_is_refused(
         ([str(run), "--to", "pt2", "--precision", "int8"], "onnx, openvino"),
         ([str(run), "no-pictures"], "no-pictures"),
         ([str(run / "none"), "--to", "pt2"], "none"),
+        ([str(file), "--to", "pt2"], "is an exported file"),
         ([str(run / "config.yaml"), *weights, "--to", "torchscript"], "name some"),
         (
             [str(run), "--to", "torchscript", "--limit", "1", "--static", "96", "128", "--batch", "2"],

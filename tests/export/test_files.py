@@ -264,6 +264,7 @@ def test_a_part_without_a_tensor_form_is_named(tmp_path: Path) -> None:
         (ExportOptions("onnx", "bf16"), "bf16 can be written as pt2, torchscript, aoti"),
         (ExportOptions("pt2", "int8"), "onnx, openvino"),
         (ExportOptions("pt2", batch=0), "1 or more"),
+        (ExportOptions("pt2", static=(0, 5)), "1 pixel or more"),
         (ExportOptions("torchscript", batch=2), "one image at a time"),
     ],
 )
