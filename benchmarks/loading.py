@@ -1,16 +1,23 @@
 """Time and memory of loading a large COCO file and of starting its loader.
 
-    python benchmarks/loading.py [--images 118000] [--annotations 860000] [--folder DIR]
+    python benchmarks/loading.py [--images 118000] [--annotations 860000] [--boxes] [--large] [--folder DIR]
 
-Each measurement runs in a process of its own. Compared are `json.load` of the same file, the first and the second
-`load_coco_json`, and the start of a training loader with 0 and 4 workers up to its first batch, also over a list of
-one record, for what the workers themselves take. Times are of the processor, of all processes together (and of the
+Each measurement runs in a process of its own. Compared are `json.load` of the same file, the same records made by hand
+with pycocotools' `COCO`, the first and the second `load_coco_json`, the second with all records and annotations then read
+once, and the start of a training loader with 0 and 4 workers up to its first batch, also over a list of one record, for
+what the workers themselves take. The figures of docs/scale.md:
+
+    python benchmarks/loading.py --images 1000000 --annotations 8000000 --boxes --large
+
+ Times are of the processor, of all processes together (and of the
 clock, in brackets, which other work on the machine lengthens). Memory is the growth of the proportional set size
 (Pss_Anon and Pss_Shmem of /proc/PID/smaps_rollup) of all processes together, in which pages that several share count
 once; mapped libraries are left out, since their share depends on what else runs.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import random
@@ -23,14 +30,14 @@ from pathlib import Path
 from typing import Any
 
 
-def write_file(path: Path, images: int, annotations: int) -> None:
-    """A COCO file with polygons of about the length of COCO's, annotations in random order of images."""
+def write_file(path: Path, images: int, annotations: int, boxes: bool) -> None:
+    """A COCO file with polygons of about the length of COCO's, or none, annotations in random order of images."""
     rng = random.Random(0)
     ids = [i for i in range(1, 91) if i % 9]
     polygons = []
     for _ in range(997):
         corners = [round(rng.uniform(0, 480), 2) for _ in range(2 * rng.randint(8, 36))]
-        polygons.append(json.dumps([corners]))
+        polygons.append("" if boxes else f'"segmentation": {json.dumps([corners])}, ')
     with open(path, "w") as f:
         f.write('{"info": {"year": 2017}, "categories": ')
         json.dump([{"id": i, "name": f"class {i}", "supercategory": "x"} for i in ids], f)
@@ -46,7 +53,7 @@ def write_file(path: Path, images: int, annotations: int) -> None:
             category = rng.choice(ids)
             comma = ", " if a else ""
             f.write(
-                f'{comma}{{"segmentation": {polygons[a % 997]}, "area": {rng.uniform(10, 9e4):.4f}, "iscrowd": 0, '
+                f'{comma}{{{polygons[a % 997]}"area": {rng.uniform(10, 9e4):.4f}, "iscrowd": 0, '
                 f'"image_id": {rng.randrange(images)}, "bbox": [{rng.uniform(0, 400):.2f}, {rng.uniform(0, 300):.2f}, '
                 f'{rng.uniform(9, 200):.2f}, {rng.uniform(9, 100):.2f}], "category_id": {category}, "id": {a + 1}}}'
             )
@@ -89,7 +96,12 @@ def measured(action: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     clock, processor = time.perf_counter(), processor_seconds()
     made = action()
     times = {"processor_s": processor_seconds() - processor, "clock_s": time.perf_counter() - clock}
-    return made, {**times, "mib": used_mib(children=True) - base, "peak_mib": peak_mib() - base_peak}
+    return made, {
+        **times,
+        "mib": used_mib(children=True) - base,
+        "peak_mib": peak_mib() - base_peak,
+        "imports_mib": base_peak,
+    }
 
 
 def measure_json(path: str) -> dict:
@@ -97,10 +109,41 @@ def measure_json(path: str) -> dict:
         return measured(lambda: json.load(f))[1]
 
 
-def measure_load(path: str) -> dict:
+def measure_by_hand(path: str) -> dict:
+    """What a program without this package does: index the file with pycocotools, and make the records."""
+    from pycocotools.coco import COCO
+
+    def records() -> list[dict]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(path)
+        number = {category: i for i, category in enumerate(sorted(coco.getCatIds()))}
+        made = []
+        for image in coco.loadImgs(sorted(coco.imgs)):
+            annotations = []
+            for anno in coco.imgToAnns[image["id"]]:
+                obj = {k: anno[k] for k in ("iscrowd", "bbox", "keypoints", "category_id") if k in anno}
+                polygons = [p for p in anno.get("segmentation", ()) if len(p) % 2 == 0 and len(p) >= 6]
+                obj |= {"bbox_mode": 1, "category_id": number[obj["category_id"]]}
+                annotations.append(obj | ({"segmentation": polygons} if polygons else {}))
+            made.append(
+                {
+                    "file_name": os.path.join("images", image["file_name"]), "height": image["height"],
+                    "width": image["width"], "image_id": image["id"], "annotations": annotations,
+                }
+            )  # fmt: skip
+        return made
+
+    return measured(records)[1]
+
+
+def measure_load(path: str, parse: bool = False) -> dict:
     from detectron2.data.datasets import load_coco_json
 
-    return measured(lambda: load_coco_json(path, "images", "benchmark"))[1]
+    def records() -> list[dict]:
+        found = load_coco_json(path, "images", "benchmark")
+        return [r for r in found if r["annotations"]] if parse else found
+
+    return measured(records)[1]
 
 
 def measure_loader(path: str, workers: int, empty: bool = False) -> dict:
@@ -135,17 +178,40 @@ def copy_of(record: dict) -> dict:
 
 MEASURES: dict[str, Callable[[str], dict]] = {
     "json": measure_json,
+    "by hand": measure_by_hand,
     "load": measure_load,
+    "parse": lambda path: measure_load(path, parse=True),
     "loader 0": lambda path: measure_loader(path, 0),
     "loader 4": lambda path: measure_loader(path, 4),
     "loader 4 empty": lambda path: measure_loader(path, 4, empty=True),
 }
 
 
+ROWS = (
+    ("json.load", "json"),
+    ("pycocotools, by hand", "by hand"),
+    ("first load", "load"),
+    ("second load", "load"),
+    ("second, all parsed", "parse"),
+    ("loader, 0 workers", "loader 0"),
+    ("loader, 4 workers", "loader 4"),
+    ("4 workers, no data", "loader 4 empty"),
+)
+LARGE = (
+    ("loader, first start", "loader 0"),
+    ("loader, second start", "loader 0"),
+    ("loader, 4 workers", "loader 4"),
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=118_000)
     parser.add_argument("--annotations", type=int, default=860_000)
+    parser.add_argument("--boxes", action="store_true", help="annotations without polygons")
+    parser.add_argument(
+        "--large", action="store_true", help="only what a file takes that is too large to parse at once"
+    )
     parser.add_argument("--folder")
     parser.add_argument("--measure", choices=MEASURES)
     parser.add_argument("--file")
@@ -154,28 +220,30 @@ def main() -> None:
         print(json.dumps(MEASURES[args.measure](args.file)))
         return
     folder = Path(args.folder or tempfile.mkdtemp(prefix="loading-"))
-    path = folder / f"synthetic_{args.images}_{args.annotations}.json"
+    path = folder / f"synthetic_{args.images}_{args.annotations}{'_boxes' * args.boxes}.json"
     if not path.exists():
-        write_file(path, args.images, args.annotations)
+        write_file(path, args.images, args.annotations, args.boxes)
     env = {**os.environ, "FVCORE_CACHE": str(folder / "cache")}
     results: dict[str, dict] = {}
-    for name, what in (
-        ("json.load", "json"),
-        ("first load", "load"),
-        ("second load", "load"),
-        ("loader, 0 workers", "loader 0"),
-        ("loader, 4 workers", "loader 4"),
-        ("4 workers, no data", "loader 4 empty"),
-    ):
+    for name, what in LARGE if args.large else ROWS:
         command = [sys.executable, "-W", "ignore", __file__, "--measure", what, "--file", str(path)]
         out = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
         results[name] = found = json.loads(out.strip().splitlines()[-1])
         print(
-            f"{name:<20}{found['processor_s']:7.2f} s ({found['clock_s']:.2f} s)  {found['mib']:7.0f} MiB, "
-            f"peak {found['peak_mib']:.0f} MiB",
+            f"{name:<22}{found['processor_s']:7.2f} s ({found['clock_s']:.2f} s)  {found['mib']:7.0f} MiB, "
+            f"peak {found['peak_mib']:.0f} MiB over the {found['imports_mib']:.0f} MiB of the imports",
             flush=True,
         )
+    if not args.large:
+        compare(results)
+
+
+def compare(results: dict[str, dict]) -> None:
+    """Print ratios."""
     parsed, first, one = results["json.load"], results["first load"], results["loader, 0 workers"]
+    base = results["pycocotools, by hand"]["processor_s"]
+    for name in ("first load", "second load", "second, all parsed"):
+        print(f"{name}: {base / results[name]['processor_s']:.1f} times as fast as pycocotools by hand")
     data_of_4 = results["loader, 4 workers"]["mib"] - results["4 workers, no data"]["mib"]
     print(f"first load over json.load: time {first['processor_s'] / parsed['processor_s']:.2f}, ", end="")
     print(f"memory {first['mib'] / parsed['mib']:.3f}, peak {first['peak_mib'] / parsed['peak_mib']:.3f}")

@@ -12,6 +12,7 @@ import pytest
 
 from detectron2.data import DatasetFromList
 from detectron2.data.datasets import coco, load_coco_json
+from detectron2.data.datasets.coco_json import index
 from detectron2.data.datasets.coco_json.write import records_to_coco
 from detectron2.data.loading import shared_memory as memory
 
@@ -47,6 +48,8 @@ def _rank(json_file, prefix, cache, together, leave, answers) -> None:
     """What each rank of a run does: parse, pack, and train for a while."""
     os.environ["FVCORE_CACHE"] = str(cache)
     memory.SHARE_FROM_BYTES, memory._PREFIX, coco.LAZY_FROM_BYTES = 1, prefix, 0
+    built, build = [], index.build_arrays
+    index.build_arrays = lambda *args: built.append(args) or build(*args)
     together.wait(WAIT)
     records = load_coco_json(str(json_file), "images")
     packed = DatasetFromList(records)
@@ -57,6 +60,7 @@ def _rank(json_file, prefix, cache, together, leave, answers) -> None:
         {
             "files": {held.path: os.fstat(held._handle.fileno()).st_ino},
             "index": mapped,
+            "built": len(built),
             "boxes": sum(len(packed[i]["annotations"]) for i in range(len(packed))),
         }
     )
@@ -83,7 +87,8 @@ def test_ranks_hold_one_copy_and_the_last_removes_it(json_file, prefix, tmp_path
         found = [answers.get(timeout=WAIT) for _ in ranks]
         files = found[0]["files"]
         assert len(files) == 1 and {f["boxes"] for f in found} == {39}
-        # The index is in the cache, and all map the same file.
+        # One of them makes the index, and all map its file in the cache.
+        assert sum(f["built"] for f in found) == 1
         assert len(found[0]["index"]) == 1 and all(f["index"] == found[0]["index"] for f in found)
         assert all(f["files"] == files for f in found)  # names and inodes
         assert {str(p): p.stat().st_ino for p in _files(prefix)} == files

@@ -1,15 +1,14 @@
 """``http://`` and ``https://`` paths, downloaded to a local cache."""
 
-import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
 from typing import IO, Any
 from urllib.parse import unquote, urlparse
 
 from .base import PathHandler
 from .download import HASHING_HOSTS, download, exists
+from .lock import made_once
 
 __all__ = ["HTTPURLHandler", "get_cache_dir", "is_offline"]
 
@@ -73,7 +72,7 @@ class HTTPURLHandler(PathHandler):
             return known
         cache = get_cache_dir(cache_dir)
         local = os.path.join(cache, *place_in_cache(path))
-        with _lock(local):
+        with made_once(local):
             if force or not os.path.isfile(local):
                 if is_offline():
                     raise FileNotFoundError(
@@ -103,24 +102,3 @@ class HTTPURLHandler(PathHandler):
 
     def _isdir(self, path: str, **kwargs: object) -> bool:
         return False
-
-
-@contextlib.contextmanager
-def _lock(local: str) -> Iterator[None]:
-    """Let one process at a time download to ``local``; others wait for its file."""
-    if os.path.isfile(local):
-        yield
-        return
-    os.makedirs(os.path.dirname(local), exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes may download the same file twice
-        yield
-        return
-    with open(local + ".lock", "w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                os.remove(local + ".lock")

@@ -1,4 +1,4 @@
-"""Lock a folder, so that only one training at a time uses it."""
+"""Lock folders and files, so that only one training at a time uses a folder, and one process makes a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
-__all__ = ["FolderInUseError", "folder_lock"]
+__all__ = ["FolderInUseError", "folder_lock", "made_once"]
 
 LOCK_FILE = ".lock"
 
@@ -68,3 +68,28 @@ def _check_holder(file: IO[str], path: str) -> None:
         f"the folder {path} is in use: another training{f' (process {holder})' if holder else ''} is still running "
         "there; wait until it ends, or use another folder"
     )
+
+
+@contextlib.contextmanager
+def made_once(path: str) -> Iterator[None]:
+    """Let one process at a time make a file; others wait, and find it then.
+
+    Args:
+        path: of the file; its folder is created if missing.
+    """
+    if os.path.isfile(path):
+        yield
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes may make the same file
+        yield
+        return
+    with open(path + ".lock", "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.remove(path + ".lock")

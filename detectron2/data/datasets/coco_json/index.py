@@ -7,6 +7,7 @@ map: they share its pages, and none of them reads what it does not use.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from detectron2.utils.file_io import get_cache_dir
 from detectron2.utils.file_io.atomic import atomic_write
+from detectron2.utils.file_io.lock import made_once
 
 from .build import Arrays, build_arrays
 
@@ -162,7 +164,13 @@ def load_index(path: str, source: str | None = None) -> CocoIndex:
 def _load_index(path: str, source: str | None, file: Path) -> CocoIndex:
     """Load the index; the name of the cache file changes with the indexed file."""
     index = _load(file)
-    if index is None:
-        arrays, texts = build_arrays(path, source)
-        index = (_load(file) if _save(arrays, texts, file) else None) or _index(arrays, texts)
+    if index is not None:
+        return index
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a cache that cannot be written to
+            held.enter_context(made_once(str(file)))
+        index = _load(file)
+        if index is None:
+            arrays, texts = build_arrays(path, source)
+            index = (_load(file) if _save(arrays, texts, file) else None) or _index(arrays, texts)
     return index

@@ -101,7 +101,7 @@ class AnnotationReader:
         return self.id_map[category]
 
     def _segmentation(self, segmentation: Segmentation, anno: Mapping[str, Any]) -> Segmentation | None:
-        if isinstance(segmentation, Mapping):
+        if not isinstance(segmentation, list) and isinstance(segmentation, Mapping):
             if isinstance(segmentation["counts"], list):
                 return mask_util.frPyObjects(dict(segmentation), *segmentation["size"])
             return segmentation

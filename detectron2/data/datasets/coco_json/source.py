@@ -76,13 +76,22 @@ class CocoSource:
         if -1 in numbers:
             wrong = np.flatnonzero(self.index.categories == numbers.index(-1))
             if len(wrong):
-                self._reader(self._parse(int(wrong[0])))  # raises, naming annotation and image
+                self._reader(self._parse(wrong[:1])[0])  # raises, naming annotation and image
         return np.asarray(numbers, dtype=np.int64)
 
-    def _parse(self, row: int) -> dict[str, Any]:
-        start, length = int(self.index.starts[row]), int(self.index.lengths[row])
+    def _parse(self, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+        starts, lengths = self.index.starts[rows].tolist(), self.index.lengths[rows].tolist()
+        texts = [os.pread(self._fd, length, start) for start, length in zip(starts, lengths)]
         try:
-            return json.loads(os.pread(self._fd, length, start))
+            return json.loads(b"[%b]" % b",".join(texts))
+        except json.JSONDecodeError:
+            for start, text in zip(starts, texts):
+                self._check(start, text)
+            raise
+
+    def _check(self, start: int, text: bytes) -> None:
+        try:
+            json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{self._token.name}: the annotation at byte {start} is not JSON: {error}"
@@ -93,7 +102,7 @@ class CocoSource:
         return first + np.flatnonzero(self.index.usable[first:last])
 
     def annotations(self, index: int) -> list[dict[str, Any]]:
-        converted = (self._reader(self._parse(row)) for row in self._rows(index).tolist())
+        converted = map(self._reader, self._parse(self._rows(index)))
         return [a for a in converted if a is not None]
 
     def summary(self, index: int) -> AnnotationSummary:
