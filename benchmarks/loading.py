@@ -5,14 +5,14 @@
 Each measurement runs in a process of its own. Compared are `json.load` of the same file, the same records made by hand
 with pycocotools' `COCO`, the first and the second `load_coco_json`, the second with all records and annotations then read
 once, and the start of a training loader with 0 and 4 workers up to its first batch, also over a list of one record, for
-what the workers themselves take. The figures of docs/scale.md:
+what the workers themselves take. Times are of the processor, of all processes together (and of the clock, in brackets,
+which other work on the machine lengthens). Memory is the growth of the proportional set size (Pss_Anon and Pss_Shmem of
+/proc/PID/smaps_rollup) of all processes together, in which pages that several share count once; mapped libraries are left
+out, since their share depends on what else runs. Peaks are of the resident memory, mapped files included.
+
+The figures of docs/scale.md are those of
 
     python benchmarks/loading.py --images 1000000 --annotations 8000000 --boxes --large
-
- Times are of the processor, of all processes together (and of the
-clock, in brackets, which other work on the machine lengthens). Memory is the growth of the proportional set size
-(Pss_Anon and Pss_Shmem of /proc/PID/smaps_rollup) of all processes together, in which pages that several share count
-once; mapped libraries are left out, since their share depends on what else runs.
 """
 
 import argparse
@@ -34,10 +34,13 @@ def write_file(path: Path, images: int, annotations: int, boxes: bool) -> None:
     """A COCO file with polygons of about the length of COCO's, or none, annotations in random order of images."""
     rng = random.Random(0)
     ids = [i for i in range(1, 91) if i % 9]
-    polygons = []
-    for _ in range(997):
+    before, after = [], []  # what is around the number of the image
+    for _ in range(9973):
         corners = [round(rng.uniform(0, 480), 2) for _ in range(2 * rng.randint(8, 36))]
-        polygons.append("" if boxes else f'"segmentation": {json.dumps([corners])}, ')
+        polygon = "" if boxes else f'"segmentation": {json.dumps([corners])}, '
+        before.append(f'{{{polygon}"area": {rng.uniform(10, 9e4):.4f}, "iscrowd": 0, "image_id": ')
+        box = [round(rng.uniform(low, high), 2) for low, high in ((0, 400), (0, 300), (9, 200), (9, 100))]
+        after.append(f', "bbox": {box}, "category_id": {rng.choice(ids)}, "id": ')
     with open(path, "w") as f:
         f.write('{"info": {"year": 2017}, "categories": ')
         json.dump([{"id": i, "name": f"class {i}", "supercategory": "x"} for i in ids], f)
@@ -50,13 +53,9 @@ def write_file(path: Path, images: int, annotations: int, boxes: bool) -> None:
             )
         f.write('], "annotations": [')
         for a in range(annotations):
-            category = rng.choice(ids)
             comma = ", " if a else ""
-            f.write(
-                f'{comma}{{{polygons[a % 997]}"area": {rng.uniform(10, 9e4):.4f}, "iscrowd": 0, '
-                f'"image_id": {rng.randrange(images)}, "bbox": [{rng.uniform(0, 400):.2f}, {rng.uniform(0, 300):.2f}, '
-                f'{rng.uniform(9, 200):.2f}, {rng.uniform(9, 100):.2f}], "category_id": {category}, "id": {a + 1}}}'
-            )
+            image = int(rng.random() * images)
+            f.write(f"{comma}{before[a % 9973]}{image}{after[a % 9973]}{a + 1}}}")
         f.write("]}")
 
 

@@ -174,6 +174,16 @@ def test_a_file_that_was_cut_off_is_named(tmp_path, lazy, cut) -> None:
         load_coco_json(str(tmp_path / "a.json"), "root")
 
 
+def test_numbers_that_are_none_are_errors_when_their_image_is_read(tmp_path, lazy) -> None:
+    data = content()
+    for anno in data["annotations"]:
+        anno |= {"note": "", "segmentation": []}
+    (tmp_path / "a.json").write_text("7.6.0".join(json.dumps(data).rsplit("76.0", 1)))
+    records = load_coco_json(str(tmp_path / "a.json"), "root")
+    with pytest.raises(ValueError, match=r"a\.json: the annotation at byte \d+ is not JSON"):
+        [r["annotations"] for r in records]
+
+
 @pytest.mark.parametrize("lazily", [True, False])
 @pytest.mark.parametrize(
     ("change", "error", "message"),

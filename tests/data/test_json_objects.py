@@ -175,3 +175,27 @@ def test_files_of_other_encodings_are_read_as_a_whole(tmp_path, encoding, key) -
     (tmp_path / "a.json").write_text(text, encoding=encoding)
     with pytest.raises(NotIndexable, match="UTF-"):
         build.build_arrays(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damaged_files_are_read_alike_or_refused(tmp_path, monkeypatch, seed) -> None:
+    rng = random.Random(seed)
+    path = written(tmp_path / "a.json", seed, rng.choice([0, 0.3]), **rng.choice([{}, {"indent": 1}]))
+    whole = path.read_bytes()
+    for _ in range(4):
+        raw, at = bytearray(whole), rng.randrange(len(whole))
+        raw[at : at + rng.randrange(2)] = rng.choice(
+            [b'"', b"{", b"}", b"[", b"]", b",", b":", b" ", b"1", b".", b"\\", b""]
+        )
+        path.write_bytes(raw)
+        found = []
+        for find in (JsonObjects.find, lambda piece: None):
+            with monkeypatch.context() as patch:
+                patch.setattr(JsonObjects, "find", find)
+                patch.setattr(build, "_PIECE", rng.choice([300, 1 << 20]))
+                try:
+                    found.append(build.build_arrays(str(path)))
+                except (ValueError, NotIndexable) as error:
+                    found.append(error)
+        if not isinstance(found[1], Exception):  # what the parser reads, it reads alike
+            same(*found)
