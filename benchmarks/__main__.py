@@ -16,7 +16,7 @@ QUICK = {
     "fastest": ("--models", "retinanet", "--ways", "channels-last", "--rounds", "1", "--size", "224", "320"),
     "loading": ("--images", "6000", "--annotations", "44000"),
     "mapper": ("--images", "4", "--rounds", "3"),
-    "models": ("--rounds", "1", "--size", "224", "320"),
+    "models": ("--models", "mask", "--rounds", "1", "--size", "224", "320"),
     "ops": ("--rounds", "2"),
     "prediction": ("--rounds", "1", "--size", "224", "320", "--images", "8"),
     "training": ("--rounds", "1", "--size", "160", "224"),

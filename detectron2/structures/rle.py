@@ -38,6 +38,7 @@ Segmentation: TypeAlias = Sequence[Sequence[float]] | Mapping[str, Any] | npt.ND
 """Polygons ``[[x0, y0, x1, y1, ...], ...]``, a run-length encoding, or an array ``[H, W]``."""
 
 IntArray = npt.NDArray[Any]
+_PIXELS_AT_ONCE = 1 << 20
 _GROUP = 240  # words whose bytes can be summed without overflow
 _MAX_PIXELS = (
     1 << 29
@@ -268,8 +269,14 @@ def _windows_of_masks(masks: npt.NDArray[np.bool_]) -> IntArray:
 def _encode_windows(
     crops: Sequence[npt.NDArray[np.bool_]], windows: IntArray, size: tuple[int, int]
 ) -> EncodedMasks:
-    start, length, owner = _runs(crops, windows, size[0])
-    return encode_runs(start, start + length, owner, len(crops), size)
+    """Encode some masks at a time, so that their runs, of which noise has one for every other pixel, fit the cache."""
+    pixels = np.cumsum((windows[:, 2] - windows[:, 0]) * (windows[:, 3] - windows[:, 1]))
+    parts = []
+    for some in np.split(np.arange(len(crops)), np.flatnonzero(np.diff(pixels // _PIXELS_AT_ONCE)) + 1):
+        start, length, owner = _runs([crops[i] for i in some], windows[some], size[0])
+        parts.append(encode_runs(start, start + length, owner, len(some), size))
+    counts = [text for part in parts for text in part.counts]
+    return EncodedMasks(counts, np.concatenate([part.areas for part in parts]), size)
 
 
 def encode_runs(

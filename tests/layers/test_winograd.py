@@ -56,9 +56,9 @@ def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detectron2.layers.winograd._MEASURED", True)
-    x = torch.zeros(1, 64, 32, 32)
+    x = torch.zeros(1, 128, 32, 32)
     plain: dict[str, object] = {"kernel_size": 3, "padding": 1}
-    assert winograd_pays(Conv2d(64, 64, **plain), x)
+    assert winograd_pays(Conv2d(128, 128, **plain), x)
     for other in (
         {"stride": 2},
         {"padding": 2, "dilation": 2},
@@ -67,12 +67,12 @@ def test_who_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
         {"groups": 2},
         {"padding_mode": "reflect"},
         {"kernel_size": 1, "padding": 0},
-        {"out_channels": 63},
+        {"out_channels": 127},
     ):
-        assert not winograd_pays(Conv2d(**{"in_channels": 64, "out_channels": 64, **plain, **other}), x), (
+        assert not winograd_pays(Conv2d(**{"in_channels": 128, "out_channels": 128, **plain, **other}), x), (
             other
         )
-    conv = Conv2d(64, 64, **plain)
+    conv = Conv2d(128, 128, **plain)
     for wrong in (x[:0], x[0], x[:, :, :31], x.double(), x.bfloat16(), x.to("meta"), nn.Parameter(x)):
         assert not winograd_pays(conv, wrong)
     with torch.autocast("cpu"):
@@ -84,7 +84,7 @@ def test_who_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
 def test_recorded_graphs_and_counters_see_a_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detectron2.layers.winograd._MEASURED", True)
-    conv, x = Conv2d(64, 64, 3, padding=1), torch.ones(1, 64, 32, 32)
+    conv, x = Conv2d(128, 128, 3, padding=1), torch.ones(1, 128, 32, 32)
     kinds = {
         node.target for node in torch.export.export(conv, (x,)).graph.nodes if node.op == "call_function"
     }
@@ -92,4 +92,4 @@ def test_recorded_graphs_and_counters_see_a_convolution(monkeypatch: pytest.Monk
     assert "conv" in str(torch.jit.trace(conv, x).inlined_graph)
     with FlopCounterMode(display=False) as counter:
         conv(x)
-    assert counter.get_total_flops() == 2 * 32 * 32 * 64 * 64 * 9
+    assert counter.get_total_flops() == 2 * 32 * 32 * 128 * 128 * 9

@@ -8,7 +8,7 @@ Both compute the same arrays, which ``tests/evaluation/test_coco_engines.py`` ch
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "hotcoco", "pycocotools")
 DEFAULT_MAX_DETS = (1, 10, 100)
 _FLUSH_IMAGES = 64  # images per update of a stream: a compromise between overhead and memory
+_FLUSH_BYTES = 4 << 20  # of compressed masks, which take many times as much when they are compared
+
+_Group = tuple[ImageId, list[ImageDetections]]
 
 
 def sigmas_of(kpt_oks_sigmas: Sequence[float], truth: GroundTruth) -> list[float] | None:
@@ -154,7 +157,7 @@ def stream_shard(
     empty = (ImageDetections(i, *_NOTHING) for i in without_detections)
     by_image = itertools.groupby(itertools.chain(detections, empty), key=lambda d: d.image_id)
     groups = ((i, list(found)) for i, found in by_image)
-    while batch := list(itertools.islice(groups, _FLUSH_IMAGES)):
+    for batch in _batches(groups):
         images = [{k: v for k, v in truth.images[i].items() if k in _IMAGE_FIELDS} for i, _ in batch]
         annotations = truth.slim([a for i, _ in batch for a in truth.by_image.get(i, ())], task)
         feed(
@@ -165,6 +168,20 @@ def stream_shard(
             task,
         )
     return stream
+
+
+def _batches(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
+    """Collect images, each with its detections, until they are enough for an update."""
+    batch: list[_Group] = []
+    size = 0
+    for image_id, found in groups:
+        batch.append((image_id, found))
+        size += sum(len(counts) for one in found for counts in one.rles or ())
+        if len(batch) >= _FLUSH_IMAGES or size >= _FLUSH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def feed(

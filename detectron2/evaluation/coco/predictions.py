@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class PredictionList(RecordList):
             record = {**record, "instances": found}
             self.tasks |= found.tasks
             self.detections += len(found)
-            self.boxes += int((found.boxes[:, 2:4] > 0).all(1).sum())
+            self.boxes += int(np.count_nonzero((found.boxes[:, 2] > 0) & (found.boxes[:, 3] > 0)))
         super().append(record)
         self.image_ids.append(record["image_id"])
         self.parts |= record.keys() - {"image_id"}
@@ -162,8 +162,7 @@ def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[Image
     if not mapping:
         return lambda found: found
     ids = np.full(max(mapping.values()) + 1, -1, dtype=np.int64)
-    for dataset_id, class_id in mapping.items():
-        ids[class_id] = dataset_id
+    ids[list(mapping.values())] = list(mapping)
 
     def convert(found: ImageDetections) -> ImageDetections:
         classes = found.category_ids
@@ -173,9 +172,7 @@ def dataset_ids(mapping: Mapping[int, int] | None, name: str) -> Callable[[Image
                 f"image {found.image_id!r}: predicted class {int(classes[outside][0])}, but the dataset {name!r} has "
                 f"{len(mapping)} classes (0 to {len(ids) - 1}); check the model's NUM_CLASSES"
             )
-        changed = copy.copy(found)
-        changed.category_ids = ids[classes]
-        return changed
+        return replace(found, category_ids=ids[classes])
 
     return convert
 

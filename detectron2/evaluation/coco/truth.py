@@ -60,15 +60,12 @@ class GroundTruth:
         }
         self._engines: dict[str, Any] = {}
 
-    @cached_property
-    def _numbers(self) -> npt.NDArray[np.int64]:
-        """The sorted ids of the categories."""
-        return np.sort(np.array([c for c in self.category_ids if isinstance(c, int)], dtype=np.int64))
-
     def of_known_categories(self, found: ImageDetections) -> ImageDetections:
         """Drop detections of categories that the ground truth does not list."""
-        known = np.isin(found.category_ids, self._numbers)
-        return found if known.all() else found.chosen(known)
+        categories = found.category_ids.tolist()
+        if self.category_ids.issuperset(categories):
+            return found
+        return found.chosen(np.array([c in self.category_ids for c in categories]))
 
     @property
     def annotations(self) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import struct
 import tempfile
 import weakref
@@ -165,7 +166,10 @@ def _read_frame(file: BinaryIO) -> bytes | None:
 
 
 class RecordList(Sequence[Any]):
-    """A list of records in memory or, if it is large, in a temporary file; every access decodes a record again."""
+    """A list of records in memory or, if it is large, in a temporary file; every access unpickles a record again.
+
+    The file is this process's own and has no name, so nobody else can write to it.
+    """
 
     def __init__(self) -> None:
         self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
@@ -174,7 +178,7 @@ class RecordList(Sequence[Any]):
 
     def append(self, record: Any) -> None:
         """Append one record."""
-        data = encode(record)
+        data = pickle.dumps(record, pickle.HIGHEST_PROTOCOL)
         self._file.seek(self._ends[-1])
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
@@ -200,4 +204,4 @@ class RecordList(Sequence[Any]):
     def _read(self, number: int) -> Any:
         start, end = self._ends[number : number + 2]
         self._file.seek(start)
-        return decode(self._file.read(end - start))
+        return pickle.loads(self._file.read(end - start))
