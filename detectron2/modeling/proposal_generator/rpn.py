@@ -244,10 +244,11 @@ class RPN(nn.Module):
             smooth_l1_beta=self.smooth_l1_beta,
         )
         drawn = torch.nonzero(labels.flatten() >= 0)[:, 0]
+        logits = cat(pred_objectness_logits, dim=1).flatten()[drawn]
+        # The loss is computed in the type of the labels.
+        wide = torch.promote_types(logits.dtype, torch.float32)
         objectness = F.binary_cross_entropy_with_logits(
-            cat(pred_objectness_logits, dim=1).flatten()[drawn],
-            labels.flatten()[drawn].to(torch.float32),
-            reduction="sum",
+            logits, labels.flatten()[drawn].to(wide), reduction="sum"
         )
         return self._weighted(objectness, location, num_images)
 
