@@ -294,8 +294,12 @@ def test_options_without_a_fast_form_are_named() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["faster_rcnn", "mask_rcnn", "cascade", "keypoint_rcnn"])
-def test_whole_steps_and_predictions_compile_without_a_break(name: str) -> None:
+@pytest.mark.parametrize(
+    "name, backend",
+    [(name, "aot_eager") for name in ("faster_rcnn", "mask_rcnn", "cascade", "keypoint_rcnn")]
+    + [(name, "inductor") for name in ("faster_rcnn", "mask_rcnn")],
+)
+def test_whole_steps_and_predictions_compile_without_a_break(name: str, backend: str) -> None:
     model, batch = model_that_takes_all(name), batch_of(name)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -304,7 +308,7 @@ def test_whole_steps_and_predictions_compile_without_a_break(name: str) -> None:
     with torch.no_grad():
         expected = model.eval()(batch)
     torch.compiler.reset()
-    model.compile(backend="aot_eager", fullgraph=True)  # a break would be an error
+    model.compile(backend=backend, fullgraph=True)  # a break would be an error
     found = step(model, batch, fast=True)
     assert found[0] == pytest.approx(losses, rel=1e-4) and found[2] == pytest.approx(logged, rel=1e-4)
     for key, gradient in gradients.items():
