@@ -92,7 +92,7 @@ def test_compiles_without_a_break(name: str) -> None:
     compiled = torch.compile(graph, fullgraph=True, dynamic=True, backend="aot_eager")
     with torch.no_grad():
         for height, width in ((160, 135), (200, 170)):
-            picture = image(height, width)["image"]
+            picture = image(height, width, seed=1)["image"]  # no two scores are equal, whose order is open
             expected, found = graph(picture), compiled(picture)
             for key, value in expected.items():
                 compare(key, found[key], value)
