@@ -223,6 +223,7 @@ class CascadeROIHeads(StandardROIHeads):
 
     def loss_tensors(self, features: Tensors, boxes: Tensor, real: Tensor, truth: Tensors) -> Tensors:
         """See :meth:`.StandardROIHeads.loss_tensors`; names of box losses end with their stage."""
+        # Defined here to state that it replaces this class's own _forward_box and stages too; see tensor_method().
         return super().loss_tensors(features, boxes, real, truth)
 
     def _box_loss_tensors(self, features: Tensors, sample: Tensors, truth: Tensors) -> Tensors:
