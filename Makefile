@@ -9,10 +9,10 @@ demo: $(VENV)/.installed
 	$(BIN)/detectron2 quickstart --output output/quickstart
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu and not network and not parity"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu and not network and not parity"
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 -m "not gpu and not network"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu and not network"
 
 parity: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python tests/parity/run.py check tests/parity/goldens
@@ -29,7 +29,7 @@ fmt: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -q -W --keep-going -j 2 docs site
-	$(BIN)/python -m pytest -q -n 2 -m docs tests/docs
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m docs tests/docs
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

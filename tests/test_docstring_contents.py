@@ -93,9 +93,10 @@ def _arguments(node: _Function) -> list[ast.arg]:
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk through a function without the functions inside."""
+    """Walk through the statements of a function without the functions inside."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, _Function | ast.ClassDef | ast.Lambda):
+        statement = isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
+        if statement and not isinstance(child, _Function | ast.ClassDef):
             yield child
             yield from _own(child)
 

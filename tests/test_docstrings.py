@@ -35,9 +35,17 @@ def _files() -> list[Path]:
 
 def _documented(path: Path) -> Iterator[tuple[str, ast.AST, str]]:
     """Yield place, node and docstring of the module and of each class and function in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _statements(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | _Function) and (text := ast.get_docstring(node)):
             yield f"{path.relative_to(ROOT.parent)}:{getattr(node, 'lineno', 1)}", node, text
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a module and all statements in it, without the expressions, which have no docstrings."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield from _statements(child)
 
 
 def _is_like_a_noun(node: _Function) -> bool:

@@ -174,7 +174,8 @@ def _identified(f: BinaryIO, name: str | os.PathLike[str]) -> Image.Image:
     try:
         return Image.open(f)
     except Image.DecompressionBombError as error:
-        raise Image.DecompressionBombError(f"{name}: {error} `--tile` reads images of any size.") from None
+        tiles = "`--tile` on the command line and `TiledPredictor` in Python read images of any size."
+        raise Image.DecompressionBombError(f"{name}: {error} {tiles}") from None
     except UnidentifiedImageError:
         f.seek(0, os.SEEK_END)
         what = (

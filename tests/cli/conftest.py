@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from detectron2.cli import main
+
 TINY = """
 VERSION: 2
 MODEL:
   META_ARCHITECTURE: GeneralizedRCNN
   MASK_ON: true
   BACKBONE: {NAME: build_resnet_fpn_backbone, FREEZE_AT: 0}
-  RESNETS: {DEPTH: 18, RES2_OUT_CHANNELS: 64, NORM: BN, OUT_FEATURES: [res2, res3]}
+  RESNETS: {STEM_OUT_CHANNELS: 16, RES2_OUT_CHANNELS: 16, WIDTH_PER_GROUP: 8, NORM: BN, OUT_FEATURES: [res2, res3]}
   FPN: {IN_FEATURES: [res2, res3], OUT_CHANNELS: 16}
   ANCHOR_GENERATOR: {SIZES: [[16], [32], [64]]}
   RPN: {IN_FEATURES: [p2, p3, p4], PRE_NMS_TOPK_TRAIN: 50, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 20}
@@ -55,6 +57,20 @@ def write_discs(folder: Path, count: int = 6, seed: int = 0) -> Path:
     path = folder / "discs.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
+
+
+@pytest.fixture(scope="session")
+def discs_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps on ``discs/discs.json`` beside it, which finds objects everywhere. Shared: copy it to change it."""
+    folder = tmp_path_factory.mktemp("shared")
+    discs = write_discs(folder / "discs")
+    config = folder / "tiny.yaml"
+    config.write_text(TINY)
+    data = ["--train", str(discs), "--val", str(discs), "--model", str(config), "--weights", "none"]
+    length = ["--epochs", "2", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
+    find_all = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    assert main(["train", *data, *length, "--output", str(folder / "run"), *find_all]) == 0
+    return folder / "run"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,11 @@ from detectron2.cli.errors import UserError
 from detectron2.cli.run.exported import card_of_file
 from detectron2.export import ExportedModel, load_exported
 
-from .conftest import TINY, write_discs
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps."""
-    folder = tmp_path_factory.mktemp("export")
-    discs = write_discs(folder / "discs")
-    config = folder / "tiny.yaml"
-    config.write_text(TINY)
-    data = ["--train", str(discs), "--val", str(discs), "--model", str(config), "--weights", "none"]
-    length = ["--epochs", "2", "--batch-size", "3", "--workers", "0", "--device", "cpu"]
-    find_all = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
-    assert main(["train", *data, *length, "--output", str(folder / "run"), *find_all]) == 0
-    return folder / "run"
+def run(discs_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps, with its data beside it."""
+    return Path(shutil.copytree(discs_run.parent, tmp_path_factory.mktemp("export") / "copy")) / "run"
 
 
 @pytest.fixture(scope="module")

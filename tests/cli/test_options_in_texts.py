@@ -44,7 +44,10 @@ def _texts() -> Iterator[tuple[str, str]]:
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
         yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8").replace("\\\n", " ")
     for path in (ROOT / "detectron2").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        code = path.read_text(encoding="utf-8")
+        if "--" not in code and "detectron2 " not in code:
+            continue
+        for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.JoinedStr):
                 parts = [v.value if isinstance(v, ast.Constant) else "X" for v in node.values]
                 yield str(path.relative_to(ROOT)), "".join(map(str, parts))

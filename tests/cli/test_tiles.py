@@ -56,12 +56,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(data: Path) -> Path:
-    """A run that has learned from tiles for four steps."""
+    """A run that has learned from tiles for two steps."""
     config = data.parent / "tiny.yaml"
     config.write_text(TINY)
     run = data.parent / "run"
     words = ["train", "--train", str(data), "--model", str(config), "--output", str(run), "--device", "cpu"]
-    assert main([*words, "--workers", "0", "--tile", "64", "--overlap", "0.25"]) == 0
+    length = ["SOLVER.MAX_ITER", "2", "SOLVER.CHECKPOINT_PERIOD", "1"]
+    assert main([*words, "--workers", "0", "--tile", "64", "--overlap", "0.25", *length]) == 0
     return run
 
 
@@ -77,7 +78,7 @@ def test_a_run_learns_from_tiles_and_is_judged_on_whole_images(trained: Path) ->
     assert len(parts["train"]) == 4 and len(parts["val"]) == 1 and not parts["train"] & parts["val"]
     found = json.loads((trained / "inference" / "coco_instances_results.json").read_text())
     assert {tuple(f["segmentation"]["size"]) for f in found} == {(HEIGHT, WIDTH)}
-    assert any(f["bbox"][2] > 64 or f["bbox"][3] > 64 for f in found) or found
+    assert found
     assert json.loads((trained / "summary.json").read_text())["images"] == 1
     assert (trained / "report.html").is_file() and (trained / "model_best.pth").is_file()
     config = (trained / "config.yaml").read_text()

@@ -1,7 +1,6 @@
 """A config file of somebody else calls only what models, data and evaluations are made of."""
 
 import re
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -179,24 +178,6 @@ def test_names_that_python_code_writes_need_no_trust() -> None:
     assert instantiate({"_target_": "fractions.Fraction", "numerator": 3}) == 3
 
 
-SAVED = """
-import sys
-from detectron2.config import LazyConfig, instantiate
-cfg = LazyConfig.load(sys.argv[1])
-model = instantiate(cfg.model)
-print(sum(p.numel() for p in model.parameters()))
-"""
-
-
-def test_a_saved_zoo_config_builds_in_a_fresh_process(tmp_path: Path) -> None:
-    cfg = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
-    LazyConfig.save(cfg, str(tmp_path / "x.yaml"))
-    done = subprocess.run(
-        [sys.executable, "-c", SAVED, str(tmp_path / "x.yaml")], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) > 4e7
-
-
 def _targets(node: Any) -> set[str]:
     if isinstance(node, dict):
         own = {node["_target_"]} if isinstance(node.get("_target_"), str) else set()
@@ -206,11 +187,7 @@ def _targets(node: Any) -> set[str]:
 
 
 RECIPES = [n for n in config_names() if n.endswith(".py") and not n.startswith("common/")]
-SOME = [
-    n
-    for n in RECIPES
-    if re.search("keypoint_rcnn_R_50_FPN_1x|panoptic_fpn_R_50_1x|fcos|swin_b_in21k|regnetx", n)
-]
+SOME = [n for n in RECIPES if re.search("panoptic_fpn_R_50_1x|fcos|COCO/cascade_mask_rcnn_swin_b_in21k", n)]
 
 
 @pytest.mark.parametrize("names", [SOME, pytest.param(RECIPES, marks=pytest.mark.slow)], ids=["some", "all"])

@@ -126,8 +126,7 @@ def test_another_batch_size_goes_on_with_the_images_that_were_not_used(monkeypat
     assert not set.union(*first) & set.union(*rest) and set.union(*rest) <= set.union(*whole)
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("lanes", [1, 4, 24])
+@pytest.mark.parametrize(("lanes", "shuffle"), [(1, True), (4, True), (24, False)])
 def test_tar_shards_have_one_order(monkeypatch, shards, shuffle, lanes) -> None:
     source = shards(shuffle=shuffle, buffer_size=8, seed=3, lanes=lanes)
     want, _ = seen(monkeypatch, 1, 8, lambda: loader(source, False))

@@ -108,6 +108,10 @@ def test_texts_in_other_encodings() -> None:
         ("コイン", "shift_jis"),
         ("tile é", "utf-16"),
         ("coin", "utf-16-le"),
+        ("동전 가 타일 é", "utf-16-le"),
+        ("가\n가가\n", "utf-16-be"),
+        ("一\r\n一一\r\n\u3000\u3000", "utf-16-le"),
+        ('{"硬币": "タイル"}', "utf-16-be"),
     ):
         assert decode_text(text.encode(codec)) == text
 

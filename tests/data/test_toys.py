@@ -1,6 +1,7 @@
 """The sample data set: labels agree with the pictures and with one another."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,11 @@ def test_the_check_of_labels_finds_no_fault(folder: Path, name: str) -> None:
     assert check_dataset(data).ok
 
 
-def test_the_command_writes_and_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_and_never_overwrites(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = partial(write_toys, size=(48, 64), toys=1)
+    monkeypatch.setattr("detectron2.cli.commands.data.write_toys", small)
     target = tmp_path / "장난감"
     assert main(["data", "sample", str(target), "--seed", "1"]) == 0
     assert len(list((target / "train").glob("*.jpg"))) == 40

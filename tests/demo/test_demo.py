@@ -1,10 +1,14 @@
 """`demo/demo.py` from the command line."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 # Untrained weights find discs nowhere in particular; at threshold 0 there is always something to draw.
+DEMO = Path(__file__).parents[2] / "demo"
 SHOW_ALL = ("--confidence-threshold", "0.0")
 
 
@@ -14,13 +18,17 @@ def differs(path, original):
     return drawn.size == plain.size and np.abs(np.float32(drawn) - np.float32(plain)).max() > 60
 
 
-def test_pictures_into_a_folder(run_tool, tiny_yaml, datasets_root, tmp_path):
+def test_pictures_into_a_folder(tiny_yaml, datasets_root, tmp_path, monkeypatch, capsys):
     pictures = sorted((datasets_root / "coco/val2017").iterdir())[:2]
     out = tmp_path / "drawn"
-    log = run_tool(
-        "demo/demo.py", "--config-file", tiny_yaml, "--input", *pictures, "--output", out, *SHOW_ALL,
+    words = [
+        "demo.py", "--config-file", tiny_yaml, "--input", *pictures, "--output", out, *SHOW_ALL,
         "--opts", "MODEL.DEVICE", "cpu", "TEST.DETECTIONS_PER_IMAGE", 3,
-    )  # fmt: skip
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    monkeypatch.syspath_prepend(DEMO)
+    runpy.run_path(str(DEMO / "demo.py"), run_name="__main__")
+    log = capsys.readouterr().out
     assert sorted(p.name for p in out.iterdir()) == [p.name for p in pictures]
     assert all(differs(out / p.name, p) for p in pictures)
     assert log.count("3 instances in") == 2

@@ -176,9 +176,8 @@ def test_lvis(register, tmp_path, seed, cap):
     assert got == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
-@pytest.mark.parametrize("seed", [10, 11])
-def test_lvis_with_more_detections_than_the_usual_cap(register, tmp_path, seed):
-    content, found = lvis_case(seed, most=700)
+def test_lvis_with_more_detections_than_the_usual_cap(register, tmp_path):
+    content, found = lvis_case(10, most=700)
     assert max(map(len, found.values())) > 350
     expected = slow_lvis(content, {i: [r[:3] for r in rows] for i, rows in found.items()}, 1000)
     got = run_lvis(register, tmp_path, content, found, max_dets_per_image=1000)

@@ -13,12 +13,15 @@ from detectron2 import model_zoo
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.config.python.save import to_plain
 
+from ..projects.facts import some_slow
+
 REFERENCE = Path(__file__).resolve().parents[1] / "parity" / "zoo"
 YAML: dict[str, dict[str, Any]] = json.loads((REFERENCE / "yaml_configs.json").read_text())
 LAZY: dict[str, dict[str, Any]] = json.loads((REFERENCE / "lazy_configs.json").read_text())
 CHECKPOINTS: dict[str, str] = json.loads((REFERENCE / "checkpoints.json").read_text())
 # Holds a network and a transform as objects, which no text can describe.
 WITH_OBJECTS = "Misc/torchvision_imagenet_R_50.py"
+PLAIN = [n for n in LAZY if n != WITH_OBJECTS]
 
 
 def flat(cfg: Any, prefix: str = "") -> dict[str, Any]:
@@ -84,7 +87,7 @@ def test_yaml_config_equals_reference(name: str) -> None:
     assert all(type(v) is type(defaults[k]) or None in (v, defaults[k]) for k, v in flat(cfg).items())
 
 
-@pytest.mark.parametrize("name", YAML)
+@pytest.mark.parametrize("name", some_slow(YAML, list(YAML)[::8]))
 def test_yaml_config_round_trip(name: str, tmp_path: Path) -> None:
     cfg = model_zoo.get_config(name)
     (tmp_path / "saved.yaml").write_text(cfg.dump())
@@ -98,7 +101,7 @@ def test_python_config_equals_reference(name: str) -> None:
     assert differences(raw(lazy(name)), LAZY[name]) == []
 
 
-@pytest.mark.parametrize("name", LAZY)
+@pytest.mark.parametrize("name", some_slow(LAZY, [*PLAIN[::6], WITH_OBJECTS]))
 def test_python_config_round_trip(name: str, tmp_path: Path) -> None:
     cfg = lazy(name)
     path = str(tmp_path / "saved.yaml")
@@ -169,7 +172,7 @@ def named(value: Any) -> Any:
     return target_name(value) if callable(value) else value
 
 
-@pytest.mark.parametrize("name", [n for n in LAZY if n != WITH_OBJECTS])
+@pytest.mark.parametrize("name", some_slow(PLAIN, PLAIN[::6]))
 def test_printed_config_means_the_same(name: str) -> None:
     from omegaconf import SCMode
 
@@ -194,8 +197,13 @@ def test_checkpoint_url(name: str) -> None:
     url = f"https://dl.fbaipublicfiles.com/detectron2/{name}/{CHECKPOINTS[name]}"
     known = [name + e for e in (".yaml", ".py") if name + e in {*YAML, *LAZY}]
     assert known
-    for path in known:
-        assert model_zoo.get_checkpoint_url(path) == url
+    assert all(model_zoo.get_checkpoint_url(path) == url for path in known)
+
+
+@pytest.mark.parametrize("name", some_slow(CHECKPOINTS, list(CHECKPOINTS)[::6]))
+def test_trained_config(name: str) -> None:
+    for path in (name + e for e in (".yaml", ".py") if name + e in {*YAML, *LAZY}):
+        url = model_zoo.get_checkpoint_url(path)
         cfg = model_zoo.get_config(path, trained=True)
         assert (cfg.MODEL.WEIGHTS if isinstance(cfg, CfgNode) else cfg.train.init_checkpoint) == url
 

@@ -144,6 +144,7 @@ def test_files_that_cannot_be_read_are_told_and_passed_over(tmp_path):
         )
     )
     assert f"{tmp_path / 'empty.png'} is not an image: it is empty" in reasons
+    assert any("`--tile`" in reason and "`TiledPredictor`" in reason for reason in reasons)
     assert any(str(tmp_path / "page.jpg") in reason and "known format" in reason for reason in reasons)
     assert [f.source.rsplit("/", 1)[-1] for f in found] == ["good.jpg"]
     assert sorted(broken) == ["cut.jpg", "empty.png", "huge.png", "page.jpg"]

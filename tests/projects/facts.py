@@ -6,8 +6,11 @@ import functools
 import gzip
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from detectron2 import projects
 
@@ -25,6 +28,11 @@ PACKAGES = {
     "Rethinking-BatchNorm": "rethinking_batchnorm",
     "DensePose": "densepose",
 }
+
+
+def some_slow(names: Iterable[str], quick: Sequence[str]) -> list[Any]:
+    """All names as parameters, the others than the quick ones slow: the same code serves all."""
+    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 @functools.cache

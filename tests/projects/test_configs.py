@@ -21,7 +21,7 @@ from detectron2.projects.tensormask import add_tensormask_config
 from detectron2.projects.tridentnet import add_tridentnet_config
 
 sys.path.insert(0, str(Path(__file__).parent))
-from facts import PACKAGES, config_file, configs, differences, state_dicts
+from facts import PACKAGES, config_file, configs, differences, some_slow, state_dicts
 
 ADD = {
     "DeepLab": [add_deeplab_config],
@@ -61,10 +61,7 @@ def yaml_cfg(name: str) -> Any:
     return cfg
 
 
-def some_slow(names: list[str]) -> list[Any]:
-    """All names; those of large models and of long chains of files are slow."""
-    quick = [n for n in names if n in YAML or any(q in n for q in QUICK)]
-    return quick + [pytest.param(n, marks=pytest.mark.slow) for n in names if n not in quick]
+SMALL = [n for n in PYTHON if any(q in n for q in QUICK)]  # neither large models nor long chains of files
 
 
 def test_counts() -> None:
@@ -88,13 +85,13 @@ def test_yaml_config(name: str) -> None:
     assert json.loads(json.dumps(changed)) == configs("yaml")[name]
 
 
-@pytest.mark.parametrize("name", some_slow(PYTHON))
+@pytest.mark.parametrize("name", some_slow(PYTHON, SMALL))
 def test_python_config(name: str) -> None:
     cfg = LazyConfig.load(config_file(name))
     assert differences(OmegaConf.to_container(cfg, resolve=False), configs("python")[name]) == []
 
 
-@pytest.mark.parametrize("name", some_slow(PYTHON))
+@pytest.mark.parametrize("name", some_slow(PYTHON, SMALL[::3]))
 def test_python_config_can_be_saved(name: str, tmp_path: Path) -> None:
     """No target or function is out of reach of a program that loads the saved file."""
     cfg = LazyConfig.load(config_file(name))
@@ -104,7 +101,9 @@ def test_python_config_can_be_saved(name: str, tmp_path: Path) -> None:
     assert set(again) == set(cfg)
 
 
-@pytest.mark.parametrize("name", some_slow([n for n in state_dicts() if n in YAML or n in PYTHON]))
+@pytest.mark.parametrize(
+    "name", some_slow([n for n in state_dicts() if n in YAML or n in PYTHON], YAML[::4] + SMALL[::3])
+)
 def test_state_dict(name: str) -> None:
     if name in YAML:
         cfg = yaml_cfg(name)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,11 @@ def last_ap(output):
     return re.findall(r"copypaste: Task: bbox\n.*\n.*copypaste: (\S+)", output)[-1]
 
 
-def test_help_of_the_command_line(run_tool):
-    text = run_tool("tools/train_net.py", "--help")
+def test_help_of_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train_net.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(Path(__file__).parents[2] / "tools/train_net.py"), run_name="__main__")
+    text = capsys.readouterr().out
     for option in ("--config-file", "--num-gpus", "--num-machines", "--eval-only", "--resume", "--dist-url"):
         assert option in text
 

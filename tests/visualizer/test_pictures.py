@@ -39,7 +39,7 @@ def test_the_tolerance_sees_a_label_that_is_missing_or_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [(1, 1), (2, 90), (64, 64), (90, 700), (900, 1200)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (2, 90), (64, 64), (90, 700), (450, 600)], ids=str)
 def test_any_size(kind: str, size: tuple[int, int]) -> None:
     output = KINDS[kind](*size)
     assert output.get_image().shape == (*size, 3)
@@ -64,7 +64,7 @@ def test_few_labels_are_all_written() -> None:
 
 
 def test_lines_and_letters_grow_with_the_picture() -> None:
-    small, large = (Visualizer(ground(side, side)) for side in (400, 3200))
+    small, large = (Visualizer(np.zeros((side, side, 3), np.uint8)) for side in (400, 3200))
     assert large._line_width() == pytest.approx(8 * small._line_width(), rel=0.3)
     assert large._default_font_size > 4 * small._default_font_size
     assert large._line_width(20.0) < 3  # of a small object

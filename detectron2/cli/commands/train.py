@@ -147,10 +147,37 @@ def _prepare(
     args: argparse.Namespace, folder: Path, device: str, data: DataPlan, model: str
 ) -> tuple[RunCard, RunConfig]:
     """Fit the config to the data, and write both into the folder of the run."""
-    config_file, zoo_name = find_model(model)
     tiles = tile_options(args)
     if tiles is not None:
         data = cut_parts(data, folder, tiles, args.empty_tiles)
+    config, task = _fit(args, device, data, model)
+    if any(part.whole is not None and part.file is None for part in data.parts.values()):
+        # The fit changed labels, and only a sample of them was read.
+        data, model = _find(args, complete=True)
+        config, task = _fit(args, device, data, model)
+    setup_logger(str(folder))
+    zoo_name = find_model(model)[1]
+    weights = starting_weights(config.options.weights, zoo_name, args.weights, PathManager.get_local_path)
+    if not weights:
+        config.unfreeze()
+    config.put(seed=args.seed, output_dir=str(folder), weights=weights)
+    config.override(args.opts)
+    check_device(config.options.device, "the device of the config")
+    say_plan(data, schedule_text(config, data.parts["train"].num_images, model, weights))
+    card = make_card(folder, model, data, args.seed, task)
+    card.weights, card.rotated = weights, model_kinds(config)["rotated"]
+    card.tiles = None if tiles is None else tiles.as_dict()
+    if tiles is not None or args.dense:
+        card.max_detections = most_detections(config, data.parts["val"].records, tiles)
+    save_run(folder, card, config)
+    return card, config
+
+
+def _fit(
+    args: argparse.Namespace, device: str, data: DataPlan, model: str
+) -> tuple[RunConfig, PixelTask | None]:
+    """Make the config of a model for the data, whose labels it may change; the notes of the data say how both were fit."""
+    tiles = tile_options(args)
     plan = Plan(
         num_classes=len(data.parts["train"].class_names),
         num_images=data.parts["train"].num_images,
@@ -160,7 +187,7 @@ def _prepare(
         device=device,
         num_gpus=args.num_gpus,
     )
-    config = recipe(config_file, plan)
+    config = recipe(find_model(model)[0], plan)
     data.notes += fit_model(config, data, model, chosen=args.model is None)
     data.notes += fit_tiles(config, tiles, args.empty_tiles) if tiles is not None else []
     data.notes += fit_dense(config, data.parts["train"].records, model) if args.dense else []
@@ -172,25 +199,7 @@ def _prepare(
         data.notes += fit_labels(trial, data, model)
     else:
         data.notes += fit_pixels(config, task)
-    if any(part.whole is not None and part.file is None for part in data.parts.values()):
-        return _prepare(
-            args, folder, device, *_find(args, complete=True)
-        )  # labels have to be changed, so all of them are read
-    setup_logger(str(folder))
-    weights = starting_weights(config.options.weights, zoo_name, args.weights, PathManager.get_local_path)
-    if not weights:
-        config.unfreeze()
-    config.put(seed=args.seed, output_dir=str(folder), weights=weights)
-    config.override(args.opts)
-    check_device(config.options.device, "the device of the config")
-    say_plan(data, schedule_text(config, plan.num_images, model, weights))
-    card = make_card(folder, model, data, args.seed, task)
-    card.weights, card.rotated = weights, model_kinds(config)["rotated"]
-    card.tiles = None if tiles is None else tiles.as_dict()
-    if tiles is not None or args.dense:
-        card.max_detections = most_detections(config, data.parts["val"].records, tiles)
-    save_run(folder, card, config)
-    return card, config
+    return config, task
 
 
 def save_run(folder: Path, card: RunCard, config: RunConfig) -> None:

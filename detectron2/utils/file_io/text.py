@@ -26,7 +26,9 @@ _MARKS = (
 
 
 def decode_text(data: bytes) -> str:
-    """Decode text by its byte order mark, as UTF-8, or in the East Asian code page that fits.
+    """Decode text by its byte order mark, as UTF-8 or UTF-16, or in the East Asian code page that fits.
+
+    Without a mark, text is read as UTF-16 if it has zero bytes, as that of line breaks, spaces and other ASCII has.
 
     Korean syllables in cp949 and Chinese characters in GBK share their bytes; text that consists of common syllables is
     read as Korean. The fallback is Latin-1, which never fails.
@@ -37,14 +39,23 @@ def decode_text(data: bytes) -> str:
     for mark, codec in _MARKS:
         if data.startswith(mark):
             return data.decode(codec)
+    if b"\0" in data:
+        return _utf16(data)
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         return _code_page(data)
-    if "\0" not in text:
-        return text
-    # UTF-16 without a mark: every second byte of plain text is zero.
-    text = data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be")
+
+
+def _utf16(data: bytes) -> str:
+    """Decode UTF-16 without a mark, which has zero bytes where the text is ASCII, unlike text in other encodings."""
+
+    def plainness(codec: str) -> tuple[int, int]:
+        text = data.decode(codec, errors="replace")
+        # White space and quotes are rare in the wrong byte order, but 一 turns into N.
+        return sum(map(text.count, ' "\r\n')), len(text.encode("ascii", errors="ignore"))
+
+    text = data.decode(max("utf-16-le", "utf-16-be", key=plainness))
     if "\0" in text:
         raise ValueError("it has zero bytes, unlike text")
     return text

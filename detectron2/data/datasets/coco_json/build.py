@@ -61,7 +61,8 @@ def build_arrays(path: str, source: str | None = None) -> tuple[Arrays, dict[str
     images, annotations = None, None
     categories: list[dict[str, Any]] = []
     with open(path, "rb") as f, _utf8_only():
-        if f.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        start = f.peek(2)[:2]
+        if b"\0" in start or start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise NotIndexable("it is UTF-16")
         stream = JsonStream(f, source)
         for key in stream.keys():
