@@ -33,7 +33,9 @@ def text_of(error: BaseException) -> str:
 
 def problem_of(error: Exception) -> str | None:
     """Return the message for the user; None if the error is a bug of the package, whose traceback we need."""
-    if type(error).__name__ == "ProcessRaisedException":  # of torch, which is not imported for this
+    kind = type(error)
+    # Of torch and Ray, which are not imported for this.
+    if kind.__name__ == "ProcessRaisedException" or kind.__module__.partition(".")[0] == "ray":
         return _problem_in_process(str(error))
     return text_of(error) if isinstance(error, INPUT_ERRORS) else environment_problem(error)
 

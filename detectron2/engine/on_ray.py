@@ -31,8 +31,11 @@ _FINAL = ("model_final.pth", "model_best.pth", "model_ema.pth")
 _CURVES = "metrics.json"
 
 
-def import_ray() -> ModuleType:
-    """Return the module ``ray``, connected to a cluster: that of ``RAY_ADDRESS``, or else one on this machine.
+def import_ray(connect: bool = True) -> ModuleType:
+    """Return the module ``ray``.
+
+    Args:
+        connect: connect to a cluster: that of ``RAY_ADDRESS``, or else one on this machine, which is started if need be.
 
     Raises:
         ImportError: Ray is not installed.
@@ -43,7 +46,7 @@ def import_ray() -> ModuleType:
         import ray.train
     except ImportError as error:
         raise ImportError("--engine ray needs Ray: pip install 'detectron2[ray]'") from error
-    if not ray.is_initialized():
+    if connect and not ray.is_initialized():
         ray.init(include_dashboard=False, logging_level=logging.WARNING)
     return ray
 

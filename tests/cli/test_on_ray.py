@@ -16,7 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from detectron2.cli.run.on_ray import PredictionFile, RayEngine, predictions_on_ray
+from detectron2.cli import main
+from detectron2.cli.arguments import build_parser
+from detectron2.cli.run import on_ray
+from detectron2.cli.run.on_ray import PredictionFile, RayEngine, predictions_on_ray, ray_engine
 from detectron2.config import get_cfg
 from detectron2.engine.on_ray import RayReport, restore_checkpoint
 from detectron2.modeling import build_model
@@ -83,6 +86,60 @@ def test_a_bad_file_costs_one_file_and_a_half_line_is_written_again(model, tmp_p
     anew = PredictionFile(target, resume=False)
     anew.close()
     assert target.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--engine ray --num-workers 0", "--num-workers is 0, but Ray needs at least 1 process"),
+        ("--engine ray --device cuda:1", "'cuda:1', but Ray gives each process a GPU: --device cuda"),
+        ("--num-workers 4", "--num-workers goes with --engine ray"),
+        ("--storage s3://runs", "--storage goes with --engine ray"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_anything_is_written(
+    words, said, tmp_path, capsys
+) -> None:
+    (tmp_path / "run").mkdir()
+    starts = {
+        "train": ["--train", tmp_path / "no.json", "--output", tmp_path / "out"], "eval": [tmp_path / "run"],
+        "predict": [tmp_path / "run", "--output", tmp_path / "out"],
+    }  # fmt: skip
+    for name, start in starts.items():
+        if "--storage" not in words or name == "train":
+            assert main([name, *map(str, start), *words.split()]) == 2
+            assert said in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_without_ray_a_file_of_predictions_stays(monkeypatch, model, tmp_path, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it was not installed
+    kept = tmp_path / "predictions.jsonl"
+    kept.write_text("mine")
+    words = ["predict", model[0]["model"], *model[1], "--output", str(tmp_path), "--engine", "ray"]
+    assert main(words) == 2 and "pip install 'detectron2[ray]'" in capsys.readouterr().err
+    assert kept.read_text() == "mine"
+
+
+def test_the_gpus_are_those_of_the_cluster(monkeypatch) -> None:
+    gpus = {}
+    monkeypatch.setattr(
+        on_ray, "import_ray", lambda connect=True: SimpleNamespace(cluster_resources=lambda: gpus)
+    )
+    monkeypatch.setattr(on_ray, "chosen_device", lambda name: f"{name} here")
+
+    def device(*words):
+        engine = ray_engine(build_parser().parse_args(["eval", "run", "--engine", "ray", *words]))
+        return engine.device, engine.num_workers
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert device() == ("None here", 1) and device("--device", "cuda") == ("cuda here", 1)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")  # whose own machine may have none
+    assert device("--num-workers", "3") == ("None here", 3) and device("--device", "cpu")[0] == "cpu here"
+    assert device("--device", "cuda")[0] == "cuda"  # an autoscaler may add them
+    gpus["GPU"] = 8.0
+    assert device()[0] == "cuda"
+    assert ray_engine(build_parser().parse_args(["eval", "run"])) is None
 
 
 def test_a_training_remembers_its_place_in_the_storage(tmp_path) -> None:

@@ -210,6 +210,9 @@ def test_errors_of_other_processes_lose_their_traceback() -> None:
     class ProcessRaisedException(Exception):
         """Named as torch's."""
 
+    class RayError(Exception):
+        __module__ = "ray.exceptions"
+
     for end, said in (
         ("ValueError: a.png: bad\nand more\n", "a.png: bad\nand more"),
         ("detectron2.utils.errors.BadValue: no y\n", "no y"),
@@ -219,6 +222,7 @@ def test_errors_of_other_processes_lose_their_traceback() -> None:
         ("TypeError: x\n", None),
     ):
         assert problem_of(ProcessRaisedException(head + end)) == said
+        assert problem_of(RayError(head + end)) == said
 
 
 def test_a_reader_that_stops_is_no_error(

@@ -17,6 +17,7 @@ from detectron2.engine.hooks import async_eval
 from detectron2.engine.hooks.eval import undisturbed_rng
 from detectron2.engine.trainer import builders
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.errors import InputError
 
 ASYNC = ("TEST.ASYNC.ENABLED", True, "TEST.ASYNC.DEVICE", "cpu")
 SHORT = ("SOLVER.MAX_ITER", 12, "SOLVER.STEPS", (8,), "TEST.EVAL_PERIOD", 3, "SOLVER.CHECKPOINT_PERIOD", 6, "SOLVER.LOG_PERIOD", 2)  # fmt: skip
@@ -215,8 +216,10 @@ def test_an_error_of_the_evaluation_ends_the_training(tmp_path, in_turns):
         raise ValueError("no such image")
 
     trainer[0] = Counting(make(tmp_path, trainer, evaluate))
-    with pytest.raises(RuntimeError, match="iteration 3 failed: ValueError: no such image"):
+    with pytest.raises(RuntimeError, match="iteration 3 failed: ValueError: no such image") as found:
         trainer[0].train(0, 30)
+    # The command line shows its text alone, which says where to look.
+    assert isinstance(found.value, InputError) and "evaluations/log.txt" in str(found.value)
     assert trainer[0].iter == 6
 
 

@@ -37,9 +37,7 @@ def running(p: argparse.ArgumentParser, batch_size: int) -> None:
 def engine(p: argparse.ArgumentParser, what: str) -> None:
     """Add ``--engine`` and ``--num-workers``; ``what`` is the help of the first."""
     p.add_argument("--engine", choices=["ray"], help=f"{what} (default: this machine alone)")
-    p.add_argument(
-        "--num-workers", type=int, default=1, help="with --engine ray: processes (default: %(default)s)"
-    )
+    p.add_argument("--num-workers", type=int, help="with --engine ray: processes (default: 1)")
 
 
 def labels(p: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog
@@ -16,11 +15,11 @@ from detectron2.utils.logger import setup_logger
 
 from ..errors import UserError
 from ..run.datasets import VAL, register, store
-from ..run.evaluation import Parts, evaluate_model, evaluate_run, figures
+from ..run.evaluation import evaluate_model, evaluate_run, figures
 from ..run.exported import card_of_file, picture_loader, whole_pictures
 from ..run.folder import fresh_folder, same_labels
 from ..run.model_fit import fit_labels
-from ..run.on_ray import RayEngine, RemoteEvaluation
+from ..run.on_ray import ray_engine, remote_parts
 from ..run.pixels import check_pixels
 from ..run.plan import say_plan, source_of
 from ..run.recipe import chosen_device
@@ -33,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report, and print the main results."""
     if is_exported(args.model):
         return _run_file(args)
-    device = chosen_device(args.device)
+    engine = ray_engine(args)
+    device = engine.device if engine else chosen_device(args.device)
     card = read_run(args.model)
     folder = Path(args.output or Path(args.model) / "eval")
     if args.against:
@@ -42,9 +42,8 @@ def run(args: argparse.Namespace) -> int:
     with fresh_folder(folder):
         config = _prepare(args, card, folder, device)
     with resumable_evaluation(str(folder / "inference"), resume=args.resume):
-        summary = evaluate_run(
-            config, card, folder, weights=weights, tta=_tta(args, config), parts=_parts(args, device)
-        )
+        parts = remote_parts(engine) if engine else None
+        summary = evaluate_run(config, card, folder, weights=weights, tta=_tta(args, config), parts=parts)
     page = write_training_report(folder)
     pages = [page]
     if args.against:
@@ -60,21 +59,6 @@ def _tta(args: argparse.Namespace, config: RunConfig) -> tuple[int, ...] | None:
     """Return the sizes of test-time augmentation, () for those of the config; None for none."""
     sizes: tuple[int, ...] | None = args.tta
     return () if sizes is None and config.get("TEST.AUG.ENABLED") else sizes
-
-
-def _parts(args: argparse.Namespace, device: str) -> Parts | None:
-    """Return what makes model and loader, if they are not on this machine alone."""
-    if args.engine is None:
-        return None
-    engine = RayEngine(args.num_workers, device, (args.imports, args.trust))
-
-    def remote(
-        run: RunConfig, card: RunCard, folder: Path, weights: str, tta: Sequence[int] | None
-    ) -> tuple[RemoteEvaluation, RemoteEvaluation]:
-        both = RemoteEvaluation(engine, run, card, folder, weights, tta)
-        return both, both
-
-    return remote
 
 
 def _run_file(args: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ from detectron2.utils.logger import setup_logger
 from ..console import console
 from ..errors import UserError
 from ..run.datasets import VAL, register
-from ..run.on_ray import PredictionFile, RayEngine, predictions_on_ray
+from ..run.on_ray import PredictionFile, RayEngine, predictions_on_ray, ray_engine
 from ..run.recipe import chosen_device
 from ..run.shards import shard_option
 from ..run.tiles import tile_options
@@ -69,11 +69,12 @@ def run(args: argparse.Namespace) -> int:
         UserError: two options exclude each other, or there is nothing to predict.
     """
     logger = setup_logger(name="detectron2")
-    device = chosen_device(args.device) if args.device else None
+    engine = ray_engine(args)
+    device = chosen_device(args.device) if args.device and not engine else None
     if not os.path.isdir(args.model):
         find_model(args.model)  # a wrong name is known before the pictures are looked for
     job = _plan(args)
-    if not job.sources:
+    if not job.sources and engine is None:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_json(job.target, [])
         print(f"no inputs in this shard; see {job.target}")
@@ -83,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
         "precision": args.precision, "classes": args.classes.split(",") if args.classes else None,
         "compile": args.compile, "batch_size": args.batch_size,
     }  # fmt: skip
-    if args.engine == "ray":
-        return _run_on_ray(args, job, options)
+    if engine is not None:
+        return _run_on_ray(args, job, engine, options)
     if args.resume:
         raise UserError("--resume goes with --engine ray; without it, --shard cuts the work into parts")
     predictor = Predictor(**options)
@@ -108,24 +109,24 @@ def run(args: argparse.Namespace) -> int:
     return int(not writer.records)
 
 
-def _run_on_ray(args: argparse.Namespace, job: _Job, options: dict[str, Any]) -> int:
+def _run_on_ray(args: argparse.Namespace, job: _Job, engine: RayEngine, options: dict[str, Any]) -> int:
     """Predict for pictures on Ray, and write a line for each."""
-    moving = [source for source in job.sources if job.names[source][1]]
-    if moving or job.tiles is not None or args.track is not None or args.fast:
-        what = moving[0] if moving else "--tile, --track or --fast"
-        raise UserError(f"--engine ray takes whole pictures, and not {what}")
-    device = chosen_device(args.device)
+    refused = [source for source in job.sources if job.names[source][1]]
+    refused += [f"--{name}" for name in ("track", "fast") if getattr(args, name)]
+    if refused:
+        raise UserError(f"--engine ray predicts for single pictures: leave out {refused[0]}")
+    if job.tiles is not None:
+        raise UserError("--engine ray predicts for whole pictures, without tiles: --tile 0")
     target = job.target.with_suffix(".jsonl")
     file = PredictionFile(target, args.resume)
     try:
-        engine = RayEngine(args.num_workers, device, (args.imports, args.trust))
-        broken = predictions_on_ray(engine, {**options, "device": device}, job.sources, file, args.tta)
+        broken = predictions_on_ray(engine, {**options, "device": engine.device}, job.sources, file, args.tta)
     finally:
         file.close()
     for source, reason in broken.items():
         setup_logger(name="detectron2").warning("Skipped, since it cannot be read: %s (%s)", source, reason)
     print(f"{file.objects} objects in {len(file.done)} images, {len(broken)} skipped; see {target}")
-    return int(not file.done)
+    return int(bool(job.sources) and not file.done)
 
 
 def _plan(args: argparse.Namespace) -> _Job:
@@ -261,7 +262,7 @@ class _Writer:
 
     def close(self, stream: PredictionStream) -> None:
         self._finish_video(stream)
-        if self.records or not any(self._output.iterdir()):
+        if self.records or not self._target.exists():
             write_json(self._target, self.records)
 
     def summary(self, stream: PredictionStream) -> str:

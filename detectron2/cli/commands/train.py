@@ -42,7 +42,7 @@ from ..run.fast import fit_fast
 from ..run.folder import fresh_folder, has_begun, remove_run
 from ..run.model_card import write_card
 from ..run.model_fit import default_model, fit_labels, fit_model, model_kinds
-from ..run.on_ray import RayEngine
+from ..run.on_ray import RayEngine, ray_engine, remote_parts
 from ..run.pixels import fit_pixels, pixel_task
 from ..run.plan import ExpectedTime, say_plan, schedule_text, source_of
 from ..run.recipe import Plan, chosen_device, recipe, starting_weights
@@ -56,24 +56,28 @@ __all__ = ["make_card", "open_run", "run", "save_run", "train"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train as the command line says, and print the figures."""
-    start = time.perf_counter()
-    if args.engine == "ray":
-        args.num_gpus = args.num_workers  # for the batch
-    device = chosen_device(args.device, 1 if args.engine else args.num_gpus)
+    """Train as the command line says, and print the figures; under torchrun, in each of its processes."""
+    return int(launch(_run, 1, args=(args, time.perf_counter())))
+
+
+def _run(args: argparse.Namespace, start: float) -> int:
     if args.train is None and not (args.resume and args.output):
         raise UserError("--train DATA is needed (only --resume with the --output of a run goes without)")
-    found = None if args.output else _find(args)  # the name of the folder has that of the model in it
-    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(found[1]).stem if found else ''}")
+    ray = ray_engine(args)
+    processes = comm.get_world_size()
+    if processes > 1:
+        if ray is not None or args.num_gpus > 1:
+            raise UserError("torchrun has started the processes: leave out --engine and --num-gpus")
+        args.num_gpus = processes
+    elif ray is not None:
+        args.num_gpus = ray.num_workers  # for the batch
+    local = comm.get_local_size() if processes > 1 else args.num_gpus
+    device = ray.device if ray else chosen_device(args.device, local)
     with ExitStack() as held:
-        with fresh_folder(folder):
-            held.enter_context(folder_lock(folder))
-            opened = open_run(args, folder)
-            card, config = opened or _prepare(args, folder, device, *(found or _find(args)))
+        prepared = _begin(args, device, held) if comm.is_main_process() else None
+        folder, card, config = comm.all_gather(prepared)[0]
         allowed = (args.imports, args.trust)
-        ray = None
-        if args.engine == "ray":
-            ray = RayEngine(args.num_workers, device, allowed, args.storage)
+        if ray is not None:
             held.close()  # Ray's processes are no children of this one, so their main process locks the folder itself
         summary = train(
             config,
@@ -85,8 +89,19 @@ def run(args: argparse.Namespace) -> int:
             allowed=allowed,
             ray=ray,
         )
-    print(f"{figures(summary)}; see {folder / 'report.html'}".removeprefix("; "))
+    if summary:
+        print(f"{figures(summary)}; see {folder / 'report.html'}".removeprefix("; "))
     return 0
+
+
+def _begin(args: argparse.Namespace, device: str, held: ExitStack) -> tuple[Path, RunCard, RunConfig]:
+    """Open or prepare the run, and lock its folder."""
+    found = None if args.output else _find(args)  # the name of the folder has that of the model in it
+    folder = Path(args.output or f"runs/{Path(args.train).stem}-{Path(found[1]).stem if found else ''}")
+    with fresh_folder(folder):
+        held.enter_context(folder_lock(folder))
+        opened = open_run(args, folder)
+        return folder, *(opened or _prepare(args, folder, device, *(found or _find(args))))
 
 
 def open_run(args: argparse.Namespace, folder: Path) -> tuple[RunCard, RunConfig] | None:
@@ -118,8 +133,13 @@ def open_run(args: argparse.Namespace, folder: Path) -> tuple[RunCard, RunConfig
         return None
     config.put(output_dir=str(folder), **({"device": args.device} if args.device else {}))
     config.override(args.opts)
-    check_device(config.options.device, "the device of the config")
+    _check_device(args, config)
     return card, config
+
+
+def _check_device(args: argparse.Namespace, config: RunConfig) -> None:
+    if not getattr(args, "engine", None):  # the machines of a cluster have other devices than this one
+        check_device(config.options.device, "the device of the config")
 
 
 def _whole(path: Path) -> Path:
@@ -162,7 +182,7 @@ def _prepare(
         config.unfreeze()
     config.put(seed=args.seed, output_dir=str(folder), weights=weights)
     config.override(args.opts)
-    check_device(config.options.device, "the device of the config")
+    _check_device(args, config)
     say_plan(data, schedule_text(config, data.parts["train"].num_images, model, weights))
     card = make_card(folder, model, data, args.seed, task)
     card.weights, card.rotated = weights, model_kinds(config)["rotated"]
@@ -280,7 +300,7 @@ def train(
         ray: starts the processes; None for this machine alone.
 
     Returns:
-        The summary.
+        The summary; on other processes than the main one, nothing.
     """
     start = time.perf_counter() if start is None else start
     job = (config, card, str(folder.absolute() if ray else folder), allowed, hooks)
@@ -288,8 +308,14 @@ def train(
         ray.train(partial(_worker, *job, on_ray=True), folder.absolute(), resume=resume)
     else:
         launch(partial(_worker, *job), num_gpus, dist_url="auto", args=(resume,))
+    is_main = comm.is_main_process()
+    comm.leave()  # of a training under torchrun; its main process evaluates alone
+    if not is_main:
+        return {}
     register(card)
-    summary = evaluate_run(config, card, folder, weights=weights_of(folder, "best"), since=start)
+    parts = remote_parts(ray) if ray else None
+    best = weights_of(folder, "best")
+    summary = evaluate_run(config, card, folder, weights=best, since=start, parts=parts)
     write_card(folder, card, summary)
     page = write_training_report(folder)
     setup_logger(name="detectron2").info("Report: %s", page)

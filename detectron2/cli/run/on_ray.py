@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import logging
 import os
 import pickle
 import time
@@ -27,12 +29,18 @@ from detectron2.prediction.selection import on_cpu
 from detectron2.utils.file_io.atomic import write_json
 from detectron2.utils.file_io.text import read_json
 from detectron2.utils.image_io import READ_ERRORS
+from detectron2.utils.logger import log_every_n_seconds
 
+from ..errors import UserError
 from .datasets import VAL, register
-from .evaluation import evaluation_parts
+from .evaluation import Parts, evaluation_parts
+from .recipe import chosen_device
 from .trust import trusting
 
-__all__ = ["PredictionFile", "RayEngine", "RemoteEvaluation", "predictions_on_ray"]
+__all__ = ["PredictionFile", "RayEngine", "predictions_on_ray", "ray_engine", "remote_parts"]
+
+SAID_EVERY = 30
+"""Seconds between two lines that say how many pictures are done."""
 
 Allowed = tuple[Sequence[str], bool]
 """Arguments of ``trusting``."""
@@ -120,6 +128,37 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(size=self.num_workers),
         )  # fmt: skip
         yield from data.iter_rows()
+
+
+def ray_engine(args: argparse.Namespace) -> RayEngine | None:
+    """Return how a command uses Ray; None without ``--engine``.
+
+    Raises:
+        UserError: an option does not fit.
+        ImportError: Ray is not installed.
+    """
+    if args.engine is None:
+        for name in ("num_workers", "storage"):
+            if getattr(args, name, None) is not None:
+                raise UserError(f"--{name.replace('_', '-')} goes with --engine ray")
+        return None
+    workers = 1 if args.num_workers is None else args.num_workers
+    if workers < 1:
+        raise UserError(f"--num-workers is {workers}, but Ray needs at least 1 process")
+    device = _device_on_ray(args.device)
+    return RayEngine(workers, device, (args.imports, args.trust), getattr(args, "storage", None))
+
+
+def _device_on_ray(name: str | None) -> str:
+    """Return the requested device of each process, or the best one: a GPU if the cluster has any."""
+    if name and name.startswith("cuda:"):
+        raise UserError(f"--device is {name!r}, but Ray gives each process a GPU: --device cuda")
+    import_ray(connect=False)
+    # The machine of this command may lack the GPUs that others of the cluster have.
+    if os.environ.get("RAY_ADDRESS") and name in (None, "cuda"):
+        if name or import_ray().cluster_resources().get("GPU"):
+            return "cuda"
+    return chosen_device(name)
 
 
 # ------------------------------------------------------------------ predictions
@@ -235,6 +274,8 @@ def predictions_on_ray(
                 broken[row["source"]] = row["error"]
             else:
                 file.add(row["line"])
+            done = len(file.done) + len(broken)
+            log_every_n_seconds(logging.INFO, f"{done} of {len(sources)} pictures are done", SAID_EVERY)
     return broken
 
 
@@ -312,3 +353,15 @@ class RemoteEvaluation:
     def __call__(self, batch: object) -> list[Any]:
         """Return the outputs for the batch that was yielded last."""
         return [self._outputs]
+
+
+def remote_parts(engine: RayEngine) -> Parts:
+    """Return what makes model and loader of an evaluation on Ray, see ``evaluate_run``."""
+
+    def remote(
+        run: RunConfig, card: RunCard, folder: Path, weights: str, tta: Sequence[int] | None
+    ) -> tuple[RemoteEvaluation, RemoteEvaluation]:
+        both = RemoteEvaluation(engine, run, card, folder, weights, tta)
+        return both, both
+
+    return remote

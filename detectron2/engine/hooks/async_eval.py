@@ -21,6 +21,7 @@ from torch import multiprocessing as mp
 from detectron2.checkpoint import read_checkpoint_file
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
+from detectron2.utils.errors import InputError
 from detectron2.utils.logger import setup_logger
 
 from ..launch import launch
@@ -131,6 +132,10 @@ class _Records:
 
     def __call__(self) -> list[dict[str, Any]]:
         return self._records
+
+
+class EvaluationFailed(InputError, RuntimeError):
+    """An evaluation in a second process that gave no results."""
 
 
 class AsyncEvalHook(PeriodicHook):
@@ -288,7 +293,10 @@ class AsyncEvalHook(PeriodicHook):
         # The processes stop together if it failed.
         results, problem = comm.all_gather(self._outcome(iteration))[0]
         if problem:
-            raise RuntimeError(f"the evaluation of the weights of iteration {iteration} failed: {problem}")
+            raise EvaluationFailed(
+                f"the evaluation of the weights of iteration {iteration} failed: {problem} (see "
+                f"{self._folder / FOLDER / 'log.txt'}; a resumed training evaluates them again)"
+            )
         self._evaluated = iteration
         late = self.trainer.storage.iter - iteration
         logger.info(
