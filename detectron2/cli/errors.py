@@ -18,6 +18,8 @@ _RAISED_IN_WORKER = re.compile(
     r"^(?:detectron2(?:\.\w+)+|[A-Za-z_][\w.]*(?:Error|Exception|Interrupt))\b(?::\s*)?", re.MULTILINE
 )
 
+_RAY_WRAPS = "\n\nThe above exception was the direct cause of the following exception:\n\n\x1b[36mray::"
+
 
 def text_of(error: BaseException) -> str:
     """Return the text of an error, without the traceback that torch puts into errors of loader workers."""
@@ -33,10 +35,12 @@ def text_of(error: BaseException) -> str:
 
 def problem_of(error: Exception) -> str | None:
     """Return the message for the user; None if the error is a bug of the package, whose traceback we need."""
-    kind = type(error)
     # Of torch and Ray, which are not imported for this.
-    if kind.__name__ == "ProcessRaisedException" or kind.__module__.partition(".")[0] == "ray":
+    if type(error).__name__ == "ProcessRaisedException":
         return _problem_in_process(str(error))
+    if type(error).__module__.partition(".")[0] == "ray":
+        text = str(error)
+        return _problem_in_process(text.rpartition(_RAY_WRAPS)[0] if _RAY_WRAPS in text else text)
     return text_of(error) if isinstance(error, INPUT_ERRORS) else environment_problem(error)
 
 

@@ -223,6 +223,11 @@ def test_errors_of_other_processes_lose_their_traceback() -> None:
     ):
         assert problem_of(ProcessRaisedException(head + end)) == said
         assert problem_of(RayError(head + end)) == said
+        wrapped = (
+            "\nThe above exception was the direct cause of the following exception:\n\n\x1b[36mray::Map()\x1b[39m (pid=1)\n"
+            "ray.exceptions.UserCodeException: UDF failed"
+        )
+        assert problem_of(RayError(head + end + wrapped)) == said
 
 
 def test_a_reader_that_stops_is_no_error(
