@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -193,17 +195,22 @@ class PretendDevice(TorchDispatchMode):
         return bool(masks) and not one_value
 
     def __enter__(self) -> PretendDevice:
-        self._autocast_init = torch.autocast.__init__
+        init, enabled = torch.autocast.__init__, torch.is_autocast_enabled
 
-        def init(autocast: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
-            self._autocast_init(autocast, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
+        def real(device_type: str) -> str:
+            return "cpu" if device_type == "meta" else device_type
 
-        torch.autocast.__init__ = init  # type: ignore[method-assign]
-        self._from_data = _FromData()
-        self._from_data.__enter__()
+        def init_there(autocast: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+            init(autocast, real(device_type), *args, **kwargs)
+
+        self._patches = ExitStack()
+        self._patches.enter_context(mock.patch.object(torch.autocast, "__init__", init_there))
+        self._patches.enter_context(
+            mock.patch.object(torch, "is_autocast_enabled", lambda *kind: enabled(*map(real, kind)))
+        )
+        self._patches.enter_context(_FromData())
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        torch.autocast.__init__ = self._autocast_init  # type: ignore[method-assign]
         super().__exit__(*error)
-        self._from_data.__exit__(*error)
+        self._patches.close()

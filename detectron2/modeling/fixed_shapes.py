@@ -96,13 +96,14 @@ def padded_truth(
 
     Returns:
         ``boxes`` [N, M, 4], ``classes`` [N, M], ``valid`` bool [N, M] (which are real), ``masks`` bool
-        [N, M, height, width] and ``keypoints`` [N, M, K, 3].
+        [N, M, height, width] and ``keypoints`` [N, M, K, 3], where K is 1 if no image has any.
     """
     count = _FEWEST
     while count < max(len(t) for t in targets):
         count *= _FACTOR
     names = ("boxes", "classes", "valid", "masks", "keypoints")
     columns: dict[str, list[Tensor]] = {name: [] for name in names}
+    kinds = next((t.gt_keypoints.tensor.shape[1] for t in targets if t.has("gt_keypoints")), 1)
     for target in targets:
         boxes, missing = target.gt_boxes.tensor, count - len(target)
         columns["boxes"].append(F.pad(boxes, (0, 0, 0, missing)))
@@ -113,7 +114,9 @@ def padded_truth(
             right, bottom = width - masks.shape[2], height - masks.shape[1]
             columns["masks"].append(F.pad(masks, (0, right, 0, bottom, 0, missing)))
         if with_keypoints:
-            columns["keypoints"].append(F.pad(target.gt_keypoints.tensor, (0, 0, 0, 0, 0, missing)))
+            # A mapper gives images without objects no keypoints.
+            points = target.gt_keypoints.tensor if len(target) else boxes.new_zeros(0, kinds, 3)
+            columns["keypoints"].append(F.pad(points, (0, 0, 0, 0, 0, missing)))
     return {name: torch.stack(values) for name, values in columns.items() if values}
 
 

@@ -17,9 +17,9 @@ from .conftest import TINY
 
 def fitted(path: str | Path, device: str, *changes: str) -> tuple[RunConfig, str]:
     config = load_run_config(str(path))
-    config.override(changes)
     config.put(device=device)
-    (line,) = fit_fast(config)
+    (line,) = fit_fast(config, changes)
+    config.override(changes)
     return config, line
 
 
@@ -60,7 +60,7 @@ def test_python_configs_and_other_architectures() -> None:
     assert config.get("model.fixed_shapes") and "No fixed shapes" not in line
     assert config.get("dataloader.train.mapper.instance_mask_format") == "bitmask"
     config, line = fitted(get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml"), "cuda")
-    assert not config.get("MODEL.FIXED_SHAPES") and "RetinaNet has no form with them" in line
+    assert not config.get("MODEL.FIXED_SHAPES") and "RetinaNet has no form with fixed shapes" in line
 
 
 @pytest.mark.slow

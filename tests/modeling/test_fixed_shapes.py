@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import sys
 from pathlib import Path
@@ -259,6 +260,26 @@ def test_batches_are_padded_to_the_first_size_that_holds_them() -> None:
     assert shapes == {(96, 160): (128, 192), (160, 96): (192, 128)}
     assert model.preprocess_image([image(200, 200)]).tensor.shape[-2:] == (224, 224)
     assert model.preprocess_image([image(96, 160)]).image_sizes == [(96, 160)]
+    model.fixed_sizes = [(100, 170)]  # no multiples of the strides
+    assert model.preprocess_image([image(64, 64)]).tensor.shape[-2:] == (128, 192)
+
+
+@pytest.mark.parametrize("sizes", [[800, 1344], [[64]], [["64", "64"]], [[-1, 64]]])
+def test_wrong_sizes_are_named(sizes: Any) -> None:
+    with pytest.raises(ValueError, match=r"INPUT.FIXED_SIZE must be a list of \[height, width\] in pixels"):
+        build_model(small_config("rpn", "INPUT.FIXED_SIZE", sizes))
+
+
+@pytest.mark.parametrize("name", ["semantic", "panoptic", "retinanet"])
+def test_other_models_are_padded_too(name: str) -> None:
+    """Label maps as well as images."""
+    model: Any = build_model(small_config(name, "INPUT.FIXED_SIZE", [[96, 160]]))
+    shapes: list[torch.Size] = []
+    model.backbone.register_forward_pre_hook(lambda module, given: shapes.append(given[0].shape[-2:]))
+    with EventStorage():
+        losses = model([example(name, 64, 96, 2)])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert tuple(model.eval()([image(64, 96)])[0].values()) and shapes == [(96, 160)] * 2
 
 
 @pytest.mark.parametrize(
@@ -266,11 +287,32 @@ def test_batches_are_padded_to_the_first_size_that_holds_them() -> None:
     [
         ("c4", "Res5ROIHeads: it lacks the method loss_tensors"),
         ("panoptic", "PanopticFPN overrides forward, inference"),
+        ("retinanet", "RetinaNet has no form with fixed shapes"),
+        ("rpn", "ProposalNetwork has no form with fixed shapes"),
     ],
 )
 def test_models_without_a_fast_form_say_so(name: str, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises((TypeError, ValueError), match=f"{message}.*set MODEL.FIXED_SHAPES = False"):
         build_model(small_config(name, "MODEL.FIXED_SHAPES", True))
+
+
+def test_given_proposals_have_no_fast_form() -> None:
+    changes = ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals", "MODEL.FIXED_SHAPES", True)
+    with pytest.raises(ValueError, match="given proposals have no form with fixed shapes"):
+        build_model(small_config("faster_rcnn", *changes))
+
+
+@pytest.mark.parametrize("objects", [(0, 2), (0, 0)])
+def test_images_without_objects_need_no_keypoints(objects: tuple[int, int]) -> None:
+    """The mapper gives them none."""
+    model: Any = copy.deepcopy(small_model("keypoint_rcnn"))
+    batch = [example("keypoint_rcnn", 64, 96, count, seed) for seed, count in enumerate(objects)]
+    for item, count in zip(batch, objects):
+        if not count:
+            item["instances"].remove("gt_keypoints")
+    losses = step(model, batch, fast=True)[0]
+    assert all(math.isfinite(loss) for loss in losses.values())
+    assert (losses["loss_keypoint"] > 0) == any(objects)
 
 
 def test_replaced_methods_are_named() -> None:

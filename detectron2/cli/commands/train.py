@@ -211,7 +211,7 @@ def _fit(
     data.notes += fit_model(config, data, model, chosen=args.model is None)
     data.notes += fit_tiles(config, tiles, args.empty_tiles) if tiles is not None else []
     data.notes += fit_dense(config, data.parts["train"].records, model) if args.dense else []
-    data.notes += fit_fast(config) if args.fast else []
+    data.notes += fit_fast(config, args.opts) if args.fast else []
     trial = config.copied()
     trial.override(args.opts)
     task = pixel_task(trial, data, model)

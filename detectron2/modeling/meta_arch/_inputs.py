@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from detectron2.structures import ImageList, Instances
 from detectron2.structures.types import ModelInput
 from detectron2.utils.errors import BadValue
+from detectron2.utils.logger import log_every_n_seconds
 from detectron2.utils.tracing import is_recording
 
 from ..backbone import Backbone
@@ -24,7 +26,21 @@ class ImageModel(nn.Module):
     backbone: Backbone
     pixel_mean: Tensor
     pixel_std: Tensor
-    fixed_sizes: Sequence[tuple[int, int]] = ()
+    _fixed_sizes: Sequence[tuple[int, int]] = ()
+
+    @property
+    def fixed_sizes(self) -> Sequence[tuple[int, int]]:
+        """Batches are padded to the first of these (height, width) that holds them; if to none, as without them."""
+        return self._fixed_sizes
+
+    @fixed_sizes.setter
+    def fixed_sizes(self, sizes: Sequence[tuple[int, int]]) -> None:
+        if not all(_is_size(size) for size in sizes):
+            raise BadValue(
+                "INPUT.FIXED_SIZE must be a list of [height, width] in pixels, such as [[800, 1344], [1344, 800]], got "
+                f"{list(sizes)}"
+            )
+        self._fixed_sizes = [(height, width) for height, width in sizes]
 
     def _set_pixel_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
         if len(mean) != len(std):
@@ -71,18 +87,42 @@ class ImageModel(nn.Module):
         normalised = (images - self.pixel_mean) / self.pixel_std
         return self.backbone(self._pad(list(normalised)).tensor)
 
+    def _padding_constraints(self, maps: list[Tensor]) -> dict[str, int]:
+        """Return what ``ImageList.from_tensors`` has to keep to, ``size_divisibility`` included."""
+        return {"size_divisibility": self.backbone.size_divisibility, **self.backbone.padding_constraints}
+
     def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
         """Batch images, or maps of the same sizes, with the padding that the backbone requires."""
-        constraints = self.backbone.padding_constraints
-        batch = ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
+        constraints = self._padding_constraints(maps)
+        batch = ImageList.from_tensors(maps, 0, value, constraints)
         if not self.fixed_sizes or is_recording():  # there, sizes may be symbols
             return batch
         height, width = batch.tensor.shape[-2:]
-        fits = [(h, w) for h, w in self.fixed_sizes if h >= height and w >= width]
+        step = max(constraints["size_divisibility"], 1)
+        wanted = [(-(-h // step) * step, -(-w // step) * step) for h, w in self.fixed_sizes]
+        fits = [(h, w) for h, w in wanted if h >= height and w >= width]
         if fits:
             h, w = fits[0]
             batch.tensor = F.pad(batch.tensor, (0, w - width, 0, h - height), value=value)
+        else:
+            text = "INPUT.FIXED_SIZE %s holds no batch of %d x %d pixels, so it keeps this size."
+            log_every_n_seconds(logging.WARNING, text % (list(self.fixed_sizes), height, width), n=600)
         return batch
+
+    def _label_maps(self, batched_inputs: list[ModelInput], ignore_value: int) -> Tensor:
+        """Batch the ``sem_seg`` maps [H, W], padded like the images, as [N, H, W].
+
+        Raises:
+            ValueError: if an input has none.
+        """
+        if any("sem_seg" not in item for item in batched_inputs):
+            raise BadValue("training semantic segmentation needs a label map 'sem_seg' in every input")
+        maps = [self._move_to_current_device(item["sem_seg"]) for item in batched_inputs]
+        return self._pad(maps, ignore_value).tensor
+
+
+def _is_size(size: object) -> bool:
+    return isinstance(size, Sequence) and len(size) == 2 and all(type(s) is int and s > 0 for s in size)
 
 
 def ground_truth(

@@ -162,10 +162,8 @@ class MaskClassifier(SemanticSegmentor):
 
     # -------------------------------------------------------------------------------------------------- in and out
 
-    def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
-        return ImageList.from_tensors(
-            maps, self.size_divisibility, value, dict(self.backbone.padding_constraints)
-        )
+    def _padding_constraints(self, maps: list[Tensor]) -> dict[str, int]:
+        return {"size_divisibility": self.size_divisibility, **self.backbone.padding_constraints}
 
     def forward(self, batched_inputs: list[ModelInput]) -> dict[str, Tensor] | list[ModelOutput]:
         """Compute losses in training; predict in evaluation.

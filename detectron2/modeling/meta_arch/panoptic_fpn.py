@@ -23,7 +23,7 @@ from ._inputs import ground_truth, output_size
 from ._panoptic_tensors import merge_panoptic_tensors
 from .build import META_ARCH_REGISTRY
 from .rcnn import GeneralizedRCNN
-from .semantic_seg import SemSegHead, build_sem_seg_head, semantic_targets, semantic_tensors
+from .semantic_seg import SemSegHead, build_sem_seg_head, semantic_tensors
 
 __all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
 
@@ -97,7 +97,7 @@ class PanopticFPN(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         ignore = self.sem_seg_head.ignore_value
-        labels = semantic_targets(batched_inputs, self._move_to_current_device, self.backbone, ignore)
+        labels = self._label_maps(batched_inputs, ignore)
         _, losses = self.sem_seg_head(features, labels)
         targets = ground_truth(batched_inputs, self.device)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, targets)

@@ -11,7 +11,7 @@ from torch import Tensor
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import ImageList, Instances
 from detectron2.structures.types import ModelInput, ModelOutput
-from detectron2.utils.errors import BadValue
+from detectron2.utils.errors import BadType, BadValue
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.reexports import passed_on
 
@@ -118,7 +118,6 @@ class GeneralizedRCNN(ImageModel):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "fixed_shapes": cfg.MODEL.FIXED_SHAPES,
-            "fixed_sizes": cfg.INPUT.FIXED_SIZE,
         }
 
     def visualize_training(self, batched_inputs: list[ModelInput], proposals: list[Instances]) -> None:
@@ -157,9 +156,14 @@ class GeneralizedRCNN(ImageModel):
 
     def check_fixed_shapes(self) -> None:
         """Raise TypeError or ValueError if a part of the model has no form with fixed shapes."""
-        tensor_method(self, "loss_tensors", ("forward", "inference", "_postprocess"))
-        tensor_method(self.proposal_generator, "loss_tensors", _RPN_METHODS)
-        tensor_method(self.roi_heads, "loss_tensors", _HEADS_METHODS)
+        if self.proposal_generator is None:
+            raise BadValue("given proposals have no form with fixed shapes; set MODEL.FIXED_SHAPES = False")
+        try:
+            tensor_method(self, "loss_tensors", ("forward", "inference", "_postprocess"))
+            tensor_method(self.proposal_generator, "loss_tensors", _RPN_METHODS)
+            tensor_method(self.roi_heads, "loss_tensors", _HEADS_METHODS)
+        except TypeError as error:
+            raise BadType(f"{error}; or set MODEL.FIXED_SHAPES = False") from None
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Compile as ``nn.Module.compile`` does; in the fast form, whole training steps and predictions.

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
-from detectron2.structures import ImageList
 from detectron2.structures.types import ModelInput, ModelOutput
 from detectron2.utils.errors import BadValue
 from detectron2.utils.registry import Registry
@@ -58,25 +57,6 @@ class SemSegHead(Protocol):
 def build_sem_seg_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> SemSegHead:
     """Build the registered head that ``MODEL.SEM_SEG_HEAD.NAME`` names."""
     return SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(cfg, input_shape)
-
-
-def semantic_targets(
-    batched_inputs: list[ModelInput],
-    move: Callable[[Tensor], Tensor],
-    backbone: Backbone,
-    ignore_value: int,
-) -> Tensor:
-    """Batch the ``sem_seg`` maps [H, W], padded like the images, as [N, H, W].
-
-    Raises:
-        ValueError: if an input has none.
-    """
-    if any("sem_seg" not in item for item in batched_inputs):
-        raise BadValue("training semantic segmentation needs a label map 'sem_seg' in every input")
-    maps = [move(item["sem_seg"]) for item in batched_inputs]
-    return ImageList.from_tensors(
-        maps, backbone.size_divisibility, ignore_value, backbone.padding_constraints
-    ).tensor
 
 
 def semantic_tensors(head: SemSegHead, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
@@ -146,7 +126,7 @@ class SemanticSegmentor(ImageModel):
         targets = None
         if self.training:
             ignore = int(self.sem_seg_head.ignore_value)  # type: ignore[arg-type]
-            targets = semantic_targets(batched_inputs, self._move_to_current_device, self.backbone, ignore)
+            targets = self._label_maps(batched_inputs, ignore)
         scores, losses = self.sem_seg_head(features, targets)
         if self.training:
             return losses

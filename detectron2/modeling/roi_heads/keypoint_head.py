@@ -176,13 +176,14 @@ class BaseKeypointRCNNHead(nn.Module):
         Args:
             x: pooled features [N * k, C, H, W].
             sample: the proposals, see :func:`.match_and_sample_padded`.
-            keypoints: ground truth [N, number of objects, K, 3].
+            keypoints: ground truth [N, number of objects, K, 3]; [..., 1, 3] if no image has any.
 
         Returns:
             ``loss_keypoint``, and with a slash in their names figures for the log.
         """
         logits = self.layers(x)
         matched = keypoints.take_along_dim(sample["matches"][..., None, None], dim=1).flatten(0, 1)
+        matched = matched.expand(-1, logits.shape[1], -1)
         cells, inside = Keypoints(matched).to_heatmap(sample["boxes"].flatten(0, 1), logits.shape[-1])
         counted = (inside > 0) & sample["foreground"].flatten()[:, None]  # [N * k, K]
         each = F.cross_entropy(logits.flatten(0, 1).flatten(1), cells.flatten(), reduction="none")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from detectron2.modeling.meta_arch import rcnn
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Instances
 
 from .heads import CascadeROIHeads
 
@@ -22,12 +22,12 @@ class GeneralizedRCNN(rcnn.GeneralizedRCNN):
 
     roi_heads: CascadeROIHeads
 
-    def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
-        constraints = dict(self.backbone.padding_constraints)
+    def _padding_constraints(self, maps: list[Tensor]) -> dict[str, int]:
+        constraints = super()._padding_constraints(maps)
         square = constraints.get("square_size", 0)
         if square > 0:
             constraints["square_size"] = max(square, *(side for m in maps for side in m.shape[-2:]))
-        return ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
+        return constraints
 
     def inference(
         self,

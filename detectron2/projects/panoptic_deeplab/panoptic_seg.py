@@ -11,7 +11,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
 from detectron2.modeling.postprocessing import sem_seg_postprocess
-from detectron2.structures import BitMasks, ImageList, Instances
+from detectron2.structures import BitMasks, Instances
 from detectron2.utils.reexports import publish
 
 from .heads import INS_EMBED_BRANCHES_REGISTRY, PanopticDeepLabInsEmbedHead, PanopticDeepLabSemSegHead
@@ -91,11 +91,9 @@ class PanopticDeepLab(SemanticSegmentor):
             for i, (item, size) in enumerate(zip(batched_inputs, images.image_sizes))
         ]
 
-    def _pad(self, maps: list[Tensor], value: float = 0.0) -> ImageList:
-        constraints = dict(self.backbone.padding_constraints)
-        if self.size_divisibility > 0:
-            constraints["size_divisibility"] = self.size_divisibility
-        return ImageList.from_tensors(maps, self.backbone.size_divisibility, value, constraints)
+    def _padding_constraints(self, maps: list[Tensor]) -> dict[str, int]:
+        own = {"size_divisibility": self.size_divisibility} if self.size_divisibility > 0 else {}
+        return super()._padding_constraints(maps) | own
 
     def _losses(self, features: dict[str, Tensor], batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         def batch(name: str, padding: float = 0.0) -> Tensor:
