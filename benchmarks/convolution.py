@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--channels", nargs="+", default=CHANNELS, help="given, or given x made")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"{args.threads} threads; forward and training step: ours ms, torch ms, ratio of wall, of processor time")
+    print(
+        f"{args.threads} threads; forward and training step: ours ms, torch ms, ratio of wall, of processor time"
+    )
     for size in args.sizes:
         n, height, width = (int(side) for side in size.split("x"))
         for pair in args.channels:

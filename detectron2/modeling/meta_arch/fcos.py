@@ -186,9 +186,10 @@ class FCOS(DenseDetector):
             foreground,
             box_reg_loss_type="giou",
         )
+        rows = torch.nonzero(foreground.flatten())[:, 0]
         centerness = F.binary_cross_entropy_with_logits(
-            cat(pred_centerness, dim=1).squeeze(dim=2)[foreground],
-            self.compute_ctrness_targets(anchors, gt_boxes)[foreground],
+            cat(pred_centerness, dim=1).flatten()[rows],
+            self.compute_ctrness_targets(anchors, gt_boxes).flatten()[rows],
             reduction="sum",
         )
         return {

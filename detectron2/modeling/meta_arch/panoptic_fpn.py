@@ -212,13 +212,14 @@ def combine_semantic_and_instance_outputs(
                 "instance_id": index,
             }
         )
-    for label in semantic_results.unique().tolist():
-        if label == 0:
+    free = panoptic == 0
+    pixels = torch.bincount((2 * semantic_results + free).flatten()).tolist()  # taken and free ones, label by label
+    segments = torch.zeros((len(pixels) + 1) // 2, dtype=torch.int32)
+    for label in range(1, len(segments)):
+        taken, size = (*pixels, 0)[2 * label : 2 * label + 2]
+        if taken + size == 0 or size < stuff_area_thresh:
             continue
-        free = (semantic_results == label) & (panoptic == 0)
-        size = int(free.sum())
-        if size < stuff_area_thresh:
-            continue
-        panoptic[free] = len(info) + 1
+        segments[label] = len(info) + 1
         info.append({"id": len(info) + 1, "isthing": False, "category_id": label, "area": size})
+    panoptic = torch.where(free, segments.to(panoptic.device)[semantic_results], panoptic)
     return panoptic, info

@@ -202,15 +202,16 @@ class TensorMask(ImageModel):
         for image, (boxes, index, gt) in enumerate(zip(anchors, indexes, targets)):
             windows, where = Boxes.cat(boxes).tensor[chosen[image]], torch.cat(index)[chosen[image]]
             where[:, 1] = image
-            for level in range(self.num_levels):
-                for number in range(self.num_anchors):
-                    here = torch.nonzero((where[:, 0] == level) & (where[:, 4] == number))[:, 0]
-                    if len(here) == 0:
-                        continue
-                    shown = gt.gt_masks[objects[image][here]]
-                    size = self._mask_size(level, number)
-                    masks[level][number].append(shown.crop_and_resize(windows[here], size))
-                    places[level][number].append(where[here, 1:4])
+            kind = where[:, 0] * self.num_anchors + where[:, 4]
+            counts = torch.bincount(kind, minlength=self.num_levels * self.num_anchors).tolist()
+            for i, here in enumerate(kind.argsort(stable=True).split(counts)):
+                if len(here) == 0:
+                    continue
+                level, number = divmod(i, self.num_anchors)
+                shown = gt.gt_masks[objects[image][here]]
+                size = self._mask_size(level, number)
+                masks[level][number].append(shown.crop_and_resize(windows[here], size))
+                places[level][number].append(where[here, 1:4])
         return _joined(masks), _joined(places)
 
     def _mask_size(self, level: int, number: int) -> int:

@@ -132,16 +132,17 @@ class BoxAnnotationsAccumulator(AnnotationsAccumulator):
         if not self._bbox_indices:
             return None
         device = self._bbox_gt[0].device
-        counts = torch.tensor([len(x) for x in self._points["x_gt"]], device=device)
-        boxes = torch.tensor(self._bbox_indices, device=device)
+        # Repeated on the host, since a device would have to tell it how many there are.
+        counts = torch.tensor([len(x) for x in self._points["x_gt"]])
+        boxes = torch.tensor(self._bbox_indices)
         return {
             **{name: torch.cat(tables) for name, tables in self._points.items()},
             "coarse_segm_gt": self._packed_segm(),
             "bbox_xywh_gt": torch.stack(self._bbox_gt),
             "bbox_xywh_est": torch.stack(self._bbox_est),
-            "point_bbox_with_dp_indices": torch.arange(len(boxes), device=device).repeat_interleave(counts),
-            "point_bbox_indices": boxes.repeat_interleave(counts),
-            "bbox_indices": boxes,
+            "point_bbox_with_dp_indices": torch.arange(len(boxes)).repeat_interleave(counts).to(device),
+            "point_bbox_indices": boxes.repeat_interleave(counts).to(device),
+            "bbox_indices": boxes.to(device),
         }
 
     def _packed_segm(self) -> Tensor | None:
