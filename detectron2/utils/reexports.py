@@ -132,6 +132,7 @@ _PASSED_ON = {
         "layers.wrappers.move_device_like",
     ),
     "modeling.meta_arch.retinanet": ("layers.nms.batched_nms",),
+    "modeling.meta_arch.semantic_seg": ("structures.image_list.ImageList",),
     "modeling.poolers": (
         "utils.tracing.assert_fx_safe",
         "layers.wrappers.cat",

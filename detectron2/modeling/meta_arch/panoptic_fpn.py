@@ -213,7 +213,9 @@ def combine_semantic_and_instance_outputs(
             }
         )
     free = panoptic == 0
-    pixels = torch.bincount((2 * semantic_results + free).flatten()).tolist()  # taken and free ones, label by label
+    pixels = torch.bincount(
+        (2 * semantic_results + free).flatten()
+    ).tolist()  # taken and free ones, label by label
     segments = torch.zeros((len(pixels) + 1) // 2, dtype=torch.int32)
     for label in range(1, len(segments)):
         taken, size = (*pixels, 0)[2 * label : 2 * label + 2]

@@ -18,6 +18,7 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.layers.weight_init import c2_msra_fill
 from detectron2.structures.types import ModelInput, ModelOutput
 from detectron2.utils.errors import BadValue
+from detectron2.utils.reexports import passed_on
 from detectron2.utils.registry import Registry
 
 from ..backbone import Backbone, build_backbone
@@ -31,6 +32,8 @@ __all__ = [
     "SemanticSegmentor",
     "build_sem_seg_head",
 ]
+
+__getattr__ = passed_on(__name__)
 
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")
 SEM_SEG_HEADS_REGISTRY.__doc__ = """
