@@ -123,7 +123,7 @@ def _small_swin() -> nn.Module:
 TRANSFORMERS = {"vitdet": _small_vitdet, "swin": _small_swin}
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=5)
 def small_model(name: str) -> nn.Module:
     """A model with random weights of which scores differ. Shared: leave its weights as they are."""
     torch.manual_seed(0)
