@@ -79,14 +79,17 @@ def names_of(path):
     from detectron2.modeling import build_model
 
     cfg = model_zoo.get_config(path)
-    cfg.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
-    return {k: v.shape for k, v in build_model(cfg).state_dict().items() if "cell_anchors" not in k}
+    cfg.merge_from_list(["MODEL.WEIGHTS", "", "MODEL.DEVICE", "meta"])
+    with torch.device("meta"):  # shapes only
+        model = build_model(cfg)
+    return {k: v.shape for k, v in model.state_dict().items() if "cell_anchors" not in k}
 
 
 def test_torchvision_retinanet_fits():
     from torchvision.models.detection import retinanet_resnet50_fpn
 
-    theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81)
+    with torch.device("meta"):
+        theirs = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81)
     converted = convert_torchvision_weights(theirs.state_dict())
     wanted = names_of("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
     assert set(converted) == set(wanted)
@@ -166,5 +169,7 @@ def test_mmdet_names_round_trip(path):
     wanted = names_of(path)
     foreign = mmdet_names(wanted, retina="retinanet" in path)
     assert set(foreign) == set(wanted)
-    converted = convert_mmdet_weights({other: torch.zeros(wanted[name]) for name, other in foreign.items()})
+    converted = convert_mmdet_weights(
+        {other: torch.zeros(wanted[name], device="meta") for name, other in foreign.items()}
+    )
     assert {k: v.shape for k, v in converted.items()} == wanted

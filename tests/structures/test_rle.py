@@ -13,7 +13,7 @@ def slow(masks):
     return [mask_util.encode(np.asfortranarray(m.astype(np.uint8)))["counts"] for m in masks]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(0, 4),
     st.integers(1, 9),
@@ -63,7 +63,7 @@ def test_nothing():
 # ---- decoding, and any segmentation
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.integers(0, 9), st.integers(0, 9), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]), st.integers(0, 10**6)
 )
