@@ -43,14 +43,14 @@ def test_measured_bytes_grow_with_the_batch_and_leave_no_gradient():
         def forward(self, batch):
             return {"loss": self.conv(torch.stack(batch)).relu().square().mean()}
 
-    net, image = Net(), torch.randn(3, 512, 512)
-    used = [measure_step(net, [image] * n, Precision()) for n in (3, 1, 2, 3)][1:]
+    net, image = Net(), torch.randn(3, 1024, 1024)
+    used = [measure_step(net, [image] * n, Precision()) for n in (2, 1, 2)][1:]
     # At least the input of the convolution and the output of the ReLU, in float32; at most every map that there is:
     # input, convolution, ReLU, square and the gradients of the latter three.
-    kept, all_maps = 512 * 512 * (3 + 8) * 4, 512 * 512 * (3 + 8 * 6) * 4
+    kept, all_maps = 1024 * 1024 * (3 + 8) * 4, 1024 * 1024 * (3 + 8 * 6) * 4
     for n, bytes_used in enumerate(used, start=1):
         assert kept * n <= bytes_used <= 1.2 * all_maps * n
-    assert used[1] - used[0] > 0.8 * kept and used[2] - used[1] > 0.8 * kept
+    assert used[1] - used[0] > 0.8 * kept
     assert net.conv.weight.grad is None
 
 
