@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from detectron2.utils import comm
+from detectron2.utils.errors import InputError, UserError
 from detectron2.utils.file_io.atomic import atomic_write
 
 from .hooks.periodic import PeriodicHook
@@ -160,6 +162,9 @@ def train_on_ray(
 
     Returns:
         Ray's result, with ``metrics`` and ``checkpoint``.
+
+    Raises:
+        UserError: ``main`` refused its input on all workers, which no other start would change.
     """
     import_ray()
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -176,10 +181,21 @@ def train_on_ray(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    return trainer.fit()
+    result = trainer.fit()
+    refused = getattr(result, "return_value", None)
+    if isinstance(refused, _Refused):
+        raise UserError(refused.text)
+    return result
 
 
-def _on_worker(config: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class _Refused:
+    """Stands for an error after which Ray shall not start the workers again."""
+
+    text: str
+
+
+def _on_worker(config: dict[str, Any]) -> _Refused | None:
     """Run in a process that Ray Train started and has joined to the others."""
     import ray.train.torch
 
@@ -190,4 +206,12 @@ def _on_worker(config: dict[str, Any]) -> None:
         per_machine = ray.train.get_context().get_local_world_size()
         if comm.get_world_size() > 1 and len(set(comm.all_gather(per_machine))) == 1:
             comm.create_local_process_group(per_machine)
-        config["main"](*config["args"])
+        try:
+            config["main"](*config["args"])
+        except (InputError, ValueError) as error:
+            # Those of a machine, such as DeviceError, are worth another try. Older Ray brings no value back.
+            if isinstance(error, RuntimeError) or not hasattr(ray.train.Result, "return_value"):
+                raise
+            logger.error("Where it comes from:", exc_info=error, extra={"to_console": False})
+            return _Refused(str(error))
+    return None

@@ -21,8 +21,9 @@ from detectron2.cli.arguments import build_parser
 from detectron2.cli.run import on_ray
 from detectron2.cli.run.on_ray import PredictionFile, RayEngine, predictions_on_ray, ray_engine
 from detectron2.config import get_cfg
-from detectron2.engine.on_ray import RayReport, restore_checkpoint
+from detectron2.engine.on_ray import RayReport, _on_worker, restore_checkpoint
 from detectron2.modeling import build_model
+from detectron2.utils.errors import DeviceError, UserError
 
 from .conftest import TINY, write_discs
 
@@ -149,6 +150,45 @@ def test_a_training_remembers_its_place_in_the_storage(tmp_path) -> None:
     assert RayEngine(1, "cpu", storage="s3://elsewhere")._place(tmp_path, resume=True) == place
     assert RayEngine(1, "cpu", storage="s3://there")._place(tmp_path, resume=False)["storage"] == "s3://there"
     assert (RayEngine(1, "cuda").num_gpus, RayEngine(1, "cpu").num_gpus) == (1, 0)
+
+
+def test_more_processes_than_this_machine_has_are_refused(monkeypatch, tmp_path) -> None:
+    here = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0, "GPU": 1.0})
+    monkeypatch.setattr(on_ray, "import_ray", lambda connect=True: here)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for engine, said in (
+        (RayEngine(3, "cpu"), r"Ray has 2 CPU\(s\)"),
+        (RayEngine(2, "cuda"), r"Ray has 1 GPU\(s\)"),
+    ):
+        with pytest.raises(UserError, match=f"--num-workers is {engine.num_workers}, but {said}"):
+            engine.train(print, tmp_path, resume=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_input_is_not_tried_again(monkeypatch) -> None:
+    """Ray starts the workers anew after any error; what they return ends the training."""
+    result = type("Result", (), {"return_value": None})
+    context = SimpleNamespace(get_local_world_size=lambda: 1)
+    torch_side = SimpleNamespace(get_device=lambda: torch.device("cpu"))
+    train = SimpleNamespace(torch=torch_side, get_context=lambda: context, Result=result)
+    modules = {"ray": SimpleNamespace(train=train), "ray.train": train, "ray.train.torch": torch_side}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def fail(error):
+        raise error
+
+    def outcome(error):
+        return _on_worker({"main": fail, "args": (error,)})
+
+    assert outcome(ValueError("no such class")).text == "no such class"
+    assert _on_worker({"main": print, "args": ()}) is None
+    for error in (DeviceError("no GPU"), RuntimeError("NCCL"), OSError("disk")):
+        with pytest.raises(type(error)):
+            outcome(error)
+    del result.return_value  # of an older Ray
+    with pytest.raises(ValueError):
+        outcome(ValueError("no such class"))
 
 
 class Checkpoint:

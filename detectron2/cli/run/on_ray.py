@@ -90,6 +90,15 @@ class RayEngine:
             folder: of the run.
             resume: go on with the training that Ray has for this folder.
         """
+        kind = "GPU" if self.num_gpus else "CPU"
+        # Ray waits for machines to join its cluster, but one that was started here stays as it is.
+        if not os.environ.get("RAY_ADDRESS"):
+            there = int(import_ray().cluster_resources().get(kind, 0))
+            if there < self.num_workers:
+                raise UserError(
+                    f"--num-workers is {self.num_workers}, but Ray has {there} {kind}(s) here, one for each process: give "
+                    "fewer, or the address of a larger cluster in RAY_ADDRESS"
+                )
         place = self._place(folder, resume)
         result = train_on_ray(
             self._train_here,
