@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -324,8 +325,9 @@ def measured(
     """Figures, processor seconds, and MB by which memory grew, of a call in a process of its own."""
 
     def child(pipe: Any) -> None:
+        own = copy.deepcopy(arguments)  # or the first use of each page would copy it from the parent
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        figures, seconds = run(*arguments)
+        figures, seconds = run(*own)
         pipe.send((figures, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
 
     here, there = multiprocessing.Pipe()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectron2.evaluation.coco.detections import from_json_dicts
-from detectron2.evaluation.diagnosis.reasons import explain
+from detectron2.evaluation.diagnosis.reasons import explain, sample_of
 
 W, H = 320, 240
 NAMES = {3: "cat", 7: "dog", 9: "cow"}
@@ -162,3 +162,12 @@ def test_crowds_are_neither_wanted_nor_missed():
 def test_nothing_detected():
     (reason,) = say(objects_of(8), lambda i, o: [])
     assert "detected nothing" in reason and "hardly trained" in reason
+
+
+def test_the_sample_keeps_no_masks_which_may_be_large():
+    entry = {"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, 2.0, 2.0], "score": 0.5}
+    rle = {"size": [4, 4], "counts": "04<"}
+    found = from_json_dicts([{**entry, "segmentation": rle, "keypoints": [1.0, 1.0, 0.5]}], 1)
+    assert found.rles is not None
+    (kept,) = sample_of([found])
+    assert list(kept) == [entry] and kept.tasks == {"bbox"}

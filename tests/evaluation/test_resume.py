@@ -10,7 +10,7 @@ from torch import nn
 
 from detectron2.data import build_detection_test_loader
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, inference_on_dataset, resumable_evaluation
-from detectron2.evaluation.coco.detections import ImageDetections, from_json_dicts
+from detectron2.evaluation.coco.detections import ImageDetections, from_json_dicts, pack_instances
 from detectron2.evaluation.coco.predictions import PredictionList, save_list
 from detectron2.evaluation.progress.records import RecordList, RecordWriter, decode, encode, read_records
 from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
@@ -128,6 +128,33 @@ def test_a_list_of_records():
     assert records[40] == {"k": 40} and records[0]["x"].sum() == 0
     with pytest.raises(IndexError):
         records[41]
+
+
+def test_records_of_known_size_are_pickled_only_when_they_are_many(monkeypatch):
+    monkeypatch.setattr("detectron2.evaluation.progress.records._IN_MEMORY", 1000)
+
+    class Sized(RecordList):
+        def _size_of(self, record):
+            return record["size"]
+
+    records, given = Sized(), [{"size": size} for size in (400, 400, 100, 200, 1, None)]
+    records.extend(given[:3])
+    assert len(records) == 3 and all(records[k] is given[k] for k in range(3))
+    records.extend(given[3:])  # 1,100 bytes and more
+    assert list(records) == given and not any(ours is theirs for ours, theirs in zip(records, given))
+
+
+def test_detections_do_not_share_memory_with_the_predictions():
+    for kind in (Boxes, RotatedBoxes):
+        found = Instances((40, 60))
+        found.pred_boxes = kind(torch.rand(3, 4 if kind is Boxes else 5))
+        found.scores, found.pred_classes = torch.rand(3), torch.arange(3)
+        found.pred_keypoints = torch.rand(3, 2, 3)
+        packed = pack_instances(found, 7)
+        before = list(packed)
+        for tensor in (found.pred_boxes.tensor, found.scores, found.pred_classes, found.pred_keypoints):
+            tensor.zero_()
+        assert list(packed) == before
 
 
 def test_predictions_may_be_result_dicts():

@@ -98,6 +98,13 @@ class ImageDetections(Sequence[dict[str, Any]]):
         )
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays and masks, roughly, with the objects around them."""
+        arrays = (self.category_ids, self.boxes, self.scores, self.areas, self.keypoints)
+        masks = self.rles or ()
+        return 1000 + sum(a.nbytes for a in arrays if a is not None) + sum(map(len, masks)) + 40 * len(masks)
+
+    @property
     def tasks(self) -> set[str]:
         """The tasks for which these detections can be evaluated."""
         found = {"bbox"}
@@ -124,15 +131,16 @@ def pack_instances(
         ValueError: if a class has no id in ``category_ids``.
     """
     count = len(instances)
-    boxes = _boxes(instances, count)
-    xyxy = boxes if boxes.shape[1] == 4 else None
+    predicted = _boxes(instances, count)
+    xyxy = predicted if predicted.shape[1] == 4 else None
+    boxes = predicted.copy()  # as the scores below, since the caller may change or keep the tensors
     if xyxy is not None:
-        boxes = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+        boxes[:, 2:] -= xyxy[:, :2]
     packed = ImageDetections(
         image_id=image_id,
         category_ids=_categories(_array(instances.pred_classes).astype(np.int64), category_ids),
         boxes=boxes,
-        scores=_array(instances.scores),
+        scores=_array(instances.scores).copy(),
     )
     if instances.has("pred_masks"):
         masks = _masks(instances.pred_masks)
@@ -166,10 +174,11 @@ def _array(tensor: torch.Tensor | npt.NDArray) -> npt.NDArray:
     """Convert a tensor to an array on the CPU, with half precision as float32, since NumPy lacks bfloat16."""
     if isinstance(tensor, np.ndarray):
         return tensor
-    tensor = torch.as_tensor(tensor).detach().cpu()
-    if tensor.is_floating_point() and tensor.element_size() < 4:
+    if not isinstance(tensor, torch.Tensor):
+        tensor = torch.as_tensor(tensor)
+    if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
-    return tensor.numpy()
+    return tensor.numpy(force=True)
 
 
 def _masks(masks: torch.Tensor | npt.NDArray | BitMasks) -> npt.NDArray[np.bool_]:

@@ -132,6 +132,7 @@ def hotcoco_eval(
     return matcher
 
 
+@paused_garbage_collector()
 def stream_shard(
     truth: GroundTruth,
     detections: Iterable[ImageDetections],

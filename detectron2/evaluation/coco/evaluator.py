@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -111,11 +111,11 @@ class COCOEvaluator(PerImageEvaluator):
             comm.synchronize()
         return truth or ground_truth_of(name, self._metadata, self._output_dir, True)
 
-    def _to_dataset(self, found: ImageDetections) -> ImageDetections:
-        """Replace contiguous classes by the dataset's category ids."""
+    def _to_dataset(self) -> Callable[[ImageDetections], ImageDetections]:
+        """Return a function that replaces contiguous classes by the dataset's category ids."""
         # Look up the metadata now: an evaluator may be created before its dataset is loaded.
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        return dataset_ids(mapping, str(self._metadata.get("name")))(found)
+        return dataset_ids(mapping, str(self._metadata.get("name")))
 
     @property
     def reasons(self) -> list[str]:
@@ -193,10 +193,11 @@ class COCOEvaluator(PerImageEvaluator):
     def _eval_predictions(self, predictions: Any, img_ids: Sequence[ImageId] | None = None) -> None:
         """Write and evaluate the detections of this process's images."""
         kept = predictions if isinstance(predictions, PredictionList) else PredictionList(predictions)
-        every = Detections(kept, self._to_dataset)
+        convert = self._to_dataset()
+        every = Detections(kept, convert)
         tasks = self._tasks or self._tasks_of(kept)
         self._write(kept, every)
-        own = Detections(kept, lambda found: self._listed(self._to_dataset(found)))
+        own = Detections(kept, lambda found: self._listed(convert(found)))
         if not self._do_evaluation:
             self._logger.info("The dataset has no annotations: predictions are written, but not evaluated.")
             return
@@ -216,7 +217,7 @@ class COCOEvaluator(PerImageEvaluator):
         return tasks_in(predictions)
 
     def _tasks_of(self, kept: PredictionList) -> list[str]:
-        tasks = set(self._tasks_from_predictions(ResultDicts(kept, self._to_dataset)))
+        tasks = set(self._tasks_from_predictions(ResultDicts(kept, self._to_dataset())))
         if self._distributed and comm.get_world_size() > 1:
             tasks = set().union(*comm.all_gather(tasks))
         return [t for t in TASKS if t in tasks]
@@ -354,7 +355,7 @@ class COCOEvaluator(PerImageEvaluator):
 
         Detections of categories that the ground truth does not list are dropped.
         """
-        own = [self._truth.of_known_categories(d) for d in Detections(self._kept(), self._to_dataset)]
+        own = [self._truth.of_known_categories(d) for d in Detections(self._kept(), self._to_dataset())]
         if self._distributed and comm.get_world_size() > 1:
             own = list(itertools.chain.from_iterable(comm.gather(own, dst=0)))
         return sorted(own, key=lambda d: (str(type(d.image_id)), d.image_id))

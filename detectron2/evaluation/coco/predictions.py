@@ -29,7 +29,7 @@ class PredictionList(RecordList):
         image_ids: id of each record.
         parts: keys of records other than ``image_id``.
         tasks: tasks that some detections allow.
-        boxes: number of detections whose box has an area.
+        has_boxes: whether the box of some detection has an area.
         detections: number of detections.
     """
 
@@ -38,8 +38,12 @@ class PredictionList(RecordList):
         self.image_ids: list[Any] = []
         self.parts: set[str] = set()
         self.tasks: set[str] = set()
-        self.boxes = self.detections = 0
+        self.has_boxes = False
+        self.detections = 0
         self.extend(records)
+
+    def _size_of(self, record: Mapping[str, Any]) -> int | None:
+        return record["instances"].nbytes if record.keys() == {"image_id", "instances"} else None
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append the record of one image; its detections may be COCO result dicts."""
@@ -48,7 +52,7 @@ class PredictionList(RecordList):
             record = {**record, "instances": found}
             self.tasks |= found.tasks
             self.detections += len(found)
-            self.boxes += int(np.count_nonzero((found.boxes[:, 2] > 0) & (found.boxes[:, 3] > 0)))
+            self.has_boxes = self.has_boxes or bool((found.boxes[:, 2:4] > 0).all(axis=1).any())
         super().append(record)
         self.image_ids.append(record["image_id"])
         self.parts |= record.keys() - {"image_id"}
@@ -125,7 +129,9 @@ class ResultDicts(Sequence[dict[str, Any]]):
     ) -> None:
         self._detections = Detections(predictions, convert)
         # Models that predict only masks return empty boxes, which must not be evaluated.
-        only_masks = "segm" in predictions.tasks and bool(predictions.detections) and not predictions.boxes
+        only_masks = (
+            "segm" in predictions.tasks and bool(predictions.detections) and not predictions.has_boxes
+        )
         self.tasks = predictions.tasks - {"bbox"} if only_masks else predictions.tasks | {"bbox"}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

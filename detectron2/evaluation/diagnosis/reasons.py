@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,9 @@ def _overlap(
 
 
 def sample_of(detections: Iterable[ImageDetections]) -> list[ImageDetections]:
-    """Return the first images with detections, as many as :func:`explain` needs."""
-    return list(itertools.islice((d for d in detections if len(d)), _SAMPLE))
+    """Return the boxes of the first images with detections, as many as :func:`explain` needs."""
+    some = itertools.islice((d for d in detections if len(d)), _SAMPLE)
+    return [replace(d, rles=None, areas=None, keypoints=None) for d in some]
 
 
 def explain(

@@ -166,18 +166,33 @@ def _read_frame(file: BinaryIO) -> bytes | None:
 
 
 class RecordList(Sequence[Any]):
-    """A list of records in memory or, if it is large, in a temporary file; every access unpickles a record again.
+    """A list of records in memory or, if it is large, pickled in a temporary file.
 
-    The file is this process's own and has no name, so nobody else can write to it.
+    The file is this process's own and has no name, so nobody else can write to it. Records must not be changed.
     """
 
     def __init__(self) -> None:
         self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
         weakref.finalize(self, self._file.close)
         self._ends = [0]
+        self._held: list[Any] = []  # all records, until one is pickled
+        self._room = _IN_MEMORY
+
+    def _size_of(self, record: Any) -> int | None:
+        """Return the bytes of a record that nobody else can change; None to pickle it at once, as a copy."""
+        return None
 
     def append(self, record: Any) -> None:
         """Append one record."""
+        size = self._size_of(record)
+        self._room = -1 if size is None else self._room - size
+        self._held.append(record)
+        if self._room < 0:
+            for held in self._held:
+                self._write(held)
+            self._held = []
+
+    def _write(self, record: Any) -> None:
         data = pickle.dumps(record, pickle.HIGHEST_PROTOCOL)
         self._file.seek(self._ends[-1])
         self._file.write(data)
@@ -189,7 +204,7 @@ class RecordList(Sequence[Any]):
             self.append(record)
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._held) or len(self._ends) - 1
 
     def __getitem__(self, index: Any) -> Any:
         numbers = range(len(self))[index]
@@ -202,6 +217,8 @@ class RecordList(Sequence[Any]):
             yield self._read(i)
 
     def _read(self, number: int) -> Any:
+        if self._held:
+            return self._held[number]
         start, end = self._ends[number : number + 2]
         self._file.seek(start)
         return pickle.loads(self._file.read(end - start))

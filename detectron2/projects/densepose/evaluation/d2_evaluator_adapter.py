@@ -1,5 +1,6 @@
 """COCO metrics on datasets with selected and merged categories."""
 
+from collections.abc import Callable
 from typing import Any
 
 from detectron2.evaluation import COCOEvaluator
@@ -34,8 +35,8 @@ class Detectron2COCOEvaluatorAdapter(COCOEvaluator):
         representatives = get_contiguous_id_to_category_id_map(self._metadata)
         self._convert = dataset_ids({c: number for number, c in representatives.items()}, dataset_name)
 
-    def _to_dataset(self, found: ImageDetections) -> ImageDetections:
-        return self._convert(found)
+    def _to_dataset(self) -> Callable[[ImageDetections], ImageDetections]:
+        return self._convert
 
     def _load_truth(self, dataset_name: str, allow_cached: bool) -> Any:
         truth = super()._load_truth(dataset_name, allow_cached)
