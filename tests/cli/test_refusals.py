@@ -230,12 +230,13 @@ def test_errors_of_other_processes_lose_their_traceback() -> None:
         assert problem_of(RayError(head + end + wrapped)) == said
 
 
+@pytest.mark.parametrize("words", [["zoo", "--all"], ["zoo", "--all", "--json"]], ids=["table", "text"])
 def test_a_reader_that_stops_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as pipe:  # closing it flushes again, as the end of a process does
         monkeypatch.setattr("sys.stdout", pipe)
-        assert main(["zoo", "--all", "--json"]) == 141
+        assert main(words) == 141
     assert not capsys.readouterr().err
