@@ -63,7 +63,7 @@ def test_gradients() -> None:
     torch.manual_seed(2)
     layer = ModulatedDeformConv(2, 2, 3, padding=1).double()
     inputs = [torch.randn(1, c, 4, 4).double().requires_grad_() for c in (2, 18, 9)]
-    assert torch.autograd.gradcheck(layer, inputs)
+    assert torch.autograd.gradcheck(layer, inputs, fast_mode=True)
     layer(*inputs).sum().backward()
     assert layer.weight.grad is not None and layer.weight.grad.any()
 
