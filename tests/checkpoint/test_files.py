@@ -84,6 +84,14 @@ def test_a_tensor_inside_a_plain_pickle_is_read_with_the_same_care(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("content", [b"hello", b"jw\x01\x02\x03\n", b"K5q\x00"])
+def test_the_reason_for_a_damaged_file_is_no_bare_number(tmp_path, content):
+    path = tmp_path / "x.pth"
+    path.write_bytes(content)
+    with pytest.raises(BrokenCheckpointError, match=r"bytes\): \D{5}"):
+        read_checkpoint_file(path)
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_zoo_pickles_round_trip(tmp_path, protocol):
     data = {

@@ -58,6 +58,8 @@ def naming_damage(path: str) -> Iterator[None]:
                 "torch.load(weights_only=False) and save {'model': state_dict} again."
             ) from e
         reason = _first_line(text) or type(e).__name__
+        if isinstance(e, LookupError):  # whose text is only the key that was looked for
+            reason = f"its content is damaged ({type(e).__name__}: {reason})"
         raise BrokenCheckpointError(f"{path!r} cannot be read ({file_size(path)}): {reason}") from e
 
 
