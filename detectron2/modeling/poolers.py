@@ -182,7 +182,8 @@ class ROIPooler(nn.Module):
         level = _levels_of_areas(
             areas, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
-        if masked or torch.compiler.is_compiling():
+        # Exported graphs may contain sizes that depend on values, and their runtimes pay for empty boxes.
+        if masked or (torch.compiler.is_compiling() and not torch.compiler.is_exporting()):
             return self._pool_masked(x, rois, level)
         output = x[0].new_zeros((rois.shape[0], x[0].shape[1], *self.output_size))
         rows_of_level = rows_of([level == i for i in range(len(x))])
