@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parent
 # What each takes to finish in about a minute. Ratios of small runs are rougher.
 QUICK = {
     "backbone": ("--rounds", "2", "--size", "320", "480"),
+    "convolution": ("--rounds", "2", "--sizes", "1x50x76", "--channels", "128", "256"),
     "drawing": ("--rounds", "10"),
     "evaluation": ("--images", "150"),
     "export": ("--models", "mask", "--forms", "torchscript", "onnx", "--rounds", "2"),

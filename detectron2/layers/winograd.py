@@ -21,7 +21,7 @@ __all__ = ["conv3x3", "winograd_pays"]
 
 # Wider vector units speed up the plain sum more than the transforms; there nobody has measured yet who wins.
 _MEASURED = torch.backends.cpu.get_cpu_capability() == "AVX2"
-# Below these, transforms and copies cost more than is saved (benchmarks/ops.py).
+# Below these, transforms and copies cost more than is saved (benchmarks/convolution.py).
 _LEAST_CHANNELS, _LEAST_PIXELS = 128, 1024
 _CELLS_AT_ONCE = 1 << 20  # transformed numbers of a thread: what its share of the caches holds
 
