@@ -1,7 +1,9 @@
 """Lists, mapping, streams and loaders; above all: a resumed stream is the unbroken one."""
 
+import gc
 import itertools
 import logging
+import multiprocessing
 import os
 import pickle
 import random
@@ -120,6 +122,30 @@ def test_reading_leaves_the_generators_of_the_run_alone() -> None:
     take(train_loader(grouped=False), 3)
     after = np.random.rand(3), random.random()
     assert np.array_equal(before[1], after[0]) and before[2] == after[1]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_processes_end_at_once_when_a_cycle_with_the_loader_is_collected(monkeypatch, grouped) -> None:
+    # Those that nobody told to end look every 5 seconds if they should, as often as torch looks if they have ended.
+    for module in (torch.utils.data._utils, torch.utils.data._utils.worker):
+        monkeypatch.setattr(module, "MP_STATUS_CHECK_INTERVAL", 60)
+    ended = []
+    join = multiprocessing.Process.join
+    monkeypatch.setattr(
+        multiprocessing.Process,
+        "join",
+        lambda self, timeout=None: (join(self, timeout), ended.append(not self.is_alive())),
+    )
+
+    class Trainer:
+        pass
+
+    trainer = Trainer()
+    trainer.itself, trainer.batches = trainer, iter(train_loader(grouped, workers=1))
+    next(trainer.batches)
+    del trainer
+    gc.collect()
+    assert ended == [True]
 
 
 def test_grouped_batches_have_one_orientation() -> None:

@@ -47,6 +47,24 @@ def worker_init_reset_seed(worker_id: int) -> None:
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)
 
 
+_running: dict[int, Iterator[Any]] = {}  # iterators that have processes, see _from_processes
+
+
+def _from_processes(loader: torchdata.DataLoader) -> Iterator[Any]:
+    """Iterate over a loader such that its processes end with the iterator, at once.
+
+    The garbage collector may find a trainer that was dropped, and torch's iterator with it. It then closes the queues
+    before the iterator tells its processes to end, and the program waits 5 seconds for each of them. Being held here,
+    the iterator is no garbage until this generator is closed.
+    """
+    iterator = iter(loader)
+    _running[id(iterator)] = iterator
+    try:
+        yield from iterator
+    finally:
+        del _running[id(iterator)]
+
+
 class _PlacedGroups(AspectRatioGroupedDataset):
     def _is_upright(self, element: Placed) -> bool:
         return super()._is_upright(element.content)
@@ -138,7 +156,7 @@ class TrainLoader(torchdata.IterableDataset):
             self.source.start_at(self._next, self._waiting, self._element_seed())  # type: ignore[attr-defined]
         if self._planned is not None:
             self._plan, self._planned_before = self._planned.plan(), self._batches
-        for placed in self.loader:
+        for placed in _from_processes(self.loader):
             self._next = max(self._next, placed.position + 1)
             yield placed
 
