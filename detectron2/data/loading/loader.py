@@ -47,10 +47,10 @@ def worker_init_reset_seed(worker_id: int) -> None:
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)
 
 
-_running: dict[int, Iterator[Any]] = {}  # iterators that have processes, see _from_processes
+_running: dict[int, Iterator[Placed]] = {}  # iterators that have processes, see _from_processes
 
 
-def _from_processes(loader: torchdata.DataLoader) -> Iterator[Any]:
+def _from_processes(loader: torchdata.DataLoader) -> Iterator[Placed]:
     """Iterate over a loader such that its processes end with the iterator, at once.
 
     The garbage collector may find a trainer that was dropped, and torch's iterator with it. It then closes the queues

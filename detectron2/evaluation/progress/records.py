@@ -15,7 +15,7 @@ import struct
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, BinaryIO, cast
 
@@ -175,10 +175,10 @@ class RecordList(Sequence[Any]):
         self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
         weakref.finalize(self, self._file.close)
         self._ends = [0]
-        self._held: list[Any] = []  # all records, until one is pickled
+        self._held: list[object] = []  # all records, until one is pickled
         self._room = _IN_MEMORY
 
-    def _size_of(self, record: Any) -> int | None:
+    def _size_of(self, record: Mapping[str, Any]) -> int | None:
         """Return the bytes of a record that nobody else can change; None to pickle it at once, as a copy."""
         return None
 
@@ -192,7 +192,7 @@ class RecordList(Sequence[Any]):
                 self._write(held)
             self._held = []
 
-    def _write(self, record: Any) -> None:
+    def _write(self, record: object) -> None:
         data = pickle.dumps(record, pickle.HIGHEST_PROTOCOL)
         self._file.seek(self._ends[-1])
         self._file.write(data)
